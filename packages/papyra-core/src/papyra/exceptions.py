@@ -1,0 +1,135 @@
+"""Every error that Papyra raises on purpose, all below `PapyraError`.
+
+Texts that several places need are built here, so that one error reads the same
+wherever it comes from.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = [
+    "ActorNameTaken",
+    "ActorStopped",
+    "AskDeadlock",
+    "AskTimeout",
+    "BackendURLError",
+    "MailboxClosed",
+    "PapyraError",
+    "PartialWriteError",
+    "PersistenceError",
+    "PluginError",
+    "SystemNotRunning",
+    "UnknownBackend",
+]
+
+
+class PapyraError(Exception):
+    """Base of every error that Papyra raises on purpose."""
+
+
+class MailboxClosed(PapyraError):
+    """The mailbox takes no more messages."""
+
+
+class ActorStopped(MailboxClosed):
+    """The actor has stopped, is stopping, or stopped before it replied.
+
+    When a failure stopped the actor, that failure is the ``__cause__``.
+    """
+
+    def __init__(
+        self, actor: object = None, what: str = "is stopped or stopping and takes no messages"
+    ) -> None:
+        super().__init__(f"actor {actor} {what}" if actor is not None else "the actor is stopped")
+        self.actor = actor
+
+
+class AskTimeout(PapyraError, TimeoutError):
+    """No reply came within the ask's ``timeout``; a late one is dropped."""
+
+    def __init__(self, actor: object = None, timeout: float | None = None) -> None:
+        super().__init__(f"actor {actor} did not reply within {timeout} s")
+        self.actor = actor
+        self.timeout = timeout
+
+
+class AskDeadlock(PapyraError):
+    """Waiting would never end: the actors named in ``cycle`` wait for each other."""
+
+    def __init__(self, cycle: Sequence[object] = ()) -> None:
+        path = " -> ".join(str(step) for step in cycle)
+        super().__init__(
+            f"waiting here would never end, for the wait goes in a circle: {path}. "
+            "Use tell() and let the answer come as a message, or ask from a task of your own"
+        )
+        self.cycle = tuple(cycle)
+
+
+class SystemNotRunning(PapyraError, RuntimeError):
+    """The actor system was not started yet, or is closed."""
+
+    def __init__(self, system_id: str, action: str, *, closed: bool) -> None:
+        hint = (
+            "it is closed; make a new ActorSystem"
+            if closed
+            else "it is not started; use `async with ActorSystem() as system:` or `await system.start()` first"
+        )
+        super().__init__(f"can't {action} in actor system {system_id!r}: {hint}")
+
+
+class ActorNameTaken(PapyraError, ValueError):
+    """A living actor has this name already."""
+
+    def __init__(self, name: str, holder: object) -> None:
+        super().__init__(
+            f"an actor named {name!r} is alive already ({holder}); names are unique among living actors"
+        )
+        self.name = name
+
+
+class PersistenceError(PapyraError):
+    """A store of facts could not do what it was asked to do."""
+
+
+class PartialWriteError(PersistenceError):
+    """Some records of a batch were not stored.
+
+    ``failed`` counts them; the others of the batch are stored. The first error is the ``__cause__``.
+    """
+
+    def __init__(self, failed: int, total: int) -> None:
+        super().__init__(f"{failed} of {total} records were not stored")
+        self.failed = failed
+
+
+class BackendURLError(PersistenceError, ValueError):
+    """A backend URL is malformed, or names an option or value that the backend does not have."""
+
+
+class PluginError(PapyraError, ImportError):
+    """A plugin is installed but can't be used: it is broken, incompatible or not allowed."""
+
+
+class UnknownBackend(PersistenceError, LookupError):
+    """No installed distribution brings a backend of this name."""
+
+    _BRINGERS: ClassVar[dict[str, str]] = {
+        "json": "papyra-json",
+        "rotating": "papyra-json",
+        "sqlite": "papyra-contrib[sqlite]",
+        "redis": "papyra-contrib[redis]",
+    }
+
+    def __init__(self, scheme: str, known: Iterable[str]) -> None:
+        bringer = self._BRINGERS.get(scheme)
+        # The brackets of an extra are globs to some shells.
+        install = f"pip install '{bringer}'" if bringer and "[" in bringer else f"pip install {bringer}"
+        hint = f"{install} brings it; " if bringer else ""
+        super().__init__(
+            f"no backend for the scheme {scheme!r}: {hint}installed are {', '.join(sorted(known)) or 'none'}"
+        )
+        self.scheme = scheme

@@ -1,0 +1,220 @@
+"""The contract of a store of facts."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from papyra.exceptions import BackendURLError, PartialWriteError
+from papyra.persistence.metrics import PersistenceMetrics
+from papyra.persistence.models import (
+    PersistedAudit,
+    PersistedEvent,
+    PersistenceRecoveryReport,
+    PersistenceScanReport,
+)
+from papyra.persistence.retention import RetentionPolicy
+from papyra.persistence.url import BackendURL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Self
+
+    from papyra.persistence.models import (
+        CompactionReport,
+        PersistedDeadLetter,
+        PersistedRecord,
+        PersistenceRecoveryConfig,
+    )
+
+__all__ = ["PersistenceBackend", "backend_capabilities", "safe_metrics_snapshot"]
+
+
+class PersistenceBackend(ABC):
+    """A store of facts: events, audits and dead letters, in the order they were recorded.
+
+    Subclass it, register the class under the entry-point group ``papyra.backends``, and prove it with
+    `papyra.testing.BackendConformance`. The abstract methods are the least a backend needs.
+
+    Every method is called from one event loop (asyncio or trio) and must not block it. The system calls
+    ``record_batch`` from one task, one batch at a time; everything else may be called beside it. A method
+    must be cancellable, and a cancelled write has stored each record whole or not at all. Once a ``record_*``
+    call has returned, a ``list_*`` call on this backend sees the record. After `aclose`, every call but
+    `aclose` raises `PersistenceError`.
+    """
+
+    name: ClassVar[str] = ""
+    """The entry-point name and URL scheme, as in ``"json"``."""
+
+    time_fn: Callable[[], float] = staticmethod(time.time)
+    """The clock that retention by age uses, in Unix time; the system replaces it if it was given one."""
+
+    _metrics: PersistenceMetrics | None = None
+    _retention: RetentionPolicy | None = None
+
+    # -- writing
+
+    @abstractmethod
+    async def record_event(self, event: PersistedEvent) -> None:
+        """Store one event; raise if it is not stored."""
+
+    @abstractmethod
+    async def record_audit(self, audit: PersistedAudit) -> None:
+        """Store one audit; raise if it is not stored."""
+
+    @abstractmethod
+    async def record_dead_letter(self, dead_letter: PersistedDeadLetter) -> None:
+        """Store one dead letter; raise if it is not stored."""
+
+    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+        """Store records in their order; a backend that can write many at once overrides this.
+
+        All are tried. If some could not be stored, a `PartialWriteError` counts them. An override that
+        raises anything else is taken to have stored none.
+        """
+        failed, first = 0, None
+        for record in records:
+            try:
+                if isinstance(record, PersistedEvent):
+                    await self.record_event(record)
+                elif isinstance(record, PersistedAudit):
+                    await self.record_audit(record)
+                else:
+                    await self.record_dead_letter(record)
+            except Exception as error:  # noqa: BLE001 - counted and raised below; the other records must not suffer
+                failed, first = failed + 1, first or error
+        if failed:
+            raise PartialWriteError(failed, len(records)) from first
+
+    async def flush(self) -> None:  # noqa: B027 - not abstract: a store that is durable at once has nothing to do
+        """Return once every acknowledged record is as durable as this backend makes it."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Flush and release everything; closing twice is fine."""
+
+    # -- reading
+
+    @abstractmethod
+    async def list_events(
+        self,
+        *,
+        limit: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        event_type: str | None = None,
+        actor: str | None = None,
+    ) -> Sequence[PersistedEvent]:
+        """Return the newest ``limit`` events that match, oldest first.
+
+        ``since`` and ``until`` are Unix times, both inclusive; ``actor`` is an address as stored. Records
+        beyond the retention policy are not returned. A negative ``limit`` is a `ValueError`.
+        """
+
+    @abstractmethod
+    async def list_audits(
+        self, *, limit: int | None = None, since: float | None = None, until: float | None = None
+    ) -> Sequence[PersistedAudit]:
+        """Return the newest ``limit`` audits that match, oldest first."""
+
+    @abstractmethod
+    async def list_dead_letters(
+        self,
+        *,
+        limit: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        message_type: str | None = None,
+        actor: str | None = None,
+    ) -> Sequence[PersistedDeadLetter]:
+        """Return the newest ``limit`` dead letters that match, oldest first; ``actor`` is their target."""
+
+    # -- care
+
+    async def scan(self) -> PersistenceScanReport:
+        """Look for damage and change nothing. By default there is none to find."""
+        return PersistenceScanReport(self.name or type(self).__name__)
+
+    async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
+        """Repair what `scan` finds, as ``config`` allows. By default there is nothing to repair."""
+        return PersistenceRecoveryReport(self.name or type(self).__name__, await self.scan())
+
+    @abstractmethod
+    async def compact(self, *, dry_run: bool = False) -> CompactionReport:
+        """Make retention physical and report before and after; with ``dry_run`` change nothing."""
+
+    # -- facts about the backend itself
+
+    @property
+    def retention(self) -> RetentionPolicy:
+        """What is kept; by default everything."""
+        if self._retention is None:
+            self._retention = RetentionPolicy()
+        return self._retention
+
+    @property
+    def metrics(self) -> PersistenceMetrics:
+        """Counters since this backend was opened."""
+        if self._metrics is None:
+            self._metrics = PersistenceMetrics()
+        return self._metrics
+
+    @property
+    @abstractmethod
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether everything acknowledged is known to be safe; a failed sync to disk makes it False for good."""
+        return True
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Open the backend a URL names; unknown options and bad values are a `BackendURLError`.
+
+        By default the constructor is called with the path (left out if it is empty) and
+        ``retention_policy``. A backend with options of its own overrides this and reads them with
+        `papyra.persistence.url.BackendURL`.
+        """
+        parsed = BackendURL.parse(url)
+        retention, _ = parsed.convert_with_retention({})
+        make: Callable[..., Self] = cls
+        arguments: list[Any] = [parsed.path] if parsed.path else []
+        try:
+            return make(*arguments, retention_policy=retention)
+        except (TypeError, ValueError) as error:
+            raise BackendURLError(f"can't open {url!r}: {error}") from error
+
+
+_CAPABILITIES = {
+    "batch": "record_batch",
+    "flush": "flush",
+    "scan": "scan",
+    "recover": "recover",
+    "compact": "compact",
+}
+
+
+def backend_capabilities(backend: PersistenceBackend | type[PersistenceBackend]) -> frozenset[str]:
+    """Return what a backend does beyond the least: of ``batch flush scan recover compact metrics``."""
+    kind = backend if isinstance(backend, type) else type(backend)
+    found = {word for word, method in _CAPABILITIES.items() if _overrides(kind, method)}
+    if hasattr(kind, "metrics"):
+        found.add("metrics")
+    return frozenset(found)
+
+
+def _overrides(kind: type, method: str) -> bool:
+    own = getattr(kind, method, None)
+    return own is not None and own is not getattr(PersistenceBackend, method, None)
+
+
+def safe_metrics_snapshot(backend: object) -> dict[str, int]:
+    """Return a backend's counters, or ``{}`` if it has none or they can't be read. Never raises."""
+    try:
+        snapshot = backend.metrics.snapshot()  # type: ignore[attr-defined]  # looked up on purpose: any object may come
+        return {str(name): int(value) for name, value in dict(snapshot).items()}
+    except Exception:  # noqa: BLE001 - a third party's counters may fail in any way, and they are only a display
+        return {}

@@ -1,0 +1,80 @@
+"""Make any value fit for JSON, without ever running more than its ``repr``."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from papyra.persistence.models import JSONValue
+
+__all__ = ["PAYLOAD_LIMIT", "clean_text", "json_payload"]
+
+PAYLOAD_LIMIT = 4096
+"""How many characters of a ``repr`` are kept."""
+
+_MAX_DEPTH = 32
+_MAX_ITEMS = 10_000  # a payload with more parts is stored as its repr
+# orjson, jq and JavaScript readers disagree beyond 64 bits.
+_INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
+
+
+class _NotJSON(Exception):
+    pass
+
+
+def json_payload(value: object, limit: int = PAYLOAD_LIMIT) -> JSONValue:
+    """Return a copy of ``value`` if it is JSON, else its ``repr``, cut at ``limit`` characters.
+
+    JSON is here: None, bool, finite float, int of 64 bits, str, list or tuple, dict with str keys, at most
+    32 deep. Lone surrogates become backslash escapes. Never raises, whatever the ``repr`` does.
+    """
+    try:
+        return _copy(value, 0, [_MAX_ITEMS])
+    except _NotJSON:
+        return clean_text(_safe_repr(value), limit)
+
+
+def clean_text(text: str, limit: int | None = None) -> str:
+    """Return ``text`` without lone surrogates, cut at ``limit`` characters with a note of what is missing."""
+    if limit is not None and len(text) > limit:
+        text = f"{text[:limit]}... ({len(text) - limit} more characters)"
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _safe_repr(value: object) -> str:
+    try:
+        return str(repr(value))
+    except Exception as error:  # noqa: BLE001 - a message's repr is user code: it may raise anything
+        return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
+
+
+def _copy(value: object, depth: int, left: list[int]) -> JSONValue:
+    # Exact types (`type(...) is`): a subclass may carry more than JSON shows, or methods that lie.
+    left[0] -= 1
+    if left[0] < 0:
+        raise _NotJSON
+    kind = type(value)
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str) and kind is str:
+        return clean_text(value)
+    if isinstance(value, int) and kind is int and _INT_MIN <= value <= _INT_MAX:
+        return value
+    if isinstance(value, float) and kind is float and math.isfinite(value):
+        return value
+    if depth >= _MAX_DEPTH:
+        raise _NotJSON
+    if isinstance(value, list | tuple) and kind in (list, tuple):
+        return [_copy(item, depth + 1, left) for item in value]
+    if isinstance(value, dict) and kind is dict:
+        return {_key(key): _copy(item, depth + 1, left) for key, item in value.items()}
+    raise _NotJSON
+
+
+def _key(key: object) -> str:
+    if isinstance(key, str) and type(key) is str:
+        return clean_text(key)
+    raise _NotJSON

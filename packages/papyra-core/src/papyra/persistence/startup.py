@@ -1,0 +1,99 @@
+"""What a system checks in its store before any actor exists."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import anyio
+
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+
+if TYPE_CHECKING:
+    from papyra.persistence.backend import PersistenceBackend
+    from papyra.persistence.models import PersistenceRecoveryReport, PersistenceScanReport
+
+__all__ = ["PersistenceStartupConfig", "PersistenceStartupMode", "StartupCheck", "run_startup_check"]
+
+_logger = logging.getLogger("papyra")
+
+
+class PersistenceStartupMode(StrEnum):
+    """What to do about damage in the store at the start of a system."""
+
+    IGNORE = "ignore"
+    SCAN_ONLY = "scan_only"
+    RECOVER = "recover"
+    FAIL_ON_ANOMALY = "fail_on_anomaly"
+
+
+@dataclass(frozen=True, slots=True)
+class PersistenceStartupConfig:
+    """How to check the store at the start.
+
+    ``IGNORE`` does not look; ``SCAN_ONLY`` logs what it finds and goes on; ``RECOVER`` repairs as ``recovery``
+    says (``REPAIR`` without one) and fails if damage is left; ``FAIL_ON_ANOMALY`` fails on any.
+    ``timeout_seconds`` bounds the whole check; running out of it is a failure.
+    """
+
+    mode: PersistenceStartupMode = PersistenceStartupMode.FAIL_ON_ANOMALY
+    recovery: PersistenceRecoveryConfig | None = None
+    timeout_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout_seconds is not None and not self.timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds must be above 0, but is {self.timeout_seconds!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class StartupCheck:
+    """What a start-up check saw and did; ``passed`` tells whether a system would start."""
+
+    passed: bool
+    scan: PersistenceScanReport | None = None
+    recovery: PersistenceRecoveryReport | None = None
+    left: PersistenceScanReport | None = None
+
+    def raise_if_failed(self) -> None:
+        """Raise `RuntimeError` with the first anomalies if the check failed."""
+        report = self.left or self.scan
+        if self.passed or report is None:
+            return
+        shown = "; ".join(f"{a.type} in {a.path} ({a.detail})" for a in report.anomalies[:3])
+        more = f" and {len(report.anomalies) - 3} more" if len(report.anomalies) > 3 else ""
+        raise RuntimeError(
+            f"Persistence anomalies detected in the {report.backend} store: {shown}{more}. "
+            "`papyra persistence scan` lists them, `papyra persistence recover` repairs them"
+        )
+
+
+async def run_startup_check(backend: PersistenceBackend, config: PersistenceStartupConfig) -> StartupCheck:
+    """Do what ``config`` says with ``backend``; running out of time is a `RuntimeError`."""
+    if config.mode is PersistenceStartupMode.IGNORE:
+        return StartupCheck(passed=True)
+    try:
+        with anyio.fail_after(config.timeout_seconds):
+            return await _check(backend, config)
+    except TimeoutError as error:
+        raise RuntimeError(
+            f"the start-up check of the {backend.name} store did not end within {config.timeout_seconds} s"
+        ) from error
+
+
+async def _check(backend: PersistenceBackend, config: PersistenceStartupConfig) -> StartupCheck:
+    scan = await backend.scan()
+    if not scan.has_anomalies:
+        return StartupCheck(passed=True, scan=scan)
+    if config.mode is PersistenceStartupMode.SCAN_ONLY:
+        for anomaly in scan.anomalies[:10]:
+            _logger.warning("store of facts: %s in %s: %s", anomaly.type, anomaly.path, anomaly.detail)
+        return StartupCheck(passed=True, scan=scan)
+    if config.mode is PersistenceStartupMode.FAIL_ON_ANOMALY:
+        return StartupCheck(passed=False, scan=scan)
+    recovery = await backend.recover(
+        config.recovery or PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
+    )
+    left = await backend.scan()
+    return StartupCheck(passed=not left.has_anomalies, scan=scan, recovery=recovery, left=left)

@@ -1,0 +1,1 @@
+"""NDJSON files as the record of a Papyra actor system."""
