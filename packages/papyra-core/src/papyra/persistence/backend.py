@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
-from papyra.exceptions import BackendURLError, PartialWriteError
+from papyra.exceptions import BackendURLError, PartialWriteError, PersistenceError
 from papyra.persistence.metrics import PersistenceMetrics
 from papyra.persistence.models import (
     PersistedAudit,
@@ -73,7 +73,8 @@ class PersistenceBackend(ABC):
         All are tried. If some could not be stored, a `PartialWriteError` counts them. An override that
         raises anything else is taken to have stored none.
         """
-        failed, first = 0, None
+        failed = 0
+        first: Exception | None = None
         for record in records:
             try:
                 if isinstance(record, PersistedEvent):
@@ -83,12 +84,17 @@ class PersistenceBackend(ABC):
                 else:
                     await self.record_dead_letter(record)
             except Exception as error:  # noqa: BLE001 - counted and raised below; the other records must not suffer
-                failed, first = failed + 1, first or error
+                failed += 1
+                first = error if first is None else first
         if failed:
             raise PartialWriteError(failed, len(records)) from first
 
-    async def flush(self) -> None:  # noqa: B027 - not abstract: a store that is durable at once has nothing to do
-        """Return once every acknowledged record is as durable as this backend makes it."""
+    async def flush(self) -> None:
+        """Return once every acknowledged record is as durable as this backend makes it.
+
+        By default there is nothing to do: a record is as durable as it gets when its ``record_*`` call returns.
+        """
+        self._refuse_if_closed()
 
     @abstractmethod
     async def aclose(self) -> None:
@@ -134,6 +140,8 @@ class PersistenceBackend(ABC):
 
     async def scan(self) -> PersistenceScanReport:
         """Look for damage and change nothing. By default there is none to find."""
+        self._refuse_if_closed()
+        self.metrics.scans += 1
         return PersistenceScanReport(self.name or type(self).__name__)
 
     async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
@@ -165,6 +173,12 @@ class PersistenceBackend(ABC):
     def closed(self) -> bool:
         """Whether `aclose` was called."""
 
+    def _refuse_if_closed(self) -> None:
+        if self.closed:
+            raise PersistenceError(
+                f"the {self.name or type(self).__name__} backend is closed; open a new one"
+            )
+
     @property
     def healthy(self) -> bool:
         """Whether everything acknowledged is known to be safe; a failed sync to disk makes it False for good."""
@@ -180,7 +194,7 @@ class PersistenceBackend(ABC):
         """
         parsed = BackendURL.parse(url)
         retention, _ = parsed.convert_with_retention({})
-        make: Callable[..., Self] = cls
+        make = cast("Callable[..., Self]", cls)
         arguments: list[Any] = [parsed.path] if parsed.path else []
         try:
             return make(*arguments, retention_policy=retention)
@@ -214,7 +228,7 @@ def _overrides(kind: type, method: str) -> bool:
 def safe_metrics_snapshot(backend: object) -> dict[str, int]:
     """Return a backend's counters, or ``{}`` if it has none or they can't be read. Never raises."""
     try:
-        snapshot = backend.metrics.snapshot()  # type: ignore[attr-defined]  # looked up on purpose: any object may come
+        snapshot = cast("PersistenceBackend", backend).metrics.snapshot()
         return {str(name): int(value) for name, value in dict(snapshot).items()}
     except Exception:  # noqa: BLE001 - a third party's counters may fail in any way, and they are only a display
         return {}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from papyra.exceptions import PersistenceError
 from papyra.persistence.backend import PersistenceBackend
 from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
-from papyra.persistence.payload import json_payload
 from papyra.persistence.retention import RetentionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from papyra.persistence.models import PersistedRecord
 
@@ -21,6 +21,8 @@ __all__ = ["DEFAULT_MAX_RECORDS", "InMemoryPersistence"]
 
 DEFAULT_MAX_RECORDS = 10_000
 """What is kept without a policy, so that a system's memory does not grow with its history."""
+
+_PRUNE_AT_LEAST = 1024
 
 _R = TypeVar("_R", PersistedEvent, PersistedAudit, PersistedDeadLetter)
 
@@ -35,8 +37,17 @@ class InMemoryPersistence(PersistenceBackend):
     name: ClassVar[str] = "memory"
 
     def __init__(self, retention_policy: RetentionPolicy | None = None) -> None:
-        self._retention = retention_policy or RetentionPolicy(max_records=DEFAULT_MAX_RECORDS)
-        self._records: deque[PersistedRecord] = deque(maxlen=self._retention.max_records)
+        policy = retention_policy or RetentionPolicy(max_records=DEFAULT_MAX_RECORDS)
+        self._retention = policy
+        # With an age limit the newest of those young enough count, and they need not be the last ones.
+        full = policy.max_records if policy.max_age_seconds is None else None
+        self._records: deque[PersistedRecord] = deque(
+            maxlen=None if full is None or full > sys.maxsize else full
+        )
+        self._bytes = (
+            0  # of what was added since the last pruning and what was kept then: at least what is here
+        )
+        self._prune_at = _PRUNE_AT_LEAST
         self._closed = False
 
     # -- writing
@@ -55,15 +66,10 @@ class InMemoryPersistence(PersistenceBackend):
 
     async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
         """Keep records in their order."""
-        self._check_open()
+        self._refuse_if_closed()
         self._records.extend(records)
-        metrics = self.metrics
-        metrics.records_written += len(records)
-        policy = self.retention
-        if policy.max_age_seconds is not None or policy.max_total_bytes is not None:
-            kept = self._kept()
-            if len(kept) < len(self._records):
-                self._replace(kept)
+        self.metrics.records_written += len(records)
+        self._prune_sometimes(records)
 
     async def aclose(self) -> None:
         """Close; what was kept is forgotten."""
@@ -118,13 +124,13 @@ class InMemoryPersistence(PersistenceBackend):
 
     async def compact(self, *, dry_run: bool = False) -> CompactionReport:
         """Forget what the policy no longer keeps."""
-        self._check_open()
-        kept = self._kept()
+        self._refuse_if_closed()
         before = len(self._records)
-        if not dry_run:
-            self._replace(kept)
-            self.metrics.compactions += 1
-        return CompactionReport(self.name, before, len(kept), None, None)
+        if dry_run:
+            return CompactionReport(self.name, before, len(self._kept()), None, None)
+        self._prune()
+        self.metrics.compactions += 1
+        return CompactionReport(self.name, before, len(self._records), None, None)
 
     @property
     def closed(self) -> bool:
@@ -133,25 +139,32 @@ class InMemoryPersistence(PersistenceBackend):
 
     # -- inside
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise PersistenceError("the memory backend is closed; open a new one")
+    def _prune_sometimes(self, added: Iterable[PersistedRecord]) -> None:
+        """Prune when what is here has doubled, so that a write costs the same however many there are."""
+        policy = self.retention
+        if policy.max_age_seconds is None and policy.max_total_bytes is None:
+            return  # the deque's own length sees to the count
+        if policy.max_total_bytes is not None:
+            self._bytes += sum(map(_estimated_size, added))
+            if self._bytes > 2 * policy.max_total_bytes:
+                self._prune()
+        if len(self._records) >= self._prune_at:
+            self._prune()
 
-    def _replace(self, records: list[PersistedRecord]) -> None:
-        self._records = deque(records, maxlen=self.retention.max_records)
+    def _prune(self) -> None:
+        kept = self._kept()
+        self._records = deque(reversed(kept), maxlen=self._records.maxlen)
+        self._prune_at = max(2 * len(kept), _PRUNE_AT_LEAST)
+        if self.retention.max_total_bytes is not None:
+            self._bytes = sum(map(_estimated_size, kept))
 
     def _kept(self) -> list[PersistedRecord]:
-        """Apply age, then count, then bytes; the deque's length sees to the count beforehand."""
+        return self.retention.newest_kept(reversed(self._records), self.time_fn(), _estimated_size)
+
+    def _newest_first(self) -> Iterable[PersistedRecord]:
         policy = self.retention
-        oldest = policy.oldest_kept(self.time_fn())
-        kept = [record for record in self._records if record.timestamp >= oldest]
-        if policy.max_total_bytes is not None:
-            left = policy.max_total_bytes
-            for index in range(len(kept) - 1, -1, -1):
-                left -= _estimated_size(kept[index])
-                if left < 0:
-                    return kept[index + 1 :]
-        return kept
+        by_count_alone = policy.max_age_seconds is None and policy.max_total_bytes is None
+        return reversed(self._records) if by_count_alone else self._kept()
 
     def _newest(
         self,
@@ -161,12 +174,12 @@ class InMemoryPersistence(PersistenceBackend):
         until: float | None,
         wanted: Callable[[_R], bool],
     ) -> list[_R]:
-        self._check_open()
+        self._refuse_if_closed()
         if limit is not None and limit < 0:
             raise ValueError(f"limit must not be negative, but is {limit}")
 
         def matches() -> Iterator[_R]:
-            for record in reversed(self._kept()):
+            for record in self._newest_first():
                 if not isinstance(record, kind):
                     continue
                 if since is not None and record.timestamp < since:
@@ -176,11 +189,15 @@ class InMemoryPersistence(PersistenceBackend):
                 if wanted(record):
                     yield record
 
-        found = list(islice(matches(), limit))
+        found = list(islice(matches(), None if limit is None else min(limit, sys.maxsize)))
         found.reverse()
         return found
 
 
 def _estimated_size(record: PersistedRecord) -> int:
-    fields: dict[str, Any] = {name: getattr(record, name) for name in record.__slots__}
-    return len(str(json_payload(fields)))
+    fields = [getattr(record, name) for name in record.__slots__]
+    try:
+        text = json.dumps(fields, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):  # a payload that is no JSON, from outside a system
+        text = repr(fields)
+    return len(text.encode("utf-8", "surrogatepass"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue
@@ -31,7 +31,10 @@ def json_payload(value: object, limit: int = PAYLOAD_LIMIT) -> JSONValue:
     """
     try:
         return _copy(value, 0, [_MAX_ITEMS])
-    except _NotJSON:
+    except (
+        _NotJSON,
+        RuntimeError,
+    ):  # RuntimeError: another thread changed it meanwhile, or the stack is nearly full
         return clean_text(_safe_repr(value), limit)
 
 
@@ -46,35 +49,41 @@ def clean_text(text: str, limit: int | None = None) -> str:
 
 def _safe_repr(value: object) -> str:
     try:
-        return str(repr(value))
-    except Exception as error:  # noqa: BLE001 - a message's repr is user code: it may raise anything
+        return "".join([repr(value)])  # of a subclass of str, join makes a plain one
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 - a message's repr is user code: it may raise anything, SystemExit too
         return f"<{type(value).__name__} whose repr raised {type(error).__name__}>"
 
 
 def _copy(value: object, depth: int, left: list[int]) -> JSONValue:
-    # Exact types (`type(...) is`): a subclass may carry more than JSON shows, or methods that lie.
+    # Exact types, and no isinstance(): a subclass may carry more than JSON shows, or methods that lie, and
+    # isinstance() asks the value for its __class__, which may be a property that raises.
     left[0] -= 1
     if left[0] < 0:
         raise _NotJSON
     kind = type(value)
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str) and kind is str:
-        return clean_text(value)
-    if isinstance(value, int) and kind is int and _INT_MIN <= value <= _INT_MAX:
-        return value
-    if isinstance(value, float) and kind is float and math.isfinite(value):
-        return value
+    if value is None or kind is bool:
+        return cast("bool | None", value)
+    if kind is str:
+        return clean_text(cast("str", value))
+    if kind is int and _INT_MIN <= cast("int", value) <= _INT_MAX:
+        return cast("int", value)
+    if kind is float and math.isfinite(cast("float", value)):
+        return cast("float", value)
     if depth >= _MAX_DEPTH:
         raise _NotJSON
-    if isinstance(value, list | tuple) and kind in (list, tuple):
-        return [_copy(item, depth + 1, left) for item in value]
-    if isinstance(value, dict) and kind is dict:
-        return {_key(key): _copy(item, depth + 1, left) for key, item in value.items()}
+    if kind is list or kind is tuple:
+        return [_copy(item, depth + 1, left) for item in cast("list[object] | tuple[object, ...]", value)]
+    if kind is dict:
+        return {
+            _key(key): _copy(item, depth + 1, left)
+            for key, item in cast("dict[object, object]", value).items()
+        }
     raise _NotJSON
 
 
 def _key(key: object) -> str:
-    if isinstance(key, str) and type(key) is str:
+    if type(key) is str:
         return clean_text(key)
     raise _NotJSON

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from papyra.persistence.models import PersistedRecord
 
 __all__ = ["RetentionPolicy"]
+
+_R = TypeVar("_R", bound="PersistedRecord")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class RetentionPolicy:
             number = isinstance(value, int | float) if name == "max_age_seconds" else isinstance(value, int)
             if not number or isinstance(value, bool):
                 raise ValueError(f"{name} must be a number or None, not {value!r}")
-            if math.isnan(value) or value < 0:
+            if not value >= 0:  # NaN is not, either
                 raise ValueError(f"{name} must not be negative, but is {value!r}; use None for no limit")
 
     @property
@@ -38,4 +46,31 @@ class RetentionPolicy:
 
     def oldest_kept(self, now: float) -> float:
         """Return the Unix time before which a record is too old at ``now``; ``-inf`` without an age limit."""
-        return -math.inf if self.max_age_seconds is None else now - self.max_age_seconds
+        if self.max_age_seconds is None:
+            return -math.inf
+        try:
+            return now - self.max_age_seconds
+        except OverflowError:  # an int beyond every float
+            return -math.inf
+
+    def newest_kept(self, newest_first: Iterable[_R], now: float, size: Callable[[_R], int]) -> list[_R]:
+        """Return what is kept of a store's records at ``now``, newest first; ``size`` tells a record's bytes.
+
+        Reads no further into ``newest_first`` than it must, so that a store may hand in a reader of its end.
+        """
+        oldest = self.oldest_kept(now)
+        count = math.inf if self.max_records is None else self.max_records
+        left = math.inf if self.max_total_bytes is None else self.max_total_bytes
+        measure = self.max_total_bytes is not None
+        kept: list[_R] = []
+        for record in newest_first if count else ():
+            if record.timestamp < oldest:
+                continue  # and look on: clocks go back, so an older record may bear a younger time
+            if measure:
+                left -= size(record)
+                if left < 0:
+                    break
+            kept.append(record)
+            if len(kept) >= count:
+                break
+        return kept
