@@ -1,0 +1,1 @@
+"""The tests behind `papyra.testing.BackendConformance`, one file per kind of promise."""

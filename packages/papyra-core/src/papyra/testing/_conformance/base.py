@@ -1,0 +1,54 @@
+"""What a subclass of `papyra.testing.BackendConformance` says about its store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from papyra.persistence.backend import PersistenceBackend
+    from papyra.persistence.retention import RetentionPolicy
+
+__all__ = ["ConformanceBase", "OpenBackend"]
+
+
+class OpenBackend(Protocol):
+    """Open the store of the running test; each call returns a backend of its own."""
+
+    def __call__(self, retention_policy: RetentionPolicy | None = None) -> PersistenceBackend:
+        """Open it with a policy; without one it keeps everything, or at least 1,000 records of any age."""
+        ...
+
+
+class ConformanceBase:
+    """The protocol between the tests and the store under test."""
+
+    pytestmark = pytest.mark.anyio
+
+    durable: ClassVar[bool] = False
+    """Whether what was recorded is there again after `aclose` and another ``open_backend()``."""
+
+    shared: ClassVar[bool] = False
+    """Whether several backends may have the store open at once, all reading and writing."""
+
+    @pytest.fixture(params=["asyncio", "trio"])
+    def anyio_backend(self, request: pytest.FixtureRequest) -> str:
+        """Run each test on asyncio and, where it is installed, on trio; stands before any conftest's fixture."""
+        name = str(request.param)
+        if name == "trio":
+            pytest.importorskip("trio", reason="trio is not installed; install it to test the backend on it")
+        return name
+
+    @pytest.fixture
+    def open_backend(self) -> OpenBackend:
+        """Give the tests a store: override this."""
+        pytest.fail(
+            f"{type(self).__name__} must define the fixture open_backend, which returns a function "
+            "open(retention_policy=None) that opens the store; see the docstring of BackendConformance"
+        )
+
+    @pytest.fixture
+    def backend_url(self) -> str:
+        """Name an empty store as a URL without options; ``""`` stands for the scheme alone, as in ``memory:``."""
+        return ""

@@ -1,0 +1,227 @@
+"""What holds for scans, repairs, closing, reopening, counters and URLs."""
+# ruff: noqa: S101 - these are tests, and assert is how tests speak
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from papyra.exceptions import BackendURLError, PersistenceError
+from papyra.persistence.backend import backend_capabilities, safe_metrics_snapshot
+from papyra.persistence.metrics import PersistenceMetrics
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra.persistence.registry import backend_problem
+from papyra.persistence.url import RETENTION_OPTIONS, BackendURL
+from papyra.plugins import API_VERSION, declared_api
+from papyra.testing._conformance.base import ConformanceBase
+from papyra.testing._conformance.facts import ODD_TEXTS, audit, event, letter, mixed, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from papyra.persistence.backend import PersistenceBackend
+    from papyra.testing._conformance.base import OpenBackend
+
+__all__ = ["CarePromises"]
+
+
+class CarePromises(ConformanceBase):
+    """A healthy store stays as it is; a closed one says so; a URL's mistakes are explained."""
+
+    # -- scan and recover
+
+    async def test_a_healthy_store_scans_clean(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            empty = await backend.scan()
+            await backend.record_batch(mixed(50))
+            full = await backend.scan()
+            assert (empty.backend, full.backend) == (backend.name, backend.name)
+            assert (empty.anomalies, full.anomalies) == ((), ())
+            assert await stored(backend) == mixed(50)
+
+    async def test_a_scan_beside_writes_finds_nothing(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+
+            async def write(first: int) -> None:
+                for number in range(first, first + 30):
+                    await backend.record_event(event(number))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(write, 0)
+                group.start_soon(write, 30)
+                for _ in range(5):
+                    assert (await backend.scan()).anomalies == ()
+            assert len(await backend.list_events()) == 60
+
+    @pytest.mark.parametrize("mode", [None, *PersistenceRecoveryMode])
+    async def test_recovering_a_healthy_store_changes_nothing(
+        self, open_backend: OpenBackend, mode: PersistenceRecoveryMode | None, tmp_path: Path
+    ) -> None:
+        quarantine = tmp_path / "conformance-quarantine"
+        config = None if mode is None else PersistenceRecoveryConfig(mode, quarantine)
+        async with aclosing(open_backend()) as backend:
+            await backend.record_batch(mixed(10))
+            report = await backend.recover(config)
+            assert report.backend == backend.name
+            assert not report.scan.has_anomalies
+            assert (report.repaired_files, report.quarantined_files) == ((), ())
+            assert not quarantine.exists()
+            await backend.record_event(event(10))
+            assert await stored(backend) == [*mixed(10), event(10)]
+
+    # -- closing and reopening
+
+    async def test_flush_returns(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.flush()
+            await backend.record_event(event(1))
+            await backend.flush()
+            assert list(await backend.list_events()) == [event(1)]
+
+    async def test_closing_twice_is_fine(self, open_backend: OpenBackend) -> None:
+        backend = open_backend()
+        closed = [backend.closed]
+        await backend.record_event(event(1))
+        for _ in range(2):
+            await backend.aclose()
+            closed.append(backend.closed)
+        assert closed == [False, True, True]
+
+    async def test_a_backend_that_was_never_used_closes(self, open_backend: OpenBackend) -> None:
+        backend = open_backend()
+        await backend.aclose()
+        assert backend.closed
+
+    async def test_after_closing_every_call_is_refused(self, open_backend: OpenBackend) -> None:
+        backend = open_backend()
+        await backend.record_event(event(1))
+        await backend.aclose()
+        calls: dict[str, Callable[[], Awaitable[object]]] = {
+            "record_event": lambda: backend.record_event(event(2)),
+            "record_audit": lambda: backend.record_audit(audit(2)),
+            "record_dead_letter": lambda: backend.record_dead_letter(letter(2)),
+            "record_batch": lambda: backend.record_batch(mixed(2)),
+            "list_events": backend.list_events,
+            "list_audits": backend.list_audits,
+            "list_dead_letters": backend.list_dead_letters,
+            "flush": backend.flush,
+            "scan": backend.scan,
+            "recover": backend.recover,
+            "compact": backend.compact,
+        }
+        for name, call in calls.items():
+            try:
+                await call()
+            except PersistenceError:
+                continue
+            pytest.fail(f"{name} was not refused with a PersistenceError after aclose")
+        assert backend.metrics.snapshot()["records_written"] == 1
+
+    async def test_reopening_shows_what_was_recorded(self, open_backend: OpenBackend) -> None:
+        if not self.durable:
+            pytest.skip("not a durable store")
+        odd = letter(99, payload=list(ODD_TEXTS.values()))
+        async with aclosing(open_backend()) as backend:
+            await backend.record_batch([*mixed(20), odd])
+        async with aclosing(open_backend()) as backend:
+            assert await stored(backend) == [*mixed(20), odd]
+            assert (await backend.scan()).anomalies == ()
+            await backend.record_event(event(100))
+        async with aclosing(open_backend()) as backend:
+            assert await stored(backend) == [*mixed(20), odd, event(100)]
+
+    async def test_backends_that_share_a_store_see_each_other(self, open_backend: OpenBackend) -> None:
+        if not self.shared:
+            pytest.skip("not a store that several backends may open at once")
+
+        async def write(backend: PersistenceBackend, first: int) -> None:
+            for number in range(first, first + 20):
+                await backend.record_event(event(number))
+
+        async with aclosing(open_backend()) as one, aclosing(open_backend()) as other:
+            async with anyio.create_task_group() as group:
+                group.start_soon(write, one, 0)
+                group.start_soon(write, other, 20)
+                group.start_soon(one.compact)
+            assert await stored(one) == [event(n) for n in range(40)]
+            assert await stored(other) == [event(n) for n in range(40)]
+
+    # -- facts about the backend
+
+    async def test_the_counters_count(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            before = backend.metrics.snapshot()
+            assert set(PersistenceMetrics().snapshot()) <= set(before)
+            await backend.record_event(event(0))
+            await backend.record_audit(audit(1))
+            await backend.record_dead_letter(letter(2))
+            await backend.record_batch(mixed(10))
+            await backend.scan()
+            await backend.compact()
+            after = safe_metrics_snapshot(backend)
+            assert after == backend.metrics.snapshot()
+            assert after["records_written"] == before["records_written"] + 13
+            assert after["scans"] == before["scans"] + 1
+            assert after["compactions"] == before["compactions"] + 1
+            assert after["bytes_written"] >= before["bytes_written"]
+            failures = (
+                "write_errors",
+                "scan_errors",
+                "recovery_errors",
+                "compaction_errors",
+                "anomalies_detected",
+            )
+            assert {name: after[name] for name in failures} == dict.fromkeys(failures, 0)
+
+    async def test_a_new_backend_is_open_and_healthy(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_event(event(1))
+            assert backend.healthy
+            assert not backend.closed
+
+    async def test_the_class_can_stand_behind_an_entry_point(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            kind = type(backend)
+            assert backend_problem(kind) is None
+            assert declared_api(kind).partition(".")[0] == API_VERSION.partition(".")[0]
+            assert BackendURL.parse(f"{kind.name}:").scheme == kind.name
+            assert backend_capabilities(backend) == backend_capabilities(kind) >= {"compact", "metrics"}
+
+    # -- URLs
+
+    async def test_a_url_opens_the_backend_with_its_retention(
+        self, open_backend: OpenBackend, backend_url: str
+    ) -> None:
+        kind, url = await _kind_and_url(open_backend, backend_url)
+        async with aclosing(
+            kind.from_url(_with_option(url, "max_records=3&max_age_seconds=36500d"))
+        ) as backend:
+            assert type(backend) is kind
+            assert backend.retention.max_records == 3
+            assert backend.retention.max_age_seconds == 36500 * 86400
+            await backend.record_batch(mixed(10))
+            assert await stored(backend) == mixed(10)[-3:]
+
+    @pytest.mark.parametrize("option", ["no_such_option=1", "max_records=many", "max_age_seconds=-1"])
+    async def test_a_mistake_in_a_url_lists_the_valid_options(
+        self, open_backend: OpenBackend, backend_url: str, option: str
+    ) -> None:
+        kind, url = await _kind_and_url(open_backend, backend_url)
+        with pytest.raises(BackendURLError) as caught:
+            kind.from_url(_with_option(url, option))
+        name, _, value = option.partition("=")
+        for word in (name, value if name in RETENTION_OPTIONS else name, *RETENTION_OPTIONS):
+            assert word in str(caught.value)
+
+
+async def _kind_and_url(open_backend: OpenBackend, url: str) -> tuple[type[PersistenceBackend], str]:
+    async with aclosing(open_backend()) as backend:
+        return type(backend), url or f"{backend.name}:"
+
+
+def _with_option(url: str, option: str) -> str:
+    return f"{url}{'&' if '?' in url else '?'}{option}"

@@ -1,0 +1,102 @@
+"""The facts that the conformance tests record, and what they ask of a store again and again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+
+if TYPE_CHECKING:
+    from papyra.persistence.backend import PersistenceBackend
+    from papyra.persistence.models import JSONValue, PersistedRecord
+
+__all__ = ["NOW", "ODD_TEXTS", "ODD_VALUES", "audit", "event", "letter", "mixed", "noise", "stored"]
+
+NOW = 1_700_000_000.0
+
+ODD_TEXTS = {
+    "empty": "",
+    "nul": "a\0b",
+    "quotes": "\"double\" 'single' \\ back",
+    "line-ends": "a\nb\r\nc\u0085d\u2028e\u2029f\x0bg\x0ch",
+    "controls": "\x01\x1b[31m\x7f\x9b",
+    "bidi": "\u202eabc\u202c \u2066x\u2069",
+    "emoji": "\U0001f469\u200d\U0001f680 \U0001f1ee\U0001f1f8",
+    "combining": "e\u0301 \u00e9 \u1e9e",
+    "non-characters": "\ufeff\ufffe\uffff\U0010ffff",
+    "looks-like-json": '{"kind":"event","seq":1}\n',
+    "looks-like-sql": "'; DROP TABLE facts; --",
+    "longer-than-a-page": "p\u00e4ge" * 5000,
+}
+
+
+def _nested(depth: int) -> JSONValue:
+    if depth == 0:
+        return "bottom"
+    return [_nested(depth - 1)] if depth % 2 else {"in": _nested(depth - 1)}
+
+
+ODD_VALUES: dict[str, JSONValue] = {
+    "none": None,
+    "booleans": [True, False],
+    "zeros": [0, 0.0, "0", False, "", [], {}],
+    "64-bit-integers": [2**63 - 1, -(2**63), 2**64 - 1, 2**53 + 1],
+    "floats": [0.1, 1e308, -1e308, 5e-324, 1.7976931348623157e308, 1e16, 123456789.123456789],
+    "empty-keys": {"": {"": None}, " ": 1},
+    "deep": _nested(28),
+    "wide": {f"k{n}": n for n in range(500)},
+}
+
+
+def event(number: int, **changes: Any) -> PersistedEvent:
+    """Make an event that tells its number; later ones have later times."""
+    made = PersistedEvent(
+        "conformance", f"conformance:{number}", "Numbered", {"number": number}, NOW + number
+    )
+    return replace(made, **changes)
+
+
+def audit(number: int, **changes: Any) -> PersistedAudit:
+    """Make an audit that tells its number in every count."""
+    made = PersistedAudit(
+        "conformance",
+        NOW + number,
+        total_actors=number,
+        alive_actors=number + 1,
+        stopping_actors=number + 2,
+        restarting_actors=number + 3,
+        registry_size=number + 4,
+        registry_orphans=("orphan", f"orphan-{number}"),
+        registry_dead=(),
+        dead_letters_count=number + 5,
+    )
+    return replace(made, **changes)
+
+
+def letter(number: int, **changes: Any) -> PersistedDeadLetter:
+    """Make a dead letter that tells its number."""
+    made = PersistedDeadLetter("conformance", f"conformance:{number}", "Lost", [number], NOW + number)
+    return replace(made, **changes)
+
+
+def mixed(count: int) -> list[PersistedRecord]:
+    """Make ``count`` records of the three kinds in turn."""
+    makers = (event, audit, letter)
+    return [makers[number % 3](number) for number in range(count)]
+
+
+def noise(length: int, seed: int) -> str:
+    """Make text that no store could press into much less space."""
+    return random.Random(seed).randbytes(length // 2).hex()  # noqa: S311 - the same noise in every run
+
+
+async def stored(backend: PersistenceBackend) -> list[PersistedRecord]:
+    """Return all that is kept, of the three kinds, in the order of their times."""
+    found: list[PersistedRecord] = [
+        *await backend.list_events(),
+        *await backend.list_audits(),
+        *await backend.list_dead_letters(),
+    ]
+    return sorted(found, key=lambda record: record.timestamp)

@@ -1,0 +1,195 @@
+"""What holds for every ``record_*`` call."""
+# ruff: noqa: S101 - these are tests, and assert is how tests speak
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+
+from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
+from papyra.testing._conformance.base import ConformanceBase
+from papyra.testing._conformance.facts import (
+    ODD_TEXTS,
+    ODD_VALUES,
+    audit,
+    event,
+    letter,
+    mixed,
+    noise,
+    stored,
+)
+
+if TYPE_CHECKING:
+    from papyra.persistence.backend import PersistenceBackend
+    from papyra.persistence.models import JSONValue
+    from papyra.testing._conformance.base import OpenBackend
+
+__all__ = ["WritingPromises"]
+
+
+class WritingPromises(ConformanceBase):
+    """Each record once, whole, in order, as it was given."""
+
+    async def test_a_recorded_event_is_listed_as_it_was_given(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_event(event(1))
+            assert list(await backend.list_events()) == [event(1)]
+            assert list(await backend.list_audits()) == []
+            assert list(await backend.list_dead_letters()) == []
+
+    async def test_a_recorded_audit_is_listed_as_it_was_given(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_audit(audit(1))
+            assert list(await backend.list_audits()) == [audit(1)]
+            assert list(await backend.list_events()) == []
+            assert list(await backend.list_dead_letters()) == []
+
+    async def test_a_recorded_dead_letter_is_listed_as_it_was_given(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_dead_letter(letter(1))
+            assert list(await backend.list_dead_letters()) == [letter(1)]
+            assert list(await backend.list_events()) == []
+            assert list(await backend.list_audits()) == []
+
+    async def test_a_batch_is_stored_in_its_order_and_once(self, open_backend: OpenBackend) -> None:
+        records = mixed(300)
+        async with aclosing(open_backend()) as backend:
+            await backend.record_batch(records)
+            assert await stored(backend) == records
+
+    async def test_an_empty_batch_stores_nothing(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_batch([])
+            assert await stored(backend) == []
+
+    async def test_the_order_is_that_of_recording_not_that_of_time(self, open_backend: OpenBackend) -> None:
+        events = [event(n) for n in (3, 1, 2, 1)]
+        async with aclosing(open_backend()) as backend:
+            await backend.record_batch(events[:2])
+            for one in events[2:]:
+                await backend.record_event(one)
+            assert list(await backend.list_events()) == events
+            assert list(await backend.list_events(limit=2)) == events[2:]
+
+    async def test_equal_records_are_each_stored(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_batch([event(1), event(1)])
+            await backend.record_event(event(1))
+            assert list(await backend.list_events()) == [event(1)] * 3
+
+    @pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS.keys())
+    async def test_any_text_comes_back_as_it_was(self, open_backend: OpenBackend, text: str) -> None:
+        given = PersistedEvent(text, text, text, {text: text}, 1.5)
+        lost = PersistedDeadLetter(text, text, text, text, 1.5)
+        counted = audit(1, system_id=text, registry_orphans=(text, text), registry_dead=(text,))
+        async with aclosing(open_backend()) as backend:
+            await backend.record_batch([given, lost, counted])
+            assert list(await backend.list_events(event_type=text, actor=text)) == [given]
+            assert list(await backend.list_dead_letters(message_type=text, actor=text)) == [lost]
+            assert list(await backend.list_audits()) == [counted]
+
+    @pytest.mark.parametrize("value", ODD_VALUES.values(), ids=ODD_VALUES.keys())
+    async def test_any_json_comes_back_as_it_was(self, open_backend: OpenBackend, value: JSONValue) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_dead_letter(letter(1, payload=value))
+            await backend.record_event(event(2, payload={"value": value}))
+            await backend.record_event(event(3, payload={}))
+            (lost,) = await backend.list_dead_letters()
+            first, second = await backend.list_events()
+        # repr tells 1 from 1.0 and from True, which are equal
+        assert repr(lost.payload) == repr(value)
+        assert repr(first.payload) == repr({"value": value})
+        assert second.payload == {}
+
+    @pytest.mark.parametrize(
+        "payload",
+        [
+            {"lone \ud800": "surrogate \udfff"},
+            {"nan": float("nan"), "infinity": [float("inf"), -float("inf")]},
+            {"big": 2**64, "bigger": -(10**30)},
+            {"not JSON": {1, 2}, "nor this": object()},
+            {"large": noise(2_000_000, 0)},
+        ],
+        ids=["lone-surrogates", "not-finite", "huge-integers", "not-json", "two-megabytes"],
+    )
+    async def test_what_cannot_be_stored_as_it_is_harms_no_other_record(
+        self, open_backend: OpenBackend, payload: dict[str, Any]
+    ) -> None:
+        """Such a record may be refused, or stored with a note of what was left out; it must not spoil the store."""
+        async with aclosing(open_backend()) as backend:
+            await backend.record_event(event(1))
+            acknowledged = await _tries(backend, event(2, payload=cast("dict[str, JSONValue]", payload)))
+            await backend.record_event(event(3))
+            found = list(await backend.list_events())
+            assert not (await backend.scan()).has_anomalies
+        assert [one.timestamp for one in found] == [
+            event(n).timestamp for n in (1, 2, 3) if n != 2 or acknowledged
+        ]
+        assert (found[0], found[-1]) == (event(1), event(3))
+
+    async def test_lone_surrogates_outside_the_payload_harm_no_other_record(
+        self, open_backend: OpenBackend
+    ) -> None:
+        async with aclosing(open_backend()) as backend:
+            await backend.record_event(event(1))
+            await _tries(backend, event(2, system_id="\ud800", actor_address="a\udc80", event_type="\udfff"))
+            await backend.record_event(event(3))
+            found = list(await backend.list_events())
+            assert list(await backend.list_events(actor="a\ud801", event_type="\udfff")) == []
+        assert (found[0], found[-1]) == (event(1), event(3))
+
+    async def test_records_from_many_tasks_are_each_stored_once(self, open_backend: OpenBackend) -> None:
+        async with aclosing(open_backend()) as backend:
+
+            async def write(first: int) -> None:
+                for number in range(first, first + 5):
+                    await backend.record_event(event(number))
+                    # what was acknowledged is seen at once
+                    assert event(number) in await backend.list_events()
+
+            async with anyio.create_task_group() as group:
+                for first in range(0, 40, 5):
+                    group.start_soon(write, first)
+                group.start_soon(backend.record_batch, [letter(n) for n in range(50)])
+            found = list(await backend.list_events())
+            assert sorted(found, key=lambda one: one.timestamp) == [event(n) for n in range(40)]
+            for first in range(0, 40, 5):  # each task's records in its order
+                own = [
+                    one
+                    for one in found
+                    if event(first).timestamp <= one.timestamp < event(first + 5).timestamp
+                ]
+                assert own == [event(n) for n in range(first, first + 5)]
+            assert list(await backend.list_dead_letters()) == [letter(n) for n in range(50)]
+
+    @pytest.mark.parametrize("delay", [0, 0.0002, 0.001, 0.003])
+    async def test_a_cancelled_write_stores_each_record_whole_or_not_at_all(
+        self, open_backend: OpenBackend, delay: float
+    ) -> None:
+        batches = [[event(20 * batch + n) for n in range(20)] for batch in range(10)]
+        acknowledged: list[PersistedEvent] = []
+        async with aclosing(open_backend()) as backend:
+            for batch in batches:
+                with anyio.fail_after(30), anyio.move_on_after(delay):
+                    await backend.record_batch(batch)
+                    acknowledged += batch
+            await backend.record_event(event(1000))
+            found = list(await backend.list_events())
+            assert not (await backend.scan()).has_anomalies
+        assert found[-1] == event(1000)
+        tried = {one.timestamp: one for batch in batches for one in batch}
+        assert len(found) == len({one.timestamp for one in found})
+        assert all(tried.get(one.timestamp) == one for one in found[:-1])
+        assert {one.timestamp for one in acknowledged} <= {one.timestamp for one in found}
+        assert found == sorted(found, key=lambda one: one.timestamp)
+
+
+async def _tries(backend: PersistenceBackend, record: PersistedEvent) -> bool:
+    try:
+        await backend.record_event(record)
+    except Exception:  # noqa: BLE001 - how a backend refuses what is not JSON is its own affair
+        return False
+    return True
