@@ -1,1 +1,18 @@
-"""The command papyra."""
+"""The command ``papyra``: look after the record of an actor system from a shell.
+
+Commands of other distributions come in through the entry-point group ``papyra.commands``. The exit codes are
+a documented contract, see `papyra_cli.ExitCode`.
+"""
+
+from __future__ import annotations
+
+from papyra_cli._exit import ExitCode
+
+__all__ = ["ExitCode", "main"]
+
+
+def main() -> None:
+    """Run the command with the arguments of this process, and exit."""
+    from papyra_cli._root import papyra
+
+    papyra.main(prog_name="papyra")

@@ -1,0 +1,5 @@
+"""``python -m papyra_cli``."""
+
+from papyra_cli import main
+
+main()

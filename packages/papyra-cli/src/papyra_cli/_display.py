@@ -1,0 +1,112 @@
+"""How things are shown: the options that every command takes, and what they mean for this terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TextIO
+
+__all__ = ["Display", "color_option", "debug_option", "display_options"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+_KEY = "papyra_cli.display"
+
+
+@dataclass(slots=True)
+class Display:
+    """What the options of one invocation say about its output."""
+
+    color: str = "auto"
+    debug: bool = False
+    format: str = "auto"
+    time: str = "iso"
+
+    @classmethod
+    def of(cls, ctx: click.Context) -> Display:
+        """Return the one of this invocation, the same for the root and every command below it."""
+        # ctx.meta and not ctx.obj: that one belongs to the commands of others.
+        display: Display = ctx.meta.setdefault(_KEY, cls())
+        return display
+
+    def colored(self, stream: TextIO) -> bool:
+        """Decide on colour: the option, then ``NO_COLOR``, ``FORCE_COLOR``, then whether ``stream`` is a terminal."""
+        if self.color != "auto":
+            return self.color == "always"
+        if os.environ.get("NO_COLOR"):
+            return False
+        return bool(os.environ.get("FORCE_COLOR")) or _is_able(stream)
+
+    def resolved_format(self) -> str:
+        """Return ``table``, ``plain``, ``json`` or ``jsonl``; without a choice the terminal decides."""
+        if self.format != "auto":
+            return self.format
+        return "table" if sys.stdout.isatty() else "plain"
+
+    def animated(self) -> bool:
+        """Whether a line that is drawn again and again makes sense on stderr."""
+        return _is_able(sys.stderr)
+
+
+def _is_able(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _setter(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
+    def callback(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+        if value is not None and value is not False:  # not given here, but perhaps to the root
+            setattr(Display.of(ctx), name, value)
+
+    return callback
+
+
+color_option = click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default=None,
+    expose_value=False,
+    is_eager=True,
+    callback=_setter("color"),
+    help="When to use colour; by default NO_COLOR, FORCE_COLOR and the terminal decide.",
+)
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_setter("debug"),
+    help="Show the traceback of an error.",
+)
+
+_format_option = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["auto", "table", "plain", "json", "jsonl"]),
+    default=None,
+    expose_value=False,
+    callback=_setter("format"),
+    help="How to print; by default a table on a terminal, plain tab-separated lines in a pipe.",
+)
+
+_time_option = click.option(
+    "--time",
+    type=click.Choice(["iso", "unix", "relative"]),
+    default=None,
+    expose_value=False,
+    callback=_setter("time"),
+    help="How to print times in tables and plain lines: local ISO 8601 (default), Unix seconds, or how long ago.",
+)
+
+
+def display_options(function: _F) -> _F:
+    """Give a command ``-o``, ``--time``, ``--color`` and ``--debug``."""
+    for option in (debug_option, color_option, _time_option, _format_option):
+        function = option(function)
+    return function

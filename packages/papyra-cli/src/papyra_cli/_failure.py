@@ -1,0 +1,90 @@
+"""From an exception to one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from typing import cast
+
+import click
+
+from papyra_cli._escape import printable
+from papyra_cli._exit import ExitCode
+
+__all__ = ["Failure", "explain", "report", "say"]
+
+
+class Failure(Exception):
+    """An error that the command foresaw: what is wrong and what to do, in one line."""
+
+    def __init__(self, message: str, exit_code: ExitCode = ExitCode.UNAVAILABLE) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def say(kind: str, message: str, color: bool | None = None) -> None:
+    """Write ``papyra: KIND: message`` to stderr, in one line whatever the message holds."""
+    style = {"error": "red", "warning": "yellow"}.get(kind)
+    label = click.style(f"{kind}:", fg=style, bold=True) if style else f"{kind}:"
+    click.echo(f"papyra: {label} {printable(message)}", err=True, color=color)
+
+
+def report(error: BaseException, *, debug: bool = False, color: bool | None = None) -> ExitCode | int:
+    """Tell of ``error`` on stderr, with its traceback if ``debug``, and return the exit code for it."""
+    message, code = explain(error)
+    if debug and not isinstance(error, click.ClickException | click.Abort | KeyboardInterrupt):
+        for block in traceback.format_exception(error):
+            for line in block.splitlines():
+                click.echo(printable(line), err=True)
+    say("error", message, color)
+    return code
+
+
+def explain(error: BaseException) -> tuple[str, ExitCode | int]:
+    """Return what to say of ``error`` and the exit code for it."""
+    error = _innermost(error)
+    if isinstance(error, Failure):
+        return str(error), error.exit_code
+    if isinstance(error, click.UsageError):
+        return _usage(error), ExitCode.USAGE
+    if isinstance(error, click.ClickException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, KeyboardInterrupt | click.Abort):  # Abort: Ctrl-C or the end of input at a prompt
+        return "interrupted", ExitCode.INTERRUPTED
+    if _is_unavailable(error):
+        return _with_file(error), ExitCode.UNAVAILABLE
+    text = _with_file(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+    hint = "" if "--debug" in sys.argv else " (--debug shows where)"
+    return f"unexpected: {text}{hint}", ExitCode.NO
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Take a lone error out of its groups: task groups of backends and commands wrap theirs."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    return _innermost(group.exceptions[0]) if len(group.exceptions) == 1 else group
+
+
+def _usage(error: click.UsageError) -> str:
+    message = error.format_message().rstrip(".")
+    if error.ctx is None:
+        return message
+    return f"{message}; see '{error.ctx.command_path} --help'"
+
+
+def _is_unavailable(error: BaseException) -> bool:
+    # Not at the top: `papyra --help` needs none of it, and core is only worth its time once a command runs.
+    from papyra.exceptions import PersistenceError, PluginError
+
+    lacking = (
+        PersistenceError, PluginError, FileNotFoundError, PermissionError,
+        IsADirectoryError, NotADirectoryError, ConnectionError, BlockingIOError,
+    )  # fmt: skip
+    return isinstance(error, lacking)
+
+
+def _with_file(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

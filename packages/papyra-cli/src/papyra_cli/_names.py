@@ -1,0 +1,70 @@
+"""The names of all commands, known without loading one, and how one is loaded."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import NamedTuple
+
+import click
+
+__all__ = ["GROUP", "OWN_COMMANDS", "OwnCommand", "check_command", "command_names", "load_command"]
+
+GROUP = "papyra.commands"
+
+
+class OwnCommand(NamedTuple):
+    """Where one of our own commands is, and what `papyra --help` says of it; a test holds both true."""
+
+    target: str
+    help: str
+
+
+OWN_COMMANDS = {
+    "persistence": OwnCommand(
+        "papyra_cli.commands.persistence:persistence", "Scan, recover, compact and inspect a store of facts."
+    ),
+    "plugins": OwnCommand("papyra_cli.commands.plugins:plugins", "List what other distributions bring."),
+}
+"""Also declared as entry points; listed here so that they work without any metadata, and start sooner."""
+
+
+def command_names() -> dict[str, str]:
+    """Return every command that may run, with its short help. Loads none, and never raises for a plugin."""
+    from papyra.plugins import find_plugins
+
+    names = {
+        plugin.name: f"(from {plugin.distribution} {plugin.version})".replace(" )", ")")
+        for plugin in find_plugins(GROUP).values()
+        if plugin.name and not plugin.disabled
+    }
+    return names | {name: own.help for name, own in OWN_COMMANDS.items()}
+
+
+def load_command(name: str) -> click.Command | None:
+    """Load a command, our own first; None if there is none, a `PluginError` if it can't be used."""
+    if name in OWN_COMMANDS:
+        module, _, attribute = OWN_COMMANDS[name].target.partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+    from papyra.exceptions import PluginError
+    from papyra.plugins import find_plugins
+
+    plugin = find_plugins(GROUP).get(name)
+    if plugin is None:
+        return None
+    loaded = plugin.load()
+    if not isinstance(loaded, click.Command):
+        raise PluginError(
+            f"the plugin {name!r} of {plugin.distribution} can't be used: {plugin.target} is not a click.Command"
+        )
+    return loaded
+
+
+def check_command(loaded: object) -> tuple[str, ...]:
+    """Return a command plugin's capabilities, of which there are none; what is no command is a `PluginError`."""
+    from papyra.exceptions import PluginError
+
+    if isinstance(loaded, click.Command):
+        return ()
+    problem = f"{loaded!r} is not a click.Command"
+    raise PluginError(problem) from TypeError(problem)

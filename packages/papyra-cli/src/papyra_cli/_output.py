@@ -1,0 +1,128 @@
+"""Where results go: a table, plain lines, or JSON alone on stdout."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+
+import click
+
+from papyra_cli._display import Display
+from papyra_cli._escape import printable
+from papyra_cli._json import dump, dump_readable
+from papyra_cli._times import format_time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Cell", "Output", "Styled", "Table"]
+
+
+class Styled(NamedTuple):
+    """A cell in a colour that click and rich both know."""
+
+    text: str
+    color: str
+
+
+Cell: TypeAlias = "str | Styled"
+
+
+@dataclass(slots=True)
+class Table:
+    """Rows under a title. In a pipe each row is a line that starts with ``key``, its cells divided by tabs."""
+
+    key: str
+    title: str
+    columns: Sequence[str]
+    rows: list[Sequence[Cell]] = field(default_factory=list["Sequence[Cell]"])
+
+
+class Output:
+    """The stdout of one command, in the form that the user chose.
+
+    In the JSON modes everything else that prints, plugins too, is sent to stderr until the command ends.
+    A reader that goes away ends nothing: what is left to write is dropped, so that the work is done and the
+    exit code tells the truth.
+    """
+
+    def __init__(self, ctx: click.Context) -> None:
+        self.display = Display.of(ctx)
+        self.format = self.display.resolved_format()
+        self._stream = sys.stdout
+        self._color = self.display.colored(sys.stdout)
+        self.closed = False
+        if self.is_json:
+            sys.stdout = sys.stderr
+            ctx.call_on_close(self._give_back)
+
+    @property
+    def is_json(self) -> bool:
+        """Whether stdout is for JSON alone."""
+        return self.format in ("json", "jsonl")
+
+    def show(self, document: object, records: Iterable[object], tables: Iterable[Table], note: Cell) -> None:
+        """Print a result: ``document`` as JSON, ``records`` as JSON lines, else ``tables`` and a closing ``note``."""
+        if self.format == "json":
+            self.write(dump(document, indent=2))
+        elif self.format == "jsonl":
+            for record in records:
+                self.write(dump(record))
+        elif self.format == "plain":
+            self._show_plain(tables, note)
+        else:
+            self._show_tables(tables, note)
+
+    def time(self, timestamp: float | None) -> str:
+        """Return a Unix time in the style that was asked for."""
+        return "-" if timestamp is None else format_time(timestamp, self.display.time)
+
+    def payload(self, value: object) -> str:
+        """Return a payload in one line."""
+        return dump_readable(value)
+
+    def write(self, line: str) -> None:
+        """Write one line that is safe already; after the reader went away, do nothing."""
+        if self.closed:
+            return
+        encoding = self._stream.encoding or "utf-8"
+        try:
+            self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self.closed = True
+            _discard(self._stream.fileno())
+
+    def _show_plain(self, tables: Iterable[Table], note: Cell) -> None:
+        for table in tables:
+            for row in table.rows:
+                self.write("\t".join([table.key, *map(self._plain, row)]))
+        self.write(f"status\t{self._plain(note)}")
+
+    def _plain(self, cell: Cell) -> str:
+        if isinstance(cell, str):
+            return printable(cell)
+        text = printable(cell.text)
+        return click.style(text, fg=cell.color) if self._color else text
+
+    def _show_tables(self, tables: Iterable[Table], note: Cell) -> None:
+        from papyra_cli._table import (
+            render,  # rich: only here, for it takes longer to import than most commands run
+        )
+
+        for table in tables:
+            if table.rows:
+                self.write(render(table, color=self._color, stream=self._stream))
+        self.write(self._plain(note))
+
+    def _give_back(self) -> None:
+        sys.stdout = self._stream
+
+
+def _discard(descriptor: int) -> None:
+    """Let a descriptor lead nowhere, so that the flush at exit does not fail a second time."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)

@@ -1,0 +1,120 @@
+"""The root command: lists what is installed without loading it, and turns every failure into one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from papyra_cli import _failure
+from papyra_cli._display import Display, color_option, debug_option
+from papyra_cli._exit import ExitCode
+from papyra_cli._group import HelpfulGroup
+from papyra_cli._names import command_names, load_command
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from click.shell_completion import CompletionItem
+
+__all__ = ["papyra"]
+
+
+class RootGroup(HelpfulGroup):
+    """A group whose commands are entry points, each loaded when it runs and not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, without loading one."""
+        return sorted(command_names())
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load one command; one that can't be used is a `PluginError`, but for completion it is just not there."""
+        if not ctx.resilient_parsing:
+            return load_command(cmd_name)
+        try:
+            return load_command(cmd_name)
+        except Exception:  # noqa: BLE001 - a completion has no place to show an error, and must not garble the line
+            return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from their names alone."""
+        rows = sorted(command_names().items())
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the names of commands, without loading one."""
+        from click.shell_completion import CompletionItem
+
+        names = [
+            CompletionItem(name, help=text)
+            for name, text in sorted(command_names().items())
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Run a command; whatever it raises becomes one line on stderr and an exit code."""
+        try:
+            super().invoke(ctx)
+        except click.exceptions.Exit:
+            raise
+        except BrokenPipeError:
+            _close_stdout()
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where all errors end, told in one line
+            display = Display.of(ctx)
+            ctx.exit(_failure.report(error, debug=display.debug, color=display.colored(sys.stderr)))
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """Run the whole command and exit with one of `ExitCode`."""
+        if not standalone_mode:
+            return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        try:
+            # `invoke` returns None, so what comes back can only be the code of a `ctx.exit`.
+            code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        except (click.ClickException, click.Abort) as error:
+            code = _failure.report(error)
+        try:
+            sys.stdout.flush()
+        except BrokenPipeError:
+            _close_stdout()
+        sys.exit(code or ExitCode.OK)
+
+
+def _close_stdout() -> None:
+    """Send what is left for a reader that went away (``| head``) nowhere, so that the exit is quiet."""
+    with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a path
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from papyra._version import __version__
+
+        click.echo(f"papyra {__version__}")
+        ctx.exit()
+
+
+@click.group(
+    "papyra",
+    cls=RootGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog='Shell completion: eval "$(_PAPYRA_COMPLETE=bash_source papyra)", or zsh_source, or fish_source.',
+)
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+@color_option
+@debug_option
+def papyra() -> None:
+    """Look after the record of a Papyra actor system."""

@@ -1,0 +1,164 @@
+"""Which store a command works on, and the URL that opens it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+from urllib.parse import parse_qsl, quote, urlencode
+
+import click
+
+from papyra_cli._failure import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["Store", "choose_store", "configured_store", "store_at"]
+
+_WAYS = (
+    "give --path FILE or --backend URL, or set PAPYRA_PERSISTENCE, "
+    "persistence in [tool.papyra] of pyproject.toml, or PAPYRA_SETTINGS_MODULE"
+)
+_FILE_SCHEMES = ("json", "rotating", "sqlite")  # whose path is a file's, so that it can be relative to one
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """A backend URL and where it came from, as in ``PAPYRA_PERSISTENCE``."""
+
+    url: str
+    origin: str
+
+    def with_options(self, options: Mapping[str, object]) -> Store:
+        """Return the same store with some options of its URL replaced or added."""
+        if not options:
+            return self
+        base, _, query = self.url.partition("?")
+        merged = dict(parse_qsl(query, keep_blank_values=True)) | {k: str(v) for k, v in options.items()}
+        return Store(f"{base}?{urlencode(merged)}", self.origin)
+
+
+def choose_store(path: str | None, backend: str | None) -> Store:
+    """Return the store that the options name, else the one that is configured.
+
+    Both options, or no store anywhere, is a usage error; what is configured but can't be read, or a ``path``
+    that does not exist, is a `Failure`.
+    """
+    if path is not None and backend is not None:
+        raise click.UsageError("--path and --backend name two stores; give one of them", _context())
+    if path is not None:
+        return store_at(path)
+    if backend is not None:
+        return Store(backend, "--backend")
+    store = configured_store()
+    if store is None:
+        raise click.UsageError(f"no store to work on: {_WAYS}", _context())
+    return store
+
+
+def store_at(path: str) -> Store:
+    """Return the store in a file, rotating if rotated siblings (``FILE.1``, ...) stand beside it."""
+    newest = _newest_rotation(path)
+    if newest == 0 and not os.path.lexists(path):
+        raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()})")
+    # As bytes: a name need not be valid UTF-8.
+    location = quote(os.fsencode(path if not path.startswith("//") else "/" + path.lstrip("/")))
+    if newest == 0:
+        return Store(f"json:{location}", "--path")
+    # A set that was written with a larger max_files than the default must not lose files to this command.
+    options = {"max_files": newest + 1} if newest + 1 > _DEFAULT_MAX_FILES else {}
+    return Store(f"rotating:{location}", "--path").with_options(options)
+
+
+def configured_store() -> Store | None:
+    """Return the store that the environment or a file configures; None if neither does."""
+    for look in (_from_environment, _from_pyproject, _from_settings):
+        store = look()
+        if store is not None:
+            return store
+    return None
+
+
+_DEFAULT_MAX_FILES = 5
+
+
+def _newest_rotation(path: str) -> int:
+    """Return the highest N of the files ``path.N``, 0 if there is none."""
+    whole = Path(path)
+    numbers = [0]
+    try:
+        for sibling in os.scandir(whole.parent):
+            suffix = sibling.name.removeprefix(f"{whole.name}.")
+            if sibling.name.startswith(f"{whole.name}.") and suffix.isascii() and suffix.isdecimal():
+                numbers.append(int(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    return max(numbers)
+
+
+def _from_environment() -> Store | None:
+    url = os.environ.get("PAPYRA_PERSISTENCE", "").strip()
+    return Store(url, "PAPYRA_PERSISTENCE") if url else None
+
+
+def _from_pyproject() -> Store | None:
+    file = _nearest_pyproject()
+    if file is None:
+        return None
+    try:
+        with file.open("rb") as stream:
+            tool: object = tomllib.load(stream).get("tool")
+    except (OSError, ValueError) as error:
+        raise Failure(f"can't read {file}: {error}; mend it, or give --path or --backend") from error
+    url = _entry(_entry(tool, "papyra"), "persistence")
+    if url is None:
+        return None
+    if not isinstance(url, str):
+        raise Failure(f"persistence in [tool.papyra] of {file} must be a backend URL, not {url!r}")
+    return Store(_anchored(url, file.parent), f"[tool.papyra] of {file}")
+
+
+def _entry(table: object, key: str) -> object:
+    return cast("dict[str, object]", table).get(key) if isinstance(table, dict) else None
+
+
+def _nearest_pyproject() -> Path | None:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "pyproject.toml").is_file():
+            return folder / "pyproject.toml"
+    return None
+
+
+def _anchored(url: str, folder: Path) -> str:
+    """Read a relative path in a pyproject.toml from the folder of that file, wherever the command runs."""
+    scheme, colon, rest = url.partition(":")
+    relative = rest.startswith(("./", "../")) or (scheme in _FILE_SCHEMES and not rest.startswith("/"))
+    if not colon or not rest or rest.startswith("?") or not relative:
+        return url
+    return f"{scheme}:{quote(os.fsencode(folder))}/{rest}"
+
+
+def _from_settings() -> Store | None:
+    module = os.environ.get("PAPYRA_SETTINGS_MODULE")
+    if not module:
+        return None
+    sys.path.append(str(Path.cwd()))  # a console script has its own folder there, not the user's
+    try:
+        from papyra.settings import settings
+
+        url: object = settings.persistence
+    except Exception as error:
+        raise Failure(
+            f"can't load the settings of PAPYRA_SETTINGS_MODULE={module}: {type(error).__name__}: {error}; "
+            "mend them, or give --path or --backend"
+        ) from error
+    return Store(str(url), f"PAPYRA_SETTINGS_MODULE={module}") if url else None
+
+
+def _context() -> click.Context | None:
+    return click.get_current_context(silent=True)

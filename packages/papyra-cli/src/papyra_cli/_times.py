@@ -1,0 +1,51 @@
+"""Moments and spans of time, as people write and read them."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime
+
+__all__ = ["format_time", "read_moment"]
+
+_SPANS = ((86400.0 * 365, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
+
+
+def format_time(timestamp: float, style: str, now: float | None = None) -> str:
+    """Return Unix time as ``unix``, ``iso`` (local, with its offset) or ``relative`` to ``now``."""
+    if style == "unix":
+        return repr(timestamp)
+    try:
+        if style == "relative":
+            return _relative((time.time() if now is None else now) - timestamp)
+        return datetime.fromtimestamp(timestamp).astimezone().isoformat(timespec="milliseconds")
+    except (ValueError, OverflowError, OSError):
+        return repr(timestamp)  # a store may hold any number: years that no calendar has, nan, inf
+
+
+def _relative(seconds: float) -> str:
+    size = abs(seconds)
+    for span, unit in _SPANS:
+        if size >= span:
+            text = f"{int(size / span)}{unit}"
+            return f"{text} ago" if seconds > 0 else f"in {text}"
+    return "now"
+
+
+def read_moment(text: str) -> float:
+    """Read a moment: Unix time, ISO 8601 (local without an offset), or a span ago such as ``15m``.
+
+    Anything else is a `ValueError` that says so.
+    """
+    from papyra.persistence.url import duration
+
+    text = text.strip()
+    try:
+        if text[-1:].isalpha() and text[:1].isdigit() and text[-1] not in "Zz":
+            return time.time() - duration(text)
+        if text.replace(".", "", 1).isdecimal() and text.isascii() and (len(text) > 8 or "." in text):
+            return float(text)
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise ValueError(
+            "expected Unix time, ISO 8601 as in 2026-07-01T12:00, or a span ago as in 15m (units ms, s, m, h, d, w)"
+        ) from None

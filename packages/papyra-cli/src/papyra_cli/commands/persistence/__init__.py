@@ -1,0 +1,26 @@
+"""``papyra persistence``: care for a store of facts."""
+
+from __future__ import annotations
+
+import click
+
+from papyra_cli._group import HelpfulGroup
+from papyra_cli.commands.persistence.compact import compact
+from papyra_cli.commands.persistence.inspect import inspect
+from papyra_cli.commands.persistence.recover import recover
+from papyra_cli.commands.persistence.scan import scan
+
+__all__ = ["persistence"]
+
+
+@click.group(cls=HelpfulGroup)
+def persistence() -> None:
+    """Scan, recover, compact and inspect a store of facts.
+
+    The store is a file (--path), any installed backend (--backend), or what PAPYRA_PERSISTENCE, persistence in
+    [tool.papyra] of the nearest pyproject.toml, or PAPYRA_SETTINGS_MODULE says.
+    """
+
+
+for command in (scan, recover, compact, inspect):
+    persistence.add_command(command)

@@ -1,0 +1,80 @@
+"""``papyra persistence compact``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import click
+
+from papyra.persistence.url import RETENTION_OPTIONS
+from papyra_cli._json import as_json
+from papyra_cli._options import dry_run_option, reading, store_command
+from papyra_cli._output import Styled, Table
+from papyra_cli._reports import count, size
+from papyra_cli._run import run_on_store, with_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra.persistence import PersistenceBackend
+    from papyra.persistence.models import CompactionReport
+    from papyra_cli._output import Output
+    from papyra_cli._store import Store
+
+__all__ = ["compact"]
+
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F]:
+    return click.option(flag, option, metavar=metavar, callback=reading(RETENTION_OPTIONS[option]), help=text)
+
+
+@click.command()
+@_limit("--max-records", "max_records", "N", "Keep so many of the newest records.")
+@_limit("--max-age", "max_age_seconds", "DURATION", "Keep what is younger: seconds, or as in 15m, 12h, 7d.")
+@_limit("--max-bytes", "max_total_bytes", "SIZE", "Keep so much of the newest: bytes, or as in 100MB, 1GiB.")
+@dry_run_option
+@store_command
+def compact(out: Output, store: Store, dry_run: bool, **limits: float | None) -> None:
+    """Rewrite a store so that only what retention keeps takes up space.
+
+    Limits given here stand in for those of the store's own policy. Safe on a file that an application writes.
+    """
+    given = {name: value for name, value in limits.items() if value is not None}
+
+    async def work(backend: PersistenceBackend) -> CompactionReport:
+        return await with_progress(out, "compacting", lambda: backend.compact(dry_run=dry_run))
+
+    report = run_on_store(store.with_options(given), work)
+    document = {**_fields(report), "dry_run": dry_run}
+    out.show(document, [document], _tables(out, report), _note(report, dry_run))
+
+
+def _fields(report: CompactionReport) -> dict[str, object]:
+    return cast("dict[str, object]", as_json(report))
+
+
+def _tables(out: Output, report: CompactionReport) -> list[Table]:
+    if out.format == "plain":
+        rows = [(name, "-" if value is None else str(value)) for name, value in _fields(report).items()]
+        return [Table("compaction", "Compaction", ("field", "value"), list(rows))]
+    table = Table(
+        "compaction", f"Compaction of the {report.backend} store", ("", "before", "after", "reclaimed")
+    )
+    table.rows.append(
+        ("records", f"{report.before_records:,}", f"{report.after_records:,}", f"{report.removed_records:,}")
+    )
+    table.rows.append(
+        ("bytes", size(report.before_bytes), size(report.after_bytes), size(report.reclaimed_bytes))
+    )
+    return [table]
+
+
+def _note(report: CompactionReport, dry_run: bool) -> Styled:
+    removed = count(report.removed_records, "record", "records")
+    reclaimed = "" if report.reclaimed_bytes is None else f" and {size(report.reclaimed_bytes)}"
+    if dry_run:
+        return Styled(f"dry run: would remove {removed}{reclaimed}; nothing was changed", "yellow")
+    return Styled(f"removed {removed}{reclaimed}", "green")

@@ -1,0 +1,124 @@
+"""``papyra persistence recover``."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra_cli._exit import ExitCode
+from papyra_cli._failure import Failure
+from papyra_cli._options import dry_run_option, store_command, yes_option
+from papyra_cli._output import Styled, Table
+from papyra_cli._reports import anomaly_table, count
+from papyra_cli._run import run_on_store, with_progress
+
+if TYPE_CHECKING:
+    from papyra.persistence import PersistenceBackend
+    from papyra.persistence.models import PersistenceRecoveryReport, PersistenceScanReport
+    from papyra_cli._output import Output
+    from papyra_cli._store import Store
+
+__all__ = ["recover"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    scan: PersistenceScanReport
+    recovery: PersistenceRecoveryReport | None = None
+    left: PersistenceScanReport | None = None
+
+
+@click.command()
+@click.option(
+    "--mode",
+    type=click.Choice(["repair", "quarantine"]),
+    default="quarantine",
+    show_default=True,
+    help="Drop what is no valid record, or move it to a quarantine file first.",
+)
+@click.option(
+    "--quarantine-dir",
+    metavar="DIR",
+    type=click.Path(),
+    help="Where quarantine files go; beside the store by default.",
+)
+@dry_run_option
+@yes_option
+@store_command
+def recover(
+    out: Output, store: Store, mode: str, quarantine_dir: str | None, dry_run: bool, yes: bool
+) -> None:
+    """Repair what a scan finds; valid records stay as they are.
+
+    Asks first on a terminal. Exits with 0 if the store is clean afterwards, with 4 if anomalies are left.
+    """
+    ctx = click.get_current_context()
+    if quarantine_dir is not None and mode != "quarantine":
+        raise click.UsageError("--quarantine-dir goes with --mode quarantine", ctx)
+    if not (yes or dry_run or sys.stdin.isatty()):
+        raise click.UsageError(
+            "there is no terminal to ask on: add --yes to recover, or --dry-run to look", ctx
+        )
+    scan = run_on_store(store, lambda backend: with_progress(out, "scanning", backend.scan))
+    outcome = _Outcome(scan)
+    if scan.has_anomalies and not dry_run:
+        # Asked between two runs of the event loop: inside one, Ctrl-C does not reach a prompt.
+        _ask(scan, mode, yes)
+        config = PersistenceRecoveryConfig(PersistenceRecoveryMode(mode), quarantine_dir)
+        outcome = run_on_store(store, partial(_recover, out, config))
+    _show(out, outcome, mode, dry_run)
+    if outcome.left is not None and outcome.left.has_anomalies:
+        ctx.exit(ExitCode.NOT_RECOVERED)
+
+
+def _ask(scan: PersistenceScanReport, mode: str, yes: bool) -> None:
+    found = count(len(scan.anomalies), "anomaly", "anomalies")
+    if not yes and not click.confirm(f"{found} found in the {scan.backend} store: {mode}?", err=True):
+        raise Failure("nothing was changed; --dry-run shows what a recovery would do", ExitCode.NO)
+
+
+async def _recover(out: Output, config: PersistenceRecoveryConfig, backend: PersistenceBackend) -> _Outcome:
+    recovery = await with_progress(out, "recovering", lambda: backend.recover(config))
+    left = await with_progress(out, "scanning again", backend.scan)
+    return _Outcome(recovery.scan, recovery, left)
+
+
+def _show(out: Output, outcome: _Outcome, mode: str, dry_run: bool) -> None:
+    recovery = outcome.recovery
+    document = {
+        "backend": outcome.scan.backend,
+        "mode": mode,
+        "dry_run": dry_run,
+        "scan": outcome.scan,
+        "repaired_files": recovery.repaired_files if recovery else (),
+        "quarantined_files": recovery.quarantined_files if recovery else (),
+        "left": outcome.left,
+    }
+    tables = [anomaly_table(outcome.scan.anomalies, "Found")]
+    if recovery:
+        for key, files in (
+            ("repaired", recovery.repaired_files),
+            ("quarantined", recovery.quarantined_files),
+        ):
+            tables.append(Table(key, key.capitalize(), ("path",), [(path,) for path in files]))
+    if outcome.left:
+        tables.append(anomaly_table(outcome.left.anomalies, "Left"))
+        tables[-1].key = "left"
+    out.show(document, [document], tables, _note(outcome, mode, dry_run))
+
+
+def _note(outcome: _Outcome, mode: str, dry_run: bool) -> Styled:
+    found = count(len(outcome.scan.anomalies), "anomaly", "anomalies")
+    if not outcome.scan.has_anomalies:
+        return Styled("clean: nothing to recover", "green")
+    if dry_run:
+        return Styled(f"dry run: would {mode} {found}; nothing was changed", "yellow")
+    left = len(outcome.left.anomalies) if outcome.left else 0
+    if left:
+        return Styled(f"{found} found, {left:,} left after the recovery", "red")
+    return Styled(f"recovered: {found} found, none left", "green")

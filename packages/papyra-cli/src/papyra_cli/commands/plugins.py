@@ -1,0 +1,89 @@
+"""``papyra plugins``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import redirect_stdout
+from typing import TYPE_CHECKING
+
+import click
+
+from papyra.persistence.registry import check_backend
+from papyra.plugins import PluginInfo, PluginStatus, all_plugins, inspect_plugin
+from papyra_cli._exit import ExitCode
+from papyra_cli._names import check_command
+from papyra_cli._options import output_command
+from papyra_cli._output import Styled, Table
+from papyra_cli._reports import count
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from papyra_cli._output import Output
+
+__all__ = ["plugins"]
+
+_COLORS = {
+    PluginStatus.OK: "green",
+    PluginStatus.BROKEN: "red",
+    PluginStatus.INCOMPATIBLE: "red",
+    PluginStatus.DISABLED: "yellow",
+    PluginStatus.SHADOWED: "yellow",
+}
+
+
+def _check_nothing(_: object) -> tuple[str, ...]:
+    return ()
+
+
+_CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
+    "papyra.backends": check_backend,
+    "papyra.commands": check_command,
+}
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Exit with 1 if one of them is not ok.")
+@output_command
+def plugins(out: Output, check: bool) -> None:
+    """List what is installed: backends, commands and hooks, loaded once to see whether they work."""
+    with redirect_stdout(sys.stderr):  # a stranger's import may print
+        infos = [
+            inspect_plugin(plugin, _CHECKS.get(plugin.group, _check_nothing)) for plugin in all_plugins()
+        ]
+    bad = sum(info.status is not PluginStatus.OK for info in infos)
+    total = count(len(infos), "plugin", "plugins")
+    note = Styled(f"{total}, {bad:,} not ok", "red") if bad else Styled(f"{total}, all ok", "green")
+    out.show(infos, infos, [_table(infos)], note)
+    if check and bad:
+        click.get_current_context().exit(ExitCode.NO)
+
+
+def _table(infos: Sequence[PluginInfo]) -> Table:
+    columns = (
+        "name",
+        "group",
+        "distribution",
+        "target",
+        "api",
+        "capabilities",
+        "status",
+        "load time",
+        "reason",
+    )
+    table = Table("plugin", "Plugins", columns)
+    for info in infos:
+        table.rows.append(
+            (
+                info.name,
+                info.group,
+                f"{info.distribution} {info.version}".rstrip(),
+                info.target,
+                info.api or "-",
+                " ".join(info.capabilities) or "-",
+                Styled(str(info.status), _COLORS[info.status]),
+                "-" if info.load_seconds is None else f"{info.load_seconds * 1000:.1f} ms",
+                info.reason or "-",
+            )
+        )
+    return table

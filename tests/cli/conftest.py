@@ -1,0 +1,180 @@
+"""Run the real command, beside a throw-away distribution that brings a backend and commands."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+TOY_BACKEND = '''
+"""A store in a text file: a line "event TYPE TIME" is an event, any other is damage."""
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+from papyra.persistence import InMemoryPersistence
+from papyra.persistence.models import *
+from papyra.persistence.url import BackendURL
+
+
+class Toy(InMemoryPersistence):
+    name = "toy"
+
+    @classmethod
+    def from_url(cls, url):
+        parsed = BackendURL.parse(url)
+        policy, options = parsed.convert_with_retention(
+            {"slow": float, "stubborn": str, "fail": str, "payload": str, "opening": str, "noise": str}
+        )
+        if "opening" in options:
+            raise RuntimeError(options["opening"])
+        self = cls(policy)
+        self.path, self.options = Path(parsed.path), options
+        if "noise" in options:
+            print("noise from the backend")
+        self.lines = self.path.read_text().splitlines()
+        payload = {"text": options.get("payload", "")}
+        for line in self.lines:
+            if line.startswith("event "):
+                _, kind, moment = line.split()
+                self._records.append(PersistedEvent("local", "local:1", kind, payload, float(moment)))
+        return self
+
+    async def work(self):
+        Path(f"{self.path}.working").touch()
+        await anyio.sleep(self.options.get("slow", 0))
+        if "fail" in self.options:
+            raise {"OSError": OSError(28, "No space left on device"), "denied": PermissionError(13, "Permission denied", "/x"),
+                   "bug": RuntimeError("first\\nsecond")}[self.options["fail"]]
+
+    async def scan(self):
+        await self.work()
+        bad = [(n, line) for n, line in enumerate(self.path.read_text().splitlines(), 1) if not line.startswith("event ")]
+        return PersistenceScanReport("toy", tuple(
+            PersistenceAnomaly(PersistenceAnomalyType.CORRUPT_LINE, str(self.path), line, n, 0) for n, line in bad))
+
+    async def recover(self, config=None):
+        report = await self.scan()
+        if "stubborn" not in self.options:
+            self.path.write_text("".join(line + "\\n" for line in self.lines if line.startswith("event ")))
+        return PersistenceRecoveryReport("toy", report, (str(self.path),))
+
+    async def compact(self, *, dry_run=False):
+        await self.work()
+        report = await super().compact(dry_run=dry_run)
+        return replace(report, before_records=len(self.lines), before_bytes=2_000_000, after_bytes=500)
+
+    async def aclose(self):
+        await super().aclose()
+        Path(f"{self.path}.closed").touch()
+'''
+
+TOY_COMMANDS = """
+import click
+
+@click.command()
+def hello():
+    "Say hello."
+    click.echo("hello from toy")
+
+@click.command()
+def boom():
+    raise RuntimeError("first line\\nsecond \\x1b[31m line")
+
+not_a_command = 42
+"""
+
+
+@dataclass
+class Runner:
+    """The command as users have it: a process."""
+
+    folder: Path
+    env: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def argv(self) -> list[str]:
+        return [str(Path(sys.executable).with_name("papyra"))]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PAPYRA", "COV_", "COVERAGE"))}
+        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+            clean.pop(name, None)
+        return clean | {"TERM": "xterm-256color", "PYTHONWARNINGS": "error"} | self.env
+
+    def __call__(self, *args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*self.argv, *args],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            cwd=self.folder,
+            env=self.environment | env,
+            timeout=30,
+        )
+
+    def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*self.argv, *args], cwd=self.folder, env=self.environment, **options)  # type: ignore[call-overload]  # passed on
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Runner:
+    """Run ``papyra`` in a folder of its own."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    return Runner(folder)
+
+
+@dataclass
+class Site:
+    """A folder on the path, for distributions that were never installed."""
+
+    folder: Path
+
+    def add(self, name: str, entry_points: str, version: str = "1.0", **modules: str) -> None:
+        info = self.folder / f"{name}-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (info / "entry_points.txt").write_text(dedent(entry_points))
+        for module, text in modules.items():
+            (self.folder / f"{module}.py").write_text(text)
+
+
+@pytest.fixture
+def site(tmp_path: Path, run: Runner) -> Site:
+    """Let ``run`` see distributions that a test makes up."""
+    site = Site(tmp_path / "site")
+    run.env["PYTHONPATH"] = str(site.folder)
+    return site
+
+
+@pytest.fixture
+def toy(site: Site, run: Runner) -> Path:
+    """Bring the backend ``toy`` and the commands ``hello`` and ``boom``; return a store with one bad line."""
+    site.add(
+        "papyra-toy",
+        """
+        [papyra.backends]
+        toy = toy_backend:Toy
+
+        [papyra.commands]
+        hello = toy_commands:hello
+        boom = toy_commands:boom
+        odd = toy_commands:not_a_command
+        missing = toy_nowhere:command
+        """,
+        toy_backend=TOY_BACKEND,
+        toy_commands=TOY_COMMANDS,
+    )
+    store = run.folder / "facts.toy"
+    store.write_text("event ActorStarted 1700000000.5\nnonsense\nevent ActorStopped 1700000060\n")
+    return store
