@@ -20,10 +20,22 @@ class OwnCommand(NamedTuple):
 
 
 OWN_COMMANDS = {
+    "config": OwnCommand(
+        "papyra_cli.commands.config:config", "Show what is configured, and where it comes from."
+    ),
+    "doctor": OwnCommand(
+        "papyra_cli.commands.doctor:doctor", "Check that a system would find its store in order."
+    ),
+    "inspect": OwnCommand(
+        "papyra_cli.commands.inspect:inspect", "Read the record of a system: events, audits, dead letters."
+    ),
+    "metrics": OwnCommand("papyra_cli.commands.metrics:metrics", "Show the counters of a store."),
     "persistence": OwnCommand(
         "papyra_cli.commands.persistence:persistence", "Scan, recover, compact and inspect a store of facts."
     ),
-    "plugins": OwnCommand("papyra_cli.commands.plugins:plugins", "List what other distributions bring."),
+    "plugins": OwnCommand(
+        "papyra_cli.commands.plugins:plugins", "List the installed plugins, and whether they work."
+    ),
 }
 """Also declared as entry points; listed here so that they work without any metadata, and start sooner."""
 

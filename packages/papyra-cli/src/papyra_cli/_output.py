@@ -75,6 +75,14 @@ class Output:
         else:
             self._show_tables(tables, note)
 
+    def stream(self, table: Table, records: Iterable[object]) -> None:
+        """Print some records of many to come: JSON lines in the JSON modes, else plain lines."""
+        if self.is_json:
+            for record in records:
+                self.write(dump(record))
+        else:
+            self._show_rows(table)
+
     def time(self, timestamp: float | None) -> str:
         """Return a Unix time in the style that was asked for."""
         return "-" if timestamp is None else format_time(timestamp, self.display.time)
@@ -97,9 +105,12 @@ class Output:
 
     def _show_plain(self, tables: Iterable[Table], note: Cell) -> None:
         for table in tables:
-            for row in table.rows:
-                self.write("\t".join([table.key, *map(self._plain, row)]))
+            self._show_rows(table)
         self.write(f"status\t{self._plain(note)}")
+
+    def _show_rows(self, table: Table) -> None:
+        for row in table.rows:
+            self.write("\t".join([table.key, *map(self._plain, row)]))
 
     def _plain(self, cell: Cell) -> str:
         if isinstance(cell, str):

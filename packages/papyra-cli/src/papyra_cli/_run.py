@@ -54,7 +54,7 @@ def _opened(store: Store) -> PersistenceBackend:
     except (PapyraError, OSError):
         raise
     except Exception as error:  # a third party's constructor may raise anything; all of it means: no store
-        raise Failure(f"can't open {store.url}: {type(error).__name__}: {error}") from error
+        raise Failure(f"can't open {store.shown}: {type(error).__name__}: {error}") from error
 
 
 async def with_progress(out: Output, label: str, work: Callable[[], Awaitable[_R]]) -> _R:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+import re
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +13,12 @@ from urllib.parse import parse_qsl, quote, urlencode
 import click
 
 from papyra_cli._failure import Failure
+from papyra_cli._settings import settings_values
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Store", "choose_store", "configured_store", "store_at"]
+__all__ = ["SOURCES", "Store", "choose_store", "configured_store", "store_at"]
 
 _WAYS = (
     "give --path FILE or --backend URL, or set PAPYRA_PERSISTENCE, "
@@ -32,6 +33,14 @@ class Store:
 
     url: str
     origin: str
+
+    @property
+    def shown(self) -> str:
+        """The URL without its secrets."""
+        masked = re.sub(r"(//[^/@:?]*):[^/@?]*@", r"\1:***@", self.url)
+        return re.sub(
+            r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", masked, flags=re.IGNORECASE
+        )
 
     def with_options(self, options: Mapping[str, object]) -> Store:
         """Return the same store with some options of its URL replaced or added."""
@@ -76,7 +85,7 @@ def store_at(path: str) -> Store:
 
 def configured_store() -> Store | None:
     """Return the store that the environment or a file configures; None if neither does."""
-    for look in (_from_environment, _from_pyproject, _from_settings):
+    for look in SOURCES.values():
         store = look()
         if store is not None:
             return store
@@ -144,20 +153,19 @@ def _anchored(url: str, folder: Path) -> str:
 
 
 def _from_settings() -> Store | None:
-    module = os.environ.get("PAPYRA_SETTINGS_MODULE")
-    if not module:
+    if not os.environ.get("PAPYRA_SETTINGS_MODULE"):
         return None
-    sys.path.append(str(Path.cwd()))  # a console script has its own folder there, not the user's
-    try:
-        from papyra.settings import settings
+    values, origin = settings_values()
+    url = values.get("persistence")
+    return Store(str(url), origin) if url else None
 
-        url: object = settings.persistence
-    except Exception as error:
-        raise Failure(
-            f"can't load the settings of PAPYRA_SETTINGS_MODULE={module}: {type(error).__name__}: {error}; "
-            "mend them, or give --path or --backend"
-        ) from error
-    return Store(str(url), f"PAPYRA_SETTINGS_MODULE={module}") if url else None
+
+SOURCES = {
+    "PAPYRA_PERSISTENCE": _from_environment,
+    "[tool.papyra]": _from_pyproject,
+    "PAPYRA_SETTINGS_MODULE": _from_settings,
+}
+"""Where a store may be configured, what goes first first."""
 
 
 def _context() -> click.Context | None:

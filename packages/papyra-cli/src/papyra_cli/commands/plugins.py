@@ -46,7 +46,10 @@ _CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
 @click.option("--check", is_flag=True, help="Exit with 1 if one of them is not ok.")
 @output_command
 def plugins(out: Output, check: bool) -> None:
-    """List what is installed: backends, commands and hooks, loaded once to see whether they work."""
+    """List the installed plugins, and whether they work.
+
+    These are backends, commands and hooks, our own too; each is loaded once.
+    """
     with redirect_stdout(sys.stderr):  # a stranger's import may print
         infos = [
             inspect_plugin(plugin, _CHECKS.get(plugin.group, _check_nothing)) for plugin in all_plugins()

@@ -9,6 +9,7 @@ from papyra_cli.commands.persistence.compact import compact
 from papyra_cli.commands.persistence.inspect import inspect
 from papyra_cli.commands.persistence.recover import recover
 from papyra_cli.commands.persistence.scan import scan
+from papyra_cli.commands.persistence.startup_check import startup_check
 
 __all__ = ["persistence"]
 
@@ -22,5 +23,5 @@ def persistence() -> None:
     """
 
 
-for command in (scan, recover, compact, inspect):
+for command in (scan, recover, compact, inspect, startup_check):
     persistence.add_command(command)

@@ -1,0 +1,108 @@
+"""What `ActorSystem.start()` would make of a store, as options and as a report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
+from papyra.persistence.url import duration
+from papyra_cli._exit import ExitCode
+from papyra_cli._options import reading
+from papyra_cli._output import Styled
+from papyra_cli._reports import anomaly_table, count
+from papyra_cli._run import with_progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra.persistence import PersistenceBackend
+    from papyra.persistence.startup import StartupCheck
+    from papyra_cli._output import Output, Table
+
+__all__ = ["check", "check_tables", "exit_code", "startup_config", "startup_options", "verdict"]
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
+
+
+def startup_options(function: _F) -> _F:
+    """Give a command ``--mode``, ``--recovery-mode``, ``--quarantine-dir`` and ``--timeout``."""
+    options = (
+        click.option(
+            "--timeout", metavar="DURATION", callback=reading(duration), help="Give up after this time."
+        ),
+        click.option("--quarantine-dir", metavar="DIR", type=click.Path(), help="Where quarantine files go."),
+        click.option(
+            "--recovery-mode",
+            type=click.Choice(["repair", "quarantine"]),
+            help="How --mode recover deals with what is no valid record; repair by default.",
+        ),
+        click.option(
+            "--mode",
+            type=click.Choice([mode.value for mode in PersistenceStartupMode]),
+            default=PersistenceStartupMode.FAIL_ON_ANOMALY.value,
+            show_default=True,
+            help="What to do about damage.",
+        ),
+    )
+    for option in options:
+        function = option(function)
+    return function
+
+
+def startup_config(
+    mode: str, recovery_mode: str | None, quarantine_dir: str | None, timeout: float | None
+) -> PersistenceStartupConfig:
+    """Make the configuration that the options say; options that do not fit together are a usage error."""
+    ctx = click.get_current_context()
+    if recovery_mode is not None and mode != PersistenceStartupMode.RECOVER:
+        raise click.UsageError("--recovery-mode goes with --mode recover", ctx)
+    if quarantine_dir is not None and recovery_mode != "quarantine":
+        raise click.UsageError("--quarantine-dir goes with --mode recover --recovery-mode quarantine", ctx)
+    if timeout == 0:
+        raise click.UsageError("--timeout must be above 0; leave it out to wait", ctx)
+    recovery = PersistenceRecoveryConfig(PersistenceRecoveryMode(recovery_mode or "repair"), quarantine_dir)
+    return PersistenceStartupConfig(
+        PersistenceStartupMode(mode), recovery if mode == PersistenceStartupMode.RECOVER else None, timeout
+    )
+
+
+async def check(out: Output, config: PersistenceStartupConfig, backend: PersistenceBackend) -> StartupCheck:
+    """Do what a starting system does with the store."""
+    return await with_progress(out, "checking", lambda: run_startup_check(backend, config))
+
+
+def check_tables(result: StartupCheck) -> list[Table]:
+    """Return what was found, and what a recovery left."""
+    tables: list[Table] = []
+    if result.scan:
+        tables.append(anomaly_table(result.scan.anomalies, "Found"))
+    if result.left:
+        tables.append(anomaly_table(result.left.anomalies, "Left"))
+        tables[-1].key = "left"
+    return tables
+
+
+def verdict(result: StartupCheck) -> Styled:
+    """Say in a few words whether a system would start."""
+    found = count(len(result.scan.anomalies) if result.scan else 0, "anomaly", "anomalies")
+    if result.scan is None:
+        return Styled("a system would start: it does not look at the store", "green")
+    if result.left is not None:
+        left = f"{found} found, {len(result.left.anomalies):,} left after the recovery"
+        return Styled(
+            f"a system {'would' if result.passed else 'would not'} start: {left}",
+            "green" if result.passed else "red",
+        )
+    if result.passed:
+        return Styled(f"a system would start: {found}", "green")
+    return Styled(f"a system would not start: {found}; 'papyra persistence recover' repairs", "red")
+
+
+def exit_code(result: StartupCheck) -> ExitCode:
+    """Return the exit code for a check."""
+    if result.passed:
+        return ExitCode.OK
+    return ExitCode.NOT_RECOVERED if result.recovery is not None else ExitCode.NO
