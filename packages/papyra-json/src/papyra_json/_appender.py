@@ -1,0 +1,241 @@
+"""Append to a set of files, alone or among other processes. Plain blocking code, for one thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from papyra.exceptions import PersistenceError
+from papyra_json._encode import number_lines
+from papyra_json._files import identity, open_regular, write_all
+from papyra_json._fileset import OpenFile
+from papyra_json._lock import SetLock
+from papyra_json._plan import keep_valid
+from papyra_json._platform import sync_file, sync_folder
+from papyra_json._rewrite import note_jumps, quarantine_invalid, replace
+from papyra_json._tail import last_sequence, repair_tail
+from papyra_json._walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from papyra_json._fileset import FileSet
+
+__all__ = ["Appended", "Appender"]
+
+_logger = logging.getLogger("papyra")
+
+
+@dataclass(slots=True)
+class Appended:
+    """What came of an append: how many records, from the first on, are stored, and why not all."""
+
+    records: int = 0
+    size: int = 0
+    error: Exception | None = None
+
+
+class Appender:
+    """The writing end of a set of files.
+
+    It remembers where its file ends and which number comes next; under the lock it looks whether both
+    still hold, for another process may have appended, rotated, compacted or torn the file.
+    """
+
+    def __init__(
+        self, files: FileSet, *, sync_each: bool, sync_later: bool, max_bytes: int | None = None
+    ) -> None:
+        self.healthy = True
+        self.dirty = False  # whether something written is not synced yet, though it shall be
+        self._files = files
+        self._lock = SetLock(files.base)
+        self._sync_each = sync_each
+        self._sync_later = sync_later
+        self._max_bytes = max_bytes
+        self._fd = -1
+        self._end = 0
+        self._next_seq = 1
+        self._identity = (0, 0)
+        self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
+
+    def append(self, heads: Sequence[bytes]) -> Appended:
+        """Append records in their order and, if so asked for, sync them; never raises."""
+        done = Appended()
+        try:
+            with self._lock.exclusive():
+                self._attach()
+                self._append(number_lines(heads, self._next_seq), done)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the callers that wait must hear of it
+            done.error = error
+        return done
+
+    def sync(self) -> None:
+        """Bring what was written to the disk. If that fails, replace the file; if that fails too, raise."""
+        if self.dirty:
+            with self._lock.exclusive():
+                if self._fd < 0:
+                    self._attach()
+                self._sync()
+
+    def close(self) -> None:
+        """Close all files; what is not synced stays so."""
+        self._detach()
+        self._lock.close()
+
+    # -- the file at hand; all below holds the lock
+
+    def _attach(self) -> None:
+        """Have the base open, whole, and know its end and the next number."""
+        try:
+            status = self._files.base.lstat()
+        except FileNotFoundError:
+            status = None
+        if self._fd >= 0:
+            if status is not None and identity(status) == self._identity:
+                if status.st_size == self._end and self._identity not in self._distrusted:
+                    return
+            elif self.dirty:
+                self._sync()  # before the last hold on what another process has rotated away is lost
+            self._detach()
+        else:
+            self._files.remove_temporaries()
+            self._files.trim()
+        if status is not None and identity(status) in self._distrusted:
+            self._renew(self._files.base)
+        self._open()
+
+    def _open(self) -> None:
+        base = self._files.base
+        known = base.exists()
+        fd = open_regular(base, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        try:
+            if not known and (self._sync_each or self._sync_later):
+                sync_folder(str(base.parent))
+            status = os.fstat(fd)
+            tail = repair_tail(base, fd, status.st_size)
+            last = last_sequence(self._files) if tail.seq is None else tail.seq
+            self._end, self._next_seq = tail.end, max(last, self._lock.read_notes().last_seq) + 1
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd, self._identity = fd, identity(status)
+
+    def _detach(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+    # -- writing
+
+    def _append(self, lines: list[bytes], done: Appended) -> None:
+        while done.records < len(lines):
+            count = self._fitting(lines, done.records)
+            if count == 0:
+                self._rotate()
+                continue
+            data = b"".join(lines[done.records : done.records + count])
+            self._write(data, count)
+            done.records += count
+            done.size += len(data)
+
+    def _fitting(self, lines: list[bytes], first: int) -> int:
+        """Return how many lines still fit into the file; a line too long for any file is one that fits."""
+        if self._max_bytes is None:
+            return len(lines) - first
+        room = self._max_bytes - self._end
+        for index in range(first, len(lines)):
+            room -= len(lines[index])
+            if room < 0:
+                return index - first or int(self._end == 0)
+        return len(lines) - first
+
+    def _write(self, data: bytes, count: int) -> None:
+        start = self._end
+        try:
+            write_all(self._fd, data)
+        except BaseException:
+            self._roll_back(start)
+            raise
+        self._end += len(data)
+        self._next_seq += count
+        if self._sync_each or self._sync_later:
+            self.dirty = True
+        if self._sync_each:
+            try:
+                self._sync()
+            except BaseException:
+                self._next_seq -= count
+                self._roll_back(start)
+                raise
+
+    def _roll_back(self, end: int) -> None:
+        """Cut a batch that failed, so that its callers hear the truth: none of it is stored."""
+        try:
+            if self._fd >= 0:
+                os.ftruncate(self._fd, end)
+                self._end = end
+        except OSError:
+            self._detach()  # the next append finds the tail torn, and repairs it
+
+    def _rotate(self) -> None:
+        if self.dirty:
+            self._sync()
+        self._files.rotate()
+        seq = self._next_seq
+        self._detach()
+        self._open()
+        self._next_seq = max(seq, self._next_seq)
+
+    # -- syncing
+
+    def _sync(self) -> None:
+        try:
+            sync_file(self._fd)
+        except OSError as error:
+            # After a failed fsync the kernel may call pages clean that never reached the disk, and the next
+            # fsync would report success: the file can't be trusted any more (PostgreSQL's "fsyncgate").
+            self.healthy = False
+            self._distrusted.add(self._identity)
+            _logger.error(
+                "store of facts: syncing %s failed (%s); it is replaced by a fresh file",
+                self._files.base,
+                error,
+            )
+            path = self._path_of(self._identity)
+            if path is not None:
+                self._renew(path)
+                if path == self._files.base:
+                    self._reopen()
+        self.dirty = False
+
+    def _path_of(self, wanted: tuple[int, int]) -> Path | None:
+        for path in self._files.present()[0]:
+            if identity(path.lstat()) == wanted:
+                return path
+        return None
+
+    def _renew(self, path: Path) -> None:
+        """Put a fresh, synced file in the place of one that can't be trusted, with the records that verify."""
+        file = OpenFile.open(path)
+        try:
+            walk = Walk(self._lock.read_notes())
+            walk.add(file)
+            plan = keep_valid(walk)
+            quarantine_invalid(plan)
+            note_jumps(self._lock, walk, plan, all_jumps=False)
+            replace(plan[0])
+            self._distrusted.discard(file.identity)
+        finally:
+            os.close(file.fd)
+
+    def _reopen(self) -> None:
+        """Go on in the fresh file; it must hold all that was written into the old one."""
+        expected = self._next_seq
+        self._detach()
+        self._open()
+        if self._next_seq != expected:
+            self._detach()
+            raise PersistenceError(f"records of {self._files.base} were lost when it failed to sync")

@@ -1,0 +1,292 @@
+"""What the two file backends share: all but how many files there are."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
+
+import anyio.to_thread
+
+from papyra.exceptions import PersistenceError
+from papyra.persistence.backend import PersistenceBackend
+from papyra.persistence.metrics import PersistenceMetrics
+from papyra.persistence.models import (
+    PersistedAudit,
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryMode,
+    PersistenceRecoveryReport,
+)
+from papyra.persistence.retention import RetentionPolicy
+from papyra_json import _care
+from papyra_json._appender import Appender
+from papyra_json._committer import Committer
+from papyra_json._files import odd_kind
+from papyra_json._fileset import FileSet
+from papyra_json._query import Query, newest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from papyra.persistence.models import CompactionReport, PersistedRecord, PersistenceScanReport
+
+__all__ = ["Durability", "FilePersistence"]
+
+Durability: TypeAlias = Literal["os", "interval", "always"]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R", PersistedEvent, PersistedAudit, PersistedDeadLetter)
+
+
+class FilePersistence(PersistenceBackend):
+    """A store in NDJSON files; see `JsonFilePersistence` and `RotatingFilePersistence`.
+
+    Making one touches nothing on the disk: the first record makes the file, the folders above it and the
+    lock file. Reading what is not there yet finds nothing, and no damage.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        max_files: int,
+        max_bytes: int | None,
+        retention_policy: RetentionPolicy | None,
+        durability: Durability,
+        fsync_interval: float,
+    ) -> None:
+        _check_durability(durability, fsync_interval)
+        self._path = _checked_path(path)
+        self._retention = retention_policy or RetentionPolicy()
+        self._metrics = PersistenceMetrics()
+        self._closed = False
+        self._files = FileSet(self._path, max_files)
+        self._appender = Appender(
+            self._files,
+            sync_each=durability == "always",
+            sync_later=durability == "interval",
+            max_bytes=max_bytes,
+        )
+        self._committer = Committer(
+            self._appender,
+            self._metrics,
+            str(self._path),
+            fsync_interval if durability == "interval" else None,
+        )
+        # For who forgets aclose(): the thread must not outlive the backend.
+        weakref.finalize(self, self._committer.abandon).atexit = False
+
+    # -- writing
+
+    async def record_event(self, event: PersistedEvent) -> None:
+        """Store one event; raise if it is not stored."""
+        await self.record_batch((event,))
+
+    async def record_audit(self, audit: PersistedAudit) -> None:
+        """Store one audit; raise if it is not stored."""
+        await self.record_batch((audit,))
+
+    async def record_dead_letter(self, dead_letter: PersistedDeadLetter) -> None:
+        """Store one dead letter; raise if it is not stored."""
+        await self.record_batch((dead_letter,))
+
+    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+        """Store records in their order, with one write for all that wait.
+
+        None is stored if this raises, unless it is a `PartialWriteError`. A caller that is cancelled leaves
+        its records to be stored whole, or not at all.
+        """
+        self._check_open()
+        if records:
+            await self._committer.store(records)
+
+    async def flush(self) -> None:
+        """Return once every acknowledged record is as durable as ``durability`` says."""
+        self._check_open()
+        await self._committer.sync()
+
+    async def aclose(self) -> None:
+        """Store what waits, flush, and release everything; being cancelled does not cut this short."""
+        self._closed = True
+        await self._committer.close()
+
+    # -- reading
+
+    async def list_events(
+        self,
+        *,
+        limit: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        event_type: str | None = None,
+        actor: str | None = None,
+    ) -> Sequence[PersistedEvent]:
+        """Return the newest ``limit`` events that match, oldest first."""
+
+        def wanted(event: PersistedEvent) -> bool:
+            return (event_type is None or event.event_type == event_type) and (
+                actor is None or event.actor_address == actor
+            )
+
+        return await self._newest(Query(PersistedEvent, limit, since, until, wanted))
+
+    async def list_audits(
+        self, *, limit: int | None = None, since: float | None = None, until: float | None = None
+    ) -> Sequence[PersistedAudit]:
+        """Return the newest ``limit`` audits that match, oldest first."""
+        return await self._newest(Query(PersistedAudit, limit, since, until))
+
+    async def list_dead_letters(
+        self,
+        *,
+        limit: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        message_type: str | None = None,
+        actor: str | None = None,
+    ) -> Sequence[PersistedDeadLetter]:
+        """Return the newest ``limit`` dead letters that match, oldest first; ``actor`` is their target."""
+
+        def wanted(letter: PersistedDeadLetter) -> bool:
+            return (message_type is None or letter.message_type == message_type) and (
+                actor is None or letter.target == actor
+            )
+
+        return await self._newest(Query(PersistedDeadLetter, limit, since, until, wanted))
+
+    async def _newest(self, query: Query[_R]) -> list[_R]:
+        self._check_open()
+        now = self.time_fn()
+        return await _in_thread(
+            lambda checkpoint: newest(self._files, query, self.retention, now, checkpoint)
+        )
+
+    # -- care
+
+    async def scan(self) -> PersistenceScanReport:
+        """Report all damage; write nothing, whatever others write meanwhile."""
+        self._check_open()
+        try:
+            report = await _in_thread(lambda checkpoint: _care.scan(self._files, self.name, checkpoint))
+        except Exception as error:
+            self.metrics.scan_errors += 1
+            raise _as_persistence_error(error, "scanned", self._path) from error
+        self.metrics.scans += 1
+        self.metrics.anomalies_detected += len(report.anomalies)
+        return report
+
+    async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
+        """Drop what is no valid record, and keep every valid one byte for byte.
+
+        With ``QUARANTINE`` what is dropped goes to quarantine files first; ``IGNORE``, which is also what no
+        ``config`` means, only scans. To be interrupted, or called again, does no harm.
+        """
+        config = config or PersistenceRecoveryConfig()
+        if config.mode is PersistenceRecoveryMode.IGNORE:
+            return PersistenceRecoveryReport(self.name, await self.scan())
+        self._check_open()
+        mode, folder = config.mode, None
+        if config.quarantine_dir is not None:
+            folder = _absolute(config.quarantine_dir)
+        try:
+            report = await _in_thread(
+                lambda checkpoint: _care.recover(self._files, self.name, mode, folder, checkpoint)
+            )
+        except Exception as error:
+            self.metrics.recovery_errors += 1
+            raise _as_persistence_error(error, "recovered", self._path) from error
+        self.metrics.recoveries += 1
+        self.metrics.anomalies_detected += len(report.scan.anomalies)
+        return report
+
+    async def compact(self, *, dry_run: bool = False) -> CompactionReport:
+        """Drop what the retention policy does not keep; what is no valid record goes to the quarantine."""
+        self._check_open()
+        now = self.time_fn()
+        try:
+            report = await _in_thread(
+                lambda checkpoint: _care.compact(
+                    self._files, self.name, self.retention, now, checkpoint, dry_run=dry_run
+                )
+            )
+        except Exception as error:
+            self.metrics.compaction_errors += 1
+            raise _as_persistence_error(error, "compacted", self._path) from error
+        if not dry_run:
+            self.metrics.compactions += 1
+        return report
+
+    # -- facts about the backend itself
+
+    @property
+    def path(self) -> Path:
+        """The file, or the youngest of the set; absolute."""
+        return self._path
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._closed
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every sync to the disk succeeded."""
+        return self._appender.healthy
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PersistenceError(f"the store {self._path} is closed; open a new one")
+
+
+async def _in_thread(work: Callable[[Callable[[], None]], _T]) -> _T:
+    """Run blocking work in a thread; when its caller is cancelled, the work stops at its next checkpoint."""
+    stopped = threading.Event()
+
+    def checkpoint() -> None:
+        if stopped.is_set():
+            raise PersistenceError("the caller was cancelled")
+
+    try:
+        return await anyio.to_thread.run_sync(work, checkpoint, abandon_on_cancel=True)
+    finally:
+        stopped.set()
+
+
+def _as_persistence_error(error: Exception, done: str, path: Path) -> Exception:
+    if isinstance(error, OSError):
+        return PersistenceError(f"{path} could not be {done}: {error}")
+    return error
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(path).absolute()
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise ValueError(f"path must name a file, but is {text!r}; write for example 'papyra.ndjson'")
+    absolute = Path(text).absolute()
+    odd = "a folder" if text.endswith(os.sep) else odd_kind(absolute)
+    if odd is not None:
+        raise PersistenceError(
+            f"{absolute} is {odd}, but the facts go into a regular file; name one, as in {absolute / 'papyra.ndjson'}"
+            if odd == "a folder"
+            else f"{absolute} is {odd}, but the facts go into a regular file; name one, or move what is there"
+        )
+    return absolute
+
+
+def _check_durability(durability: object, fsync_interval: object) -> None:
+    if durability not in get_args(Durability):
+        raise ValueError(f"durability must be one of 'os', 'interval', 'always', not {durability!r}")
+    if (
+        not isinstance(fsync_interval, int | float)
+        or isinstance(fsync_interval, bool)
+        or not 0 < fsync_interval < math.inf
+    ):
+        raise ValueError(f"fsync_interval must be a number of seconds above 0, not {fsync_interval!r}")

@@ -1,0 +1,152 @@
+"""Scan, recover and compact a set of files: each is a walk, and what is made of its findings.
+
+A scan opens the files under the shared lock, so that no batch is half written and no rotation half done, and then reads
+them without it: what it saw is what stood there at that moment. Recovery and compaction hold the lock alone
+to their end.
+"""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from papyra.exceptions import PersistenceError
+from papyra.persistence.models import (
+    CompactionReport,
+    PersistenceAnomaly,
+    PersistenceAnomalyType,
+    PersistenceRecoveryMode,
+    PersistenceRecoveryReport,
+    PersistenceScanReport,
+)
+from papyra_json._lock import Notes, SetLock
+from papyra_json._plan import keep_newest, keep_valid
+from papyra_json._quarantine import move_aside
+from papyra_json._rewrite import note_jumps, quarantine_invalid, rewrite
+from papyra_json._walk import Walk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from papyra.persistence.retention import RetentionPolicy
+    from papyra_json._fileset import FileSet, Snapshot
+    from papyra_json._plan import Kept
+
+__all__ = ["compact", "recover", "scan"]
+
+
+def scan(files: FileSet, name: str, checkpoint: Callable[[], None]) -> PersistenceScanReport:
+    """Report all damage and change nothing; a set that is not there yet is in order."""
+    with closing(SetLock(files.base)) as lock, lock.shared() as held:
+        snapshot = files.open_all() if held else files.open_unlocked()
+        notes = lock.read_notes() if held else Notes()
+        unexpected = files.present()[1]
+    with snapshot:
+        walk = Walk(notes, checkpoint=checkpoint)
+        for file in snapshot.files:
+            walk.add(file)
+        anomalies = (*_odd_files(snapshot, unexpected), *walk.anomalies)
+    return PersistenceScanReport(name, anomalies)
+
+
+def _odd_files(snapshot: Snapshot, unexpected: list[Path]) -> list[PersistenceAnomaly]:
+    return [
+        *(
+            PersistenceAnomaly(
+                PersistenceAnomalyType.UNEXPECTED_FILE, str(path), "its number is beyond the set"
+            )
+            for path in unexpected
+        ),
+        *(
+            PersistenceAnomaly(PersistenceAnomalyType.UNREADABLE_FILE, str(path), str(error))
+            for path, error in snapshot.failed
+        ),
+    ]
+
+
+def recover(
+    files: FileSet,
+    name: str,
+    mode: PersistenceRecoveryMode,
+    folder: Path | None,
+    checkpoint: Callable[[], None],
+) -> PersistenceRecoveryReport:
+    """Drop what is no valid record; with ``QUARANTINE``, after a copy of it is safe.
+
+    Files that do not belong to the set are moved to the quarantine in both modes, for they may hold records.
+    """
+    if not files.base.parent.is_dir():
+        return PersistenceRecoveryReport(name, PersistenceScanReport(name))
+    quarantined: list[Path] = []
+    with closing(SetLock(files.base)) as lock, lock.exclusive(), files.open_all() as snapshot:
+        files.remove_temporaries()
+        unexpected = files.present()[1]
+        walk = Walk(lock.read_notes(), checkpoint=checkpoint)
+        for file in snapshot.files:
+            walk.add(file)
+        odd = _odd_files(snapshot, unexpected)
+        plan = keep_valid(walk)
+        if mode is PersistenceRecoveryMode.QUARANTINE:
+            quarantined += quarantine_invalid(plan, folder)
+        checkpoint()
+        note_jumps(lock, walk, plan, all_jumps=True)
+        repaired = rewrite(files, plan)
+        for path in (
+            *unexpected,
+            *(path for path, error in snapshot.failed if isinstance(error, PersistenceError)),
+        ):
+            quarantined.append(move_aside(path, folder))
+            repaired.append(path)
+    report = PersistenceScanReport(name, (*odd, *walk.anomalies))
+    return PersistenceRecoveryReport(name, report, _texts(repaired), _texts(quarantined))
+
+
+def compact(
+    files: FileSet,
+    name: str,
+    policy: RetentionPolicy,
+    now: float,
+    checkpoint: Callable[[], None],
+    *,
+    dry_run: bool,
+) -> CompactionReport:
+    """Make ``policy`` physical as of the Unix time ``now``; what is no valid record goes to the quarantine."""
+    if not files.base.parent.is_dir():
+        return CompactionReport(name, 0, 0, 0, 0)
+    with closing(SetLock(files.base)) as lock:
+        if dry_run:
+            with lock.shared() as held:
+                snapshot = files.open_all() if held else files.open_unlocked()
+            with snapshot.raise_failure():
+                walk = Walk(Notes(), policy.oldest_kept(now), checkpoint)
+                return _plan(snapshot, walk, policy, name)[0]
+        with lock.exclusive(), files.open_all().raise_failure() as snapshot:
+            files.remove_temporaries()
+            walk = Walk(lock.read_notes(), policy.oldest_kept(now), checkpoint)
+            report, plan = _plan(snapshot, walk, policy, name)
+            quarantine_invalid(plan)
+            checkpoint()
+            note_jumps(lock, walk, plan, all_jumps=False)
+            rewrite(files, plan)
+            return report
+
+
+def _plan(
+    snapshot: Snapshot, walk: Walk, policy: RetentionPolicy, name: str
+) -> tuple[CompactionReport, list[Kept]]:
+    for file in snapshot.files:
+        walk.add(file)
+    plan = keep_newest(walk, policy)
+    report = CompactionReport(
+        name,
+        before_records=sum(file.records for file in walk.files),
+        after_records=sum(kept.records for kept in plan),
+        before_bytes=sum(file.file.size for file in walk.files),
+        after_bytes=sum(kept.size for kept in plan),
+    )
+    return report, plan
+
+
+def _texts(paths: list[Path]) -> tuple[str, ...]:
+    return tuple(str(path) for path in paths)

@@ -1,0 +1,217 @@
+"""Group commit: one thread appends, in one go, all that waits; then the callers go on.
+
+The idea is that of databases' write-ahead logs (DeWitt et al., 1984): while one group is written, the next one gathers,
+so that the cost of a write or sync is shared by as many callers as there are.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import anyio.to_thread
+
+from papyra.exceptions import PartialWriteError, PersistenceError
+from papyra_json._appender import Appended
+from papyra_json._encode import encode
+from papyra_json._wakeup import loop_caller
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from papyra.persistence.metrics import PersistenceMetrics
+    from papyra.persistence.models import PersistedRecord
+    from papyra_json._appender import Appender
+    from papyra_json._wakeup import Call
+
+__all__ = ["Committer"]
+
+_GROUP = 20_000  # records after which a group takes no more batches, to bound its memory
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """What is to be done, and the caller that waits for it: nobody if ``call`` is None."""
+
+    what: Literal["store", "sync", "stop"]
+    records: Sequence[PersistedRecord] = ()
+    call: Call | None = None
+    done: anyio.Event | None = None
+    error: Exception | None = None
+
+
+class Committer:
+    """The queue before an appender, and the thread that serves it from the first record on."""
+
+    def __init__(
+        self, appender: Appender, metrics: PersistenceMetrics, name: str, sync_interval: float | None
+    ) -> None:
+        self._appender = appender
+        self._metrics = metrics
+        self._name = name
+        self._sync_interval = sync_interval
+        self._sync_at: float | None = None
+        self._queue: SimpleQueue[_Request] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._process = 0
+        self._stopping = False
+
+    async def store(self, records: Sequence[PersistedRecord]) -> None:
+        """Return once the records are stored; a caller that is cancelled leaves them to be stored or to fail."""
+        await self._ask("store", records)
+
+    async def sync(self) -> None:
+        """Return once all that was stored before is on the disk."""
+        if self._thread is not None:
+            await self._ask("sync")
+
+    async def close(self) -> None:
+        """Store what waits, sync it if that was asked for, and end the thread; a cancelled scope can't stop this."""
+        if self._thread is None or self._process != os.getpid():
+            return
+        with anyio.CancelScope(shield=True):
+            try:
+                if not self._stopping:
+                    self._stopping = True
+                    await self._ask("stop")
+            finally:
+                await anyio.to_thread.run_sync(self._thread.join)
+
+    def abandon(self) -> None:
+        """Let the thread end after its work, though nobody waits for it."""
+        if self._thread is not None:
+            self._queue.put(_Request("stop"))
+
+    async def _ask(
+        self, what: Literal["store", "sync", "stop"], records: Sequence[PersistedRecord] = ()
+    ) -> None:
+        self._start()
+        done = anyio.Event()
+        request = _Request(what, records, loop_caller(), done)
+        self._queue.put(request)
+        await done.wait()
+        if request.error is not None:
+            raise request.error
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._process = os.getpid()
+            # A daemon: a program that forgot aclose() must be able to end; what was acknowledged is written.
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+        elif self._process != os.getpid():
+            raise PersistenceError(f"{self._name} was opened before this process was forked; open it anew")
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        while True:
+            group, last = self._next_group()
+            if group:
+                self._commit(group)
+            if last is not None:
+                last.error = self._sync()
+                if last.what == "stop":
+                    self._appender.close()
+                _wake([last])
+                if last.what == "stop":
+                    return
+            elif self._sync_at is not None and time.monotonic() >= self._sync_at:
+                self._sync()
+
+    def _next_group(self) -> tuple[list[_Request], _Request | None]:
+        """Return the batches that wait, and the request of another kind that ended them, if one did."""
+        group: list[_Request] = []
+        size = 0
+        request = self._wait()
+        while request is not None and request.what == "store":
+            group.append(request)
+            size += len(request.records)
+            if size >= _GROUP:
+                return group, None
+            try:
+                request = self._queue.get_nowait()
+            except Empty:
+                return group, None
+        return group, request
+
+    def _wait(self) -> _Request | None:
+        """Wait for a request, or for the time of the next sync."""
+        if self._sync_at is None:
+            return self._queue.get()
+        try:
+            return self._queue.get(timeout=max(0.0, self._sync_at - time.monotonic()))
+        except Empty:
+            return None
+
+    def _sync(self) -> PersistenceError | None:
+        self._sync_at = None
+        try:
+            self._appender.sync()
+        except Exception as error:  # noqa: BLE001 - the thread must live on; who waits for the sync hears of it
+            self._metrics.write_errors += 1
+            if self._sync_interval is not None:
+                self._sync_at = time.monotonic() + self._sync_interval
+            failure = PersistenceError(f"{self._name} could not be synced: {error}")
+            failure.__cause__ = error
+            return failure
+        return None
+
+    def _commit(self, group: list[_Request]) -> None:
+        """Append the records of a group and tell each caller what became of its own."""
+        heads: list[bytes] = []
+        ends: list[int] = []
+        for request in group:
+            try:
+                heads += encode(request.records)
+            except Exception as error:  # noqa: BLE001 - what is no record fails its own batch, not the others
+                request.error = error
+            ends.append(len(heads))
+        appended = self._appender.append(heads) if heads else Appended()
+        self._metrics.records_written += appended.records
+        self._metrics.bytes_written += appended.size
+        start = 0
+        for request, end in zip(group, ends, strict=True):
+            if request.error is None and end > appended.records:
+                request.error = self._failure(appended, start, end)
+            if request.error is not None:
+                self._metrics.write_errors += 1
+            start = end
+        if self._appender.dirty and self._sync_at is None and self._sync_interval is not None:
+            self._sync_at = time.monotonic() + self._sync_interval
+        _wake(group)
+
+    def _failure(self, appended: Appended, start: int, end: int) -> PersistenceError:
+        stored = max(0, appended.records - start)
+        failure = (
+            PartialWriteError(end - start - stored, end - start)
+            if stored
+            else PersistenceError(
+                f"{end - start} records could not be written to {self._name}: {appended.error}"
+            )
+        )
+        failure.__cause__ = appended.error
+        return failure
+
+
+def _wake(requests: Sequence[_Request]) -> None:
+    """Let the callers go on, with one call into each of their loops."""
+    loops: dict[Call, list[anyio.Event]] = {}
+    for request in requests:
+        if request.call is not None and request.done is not None:
+            loops.setdefault(request.call, []).append(request.done)
+    for call, events in loops.items():
+        with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+            call(partial(_set_all, events))
+
+
+def _set_all(events: Sequence[anyio.Event]) -> None:
+    for event in events:
+        event.set()

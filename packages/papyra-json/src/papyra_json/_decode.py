@@ -1,0 +1,176 @@
+"""From a line of a file to a record, and what makes a line valid.
+
+A line is valid if it is a JSON object of a known kind with that kind's fields and, where it carries a
+``crc``, if that is the CRC-32 of its bytes before ``,"crc"``. ``seq`` and ``crc`` may be missing, and
+further keys are ignored, so that files of the published package and of later versions can be read. An
+unknown kind is damage: nothing here can say what it means.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+from zlib import crc32
+
+import orjson
+
+from papyra.persistence.models import (
+    PersistedAudit,
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistenceAnomalyType,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra.persistence.models import JSONValue, PersistedRecord
+
+__all__ = ["KNOWN_HEADS", "MAX_LINE", "InvalidLine", "decode", "intact", "sequence_of"]
+
+MAX_LINE = 16 * 2**20
+"""No longer line is a record; ours are at most 1 MiB, the published package knew no limit."""
+
+KNOWN_HEADS = (b'{"kind":"event",', b'{"kind":"dead_letter",', b'{"kind":"audit",')
+"""How each line begins that `papyra_json` writes."""
+
+_TAIL = len(',"crc":"00000000"}')
+
+_Object: TypeAlias = "dict[str, JSONValue]"
+
+
+class InvalidLine(Exception):
+    """A line is no record; ``type`` and the text say why."""
+
+    def __init__(
+        self, detail: str, kind: PersistenceAnomalyType = PersistenceAnomalyType.CORRUPT_LINE
+    ) -> None:
+        super().__init__(detail)
+        self.type = kind
+
+
+def intact(line: bytes) -> bool:
+    """Tell whether the line ends in a CRC that fits the bytes before it."""
+    return line.endswith(b',"crc":"%08x"}' % crc32(line[:-_TAIL]))
+
+
+def sequence_of(line: bytes) -> int | None:
+    """Return the ``seq`` of a valid line, or None if it has none; raise `InvalidLine` if it is not valid."""
+    if intact(line) and line.startswith(KNOWN_HEADS):
+        # The CRC proves that the line is as it was written, so it is not parsed again.
+        digits = line[line.rfind(b',"seq":') + 7 : -_TAIL]
+        if digits.isdigit():
+            return int(digits)
+    found = _object(line)
+    _record(found)
+    seq = found.get("seq")
+    return seq if isinstance(seq, int) and not isinstance(seq, bool) else None
+
+
+def decode(line: bytes) -> PersistedRecord:
+    """Return the record that a line without its newline holds; raise `InvalidLine` if there is none."""
+    return _record(_object(line))
+
+
+def _record(found: _Object) -> PersistedRecord:
+    kind = found.get("kind")
+    make = _MAKERS.get(kind) if isinstance(kind, str) else None
+    if make is None:
+        raise InvalidLine(
+            f"unknown kind {str(kind)[:40]!r}" if "kind" in found else "an object without a kind"
+        )
+    try:
+        return make(found)
+    except KeyError as error:
+        raise InvalidLine(f"the field {error} is missing") from None
+
+
+def _object(line: bytes) -> _Object:
+    try:
+        found: _Object | None = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise InvalidLine(f"not JSON: {error}" if line.strip() else "an empty line") from None
+    if not isinstance(found, dict):
+        raise InvalidLine("not a JSON object")
+    if "crc" in found and not intact(line):
+        _check_loosely(line, found["crc"])
+    return found
+
+
+def _check_loosely(line: bytes, crc: JSONValue) -> None:
+    """Check a CRC that does not stand where we write it: a carriage return or further keys may follow."""
+    end = line.rfind(b',"crc"')
+    if end < 0 or not isinstance(crc, str) or crc != f"{crc32(line[:end]):08x}":
+        raise InvalidLine("the CRC does not fit the line", PersistenceAnomalyType.CRC_MISMATCH)
+
+
+def _event(found: _Object) -> PersistedEvent:
+    payload = found["payload"]
+    return PersistedEvent(
+        _text(found, "system_id"),
+        _text(found, "actor_address"),
+        _text(found, "event_type"),
+        payload if isinstance(payload, dict) else {"value": payload},
+        _number(found, "timestamp"),
+    )
+
+
+def _dead_letter(found: _Object) -> PersistedDeadLetter:
+    return PersistedDeadLetter(
+        _text(found, "system_id"),
+        _text(found, "target"),
+        _text(found, "message_type"),
+        found["payload"],
+        _number(found, "timestamp"),
+    )
+
+
+def _audit(found: _Object) -> PersistedAudit:
+    return PersistedAudit(
+        _text(found, "system_id"),
+        _number(found, "timestamp"),
+        _count(found, "total_actors"),
+        _count(found, "alive_actors"),
+        _count(found, "stopping_actors"),
+        _count(found, "restarting_actors"),
+        _count(found, "registry_size"),
+        _texts(found, "registry_orphans"),
+        _texts(found, "registry_dead"),
+        _count(found, "dead_letters_count"),
+    )
+
+
+_MAKERS: dict[str, Callable[[_Object], PersistedRecord]] = {
+    "event": _event,
+    "dead_letter": _dead_letter,
+    "audit": _audit,
+}
+
+
+def _text(found: _Object, name: str) -> str:
+    value = found[name]
+    if isinstance(value, str):
+        return value
+    raise InvalidLine(f"the field {name!r} is no text")
+
+
+def _number(found: _Object, name: str) -> float:
+    value = found[name]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise InvalidLine(f"the field {name!r} is no number")
+
+
+def _count(found: _Object, name: str) -> int:
+    value = found[name]
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise InvalidLine(f"the field {name!r} is no whole number")
+
+
+def _texts(found: _Object, name: str) -> tuple[str, ...]:
+    value = found[name]
+    if isinstance(value, list):
+        texts = tuple(item for item in value if isinstance(item, str))
+        if len(texts) == len(value):
+            return texts
+    raise InvalidLine(f"the field {name!r} is no list of texts")

@@ -1,0 +1,187 @@
+"""The files of a store: ``base``, and for a rotating one ``base.1`` (the youngest of the full) to ``base.N`` (the oldest).
+
+A single file is a set of one. A number may be missing - a crash in the middle of a rotation leaves such a hole - and
+the order of the others stands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from papyra.exceptions import PersistenceError
+from papyra_json._files import identity, odd_kind, open_regular, temporary_prefix
+from papyra_json._platform import sync_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+__all__ = ["FileSet", "OpenFile", "Snapshot"]
+
+_TRIES = 50  # of a reader without the lock against rotations in a row
+
+
+@dataclass(frozen=True, slots=True)
+class OpenFile:
+    """A file of the set, open for reading, as long as it was when it was opened."""
+
+    path: Path
+    fd: int
+    size: int
+    identity: tuple[int, int]
+
+    @classmethod
+    def open(cls, path: Path) -> OpenFile:
+        """Open ``path`` and note its size."""
+        fd = open_regular(path, os.O_RDONLY)
+        status = os.fstat(fd)
+        return cls(path, fd, status.st_size, identity(status))
+
+
+class Snapshot:
+    """The files of a set, oldest first, and those that could not be opened, with the reason."""
+
+    def __init__(self) -> None:
+        self.files: list[OpenFile] = []
+        self.failed: list[tuple[Path, Exception]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self.files:
+            os.close(file.fd)
+        self.files = []
+
+    def raise_failure(self) -> Self:
+        """Return itself, or raise why a file could not be opened."""
+        if not self.failed:
+            return self
+        path, error = self.failed[0]
+        self.close()
+        if isinstance(error, PersistenceError):
+            raise error
+        raise PersistenceError(f"{path} can't be read ({error}); check its owner and mode") from error
+
+
+class FileSet:
+    """The names of a set of at most ``max_files`` files, and how they move."""
+
+    def __init__(self, base: Path, max_files: int = 1) -> None:
+        self.base = base
+        self.max_files = max_files
+        self._numbered = re.compile(re.escape(base.name) + r"\.(\d+)", re.ASCII)
+
+    def member(self, number: int) -> Path:
+        """Return the path of a file by its number; 0 is the base."""
+        return self.base.with_name(f"{self.base.name}.{number}") if number else self.base
+
+    def present(self) -> tuple[list[Path], list[Path]]:
+        """Return what stands at the set's names, oldest first, and numbered files that do not belong to it."""
+        numbers: list[int] = []
+        unexpected: list[Path] = []
+        for name in _names_in(self.base.parent):
+            if name == self.base.name:
+                numbers.append(0)
+            elif match := self._numbered.fullmatch(name):
+                number = match[1]
+                if number[0] != "0" and len(number) < 10 and int(number) < self.max_files:
+                    numbers.append(int(number))
+                else:
+                    unexpected.append(self.base.with_name(name))
+        return [self.member(number) for number in sorted(numbers, reverse=True)], sorted(unexpected)
+
+    def open_all(self) -> Snapshot:
+        """Open every file of the set. For who holds the lock."""
+        snapshot = Snapshot()
+        for path in self.present()[0]:
+            try:
+                snapshot.files.append(OpenFile.open(path))
+            except FileNotFoundError:
+                continue
+            except (OSError, PersistenceError) as error:
+                snapshot.failed.append((path, error))
+        return snapshot
+
+    def open_unlocked(self) -> Snapshot:
+        """Open every file of the set without its lock: try until no rotation or compaction came between."""
+        for _ in range(_TRIES):
+            snapshot = self.open_all()
+            if self._unmoved(snapshot):
+                return snapshot
+            snapshot.close()
+        raise PersistenceError(
+            f"the files of {self.base} were moved faster than they could be opened; try again"
+        )
+
+    def _unmoved(self, snapshot: Snapshot) -> bool:
+        opened = {file.path: file.identity for file in snapshot.files}
+        failed = {path for path, _ in snapshot.failed}
+        try:
+            now = {path: identity(path.lstat()) for path in self.present()[0] if path not in failed}
+        except FileNotFoundError:
+            return False
+        return now == opened
+
+    def rotate(self) -> None:
+        """Move every file up by one number and let go of the oldest if the set is full. For the lock's holder.
+
+        At each step every file has one name, so a crash in between leaves a hole, and no record is lost.
+        """
+        self._refuse_odd()
+        if self.max_files == 1:
+            self.base.unlink()
+            return
+        free = 1
+        while free < self.max_files - 1 and self.member(free).exists():
+            free += 1
+        for number in range(free, 0, -1):
+            self.member(number - 1).replace(self.member(number))
+        sync_folder(str(self.base.parent))
+
+    def trim(self) -> None:
+        """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder.
+
+        A set of one never had others: what is numbered beside it is somebody else's.
+        """
+        if self.max_files == 1:
+            return
+        for path in self.present()[1]:
+            number = path.name.rpartition(".")[2]
+            if number[0] != "0" and odd_kind(path) is None:
+                path.unlink()
+
+    def remove_temporaries(self) -> None:
+        """Remove what interrupted replacements have left. For the lock's holder: nobody else has any."""
+        prefix = temporary_prefix(self.base)
+        prefixes = (prefix, *(temporary_prefix(self.member(n)) for n in range(1, self.max_files)))
+        for name in _names_in(self.base.parent):
+            if name.startswith(prefixes):
+                with suppress(OSError):
+                    self.base.with_name(name).unlink()
+
+    def _refuse_odd(self) -> None:
+        for number in range(self.max_files):
+            odd = odd_kind(self.member(number))
+            if odd is not None:
+                raise PersistenceError(
+                    f"can't rotate {self.base}: {self.member(number)} is {odd}, not a file of the set; move it"
+                )
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)  # noqa: PTH208 - names are all that is wanted, and Paths cost ten times as much
+    except (FileNotFoundError, NotADirectoryError):
+        return []

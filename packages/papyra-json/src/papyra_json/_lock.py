@@ -1,0 +1,130 @@
+"""The lock of a file set, and the notes that stand in the lock file.
+
+Every change of a set - a batch, a rotation, a recovery, a compaction - holds the advisory lock on ``<file>.lock``. The
+lock file is permanent: it is never renamed or removed, so that all processes lock the same one.
+
+It also holds one JSON object of notes about ``seq``, for what can't be read off the records that are left:
+
+- ``gaps``: pairs ``[a, b]``. Where ``seq`` jumps within such a range, a recovery or compaction made or saw the jump;
+  a scan does not report it again. Records themselves are never renumbered and no marker lines are added, so
+  the file holds records and nothing else.
+- ``last_seq``: the last number given out, if the record that had it was dropped.
+
+The notes of a set are an aid: without them (a copied file) a scan reports old jumps anew, no more.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import orjson
+
+from papyra_json._files import identity, make_folder, open_regular, write_all
+from papyra_json._platform import locked
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+__all__ = ["Notes", "SetLock"]
+
+_MAX_GAPS = 500  # beyond, neighbours are merged: the notes must not grow with the damage
+
+
+@dataclass(slots=True)
+class Notes:
+    """What is known about the numbers of a set beyond its records."""
+
+    last_seq: int = 0
+    gaps: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+
+    def knows_gap(self, before: int, after: int) -> bool:
+        """Tell whether a jump from ``before`` to ``after`` was noted."""
+        low, high = min(before, after), max(before, after)
+        return any(start <= low and high <= end for start, end in self.gaps)
+
+    def note_gap(self, before: int, after: int) -> None:
+        """Note a jump, unless it is known."""
+        if self.knows_gap(before, after):
+            return
+        self.gaps.append((min(before, after), max(before, after)))
+        if len(self.gaps) > _MAX_GAPS:
+            self.gaps.sort()
+            pairs = zip(self.gaps[::2], [*self.gaps[1::2], self.gaps[-1]], strict=False)
+            self.gaps = [(first[0], max(first[1], second[1])) for first, second in pairs]
+
+
+class SetLock:
+    """The lock of the set that begins at ``base``. One object serves one thread at a time.
+
+    Two objects exclude each other wherever they are, in one process too.
+    """
+
+    def __init__(self, base: Path) -> None:
+        self.path = base.with_name(base.name + ".lock")
+        self._fd = -1
+
+    @contextmanager
+    def exclusive(self) -> Generator[None]:
+        """Hold the lock alone, to write; the lock file is made if it is missing."""
+        make_folder(self.path.parent)
+        while True:
+            if self._fd < 0:
+                self._fd = open_regular(self.path, os.O_RDWR | os.O_CREAT)
+            with locked(self._fd):
+                if self._is_current():
+                    yield
+                    return
+            self.close()
+
+    @contextmanager
+    def shared(self) -> Generator[bool]:
+        """Hold the lock with other readers, and make nothing; False means that there is no lock to hold."""
+        while True:
+            try:
+                self._fd = open_regular(self.path, os.O_RDONLY)
+            except (FileNotFoundError, NotADirectoryError, PermissionError):
+                yield False
+                return
+            try:
+                with locked(self._fd, shared=True):
+                    if self._is_current():
+                        yield True
+                        return
+            finally:
+                self.close()
+
+    def _is_current(self) -> bool:
+        """Tell whether the lock file is still the one opened: somebody may have removed it all the same."""
+        try:
+            return identity(self.path.lstat()) == identity(os.fstat(self._fd))
+        except FileNotFoundError:
+            return False
+
+    def close(self) -> None:
+        """Close the lock file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def read_notes(self) -> Notes:
+        """Return the notes; empty ones if there are none or they can't be understood. For who holds the lock."""
+        notes = Notes()
+        with suppress(OSError, ValueError, TypeError, KeyError):
+            found = orjson.loads(os.pread(self._fd, 2**20, 0) or b"{}")
+            notes.last_seq = int(found.get("last_seq", 0))
+            notes.gaps = [(int(start), int(end)) for start, end in found.get("gaps", ())]
+        return notes
+
+    def write_notes(self, notes: Notes) -> None:
+        """Replace the notes. For who holds the lock alone."""
+        data = orjson.dumps({"last_seq": notes.last_seq, "gaps": notes.gaps}) + b"\n"
+        # In place, for the lock file must stay the same one. A crash in between leaves notes that can't be
+        # read, which count as none.
+        os.ftruncate(self._fd, 0)
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        write_all(self._fd, data)
+        os.fsync(self._fd)

@@ -1,0 +1,51 @@
+"""All that only POSIX has: advisory locks, flags that refuse odd files, syncs of folders.
+
+A port to Windows replaces this one module.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["SAFE_FLAGS", "locked", "sync_file", "sync_folder"]
+
+SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""For every open: no symbolic link is followed, and a FIFO without a peer can't hang the caller."""
+
+
+@contextmanager
+def locked(fd: int, *, shared: bool = False) -> Generator[None]:
+    """Hold the advisory lock of an open file; wait for it as long as it takes.
+
+    The lock belongs to the open file, not to the process: two opens in one process exclude each other too.
+    """
+    fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        # Said outright, for a forked child may have inherited the open file and would keep the lock.
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def sync_file(fd: int) -> None:
+    """Bring a file's content to the disk."""
+    if sys.platform == "darwin":  # there, fsync stops at the drive's own cache
+        fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(fd)
+
+
+def sync_folder(path: str) -> None:
+    """Bring a folder's names to the disk: what was made, renamed or removed in it."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

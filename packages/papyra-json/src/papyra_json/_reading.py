@@ -1,0 +1,76 @@
+"""Read lines in blocks: forward with constant memory, and backward from the end."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from papyra_json._decode import MAX_LINE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["backward", "forward"]
+
+_BLOCK = 2**18
+_FIRST_BLOCK = 2**13  # backward, most readers want a line or ten
+
+
+def forward(fd: int, start: int, end: int) -> Iterator[tuple[int, int, list[bytes]]]:
+    """Yield lines in blocks: the offsets where the block starts and ends, and its lines without newlines.
+
+    What follows the last newline is the last block, of one line. Of a line beyond `MAX_LINE` only the
+    beginning is given, as a block of its own; it is no valid record.
+    """
+    offset = position = start
+    carry, too_long = b"", False
+    while position < end:
+        data = os.pread(fd, min(_BLOCK, end - position), position)
+        if not data:
+            break
+        position += len(data)
+        cut = data.rfind(b"\n") + 1
+        if cut and too_long:
+            first = data.find(b"\n") + 1
+            after = position - len(data) + first
+            yield offset, after, [carry]
+            data, cut, offset = data[first:], cut - first, after
+            carry, too_long = b"", False
+        if cut:
+            lines = (carry + data[: cut - 1]).split(b"\n")
+            after = position - len(data) + cut
+            yield offset, after, lines
+            offset, carry = after, data[cut:]
+        elif not too_long:
+            carry += data
+            too_long = len(carry) > MAX_LINE
+    if carry:
+        yield offset, position, [carry]
+
+
+def backward(fd: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield lines from the end to the start: offset, line, and whether a newline ended it.
+
+    A line beyond `MAX_LINE` comes in pieces, which are no valid records.
+    """
+    position, tail, size = end, b"", _FIRST_BLOCK
+    while position > 0:
+        step = min(size, position)
+        size = min(2 * size, _BLOCK)
+        position -= step
+        data = os.pread(fd, step, position) + tail
+        cut = data.find(b"\n") + 1 if position else 0  # before it, a line may have begun in an earlier block
+        if position and cut in (0, len(data)):
+            tail = data if len(data) <= MAX_LINE else b""
+            continue
+        lines = data[cut:].split(b"\n")
+        at = position + len(data)
+        last = lines.pop()
+        if last:
+            at -= len(last)
+            yield at, last, False
+        while lines:
+            line = lines.pop()
+            at -= len(line) + 1
+            yield at, line, True
+        tail = data[:cut]

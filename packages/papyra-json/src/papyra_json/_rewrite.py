@@ -1,0 +1,76 @@
+"""Make a plan true: replace the files of a set by what is to stay of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from papyra_json._files import copy_ranges, replacing, write_all
+from papyra_json._platform import sync_folder
+from papyra_json._quarantine import quarantine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from papyra_json._fileset import FileSet
+    from papyra_json._lock import SetLock
+    from papyra_json._plan import Kept
+    from papyra_json._walk import Walk
+
+__all__ = ["note_jumps", "quarantine_invalid", "replace", "rewrite"]
+
+
+def quarantine_invalid(plan: Sequence[Kept], folder: Path | None = None) -> list[Path]:
+    """Copy what is no valid record of each file to a quarantine file; return the files made."""
+    return [
+        quarantine(kept.walk.file.path, kept.walk.file.fd, ranges, folder)
+        for kept in plan
+        if (ranges := kept.walk.invalid_ranges)
+    ]
+
+
+def note_jumps(lock: SetLock, walk: Walk, plan: Sequence[Kept], *, all_jumps: bool) -> None:
+    """Note the jumps in ``seq`` that ``plan`` is about to make (and, with ``all_jumps``, those that are there).
+
+    Before the files change, for a note too many hides nothing that is there, and one too few is a false alarm.
+    """
+    notes = lock.read_notes()
+    before = (notes.last_seq, len(notes.gaps), notes.gaps[-1:])
+    for jump in walk.jumps:
+        if all_jumps or jump.made:
+            notes.note_gap(jump.before, jump.after)
+    kept_seq = walk.kept_seq if any(kept.records for kept in plan) else 0
+    if walk.last_seq > kept_seq:  # the newest number is about to go, and must not be given out again
+        notes.last_seq = max(notes.last_seq, walk.last_seq)
+        if kept_seq:
+            notes.note_gap(kept_seq, notes.last_seq + 1)
+    if before != (notes.last_seq, len(notes.gaps), notes.gaps[-1:]):
+        lock.write_notes(notes)
+
+
+def rewrite(files: FileSet, plan: Sequence[Kept]) -> list[Path]:
+    """Replace each file that changes, oldest first; return their paths. For the lock's holder.
+
+    A crash in between leaves the younger files as they were: more than the plan keeps, never less. Files
+    that keep nothing are removed, all but the base.
+    """
+    changed: list[Path] = []
+    for kept in plan:
+        if kept.unchanged:
+            continue
+        path = kept.walk.file.path
+        changed.append(path)
+        if not kept.ranges and path != files.base:
+            path.unlink()
+            sync_folder(str(path.parent))
+            continue
+        replace(kept)
+    return changed
+
+
+def replace(kept: Kept) -> None:
+    """Replace one file by what is kept of it."""
+    source = kept.walk.file
+    with replacing(source.path, source.fd) as target:
+        if copy_ranges(source.fd, target, kept.ranges) < kept.size:
+            write_all(target, b"\n")

@@ -1,0 +1,80 @@
+"""The end of a set: where the last valid record ends, and which number it has."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from papyra_json._decode import InvalidLine, sequence_of
+from papyra_json._files import open_regular, write_all
+from papyra_json._quarantine import quarantine
+from papyra_json._reading import backward
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from papyra_json._fileset import FileSet
+
+__all__ = ["Tail", "last_sequence", "repair_tail"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Where a file's last valid record ends, and its ``seq`` if it has one."""
+
+    end: int
+    seq: int | None = None
+    terminated: bool = True
+
+
+def repair_tail(path: Path, fd: int, size: int) -> Tail:
+    """Make an open file end after its last valid record, and return that end.
+
+    A whole record that only lacks its newline gets it. All else behind the last valid record is copied to
+    the quarantine and cut. To be interrupted in between costs a second copy, nothing else.
+    """
+    tail = _find_tail(fd, size)
+    if tail.end < size:
+        quarantine(path, fd, [(tail.end, size)])
+        os.ftruncate(fd, tail.end)
+    if tail.terminated:
+        return tail
+    write_all(fd, b"\n")
+    return Tail(tail.end + 1, tail.seq)
+
+
+def _find_tail(fd: int, size: int) -> Tail:
+    for offset, line, terminated in backward(fd, size):
+        try:
+            seq = sequence_of(line)
+        except InvalidLine:
+            continue
+        return Tail(offset + len(line) + terminated, seq, terminated)
+    return Tail(0)
+
+
+def last_sequence(files: FileSet) -> int:
+    """Return the last number given out in a set, or 0. For the lock's holder."""
+    for path in reversed(files.present()[0]):
+        fd = open_regular(path, os.O_RDONLY)
+        try:
+            seq = _last_in(fd)
+        finally:
+            os.close(fd)
+        if seq is not None:
+            return seq
+    return 0
+
+
+def _last_in(fd: int) -> int | None:
+    for _, line, _ in backward(fd, os.fstat(fd).st_size):
+        if b'"seq"' not in line:
+            continue  # not worth parsing: the published package numbered nothing
+        try:
+            seq = sequence_of(line)
+        except InvalidLine:
+            continue
+        if seq is not None:
+            return seq
+    return None

@@ -1,0 +1,192 @@
+"""One walk over a set that finds everything a scan, a recovery and a compaction need to know.
+
+The walk reads each file once, forward, with constant memory: it keeps no lines, only where the files have
+something to report or to drop, and one mark a block to find a record by its number later.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+import orjson
+
+from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
+from papyra_json._decode import KNOWN_HEADS, InvalidLine, sequence_of
+from papyra_json._reading import forward
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra_json._files import Range
+    from papyra_json._fileset import OpenFile
+    from papyra_json._lock import Notes
+
+__all__ = ["FileWalk", "Jump", "Walk"]
+
+
+@dataclass(slots=True)
+class FileWalk:
+    """What one file holds: how many records, and which bytes are none or too old."""
+
+    file: OpenFile
+    records: int = 0  # valid ones
+    young: int = 0  # of them, those the age limit keeps
+    young_bytes: int = 0
+    lacks_newline: bool = False  # the last record is whole but for its newline
+    invalid: array[int] = field(default_factory=lambda: array("Q"))  # start, end, start, end, ...
+    old: array[int] = field(default_factory=lambda: array("Q"))
+    marks: list[tuple[int, int, int]] = field(
+        default_factory=list[tuple[int, int, int]]
+    )  # a block's offset; young, bytes before it
+
+    @property
+    def invalid_ranges(self) -> list[Range]:
+        """The bytes that are no valid record."""
+        return _pairs(self.invalid)
+
+    @property
+    def dropped_ranges(self) -> list[Range]:
+        """The bytes that are no valid record, or one that is too old; in order."""
+        return sorted(_pairs(self.invalid) + _pairs(self.old)) if self.old else self.invalid_ranges
+
+
+def _pairs(flat: array[int]) -> list[Range]:
+    return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def _add(flat: array[int], start: int, end: int) -> None:
+    if flat and flat[-1] == start:
+        flat[-1] = end
+    else:
+        flat.extend((start, end))
+
+
+@dataclass(frozen=True, slots=True)
+class Jump:
+    """``seq`` did not count up by one; ``made`` tells that a record between was dropped by this walk's findings."""
+
+    before: int
+    after: int
+    made: bool
+
+
+class Walk:
+    """A walk over files, oldest first, at the Unix time whose oldest kept record is ``oldest``."""
+
+    def __init__(
+        self, notes: Notes, oldest: float = float("-inf"), checkpoint: Callable[[], None] = lambda: None
+    ) -> None:
+        self.files: list[FileWalk] = []
+        self.anomalies: list[PersistenceAnomaly] = []
+        self.jumps: list[Jump] = []
+        self.last_seq = 0
+        self._notes = notes
+        self._oldest = oldest
+        self._checkpoint = checkpoint
+        self._kept_seq = 0  # the seq of the last record that stays; 0 before the first
+        self._dropped = False  # whether something was dropped since
+        self._invalid = 0  # lines since the last number
+
+    def add(self, file: OpenFile) -> FileWalk:
+        """Walk over the next file."""
+        walk = FileWalk(file)
+        self.files.append(walk)
+        line = 1
+        for start, end, lines in forward(file.fd, 0, file.size):
+            self._checkpoint()
+            walk.marks.append((start, walk.young, walk.young_bytes))
+            if self._oldest == float("-inf") and self._all_well(lines):
+                walk.records += len(lines)
+                walk.young += len(lines)
+                walk.young_bytes += end - start
+            else:
+                self._look_closely(walk, line, start, end, lines)
+            line += len(lines)
+        return walk
+
+    def _all_well(self, lines: list[bytes]) -> bool:
+        """Tell whether all lines are as we write them, with numbers that go on; then count them.
+
+        This is what a scan spends its time on: a CRC and one comparison a line, 0.6 us.
+        """
+        seq = self.last_seq
+        if seq == 0 or seq != self._kept_seq or self._dropped:
+            return False
+        for line in lines:
+            seq += 1
+            if not line.endswith(
+                b',"seq":%d,"crc":"%08x"}' % (seq, crc32(line[:-18]))
+            ) or not line.startswith(KNOWN_HEADS):
+                return False
+        self.last_seq = self._kept_seq = seq
+        return True
+
+    def _look_closely(self, walk: FileWalk, number: int, start: int, end: int, lines: list[bytes]) -> None:
+        last = len(lines) - 1
+        for index, line in enumerate(lines):
+            stop = end if index == last else start + len(line) + 1
+            torn = end - start == len(line) and index == last  # no newline
+            try:
+                seq = sequence_of(line)
+            except InvalidLine as error:
+                self._drop(walk, error, number + index, start, stop, torn=torn)
+            else:
+                self._take(walk, line, seq, number + index, start, stop)
+                if torn:
+                    walk.lacks_newline = True
+                    self._report(
+                        PersistenceAnomalyType.TORN_TAIL,
+                        walk,
+                        "a whole record, but for its newline",
+                        number + index,
+                        start,
+                    )
+            start = stop
+
+    def _drop(
+        self, walk: FileWalk, error: InvalidLine, line: int, start: int, end: int, *, torn: bool
+    ) -> None:
+        _add(walk.invalid, start, end)
+        self._dropped = True
+        self._invalid += 1
+        if torn:
+            detail = f"{end - start} bytes after the last newline are no record: {error}"
+            self._report(PersistenceAnomalyType.TORN_TAIL, walk, detail, line, start)
+        else:
+            self._report(error.type, walk, str(error), line, start)
+
+    def _take(self, walk: FileWalk, line: bytes, seq: int | None, number: int, start: int, end: int) -> None:
+        walk.records += 1
+        if seq is not None:
+            if self.last_seq and seq != self.last_seq + 1 and not self._explained(seq):
+                detail = f"seq goes from {self.last_seq} to {seq}"
+                self._report(PersistenceAnomalyType.SEQUENCE_GAP, walk, detail, number, start)
+            self.last_seq, self._invalid = seq, 0
+        if self._oldest > float("-inf") and orjson.loads(line)["timestamp"] < self._oldest:
+            _add(walk.old, start, end)
+            self._dropped = True
+            return
+        walk.young += 1
+        walk.young_bytes += end - start
+        if seq is not None:
+            if self._kept_seq and seq != self._kept_seq + 1:
+                self.jumps.append(Jump(self._kept_seq, seq, self._dropped))
+            self._kept_seq = seq
+            self._dropped = False
+
+    def _explained(self, seq: int) -> bool:
+        """Tell whether a jump to ``seq`` is known, or is but the lines that were reported as invalid."""
+        return self._notes.knows_gap(self.last_seq, seq) or 0 < seq - self.last_seq - 1 <= self._invalid
+
+    @property
+    def kept_seq(self) -> int:
+        """The ``seq`` of the last record that stays."""
+        return self._kept_seq
+
+    def _report(
+        self, kind: PersistenceAnomalyType, walk: FileWalk, detail: str, line: int, offset: int
+    ) -> None:
+        self.anomalies.append(PersistenceAnomaly(kind, str(walk.file.path), detail, line, offset))
