@@ -6,11 +6,12 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from papyra_json._files import Range
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_json._files import Range
+
     from papyra_json._walk import FileWalk, Walk
 
 __all__ = ["Kept", "keep_newest", "keep_valid"]
