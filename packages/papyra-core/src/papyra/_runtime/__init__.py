@@ -1,0 +1,1 @@
+"""The machinery below `papyra.ActorSystem`; nothing in here is public."""

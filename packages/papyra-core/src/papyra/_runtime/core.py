@@ -1,0 +1,124 @@
+"""One running system: its parts put together, its stop, and what happens when the host is cancelled."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import anyio
+
+from papyra._runtime.dispatcher import Dispatcher
+from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.loops import running_loop
+from papyra._runtime.timers import DrivenClock, Timers
+from papyra._runtime.workers import Workers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra._runtime.callbacks import Callbacks
+    from papyra._runtime.facts import Facts
+    from papyra.system import ActorSystem
+
+__all__ = ["Core"]
+
+_logger = logging.getLogger("papyra")
+
+
+class Core:
+    """What exists of a system from its start to its end.
+
+    Its tasks stand below no cancel scope of the host's: `ActorSystem.start` and ``aclose`` may be called
+    from different tasks, and a cancelled host still gets its actors stopped in order.
+    """
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        facts: Facts,
+        callbacks: Callbacks,
+        time_fn: Callable[[], float] | None,
+        shutdown_timeout: float | None,
+    ) -> None:
+        loop = running_loop()
+        facts.bind(loop)
+        callbacks.bind(loop)
+        self.timers = Timers(loop, time_fn)
+        self.rt = Dispatcher(system, loop, facts, self.timers, callbacks, time_fn or time.monotonic)
+        self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
+        Workers(self.rt, self._on_fatal)
+        self.fatal: BaseException | None = None
+        self.host: anyio.CancelScope | None = None
+        self.closed = anyio.Event()
+        self.closing = False
+        self._forced = False
+        self._timeout = shutdown_timeout
+        if isinstance(time_fn, DrivenClock):
+            facts.backend.time_fn = time_fn
+
+    @property
+    def grace(self) -> float:
+        """How long an ``on_stop`` may take after everything else was cancelled, and the store for its last facts."""
+        return 10.0 if self._timeout is None else self._timeout
+
+    def _on_fatal(self, error: BaseException) -> None:
+        """End the system: something other than an `Exception` came out of an actor."""
+        if self.fatal is None:
+            self.fatal = error
+            _logger.critical(
+                "the actor system ends: %s came out of an actor", type(error).__name__, exc_info=error
+            )
+        self.begin_close(forced=True)
+        if self.host is not None:
+            self.host.cancel()
+
+    def begin_close(self, *, forced: bool) -> None:
+        """Begin to stop the tree; with ``forced`` cancel what runs, also if the stop has begun already."""
+        if not self.closing:
+            self.closing = True
+            self.rt.loop.spawn(self._close, lambda: "papyra close")
+        if forced and not self._forced:
+            self._forced = True
+            self.lifecycle.guardian.reason = "shutdown"
+            self.lifecycle.escalate_force(self.lifecycle.guardian, self.grace, 0)
+
+    async def close(self, *, forced: bool) -> None:
+        """Stop everything and return when it is done. A caller cancelled meanwhile has the stop forced, and still waits."""
+        self.begin_close(forced=forced)
+        try:
+            with anyio.CancelScope(shield=forced):
+                await self.closed.wait()
+        except anyio.get_cancelled_exc_class():
+            self.begin_close(forced=True)
+            with anyio.CancelScope(shield=True):
+                await self.closed.wait()
+            raise
+
+    async def _close(self) -> None:
+        lifecycle, rt = self.lifecycle, self.rt
+        guardian = lifecycle.guardian
+        try:
+            lifecycle.request_stop(guardian, "shutdown")
+            if self._timeout is not None:
+                self.timers.after(self._timeout, partial(self._out_of_time))
+            await lifecycle.stop_waiter(guardian)
+            seconds = max(1.0, self.grace)
+            await rt.facts.close(seconds)
+            with anyio.move_on_after(seconds, shield=True):
+                await rt.callbacks.drain()
+            with anyio.move_on_after(1.0, shield=True) as scope:
+                await rt.close()
+            if scope.cancelled_caught:
+                _logger.error("%d workers did not end", len(rt.workers))
+        except Exception as error:
+            _logger.exception("closing the actor system raised")
+            self.fatal = self.fatal or error
+        finally:
+            self.timers.close()
+            self.closed.set()
+
+    def _out_of_time(self) -> None:
+        self._forced = True
+        self.lifecycle.escalate_force(self.lifecycle.guardian, self.grace)

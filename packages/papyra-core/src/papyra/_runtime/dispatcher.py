@@ -1,0 +1,147 @@
+"""The ready queue, and the workers that take cells from it.
+
+A cell with something to do stands in ``ready`` once. A worker takes a cell, runs a turn of it, and puts it
+back if it has more. A worker may be suspended inside an actor's code at any await, so before one runs a
+cell while others wait, it makes sure that a spare worker is on its way (``awake`` counts them): should the
+first be suspended, the spare goes on; should it not be, the spare finds nothing to do and parks.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import TYPE_CHECKING
+
+from papyra._runtime.cell import SIGNAL
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import anyio
+
+    from papyra._runtime.callbacks import Callbacks
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.facts import Facts
+    from papyra._runtime.lifecycle import Lifecycle
+    from papyra._runtime.loops import Loop, Waiter
+    from papyra._runtime.timers import Timers
+    from papyra.system import ActorSystem
+
+__all__ = ["BREATH", "Dispatcher", "Worker"]
+
+BREATH = 1000
+"""After so many sends the sender lets the event loop go round once (guarantee 6)."""
+
+
+class Worker:
+    """A task that runs cells; ``cell`` is the one it is at."""
+
+    __slots__ = ("abandoned", "cell", "home", "scope", "task", "waiter")
+
+    def __init__(self) -> None:
+        self.cell: Cell | None = None
+        self.home: Cell | None = None  # set: it serves this cell alone, in that cell's context variables
+        self.scope: anyio.CancelScope | None = None
+        self.task: object = None
+        self.waiter: Waiter | None = None
+        self.abandoned = False
+
+    def label(self) -> str:
+        """Name the worker in a task dump by the actor it runs."""
+        return f"papyra actor {self.cell}" if self.cell is not None else "papyra worker (idle)"
+
+
+class Dispatcher:
+    """Everything that is shared by the cells of one system."""
+
+    start_worker: Callable[[Cell | None], None]
+    """Start a worker task, for any cell or for one alone; set by `papyra._runtime.workers`."""
+
+    lifecycle: Lifecycle
+
+    def __init__(
+        self,
+        system: ActorSystem,
+        loop: Loop,
+        facts: Facts,
+        timers: Timers,
+        callbacks: Callbacks,
+        window_clock: Callable[[], float],
+    ) -> None:
+        self.ready: deque[Cell] = deque()
+        self.awake = 0
+        self.credit = BREATH
+        self.parked: list[Worker] = []
+        self.workers: dict[object, Worker] = {}
+        self.closing = False
+        self.all_gone: Waiter | None = None
+        self.schedule_rng: random.Random | None = None  # set: turns are taken in an order drawn from it
+        self.rng = random.Random()  # noqa: S311 - spreads backoffs, guards nothing
+        self.loop = loop
+        self.facts = facts
+        self.timers = timers
+        self.callbacks = callbacks
+        self.window_clock = window_clock
+        self.system = system
+        self.system_id = system.system_id
+        self.cells: dict[int, Cell] = {}
+        self.names: dict[str, Cell] = {}
+        self.last_id = 0
+
+    def wake(self) -> None:
+        """Send a spare worker on its way."""
+        self.awake += 1
+        if self.parked:
+            waiter = self.parked.pop().waiter
+            assert waiter is not None  # noqa: S101 - a parked worker has one
+            waiter.set_result(None)
+        else:
+            self.start_worker(None)
+
+    def schedule(self, cell: Cell) -> None:
+        """Put a cell that has a box, and stands in no queue, into the queue."""
+        self.ready.append(cell)
+        if not self.awake:
+            self.wake()
+
+    def signal(self, cell: Cell) -> None:
+        """Have the cell look at what it must do besides messages, before the next of them."""
+        box = cell.box
+        if box is None:
+            cell.box = deque((SIGNAL,))
+            self.schedule(cell)
+            return
+        box.appendleft(SIGNAL)
+        if cell.paused:
+            cell.paused = False
+            self.schedule(cell)
+
+    def worker_gone(self, worker: Worker) -> None:
+        """Note the end of a worker: see that the queue has another, and tell a close that waits for the last."""
+        if self.ready and not self.awake:
+            self.wake()
+        if self.all_gone is not None and not self.all_gone.done() and not self._workers_left():
+            self.all_gone.set_result(None)
+
+    def _workers_left(self) -> bool:
+        return any(not worker.abandoned for worker in self.workers.values())
+
+    async def close(self) -> None:
+        """Let the workers end, once no cell is left; those left behind in code that ignores cancellation aside."""
+        self.closing = True
+        parked, self.parked = self.parked, []
+        self.awake += len(parked)
+        for worker in parked:
+            if worker.waiter is not None and not worker.waiter.done():
+                worker.waiter.set_result(None)
+        if self._workers_left():
+            self.all_gone = self.loop.waiter()
+            await self.all_gone
+
+    def current_cell(self) -> Cell | None:
+        """Return the cell whose own code runs in the current task, if any.
+
+        A task that an actor started is another task: its asks are its own.
+        """
+        worker = self.workers.get(self.loop.current_task())
+        return worker.cell if worker is not None else None

@@ -1,0 +1,304 @@
+"""From actors to the store: history in memory, a bounded buffer, and one writer task.
+
+An actor only appends to the buffer. The writer hands all that waits to ``record_batch``, so the slower the
+store, the larger the batches. A full buffer drops what comes and counts it: a slow or broken store never
+slows an actor (guarantee 22).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING, TypeAlias
+
+import anyio
+
+from papyra import events as ev
+from papyra.exceptions import PartialWriteError
+from papyra.messages import DeadLetter
+from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.persistence.payload import clean_text, json_payload
+from papyra.ref import ActorRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra._runtime.callbacks import Callbacks
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.loops import Loop, Waiter
+    from papyra.audit import AuditReport
+    from papyra.persistence.backend import PersistenceBackend
+    from papyra.persistence.models import JSONValue, PersistedRecord
+    from papyra.settings import Settings
+
+__all__ = ["Facts"]
+
+# An event is kept as a tuple until somebody looks at it: most never are.
+_EventFact: TypeAlias = "tuple[type[ev.ActorEvent], int, dict[str, JSONValue], float]"
+
+_logger = logging.getLogger("papyra")
+
+MAX_BATCH = 5_000
+"""Records handed to the store at once: enough to make its fixed costs vanish, few enough to stay responsive."""
+
+_LOG_EVERY = 10.0  # seconds between two log lines about a store that fails
+
+
+class Facts:
+    """The facts of one system."""
+
+    def __init__(
+        self,
+        system_id: str,
+        backend: PersistenceBackend,
+        callbacks: Callbacks,
+        clock: Callable[[], float],
+        settings: Settings,
+    ) -> None:
+        self.clock = clock
+        self.backend = backend
+        self.letters: deque[DeadLetter] = deque(maxlen=settings.max_dead_letters)
+        self.letters_ever = 0
+        self._system_id = system_id
+        self._callbacks = callbacks
+        self._max_buffer = settings.fact_buffer
+        self._payload_limit = settings.payload_limit
+        self._events: deque[_EventFact] = deque(maxlen=settings.max_events)
+        self._events_ever = 0
+        self._event_waiters: list[Waiter] = []
+        self._tells_events = False
+        self._buffer: deque[_EventFact | PersistedRecord] = deque()
+        self._added = 0  # facts ever put into the buffer
+        self._settled = 0  # of these, recorded or given up
+        self._flushing: list[tuple[int, Waiter]] = []
+        self._writer: Waiter | None = None
+        self._running = False
+        self._closing = False
+        self._loop: Loop | None = None
+        self._next_log = -1.0
+        self._unlogged = 0
+        self._full = False
+
+    def bind(self, loop: Loop) -> None:
+        """Say which event loop the writer runs on."""
+        self._loop = loop
+        self._tells_events = self._callbacks.wants("on_event")
+
+    # -- what happened
+
+    def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
+        """Note a lifecycle event."""
+        now = self.clock()
+        fact = (kind, cell.id, payload, now)
+        self._events.append(fact)
+        self._events_ever += 1
+        self._add(fact)
+        if self._tells_events:
+            self._callbacks.call("on_event", self._materialize(fact))
+        if self._event_waiters:
+            waiters, self._event_waiters = self._event_waiters, []
+            for waiter in waiters:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+    def crash(self, cell: Cell, error: BaseException) -> None:
+        """Note that an actor's code raised ``error``."""
+        try:
+            said = str(error)
+        except Exception as broken:  # noqa: BLE001 - an exception's text is user code
+            said = f"<text raised {type(broken).__name__}>"
+        text = clean_text(
+            f"{type(error).__name__}: {said}" if said else type(error).__name__, self._payload_limit
+        )
+        self.event(ev.ActorCrashed, cell, {"error": text, "reason": text})
+
+    def dead_letter(self, cell: Cell, message: object, *, expects_reply: bool) -> None:
+        """Note a message that was not handled."""
+        now = self.clock()
+        letter = DeadLetter(ActorRef(cell), message, expects_reply, now)
+        self.letters.append(letter)
+        self.letters_ever += 1
+        # The payload is copied here and now: the sender may change its message later.
+        self._add(
+            PersistedDeadLetter(
+                self._system_id,
+                f"{self._system_id}:{cell.id}",
+                type(message).__name__,
+                json_payload(message, self._payload_limit),
+                now,
+            )
+        )
+        self._callbacks.call("on_dead_letter", letter)
+
+    def audit(self, report: AuditReport) -> None:
+        """Note an audit."""
+        self._add(
+            PersistedAudit(
+                report.system_id,
+                report.timestamp,
+                report.total_actors,
+                report.alive_actors,
+                report.stopping_actors,
+                report.restarting_actors,
+                report.registry_size,
+                report.registry_orphans,
+                report.registry_dead,
+                report.dead_letters_count,
+            )
+        )
+        self._callbacks.call("on_audit", report)
+
+    # -- history
+
+    def events(self, start: int = 0) -> list[ev.ActorEvent]:
+        """Return the kept events from the ``start``-th on, counted from the first there ever was."""
+        skip = max(0, start - (self._events_ever - len(self._events)))
+        return [self._materialize(fact) for fact in islice(self._events, skip, None)]
+
+    @property
+    def events_ever(self) -> int:
+        """How many events there ever were."""
+        return self._events_ever
+
+    async def next_event(self) -> None:
+        """Return once there is another event."""
+        assert self._loop is not None  # noqa: S101 - only a started system has events
+        waiter = self._loop.waiter()
+        self._event_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._event_waiters:
+                self._event_waiters.remove(waiter)
+
+    def _materialize(self, fact: _EventFact) -> ev.ActorEvent:
+        kind, actor_id, payload, timestamp = fact
+        return kind({"system": self._system_id, "actor_id": actor_id}, dict(payload), timestamp)
+
+    # -- the way to the store
+
+    def _add(self, fact: _EventFact | PersistedRecord) -> None:
+        if len(self._buffer) >= self._max_buffer or self._closing:
+            self.backend.metrics.records_dropped += 1
+            if not self._full and not self._closing:
+                self._full = True
+                _logger.error(
+                    "the store of facts is slower than the facts: the buffer of %d is full and facts are dropped",
+                    self._max_buffer,
+                )
+            return
+        self._buffer.append(fact)
+        self._added += 1
+        if not self._running:
+            self._running = True
+            assert self._loop is not None  # noqa: S101 - nothing happens in a system that is not started
+            self._loop.spawn(self._run, lambda: "papyra facts")
+        elif self._writer is not None:
+            self._writer.set_result(None)
+            self._writer = None
+
+    async def _run(self) -> None:
+        assert self._loop is not None  # noqa: S101 - see _add
+        try:
+            while True:
+                if self._buffer:
+                    await self._write_batch()
+                elif self._closing:
+                    return
+                else:
+                    self._writer = self._loop.waiter()
+                    await self._writer
+        finally:
+            self._running = False
+            self._writer = None
+            self._wake_flushing(everyone=True)
+
+    async def _write_batch(self) -> None:
+        buffer = self._buffer
+        batch = [self._record(buffer.popleft()) for _ in range(min(len(buffer), MAX_BATCH))]
+        metrics = self.backend.metrics
+        errors_before = metrics.write_errors
+        try:
+            await self.backend.record_batch(batch)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises is counted, logged and told, and harms no actor
+            lost = error.failed if isinstance(error, PartialWriteError) else len(batch)
+            metrics.records_dropped += lost
+            if metrics.write_errors == errors_before:  # a backend that does not count for itself
+                metrics.write_errors += 1
+            self._report(error, lost)
+        except BaseException:  # cancelled: the event loop ends without the system's aclose()
+            metrics.records_dropped += len(batch)
+            raise
+        finally:
+            self._settled += len(batch)
+            self._full = False
+            self._wake_flushing()
+
+    def _record(self, fact: _EventFact | PersistedRecord) -> PersistedRecord:
+        if not isinstance(fact, tuple):
+            return fact
+        kind, actor_id, payload, timestamp = fact
+        return PersistedEvent(
+            self._system_id, f"{self._system_id}:{actor_id}", kind.__name__, payload, timestamp
+        )
+
+    def _report(self, error: Exception, lost: int) -> None:
+        self._unlogged += lost
+        now = time.monotonic()
+        if now >= self._next_log:
+            self._next_log = now + _LOG_EVERY
+            _logger.error(
+                "the %s store did not take %d facts: %s",
+                self.backend.name or type(self.backend).__name__,
+                self._unlogged,
+                error,
+                exc_info=error,
+            )
+            self._unlogged = 0
+        self._callbacks.call("on_persistence_error", error)
+
+    def _wake_flushing(self, *, everyone: bool = False) -> None:
+        waiting = []
+        for target, waiter in self._flushing:
+            if not everyone and self._settled < target:
+                waiting.append((target, waiter))
+            elif not waiter.done():
+                waiter.set_result(None)
+        self._flushing = waiting
+
+    @property
+    def buffered(self) -> int:
+        """How many facts wait for the store."""
+        return self._added - self._settled
+
+    async def flush(self) -> None:
+        """Return once every fact so far is recorded, or given up and counted."""
+        if self._settled < self._added and self._running and self._loop is not None:
+            waiter = self._loop.waiter()
+            self._flushing.append((self._added, waiter))
+            await waiter
+        if not self._closing:
+            await self.backend.flush()
+
+    async def close(self, seconds: float) -> None:
+        """Record what waits, within ``seconds``, and close the store; what did not get through is counted."""
+        with anyio.move_on_after(seconds, shield=True):
+            await self.flush()
+        self._closing = True
+        if self._writer is not None:
+            self._writer.set_result(None)
+            self._writer = None
+        left = self._added - self._settled
+        if left > 0:
+            self._buffer.clear()
+            self.backend.metrics.records_dropped += left
+            _logger.error("the store of facts did not take %d facts within %s s at the close", left, seconds)
+        with anyio.move_on_after(seconds, shield=True) as scope:
+            try:
+                await self.backend.aclose()
+            except Exception:
+                _logger.exception("closing the store of facts raised")
+        if scope.cancelled_caught:
+            _logger.error("closing the store of facts did not end within %s s", seconds)

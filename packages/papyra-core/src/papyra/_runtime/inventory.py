@@ -1,0 +1,117 @@
+"""Looking at a running system: who is there, and how is he."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from papyra._runtime.cell import ACTIVE, BACKING_OFF, DEAD, DRAINING, PHASES, RENEWING, RETIRING
+from papyra._runtime.mailbox import depth
+from papyra.audit import ActorInfo, AuditReport
+from papyra.persistence.backend import safe_metrics_snapshot
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.dispatcher import Dispatcher
+
+__all__ = ["audit", "describe_actor", "is_alive", "panel"]
+
+
+def is_alive(cell: Cell) -> bool:
+    """Whether an actor takes messages."""
+    return cell.phase < DRAINING and not cell.stopping
+
+
+def _is_restarting(cell: Cell) -> bool:
+    return cell.phase in (RETIRING, RENEWING, BACKING_OFF) or (cell.renewed and cell.phase < ACTIVE)
+
+
+def _state(cell: Cell, *, running: bool) -> str:
+    if cell.phase == DEAD:
+        return "stopped"
+    if cell.stopping:
+        return "stopping"
+    if _is_restarting(cell):
+        return "restarting"
+    if cell.phase != ACTIVE:
+        return PHASES[cell.phase]
+    return "running" if running else "idle" if cell.box is None else "ready"
+
+
+def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
+    """Say all there is to say about an actor."""
+    parent = cell.parent
+    if running is None:
+        running = _running(cell.rt)
+    return ActorInfo(
+        rid=cell.id,
+        address=cell.address,
+        name=cell.name,
+        parent_rid=parent.id if parent is not None and parent.parent is not None else None,
+        children_rids=tuple(cell.children or ()),
+        alive=is_alive(cell),
+        stopping=cell.stopping and cell.phase != DEAD,
+        restarting=_is_restarting(cell) and not cell.stopping,
+        actor_type=cell.actor_type.__name__ if cell.actor_type is not None else "Actor",
+        state=_state(cell, running=cell in running),
+        mailbox_depth=depth(cell),
+        processed=cell.processed,
+    )
+
+
+def audit(rt: Dispatcher, *, details: bool) -> AuditReport:
+    """Count the actors of a system, and list them if asked."""
+    cells = rt.cells.values()
+    running = _running(rt)
+    dead = tuple(name for name, cell in rt.names.items() if cell.phase == DEAD)
+    orphans = tuple(
+        name for name, cell in rt.names.items() if rt.cells.get(cell.id) is not cell and name not in dead
+    )
+    return AuditReport(
+        system_id=rt.system_id,
+        total_actors=rt.last_id,
+        alive_actors=sum(1 for cell in cells if is_alive(cell)),
+        stopping_actors=sum(1 for cell in cells if cell.stopping),
+        restarting_actors=sum(1 for cell in cells if _is_restarting(cell) and not cell.stopping),
+        registry_size=len(rt.names),
+        registry_orphans=orphans,
+        registry_dead=dead,
+        dead_letters_count=rt.facts.letters_ever,
+        actors=tuple(describe_actor(cell, running) for cell in cells) if details else (),
+        timestamp=rt.facts.clock(),
+    )
+
+
+def panel(rt: Dispatcher, state: str) -> dict[str, Any]:
+    """Return what an operator looks at first, ready for JSON."""
+    report = audit(rt, details=False)
+    busiest = sorted(rt.cells.values(), key=depth, reverse=True)[:5]
+    return {
+        "system_id": rt.system_id,
+        "state": state,
+        "actors": {
+            "alive": report.alive_actors,
+            "stopping": report.stopping_actors,
+            "restarting": report.restarting_actors,
+            "ever": report.total_actors,
+        },
+        "names": report.registry_size,
+        "dead_letters": report.dead_letters_count,
+        "events": rt.facts.events_ever,
+        "ready": len(rt.ready),
+        "workers": {"running": len(_running(rt)), "idle": len(rt.parked)},
+        "longest_mailboxes": [
+            {"actor": str(cell.address), "name": cell.name, "depth": depth(cell)}
+            for cell in busiest
+            if depth(cell)
+        ],
+        "facts": {
+            "buffered": rt.facts.buffered,
+            "store": rt.facts.backend.name,
+            "healthy": rt.facts.backend.healthy,
+        },
+        "persistence": safe_metrics_snapshot(rt.facts.backend),
+    }
+
+
+def _running(rt: Dispatcher) -> set[Cell]:
+    return {worker.cell for worker in rt.workers.values() if worker.cell is not None}

@@ -1,0 +1,396 @@
+"""From spawn to stop: what a cell does besides handling messages.
+
+`Lifecycle.step` is called by a worker that holds the cell. It goes through the phases of `cell` as far as
+it can; where it must wait for something (a decision, children, the time of a backoff) it leaves the cell
+``paused``, and whatever ends the wait signals the cell.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from papyra import events as ev
+from papyra._runtime.cell import (
+    ACTIVE,
+    BACKING_OFF,
+    CLOSING,
+    DEAD,
+    DRAINING,
+    JUDGED,
+    REAPING,
+    RENEWING,
+    RETIRING,
+    SIGNAL,
+    STARTING,
+    Cell,
+)
+from papyra._runtime.mailbox import close, discard, has_mail, stopped_early
+from papyra._runtime.supervision import Supervision
+from papyra._runtime.watching import forget, tell_watchers
+from papyra.actor import Actor
+from papyra.context import ActorContext
+from papyra.exceptions import ActorNameTaken, ActorStopped
+from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra._runtime.dispatcher import Dispatcher
+    from papyra.supervision import SupervisionPolicy
+
+__all__ = ["Lifecycle"]
+
+_logger = logging.getLogger("papyra")
+
+
+class Lifecycle:
+    """Start, restart and stop the cells of one dispatcher."""
+
+    def __init__(self, rt: Dispatcher) -> None:
+        self.rt = rt
+        self.supervision = Supervision(rt, self)
+        # The root of the tree: an actor-less cell whose stop is the stop of the system.
+        self.guardian = Cell(rt, 0, None, None, None, UNNAMED_POLICY, 1)
+        self.guardian.phase = ACTIVE
+
+    # -- spawn
+
+    def spawn(
+        self,
+        factory: Callable[[], Any],
+        name: str | None,
+        parent: Cell,
+        policy: SupervisionPolicy | None,
+        capacity: int,
+    ) -> Cell:
+        """Make an actor and its cell and queue its start. Whatever the factory raises is the caller's."""
+        rt = self.rt
+        if name is not None and name in rt.names:
+            raise ActorNameTaken(name, rt.names[name])
+        if parent.phase > ACTIVE or parent.stopping:
+            raise ActorStopped(parent, "is stopping or restarting and takes no children")
+        actor = build(factory)
+        # The factory is a stranger's code: it may have spawned actors itself.
+        if name is not None and name in rt.names:
+            raise ActorNameTaken(name, rt.names[name])
+        if policy is None:
+            policy = UNNAMED_POLICY if name is None else NAMED_POLICY
+        rt.last_id = number = rt.last_id + 1
+        cell = Cell(rt, number, name, parent, factory, policy, capacity)
+        self._install(cell, actor)
+        rt.cells[number] = cell
+        if name is not None:
+            rt.names[name] = cell
+        if parent.children is None:
+            parent.children = {}
+        parent.children[number] = cell
+        rt.signal(cell)
+        return cell
+
+    def _install(self, cell: Cell, actor: Actor) -> None:
+        if cell.context is None:
+            cell.context = ActorContext(cell)
+        actor._papyra_context = cell.context
+        cell.actor = actor
+        cell.actor_type = type(actor)
+        cell.receive = actor.receive
+
+    # -- the steps of a life
+
+    async def step(self, cell: Cell) -> None:
+        """Do what is due besides messages, until the cell is queued again, idle, paused or dead."""
+        while True:
+            phase = cell.phase
+            if phase == STARTING:
+                await self._start(cell)
+            elif phase in (ACTIVE, DRAINING):
+                if await self._tend(cell):
+                    return
+            elif phase == JUDGED:
+                if not await self.supervision.awaited(cell):
+                    self._pause(cell)
+                    return
+            elif phase == RETIRING:
+                await self._run_on_stop(cell)
+                cell.phase = RENEWING
+            elif phase == RENEWING:
+                if not self._children_gone(cell):
+                    self._pause(cell)
+                    return
+                self.supervision.back_off(cell)
+            elif phase == BACKING_OFF:
+                if cell.timer is not None and not cell.stopping:
+                    self._pause(cell)
+                    return
+                await self._rebuild(cell)
+            elif phase == REAPING:
+                discard(cell)
+                if not self._children_gone(cell):
+                    self._pause(cell)
+                    return
+                cell.phase = CLOSING
+            elif phase == CLOSING:
+                await self._run_on_stop(cell)
+                self.finish(cell)
+                return
+            else:
+                return
+
+    def _pause(self, cell: Cell) -> None:
+        """Leave the queue until signalled, but for a signal that came in the meantime."""
+        box = cell.box
+        if box and box[0] is SIGNAL:
+            self.rt.schedule(cell)
+        else:
+            cell.paused = True
+
+    async def _tend(self, cell: Cell) -> bool:
+        """Look after an active cell. Return True if it needs no further step now."""
+        supervision = self.supervision
+        if cell.judging:
+            await supervision.judge(cell)
+            if cell.phase not in (ACTIVE, DRAINING):
+                return False
+        if cell.escalated is not None:
+            error, cell.escalated = cell.escalated, None
+            await supervision.failed(cell, error, escalated=True)
+            return False
+        box = cell.box
+        if cell.halted or (cell.stopping and not box):
+            self._begin_reaping(cell)
+            return False
+        if cell.stopping:
+            cell.phase = DRAINING
+        if box:
+            self.rt.schedule(cell)
+        else:
+            cell.box = None
+        return True
+
+    async def _start(self, cell: Cell) -> None:
+        actor = cell.actor
+        assert actor is not None  # noqa: S101 - a cell in this phase has an instance
+        try:
+            await actor.on_start()
+        except Exception as error:  # noqa: BLE001 - a failing on_start is a failure like any other (guarantee 15)
+            await self.supervision.failed(cell, error)
+            return
+        cell.failure = None
+        cell.phase = DRAINING if cell.stopping else ACTIVE
+        if cell.renewed:
+            cell.renewed = False
+            self.rt.facts.event(ev.ActorRestarted, cell, {"reason": "actor restarted"})
+        self.supervision.note_started(cell)
+
+    async def _rebuild(self, cell: Cell) -> None:
+        if cell.timer is not None:
+            cell.timer.cancel()
+            cell.timer = None
+        if cell.force or cell.halted or (cell.stopping and not has_mail(cell)):
+            self._begin_reaping(cell)
+            return
+        cell.escalated = None
+        assert cell.factory is not None  # noqa: S101 - only a dead cell has none
+        try:
+            actor = build(cell.factory)
+        except Exception as error:  # noqa: BLE001 - a failing factory is a failure like any other
+            await self.supervision.failed(cell, error)
+            return
+        self._install(cell, actor)
+        cell.renewed = True
+        cell.phase = STARTING
+
+    async def _run_on_stop(self, cell: Cell) -> None:
+        """Run ``on_stop`` of the instance there is, once; what it raises is logged, and the stop goes on."""
+        actor, cell.actor = cell.actor, None
+        cell.receive = None
+        if actor is None:
+            return
+        try:
+            await self._guarded_on_stop(cell, actor)
+        except Exception as error:
+            _logger.exception("on_stop of actor %s raised", cell)
+            self.rt.facts.crash(cell, error)
+
+    async def _guarded_on_stop(self, cell: Cell, actor: Actor) -> None:
+        if cell.force < 2:
+            await actor.on_stop()
+            return
+        with anyio.CancelScope() as scope:  # its time is over: it gets as far as its first await
+            scope.cancel()
+            await actor.on_stop()
+        if scope.cancelled_caught:
+            _logger.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
+
+    # -- stop
+
+    def request_stop(self, cell: Cell, reason: str | None = None) -> None:
+        """Take no new messages, and stop once what is queued is done. Harmless if the cell stops already."""
+        if cell.phase == DEAD:
+            return
+        if not cell.stopping:
+            cell.reason = reason or "stopped"
+            close(cell)
+            self.rt.signal(cell)
+
+    def stop_from_inside(self, cell: Cell, me: Cell) -> None:
+        """Stop ``cell``, at the request of ``me`` at or below it: ``me`` takes no further message."""
+        if me.phase == DEAD:
+            return
+        me.halted = True
+        self.request_stop(me)
+        self.rt.signal(me)  # also if it was stopping already, and is only spared the rest of its mailbox
+        if cell is not me:
+            self.request_stop(cell)
+
+    def stop_failed(self, cell: Cell, reason: str) -> None:
+        """Have a cell that failed stop, without working off its mailbox."""
+        cell.reason = reason
+        close(cell)
+        self._begin_reaping(cell)
+
+    def _begin_reaping(self, cell: Cell) -> None:
+        close(cell)
+        if cell.timer is not None:
+            cell.timer.cancel()
+            cell.timer = None
+        cell.phase = REAPING
+
+    def _children_gone(self, cell: Cell) -> bool:
+        """Stop the newest child there is; True if there is none left."""
+        children = cell.children
+        if not children:
+            cell.waits_for = None
+            return True
+        child = next(reversed(children.values()))
+        cell.waits_for = child
+        self.request_stop(child, "shutdown" if cell.reason == "shutdown" else None)
+        if child.phase == JUDGED:
+            self.rt.signal(child)  # this cell decides no more
+        return False
+
+    def finish(self, cell: Cell) -> None:
+        """Make the cell dead: everybody who waits for it is told, and the system forgets it."""
+        rt = self.rt
+        discard(cell)
+        answering, cell.answering = cell.answering, None
+        if answering is not None:
+            answering.reply(None, stopped_early(cell))
+        cell.phase = DEAD
+        cell.box = None
+        cell.paused = False
+        rt.cells.pop(cell.id, None)
+        if cell.name is not None and rt.names.get(cell.name) is cell:
+            del rt.names[cell.name]
+        if cell.parent is not None:
+            rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
+        forget(cell)
+        tell_watchers(cell)
+        waiters, cell.stop_waiters = cell.stop_waiters, None
+        for waiter in waiters or ():
+            if not waiter.done():
+                waiter.set_result(None)
+        # What a dead cell, kept alive by a reference, does not need any more.
+        cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
+        cell.variables = cell.waits_for = cell.judging = cell.restarts = cell.children = None
+        parent = cell.parent
+        if parent is not None and parent.children is not None:
+            parent.children.pop(cell.id, None)
+            if parent.phase in (REAPING, RENEWING):
+                rt.signal(parent)
+
+    # -- force
+
+    def force(self, cell: Cell, level: int) -> None:
+        """End what still runs at ``cell`` and below.
+
+        Level 0 cancels what runs, but no ``on_stop``, and the mailboxes become dead letters.
+        Level 1 also cancels an ``on_stop`` that runs already; one that is still to come gets its time.
+        Level 2 leaves no time: each ``on_stop`` gets as far as its first await. Level 3 gives up on code that ignores cancellation:
+        the actor is reported and counts as stopped, its task is left behind.
+        """
+        rt = self.rt
+        busy = {worker.cell: worker for worker in rt.workers.values() if worker.cell is not None}
+        me = rt.current_cell()
+        for each in reversed(cell.subtree()):
+            if each.phase == DEAD:
+                continue
+            each.force = max(each.force, level, 1)
+            if not each.stopping:
+                each.reason = cell.reason if each is not cell else each.reason
+                close(each)
+            discard(each)
+            worker = busy.get(each)
+            if worker is None or each is me:
+                rt.signal(each)
+            elif level >= 3:
+                worker.abandoned = True
+                worker.cell = None
+                _logger.error(
+                    "actor %s ignores cancellation; it counts as stopped and its task is left behind", each
+                )
+                self.finish(each)
+            elif worker.scope is not None and not (level == 0 and each.phase in (RETIRING, CLOSING)):
+                worker.scope.cancel()
+
+    def interrupted(self, cell: Cell) -> None:
+        """Go on with a cell whose running code was cancelled."""
+        answering, cell.answering = cell.answering, None
+        if answering is not None:
+            answering.reply(None, stopped_early(cell))
+        if cell.phase in (RETIRING, CLOSING):
+            cell.actor = None  # its on_stop is what was cancelled
+        if cell.phase < REAPING:
+            self._begin_reaping(cell)
+        if cell.box is None:
+            cell.box = deque()
+        cell.box.appendleft(SIGNAL)
+        self.rt.schedule(cell)
+
+    def stop_waiter(self, cell: Cell) -> Any:
+        """Return something to await that is done when the cell is dead."""
+        waiter = self.rt.loop.waiter()
+        if cell.phase == DEAD:
+            waiter.set_result(None)
+        else:
+            if cell.stop_waiters is None:
+                cell.stop_waiters = []
+            cell.stop_waiters.append(waiter)
+        return waiter
+
+    def escalate_force(self, cell: Cell, grace: float, level: int = 1) -> None:
+        """Force the cell, and force it harder each time a grace period passes."""
+        if cell.phase == DEAD:
+            return
+        self.force(cell, level)
+        if level < 2:
+            self.rt.timers.after(grace, partial(self.escalate_force, cell, grace, 2))
+        else:
+            self.rt.timers.after(min(1.0, max(0.1, grace)), partial(self.escalate_force, cell, grace, 3))
+
+
+def build(factory: Callable[[], Any]) -> Actor:
+    """Call a factory; what it returns must be an actor nobody else has."""
+    if not callable(factory):
+        hint = " (give the class or a function, not an instance)" if isinstance(factory, Actor) else ""
+        raise TypeError(
+            f"spawn() needs an Actor subclass or a function that returns an Actor, not {factory!r}{hint}"
+        )
+    actor = factory()
+    if not isinstance(actor, Actor):
+        close_coroutine = getattr(actor, "close", None)
+        if hasattr(actor, "__await__") and callable(close_coroutine):
+            close_coroutine()
+        raise TypeError(
+            f"spawn() needs an Actor subclass or a function that returns an Actor; {factory!r} returned {actor!r}"
+        )
+    if actor._papyra_context is not None:
+        raise ValueError(
+            f"{factory!r} returned an actor that was spawned already; each spawn needs a new instance"
+        )
+    return actor

@@ -1,0 +1,225 @@
+"""Mailboxes beyond the fast path of `ActorRef.tell`: room, waiting senders, asks, and what is left over."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from papyra._runtime.cell import SIGNAL, Envelope
+from papyra._runtime.dispatcher import BREATH
+from papyra._runtime.waits import begin_wait
+from papyra.exceptions import ActorStopped, AskTimeout
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.loops import Waiter
+
+__all__ = [
+    "ask",
+    "breathe",
+    "bury",
+    "close",
+    "deliver",
+    "depth",
+    "discard",
+    "enqueue",
+    "grant",
+    "has_mail",
+    "refuse",
+    "stopped_early",
+]
+
+
+class _Sender:
+    """A sender that waits for room. It puts its message in itself when it is woken: so one that is cancelled has sent nothing."""
+
+    __slots__ = ("granted", "waiter")
+
+    def __init__(self, waiter: Waiter) -> None:
+        self.waiter = waiter
+        self.granted = False
+
+
+def has_mail(cell: Cell) -> bool:
+    """Whether a message waits; signals are none."""
+    return any(item is not SIGNAL for item in cell.box or ())
+
+
+def enqueue(cell: Cell, item: object) -> None:
+    """Put ``item`` in the box, full or not, and see that the cell gets a turn."""
+    box = cell.box
+    if box is None:
+        cell.box = deque((item,))
+        cell.rt.schedule(cell)
+    else:
+        box.append(item)
+
+
+async def breathe(cell: Cell) -> None:
+    """Let the event loop go round: a loop of sends must not starve it."""
+    cell.rt.credit = BREATH
+    await cell.rt.loop.breathe()
+
+
+async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
+    """Put ``item`` in the mailbox, waiting for room; `ActorStopped` and one dead letter if it takes none.
+
+    The wait is first come, first served. A sender that is cancelled while it waits has sent nothing. An ask
+    that times out while it waits is not delivered. ``waits``: the caller has noted already who waits.
+    """
+    if cell.stopping:
+        refuse(cell, item)
+    if cell.senders is None and depth(cell) < cell.capacity:
+        enqueue(cell, item)
+        return
+    me = None if waits else cell.rt.current_cell()
+    if me is not None:
+        begin_wait(me, cell)
+    sender = _Sender(cell.rt.loop.waiter())
+    if cell.senders is None:
+        cell.senders = deque()
+        cell.limit = 0
+    cell.senders.append(sender)
+    asked = item if isinstance(item, Envelope) else None
+    if asked is not None:
+        asked.waiter = sender.waiter  # so that its time-out ends this wait
+    try:
+        await sender.waiter
+    except BaseException:
+        _withdraw(cell, sender)
+        raise
+    finally:
+        if me is not None:
+            me.waits_for = None
+    if asked is not None and asked.replied:
+        _withdraw(cell, sender)
+        return
+    if not sender.granted or cell.stopping:
+        refuse(cell, item)
+    cell.reserved -= 1
+    enqueue(cell, item)
+    grant(cell)
+
+
+def _withdraw(cell: Cell, sender: _Sender) -> None:
+    """Give up a place in the line, or the room that was granted already."""
+    if sender.granted:
+        cell.reserved -= 1
+    elif cell.senders is not None and sender in cell.senders:
+        cell.senders.remove(sender)
+    grant(cell)
+
+
+def depth(cell: Cell) -> int:
+    """Count what waits in the mailbox."""
+    return len(cell.box) if cell.box is not None else 0
+
+
+def grant(cell: Cell) -> None:
+    """Give the room there is to the senders that wait for it, oldest first."""
+    senders = cell.senders
+    if senders is not None and not cell.stopping:
+        room = cell.capacity - depth(cell) - cell.reserved
+        # Not for every single place: with one sender that would be a trip through the event loop per message.
+        if room >= min(len(senders), (cell.capacity + 1) // 2):
+            while senders and room > 0:
+                sender = senders.popleft()
+                if sender.waiter.done():
+                    continue
+                sender.granted = True
+                sender.waiter.set_result(None)
+                cell.reserved += 1
+                room -= 1
+    if not cell.stopping and not senders and not cell.reserved:
+        cell.senders = None
+        cell.limit = cell.capacity
+
+
+def close(cell: Cell) -> None:
+    """Take no more messages: senders that wait get `ActorStopped`."""
+    cell.stopping = True
+    cell.limit = 0
+    senders, cell.senders = cell.senders, None
+    for sender in senders or ():
+        if not sender.waiter.done():
+            sender.waiter.set_result(None)
+
+
+def discard(cell: Cell) -> None:
+    """Make dead letters of what is queued, in order."""
+    box = cell.box
+    while box:
+        item = box.popleft()
+        if item is not SIGNAL:
+            bury(cell, item)
+
+
+def bury(cell: Cell, item: object) -> None:
+    """Make a dead letter of ``item``, and tell its asker, if it has one, that the actor stopped."""
+    if isinstance(item, Envelope):
+        cell.rt.facts.dead_letter(cell, item.message, expects_reply=item.expects_reply)
+        item.reply(None, stopped_early(cell))
+    else:
+        cell.rt.facts.dead_letter(cell, item, expects_reply=False)
+
+
+def stopped_early(cell: Cell) -> ActorStopped:
+    """Make the error of an ask that gets no reply; what stopped the actor is its cause."""
+    error = ActorStopped(cell, "stopped before it replied")
+    error.__cause__ = cell.failure
+    return error
+
+
+def refuse(cell: Cell, item: object) -> None:
+    """Leave one dead letter and raise `ActorStopped`."""
+    message, expects_reply = (
+        (item.message, item.expects_reply) if isinstance(item, Envelope) else (item, False)
+    )
+    cell.rt.facts.dead_letter(cell, message, expects_reply=expects_reply)
+    raise ActorStopped(cell)
+
+
+async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
+    """Deliver ``envelope`` and return or raise what the actor replies.
+
+    The reply, the actor's stop and the time-out all come through `Envelope.reply`; the first one counts.
+    """
+    rt = cell.rt
+    me = rt.current_cell()
+    if me is not None:
+        if cell.stopping:
+            refuse(cell, envelope)
+        begin_wait(me, cell)
+        envelope.asker = me
+    timer = None
+    try:
+        if timeout is not None:
+            timer = rt.timers.after(timeout, lambda: envelope.reply(None, AskTimeout(cell, timeout)))
+        box = cell.box
+        if box is not None and len(box) < cell.limit:
+            box.append(envelope)
+        elif box is None and cell.limit > 0:
+            cell.box = deque((envelope,))
+            rt.schedule(cell)
+        else:
+            await deliver(cell, envelope, waits=True)
+        if not envelope.replied:
+            envelope.waiter = rt.loop.waiter()
+            await envelope.waiter
+    except BaseException:
+        envelope.waiter = None  # a late reply is dropped
+        envelope.asker = None
+        raise
+    finally:
+        if me is not None:
+            me.waits_for = None
+        if timer is not None:
+            timer.cancel()
+    error = envelope.error
+    if error is not None:
+        envelope.error = None
+        try:
+            raise error
+        finally:
+            del error  # the traceback refers to this frame: leave no cycle behind
+    return envelope.value

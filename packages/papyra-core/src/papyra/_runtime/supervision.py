@@ -1,0 +1,186 @@
+"""What becomes of an actor that failed: the parent's decision first, then the actor's own policy."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from functools import partial
+from typing import TYPE_CHECKING
+
+from papyra import events as ev
+from papyra._runtime.cell import ACTIVE, BACKING_OFF, DRAINING, JUDGED, RETIRING, STARTING
+from papyra._runtime.mailbox import has_mail
+from papyra._runtime.waits import waits_on
+from papyra.actor import Actor
+from papyra.hooks import FailureInfo
+from papyra.ref import ActorRef
+from papyra.supervision import Strategy, SupervisorDecision
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.dispatcher import Dispatcher
+    from papyra._runtime.lifecycle import Lifecycle
+
+__all__ = ["Supervision"]
+
+_logger = logging.getLogger("papyra")
+
+_BY_STRATEGY = {
+    Strategy.STOP: SupervisorDecision.STOP,
+    Strategy.RESTART: SupervisorDecision.RESTART,
+    Strategy.ESCALATE: SupervisorDecision.ESCALATE,
+}
+
+
+class Supervision:
+    """Decide on failures and carry the decisions out."""
+
+    def __init__(self, rt: Dispatcher, lifecycle: Lifecycle) -> None:
+        self.rt = rt
+        self.lifecycle = lifecycle
+
+    async def failed(self, cell: Cell, error: Exception, *, escalated: bool = False) -> None:
+        """Handle a failure of ``cell``, in its own turn: log it, record it, and find a decision."""
+        if escalated:
+            _logger.warning("actor %s fails with what its child escalated: %s", cell, type(error).__name__)
+        else:
+            _logger.error("actor %s failed", cell, exc_info=error)
+        self.rt.facts.crash(cell, error)
+        cell.failure = error
+        parent = cell.parent
+        if cell.force or (cell.stopping and not has_mail(cell)) or not _decides(parent):
+            self.apply(cell, error, None)
+            return
+        assert parent is not None  # noqa: S101 - _decides saw to it
+        cell.phase = JUDGED
+        if waits_on(parent, cell):
+            await self._consult(parent, cell, error)
+            return
+        if parent.judging is None:
+            parent.judging = []
+        parent.judging.append((cell, error))
+        cell.waits_for = parent
+        self.rt.signal(parent)
+
+    async def awaited(self, cell: Cell) -> bool:
+        """Look at a cell that awaits its parent's decision; True if it need not wait any longer."""
+        parent = cell.parent
+        error = cell.failure
+        assert parent is not None  # noqa: S101 - only a cell with a parent is judged
+        assert isinstance(error, Exception)  # noqa: S101 - `failed` set it
+        entry = (cell, error)
+        queued = parent.judging is not None and entry in parent.judging
+        if cell.force or (queued and not _decides(parent)):
+            self._take_back(parent, entry)
+            self.apply(cell, error, None)
+            return True
+        if queued and waits_on(parent, cell):
+            self._take_back(parent, entry)
+            await self._consult(parent, cell, error)
+            return True
+        return cell.phase != JUDGED
+
+    def _take_back(self, parent: Cell, entry: tuple[Cell, Exception]) -> None:
+        if parent.judging is not None and entry in parent.judging:
+            parent.judging.remove(entry)
+
+    async def judge(self, parent: Cell) -> None:
+        """Decide on the children that failed, in the parent's own turn."""
+        while parent.judging and parent.phase in (ACTIVE, DRAINING):
+            child, error = parent.judging.pop(0)
+            if child.phase != JUDGED:
+                continue
+            await self._consult(parent, child, error)
+            self.rt.signal(child)
+
+    async def _consult(self, parent: Cell, child: Cell, error: Exception) -> None:
+        decision = None
+        try:
+            decision = await _ask_parent(parent, child, error)
+        except Exception as own:
+            # The parent's own code failed: the child falls back on its policy, the parent is judged for itself.
+            _logger.exception("on_child_failure of actor %s raised", parent)
+            parent.escalated = own
+            self.rt.signal(parent)
+        except BaseException:
+            # The parent was cancelled over it: the child must not wait for ever.
+            if child.phase == JUDGED:
+                self.apply(child, error, None)
+                self.rt.signal(child)
+            raise
+        if child.phase == JUDGED:
+            self.apply(child, error, decision)
+
+    def apply(self, cell: Cell, error: Exception, decision: SupervisorDecision | None) -> None:
+        """Carry out a decision, or the cell's policy, by setting the phase the cell goes on in."""
+        cell.waits_for = None
+        policy = cell.policy
+        self.rt.callbacks.call("on_failure", FailureInfo(cell.address, error, policy.strategy, decision))
+        taken = decision or _BY_STRATEGY[policy.strategy]
+        if cell.force or (cell.stopping and not has_mail(cell)):
+            self.lifecycle.stop_failed(cell, "failed")  # it was to stop anyway
+        elif taken is SupervisorDecision.RESUME and cell.actor is not None:
+            cell.failure = None
+            cell.phase = DRAINING if cell.stopping else ACTIVE
+            self.note_started(cell)
+        elif taken is SupervisorDecision.RESTART:
+            self._restart(cell)
+        else:
+            self.lifecycle.stop_failed(cell, "failed")
+            parent = cell.parent
+            if taken is SupervisorDecision.ESCALATE and parent is not None and parent.parent is not None:
+                if parent.escalated is None:
+                    parent.escalated = error
+                self.rt.signal(parent)
+
+    def note_started(self, cell: Cell) -> None:
+        """Record, once in its life, that the actor runs."""
+        if not cell.started:
+            cell.started = True
+            self.rt.facts.event(ev.ActorStarted, cell, {})
+
+    def _restart(self, cell: Cell) -> None:
+        policy = cell.policy
+        now = self.rt.window_clock()
+        recent = [at for at in cell.restarts or () if at > now - policy.within_seconds]
+        if len(recent) >= policy.max_restarts:
+            self.lifecycle.stop_failed(cell, "restart_limit")
+            return
+        cell.restarts = [*recent, now]
+        cell.phase = RETIRING
+
+    def back_off(self, cell: Cell) -> None:
+        """Wait before the new instance is built, if the policy says so."""
+        cell.phase = BACKING_OFF
+        backoff = cell.policy.backoff
+        if backoff is None or cell.stopping:
+            return
+        delay = backoff.delay(len(cell.restarts or ()), self.rt.rng)
+        if delay > 0:
+            cell.timer = self.rt.timers.after(delay, partial(self._backed_off, cell))
+
+    def _backed_off(self, cell: Cell) -> None:
+        cell.timer = None
+        self.rt.signal(cell)
+
+
+def _decides(parent: Cell | None) -> bool:
+    """Whether a parent has a decision to make: it overrides `on_child_failure` and is not itself on its way out."""
+    return (
+        parent is not None
+        and parent.actor is not None
+        and parent.phase in (STARTING, ACTIVE, JUDGED, DRAINING)
+        and type(parent.actor).on_child_failure is not Actor.on_child_failure
+    )
+
+
+async def _ask_parent(parent: Cell, child: Cell, error: Exception) -> SupervisorDecision | None:
+    actor = parent.actor
+    if actor is None:
+        return None
+    decision: object = actor.on_child_failure(ActorRef(child), error)
+    if inspect.isawaitable(decision):
+        decision = await decision
+    if decision is None or isinstance(decision, SupervisorDecision):
+        return decision
+    raise TypeError(f"on_child_failure must return a SupervisorDecision or None, not {decision!r}")

@@ -1,0 +1,111 @@
+"""trio's side of `papyra._runtime.loops`; imported only where trio runs."""
+
+from __future__ import annotations
+
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Generator
+
+    from papyra._runtime.loops import Waiter
+
+__all__ = ["TrioLoop", "is_running"]
+
+
+def is_running() -> bool:
+    """Whether the calling code runs inside a trio task."""
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return False
+    return True
+
+
+class _TrioWaiter:
+    """What an asyncio future is to asyncio: awaited by one task, woken once."""
+
+    __slots__ = ("_done", "_task")
+
+    def __init__(self) -> None:
+        self._done = False
+        self._task: trio.lowlevel.Task | None = None
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._wait().__await__()
+
+    async def _wait(self) -> None:
+        if self._done:
+            await trio.lowlevel.checkpoint()
+            return
+        self._task = trio.lowlevel.current_task()
+        await trio.lowlevel.wait_task_rescheduled(self._abort)
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def done(self) -> bool:
+        return self._done
+
+    def set_result(self, _result: None, /) -> None:
+        self._done = True
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+
+class _Name(str):
+    """A task's name that is worked out when somebody prints it."""
+
+    __slots__ = ("_label",)
+    _label: Callable[[], str]
+
+    @classmethod
+    def of(cls, label: Callable[[], str]) -> _Name:
+        name = cls("papyra")
+        name._label = label
+        return name
+
+    def __str__(self) -> str:
+        return self._label()
+
+    def __repr__(self) -> str:
+        return repr(self._label())
+
+    def __format__(self, spec: str) -> str:
+        return format(self._label(), spec)
+
+    def __contains__(self, part: object) -> bool:
+        return isinstance(part, str) and part in self._label()
+
+
+class TrioLoop:
+    """trio, plain: system tasks, so that actors are below no scope but their own."""
+
+    def __init__(self) -> None:
+        self.clean = contextvars.copy_context()
+
+    def waiter(self) -> Waiter:
+        """Make a waiter."""
+        return _TrioWaiter()
+
+    def current_task(self) -> object | None:
+        """Return the running task."""
+        return trio.lowlevel.current_task()
+
+    def spawn(
+        self,
+        make: Callable[[], Coroutine[Any, Any, None]],
+        label: Callable[[], str],
+        context: contextvars.Context | None = None,
+    ) -> None:
+        """Start a system task. An error that escapes it would be trio's end, so it must not raise."""
+        task = trio.lowlevel.spawn_system_task(make, context=context or self.clean.copy())
+        task.name = _Name.of(label)
+
+    async def breathe(self) -> None:
+        """Go once around the loop."""
+        await trio.lowlevel.cancel_shielded_checkpoint()

@@ -1,0 +1,65 @@
+"""Who is told when an actor has stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from papyra._runtime.cell import DEAD, REAPING
+from papyra._runtime.mailbox import enqueue
+from papyra.messages import ActorTerminated
+from papyra.ref import ActorRef
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+
+__all__ = ["forget", "tell_watchers", "unwatch", "watch"]
+
+
+def watch(watcher: Cell, watched: Cell) -> None:
+    """Have ``watcher`` told when ``watched`` has stopped."""
+    if watched.rt is not watcher.rt:
+        raise ValueError(
+            f"{watched} lives in another actor system than {watcher}, and can't be watched from there"
+        )
+    if watched is watcher:
+        raise ValueError(f"{watcher} can't watch itself: it would be gone before the message came")
+    if watched.phase == DEAD:
+        _tell(watcher, watched)
+        return
+    if watched.watchers is None:
+        watched.watchers = {}
+    if watcher.watching is None:
+        watcher.watching = {}
+    watched.watchers[watcher.id] = watcher
+    watcher.watching[watched.id] = watched
+
+
+def unwatch(watcher: Cell, watched: Cell) -> None:
+    """Undo `watch`."""
+    if watcher.watching:
+        watcher.watching.pop(watched.id, None)
+    if watched.watchers:
+        watched.watchers.pop(watcher.id, None)
+
+
+def tell_watchers(watched: Cell) -> None:
+    """Tell everybody who watches that ``watched`` has stopped."""
+    watchers, watched.watchers = watched.watchers, None
+    for watcher in (watchers or {}).values():
+        if watcher.watching:
+            watcher.watching.pop(watched.id, None)
+        _tell(watcher, watched)
+
+
+def forget(watcher: Cell) -> None:
+    """Watch nothing any more."""
+    watching, watcher.watching = watcher.watching, None
+    for watched in (watching or {}).values():
+        if watched.watchers:
+            watched.watchers.pop(watcher.id, None)
+
+
+def _tell(watcher: Cell, watched: Cell) -> None:
+    # Full mailbox or not: this message is never refused. One that will handle no more messages is not told.
+    if watcher.phase < REAPING and not watcher.halted and not watcher.force:
+        enqueue(watcher, ActorTerminated(ActorRef(watched), watched.reason))

@@ -1,0 +1,255 @@
+"""The tasks that run actors' code.
+
+A worker takes a cell from the ready queue and runs a turn of it: some of its messages, or what else is due.
+All of an actor's code runs directly in the worker's task, so cancel scopes and time-outs in ``receive``
+work as anywhere, and cancelling the worker's own scope cancels just the code of the actor it is at.
+
+A worker must show every actor the same clean context variables. One whose variables an actor has changed
+is given up; that actor keeps them (``cell.variables``) and is from then on run by workers of its own, as
+if it had a task for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextvars import Context, copy_context
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from papyra._runtime.cell import ACTIVE, DEAD, SIGNAL, Envelope
+from papyra._runtime.dispatcher import Worker
+from papyra._runtime.mailbox import grant
+from papyra.proxy import CallerError
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable
+
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.dispatcher import Dispatcher
+
+__all__ = ["Workers"]
+
+TURN = 64
+"""The most messages of one turn, and the most between two looks at the clock."""
+
+SLICE = 0.001
+"""Seconds after which a worker lets the event loop go round. With 64 messages of 0.3 us each a look at the
+clock costs nothing; where messages are slow the looks come closer, down to one after each message."""
+
+MAX_PARKED = 32
+"""Idle workers kept for the next burst of suspended actors; each is a task of about 3 KB."""
+
+
+class Workers:
+    """Starts workers and is their code."""
+
+    def __init__(self, rt: Dispatcher, fatal: Callable[[BaseException], None]) -> None:
+        self._rt = rt
+        self._fatal = fatal
+        rt.start_worker = self.start
+
+    def start(self, home: Cell | None = None) -> None:
+        """Start a worker: for the ready queue, or for one cell in that cell's own context variables."""
+        worker = Worker()
+        worker.home = home
+        context = home.variables if home is not None else None
+        self._rt.loop.spawn(partial(self._main, worker), worker.label, context)
+
+    async def _main(self, worker: Worker) -> None:
+        rt = self._rt
+        task = rt.loop.current_task()
+        rt.workers[task] = worker
+        clean = copy_context()
+        queue = rt.ready
+        if worker.home is None:
+            rt.awake -= 1
+        else:
+            queue = deque((worker.home,))
+        try:
+            while True:
+                with anyio.CancelScope() as scope:
+                    worker.scope = scope
+                    if await self._work(worker, queue, clean):
+                        return
+                if self._after_cancel(worker, clean):
+                    return
+        except Exception as error:  # noqa: BLE001 - an error of this package's own: it ends the system, and the host sees it
+            self._fatal(error)
+        finally:
+            del rt.workers[task]
+            rt.worker_gone(worker)
+
+    async def _work(self, worker: Worker, ready: deque[Cell], clean: Context) -> bool:
+        """Run the cells of ``ready``. Return True when the worker is done for good, False when it needs a new scope.
+
+        The hot path. What each trick in it brings is in docs/design/dispatcher.md.
+        """
+        rt = self._rt
+        mine = worker.home is not None
+        rng = rt.schedule_rng
+        left = budget = 8
+        began = perf_counter()
+        while True:
+            while ready:
+                cell = ready.popleft() if rng is None else _draw(ready, rng)
+                if cell.variables is not None and not mine:
+                    self.start(cell)
+                    continue
+                worker.cell = cell
+                if ready and not rt.awake:
+                    rt.wake()  # this worker may be suspended at any await from here on
+                box = cell.box
+                receive: Any = cell.receive  # None only where a signal stands before all messages
+                calm = True
+                n = limit = left if rng is None else rng.randint(1, left)
+                try:
+                    while n and box:
+                        n -= 1
+                        item = box.popleft()
+                        if item.__class__ is not Envelope:
+                            await receive(item)
+                        elif item is not SIGNAL:
+                            await _answer(cell, item)
+                        else:
+                            calm = False
+                            break
+                except BaseException as error:  # noqa: BLE001 - told apart there; what is not an actor's failure is raised again
+                    failure = self._classify(worker, cell, error)
+                    if failure is None:
+                        return True
+                    calm = False
+                    if not worker.abandoned:
+                        await rt.lifecycle.supervision.failed(cell, failure)
+                if worker.abandoned:
+                    return True
+                cell.processed += limit - n
+                left -= limit - n
+                if calm and cell.phase == ACTIVE and not cell.stopping:
+                    if box:
+                        ready.append(cell)
+                    else:
+                        cell.box = None
+                    if cell.senders is not None:
+                        grant(cell)
+                else:
+                    left -= 4
+                    if worker.scope is not None and worker.scope.cancel_called:
+                        return False  # the code ignored its cancellation; what comes next must not suffer from it
+                    try:
+                        await rt.lifecycle.step(cell)
+                    except BaseException as error:
+                        if isinstance(error, Exception):
+                            raise  # no actor's: `step` sees to those
+                        if self._classify(worker, cell, error) is not None:
+                            rt.lifecycle.interrupted(cell)
+                        return True
+                    if worker.abandoned:
+                        return True
+                if copy_context() != clean and not mine:
+                    self._settle(cell)
+                    return True
+                worker.cell = None
+                if worker.scope is not None and worker.scope.cancel_called:
+                    return False
+                if left <= 0:
+                    # Adapt: look at the clock more often where messages take long.
+                    late = perf_counter() - began > SLICE
+                    left = budget = max(1, budget >> 1) if late else min(TURN, budget << 1)
+                    if late or rng is not None:
+                        rt.awake += 1
+                        await rt.loop.breathe()
+                        rt.awake -= 1
+                        began = perf_counter()
+            if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
+                return True
+            await self._park(worker)
+            began = perf_counter()
+
+    async def _park(self, worker: Worker) -> None:
+        rt = self._rt
+        worker.waiter = rt.loop.waiter()
+        rt.parked.append(worker)
+        try:
+            await worker.waiter
+        finally:
+            if worker in rt.parked:  # cancelled from outside: nobody counted it awake
+                rt.parked.remove(worker)
+            else:
+                rt.awake -= 1
+
+    def _settle(self, cell: Cell) -> None:
+        """Let the cell keep the context variables that it has changed; the worker ends."""
+        cell.variables = copy_context()
+
+    def _after_cancel(self, worker: Worker, clean: Context) -> bool:
+        """Clean up after the scope was cancelled. Return True if the worker ends."""
+        cell, worker.cell = worker.cell, None
+        if worker.abandoned:
+            return True
+        stained = worker.home is None and copy_context() != clean
+        if cell is not None and cell.phase != DEAD:
+            if stained:
+                self._settle(cell)
+            self._rt.lifecycle.interrupted(cell)
+        return stained
+
+    def _classify(self, worker: Worker, cell: Cell, error: BaseException) -> Exception | None:
+        """Tell what came out of an actor: return a failure, raise a cancellation on, or end the system and return None."""
+        if isinstance(error, Exception):
+            return error
+        if isinstance(error, GeneratorExit):
+            raise error
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            if not _nobody_cancelled(worker, error):
+                raise error
+            stray = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
+            stray.__cause__ = error
+            return stray
+        cell.failure = error
+        self._rt.lifecycle.interrupted(cell)
+        worker.cell = None
+        self._fatal(error)
+        return None
+
+
+def _nobody_cancelled(worker: Worker, error: BaseException) -> bool:
+    """Whether a cancellation came from inside, as from awaiting an asyncio task that was cancelled."""
+    if worker.scope is None or worker.scope.cancel_called or not isinstance(error, asyncio.CancelledError):
+        return False
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() == 0
+
+
+async def _answer(cell: Cell, envelope: Envelope) -> None:
+    """Handle an ask or a proxy's call."""
+    cell.answering = envelope
+    receive: Any = cell.receive
+    actor: Any = cell.actor
+    try:
+        if envelope.call is None:
+            value = await receive(envelope.message)
+        else:
+            value = await envelope.call(actor)
+    except CallerError as error:
+        envelope.reply(None, error.error)  # the caller's mistake, not the actor's failure
+    except Exception as error:
+        envelope.reply(None, error)
+        cell.answering = None
+        raise
+    else:
+        envelope.reply(value)
+    cell.answering = None  # stays where a cancellation came out: `Lifecycle.interrupted` tells the asker
+
+
+def _draw(ready: deque[Cell], rng: random.Random) -> Cell:
+    """Take a cell from anywhere in the queue."""
+    index = rng.randrange(len(ready))
+    ready.rotate(-index)
+    cell = ready.popleft()
+    ready.rotate(index)
+    return cell

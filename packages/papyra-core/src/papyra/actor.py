@@ -1,0 +1,53 @@
+"""The class that users derive their actors from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from papyra.context import ActorContext
+    from papyra.ref import ActorRef
+    from papyra.supervision import SupervisorDecision
+
+__all__ = ["Actor"]
+
+
+class Actor:
+    """Handle one message at a time, with state that nobody else touches.
+
+    Subclass it, define `receive`, and give the class (or any function that returns an instance) to
+    `ActorSystem.spawn`. A subclass's ``__init__`` takes no arguments and need not call this one's.
+    """
+
+    _papyra_context: ActorContext | None = None
+
+    @property
+    def context(self) -> ActorContext:
+        """The actor's place in the system: from `on_start` to `on_stop`, not in ``__init__``."""
+        context = self._papyra_context
+        if context is None:
+            raise RuntimeError(
+                f"{type(self).__name__}.context is not there yet: the actor is not spawned. "
+                "Use it in on_start(), receive() and on_stop(), not in __init__()"
+            )
+        return context
+
+    async def on_start(self) -> None:
+        """Run before the first message. What it raises counts as a failure."""
+
+    async def receive(self, message: Any) -> Any:
+        """Handle one message; what it returns is the reply to an ask, what it raises is a failure."""
+        raise NotImplementedError(f"{type(self).__name__} defines no `async def receive(self, message)`")
+
+    async def on_stop(self) -> None:
+        """Run once when this instance is done with, whatever happened before."""
+
+    async def on_child_failure(
+        self, child_ref: ActorRef[Any, Any], exc: Exception
+    ) -> SupervisorDecision | None:
+        """Decide what happens to a child that failed with ``exc``; None leaves it to the child's own policy.
+
+        Runs between two messages of this actor, like everything an actor does, except where this actor
+        itself waits for that child: then it runs at once, for the wait could never end.
+        """
+        return None

@@ -1,0 +1,79 @@
+"""What a system looks like at one moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from papyra.address import ActorAddress
+
+__all__ = ["ActorInfo", "AuditReport"]
+
+
+@dataclass(frozen=True, slots=True)
+class ActorInfo:
+    """An actor at one moment.
+
+    ``rid`` is its number in the system; ``state`` is one of ``starting idle ready running failed
+    restarting stopping stopped``; ``mailbox_depth`` counts the messages that wait, ``processed`` those that
+    were taken out.
+    """
+
+    rid: int
+    address: ActorAddress
+    name: str | None
+    parent_rid: int | None
+    children_rids: tuple[int, ...]
+    alive: bool
+    stopping: bool
+    restarting: bool
+    actor_type: str
+    state: str
+    mailbox_depth: int
+    processed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AuditReport:
+    """A system at one moment.
+
+    ``total_actors`` and ``dead_letters_count`` count all there ever were; the others what is there now.
+    ``registry_size`` counts the names in use. ``actors`` is empty if the details were not asked for.
+    """
+
+    system_id: str
+    total_actors: int
+    alive_actors: int
+    stopping_actors: int
+    restarting_actors: int
+    registry_size: int
+    registry_orphans: tuple[str, ...]
+    registry_dead: tuple[str, ...]
+    dead_letters_count: int
+    actors: tuple[ActorInfo, ...] = field(default=(), repr=False)
+    timestamp: float = 0.0
+
+    def summary_lines(self) -> list[str]:
+        """Return the report as lines for a person."""
+        lines = [
+            f"system {self.system_id}",
+            f"actors: {self.alive_actors} alive, {self.stopping_actors} stopping, {self.restarting_actors} restarting, {self.total_actors} ever",
+            f"names: {self.registry_size} in use",
+            f"dead letters: {self.dead_letters_count} ever",
+        ]
+        for problem, names in (("orphaned", self.registry_orphans), ("dead", self.registry_dead)):
+            if names:
+                lines.append(f"{problem} names: {', '.join(names)}")
+        lines += [
+            f"  {info.address} {info.actor_type} {info.name or '-'} {info.state} mailbox={info.mailbox_depth}"
+            for info in self.actors
+        ]
+        return lines
+
+    def __await__(self) -> Generator[None, None, AuditReport]:
+        # `await system.audit()` and `system.audit()` are both in use; an audit needs no waiting.
+        return self
+        yield

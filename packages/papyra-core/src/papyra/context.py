@@ -1,0 +1,106 @@
+"""An actor's view of the system it lives in."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from papyra._runtime import watching
+from papyra._runtime.cell import NO_LIMIT
+from papyra.ref import ActorRef
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+
+    from papyra._runtime.cell import Cell
+    from papyra.supervision import SupervisionPolicy
+    from papyra.system import ActorSystem
+    from papyra.typing import M, R, Receives
+
+__all__ = ["ActorContext"]
+
+
+class _Done:
+    """Nothing to wait for; so that ``context.watch(ref)`` and ``await context.watch(ref)`` both work."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        return
+        yield
+
+
+_DONE = _Done()
+
+
+class ActorContext:
+    """The actor's own reference, its parent and children, its system, and what it may do to them."""
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, cell: Cell) -> None:
+        self._cell = cell
+
+    @property
+    def system(self) -> ActorSystem:
+        """The system the actor lives in."""
+        return self._cell.rt.system
+
+    @property
+    def self_ref(self) -> ActorRef[Any, Any]:
+        """The actor's own reference."""
+        return ActorRef(self._cell)
+
+    @property
+    def parent(self) -> ActorRef[Any, Any] | None:
+        """The parent's reference; None for an actor that the system itself spawned."""
+        parent = self._cell.parent
+        return ActorRef(parent) if parent is not None and parent.parent is not None else None
+
+    @property
+    def children(self) -> tuple[ActorRef[Any, Any], ...]:
+        """The living children, oldest first."""
+        return tuple(ActorRef(child) for child in (self._cell.children or {}).values())
+
+    def spawn_child(
+        self,
+        factory: Callable[[], Receives[M, R]],
+        *,
+        name: str | None = None,
+        mailbox_capacity: int | None = 1024,
+        policy: SupervisionPolicy | None = None,
+    ) -> ActorRef[M, R]:
+        """Spawn an actor below this one; see `ActorSystem.spawn`."""
+        return self.system.spawn(
+            factory, name=name, mailbox_capacity=mailbox_capacity, policy=policy, parent=ActorRef(self._cell)
+        )
+
+    def stop_self(self) -> Awaitable[None]:
+        """Stop after the current message; what is queued then becomes dead letters. There is nothing to wait for."""
+        self._cell.rt.lifecycle.stop_from_inside(self._cell, self._cell)
+        return _DONE
+
+    async def stop(self, ref: ActorRef[Any, Any], *, timeout: float | None = None) -> None:
+        """Stop an actor; see `ActorSystem.stop`."""
+        await self.system.stop(ref, timeout=timeout)
+
+    def watch(self, ref: ActorRef[Any, Any]) -> Awaitable[None]:
+        """Get an `ActorTerminated` message, exactly once, when the actor ``ref`` has stopped; at once if it has already.
+
+        A restart is no stop. Watching an actor twice is the same as once.
+        """
+        watching.watch(self._cell, ref._cell)
+        return _DONE
+
+    def unwatch(self, ref: ActorRef[Any, Any]) -> Awaitable[None]:
+        """Get no `ActorTerminated` for ``ref`` after all."""
+        watching.unwatch(self._cell, ref._cell)
+        return _DONE
+
+    @property
+    def mailbox_capacity(self) -> int | None:
+        """How many messages the actor's mailbox takes; None for no limit."""
+        capacity = self._cell.capacity
+        return None if capacity >= NO_LIMIT else capacity
+
+    def __repr__(self) -> str:
+        return f"<ActorContext of {self._cell}>"

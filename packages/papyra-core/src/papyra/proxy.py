@@ -1,0 +1,181 @@
+"""An actor seen as an object: its methods become messages."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from papyra._runtime.cell import Envelope
+from papyra._runtime.mailbox import ask, deliver
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from typing import NoReturn
+
+    from papyra._runtime.cell import Cell
+    from papyra.actor import Actor
+
+__all__ = ["ActorProxy"]
+
+
+class ActorProxy:
+    """Reach an actor's methods and attributes, inside the actor, one message at a time.
+
+    ``await proxy.method(1)`` calls and returns; ``await proxy.method.defer(1)`` sends the call and does not
+    wait for it; ``await proxy.attr`` reads; ``await proxy.attr.set(2)`` writes; paths may be nested
+    (``await proxy.stats.total``). A name with a leading underscore is an `AttributeError`. What the actor's
+    code raises is raised here, and counts as the actor's failure, as with an ask.
+
+    On a path, the last names ``defer`` and ``set`` mean the above when called.
+    """
+
+    __slots__ = ("_cell",)
+    _cell: Cell
+
+    def __init__(self, cell: Cell) -> None:
+        object.__setattr__(self, "_cell", cell)
+
+    def __getattr__(self, name: str) -> _Path:
+        return _Path(self._cell, (_checked(name),))
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"an actor's attribute is set by a message: await proxy.{name}.set(value)")
+
+    def __repr__(self) -> str:
+        return f"<ActorProxy {self._cell}>"
+
+
+class _Path:
+    """Names to follow from the actor on."""
+
+    __slots__ = ("_cell", "_names")
+    _cell: Cell
+    _names: tuple[str, ...]
+
+    def __init__(self, cell: Cell, names: tuple[str, ...]) -> None:
+        object.__setattr__(self, "_cell", cell)
+        object.__setattr__(self, "_names", names)
+
+    def __getattr__(self, name: str) -> _Path:
+        return _Path(self._cell, (*self._names, _checked(name)))
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"an actor's attribute is set by a message: await proxy.{'.'.join(self._names)}.{name}.set(value)"
+        )
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._send(lambda actor: _read(actor, self._names), "read").__await__()
+
+    def __call__(self, *args: object, **kwargs: object) -> _Call:
+        *path, last = self._names
+        if path and last == "set":
+            return _Call(self._set(path, args, kwargs))
+        if path and last == "defer":
+            return _Call(self._defer(path, args, kwargs))
+        return _Call(
+            self._send(lambda actor: _invoke(actor, self._names, args, kwargs), "call", args, kwargs)
+        )
+
+    def __repr__(self) -> str:
+        return f"<ActorProxy {self._cell} .{'.'.join(self._names)}>"
+
+    async def _send(
+        self,
+        act: Callable[[Actor], Any],
+        verb: str,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> Any:
+        return await ask(self._cell, _envelope(act, verb, self._names, args, kwargs or {}), None)
+
+    async def _set(self, path: list[str], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        if len(args) != 1 or kwargs:
+            raise TypeError(f"write proxy.{'.'.join(path)}.set(value), with exactly one value")
+        envelope = _envelope(lambda actor: _assign(actor, path, args[0]), "set", tuple(path), args, {})
+        await ask(self._cell, envelope, None)
+
+    async def _defer(self, path: list[str], args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        names = tuple(path)
+        envelope = _envelope(lambda actor: _invoke(actor, names, args, kwargs), "call", names, args, kwargs)
+        envelope.expects_reply = False
+        await deliver(self._cell, envelope)
+
+
+class CallerError(Exception):
+    """Carries a mistake of the caller's out of the actor, which does not fail for it."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class _Call:
+    """A call on its way; await it."""
+
+    __slots__ = ("_coroutine",)
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._coroutine.__await__()  # type: ignore[no-any-return]  # see above
+
+
+def _checked(name: str) -> str:
+    if name.startswith("_"):
+        raise AttributeError(f"{name!r}: a proxy reaches public names only, none with a leading underscore")
+    return name
+
+
+def _envelope(
+    act: Callable[[Actor], Any],
+    verb: str,
+    names: tuple[str, ...],
+    args: tuple[object, ...],
+    kwargs: dict[str, object],
+) -> Envelope:
+    # The message of a dead letter: what was to be done, as plain data.
+    described = {"proxy": verb, "name": ".".join(names), "args": list(args), "kwargs": dict(kwargs)}
+    envelope = Envelope(described)
+
+    async def run(actor: Actor) -> Any:
+        result = act(actor)
+        return await result if verb == "call" and inspect.isawaitable(result) else result
+
+    envelope.call = run
+    return envelope
+
+
+def _follow(actor: Actor, names: tuple[str, ...] | list[str]) -> Any:
+    found: Any = actor
+    for name in names:
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise CallerError(error) from error
+    return found
+
+
+def _read(actor: Actor, names: tuple[str, ...]) -> Any:
+    found = _follow(actor, names)
+    if inspect.ismethod(found):
+        # Handed out, it would run outside of the actor.
+        name = ".".join(names)
+        raise CallerError(TypeError(f"{name} is a method of {type(actor).__name__}: await proxy.{name}(...)"))
+    return found
+
+
+def _invoke(actor: Actor, names: tuple[str, ...], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:
+    method = _follow(actor, names)
+    try:
+        inspect.signature(method).bind(*args, **kwargs)
+    except TypeError as error:  # also where it can't be called at all
+        raise CallerError(TypeError(f"proxy.{'.'.join(names)}: {error}")) from error
+    except ValueError:
+        pass  # a builtin that does not tell its signature: the call itself will say
+    return method(*args, **kwargs)
+
+
+def _assign(actor: Actor, path: list[str], value: object) -> None:
+    setattr(_follow(actor, path[:-1]), path[-1], value)

@@ -1,0 +1,96 @@
+"""What happens when an actor fails: strategies, restart intensity and backoff.
+
+The words are Erlang/OTP's: a supervisor decides, restarts have an intensity (so many within so long),
+and past it the actor stops for good.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass
+from enum import Enum
+
+__all__ = ["Backoff", "Strategy", "SupervisionPolicy", "SupervisorDecision"]
+
+
+class Strategy(Enum):
+    """What an actor's own policy does on a failure, when its parent decided nothing."""
+
+    STOP = "stop"
+    RESTART = "restart"
+    ESCALATE = "escalate"
+
+
+class SupervisorDecision(Enum):
+    """What a parent may answer in `Actor.on_child_failure`.
+
+    ``RESTART``, ``STOP`` and ``ESCALATE`` are as in `Strategy`. ``RESUME`` keeps the instance and goes on
+    with the next message. ``IGNORE`` stops the child and does no more.
+    """
+
+    RESTART = "restart"
+    STOP = "stop"
+    ESCALATE = "escalate"
+    IGNORE = "ignore"
+    RESUME = "resume"
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long to wait before a restart: ``initial`` seconds, times ``factor`` each time, at most ``maximum``.
+
+    ``jitter`` spreads the wait by up to that share of it, so that actors that failed together do not
+    come back together.
+    """
+
+    initial: float
+    maximum: float
+    factor: float = 2.0
+    jitter: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.initial <= self.maximum < math.inf:
+            raise ValueError(
+                f"Backoff needs 0 <= initial <= maximum, not initial={self.initial!r}, maximum={self.maximum!r}"
+            )
+        if not self.factor >= 1:
+            raise ValueError(f"Backoff needs factor >= 1, not {self.factor!r}")
+        if not 0 <= self.jitter <= 1:
+            raise ValueError(f"Backoff needs 0 <= jitter <= 1, not {self.jitter!r}")
+
+    def delay(self, restart: int, rng: random.Random | None = None) -> float:
+        """Return the seconds to wait before the ``restart``-th restart in a row, counted from 1."""
+        # The exponent is bounded, for factor ** 1100 would overflow a float.
+        wait = min(self.maximum, self.initial * self.factor ** min(restart - 1, 64))
+        spread = (rng or random).uniform(-self.jitter, self.jitter) if self.jitter else 0.0
+        return max(0.0, min(self.maximum, wait * (1 + spread)))
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisionPolicy:
+    """What an actor does on a failure, unless its parent decides.
+
+    A restart is allowed ``max_restarts`` times within ``within_seconds`` (a sliding window); one more failure
+    stops the actor. ``backoff`` waits before each restart.
+    """
+
+    strategy: Strategy = Strategy.STOP
+    max_restarts: int = 3
+    within_seconds: float = 60.0
+    backoff: Backoff | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.strategy, Strategy):
+            raise ValueError(f"strategy must be a Strategy such as Strategy.RESTART, not {self.strategy!r}")
+        if not isinstance(self.max_restarts, int) or self.max_restarts < 0:
+            raise ValueError(f"max_restarts must be a whole number of at least 0, not {self.max_restarts!r}")
+        if not self.within_seconds > 0:
+            raise ValueError(f"within_seconds must be above 0, not {self.within_seconds!r}")
+
+
+UNNAMED_POLICY = SupervisionPolicy()
+"""An actor without a name and policy stops on a failure."""
+
+NAMED_POLICY = SupervisionPolicy(Strategy.RESTART)
+"""An actor with a name and without a policy restarts, 3 times in 60 seconds."""

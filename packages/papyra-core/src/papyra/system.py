@@ -1,0 +1,466 @@
+"""The actor system: the one object an application makes."""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from papyra._runtime import inventory
+from papyra._runtime.callbacks import Callbacks
+from papyra._runtime.cell import DEAD, NO_LIMIT
+from papyra._runtime.core import Core
+from papyra._runtime.facts import Facts
+from papyra._runtime.waits import begin_wait
+from papyra.address import ActorAddress
+from papyra.exceptions import ActorStopped, SystemNotRunning
+from papyra.persistence.backend import PersistenceBackend
+from papyra.persistence.memory import InMemoryPersistence
+from papyra.persistence.registry import open_backend
+from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
+from papyra.ref import ActorRef
+from papyra.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from types import TracebackType
+    from typing import Self
+
+    from papyra._runtime.cell import Cell
+    from papyra.audit import ActorInfo, AuditReport
+    from papyra.events import ActorEvent
+    from papyra.hooks import SystemHooks
+    from papyra.messages import DeadLetter
+    from papyra.persistence.models import CompactionReport, PersistenceRecoveryConfig
+    from papyra.supervision import SupervisionPolicy
+    from papyra.typing import M, R, Receives
+
+__all__ = ["ActorSystem", "DeadLetters"]
+
+_SYSTEM_ID = re.compile(r"[^:/\s]+")
+
+
+class DeadLetters:
+    """The messages that were not handled."""
+
+    def __init__(self, facts: Facts) -> None:
+        self._facts = facts
+
+    @property
+    def messages(self) -> list[DeadLetter]:
+        """The newest of them (1,000 unless the settings say otherwise), oldest first."""
+        return list(self._facts.letters)
+
+    @property
+    def count(self) -> int:
+        """How many there ever were."""
+        return self._facts.letters_ever
+
+    def __len__(self) -> int:
+        return len(self._facts.letters)
+
+
+class ActorSystem:
+    """Spawns, names, supervises and watches actors, and records what happens to them.
+
+    Use it as ``async with ActorSystem() as system:``, or call `start` and `aclose`, from whatever tasks.
+    ``persistence`` is a backend or a backend URL; without one the settings' is used, and without that,
+    memory. ``persistence_startup`` checks it before any actor exists; ``persistence_recovery`` alone means
+    to repair at the start. ``time_fn`` replaces the clock, Unix time in seconds. ``shutdown_timeout`` is how
+    many seconds `aclose` gives the actors (None: as long as they take). Nothing is opened before `start`.
+    """
+
+    def __init__(
+        self,
+        *,
+        system_id: str = "local",
+        on_dead_letter: Callable[[DeadLetter], Awaitable[object] | object] | None = None,
+        hooks: SystemHooks | None = None,
+        time_fn: Callable[[], float] | None = None,
+        persistence: PersistenceBackend | str | None = None,
+        persistence_startup: PersistenceStartupConfig | PersistenceStartupMode | None = None,
+        persistence_recovery: PersistenceRecoveryConfig | None = None,
+        shutdown_timeout: float | None = 10.0,
+        settings: Settings | None = None,
+    ) -> None:
+        if not _SYSTEM_ID.fullmatch(system_id):
+            raise ValueError(f"system_id must be a word without ':', '/' and white space, not {system_id!r}")
+        if shutdown_timeout is not None and not shutdown_timeout >= 0:
+            raise ValueError(f"shutdown_timeout must be at least 0 seconds or None, not {shutdown_timeout!r}")
+        self._settings = settings or load_settings()
+        if persistence is None:
+            persistence = self._settings.persistence or InMemoryPersistence()
+        if isinstance(persistence, str):
+            persistence = open_backend(persistence)
+        if not isinstance(persistence, PersistenceBackend):
+            raise TypeError(f"persistence must be a PersistenceBackend or a backend URL, not {persistence!r}")
+        self._system_id = system_id
+        self._persistence = persistence
+        self._time_fn = time_fn
+        self._now = time_fn or time.time
+        if time_fn is not None:
+            persistence.time_fn = time_fn
+        self._startup = _startup_config(persistence_startup, persistence_recovery)
+        self._shutdown_timeout = shutdown_timeout
+        self._callbacks = Callbacks(hooks, on_dead_letter)
+        self._facts = Facts(system_id, persistence, self._callbacks, self._now, self._settings)
+        self._dead_letters = DeadLetters(self._facts)
+        self._core: Core | None = None
+        self._starting: anyio.Event | None = None
+        self._closed = False
+
+    # -- life
+
+    async def start(self) -> None:
+        """Check the store, then start; starting twice is fine.
+
+        Damage in the store that the start-up configuration does not accept is a `RuntimeError`, and nothing
+        was started. A closed system can't be started again.
+        """
+        while self._starting is not None:
+            await self._starting.wait()
+        if self._core is not None and not self._core.closing:
+            return
+        if self._core is not None or self._closed:
+            raise SystemNotRunning(self._system_id, "start", closed=True)
+        self._starting = anyio.Event()
+        try:
+            await self._check_store()
+            self._callbacks.add_plugins()
+            self._core = Core(self, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout)
+        finally:
+            self._starting.set()
+            self._starting = None
+
+    async def _check_store(self) -> None:
+        if self._persistence.closed:
+            raise SystemNotRunning(self._system_id, "start with a store that is closed", closed=True)
+        check = await run_startup_check(self._persistence, self._startup)
+        if check.scan is not None:
+            self._callbacks.call("on_persistence_scan", check.scan)
+        if check.recovery is not None:
+            self._callbacks.call("on_persistence_recovery", check.recovery)
+        check.raise_if_failed()
+
+    async def aclose(self) -> None:
+        """Stop every actor, record every fact, close the store. Closing twice is fine.
+
+        Mailboxes are worked off, for at most ``shutdown_timeout`` seconds; then what still runs is cancelled,
+        and each ``on_stop`` gets that time once more. A caller that is cancelled has the rest cancelled at
+        once, waits all the same, and is cancelled then. An actor that calls this does not wait. What ended
+        the system from inside (`KeyboardInterrupt` or the like out of an actor) is raised here.
+        """
+        core = self._core
+        if core is None:
+            self._closed = True
+            await self._persistence.aclose()
+            return
+        if core.rt.current_cell() is not None:
+            core.begin_close(forced=False)
+            return
+        await core.close(forced=False)
+        self._raise_fatal(core)
+
+    def _raise_fatal(self, core: Core) -> None:
+        fatal, core.fatal = core.fatal, None
+        if fatal is not None:
+            raise fatal
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        core = self._running("enter")
+        core.host = anyio.CancelScope()
+        core.host.__enter__()
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        core = self._core
+        assert core is not None  # noqa: S101 - __aenter__ made it
+        assert core.host is not None  # noqa: S101 - as above
+        closing_error: BaseException | None = None
+        try:
+            # Cancelled already? Then so are the actors, and the close waits behind a shield.
+            await core.close(forced=anyio.current_effective_deadline() == -float("inf"))
+        except BaseException as error:  # noqa: BLE001 - the cancellation of the host: handed to its scope below, and raised again
+            closing_error = exc = error
+        swallowed = core.host.__exit__(
+            type(exc) if exc is not None else None, exc, exc.__traceback__ if exc else None
+        )
+        self._raise_fatal(core)
+        if closing_error is not None and not swallowed:
+            raise closing_error
+        return swallowed
+
+    def _running(self, action: str) -> Core:
+        core = self._core
+        if core is None or core.closing:
+            raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
+        return core
+
+    # -- actors
+
+    def spawn(
+        self,
+        factory: Callable[[], Receives[M, R]],
+        *,
+        name: str | None = None,
+        mailbox_capacity: int | None = 1024,
+        policy: SupervisionPolicy | None = None,
+        parent: ActorRef[Any, Any] | None = None,
+    ) -> ActorRef[M, R]:
+        """Make an actor and return its reference at once; ``on_start`` runs soon after.
+
+        ``factory`` is an `Actor` subclass or a function that returns a new instance each time; a restart
+        calls it again, and what it raises here is raised to the caller. Names are unique among living
+        actors. ``mailbox_capacity`` messages may wait; then senders do; None means no limit. Without a
+        ``policy`` an unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds.
+        """
+        core = self._running("spawn an actor")
+        if mailbox_capacity is None:
+            mailbox_capacity = NO_LIMIT
+        elif (
+            not isinstance(mailbox_capacity, int)
+            or isinstance(mailbox_capacity, bool)
+            or mailbox_capacity < 1
+        ):
+            raise ValueError(
+                f"mailbox_capacity must be at least 1, or None for no limit, not {mailbox_capacity!r}"
+            )
+        if name is not None and not (isinstance(name, str) and name):
+            raise ValueError(f"an actor's name is a string that is not empty, not {name!r}")
+        above = core.lifecycle.guardian
+        if parent is not None:
+            above = self._cell(parent)
+        return ActorRef(core.lifecycle.spawn(factory, name, above, policy, mailbox_capacity))
+
+    async def stop(self, ref: ActorRef[Any, Any], *, timeout: float | None = None) -> None:
+        """Stop an actor and return when it has stopped.
+
+        It takes no new messages from now on, works off what is queued, stops its children, newest first, and
+        runs ``on_stop``. After ``timeout`` seconds what still runs is cancelled. An actor that stops itself,
+        or one above itself, does not wait: it takes no further message after the current one.
+        """
+        cell = self._cell(ref)
+        if timeout is not None and not timeout >= 0:
+            raise ValueError(f"timeout must be at least 0 seconds or None, not {timeout!r}")
+        if cell.phase == DEAD:
+            return
+        lifecycle = cell.rt.lifecycle
+        me = cell.rt.current_cell()
+        if me is not None and me.is_below(cell):
+            lifecycle.stop_from_inside(cell, me)
+            return
+        if me is not None:
+            begin_wait(me, cell)
+        timer = None
+        try:
+            lifecycle.request_stop(cell)
+            if timeout is not None:
+                grace = max(timeout, 1.0)
+                if self._shutdown_timeout is not None:
+                    grace = min(grace, self._shutdown_timeout)
+                timer = cell.rt.timers.after(timeout, lambda: lifecycle.escalate_force(cell, grace))
+            await lifecycle.stop_waiter(cell)
+        finally:
+            if me is not None:
+                me.waits_for = None
+            if timer is not None and cell.phase == DEAD:
+                timer.cancel()
+
+    async def stop_all(self) -> None:
+        """Stop every actor, newest first; the system goes on."""
+        core = self._running("stop all actors")
+        for cell in reversed(list((core.lifecycle.guardian.children or {}).values())):
+            await self.stop(ActorRef(cell))
+
+    async def broadcast(self, message: object, actor_type: type | str | None = None) -> int:
+        """Tell ``message`` to every living actor, or to those of a type; return to how many."""
+        targets = self.refs() if actor_type is None else self.refs_by_type(actor_type)
+        told = 0
+        for ref in targets:
+            if not ref.is_alive():
+                continue
+            try:
+                await ref.tell(message)
+            except ActorStopped:
+                continue  # it stopped while this waited for room in its mailbox
+            told += 1
+        return told
+
+    # -- finding them
+
+    def ref_for(self, address: ActorAddress | str) -> ActorRef[Any, Any] | None:
+        """Return the reference of the actor at an address; None if there is none any more."""
+        core = self._running("look up an actor")
+        if isinstance(address, str):
+            address = ActorAddress.parse(address)
+        cell = core.rt.cells.get(address.actor_id) if address.system == self._system_id else None
+        return ActorRef(cell) if cell is not None else None
+
+    def ref_for_name(self, name: str) -> ActorRef[Any, Any] | None:
+        """Return the reference of the living actor with a name; None if there is none."""
+        cell = self._running("look up an actor").rt.names.get(name)
+        return ActorRef(cell) if cell is not None else None
+
+    def refs(self, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
+        """Return the references of all actors, oldest first; with ``alive_only=False`` also of those that are stopping."""
+        return [ActorRef(cell) for cell in self._cells() if not alive_only or inventory.is_alive(cell)]
+
+    def refs_by_type(self, type_or_name: type | str, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
+        """Return the references of the actors of a class (or below it), or of a class with this name."""
+
+        def fits(cell: Cell) -> bool:
+            kind = cell.actor_type
+            if kind is None:
+                return False
+            return (
+                kind.__name__ == type_or_name
+                if isinstance(type_or_name, str)
+                else issubclass(kind, type_or_name)
+            )
+
+        return [
+            ActorRef(cell)
+            for cell in self._cells()
+            if fits(cell) and (not alive_only or inventory.is_alive(cell))
+        ]
+
+    def list_names(self) -> list[str]:
+        """Return the names in use, oldest first."""
+        return list(self._core.rt.names) if self._core is not None else []
+
+    def list_actors(self, alive_only: bool = False) -> list[ActorInfo]:
+        """Describe every actor, oldest first."""
+        return [
+            inventory.describe_actor(cell)
+            for cell in self._cells()
+            if not alive_only or inventory.is_alive(cell)
+        ]
+
+    def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
+        """Describe one actor, given its reference, address, ``"system:id"`` or name; None if there is none."""
+        if isinstance(target, ActorRef):
+            return inventory.describe_actor(self._cell(target))
+        ref: ActorRef[Any, Any] | None = None
+        if isinstance(target, str):
+            ref = self.ref_for_name(target)
+        if ref is None and not (isinstance(target, str) and ":" not in target):
+            ref = self.ref_for(target)
+        return inventory.describe_actor(self._cell(ref)) if ref is not None else None
+
+    def _cells(self) -> list[Cell]:
+        return list(self._core.rt.cells.values()) if self._core is not None else []
+
+    def _cell(self, ref: ActorRef[Any, Any]) -> Cell:
+        if not isinstance(ref, ActorRef):
+            raise TypeError(f"expected an ActorRef, as spawn() returns it, not {ref!r}")
+        cell = ref._cell
+        if cell.rt.system is not self:
+            raise ValueError(f"{ref!r} belongs to another actor system than {self._system_id!r}")
+        return cell
+
+    # -- what happened
+
+    def audit(self, include_actor_details: bool = True) -> AuditReport:
+        """Return what the system looks like now, and record it."""
+        report = inventory.audit(self._running("audit").rt, details=include_actor_details)
+        self._facts.audit(report)
+        return report
+
+    def control_panel(self) -> dict[str, Any]:
+        """Return what an operator looks at first, as plain data: actors, queues, workers, facts, the store's counters."""
+        core = self._core
+        if core is None:
+            raise SystemNotRunning(self._system_id, "show a control panel", closed=self._closed)
+        state = "closed" if core.closed.is_set() else "closing" if core.closing else "running"
+        return inventory.panel(core.rt, state)
+
+    def events(self) -> list[ActorEvent]:
+        """Return the newest lifecycle events (10,000 unless the settings say otherwise), oldest first."""
+        return self._facts.events()
+
+    async def wait_for_event(
+        self,
+        predicate_or_type: type[ActorEvent] | Callable[[ActorEvent], bool],
+        *,
+        timeout: float | None = 1.0,
+        start_index: int = 0,
+    ) -> ActorEvent:
+        """Return the first event of a type, or for which a function says True, that happened or will happen.
+
+        ``start_index`` skips that many events from the start of the system. Raises `TimeoutError` after
+        ``timeout`` seconds.
+        """
+        core = self._running("wait for an event")
+        kind = predicate_or_type
+        seen = start_index
+        try:
+            with anyio.fail_after(timeout):
+                while True:
+                    for event in self._facts.events(seen):
+                        if isinstance(event, kind) if isinstance(kind, type) else kind(event):
+                            return event
+                    seen = max(seen, self._facts.events_ever)
+                    await self._facts.next_event()
+        except TimeoutError:
+            wanted = getattr(kind, "__name__", kind)
+            raise TimeoutError(f"no event {wanted} within {timeout} s in {core.rt.system_id!r}") from None
+
+    @property
+    def dead_letters(self) -> DeadLetters:
+        """The messages that were not handled."""
+        return self._dead_letters
+
+    @property
+    def persistence(self) -> PersistenceBackend:
+        """The store of facts."""
+        return self._persistence
+
+    @property
+    def system_id(self) -> str:
+        """The system's name in addresses and facts."""
+        return self._system_id
+
+    def now(self) -> float:
+        """Return the system's time: Unix time, unless it was given a ``time_fn``."""
+        return self._now()
+
+    async def compact(self) -> CompactionReport:
+        """Make the store's retention physical, with every fact so far in it."""
+        await self.flush()
+        return await self._persistence.compact()
+
+    async def flush(self) -> None:
+        """Return when every fact so far is recorded, or was given up and counted."""
+        await self._facts.flush()
+
+    def __repr__(self) -> str:
+        core = self._core
+        state = (
+            "new"
+            if core is None
+            else "closed"
+            if core.closed.is_set()
+            else "closing"
+            if core.closing
+            else "running"
+        )
+        return f"<ActorSystem {self._system_id!r} {state}>"
+
+
+def _startup_config(
+    startup: PersistenceStartupConfig | PersistenceStartupMode | None,
+    recovery: PersistenceRecoveryConfig | None,
+) -> PersistenceStartupConfig:
+    if isinstance(startup, PersistenceStartupMode):
+        startup = PersistenceStartupConfig(startup, recovery)
+    if startup is None:
+        mode = PersistenceStartupMode.IGNORE if recovery is None else PersistenceStartupMode.RECOVER
+        return PersistenceStartupConfig(mode, recovery)
+    if recovery is not None and startup.recovery is None:
+        return PersistenceStartupConfig(startup.mode, recovery, startup.timeout_seconds)
+    return startup
