@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import select
 import subprocess
 import sys
+import termios
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 TOY_BACKEND = '''
 """A store in a text file: a line "event TYPE TIME" is an event, any other is damage."""
@@ -178,3 +186,63 @@ def toy(site: Site, run: Runner) -> Path:
     store = run.folder / "facts.toy"
     store.write_text("event ActorStarted 1700000000.5\nnonsense\nevent ActorStopped 1700000060\n")
     return store
+
+
+class Terminal:
+    """The command on a terminal of 100 columns, driven like a person does."""
+
+    def __init__(self, run: Runner, *args: str) -> None:
+        self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, 100))
+        self.process = run.start(
+            *args, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_own_terminal
+        )
+        os.close(slave)
+        self.text = ""
+
+    def wait_for(self, text: str) -> None:
+        """Read until ``text`` was shown."""
+        while text not in self.text:
+            if not self._read():
+                raise AssertionError(f"{text!r} was never shown, but: {self.text!r}")
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def finish(self) -> int:
+        """Read to the end and return the exit code."""
+        while self._read():
+            pass
+        os.close(self._master)
+        return self.process.wait(timeout=20)
+
+    def _read(self) -> bool:
+        if not select.select([self._master], [], [], 20)[0]:
+            raise AssertionError(f"nothing more was shown after: {self.text!r}")
+        try:
+            piece = os.read(self._master, 65536)
+        except OSError:  # EIO: the last one who had the terminal open is gone
+            return False
+        self.text += piece.decode(errors="replace").replace("\r\n", "\n")
+        return bool(piece)
+
+
+def _own_terminal() -> None:
+    # So that Ctrl-C, typed, is a SIGINT to the command.
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.fixture
+def terminal(run: Runner) -> Iterator[Callable[..., Terminal]]:
+    """Start ``papyra`` on a terminal."""
+    started: list[Terminal] = []
+
+    def start(*args: str) -> Terminal:
+        started.append(Terminal(run, *args))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            one.process.kill()
+            one.process.wait()

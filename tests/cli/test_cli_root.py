@@ -49,7 +49,9 @@ def test_help_loads_no_command_and_nothing_that_is_slow(run: Runner, toy: Path) 
     loaded = set(done.stderr.splitlines())
     unwanted = ("rich", "orjson", "trio", "redis", "sqlite3", "papyra_json", "papyra_contrib", "toy_commands")
     assert not loaded & set(unwanted)
-    assert not [name for name in loaded if name.startswith(("papyra_cli.commands", "anyio._backends"))]
+    assert not [
+        name for name in loaded if name.startswith(("papyra_cli.commands", "papyra.", "anyio", "asyncio"))
+    ]
 
 
 def test_help_names_the_distribution_of_a_third_party_command_even_if_it_is_broken(
@@ -94,8 +96,7 @@ def test_own_commands_win_and_do_not_need_to_be_allowed(run: Runner, site: Site)
     assert (done.returncode, done.stdout) == (0, "status\tclean\n")
 
 
-def test_a_command_that_is_not_allowed_is_not_listed_and_says_why(run: Runner, toy: Path) -> None:
-    assert "hello" not in run("--help", PAPYRA_PLUGINS="").stdout
+def test_a_command_that_is_not_allowed_says_why(run: Runner, toy: Path) -> None:
     done = run("hello", PAPYRA_PLUGINS="toy")
     assert done.returncode == 3
     assert "is not in PAPYRA_PLUGINS" in done.stderr
@@ -109,7 +110,7 @@ def test_one_malformed_distribution_harms_nothing(run: Runner, toy: Path, site: 
     (site.folder / "no-name-1.0.dist-info" / "METADATA").unlink()
     shown = run("--help").stdout
     assert "hello" in shown
-    assert "nameless     (from unknown)" in shown
+    assert "nameless     (from an unknown distribution)" in shown
     assert run("hello").returncode == 0
 
 

@@ -74,14 +74,21 @@ def _usage(error: click.UsageError) -> str:
 
 
 def _is_unavailable(error: BaseException) -> bool:
-    # Not at the top: `papyra --help` needs none of it, and core is only worth its time once a command runs.
-    from papyra.exceptions import PersistenceError, PluginError
+    if isinstance(error, _LACKING):
+        return True
+    # Looked up, not imported: what core never loaded, it can't have raised.
+    core = sys.modules.get("papyra.exceptions")
+    return core is not None and isinstance(error, (core.PersistenceError, core.PluginError))
 
-    lacking = (
-        PersistenceError, PluginError, FileNotFoundError, PermissionError,
-        IsADirectoryError, NotADirectoryError, ConnectionError, BlockingIOError,
-    )  # fmt: skip
-    return isinstance(error, lacking)
+
+_LACKING = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotADirectoryError,
+    ConnectionError,
+    BlockingIOError,
+)
 
 
 def _with_file(error: BaseException) -> str:

@@ -41,14 +41,13 @@ OWN_COMMANDS = {
 
 
 def command_names() -> dict[str, str]:
-    """Return every command that may run, with its short help. Loads none, and never raises for a plugin."""
-    from papyra.plugins import find_plugins
+    """Return every command with its short help. Loads none, and never raises for a plugin.
 
-    names = {
-        plugin.name: f"(from {plugin.distribution} {plugin.version})".replace(" )", ")")
-        for plugin in find_plugins(GROUP).values()
-        if plugin.name and not plugin.disabled
-    }
+    Those that ``PAPYRA_PLUGINS`` leaves out are listed, too: running one says so.
+    """
+    from papyra_cli._listing import installed_commands
+
+    names = {name: f"(from {distribution})" for name, distribution in installed_commands(GROUP).items()}
     return names | {name: own.help for name, own in OWN_COMMANDS.items()}
 
 

@@ -98,9 +98,9 @@ def _close_stdout() -> None:
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from papyra._version import __version__
+        from importlib.metadata import version
 
-        click.echo(f"papyra {__version__}")
+        click.echo(f"papyra {version('papyra-cli')}")
         ctx.exit()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from papyra_cli._failure import Failure
 from papyra_cli._json import as_json
@@ -24,12 +24,10 @@ def settings_values() -> tuple[Mapping[str, object], str]:
     try:
         from papyra.settings import load_settings
 
-        values = as_json(load_settings())
+        values = cast("dict[str, object]", as_json(load_settings()))
     except Exception as error:
         raise Failure(
             f"can't load the settings of PAPYRA_SETTINGS_MODULE={module}: {type(error).__name__}: {error}; "
             "mend them, or give --path or --backend"
         ) from error
-    return values if isinstance(
-        values, dict
-    ) else {}, f"PAPYRA_SETTINGS_MODULE={module}" if module else "default"
+    return values, f"PAPYRA_SETTINGS_MODULE={module}" if module else "default"

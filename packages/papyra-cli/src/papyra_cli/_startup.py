@@ -10,6 +10,7 @@ from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceReco
 from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
 from papyra.persistence.url import duration
 from papyra_cli._exit import ExitCode
+from papyra_cli._failure import Failure
 from papyra_cli._options import reading
 from papyra_cli._output import Styled
 from papyra_cli._reports import anomaly_table, count
@@ -71,7 +72,12 @@ def startup_config(
 
 async def check(out: Output, config: PersistenceStartupConfig, backend: PersistenceBackend) -> StartupCheck:
     """Do what a starting system does with the store."""
-    return await with_progress(out, "checking", lambda: run_startup_check(backend, config))
+    try:
+        return await with_progress(out, "checking", lambda: run_startup_check(backend, config))
+    except RuntimeError as error:
+        if isinstance(error.__cause__, TimeoutError):
+            raise Failure(str(error), ExitCode.NO) from error
+        raise
 
 
 def check_tables(result: StartupCheck) -> list[Table]:

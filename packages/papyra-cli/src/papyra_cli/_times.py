@@ -34,7 +34,7 @@ def _relative(seconds: float) -> str:
 def read_moment(text: str) -> float:
     """Read a moment: Unix time, ISO 8601 (local without an offset), or a span ago such as ``15m``.
 
-    Anything else is a `ValueError` that says so.
+    Eight digits are a date, ``20260701``. Anything else is a `ValueError` that says so.
     """
     from papyra.persistence.url import duration
 
@@ -42,7 +42,7 @@ def read_moment(text: str) -> float:
     try:
         if text[-1:].isalpha() and text[:1].isdigit() and text[-1] not in "Zz":
             return time.time() - duration(text)
-        if text.replace(".", "", 1).isdecimal() and text.isascii() and (len(text) > 8 or "." in text):
+        if text.replace(".", "", 1).isdecimal() and text.isascii() and len(text) != 8:
             return float(text)
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):

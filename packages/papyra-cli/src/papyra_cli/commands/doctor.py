@@ -1,4 +1,4 @@
-"""``papyra doctor``: is everything as a system needs it?"""
+"""``papyra doctor``: whether everything is as a system needs it."""
 
 from __future__ import annotations
 
@@ -49,16 +49,13 @@ def run(out: Output, store: Store, **options: Any) -> None:
     note = verdict(result)
     steps.append(_Step("startup", "ok" if result.passed else "failed", note.text))
     bad = any(step.status != "ok" for step in steps)
-    document = {
-        "status": "failed" if bad else "ok",
-        "checks": [step._asdict() for step in steps],
-        "startup": result,
-    }
+    checks = [step._asdict() for step in steps]
+    document = {"status": "failed" if bad else "ok", "checks": checks, "startup": result}
     table = Table("check", "Checks", _Step._fields)
     table.rows.extend(
         (s.name, Styled(s.status, "green" if s.status == "ok" else "red"), s.detail) for s in steps
     )
-    out.show(document, document["checks"], [table, *check_tables(result)], note)
+    out.show(document, checks, [table, *check_tables(result)], note)
     click.get_current_context().exit(exit_code(result) or int(bad))
 
 

@@ -1,0 +1,159 @@
+"""The parts: escaping, JSON, times, following."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from papyra.persistence.models import CompactionReport, PersistenceAnomaly, PersistenceAnomalyType
+from papyra_cli._escape import printable
+from papyra_cli._follow import follow
+from papyra_cli._json import as_json, dump, dump_readable
+from papyra_cli._reports import size
+from papyra_cli._times import format_time, read_moment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@given(st.text())
+def test_printable_is_one_line_and_printable(text: str) -> None:
+    assert printable(text).isprintable()
+    if text.isprintable():
+        assert printable(text) == text
+
+
+def test_printable_shows_what_was_there() -> None:
+    assert printable("a\x1b\n\t\x9b\u202e\ud800\U000e0001é") == "a\\x1b\\n\\t\\x9b\\u202e\\ud800\\U000e0001é"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text() | st.floats(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_json_is_ascii_without_controls_and_reads_back(value: object) -> None:
+    text = dump(value)
+    assert text.isascii()
+    assert text.isprintable()
+    assert json.loads(text) == as_json(value)
+
+
+def test_json_of_reports_and_of_values_that_are_no_json() -> None:
+    report = CompactionReport("toy", 3, 1, None, 7)
+    assert json.loads(dump(report))["removed_records"] == 2
+    anomaly = PersistenceAnomaly(PersistenceAnomalyType.TORN_TAIL, "p", "d", offset=0)
+    assert dump(anomaly) == '{"type":"torn_tail","path":"p","detail":"d","line":null,"offset":0}'
+    assert as_json({1: float("nan"), "b": b"x", "s": {"y"}, "t": (1,)}) == {
+        "1": "nan",
+        "b": "b'x'",
+        "s": ["y"],
+        "t": [1],
+    }
+
+
+def test_json_that_is_nested_without_end_is_cut() -> None:
+    deep: list[object] = []
+    for _ in range(10_000):
+        deep = [deep]
+    assert "nested too deeply" in dump(deep)
+    assert "nested too deeply" in dump_readable(deep)
+
+
+def test_times_are_local_iso_unix_or_relative() -> None:
+    moment = datetime(2026, 7, 1, 12, 30, 0, 250_000).astimezone()
+    assert format_time(moment.timestamp(), "iso") == moment.isoformat(timespec="milliseconds")
+    assert format_time(1700000000.5, "unix") == "1700000000.5"
+    ages = {90: "1m ago", 0.2: "now", 3 * 86400: "3d ago", -7200: "in 2h", 400 * 86400: "1y ago"}
+    assert {age: format_time(1000.0 - age, "relative", 1000.0) for age in ages} == ages
+
+
+@pytest.mark.parametrize("timestamp", [1e300, float("nan"), float("inf"), -1e18])
+def test_times_that_no_calendar_has_are_shown_as_numbers(timestamp: float) -> None:
+    assert format_time(timestamp, "iso") == repr(timestamp)
+    assert format_time(timestamp, "relative")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("1700000000", 1700000000.0),
+        ("1700000000.25", 1700000000.25),
+        ("0", 0.0),
+        ("20260701", datetime(2026, 7, 1).timestamp()),
+        ("2026-07-01T12:00:00Z", 1782907200.0),
+        ("2026-07-01T12:00:00+00:00", 1782907200.0),
+        ("20260701T120000Z", 1782907200.0),
+    ],
+)
+def test_moments(text: str, moment: float) -> None:
+    assert read_moment(text) == moment
+
+
+def test_moments_without_an_offset_are_local_and_spans_are_ago() -> None:
+    assert read_moment("2026-07-01") == datetime(2026, 7, 1).timestamp()
+    assert read_moment("15m") == pytest.approx(time.time() - 900, abs=5)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "15x", "m", "-5", "2026-13-01", "1e5", "٣"])
+def test_other_moments_are_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="expected Unix time, ISO 8601"):
+        read_moment(text)
+
+
+def test_sizes_for_people() -> None:
+    sizes = {
+        None: "-",
+        0: "0 B",
+        999: "999 B",
+        1000: "1.0 KB",
+        2_500_000: "2.5 MB",
+        -1500: "-1.5 KB",
+        10**16: "10000.0 TB",
+    }
+    assert {number: size(number) for number in sizes} == sizes
+
+
+@dataclass(frozen=True)
+class Record:
+    text: str
+
+
+@pytest.mark.anyio
+async def test_follow_yields_each_new_record_once_even_in_bursts_and_with_twins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("papyra_cli._follow._INTERVAL", 0)
+    store = [Record("old")]
+
+    async def newest(count: int) -> Sequence[Record]:
+        return store[-count:]
+
+    with anyio.fail_after(10):
+        looks = follow(newest)
+        steps = [
+            [Record("a"), Record("a")],
+            [],
+            [Record("a")],
+            [Record(str(n)) for n in range(3000)],
+            [Record("z")],
+        ]
+
+        async def first() -> list[Record]:
+            # The generator's first look comes before its first sleep, so what is added after it is new.
+            return await anext(looks)
+
+        assert await first() == []
+        for step in steps:
+            store.extend(step)
+            assert await anext(looks) == step
+        await looks.aclose()

@@ -1,0 +1,73 @@
+"""Output into pipes: readers that leave, JSON alone on stdout, encodings."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Runner
+
+
+def _shell(run: Runner, line: str, **env: str) -> subprocess.CompletedProcess[str]:
+    script = f"set -o pipefail; {line.replace('papyra', run.argv[0])}"
+    return subprocess.run(
+        ["bash", "-c", script],
+        capture_output=True,
+        text=True,
+        cwd=run.folder,
+        env=run.environment | env,
+        timeout=30,
+    )
+
+
+def test_head_ends_a_long_listing_quietly(run: Runner, toy: Path) -> None:
+    toy.write_text("".join(f"event A {n}\n" for n in range(20_000)))
+    done = _shell(run, f"papyra inspect events --limit 20000 --backend toy:{toy} | head -n 1")
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+
+
+def test_the_exit_code_of_a_scan_survives_a_reader_that_leaves(run: Runner, toy: Path) -> None:
+    toy.write_text("nonsense\n" * 20_000)
+    done = _shell(run, f"papyra persistence scan --backend toy:{toy} | head -n 1")
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_follow_ends_when_its_reader_leaves(run: Runner, toy: Path) -> None:
+    toy.write_text("event A 1\n" * 3000)
+    done = _shell(run, f"papyra inspect events --limit 3000 --follow --backend toy:{toy} | head -n 1")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("command", ["hello", "--help"])
+def test_a_closed_stdout_is_quiet(run: Runner, toy: Path, command: str) -> None:
+    assert _shell(run, f"papyra {command} | true").stderr == ""
+
+
+def test_jsonl_is_one_record_a_line(run: Runner, toy: Path) -> None:
+    done = run("inspect", "events", "--backend", f"toy:{toy}?noise=1", "-o", "jsonl")
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["event_type"] for record in records] == ["ActorStarted", "ActorStopped"]
+    assert set(records[0]) == {"system_id", "actor_address", "event_type", "payload", "timestamp"}
+    assert done.stderr == "noise from the backend\n"
+
+
+def test_what_the_encoding_of_stdout_lacks_is_escaped(run: Runner, toy: Path) -> None:
+    done = run(
+        "inspect", "events", "--backend", f"toy:{toy}?payload=Žluť", "-o", "plain", PYTHONIOENCODING="ascii"
+    )
+    assert done.returncode == 0
+    assert "\\u017dlu\\u0165" in done.stdout
+
+
+@pytest.mark.parametrize("path", ["/dev/full"])
+def test_a_full_disk_behind_stdout_is_an_error_not_a_traceback(run: Runner, toy: Path, path: str) -> None:
+    done = _shell(run, f"papyra inspect events --backend toy:{toy} > {path}")
+    assert done.returncode == 1
+    assert done.stderr.startswith("papyra: error: unexpected: ")
+    assert "Traceback" not in done.stderr

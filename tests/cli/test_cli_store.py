@@ -1,0 +1,167 @@
+"""Which store a command works on."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from papyra.persistence.url import BackendURL
+from papyra_cli._failure import Failure
+from papyra_cli._store import Store, choose_store, configured_store, store_at
+
+if TYPE_CHECKING:
+    from conftest import Runner
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PAPYRA_PERSISTENCE", "PAPYRA_SETTINGS_MODULE"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name", ["facts.ndjson", "a b", "50%", "%41", "what?x=1", "a#b", "a&b=c", "žluť", "./x", "-", "a+b"]
+)
+def test_any_file_name_reaches_the_backend_unchanged(folder: Path, name: str) -> None:
+    (folder / name).touch()
+    for path in (name, str(folder / name)):
+        url = BackendURL.parse(store_at(path).with_options({"max_records": 5}).url)
+        assert (url.scheme, url.path, url.options) == ("json", path, {"max_records": "5"})
+
+
+@pytest.mark.parametrize("slashes", ["/", "//", "///"])
+def test_leading_slashes_are_no_authority(folder: Path, slashes: str) -> None:
+    (folder / "x").touch()
+    path = slashes + str(folder / "x").lstrip("/")
+    assert Path(BackendURL.parse(store_at(path).url).path).samefile(folder / "x")
+
+
+def test_a_file_with_rotated_siblings_is_a_rotating_store(folder: Path) -> None:
+    for name in ("f", "f.1", "f.lock", "f.2.tmp", "g.1"):
+        (folder / name).touch()
+    assert store_at("f").url == "rotating:f"
+    (folder / "f").unlink()
+    assert store_at("f").url == "rotating:f"
+
+
+def test_a_set_larger_than_the_default_is_opened_as_large_as_it_is(folder: Path) -> None:
+    for name in ("f", "f.1", "f.7"):
+        (folder / name).touch()
+    assert store_at("f").url == "rotating:f?max_files=8"
+
+
+def test_a_path_that_is_not_there_is_an_error_and_creates_nothing(run: Runner) -> None:
+    for command in (
+        ["persistence", "scan"],
+        ["persistence", "inspect"],
+        ["persistence", "compact", "--dry-run"],
+    ):
+        done = run(*command, "--path", "none.ndjson")
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+        assert "there is no file none.ndjson; check --path" in done.stderr
+    assert list(run.folder.iterdir()) == []
+
+
+def test_path_and_backend_together_are_refused() -> None:
+    with pytest.raises(click.UsageError, match="name two stores"):
+        choose_store("x", "memory:")
+
+
+def test_without_any_store_the_error_says_the_ways() -> None:
+    with pytest.raises(click.UsageError) as caught:
+        choose_store(None, None)
+    for way in ("--path", "--backend", "PAPYRA_PERSISTENCE", "[tool.papyra]", "PAPYRA_SETTINGS_MODULE"):
+        assert way in caught.value.message
+
+
+def test_what_goes_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "conf_for_cli.py").write_text(
+        "from papyra.settings import Settings\nsettings = Settings(persistence='s:')\n"
+    )
+    monkeypatch.setenv("PAPYRA_SETTINGS_MODULE", "conf_for_cli")
+    monkeypatch.syspath_prepend(folder)
+    assert configured_store() == Store("s:", "PAPYRA_SETTINGS_MODULE=conf_for_cli")
+    project = folder / "pyproject.toml"
+    project.write_text("[tool.papyra]\npersistence = 'p:'\n")
+    assert configured_store() == Store("p:", f"[tool.papyra] of {project}")
+    monkeypatch.setenv("PAPYRA_PERSISTENCE", "e:")
+    assert configured_store() == Store("e:", "PAPYRA_PERSISTENCE")
+    assert choose_store(None, "b:") == Store("b:", "--backend")
+
+
+def test_the_nearest_pyproject_counts_and_its_relative_paths_are_relative_to_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = folder / "50% a project"
+    (home / "deep").mkdir(parents=True)
+    monkeypatch.chdir(home / "deep")
+    project = home / "pyproject.toml"
+    for written, path in (
+        ("json:./x?max_records=1", home / "x"),
+        ("sqlite:d/x", home / "d/x"),
+        ("json:/x", Path("/x")),
+    ):
+        project.write_text(f"[tool.papyra]\npersistence = '{written}'\n")
+        store = configured_store()
+        assert store is not None
+        assert Path(BackendURL.parse(store.url).path) == path
+    for written in ("memory:", "redis://host/0", "redis:queue"):
+        project.write_text(f"[tool.papyra]\npersistence = '{written}'\n")
+        assert configured_store() == Store(written, f"[tool.papyra] of {project}")
+
+
+@pytest.mark.parametrize("text", ["[tool.papyra", "[tool.papyra]\npersistence = 3", "tool = 1\n\xff"])
+def test_a_pyproject_that_can_t_be_used_is_an_error_or_not_ours(folder: Path, text: str) -> None:
+    (folder / "pyproject.toml").write_text(text, encoding="latin-1")
+    with pytest.raises(Failure, match=r"pyproject\.toml"):
+        configured_store()
+
+
+@pytest.mark.parametrize("text", ["", "tool = 1", "[tool]\npapyra = 2", "[tool.papyra]\nother = 1"])
+def test_a_pyproject_without_our_key_configures_nothing(folder: Path, text: str) -> None:
+    (folder / "pyproject.toml").write_text(text)
+    assert configured_store() is None
+
+
+def test_settings_that_can_t_be_loaded_are_one_line(run: Runner) -> None:
+    (run.folder / "raising.py").write_text("1 / 0\n")
+    done = run("persistence", "scan", PAPYRA_SETTINGS_MODULE="raising")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1)
+    assert "PAPYRA_SETTINGS_MODULE=raising: ZeroDivisionError" in done.stderr
+
+
+def test_settings_are_found_in_the_current_folder(run: Runner) -> None:
+    (run.folder / "conf.py").write_text(
+        "from papyra.settings import Settings\nsettings = Settings(persistence='memory:')\n"
+    )
+    assert run("persistence", "scan", PAPYRA_SETTINGS_MODULE="conf").stdout == "status\tclean\n"
+
+
+def test_options_replace_those_of_the_url_and_leave_the_rest() -> None:
+    store = Store("json:a%3Fb?max_records=5&durability=always", "x").with_options({"max_records": 7})
+    assert store.url == "json:a%3Fb?max_records=7&durability=always"
+
+
+def test_secrets_are_not_shown() -> None:
+    assert Store("redis://u:pw@h/0?password=x&n=1", "x").shown == "redis://u:***@h/0?password=***&n=1"
+    assert Store("json:/a:b@c", "x").shown == "json:/a:b@c"
+
+
+@pytest.mark.parametrize("pid", [os.getpid()])
+def test_unknown_and_malformed_urls(run: Runner, pid: int) -> None:
+    unknown = run("persistence", "scan", "--backend", f"nope{pid}:x")
+    assert (unknown.returncode, unknown.stderr.count("\n")) == (3, 1)
+    assert "no backend for the scheme" in unknown.stderr
+    assert run("persistence", "scan", "--backend", "no scheme").returncode == 2
+    option = run("persistence", "scan", "--backend", "memory:?bogus=1")
+    assert option.returncode == 2
+    assert "its options are: max_age_seconds, max_records, max_total_bytes" in option.stderr
+    configured = run("persistence", "scan", PAPYRA_PERSISTENCE="no scheme")
+    assert configured.returncode == 3
+    assert "(from PAPYRA_PERSISTENCE)" in configured.stderr

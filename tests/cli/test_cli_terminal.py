@@ -1,0 +1,162 @@
+"""What only a terminal sees: tables, colour, questions, progress, Ctrl-C; and what must never reach one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from conftest import Runner, Terminal
+
+HOSTILE = "\x1b]0;owned\x07\x1b[2J \x9b31m \u202eevil\u2066 [red]markup[/red] [link=http://x]y[/link] :smile: \x7f\n\ttab"
+
+
+def test_a_scan_is_a_table_in_colour(toy: Path, terminal: Callable[..., Terminal]) -> None:
+    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}")
+    assert shell.finish() == 1
+    assert "Anomalies" in shell.text
+    assert "\x1b[31mcorrupt_line\x1b[0m" in shell.text
+    assert "\x1b[31m1 anomaly found\x1b[0m" in shell.text
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "colored"),
+    [
+        ([], {"NO_COLOR": "1"}, False),
+        ([], {"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
+        (["--color", "never"], {"FORCE_COLOR": "1"}, False),
+        (["--color", "always"], {"NO_COLOR": "1"}, True),
+        ([], {"TERM": "dumb"}, False),
+    ],
+)
+def test_what_decides_on_colour_on_a_terminal(
+    run: Runner,
+    toy: Path,
+    terminal: Callable[..., Terminal],
+    options: list[str],
+    env: dict[str, str],
+    colored: bool,
+) -> None:
+    run.env |= env
+    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}", *options)
+    assert shell.finish() == 1
+    assert ("\x1b[31m" in shell.text) is colored
+    if not colored:
+        assert "\x1b" not in shell.text
+
+
+def test_colour_can_be_forced_into_a_pipe(run: Runner, toy: Path) -> None:
+    command = ("persistence", "scan", "--backend", f"toy:{toy}")
+    assert "\x1b" not in run(*command).stdout
+    assert "\x1b[31mcorrupt_line\x1b[0m" in run(*command, FORCE_COLOR="1").stdout
+    assert "\x1b[31m" in run(*command, "--color", "always").stdout
+    assert "\x1b[31m" in run("--color", "always", *command, "-o", "table").stdout
+    assert "\x1b[31m\x1b[1merror" in run("--color", "always", "persistence", "scan", "--path", "none").stderr
+
+
+def test_a_hostile_payload_steers_no_terminal(toy: Path, terminal: Callable[..., Terminal]) -> None:
+    toy.write_text("event A 1700000000\n")
+    url = f"toy:{toy}?payload={quote(HOSTILE)}"
+    shell = terminal("inspect", "events", "--backend", url, "--color", "never")
+    assert shell.finish() == 0
+    assert "[red]markup[/red]" in shell.text.replace("\n", "") or "…" in shell.text
+    assert not set(shell.text) & set("\x1b\x07\x9b\u202e\u2066\x7f\t")
+
+
+@pytest.mark.parametrize("form", ["plain", "json", "jsonl", "table"])
+def test_a_hostile_payload_is_escaped_in_every_form(run: Runner, toy: Path, form: str) -> None:
+    toy.write_text("event A 1700000000\n")
+    url = f"toy:{toy}?payload={quote(HOSTILE)}"
+    done = run("inspect", "events", "--backend", url, "-o", form, COLUMNS="400")
+    assert done.returncode == 0
+    assert not set(done.stdout) & set("\x1b\x07\x9b\u202e\u2066\x7f")
+    assert "[red]markup[/red]" in done.stdout
+    assert "\\u202eevil" in done.stdout
+
+
+def test_a_hostile_path_is_escaped_in_an_error(run: Runner) -> None:
+    done = run("persistence", "scan", "--path", "a\x1b[2J\nb\u202e")
+    assert done.returncode == 3
+    assert done.stderr.startswith("papyra: error: there is no file a\\x1b[2J\\nb\\u202e;")
+    assert done.stderr.count("\n") == 1
+
+
+def test_recover_asks_first_and_takes_no_for_an_answer(toy: Path, terminal: Callable[..., Terminal]) -> None:
+    before = toy.read_text()
+    shell = terminal("persistence", "recover", "--backend", f"toy:{toy}")
+    shell.wait_for("1 anomaly found in the toy store: quarantine? [y/N]: ")
+    shell.type("n\n")
+    assert shell.finish() == 1
+    assert "nothing was changed" in shell.text
+    assert toy.read_text() == before
+
+
+def test_recover_goes_on_after_a_yes(toy: Path, terminal: Callable[..., Terminal]) -> None:
+    shell = terminal("persistence", "recover", "--mode", "repair", "--backend", f"toy:{toy}")
+    shell.wait_for("[y/N]: ")
+    shell.type("y\n")
+    assert shell.finish() == 0
+    assert "none left" in shell.text
+    assert "nonsense" not in toy.read_text()
+
+
+def test_ctrl_c_at_the_question_exits_with_130(toy: Path, terminal: Callable[..., Terminal]) -> None:
+    before = toy.read_text()
+    shell = terminal("persistence", "recover", "--backend", f"toy:{toy}")
+    shell.wait_for("[y/N]: ")
+    shell.type("\x03")
+    assert shell.finish() == 130
+    assert "papyra: error: interrupted" in shell.text.replace("\x1b[31m\x1b[1m", "").replace("\x1b[0m", "")
+    assert toy.read_text() == before
+
+
+def test_ctrl_c_during_work_exits_with_130_and_closes_the_backend(
+    toy: Path, terminal: Callable[..., Terminal]
+) -> None:
+    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}?slow=60")
+    shell.wait_for("scanning ... ")
+    shell.type("\x03")
+    assert shell.finish() == 130
+    assert "Traceback" not in shell.text
+    assert toy.with_name("facts.toy.closed").exists()
+
+
+def test_sigint_without_a_terminal_exits_with_130(run: Runner, toy: Path) -> None:
+    reader, writer = os.pipe()
+    process = run.start("inspect", "events", "--follow", "--backend", f"toy:{toy}", stdout=writer)
+    os.close(writer)
+    os.read(reader, 1)  # it has begun
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    os.close(reader)
+
+
+def test_progress_is_drawn_past_a_second_and_only_on_a_terminal(
+    run: Runner, toy: Path, terminal: Callable[..., Terminal]
+) -> None:
+    toy.write_text("event A 1\n")
+    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}?slow=1.3", "--color", "never")
+    assert shell.finish() == 0
+    assert shell.text.startswith("\r\x1b[Kscanning ... 1 s")
+    assert shell.text.endswith("\r\x1b[Kclean\n")
+    assert run("persistence", "scan", "--backend", f"toy:{toy}?slow=1.3").stderr == ""
+
+
+def test_quick_work_draws_no_progress(toy: Path, terminal: Callable[..., Terminal]) -> None:
+    toy.write_text("event A 1\n")
+    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}", "--color", "never")
+    assert shell.finish() == 0
+    assert shell.text == "clean\n"
+
+
+def test_an_error_during_work_on_a_terminal_is_one_line(toy: Path, terminal: Callable[..., Terminal]) -> None:
+    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}?fail=denied", "--color", "never")
+    assert shell.finish() == 3
+    assert shell.text == "papyra: error: /x: Permission denied\n"
