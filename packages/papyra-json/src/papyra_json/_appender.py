@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra_json._encode import number_lines
+from papyra_json._encode import renumber
 from papyra_json._files import identity, open_regular, write_all
 from papyra_json._fileset import OpenFile
 from papyra_json._lock import SetLock
@@ -61,13 +61,21 @@ class Appender:
         self._identity = (0, 0)
         self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
 
-    def append(self, heads: Sequence[bytes]) -> Appended:
-        """Append records in their order and, if so asked for, sync them; never raises."""
+    @property
+    def next_seq(self) -> int:
+        """The number that the next record will have, unless another process writes before."""
+        return self._next_seq
+
+    def append(self, lines: Sequence[bytes]) -> Appended:
+        """Append lines that are numbered from `next_seq` on and, if so asked for, sync them; never raises."""
+        expected = self._next_seq
         done = Appended()
         try:
             with self._lock.exclusive():
                 self._attach()
-                self._append(number_lines(heads, self._next_seq), done)
+                if self._next_seq != expected:
+                    lines = renumber(lines, self._next_seq)
+                self._append(lines, done)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers that wait must hear of it
             done.error = error
         return done
@@ -130,7 +138,7 @@ class Appender:
 
     # -- writing
 
-    def _append(self, lines: list[bytes], done: Appended) -> None:
+    def _append(self, lines: Sequence[bytes], done: Appended) -> None:
         while done.records < len(lines):
             count = self._fitting(lines, done.records)
             if count == 0:
@@ -141,7 +149,7 @@ class Appender:
             done.records += count
             done.size += len(data)
 
-    def _fitting(self, lines: list[bytes], first: int) -> int:
+    def _fitting(self, lines: Sequence[bytes], first: int) -> int:
         """Return how many lines still fit into the file; a line too long for any file is one that fits."""
         if self._max_bytes is None:
             return len(lines) - first
@@ -212,7 +220,7 @@ class Appender:
         self.dirty = False
 
     def _path_of(self, wanted: tuple[int, int]) -> Path | None:
-        for path in self._files.present()[0]:
+        for path in self._files.present():
             if identity(path.lstat()) == wanted:
                 return path
         return None

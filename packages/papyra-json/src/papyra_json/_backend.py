@@ -110,7 +110,10 @@ class FilePersistence(PersistenceBackend):
         await self._committer.sync()
 
     async def aclose(self) -> None:
-        """Store what waits, flush, and release everything; being cancelled does not cut this short."""
+        """Store what waits, flush, and release everything; being cancelled does not cut this short.
+
+        A `PersistenceError` says that the last sync failed; everything is released all the same.
+        """
         self._closed = True
         await self._committer.close()
 

@@ -38,16 +38,26 @@ __all__ = ["compact", "recover", "scan"]
 
 def scan(files: FileSet, name: str, checkpoint: Callable[[], None]) -> PersistenceScanReport:
     """Report all damage and change nothing; a set that is not there yet is in order."""
-    with closing(SetLock(files.base)) as lock, lock.shared() as held:
+    with closing(SetLock(files.base)) as lock:
+        held, anomalies = _scan(files, lock, checkpoint)
+        if anomalies and not held and lock.path.exists():
+            # The first writer came meanwhile: what looked like damage may have been its batch, half written.
+            held, anomalies = _scan(files, lock, checkpoint)
+    return PersistenceScanReport(name, anomalies)
+
+
+def _scan(
+    files: FileSet, lock: SetLock, checkpoint: Callable[[], None]
+) -> tuple[bool, tuple[PersistenceAnomaly, ...]]:
+    with lock.shared() as held:
         snapshot = files.open_all() if held else files.open_unlocked()
         notes = lock.read_notes() if held else Notes()
-        unexpected = files.present()[1]
+        unexpected = files.unexpected()
     with snapshot:
         walk = Walk(notes, checkpoint=checkpoint)
         for file in snapshot.files:
             walk.add(file)
-        anomalies = (*_odd_files(snapshot, unexpected), *walk.anomalies)
-    return PersistenceScanReport(name, anomalies)
+        return held, (*_odd_files(snapshot, unexpected), *walk.anomalies)
 
 
 def _odd_files(snapshot: Snapshot, unexpected: list[Path]) -> list[PersistenceAnomaly]:
@@ -76,12 +86,12 @@ def recover(
 
     Files that do not belong to the set are moved to the quarantine in both modes, for they may hold records.
     """
-    if not files.base.parent.is_dir():
+    if not files.present() and not files.unexpected():
         return PersistenceRecoveryReport(name, PersistenceScanReport(name))
     quarantined: list[Path] = []
     with closing(SetLock(files.base)) as lock, lock.exclusive(), files.open_all() as snapshot:
         files.remove_temporaries()
-        unexpected = files.present()[1]
+        unexpected = files.unexpected()
         walk = Walk(lock.read_notes(), checkpoint=checkpoint)
         for file in snapshot.files:
             walk.add(file)
@@ -112,7 +122,7 @@ def compact(
     dry_run: bool,
 ) -> CompactionReport:
     """Make ``policy`` physical as of the Unix time ``now``; what is no valid record goes to the quarantine."""
-    if not files.base.parent.is_dir():
+    if not files.present():
         return CompactionReport(name, 0, 0, 0, 0)
     with closing(SetLock(files.base)) as lock:
         if dry_run:

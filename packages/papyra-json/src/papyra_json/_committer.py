@@ -166,15 +166,15 @@ class Committer:
 
     def _commit(self, group: list[_Request]) -> None:
         """Append the records of a group and tell each caller what became of its own."""
-        heads: list[bytes] = []
+        lines: list[bytes] = []
         ends: list[int] = []
         for request in group:
             try:
-                heads += encode(request.records)
+                lines += encode(request.records, self._appender.next_seq + len(lines))
             except Exception as error:  # noqa: BLE001 - what is no record fails its own batch, not the others
                 request.error = error
-            ends.append(len(heads))
-        appended = self._appender.append(heads) if heads else Appended()
+            ends.append(len(lines))
+        appended = self._appender.append(lines) if lines else Appended()
         self._metrics.records_written += appended.records
         self._metrics.bytes_written += appended.size
         start = 0

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FileSet", "OpenFile", "Snapshot"]
 
+_FEW = 64
+_NO_NUMBER = 10**9
 _TRIES = 50  # of a reader without the lock against rotations in a row
 
 
@@ -87,25 +89,34 @@ class FileSet:
         """Return the path of a file by its number; 0 is the base."""
         return self.base.with_name(f"{self.base.name}.{number}") if number else self.base
 
-    def present(self) -> tuple[list[Path], list[Path]]:
-        """Return what stands at the set's names, oldest first, and numbered files that do not belong to it."""
-        numbers: list[int] = []
-        unexpected: list[Path] = []
-        for name in _names_in(self.base.parent):
-            if name == self.base.name:
-                numbers.append(0)
-            elif match := self._numbered.fullmatch(name):
-                number = match[1]
-                if number[0] != "0" and len(number) < 10 and int(number) < self.max_files:
-                    numbers.append(int(number))
-                else:
-                    unexpected.append(self.base.with_name(name))
-        return [self.member(number) for number in sorted(numbers, reverse=True)], sorted(unexpected)
+    def present(self) -> list[Path]:
+        """Return the paths of the set at which something stands, oldest first."""
+        if self.max_files <= _FEW:  # a folder may hold far more files than the set
+            members = map(self.member, range(self.max_files - 1, -1, -1))
+            return [path for path in members if os.path.lexists(path)]
+        numbers = {self._number_of(name) for name in _names_in(self.base.parent)}
+        return [
+            self.member(number) for number in sorted(numbers, reverse=True) if 0 <= number < self.max_files
+        ]
+
+    def unexpected(self) -> list[Path]:
+        """Return what is numbered like a file of the set, but does not belong to it."""
+        names = _names_in(self.base.parent)
+        return sorted(self.base.with_name(name) for name in names if self._number_of(name) >= self.max_files)
+
+    def _number_of(self, name: str) -> int:
+        """Return the number of a file by its name: 0 for the base, -1 for another's file, much for ``.0`` and ``.01``."""
+        if name == self.base.name:
+            return 0
+        match = self._numbered.fullmatch(name)
+        if match is None:
+            return -1
+        return int(match[1]) if match[1][0] != "0" and len(match[1]) < 10 else _NO_NUMBER
 
     def open_all(self) -> Snapshot:
         """Open every file of the set. For who holds the lock."""
         snapshot = Snapshot()
-        for path in self.present()[0]:
+        for path in self.present():
             try:
                 snapshot.files.append(OpenFile.open(path))
             except FileNotFoundError:
@@ -129,7 +140,7 @@ class FileSet:
         opened = {file.path: file.identity for file in snapshot.files}
         failed = {path for path, _ in snapshot.failed}
         try:
-            now = {path: identity(path.lstat()) for path in self.present()[0] if path not in failed}
+            now = {path: identity(path.lstat()) for path in self.present() if path not in failed}
         except FileNotFoundError:
             return False
         return now == opened
@@ -157,9 +168,8 @@ class FileSet:
         """
         if self.max_files == 1:
             return
-        for path in self.present()[1]:
-            number = path.name.rpartition(".")[2]
-            if number[0] != "0" and odd_kind(path) is None:
+        for path in self.unexpected():
+            if self._number_of(path.name) < _NO_NUMBER and odd_kind(path) is None:
                 path.unlink()
 
     def remove_temporaries(self) -> None:

@@ -11,7 +11,6 @@ from papyra_json._reading import forward
 
 if TYPE_CHECKING:
     from papyra.persistence.retention import RetentionPolicy
-
     from papyra_json._walk import FileWalk, Walk
 
 __all__ = ["Kept", "keep_newest", "keep_valid"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from papyra_json._decode import sequence_of
 from papyra_json._files import copy_ranges, replacing, write_all
 from papyra_json._platform import sync_folder
 from papyra_json._quarantine import quarantine
+from papyra_json._reading import forward
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +37,7 @@ def note_jumps(lock: SetLock, walk: Walk, plan: Sequence[Kept], *, all_jumps: bo
     Before the files change, for a note too many hides nothing that is there, and one too few is a false alarm.
     """
     notes = lock.read_notes()
-    before = (notes.last_seq, len(notes.gaps), notes.gaps[-1:])
+    before = (notes.last_seq, list(notes.gaps))
     for jump in walk.jumps:
         if all_jumps or jump.made:
             notes.note_gap(jump.before, jump.after)
@@ -44,8 +46,19 @@ def note_jumps(lock: SetLock, walk: Walk, plan: Sequence[Kept], *, all_jumps: bo
         notes.last_seq = max(notes.last_seq, walk.last_seq)
         if kept_seq:
             notes.note_gap(kept_seq, notes.last_seq + 1)
-    if before != (notes.last_seq, len(notes.gaps), notes.gaps[-1:]):
+    first_seq = _first_sequence(plan)
+    notes.gaps = [gap for gap in notes.gaps if gap[1] > first_seq]
+    if before != (notes.last_seq, notes.gaps):
         lock.write_notes(notes)
+
+
+def _first_sequence(plan: Sequence[Kept]) -> int:
+    """Return the number of the first record that stays, or 0: notes of what lies before are of no use."""
+    for kept in plan:
+        for start, end in kept.ranges:
+            for _, _, lines in forward(kept.walk.file.fd, start, end):
+                return sequence_of(lines[0]) or 0
+    return 0
 
 
 def rewrite(files: FileSet, plan: Sequence[Kept]) -> list[Path]:

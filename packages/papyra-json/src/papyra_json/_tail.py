@@ -56,7 +56,7 @@ def _find_tail(fd: int, size: int) -> Tail:
 
 def last_sequence(files: FileSet) -> int:
     """Return the last number given out in a set, or 0. For the lock's holder."""
-    for path in reversed(files.present()[0]):
+    for path in reversed(files.present()):
         fd = open_regular(path, os.O_RDONLY)
         try:
             seq = _last_in(fd)

@@ -11,10 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from zlib import crc32
 
-import orjson
-
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
-from papyra_json._decode import KNOWN_HEADS, InvalidLine, sequence_of
+from papyra_json._decode import KNOWN_HEADS, InvalidLine, decode, sequence_of
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
@@ -131,10 +129,11 @@ class Walk:
             torn = end - start == len(line) and index == last  # no newline
             try:
                 seq = sequence_of(line)
+                old = self._oldest > float("-inf") and decode(line).timestamp < self._oldest
             except InvalidLine as error:
                 self._drop(walk, error, number + index, start, stop, torn=torn)
             else:
-                self._take(walk, line, seq, number + index, start, stop)
+                self._take(walk, seq, number + index, start, stop, old=old)
                 if torn:
                     walk.lacks_newline = True
                     self._report(
@@ -158,14 +157,14 @@ class Walk:
         else:
             self._report(error.type, walk, str(error), line, start)
 
-    def _take(self, walk: FileWalk, line: bytes, seq: int | None, number: int, start: int, end: int) -> None:
+    def _take(self, walk: FileWalk, seq: int | None, number: int, start: int, end: int, *, old: bool) -> None:
         walk.records += 1
         if seq is not None:
             if self.last_seq and seq != self.last_seq + 1 and not self._explained(seq):
                 detail = f"seq goes from {self.last_seq} to {seq}"
                 self._report(PersistenceAnomalyType.SEQUENCE_GAP, walk, detail, number, start)
             self.last_seq, self._invalid = seq, 0
-        if self._oldest > float("-inf") and orjson.loads(line)["timestamp"] < self._oldest:
+        if old:
             _add(walk.old, start, end)
             self._dropped = True
             return
