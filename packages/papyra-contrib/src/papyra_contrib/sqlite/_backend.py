@@ -1,0 +1,261 @@
+"""The backend ``sqlite``: the contract of a store of facts, over a database."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import anyio
+
+from papyra.exceptions import BackendURLError, PersistenceError
+from papyra.persistence.backend import PersistenceBackend
+from papyra.persistence.models import (
+    PersistedAudit,
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistenceRecoveryConfig,
+    PersistenceScanReport,
+)
+from papyra.persistence.retention import RetentionPolicy
+from papyra.persistence.url import BackendURL, duration, one_of
+from papyra_contrib.sqlite import _compaction, _recovery, _scan
+from papyra_contrib.sqlite._jobs import Jobs
+from papyra_contrib.sqlite._queries import Query, find
+from papyra_contrib.sqlite._rows import INSERT, to_row
+from papyra_contrib.sqlite._store import SYNCHRONOUS, Store
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Sequence
+    from typing import Self
+
+    from papyra.persistence.models import (
+        CompactionReport,
+        PersistedRecord,
+        PersistenceRecoveryReport,
+    )
+    from papyra_contrib.sqlite._jobs import Job
+    from papyra_contrib.sqlite._rows import Row
+
+__all__ = ["SQLitePersistence"]
+
+_READS_AT_ONCE = 4
+
+_OPTIONS: dict[str, Callable[[str], object]] = {
+    "durability": one_of(*SYNCHRONOUS),
+    "busy_timeout": duration,
+}
+
+
+class SQLitePersistence(PersistenceBackend):
+    """Keep facts in the SQLite database at ``path``: ``sqlite:./papyra.db?max_records=100000``.
+
+    A batch is one transaction: all of it is stored, or nothing. With ``durability="os"`` an acknowledged
+    record survives the death of the process at any instant, and a power loss takes at most the last ones;
+    with ``"always"`` it survives both. Any number of processes may write, read, compact and recover one
+    database; each waits up to ``busy_timeout`` seconds for the others. Reads create nothing.
+
+    New files are for the owner alone. Beside the database stand SQLite's log and index (``-wal``, ``-shm``)
+    and a permanent ``.lock``. ``max_total_bytes`` counts the text of the rows, not pages and indexes.
+    Payloads of more than 1 MiB are replaced by a note of their size.
+    """
+
+    name: ClassVar[str] = "sqlite"
+    papyra_api: ClassVar[str] = "1.0"
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        retention_policy: RetentionPolicy | None = None,
+        *,
+        durability: Literal["os", "always"] = "os",
+        busy_timeout: float = 30.0,
+    ) -> None:
+        if durability not in SYNCHRONOUS:
+            raise ValueError(f"durability is one of {', '.join(SYNCHRONOUS)}, not {durability!r}")
+        if not 0 <= busy_timeout < float("inf"):
+            raise ValueError(f"busy_timeout must be a number of seconds of at least 0, not {busy_timeout!r}")
+        self._retention = retention_policy or RetentionPolicy()
+        self._store = Store(_checked_path(path), durability, busy_timeout)
+        self._writes, self._reads = Jobs(1), Jobs(_READS_AT_ONCE)
+        self._closed = False
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Open what ``url`` names; takes ``durability``, ``busy_timeout`` and the limits of retention."""
+        parsed = BackendURL.parse(url)
+        retention, options = parsed.convert_with_retention(_OPTIONS)
+        try:
+            return cls(parsed.path, retention, **options)
+        except ValueError as error:
+            raise BackendURLError(f"can't open {url!r}: {error}") from error
+
+    # -- writing
+
+    async def record_event(self, event: PersistedEvent) -> None:
+        """Store one event; `record_batch` stores many for the price of one."""
+        await self.record_batch((event,))
+
+    async def record_audit(self, audit: PersistedAudit) -> None:
+        """Store one audit."""
+        await self.record_batch((audit,))
+
+    async def record_dead_letter(self, dead_letter: PersistedDeadLetter) -> None:
+        """Store one dead letter."""
+        await self.record_batch((dead_letter,))
+
+    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+        """Store records in one transaction: all of them, or none if this raises."""
+        self._refuse_if_closed()
+        if not records:
+            return
+        try:
+            written = await self._writes.run(lambda job: self._insert(records, job))
+        except Exception:
+            self.metrics.write_errors += 1
+            raise
+        self.metrics.records_written += len(records)
+        self.metrics.bytes_written += written
+
+    async def aclose(self) -> None:
+        """Wait for the writes that are going on and release everything; closing twice is fine."""
+        self._closed = True
+        with anyio.CancelScope(shield=True):  # a cancelled caller would leave the database open
+            await self._writes.run(self._store.close)
+
+    # -- reading
+
+    async def list_events(
+        self,
+        *,
+        limit: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        event_type: str | None = None,
+        actor: str | None = None,
+    ) -> Sequence[PersistedEvent]:
+        """Return the newest ``limit`` events that match, oldest first; rows that are damaged are left out."""
+        found = await self._find(Query("event", limit, since, until, event_type, actor))
+        return [record for record in found if isinstance(record, PersistedEvent)]
+
+    async def list_audits(
+        self, *, limit: int | None = None, since: float | None = None, until: float | None = None
+    ) -> Sequence[PersistedAudit]:
+        """Return the newest ``limit`` audits that match, oldest first."""
+        found = await self._find(Query("audit", limit, since, until))
+        return [record for record in found if isinstance(record, PersistedAudit)]
+
+    async def list_dead_letters(
+        self,
+        *,
+        limit: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        message_type: str | None = None,
+        actor: str | None = None,
+    ) -> Sequence[PersistedDeadLetter]:
+        """Return the newest ``limit`` dead letters that match, oldest first."""
+        found = await self._find(Query("dead_letter", limit, since, until, message_type, actor))
+        return [record for record in found if isinstance(record, PersistedDeadLetter)]
+
+    # -- care
+
+    async def scan(self) -> PersistenceScanReport:
+        """Run SQLite's own check and verify each row's check sum; changes nothing."""
+        self._refuse_if_closed()
+        try:
+            anomalies = await self._reads.run(lambda job: _scan.scan(self._store, job))
+        except Exception:
+            self.metrics.scan_errors += 1
+            raise
+        self.metrics.scans += 1
+        self.metrics.anomalies_detected += len(anomalies)
+        return PersistenceScanReport(self.name, anomalies)
+
+    async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
+        """Save every readable row of a damaged database into a new one, which takes its place at once.
+
+        ``QUARANTINE`` keeps the damaged file under a new name. So does ``REPAIR`` if nothing in the file shows
+        that it was ours. A database of another program is left alone and is a `PersistenceError`.
+        """
+        self._refuse_if_closed()
+        allowed = config or PersistenceRecoveryConfig()
+        try:
+            report = await self._writes.run(
+                lambda job: _recovery.recover(self._store, allowed, self.name, job)
+            )
+        except Exception:
+            self.metrics.recovery_errors += 1
+            raise
+        self.metrics.recoveries += 1
+        return report
+
+    async def compact(self, *, dry_run: bool = False) -> CompactionReport:
+        """Delete what is beyond retention and shrink the file. Other writers wait meanwhile.
+
+        Bytes include the write-ahead log; those after a dry run are an estimate.
+        """
+        self._refuse_if_closed()
+        policy, now = self.retention, self.time_fn()
+        if dry_run:
+            return await self._reads.run(
+                lambda job: _compaction.preview(self._store, policy, now, self.name, job)
+            )
+        try:
+            report = await self._writes.run(
+                lambda job: _compaction.compact(self._store, policy, now, self.name, job)
+            )
+        except Exception:
+            self.metrics.compaction_errors += 1
+            raise
+        self.metrics.compactions += 1
+        return report
+
+    # -- facts about the backend itself
+
+    @property
+    def closed(self) -> bool:
+        """Whether `aclose` was called."""
+        return self._closed
+
+    @property
+    def healthy(self) -> bool:
+        """False for good once a sync to disk failed or damage was met."""
+        return self._store.healthy
+
+    # -- inside
+
+    def _insert(self, records: Sequence[PersistedRecord], job: Job) -> int:
+        try:
+            rows: list[Row] = [to_row(record) for record in records]
+        except (TypeError, ValueError, AttributeError) as error:
+            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
+        with self._store.transaction(job) as connection:
+            connection.executemany(INSERT, rows)
+        return sum(row[-2] for row in rows)
+
+    async def _find(self, query: Query) -> list[PersistedRecord]:
+        self._refuse_if_closed()
+        if query.limit is not None and query.limit < 0:
+            raise ValueError(f"limit must not be negative, but is {query.limit}")
+        policy, now = self.retention, self.time_fn()
+
+        def read(connection: sqlite3.Connection) -> list[PersistedRecord]:
+            return find(connection, query, policy, now)
+
+        return await self._reads.run(lambda job: self._store.read(job, read, []))
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    text = os.fspath(path)
+    if not text:
+        raise ValueError("an SQLite database needs a path, as in sqlite:./papyra.db")
+    if text == ":memory:":
+        raise ValueError("a database in memory can't be shared between threads; use the backend 'memory'")
+    if text.startswith("file:"):
+        raise ValueError(f"{text!r} is an SQLite URI; give the path alone, and options as arguments")
+    if "\0" in text:
+        raise ValueError(f"the path {text!r} has a NUL character in it")
+    # Absolute from now on: the process may change its folder.
+    return Path(text).absolute()

@@ -1,0 +1,72 @@
+"""Look for damage: what SQLite's own check says, and whether each row is what was written."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from papyra.exceptions import PersistenceError
+from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
+from papyra_contrib.sqlite._files import complaint
+from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
+from papyra_contrib.sqlite._schema import NotOurs, primary_code
+from papyra_contrib.sqlite._swap import swap_pending
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from papyra_contrib.sqlite._jobs import Job
+    from papyra_contrib.sqlite._store import Store
+
+__all__ = ["scan"]
+
+_MOST_COMPLAINTS = 100
+
+_NO_DAMAGE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM})
+
+
+def scan(store: Store, job: Job) -> tuple[PersistenceAnomaly, ...]:
+    """Return every anomaly; a file that can't be read at all is one, too. Changes nothing."""
+    path = str(store.path)
+    problem = complaint(store.path)
+    if problem:
+        return (PersistenceAnomaly(PersistenceAnomalyType.UNREADABLE_FILE, path, problem),)
+    found: list[PersistenceAnomaly] = []
+    if swap_pending(store.path):
+        detail = "a recovery was interrupted; another one, or the next record, finishes it"
+        found.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, f"{path}.recovered", detail))
+    try:
+        found += store.read(job, lambda connection: list(_check(connection, path)), [])
+    except NotOurs as error:
+        found.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, path, str(error)))
+    except PersistenceError as error:
+        if not isinstance(error.__cause__, sqlite3.Error) or primary_code(error.__cause__) in _NO_DAMAGE:
+            raise
+        found.append(_unreadable(error.__cause__, path))
+    return tuple(found)
+
+
+def _check(connection: sqlite3.Connection, path: str) -> Iterator[PersistenceAnomaly]:
+    damaged = False
+    try:
+        connection.execute("PRAGMA cell_size_check = ON")
+        for (line,) in connection.execute(f"PRAGMA integrity_check({_MOST_COMPLAINTS})"):
+            if line != b"ok":
+                damaged = True
+                detail = line.decode("utf-8", "replace").replace("\n", "; ")
+                yield PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, path, detail)
+        for row in connection.execute(f"SELECT {COLUMNS} FROM facts ORDER BY seq"):  # noqa: S608 - fixed words
+            if not row_is_valid(row):
+                detail = f"record {row[0]} is not what was written"
+                yield PersistenceAnomaly(PersistenceAnomalyType.CRC_MISMATCH, path, detail)
+    except sqlite3.Error as error:
+        if primary_code(error) in _NO_DAMAGE:
+            raise
+        if not damaged:
+            yield PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, path, str(error))
+
+
+def _unreadable(error: sqlite3.Error, path: str) -> PersistenceAnomaly:
+    corrupt = primary_code(error) == sqlite3.SQLITE_CORRUPT
+    kind = PersistenceAnomalyType.INTEGRITY if corrupt else PersistenceAnomalyType.UNREADABLE_FILE
+    return PersistenceAnomaly(kind, path, str(error))

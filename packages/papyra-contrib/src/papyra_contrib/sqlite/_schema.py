@@ -1,0 +1,127 @@
+"""The database: how it is laid out, how it is told from others, and how connections to it are opened."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from papyra.exceptions import PersistenceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Literal
+
+    from papyra_contrib.sqlite._jobs import Job
+
+__all__ = [
+    "NotOurs",
+    "begin_writing",
+    "connect",
+    "is_initialized",
+    "lay_out",
+    "primary_code",
+    "use_wal",
+]
+
+APPLICATION_ID = 0x50617079  # "Papy"
+VERSION = 1
+
+_LAYOUT = f"""
+CREATE TABLE facts (
+    seq INTEGER PRIMARY KEY,
+    kind TEXT NOT NULL,
+    timestamp REAL NOT NULL,
+    size INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    system_id TEXT NOT NULL,
+    actor TEXT NOT NULL,
+    type TEXT NOT NULL,
+    payload TEXT NOT NULL
+);
+CREATE INDEX facts_by_kind ON facts (kind, seq, timestamp);
+CREATE INDEX facts_by_type ON facts (kind, type, seq, timestamp);
+CREATE INDEX facts_by_actor ON facts (kind, actor, seq, timestamp);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {VERSION};
+"""
+
+_BUSY_SLICE = 0.1  # seconds; short, because SQLite can't be interrupted while it waits for a lock
+
+
+class NotOurs(PersistenceError):
+    """The file is a database, but not one that this version of the backend may write to."""
+
+
+def connect(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
+    """Open an existing database for use in any one thread at a time; without a transaction of its own."""
+    connection = sqlite3.connect(
+        # Three slashes: a path that begins with two would be taken for a host.
+        f"file://{quote(str(path).encode('utf-8', 'surrogateescape'))}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_SLICE,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    try:
+        connection.text_factory = bytes  # damaged text must not raise
+        connection.execute("PRAGMA trusted_schema = OFF")  # a crafted file must not run functions
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def is_initialized(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether the database is ours; False if it is empty yet. Any other one is a `NotOurs`."""
+    application = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if (application, version, tables) == (0, 0, 0):
+        return False
+    if application != APPLICATION_ID:
+        raise NotOurs(
+            f"{path} is an SQLite database of another program (application_id {application:#x}, {tables} "
+            "tables and indexes); it was not touched: give the backend a file of its own"
+        )
+    if version != VERSION:
+        raise NotOurs(
+            f"{path} has version {version} of the layout, and this is papyra-contrib with version {VERSION}; "
+            "it was not touched: install a papyra-contrib that knows it"
+        )
+    return True
+
+
+def lay_out(connection: sqlite3.Connection) -> None:
+    """Make the tables in an empty database, all or none."""
+    connection.executescript(f"BEGIN IMMEDIATE; {_LAYOUT} COMMIT;")
+
+
+def use_wal(connection: sqlite3.Connection, path: Path, job: Job, timeout: float) -> None:
+    """Keep a write-ahead log, so that reads and writes don't wait for each other."""
+    (mode,) = _when_free(connection, "PRAGMA journal_mode = WAL", job, timeout).fetchone()
+    if mode != b"wal":
+        raise PersistenceError(f"SQLite can't keep a write-ahead log for {path}; use a local file system")
+
+
+def begin_writing(connection: sqlite3.Connection, job: Job, timeout: float) -> None:
+    """Begin a transaction that may write, waiting up to ``timeout`` seconds for another program's."""
+    _when_free(connection, "BEGIN IMMEDIATE", job, timeout)
+
+
+def _when_free(connection: sqlite3.Connection, statement: str, job: Job, timeout: float) -> sqlite3.Cursor:
+    deadline = time.monotonic() + timeout
+    while True:
+        job.check()
+        try:
+            return connection.execute(statement)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+
+
+def primary_code(error: BaseException) -> int | None:
+    """Return SQLite's result code without its extension, if the error has one."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None

@@ -1,0 +1,190 @@
+"""A database on disk: whole transactions, one state per read, and an eye on the file being replaced."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
+
+from papyra.exceptions import PersistenceError
+from papyra_contrib.sqlite._files import WriteLock, complaint, create_private, identity
+from papyra_contrib.sqlite._jobs import Interrupted
+from papyra_contrib.sqlite._schema import (
+    begin_writing,
+    connect,
+    is_initialized,
+    lay_out,
+    primary_code,
+    use_wal,
+)
+from papyra_contrib.sqlite._swap import finish_swap
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from papyra_contrib.sqlite._files import Identity
+    from papyra_contrib.sqlite._jobs import Job
+
+__all__ = ["SYNCHRONOUS", "Store"]
+
+_T = TypeVar("_T")
+
+SYNCHRONOUS = {"os": "NORMAL", "always": "FULL"}
+"""In WAL mode NORMAL syncs at checkpoints only: a power loss takes the last transactions, never the database."""
+
+# After these a connection is as good as before; after any other a new one is opened.
+_HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT})
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_FAILED_SYNC = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+
+class Store:
+    """Every method blocks and belongs in a thread: reads in any number of them, the rest in one at a time."""
+
+    def __init__(self, path: Path, durability: str, busy_timeout: float) -> None:
+        self.path = path
+        self.busy_timeout = busy_timeout
+        self.healthy = True
+        self._synchronous = SYNCHRONOUS[durability]
+        self._lock = WriteLock(path)
+        self._connection: sqlite3.Connection | None = None
+        self._opened: Identity | None = None
+        self._shut = False
+
+    # -- writing
+
+    @contextmanager
+    def transaction(self, job: Job) -> Generator[sqlite3.Connection]:
+        """Store all that is written inside, or nothing if anything raises."""
+        with self.guarded(), self.exclusively(job):
+            connection = self.connection(job)
+            begin_writing(connection, job, self.busy_timeout)
+            try:
+                with job.interruptible(connection):
+                    yield connection
+                    connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:  # SQLite itself may have rolled back
+                    connection.execute("ROLLBACK")
+                raise
+
+    def exclusively(self, job: Job) -> AbstractContextManager[None]:
+        """Hold the lock that every writer of this database takes, in any process."""
+        return self._lock.hold(job, self.busy_timeout)
+
+    def connection(self, job: Job) -> sqlite3.Connection:
+        """Return the connection for writing, to the file that has the name now. The caller holds the lock."""
+        if self._shut:  # a call that was on its way when the backend was closed
+            raise PersistenceError("the sqlite backend is closed; open a new one")
+        finish_swap(self.path)
+        if self._connection is not None and self._opened == identity(self.path):
+            return self._connection
+        self.disconnect()  # SQLite sees that its file was replaced, and leaves the new one's log alone
+        self.refuse_if_irregular()
+        with suppress(FileExistsError):
+            create_private(self.path)
+        connection = connect(self.path, "rw")
+        try:
+            initialized = is_initialized(connection, self.path)
+            use_wal(connection, self.path, job, self.busy_timeout)
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            if not initialized:
+                lay_out(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._opened = connection, identity(self.path)
+        return connection
+
+    def disconnect(self) -> None:
+        """Close the connection for writing, if it is open."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(sqlite3.Error):  # what was committed is safe, whatever closing comes across
+                connection.close()
+
+    def close(self, job: Job) -> None:
+        """Release everything. The last one to close merges the log into the database."""
+        self._shut = True
+        try:
+            if self._connection is not None:
+                with suppress(PersistenceError), self.exclusively(job):
+                    self.disconnect()
+        finally:
+            self.disconnect()
+            self._lock.close()
+
+    # -- reading
+
+    def read(self, job: Job, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
+        """Return what ``function`` reads from one state of the database; ``empty`` if there is none yet.
+
+        Creates nothing. Should the database be replaced meanwhile, it is read again.
+        """
+        deadline = time.monotonic() + self.busy_timeout
+        with self.guarded():
+            while True:
+                seen = identity(self.path)
+                try:
+                    found = self._read_once(job, function, empty)
+                except sqlite3.Error as error:
+                    busy = primary_code(error) == sqlite3.SQLITE_BUSY
+                    if not (busy or self._replaced(seen)) or time.monotonic() >= deadline:
+                        raise
+                else:
+                    if not self._replaced(seen) or time.monotonic() >= deadline:
+                        return found
+                job.check()
+
+    def _read_once(self, job: Job, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
+        self.refuse_if_irregular()
+        if identity(self.path) is None:
+            return empty
+        connection = connect(self.path, "ro")
+        try:
+            with job.interruptible(connection):
+                connection.execute("BEGIN")
+                return function(connection) if is_initialized(connection, self.path) else empty
+        finally:
+            connection.close()
+
+    def _replaced(self, seen: Identity | None) -> bool:
+        return identity(self.path) != seen
+
+    # -- trouble
+
+    def refuse_if_irregular(self) -> None:
+        """Raise if a link, a folder or anything special stands where the database should."""
+        problem = complaint(self.path)
+        if problem:
+            raise PersistenceError(problem)
+
+    @contextmanager
+    def guarded(self) -> Generator[None]:
+        """Make errors of SQLite and the file system a `PersistenceError` that says what can be done."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            code = primary_code(error)
+            if code == sqlite3.SQLITE_INTERRUPT:
+                raise Interrupted from error
+            if code in _DAMAGE or getattr(error, "sqlite_errorcode", None) in _FAILED_SYNC:
+                self.healthy = False
+            raise PersistenceError(_explain(error, self.path)) from error
+        except OSError as error:
+            raise PersistenceError(f"{self.path}: {error}") from error
+
+
+def _explain(error: sqlite3.Error, path: Path) -> str:
+    hints = {
+        sqlite3.SQLITE_BUSY: "another program keeps it locked; give a longer busy_timeout or find that program",
+        sqlite3.SQLITE_FULL: "the disk is full; writing works again once there is room",
+        sqlite3.SQLITE_CORRUPT: "`papyra persistence scan` tells the damage, `papyra persistence recover` repairs it",
+        sqlite3.SQLITE_NOTADB: "`papyra persistence scan` tells the damage, `papyra persistence recover` repairs it",
+        sqlite3.SQLITE_CANTOPEN: "its folder must exist and be writable, for SQLite keeps a log beside the database",
+    }
+    hint = hints.get(primary_code(error) or 0)
+    return f"SQLite database {path}: {error}" + (f"; {hint}" if hint else "")

@@ -1,0 +1,411 @@
+"""What the SQLite backend promises beyond the contract: its files, its costs, its refusals."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import threading
+import time
+from contextlib import aclosing, closing
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from papyra.exceptions import BackendURLError, PersistenceError
+from papyra.persistence import RetentionPolicy, backend_capabilities, open_backend
+from papyra.persistence.models import (
+    PersistedAudit,
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistenceAnomalyType,
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryMode,
+)
+from papyra_contrib.sqlite import SQLitePersistence, _scan
+from papyra_contrib.sqlite._files import WriteLock
+from papyra_contrib.sqlite._jobs import Job
+from papyra_contrib.sqlite._queries import Query, _select, find
+from papyra_contrib.sqlite._schema import connect
+
+pytestmark = pytest.mark.anyio
+
+REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
+
+
+def event(number: int, **payload: object) -> PersistedEvent:
+    return PersistedEvent("local", "local:1", "Happened", {"n": number, **payload}, 1e9 + number)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "papyra.db"
+
+
+# -- how it is found
+
+
+async def test_it_is_found_by_its_scheme(path):
+    url = f"sqlite:{path}?durability=always&busy_timeout=250ms&max_records=5"
+    async with aclosing(open_backend(url)) as backend:
+        assert type(backend) is SQLitePersistence
+        assert backend.retention == RetentionPolicy(max_records=5)
+        await backend.record_batch([event(n) for n in range(7)])
+        assert list(await backend.list_events()) == [event(n) for n in range(2, 7)]
+    assert backend_capabilities(backend) == {"batch", "scan", "recover", "compact", "metrics"}
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sqlite:", "needs a path"),
+        ("sqlite::memory:", "backend 'memory'"),
+        ("sqlite:x.db?durability=never", "os, always"),
+        ("sqlite:x.db?busy_timeout=soon", "busy_timeout"),
+        (
+            "sqlite:x.db?journal=off",
+            "busy_timeout, durability, max_age_seconds, max_records, max_total_bytes",
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_opened_says_why(url, words):
+    with pytest.raises(BackendURLError, match=words):
+        open_backend(url)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"path": ""}, "needs a path"),
+        ({"path": "file:x.db"}, "URI"),
+        ({"path": "a\0b"}, "NUL"),
+        ({"path": "x.db", "durability": "never"}, "os, always"),
+        ({"path": "x.db", "busy_timeout": -1}, "busy_timeout"),
+        ({"path": "x.db", "busy_timeout": float("nan")}, "busy_timeout"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        SQLitePersistence(**arguments)
+
+
+# -- its files
+
+
+async def test_files_and_folders_are_for_the_owner_alone(tmp_path):
+    path = tmp_path / "a" / "b" / "papyra.db"
+    previous = os.umask(0)
+    try:
+        async with aclosing(SQLitePersistence(path)) as backend:
+            await backend.record_event(event(1))
+            names = sorted(path.parent.iterdir())
+            assert {name.name for name in names} == {f"papyra.db{s}" for s in ("", "-wal", "-shm", ".lock")}
+            assert {stat.S_IMODE(name.stat().st_mode) for name in names} == {0o600}
+            assert (
+                stat.S_IMODE(path.parent.stat().st_mode)
+                == stat.S_IMODE(path.parent.parent.stat().st_mode)
+                == 0o700
+            )
+    finally:
+        os.umask(previous)
+    assert {name.name for name in path.parent.iterdir()} == {"papyra.db", "papyra.db.lock"}
+
+
+async def test_reading_what_is_not_there_creates_nothing(tmp_path):
+    path = tmp_path / "missing" / "papyra.db"
+    async with aclosing(SQLitePersistence(path)) as backend:
+        assert list(await backend.list_events()) == []
+        assert not (await backend.scan()).has_anomalies
+        assert (await backend.recover(REPAIR)).repaired_files == ()
+        assert (await backend.compact(dry_run=True)).before_records == 0
+        assert (await backend.compact()).before_bytes == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_path_with_odd_characters_is_that_file(tmp_path):
+    path = tmp_path / "50% of? #1 ü\u2028\udcff.db"
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1))
+        assert list(await backend.list_events()) == [event(1)]
+    assert path.exists()
+
+
+def make_symlink(path):
+    real = path.with_name("real.db")
+    with closing(sqlite3.connect(real)):
+        pass
+    path.symlink_to(real)
+
+
+def make_dangling_log(path):
+    path.with_name("papyra.db-wal").symlink_to("elsewhere")
+
+
+@pytest.mark.parametrize("make", [make_symlink, make_dangling_log, os.mkfifo, os.mkdir])
+async def test_what_is_no_regular_file_is_refused(path, make):
+    make(path)
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with anyio.fail_after(10):
+            for call in (
+                lambda: backend.record_event(event(1)),
+                backend.list_events,
+                lambda: backend.recover(REPAIR),
+            ):
+                with pytest.raises(PersistenceError, match="not a regular file"):
+                    await call()
+            (anomaly,) = (await backend.scan()).anomalies
+    assert anomaly.type is PersistenceAnomalyType.UNREADABLE_FILE
+    assert not path.with_name("elsewhere").exists()
+
+
+async def test_a_lock_that_is_a_symbolic_link_is_refused(path, tmp_path):
+    path.with_name("papyra.db.lock").symlink_to(tmp_path / "elsewhere")
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with pytest.raises(PersistenceError):
+            await backend.record_event(event(1))
+    assert not (tmp_path / "elsewhere").exists()
+
+
+async def test_a_database_of_another_program_is_not_touched(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1);")
+    before = path.read_bytes()
+    async with aclosing(SQLitePersistence(path)) as backend:
+        calls = (
+            lambda: backend.record_event(event(1)),
+            backend.list_events,
+            backend.compact,
+            lambda: backend.recover(REPAIR),
+        )
+        for call in calls:
+            with pytest.raises(PersistenceError, match=r"another program.*a file of its own"):
+                await call()
+        (anomaly,) = (await backend.scan()).anomalies
+        assert anomaly.type is PersistenceAnomalyType.UNEXPECTED_FILE
+    assert path.read_bytes() == before
+
+
+async def test_a_database_of_a_later_version_is_not_touched(path):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1))
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 2")
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with pytest.raises(PersistenceError, match=r"version 2.*install a papyra-contrib"):
+            await backend.record_event(event(2))
+
+
+async def test_an_empty_file_becomes_a_database(path):
+    path.touch()
+    async with aclosing(SQLitePersistence(path)) as backend:
+        assert list(await backend.list_events()) == []
+        await backend.record_event(event(1))
+        assert list(await backend.list_events()) == [event(1)]
+
+
+async def test_a_database_that_was_removed_is_made_anew(path):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1))
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink()
+        assert list(await backend.list_events()) == []
+        await backend.record_event(event(2))
+        assert list(await backend.list_events()) == [event(2)]
+
+
+async def test_what_is_stored_is_plain_text_and_json(path):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_batch(
+            [
+                event(1, text="naïve"),
+                PersistedAudit("local", 2.0, 1, 2, 3, 4, 5, ("a",), (), 6),
+                PersistedDeadLetter("local", "local:2", "Ping", None, 3.0),
+            ]
+        )
+    with closing(sqlite3.connect(path)) as connection:
+        rows = connection.execute("SELECT kind, actor, type, payload FROM facts ORDER BY seq").fetchall()
+        (number,) = connection.execute(
+            "SELECT json_extract(payload, '$.n') FROM facts WHERE seq = 1"
+        ).fetchone()
+    assert number == 1
+    assert rows[0] == ("event", "local:1", "Happened", '{"n":1,"text":"naïve"}')
+    assert rows[1][:3] == ("audit", "", "")
+    assert rows[2] == ("dead_letter", "local:2", "Ping", "null")
+
+
+async def test_a_payload_of_more_than_a_mebibyte_becomes_a_note(path):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1, large="x" * 2**20))
+        await backend.record_dead_letter(PersistedDeadLetter("local", "local:2", "Big", "x" * 2**20, 3.0))
+        (found,) = await backend.list_events()
+        (lost,) = await backend.list_dead_letters()
+    assert found.payload == {"omitted": "a payload of 1048594 bytes was left out"}
+    assert lost.payload == "a payload of 1048578 bytes was left out"
+
+
+# -- what it costs
+
+
+@pytest.mark.parametrize("word", [None, "Happened"])
+@pytest.mark.parametrize("actor", [None, "local:1"])
+@pytest.mark.parametrize("since", [None, 5.0])
+async def test_a_limited_query_walks_an_index_from_its_end(path, word, actor, since):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1))
+    sql, values = _select(Query("event", 10, since, since, word, actor), float("-inf"))
+    with closing(sqlite3.connect(path)) as connection:
+        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+    assert "SEARCH facts USING INDEX" in plan
+    assert "SCAN" not in plan
+    assert "TEMP B-TREE" not in plan
+
+
+async def test_a_limited_query_reads_no_more_the_more_there_is(path):
+    """Counted in steps of SQLite's virtual machine, which no busy machine changes."""
+
+    async def steps(policy: RetentionPolicy) -> int:
+        def count() -> int:
+            counted = 0
+
+            def step() -> None:
+                nonlocal counted
+                counted += 1
+
+            with closing(connect(path, "ro")) as connection:
+                connection.set_progress_handler(step, 1)
+                assert len(find(connection, Query("event", 10), policy, 2e9)) == 10
+            return counted
+
+        return await anyio.to_thread.run_sync(count)
+
+    policies = [
+        RetentionPolicy(),
+        RetentionPolicy(max_records=500),
+        RetentionPolicy(max_total_bytes=100_000),
+        RetentionPolicy(max_records=500, max_age_seconds=2e9, max_total_bytes=100_000),
+    ]
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_batch([event(n) for n in range(1000)])
+        few = [await steps(policy) for policy in policies]
+        await backend.record_batch([event(n) for n in range(20_000)])
+        many = [await steps(policy) for policy in policies]
+    assert all(later <= earlier + 50 for earlier, later in zip(few, many, strict=True)), (few, many)
+
+
+async def test_compaction_shrinks_the_file_and_counts_its_log(path):
+    async with aclosing(SQLitePersistence(path, RetentionPolicy(max_records=100))) as backend:
+        await backend.record_batch([event(n, pad="x" * 500) for n in range(5000)])
+        size = sum(path.with_name(path.name + suffix).stat().st_size for suffix in ("", "-wal"))
+        dry = await backend.compact(dry_run=True)
+        report = await backend.compact()
+        assert (report.before_records, report.after_records) == (5000, 100)
+        assert report.before_bytes == dry.before_bytes == size
+        assert report.after_bytes == path.stat().st_size < size / 10
+        assert path.with_name("papyra.db-wal").stat().st_size == 0
+        assert dry.after_bytes < size / 10
+
+
+# -- waiting and giving up
+
+
+async def test_a_write_waits_for_another_program_and_gives_up_in_time(path):
+    async with aclosing(SQLitePersistence(path, busy_timeout=0.3)) as backend:
+        await backend.record_event(event(1))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(PersistenceError, match="busy_timeout"):
+                await backend.record_event(event(2))
+            assert list(await backend.list_events()) == [event(1)]  # reads do not wait
+        await backend.record_event(event(3))
+        assert list(await backend.list_events()) == [event(1), event(3)]
+        assert backend.healthy
+
+
+async def test_a_write_waits_for_a_recovery_elsewhere_and_gives_up_in_time(path):
+    lock = WriteLock(path)
+    async with aclosing(SQLitePersistence(path, busy_timeout=0.2)) as backend:
+        with lock.hold(Job(), 0), pytest.raises(PersistenceError, match="locked"):
+            await backend.record_event(event(1))
+        await backend.record_event(event(2))
+        assert list(await backend.list_events()) == [event(2)]
+    lock.close()
+
+
+@pytest.mark.parametrize("holder", ["sqlite", "lock"])
+async def test_a_cancelled_write_stops_waiting_at_once(path, holder):
+    lock = WriteLock(path)
+    async with aclosing(SQLitePersistence(path, busy_timeout=1000)) as backend:
+        await backend.record_event(event(1))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            began = time.monotonic()
+            if holder == "sqlite":
+                other.execute("BEGIN IMMEDIATE")
+                with anyio.move_on_after(0.05) as scope:
+                    await backend.record_event(event(2))
+            else:
+                with lock.hold(Job(), 0), anyio.move_on_after(0.05) as scope:
+                    await backend.record_event(event(2))
+            assert scope.cancelled_caught
+            assert time.monotonic() - began < 10
+        await backend.record_event(event(3))
+        assert list(await backend.list_events()) == [event(1), event(3)]
+    lock.close()
+
+
+async def test_a_cancelled_scan_is_interrupted_in_the_middle_of_a_statement(path, monkeypatch):
+    """The statement would run for hours."""
+    running = threading.Event()
+
+    def endless(connection, _):
+        connection.create_function("running", 0, running.set)
+        yield from connection.execute(
+            "WITH RECURSIVE n(x) AS (SELECT running() UNION ALL SELECT 1 FROM n) SELECT x FROM n WHERE x = 2"
+        )
+
+    monkeypatch.setattr(_scan, "_check", endless)
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1))
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as group:
+                group.start_soon(backend.scan)
+                await anyio.to_thread.run_sync(running.wait)
+                group.cancel_scope.cancel()
+        assert backend.metrics.scans == 0
+        await backend.record_event(event(2))
+        assert len(await backend.list_events()) == 2
+
+
+async def test_a_cancelled_compaction_keeps_every_record(path):
+    async with aclosing(SQLitePersistence(path, RetentionPolicy(max_records=500))) as backend:
+        await backend.record_batch([event(n, pad="x" * 300) for n in range(5000)])
+        for delay in (0, 0.001, 0.003, 0.01):
+            with anyio.move_on_after(delay):
+                await backend.compact()
+            assert list(await backend.list_events()) == [event(n, pad="x" * 300) for n in range(4500, 5000)]
+        assert not (await backend.scan()).has_anomalies
+
+
+async def test_a_close_waits_for_a_write_and_a_cancelled_one_still_closes(path):
+    backend = SQLitePersistence(path)
+    async with anyio.create_task_group() as group:
+        group.start_soon(backend.record_batch, [event(n) for n in range(1000)])
+        await anyio.lowlevel.checkpoint()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await backend.aclose()
+    assert backend.closed
+    assert not path.with_name("papyra.db-wal").exists()  # the connection is closed
+    async with aclosing(SQLitePersistence(path)) as again:
+        assert len(await again.list_events()) in (0, 1000)
+
+
+async def test_a_write_that_fails_is_counted_and_stores_nothing(path):
+    bad = PersistedEvent("local", "local:1", "Happened", {}, "yesterday")
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with pytest.raises(PersistenceError, match="wrong type"):
+            await backend.record_batch([event(1), bad])
+        assert backend.metrics.snapshot()["write_errors"] == 1
+        assert backend.metrics.snapshot()["records_written"] == 0
+        assert list(await backend.list_events()) == []

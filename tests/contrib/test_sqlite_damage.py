@@ -1,0 +1,260 @@
+"""Damaged databases are reported, and repaired without losing what can be read."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import aclosing, closing
+
+import anyio
+import pytest
+
+from papyra.exceptions import PersistenceError
+from papyra.persistence.models import (
+    PersistedEvent,
+    PersistenceAnomalyType,
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryMode,
+)
+from papyra_contrib.sqlite import SQLitePersistence
+from papyra_contrib.sqlite._files import WriteLock
+from papyra_contrib.sqlite._jobs import Job
+
+pytestmark = pytest.mark.anyio
+
+REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
+QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
+PAGE = 4096
+
+
+def events(count: int, first: int = 0) -> list[PersistedEvent]:
+    return [
+        PersistedEvent("local", f"local:{n % 7}", "Happened", {"n": n, "pad": "x" * 100}, 1e9 + n)
+        for n in range(first, first + count)
+    ]
+
+
+@pytest.fixture
+async def path(tmp_path):
+    """A database of 2,000 events, closed properly."""
+    path = tmp_path / "papyra.db"
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_batch(events(2000))
+    assert not path.with_name("papyra.db-wal").exists()
+    return path
+
+
+def overwrite(path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def table_leaves(path) -> list[int]:
+    """Return the pages that hold rows of the table, from 1."""
+    content = path.read_bytes()
+    return [
+        number // PAGE + 1
+        for number in range(PAGE, len(content), PAGE)
+        if content[number] == 0x0D and b'{"n":' in content[number : number + PAGE]
+    ]
+
+
+async def scan_types(path) -> set[PersistenceAnomalyType]:
+    async with aclosing(SQLitePersistence(path)) as backend:
+        before = path.read_bytes()
+        report = await backend.scan()
+        assert path.read_bytes() == before
+        assert backend.metrics.anomalies_detected == len(report.anomalies)
+        assert all(anomaly.path == str(path) and anomaly.detail for anomaly in report.anomalies)
+        return {anomaly.type for anomaly in report.anomalies}
+
+
+async def recovered(path, config) -> tuple[list[PersistedEvent], tuple[str, ...]]:
+    """Recover, check that it healed the store for good, and return what is left and the quarantined files."""
+    async with aclosing(SQLitePersistence(path)) as backend:
+        report = await backend.recover(config)
+        assert report.repaired_files == (str(path),)
+        assert report.scan.has_anomalies
+        assert not (await backend.scan()).has_anomalies
+        left = list(await backend.list_events())
+        again = await backend.recover(config)
+        assert (again.repaired_files, again.quarantined_files) == ((), ())
+        added = events(1, first=9999)
+        await backend.record_batch(added)
+        assert list(await backend.list_events()) == left + added
+    assert oct(path.stat().st_mode & 0o777) == "0o600"
+    assert not list(path.parent.glob("*.recover*"))
+    return left, report.quarantined_files
+
+
+async def test_a_changed_row_is_found_by_its_check_sum_and_dropped(path):
+    content = path.read_bytes()
+    at = content.index(b'{"n":1000,') + len(b'{"n":1000,"pad":"')
+    overwrite(path, at, b"y")
+    assert await scan_types(path) == {PersistenceAnomalyType.CRC_MISMATCH}
+    async with aclosing(SQLitePersistence(path)) as backend:  # reads show no row that is not what was written
+        assert len(await backend.list_events()) == 1999
+    left, quarantined = await recovered(path, REPAIR)
+    assert left == [event for event in events(2000) if event.payload["n"] != 1000]
+    assert quarantined == ()
+
+
+async def test_text_that_is_no_utf8_does_not_break_reading(path):
+    at = path.read_bytes().index(b'{"n":7,') + len(b'{"n":7,"pad":"')
+    overwrite(path, at, b"\xff\xfe")
+    assert await scan_types(path) == {PersistenceAnomalyType.CRC_MISMATCH}
+    left, _ = await recovered(path, REPAIR)
+    assert len(left) == 1999
+
+
+@pytest.mark.parametrize("garbage", [bytes(PAGE), b"\xa5" * PAGE], ids=["zeros", "garbage"])
+async def test_rows_around_a_lost_page_are_saved(path, garbage):
+    leaves = table_leaves(path)
+    lost = leaves[len(leaves) // 2]
+    overwrite(path, (lost - 1) * PAGE, garbage)
+    assert PersistenceAnomalyType.INTEGRITY in await scan_types(path)
+    left, quarantined = await recovered(path, QUARANTINE)
+    assert 1900 < len(left) < 2000
+    numbers = [event.payload["n"] for event in left]
+    missing = sorted(set(range(2000)) - set(numbers))
+    assert numbers == sorted(numbers)
+    assert missing == list(range(missing[0], missing[-1] + 1))
+    (name,) = quarantined
+    assert garbage in (path.parent / name).read_bytes()
+
+
+async def test_a_lost_first_and_last_leaf_cost_only_their_rows(path):
+    leaves = table_leaves(path)
+    for lost in (leaves[0], leaves[-1]):
+        overwrite(path, (lost - 1) * PAGE, bytes(PAGE))
+    left, _ = await recovered(path, REPAIR)
+    assert 1900 < len(left) < 2000
+
+
+async def test_a_damaged_index_costs_no_row(path):
+    with closing(sqlite3.connect(path)) as connection:
+        (root,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name='facts_by_type'"
+        ).fetchone()
+    overwrite(path, (root - 1) * PAGE, bytes(PAGE))
+    assert await scan_types(path) == {PersistenceAnomalyType.INTEGRITY}
+    left, _ = await recovered(path, REPAIR)
+    assert left == events(2000)
+
+
+async def test_a_file_cut_short_is_an_anomaly_and_what_is_left_is_saved(path):
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.truncate(size * 3 // 4 + 100)
+    assert await scan_types(path) == {PersistenceAnomalyType.INTEGRITY}
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with pytest.raises(PersistenceError, match="papyra persistence recover"):
+            await backend.record_batch(events(1))
+        assert not backend.healthy
+        assert backend.metrics.write_errors == 1
+    left, _ = await recovered(path, QUARANTINE)
+    assert 500 < len(left) < 2000
+
+
+@pytest.mark.parametrize("mode", [PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE])
+async def test_a_file_that_is_no_database_is_an_anomaly_and_never_dropped(tmp_path, mode):
+    path = tmp_path / "papyra.db"
+    path.write_bytes(b"My only copy of a poem\n" * 100)
+    path.chmod(0o600)
+    assert await scan_types(path) == {PersistenceAnomalyType.UNREADABLE_FILE}
+    left, quarantined = await recovered(path, PersistenceRecoveryConfig(mode))
+    assert left == []
+    (name,) = quarantined
+    assert (tmp_path / name).read_bytes() == b"My only copy of a poem\n" * 100
+
+
+async def test_quarantines_are_never_overwritten(path, tmp_path):
+    folder = tmp_path / "new" / "quarantine"
+    config = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE, folder)
+    kept = []
+    for round_ in range(3):
+        damage = f"not a database, time {round_}".encode() * 50
+        path.write_bytes(damage)
+        async with aclosing(SQLitePersistence(path)) as backend:
+            report = await backend.recover(config)
+        kept += report.quarantined_files
+        assert (folder / report.quarantined_files[0]).read_bytes() == damage
+    assert len(set(kept)) == 3
+    assert oct(folder.stat().st_mode & 0o777) == "0o700"
+    assert len(list(folder.iterdir())) == 3
+
+
+async def test_recovery_to_another_disk_copies_what_it_keeps(path, tmp_path, monkeypatch):
+    real_link = os.link
+
+    def link(source, target, **options):
+        if "elsewhere" in str(target):
+            raise OSError(18, "Invalid cross-device link")
+        real_link(source, target, **options)
+
+    monkeypatch.setattr(os, "link", link)
+    path.write_bytes(b"no database" * 100)
+    config = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE, tmp_path / "elsewhere")
+    async with aclosing(SQLitePersistence(path)) as backend:
+        (kept,) = (await backend.recover(config)).quarantined_files
+    assert (tmp_path / "elsewhere" / kept).read_bytes() == b"no database" * 100
+    assert not list(path.parent.glob("*quarantine*"))
+
+
+async def test_without_leave_nothing_is_repaired(path):
+    path.write_bytes(b"no database" * 100)
+    for config in (None, PersistenceRecoveryConfig(PersistenceRecoveryMode.IGNORE)):
+        async with aclosing(SQLitePersistence(path)) as backend:
+            report = await backend.recover(config)
+            assert report.scan.has_anomalies
+            assert report.repaired_files == ()
+    assert path.read_bytes() == b"no database" * 100
+
+
+async def test_a_writer_goes_on_in_the_recovered_database(path):
+    """One that has the damaged file open notices, and closing it later harms the new file's log no more."""
+    leaves = table_leaves(path)
+    async with aclosing(SQLitePersistence(path)) as writer:
+        await writer.record_batch(events(10, first=5000))
+        overwrite(path, (leaves[3] - 1) * PAGE, bytes(PAGE))
+        async with aclosing(SQLitePersistence(path)) as other:
+            await other.recover(QUARANTINE)
+            await other.record_batch(events(10, first=6000))
+            await writer.record_batch(events(10, first=7000))
+            found = list(await other.list_events(limit=30))
+        assert list(await writer.list_events(limit=30)) == found
+    assert found == events(10, first=5000) + events(10, first=6000) + events(10, first=7000)
+    assert await scan_types(path) == set()
+
+
+@pytest.mark.parametrize("stage", ["published", "log-removed"])
+async def test_a_recovery_that_was_killed_is_finished_by_the_next_writer(path, stage):
+    other = path.with_name("other.db")
+    async with aclosing(SQLitePersistence(other)) as backend:
+        await backend.record_batch(events(3))
+    leftover = path.with_name("papyra.db.recovering")
+    leftover.write_bytes(b"half built")
+    other.rename(path.with_name("papyra.db.recovered"))
+    if stage == "published":
+        path.with_name("papyra.db-wal").write_bytes(b"an old log")
+    async with aclosing(SQLitePersistence(path)) as backend:
+        report = await backend.scan()
+        assert [anomaly.type for anomaly in report.anomalies] == [PersistenceAnomalyType.UNEXPECTED_FILE]
+        await backend.record_batch(events(1, first=3))
+        assert list(await backend.list_events()) == events(4)
+        assert not (await backend.scan()).has_anomalies
+
+
+async def test_a_cancelled_recovery_changes_nothing(path):
+    path.write_bytes(path.read_bytes()[: PAGE * 30])
+    damaged = path.read_bytes()
+    lock = WriteLock(path)
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with lock.hold(Job(), 0):  # the recovery has to wait for it
+            with anyio.move_on_after(0.05) as scope:
+                await backend.recover(QUARANTINE)
+            assert scope.cancelled_caught
+        assert path.read_bytes() == damaged
+        assert not list(path.parent.glob("*recover*")) + list(path.parent.glob("*quarantine*"))
+    lock.close()
