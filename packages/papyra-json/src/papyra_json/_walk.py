@@ -96,7 +96,8 @@ class Walk:
         for start, end, lines in forward(file.fd, 0, file.size):
             self._checkpoint()
             walk.marks.append((start, walk.young, walk.young_bytes))
-            if self._oldest == float("-inf") and self._all_well(lines):
+            ended = end - start > len(lines[0]) or len(lines) > 1  # by a newline
+            if ended and self._oldest == float("-inf") and self._all_well(lines):
                 walk.records += len(lines)
                 walk.young += len(lines)
                 walk.young_bytes += end - start

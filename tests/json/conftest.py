@@ -1,0 +1,100 @@
+"""Records to store, damage to do, and other processes that write the same files."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import pytest
+
+from papyra.persistence.models import PersistedEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+def make_event(number: int, **fields: Any) -> PersistedEvent:
+    values: dict[str, Any] = {
+        "system_id": "local",
+        "actor_address": f"local:{number}",
+        "event_type": "ActorStarted",
+        "payload": {"number": number},
+        "timestamp": 1_700_000_000.0 + number,
+    }
+    return PersistedEvent(**{**values, **fields})
+
+
+@pytest.fixture
+def event() -> Callable[..., PersistedEvent]:
+    """Make an event that differs from every other one by its number."""
+    return make_event
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test's store stands."""
+    return tmp_path / "facts.ndjson"
+
+
+def numbered_line(number: int, seq: int | None = None) -> bytes:
+    """Build, by the letter of the specification, the line of `make_event(number)`."""
+    body = json.dumps(
+        {
+            "kind": "event",
+            "system_id": "local",
+            "actor_address": f"local:{number}",
+            "event_type": "ActorStarted",
+            "payload": {"number": number},
+            "timestamp": 1_700_000_000.0 + number,
+            "seq": number if seq is None else seq,
+        },
+        separators=(",", ":"),
+    ).encode()[:-1]
+    return body + b',"crc":"%08x"}\n' % crc32(body)
+
+
+@pytest.fixture
+def line() -> Callable[..., bytes]:
+    """Return the line of an event, with its newline; its ``seq`` is its number."""
+    return numbered_line
+
+
+PROLOGUE = """
+import anyio, os, signal, sys
+from papyra.persistence import RetentionPolicy
+from papyra.persistence.models import *
+from papyra_json import JsonFilePersistence, RotatingFilePersistence
+
+def event(number):
+    return PersistedEvent("local", f"local:{number}", "ActorStarted", {"number": number}, 1_700_000_000.0 + number)
+
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\\n")
+    sys.stdout.flush()
+
+path = sys.argv[1]
+"""
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a Python program in a process of its own; it gets `path`, `event` and `say` for free."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+        command = [*prefix, sys.executable, "-c", PROLOGUE + textwrap.dedent(code), *map(str, arguments)]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        started.append(process)
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()

@@ -1,0 +1,45 @@
+"""Both file backends keep the contract of a store of facts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from papyra.testing import BackendConformance
+from papyra_json import JsonFilePersistence, RotatingFilePersistence
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from papyra.testing import OpenBackend
+
+
+class TestJsonFilePersistence(BackendConformance):
+    durable = True
+    shared = True
+
+    @pytest.fixture
+    def open_backend(self, tmp_path: Path) -> OpenBackend:
+        return lambda retention_policy=None: JsonFilePersistence(tmp_path / "papyra.ndjson", retention_policy)
+
+    @pytest.fixture
+    def backend_url(self, tmp_path: Path) -> str:
+        return f"json:{tmp_path / 'url.ndjson'}"
+
+
+class TestRotatingFilePersistence(BackendConformance):
+    """With files so small that the tests rotate, and so many that nothing is lost."""
+
+    durable = True
+    shared = True
+
+    @pytest.fixture
+    def open_backend(self, tmp_path: Path) -> OpenBackend:
+        return lambda retention_policy=None: RotatingFilePersistence(
+            tmp_path / "papyra.ndjson", max_bytes=5_000, max_files=500, retention_policy=retention_policy
+        )
+
+    @pytest.fixture
+    def backend_url(self, tmp_path: Path) -> str:
+        return f"rotating:{tmp_path / 'url.ndjson'}"
