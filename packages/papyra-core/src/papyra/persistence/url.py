@@ -36,7 +36,9 @@ def size(text: str) -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", text.strip().lower(), re.ASCII)
     if match is None or match[2] not in _BYTES:
         raise ValueError("expected bytes or a number with a unit such as KB, MB, GB, MiB, GiB")
-    return int(float(match[1]) * _BYTES[match[2]])
+    whole, _, fraction = match[1].partition(".")
+    scale: int = 10 ** len(fraction)
+    return int(whole + fraction) * _BYTES[match[2]] // scale  # exact, where a float would not be
 
 
 def count(text: str) -> int:
@@ -87,7 +89,10 @@ class BackendURL:
                 f"not a backend URL: {text!r} has no scheme; write 'scheme:path', as in 'json:./papyra.ndjson' or 'memory:'"
             )
         path, _, query = rest.partition("?")
-        path = unquote(path.removeprefix("//") if path.startswith("///") else path)
+        try:
+            path = unquote(path.removeprefix("//") if path.startswith("///") else path, errors="strict")
+        except UnicodeDecodeError:
+            raise BackendURLError(f"the percent-encoded path of {text!r} is not UTF-8") from None
         if "\0" in path:
             raise BackendURLError(f"the path of {text!r} has a NUL character in it")
         options: dict[str, str] = {}
