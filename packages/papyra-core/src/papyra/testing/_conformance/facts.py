@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from heapq import merge
 from typing import TYPE_CHECKING, Any
 
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.models import JSONValue, PersistedRecord
 
@@ -93,10 +96,10 @@ def noise(length: int, seed: int) -> str:
 
 
 async def stored(backend: PersistenceBackend) -> list[PersistedRecord]:
-    """Return all that is kept, of the three kinds, in the order of their times."""
-    found: list[PersistedRecord] = [
-        *await backend.list_events(),
-        *await backend.list_audits(),
-        *await backend.list_dead_letters(),
-    ]
-    return sorted(found, key=lambda record: record.timestamp)
+    """Return all that is kept, of the three kinds: each in the order it was listed, merged by time."""
+    listed: tuple[Sequence[PersistedRecord], ...] = (
+        await backend.list_events(),
+        await backend.list_audits(),
+        await backend.list_dead_letters(),
+    )
+    return list(merge(*listed, key=lambda record: record.timestamp))
