@@ -1,0 +1,258 @@
+"""Backends of other distributions: found through entry points, and contained when they are broken."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from contextlib import aclosing
+
+import pytest
+
+from papyra.exceptions import PluginError, UnknownBackend
+from papyra.persistence import InMemoryPersistence, open_backend
+from papyra.persistence.registry import GROUP, backend_class, backend_problem, check_backend
+from papyra.plugins import Plugin, PluginInfo, PluginStatus, find_plugins, inspect_plugin
+from papyra.plugins import all_plugins as installed
+
+MODULE = """
+from papyra.persistence import InMemoryPersistence, PersistenceBackend
+
+class Good(InMemoryPersistence):
+    name = "good"
+    papyra_api = "1.7"
+
+class Later(InMemoryPersistence):
+    name = "later"
+    papyra_api = "2.0"
+
+class Unfinished(PersistenceBackend):
+    name = "unfinished"
+
+    async def record_event(self, event): ...
+
+class NoBackend:
+    pass
+
+class Json(InMemoryPersistence):
+    name = "json"
+"""
+
+ENTRY_POINTS = """
+[papyra.backends]
+good = throwaway.backends:Good
+later = throwaway.backends:Later
+unfinished = throwaway.backends:Unfinished
+nobackend = throwaway.backends:NoBackend
+missing = throwaway.backends:Missing
+nomodule = throwaway.nowhere:Backend
+raising = throwaway.raising:Backend
+exiting = throwaway.exiting:Backend
+json = throwaway.backends:Json
+memory = throwaway.backends:NoBackend
+
+[console_scripts]
+throwaway = throwaway.exiting:main
+"""
+
+
+@pytest.fixture
+def site(tmp_path):
+    """A folder with a distribution called Throw_Away, as an installer would have left it."""
+    package = tmp_path / "throwaway"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "backends.py").write_text(MODULE)
+    (package / "raising.py").write_text("raise ValueError('two\\nlines')")
+    (package / "exiting.py").write_text("raise SystemExit(3)")
+    info = tmp_path / "throw_away-2.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Throw_Away\nVersion: 2.5\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    return tmp_path
+
+
+@pytest.fixture
+def throwaway(site, monkeypatch):
+    """That distribution, installed in this process."""
+    monkeypatch.delenv("PAPYRA_PLUGINS", raising=False)
+    monkeypatch.syspath_prepend(str(site))
+    importlib.invalidate_caches()
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "throwaway"]:
+        del sys.modules[name]
+
+
+def inspected() -> dict[str, PluginInfo]:
+    found: list[Plugin] = [plugin for plugin in installed([GROUP]) if plugin.distribution == "throw-away"]
+    return {plugin.name: inspect_plugin(plugin, check_backend) for plugin in found}
+
+
+@pytest.mark.usefixtures("throwaway")
+class TestDistribution:
+    @pytest.mark.anyio
+    async def test_a_good_backend_opens_by_its_scheme(self):
+        async with aclosing(open_backend("good:?max_records=3")) as backend:
+            assert type(backend).__module__ == "throwaway.backends"
+            assert backend.retention.max_records == 3
+
+    def test_what_is_found_is_described_without_importing_it(self):
+        plugin = find_plugins(GROUP)["good"]
+        assert (plugin.distribution, plugin.version, plugin.target) == (
+            "throw-away",
+            "2.5",
+            "throwaway.backends:Good",
+        )
+        assert "throwaway" not in sys.modules
+
+    @pytest.mark.parametrize(
+        ("scheme", "words"),
+        [
+            (
+                "raising",
+                r"'raising' of throw-away 2\.5 is broken: .*throwaway\.raising:Backend.*ValueError: two lines",
+            ),
+            ("exiting", "is broken: .*SystemExit: 3"),
+            ("nomodule", "is broken: .*ModuleNotFoundError"),
+            ("missing", "is broken: .*AttributeError"),
+            ("later", "plugin API 2.0, this is 1.*install a version that fits"),
+            ("nobackend", "is not a subclass of papyra.persistence.PersistenceBackend"),
+            ("unfinished", "Unfinished does not define aclose, closed, compact, list_audits"),
+        ],
+    )
+    def test_one_that_cannot_be_used_says_why(self, scheme, words):
+        with pytest.raises(PluginError, match=words):
+            open_backend(f"{scheme}:")
+        assert backend_class("good").name == "good"  # and the others are none the worse for it
+
+    def test_the_cause_of_a_broken_import_is_kept(self):
+        with pytest.raises(PluginError) as caught:
+            backend_class("exiting")
+        assert isinstance(caught.value.__cause__, SystemExit)
+
+    def test_each_is_reported_with_its_status(self):
+        assert {name: info.status for name, info in inspected().items()} == {
+            "good": PluginStatus.OK,
+            "later": PluginStatus.INCOMPATIBLE,
+            "unfinished": PluginStatus.BROKEN,
+            "nobackend": PluginStatus.BROKEN,
+            "missing": PluginStatus.BROKEN,
+            "nomodule": PluginStatus.BROKEN,
+            "raising": PluginStatus.BROKEN,
+            "exiting": PluginStatus.BROKEN,
+            "json": PluginStatus.SHADOWED,
+            "memory": PluginStatus.SHADOWED,
+        }
+        good = inspected()["good"]
+        assert (good.api, good.capabilities) == ("1.7", ("batch", "compact", "metrics"))
+        assert good.load_seconds is not None
+        assert inspected()["json"].reason == "papyra-json brings the same name"
+
+    def test_our_own_names_cannot_be_taken(self):
+        assert find_plugins(GROUP)["json"].distribution == "papyra-json"
+        assert backend_class("memory") is InMemoryPersistence
+
+    @pytest.mark.parametrize(
+        ("allowed", "good", "sqlite"),
+        [
+            (None, True, True),
+            ("", False, False),
+            (" , ", False, False),
+            ("good", True, False),
+            ("Throw.Away", True, False),
+            ("papyra-contrib", False, True),
+            (" sqlite , throw-away ", True, True),
+            ("go", False, False),
+        ],
+    )
+    def test_papyra_plugins_limits_what_loads(self, monkeypatch, allowed, good, sqlite):
+        if allowed is not None:
+            monkeypatch.setenv("PAPYRA_PLUGINS", allowed)
+        for name, expected in (("good", good), ("sqlite", sqlite)):
+            if expected:
+                assert backend_class(name).name == name
+            else:
+                with pytest.raises(PluginError, match=f"not in PAPYRA_PLUGINS; add '{name}'"):
+                    backend_class(name)
+        assert backend_class("memory") is InMemoryPersistence
+        if not good:
+            assert inspected()["good"].status is PluginStatus.DISABLED
+            assert inspected()["good"].load_seconds is None
+            assert "throwaway" not in sys.modules
+
+    def test_an_unknown_scheme_lists_what_is_installed(self):
+        with pytest.raises(UnknownBackend, match=r"'godd'.*installed are .*exiting, good, json") as caught:
+            open_backend("godd:")
+        assert "pip install" not in str(caught.value)
+        assert isinstance(caught.value, LookupError)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "install"),
+    [
+        ("json", "pip install papyra-json"),
+        ("rotating", "pip install papyra-json"),
+        ("sqlite", "pip install 'papyra-contrib[sqlite]'"),
+        ("redis", "pip install 'papyra-contrib[redis]'"),
+    ],
+)
+def test_a_scheme_that_is_not_installed_names_the_distribution(monkeypatch, scheme, install):
+    monkeypatch.setattr("papyra.persistence.registry.find_plugins", lambda _: {})
+    with pytest.raises(UnknownBackend) as caught:
+        open_backend(f"{scheme}:x")
+    assert install in str(caught.value)
+    assert "memory" in str(caught.value)
+
+
+def test_it_works_from_pythonpath_in_a_new_process(site):
+    script = "from papyra.persistence import open_backend; print(type(open_backend('good:')).__name__)"
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    environment.pop("PAPYRA_PLUGINS", None)
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (ran.stdout, ran.stderr) == ("Good\n", "")
+
+
+# -- the door to papyra_json
+
+
+def forget_door(monkeypatch):
+    monkeypatch.delitem(sys.modules, "papyra.persistence.json", raising=False)
+    monkeypatch.delattr("papyra.persistence.json", raising=False)
+
+
+def test_the_door_hands_on_what_papyra_json_brings():
+    door = importlib.import_module("papyra.persistence.json")
+    home = importlib.import_module("papyra_json")
+    assert door.__all__ == ["JsonFilePersistence", "RotatingFilePersistence"]
+    for name in door.__all__:
+        assert getattr(door, name) is getattr(home, name)
+
+
+def test_without_papyra_json_the_door_says_what_to_install(monkeypatch):
+    forget_door(monkeypatch)
+    monkeypatch.setitem(sys.modules, "papyra_json", None)
+    with pytest.raises(ImportError, match=r"pip install papyra-json$"):
+        importlib.import_module("papyra.persistence.json")
+
+
+def test_something_else_that_is_missing_is_named_as_it_is(monkeypatch):
+    forget_door(monkeypatch)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "papyra_json"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    with pytest.raises(ModuleNotFoundError, match="orjson") as caught:
+        importlib.import_module("papyra.persistence.json")
+    assert "pip install papyra-json" not in str(caught.value)
+
+
+def test_what_is_no_class_is_no_backend():
+    assert "not a subclass" in (backend_problem(InMemoryPersistence()) or "")
+    assert backend_problem(InMemoryPersistence) is None
