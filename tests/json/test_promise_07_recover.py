@@ -1,0 +1,141 @@
+"""Promise 7: a recovery drops only what is invalid, keeps the rest byte for byte, and may be interrupted or repeated."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra_json import JsonFilePersistence, RotatingFilePersistence
+
+pytestmark = pytest.mark.anyio
+
+MODES = [PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE]
+DATA = Path(__file__).parent / "data"
+
+
+def _damaged(line) -> tuple[bytes, bytes, bytes]:
+    """Return a file, what is valid of it, and what is not."""
+    old = (DATA / "published.ndjson").read_bytes()
+    crc = line(4).replace(b"Started", b"Stopped")
+    pieces = [
+        (old, True), (b"garbage\n", False), (line(1), True), (line(2), True), (b"\n\n", False),
+        (line(3), True), (crc, False), (b"\0" * 1000 + b"\n", False), (line(5), True), (b'{"torn', False),
+    ]  # fmt: skip
+    return (
+        b"".join(piece for piece, _ in pieces),
+        b"".join(piece for piece, valid in pieces if valid),
+        b"".join(piece for piece, valid in pieces if not valid),
+    )
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_promise_07_valid_lines_stay_byte_for_byte(path, line, tmp_path, event, mode):
+    content, valid, invalid = _damaged(line)
+    path.write_bytes(content)
+    store = JsonFilePersistence(path)
+    before = await store.scan()
+    records = len(await store.list_events())
+    report = await store.recover(PersistenceRecoveryConfig(mode, tmp_path / "aside"))
+    assert report.scan == before
+    assert report.repaired_files == (str(path),)
+    assert path.read_bytes() == valid
+    if mode is PersistenceRecoveryMode.QUARANTINE:
+        (aside,) = report.quarantined_files
+        assert Path(aside).parent == tmp_path / "aside"
+        assert Path(aside).read_bytes() == invalid
+    else:
+        assert report.quarantined_files == ()
+        assert not (tmp_path / "aside").exists()
+    assert not (await store.scan()).has_anomalies
+    assert len(await store.list_events()) == records
+    again = await store.recover(PersistenceRecoveryConfig(mode, tmp_path / "aside"))
+    assert (again.scan.has_anomalies, again.repaired_files, again.quarantined_files) == (False, (), ())
+    assert path.read_bytes() == valid
+    await store.record_event(event(6))
+    await store.aclose()
+    assert path.read_bytes() == valid + line(6)
+    assert store.metrics.recoveries == 2
+
+
+async def test_promise_07_nothing_happens_unless_asked_for(path, line):
+    content, _, _ = _damaged(line)
+    path.write_bytes(content)
+    store = JsonFilePersistence(path)
+    for config in (None, PersistenceRecoveryConfig()):
+        report = await store.recover(config)
+        assert report.scan.has_anomalies
+        assert (report.repaired_files, report.quarantined_files) == ((), ())
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_promise_07_a_lost_record_is_reported_once(path, line, mode):
+    path.write_bytes(line(1) + line(2) + line(5) + line(6))
+    store = JsonFilePersistence(path)
+    report = await store.recover(PersistenceRecoveryConfig(mode))
+    assert [one.type for one in report.scan.anomalies] == ["sequence_gap"]
+    assert path.read_bytes() == line(1) + line(2) + line(5) + line(6)
+    assert not (await JsonFilePersistence(path).scan()).has_anomalies
+    path.write_bytes(line(1) + line(2) + line(5) + line(6) + line(9))
+    assert [one.type for one in (await store.scan()).anomalies] == ["sequence_gap"]
+
+
+async def test_promise_07_a_record_without_newline_gets_it(path, line):
+    path.write_bytes(line(1) + line(2)[:-1])
+    store = JsonFilePersistence(path)
+    await store.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE))
+    assert path.read_bytes() == line(1) + line(2)
+    assert not (await store.scan()).has_anomalies
+    assert sorted(file.name for file in path.parent.iterdir()) == ["facts.ndjson", "facts.ndjson.lock"]
+
+
+async def test_promise_07_one_byte_less_and_one_more_is_still_a_change(path, line):
+    path.write_bytes(line(1) + b"\n" + line(2)[:-1])
+    store = JsonFilePersistence(path)
+    await store.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR))
+    assert path.read_bytes() == line(1) + line(2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_promise_07_a_file_without_any_record_becomes_empty(path, mode):
+    path.write_bytes(b"nothing\nof value")
+    store = JsonFilePersistence(path)
+    await store.recover(PersistenceRecoveryConfig(mode))
+    assert path.read_bytes() == b""
+    assert not (await store.scan()).has_anomalies
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_promise_07_every_file_of_a_set_is_recovered(path, line, mode):
+    one, two, nine = (path.with_name(f"facts.ndjson.{number}") for number in (1, 2, 9))
+    two.write_bytes(line(1) + b"x\n" + line(2)[:-1])
+    one.write_bytes(line(3) + line(4))
+    path.write_bytes(b"y\n" + line(5))
+    nine.write_bytes(line(7))
+    path.with_name("facts.ndjson.3").mkdir()
+    path.with_name("facts.ndjson.4").symlink_to(one)
+    store = RotatingFilePersistence(path)
+    before = one.stat().st_ino
+    report = await store.recover(PersistenceRecoveryConfig(mode))
+    assert two.read_bytes() == line(1) + line(2)
+    assert one.stat().st_ino == before
+    assert path.read_bytes() == line(5)
+    assert str(one) not in report.repaired_files
+    # What does not belong to the set may hold records: it is moved aside, never dropped.
+    assert not nine.exists()
+    (kept,) = (Path(aside) for aside in report.quarantined_files if aside.endswith(".9"))
+    assert kept.read_bytes() == line(7)
+    assert not (await store.scan()).has_anomalies
+    assert len(await store.list_events()) == 5
+
+
+async def test_promise_07_quarantines_are_never_overwritten(path, line, tmp_path):
+    store = JsonFilePersistence(path)
+    config = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE, tmp_path / "aside")
+    for number in range(5):
+        path.write_bytes(line(1) + b"damage %d\n" % number)
+        await store.recover(config)
+    found = sorted(file.read_bytes() for file in (tmp_path / "aside").iterdir())
+    assert found == [b"damage %d\n" % number for number in range(5)]
