@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from papyra.persistence.models import CompactionReport, PersistenceAnomaly, PersistenceAnomalyType
 from papyra_cli._escape import printable
-from papyra_cli._follow import follow
+from papyra_cli._follow import Follower
 from papyra_cli._json import as_json, dump, dump_readable
 from papyra_cli._reports import size
 from papyra_cli._times import format_time, read_moment
@@ -129,7 +129,7 @@ class Record:
 
 
 @pytest.mark.anyio
-async def test_follow_yields_each_new_record_once_even_in_bursts_and_with_twins(
+async def test_following_tells_each_new_record_once_even_in_bursts_and_with_twins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("papyra_cli._follow._INTERVAL", 0)
@@ -138,22 +138,30 @@ async def test_follow_yields_each_new_record_once_even_in_bursts_and_with_twins(
     async def newest(count: int) -> Sequence[Record]:
         return store[-count:]
 
+    follower = Follower(newest)
     with anyio.fail_after(10):
-        looks = follow(newest)
-        steps = [
-            [Record("a"), Record("a")],
-            [],
-            [Record("a")],
-            [Record(str(n)) for n in range(3000)],
-            [Record("z")],
-        ]
-
-        async def first() -> list[Record]:
-            # The generator's first look comes before its first sleep, so what is added after it is new.
-            return await anext(looks)
-
-        assert await first() == []
-        for step in steps:
+        await follower.start()
+        bursts = [["a", "a"], [], ["a"], list(map(str, range(3000))), ["z"]]
+        for step in ([Record(text) for text in burst] for burst in bursts):
             store.extend(step)
-            assert await anext(looks) == step
-        await looks.aclose()
+            assert await follower.fresh() == step
+
+
+@pytest.mark.anyio
+async def test_following_does_not_repeat_what_came_between_the_first_look_and_the_listing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("papyra_cli._follow._INTERVAL", 0)
+    store = [Record("old")]
+
+    async def newest(count: int) -> Sequence[Record]:
+        return store[-count:]
+
+    follower = Follower(newest)
+    await follower.start()
+    store.append(Record("between"))
+    follower.tell(await newest(10))
+    store.append(Record("after"))
+    assert await follower.fresh() == [Record("after")]
+    store.append(Record("between"))
+    assert await follower.fresh() == [Record("between")]

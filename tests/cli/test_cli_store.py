@@ -43,7 +43,7 @@ def test_leading_slashes_are_no_authority(folder: Path, slashes: str) -> None:
 
 
 def test_a_file_with_rotated_siblings_is_a_rotating_store(folder: Path) -> None:
-    for name in ("f", "f.1", "f.lock", "f.2.tmp", "g.1"):
+    for name in ("f", "f.1", "f.lock", "f.2.tmp", "f.20260701", "f.09", "g.1"):
         (folder / name).touch()
     assert store_at("f").url == "rotating:f"
     (folder / "f").unlink()
@@ -66,6 +66,13 @@ def test_a_path_that_is_not_there_is_an_error_and_creates_nothing(run: Runner) -
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
         assert "there is no file none.ndjson; check --path" in done.stderr
     assert list(run.folder.iterdir()) == []
+
+
+def test_a_name_that_no_url_can_hold_is_refused_rather_than_mistaken(folder: Path) -> None:
+    name = os.fsdecode(b"a\xff")
+    (folder / name).touch()
+    with pytest.raises(Failure, match="is not UTF-8"):
+        store_at(name)
 
 
 def test_path_and_backend_together_are_refused() -> None:
@@ -153,9 +160,8 @@ def test_secrets_are_not_shown() -> None:
     assert Store("json:/a:b@c", "x").shown == "json:/a:b@c"
 
 
-@pytest.mark.parametrize("pid", [os.getpid()])
-def test_unknown_and_malformed_urls(run: Runner, pid: int) -> None:
-    unknown = run("persistence", "scan", "--backend", f"nope{pid}:x")
+def test_unknown_and_malformed_urls(run: Runner) -> None:
+    unknown = run("persistence", "scan", "--backend", "nope:x")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (3, 1)
     assert "no backend for the scheme" in unknown.stderr
     assert run("persistence", "scan", "--backend", "no scheme").returncode == 2

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import anyio
 
 from papyra_cli._json import dump
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
-__all__ = ["follow"]
+__all__ = ["Follower"]
 
 _R = TypeVar("_R")
 
@@ -23,35 +23,47 @@ _WINDOW = 256
 """How many of the newest records a look reads at first, so that its cost does not depend on the store's size."""
 
 
-async def follow(newest: Callable[[int], Awaitable[Sequence[_R]]]) -> AsyncIterator[list[_R]]:
-    """Yield the records that came since the last look, oldest first; also an empty list when none came.
+class Follower(Generic[_R]):
+    """Tell what came to a store since the last look.
 
-    ``newest(n)`` returns the newest n records, oldest first. What stands in the store at the first look is not
-    yielded. Records are told apart by their content, not by their time: writers' clocks may disagree.
+    ``newest(n)`` returns the newest n records, oldest first. Records are told apart by their content, not by
+    their time: writers' clocks may disagree.
     """
-    seen = Counter(map(dump, await newest(_WINDOW)))
-    while True:
+
+    def __init__(self, newest: Callable[[int], Awaitable[Sequence[_R]]]) -> None:
+        self._newest = newest
+        self._seen: Counter[str] = Counter()
+        self._told: Counter[str] = Counter()
+
+    async def start(self) -> None:
+        """Take what stands in the store now as known."""
+        self._seen = Counter(map(dump, await self._newest(_WINDOW)))
+
+    def tell(self, records: Sequence[_R]) -> None:
+        """Leave out ``records``, which were read after `start`: those that came in between were shown already."""
+        self._told = Counter(map(dump, records)) - self._seen
+
+    async def fresh(self) -> list[_R]:
+        """Wait a moment, and return what came since the last look, oldest first."""
         await anyio.sleep(_INTERVAL)
-        window, keys = await _look(newest, seen)
-        known = seen.copy()
+        window, keys = await self._look()
+        known = self._seen + self._told
         fresh: list[_R] = []
         for record, key in zip(window, keys, strict=True):
             if known[key]:
                 known[key] -= 1
             else:
                 fresh.append(record)
-        seen = Counter(keys)
-        yield fresh
+        self._seen = Counter(keys)
+        self._told -= self._seen
+        return fresh
 
-
-async def _look(
-    newest: Callable[[int], Awaitable[Sequence[_R]]], seen: Counter[str]
-) -> tuple[Sequence[_R], list[str]]:
-    """Read so many that the last look's records are among them, lest a burst is missed."""
-    size = _WINDOW
-    while True:
-        window = await newest(size)
-        keys = list(map(dump, window))
-        if len(window) < size or not seen or not seen.keys().isdisjoint(keys):
-            return window, keys
-        size *= 4
+    async def _look(self) -> tuple[Sequence[_R], list[str]]:
+        """Read so many that the last look's records are among them, lest a burst is missed."""
+        size = _WINDOW
+        while True:
+            window = await self._newest(size)
+            keys = list(map(dump, window))
+            if len(window) < size or not self._seen or not self._seen.keys().isdisjoint(keys):
+                return window, keys
+            size *= 4

@@ -74,8 +74,13 @@ def store_at(path: str) -> Store:
     newest = _newest_rotation(path)
     if newest == 0 and not os.path.lexists(path):
         raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()})")
-    # As bytes: a name need not be valid UTF-8.
-    location = quote(os.fsencode(path if not path.startswith("//") else "/" + path.lstrip("/")))
+    try:
+        location = quote(path if not path.startswith("//") else "/" + path.lstrip("/"))
+    except UnicodeEncodeError as error:
+        # Its URL would name another file: percent-decoding replaces what is not UTF-8.
+        raise Failure(
+            f"the name {path} is not UTF-8, and no backend URL can hold it; rename the file"
+        ) from error
     if newest == 0:
         return Store(f"json:{location}", "--path")
     # A set that was written with a larger max_files than the default must not lose files to this command.
@@ -93,6 +98,7 @@ def configured_store() -> Store | None:
 
 
 _DEFAULT_MAX_FILES = 5
+_ROTATION = re.compile("[1-9][0-9]{0,2}")  # no more digits: FILE.20260701 is somebody's copy
 
 
 def _newest_rotation(path: str) -> int:
@@ -102,7 +108,7 @@ def _newest_rotation(path: str) -> int:
     try:
         for sibling in os.scandir(whole.parent):
             suffix = sibling.name.removeprefix(f"{whole.name}.")
-            if sibling.name.startswith(f"{whole.name}.") and suffix.isascii() and suffix.isdecimal():
+            if sibling.name.startswith(f"{whole.name}.") and _ROTATION.fullmatch(suffix):
                 numbers.append(int(suffix))
     except (FileNotFoundError, NotADirectoryError):
         return 0

@@ -13,6 +13,7 @@ from rich.text import Text
 from papyra_cli._escape import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TextIO
 
     from papyra_cli._output import Cell, Table
@@ -25,11 +26,16 @@ _WIDEST = 2000  # characters of a cell: what no terminal shows, rich need not me
 def render(table: Table, *, color: bool, stream: TextIO) -> str:
     """Return ``table`` as text that fits the terminal behind ``stream``; cells are never read as markup."""
     grid = RichTable(title=Text(table.title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD)
-    for column in table.columns:
-        shortened = column == "payload"
-        grid.add_column(Text(column), overflow="ellipsis" if shortened else "fold", no_wrap=shortened)
-    for row in table.rows:
-        grid.add_row(*map(_text, row))
+    width = _width(stream)
+    rows = [list(map(_text, row)) for row in table.rows]
+    for index, column in enumerate(table.columns):
+        if column == "payload":  # one line of it, in what the other columns leave
+            left = width - sum(_widest(rows, table.columns, other) + 3 for other in range(index)) - 4
+            grid.add_column(Text(column), overflow="ellipsis", no_wrap=True, max_width=max(left, 12))
+        else:
+            grid.add_column(Text(column), overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
     console = Console(
         file=stream,
         force_terminal=color,
@@ -38,11 +44,15 @@ def render(table: Table, *, color: bool, stream: TextIO) -> str:
         highlight=False,
         markup=False,
         emoji=False,
-        width=_width(stream),
+        width=width,
     )
     with console.capture() as captured:
         console.print(grid)
     return captured.get().rstrip("\n")
+
+
+def _widest(rows: Sequence[Sequence[Text]], columns: Sequence[str], index: int) -> int:
+    return max(len(columns[index]), *(row[index].cell_len for row in rows))
 
 
 def _text(cell: Cell) -> Text:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from papyra_cli._follow import follow
+from papyra_cli._follow import Follower
 from papyra_cli._group import HelpfulGroup
 from papyra_cli._options import limit_option, since_option, store_command, until_option
 from papyra_cli._output import Styled, Table
@@ -157,10 +157,11 @@ async def _follow_events(
             event.actor_address,
         )
 
-    out.stream(event_table(out, first := await backend.list_events(limit=limit, **filters)), first)
     # Filtered here: a backend that looks for the newest 256 of a rare type may read its whole store each time.
-    async for fresh in follow(lambda n: backend.list_events(limit=n)):
-        matching = [event for event in fresh if wanted(event)]
+    follower = Follower(lambda n: backend.list_events(limit=n))
+    await follower.start()
+    matching = list(await backend.list_events(limit=limit, **filters))
+    follower.tell(matching)
+    while not out.closed:
         out.stream(event_table(out, matching), matching)
-        if out.closed:
-            return
+        matching = [event for event in await follower.fresh() if wanted(event)]

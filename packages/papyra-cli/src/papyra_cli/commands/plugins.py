@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from papyra.persistence.registry import check_backend
-from papyra.plugins import PluginInfo, PluginStatus, all_plugins, inspect_plugin
+from papyra.plugins import GROUPS, PluginInfo, PluginStatus, all_plugins, inspect_plugin
 from papyra_cli._exit import ExitCode
 from papyra_cli._names import check_command
 from papyra_cli._options import output_command
@@ -57,12 +57,13 @@ def plugins(out: Output, check: bool) -> None:
     bad = sum(info.status is not PluginStatus.OK for info in infos)
     total = count(len(infos), "plugin", "plugins")
     note = Styled(f"{total}, {bad:,} not ok", "red") if bad else Styled(f"{total}, all ok", "green")
-    out.show(infos, infos, [_table(infos)], note)
+    out.show(infos, infos, _tables(infos) if out.format == "table" else [_lines(infos)], note)
     if check and bad:
         click.get_current_context().exit(ExitCode.NO)
 
 
-def _table(infos: Sequence[PluginInfo]) -> Table:
+def _lines(infos: Sequence[PluginInfo]) -> Table:
+    """Return a table for pipes: every field in a column of its own."""
     columns = (
         "name",
         "group",
@@ -76,17 +77,34 @@ def _table(infos: Sequence[PluginInfo]) -> Table:
     )
     table = Table("plugin", "Plugins", columns)
     for info in infos:
-        table.rows.append(
-            (
-                info.name,
-                info.group,
-                f"{info.distribution} {info.version}".rstrip(),
-                info.target,
-                info.api or "-",
-                " ".join(info.capabilities) or "-",
-                Styled(str(info.status), _COLORS[info.status]),
-                "-" if info.load_seconds is None else f"{info.load_seconds * 1000:.1f} ms",
-                info.reason or "-",
-            )
-        )
+        owner, status = _owner(info), _status(info)
+        capabilities = " ".join(info.capabilities) or "-"
+        rest = (capabilities, status, _load_time(info), info.reason or "-")
+        table.rows.append((info.name, info.group, owner, info.target, info.api or "-", *rest))
     return table
+
+
+def _tables(infos: Sequence[PluginInfo]) -> list[Table]:
+    """Return a table for each group, narrow enough for a terminal: what is long shares the last column."""
+    tables: list[Table] = []
+    for group in GROUPS:
+        table = Table("plugin", group, ("name", "distribution", "api", "status", "load time", "details"))
+        for info in infos:
+            if info.group == group:
+                details = "; ".join(filter(None, (info.reason, info.target, " ".join(info.capabilities))))
+                shown = (info.name, _owner(info), info.api or "-", _status(info), _load_time(info), details)
+                table.rows.append(shown)
+        tables.append(table)
+    return tables
+
+
+def _owner(info: PluginInfo) -> str:
+    return f"{info.distribution} {info.version}".rstrip()
+
+
+def _status(info: PluginInfo) -> Styled:
+    return Styled(str(info.status), _COLORS[info.status])
+
+
+def _load_time(info: PluginInfo) -> str:
+    return "-" if info.load_seconds is None else f"{info.load_seconds * 1000:.1f} ms"

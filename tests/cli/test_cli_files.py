@@ -1,0 +1,211 @@
+"""The commands on real files of papyra-json."""
+
+from __future__ import annotations
+
+import json
+from threading import Timer
+from typing import TYPE_CHECKING
+
+import pytest
+from click.testing import CliRunner, Result
+
+from papyra_cli._root import papyra
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Runner
+
+
+def invoke(*args: object, **env: str) -> Result:
+    return CliRunner(env={"TZ": "UTC"} | env).invoke(papyra, [str(arg) for arg in args])
+
+
+def _line(number: int, **more: object) -> str:
+    record = {
+        "kind": "event",
+        "system_id": "local",
+        "actor_address": f"local:{number % 3}",
+        "event_type": ("ActorStarted", "ActorStopped")[number % 2],
+        "payload": {"n": number},
+        "timestamp": 1_700_000_000 + number,
+    }
+    return json.dumps(record | more) + "\n"
+
+
+LETTER = '{"kind":"dead_letter","system_id":"local","target":"local:9","message_type":"dict","payload":{"a":1},"timestamp":1700000500}\n'
+AUDIT = (
+    '{"kind":"audit","system_id":"local","timestamp":1700000600,"total_actors":3,"alive_actors":2,"stopping_actors":1,'
+    '"restarting_actors":0,"registry_size":1,"registry_orphans":["x"],"registry_dead":[],"dead_letters_count":1}\n'
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "facts.ndjson"
+    path.write_text("".join(map(_line, range(200))) + LETTER + AUDIT)
+    return path
+
+
+def test_inspect_counts_and_shows_the_newest(store: Path, tmp_path: Path) -> None:
+    done = invoke("persistence", "inspect", "--path", store, "--limit", "2", "--time", "unix")
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        "summary\tevents\t200",
+        "summary\taudits\t1",
+        "summary\tdead_letters\t1",
+        "summary\tfirst_timestamp\t1700000000.0",
+        "summary\tlast_timestamp\t1700000600.0",
+        'event\t1700000198.0\tlocal:0\tActorStarted\t{"n": 198}',
+        'event\t1700000199.0\tlocal:1\tActorStopped\t{"n": 199}',
+        "status\t202 records",
+    ]
+    assert list(tmp_path.iterdir()) == [store]  # looking creates nothing
+
+
+def test_inspect_as_json(store: Path) -> None:
+    contents = json.loads(invoke("persistence", "inspect", "--path", store, "-o", "json").stdout)
+    assert contents["counts"] == {"events": 200, "audits": 1, "dead_letters": 1}
+    assert (contents["first_timestamp"], contents["last_timestamp"]) == (1700000000, 1700000600)
+    assert [event["payload"]["n"] for event in contents["events"]] == list(range(100, 200))
+    assert (
+        json.loads(invoke("persistence", "inspect", "--path", store, "--limit", "0", "-o", "json").stdout)[
+            "events"
+        ]
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--limit", "2"], [198, 199]),
+        (["--limit", "2", "--reverse"], [199, 198]),
+        (["--limit", "0"], []),
+        (["--since", "1700000197"], [197, 198, 199]),
+        (["--until", "2023-11-14T22:13:21Z"], [0, 1]),
+        (["--type", "ActorStopped", "--limit", "1"], [199]),
+        (["--actor", "local:2", "--limit", "1"], [197]),
+        ([], list(range(100, 200))),
+    ],
+)
+def test_filters_of_events(store: Path, options: list[str], expected: list[int]) -> None:
+    done = invoke("inspect", "events", "--path", store, "-o", "jsonl", *options)
+    assert [json.loads(line)["payload"]["n"] for line in done.stdout.splitlines()] == expected
+
+
+@pytest.mark.parametrize("options", [["--limit", "-1"], ["--since", "soon"], ["--follow", "--reverse"]])
+def test_filters_that_make_no_sense(store: Path, options: list[str]) -> None:
+    assert invoke("inspect", "events", "--path", store, *options).exit_code == 2
+
+
+def test_dead_letters_audits_and_summary(store: Path) -> None:
+    letters = invoke(
+        "inspect", "dead-letters", "--path", store, "--time", "unix", "--actor", "local:9"
+    ).stdout
+    assert letters == 'dead_letter\t1700000500.0\tlocal:9\tdict\t{"a": 1}\nstatus\t1 dead letter\n'
+    assert (
+        invoke("inspect", "dead-letters", "--path", store, "--type", "str").stdout
+        == "status\t0 dead letters\n"
+    )
+    audits = invoke("inspect", "audits", "--path", store, "--time", "unix").stdout
+    assert audits == "audit\t1700000600.0\tlocal\t3\t2\t1\t0\t1\t0\t1\nstatus\t1 audit\n"
+    summary = json.loads(invoke("inspect", "summary", "--path", store, "-o", "json").stdout)
+    assert summary["event_types"] == {"ActorStarted": 100, "ActorStopped": 100}
+    assert summary["message_types"] == {"dict": 1}
+    assert "Dead letters" in invoke("inspect", "summary", "--path", store, "-o", "table").stdout
+
+
+def test_compaction_of_a_file(store: Path) -> None:
+    before = store.stat().st_size
+    dry = json.loads(
+        invoke(
+            "persistence", "compact", "--path", store, "--max-records", "10", "--dry-run", "-o", "json"
+        ).stdout
+    )
+    assert (dry["before_records"], dry["after_records"], store.stat().st_size) == (202, 10, before)
+    done = json.loads(
+        invoke("persistence", "compact", "--path", store, "--max-records", "10", "-o", "json").stdout
+    )
+    assert done == dry | {"dry_run": False}
+    assert done["reclaimed_bytes"] == before - store.stat().st_size
+    assert store.read_text().count("\n") == 10
+    table = invoke("persistence", "compact", "--path", store, "--max-bytes", "1KB", "-o", "table").stdout
+    assert "reclaimed" in table
+
+
+@pytest.mark.parametrize(
+    "option", ["--max-records=-1", "--max-age=soon", "--max-bytes=many", "--max-records=x"]
+)
+def test_limits_that_make_no_sense(store: Path, option: str) -> None:
+    done = invoke("persistence", "compact", "--path", store, option)
+    assert done.exit_code == 2
+    assert "expected" in done.stderr
+
+
+def test_a_rotated_set_is_one_store_and_loses_no_file(tmp_path: Path) -> None:
+    base = tmp_path / "facts"
+    for number in range(1, 8):
+        (tmp_path / f"facts.{number}").write_text(_line(number))
+    base.write_text(_line(0))
+    summary = json.loads(invoke("inspect", "summary", "--path", base, "-o", "json").stdout)
+    assert (summary["backend"], summary["counts"]["events"]) == ("rotating", 8)
+    assert (
+        json.loads(invoke("persistence", "compact", "--path", base, "-o", "json").stdout)["after_records"]
+        == 8
+    )
+
+
+def test_following_a_file_shows_what_is_written_later(run: Runner, store: Path) -> None:
+    process = run.start(
+        "inspect",
+        "events",
+        "--path",
+        str(store),
+        "--limit",
+        "1",
+        "--type",
+        "ActorStopped",
+        "--follow",
+        "-o",
+        "jsonl",
+        stdout=-1,
+    )
+    assert process.stdout is not None
+    watchdog = Timer(20, process.kill)  # readline below waits for ever
+    watchdog.start()
+    assert json.loads(process.stdout.readline())["payload"] == {"n": 199}
+    with store.open("a") as file:
+        file.write(_line(1000) + _line(1001))
+    assert json.loads(process.stdout.readline())["payload"] == {"n": 1001}
+    process.terminate()
+    process.wait(timeout=20)
+    watchdog.cancel()
+    process.stdout.close()
+
+
+def test_metrics_are_those_of_the_backend(store: Path) -> None:
+    done = invoke("metrics", "persistence", "--path", store, "-o", "json")
+    assert json.loads(done.stdout)["scans"] == 1
+
+
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    done = invoke("persistence", "inspect", "--path", tmp_path)
+    assert (done.exit_code, done.stderr.count("\n")) == (3, 1)
+
+
+@pytest.fixture(autouse=True)
+def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_table_fits_the_terminal_and_cuts_payloads_only(
+    store: Path,
+) -> None:
+    with store.open("a") as file:
+        file.write(_line(7, payload={"text": "long " * 100}))
+    table = invoke("inspect", "events", "--path", store, "--limit", "1", "-o", "table", COLUMNS="70").stdout
+    assert max(map(len, table.splitlines())) <= 70
+    assert "ActorStopped" in table
+    assert "…" in table
