@@ -1,0 +1,129 @@
+"""Run the examples of README.md and docs/: what a page prints is what a reader gets.
+
+Every page has a folder of its own, in which its examples run from top to bottom and share their names:
+
+- ``python`` is executed; a ``text`` block after it must be what it printed.
+- ``python title="name.py"`` (or any other language with a title) is written to that file.
+- ``console`` runs the lines that begin with ``$``; what stands below each must be what it printed.
+
+Expected output may have ``...`` in it, as in doctest. Blocks in other languages are not run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import doctest
+import io
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sybil import Region, Sybil
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sybil import Document, Example
+
+_FENCE = RawFencedCodeBlockLexer(re.compile(r"(?P<language>\w+)[ \t]*(?P<attributes>[^\n]*)\n"))
+_TITLE = re.compile(r'title="([\w./-]+)"')
+_run_python = PythonEvaluator()
+
+
+def _evaluate_python(example: Example) -> None:
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        _run_python(example)
+    example.namespace["__printed__"] = printed.getvalue()
+
+
+def _evaluate_text(example: Example) -> str | None:
+    printed = example.namespace.pop("__printed__", None)
+    if printed is None:
+        return "a text block is the output of the python block above it, and there is none"
+    return _difference(example.parsed, printed)
+
+
+def _evaluate_console(example: Example) -> str | None:
+    for block in re.split(r"^(?=\$ )", example.parsed, flags=re.MULTILINE):
+        if not block.strip():
+            continue
+        command, _, expected = block.removeprefix("$ ").partition("\n")
+        ran = subprocess.run(
+            ["bash", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        difference = _difference(expected, ran.stdout)
+        if difference is not None:
+            return f"$ {command}\n{difference}"
+    return None
+
+
+def _difference(expected: str, printed: str) -> str | None:
+    def lines(text: str) -> str:
+        return "".join(f"{line.rstrip()}\n" for line in text.strip("\n").splitlines())
+
+    example = doctest.Example("", lines(expected))
+    checker = doctest.OutputChecker()
+    if checker.check_output(example.want, lines(printed), doctest.ELLIPSIS):
+        return None
+    return checker.output_difference(example, lines(printed), doctest.ELLIPSIS)
+
+
+def _write_file(example: Example) -> None:
+    name, source = example.parsed
+    path = Path(name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(source, "utf-8")
+
+
+_EVALUATORS = {"python": _evaluate_python, "text": _evaluate_text, "console": _evaluate_console}
+
+
+def _parse(document: Document) -> Iterator[Region]:
+    for block in _FENCE(document):
+        language, source = block.lexemes["language"], block.lexemes["source"]
+        title = _TITLE.search(block.lexemes["attributes"])
+        if title is not None:
+            yield Region(block.start, block.end, (title[1], source), _write_file)
+        elif language in _EVALUATORS:
+            yield Region(block.start, block.end, source, _EVALUATORS[language])
+
+
+def _enter_folder(namespace: dict[str, Any]) -> None:
+    folder = tempfile.mkdtemp(prefix="papyra-page-")
+    namespace.update(
+        __name__="__main__", __folder__=folder, __back__=(Path.cwd(), os.environ["PATH"], set(sys.modules))
+    )
+    os.chdir(folder)
+    sys.path.insert(0, folder)
+    os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
+
+
+def _leave_folder(namespace: dict[str, Any]) -> None:
+    folder = namespace["__folder__"]
+    back, os.environ["PATH"], modules = namespace["__back__"]
+    os.chdir(back)
+    sys.path.remove(folder)
+    for name in set(sys.modules) - modules:
+        if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
+            del sys.modules[name]
+    shutil.rmtree(folder)
+
+
+pytest_collect_file = Sybil(
+    parsers=[_parse], patterns=["*.md"], setup=_enter_folder, teardown=_leave_folder
+).pytest()
