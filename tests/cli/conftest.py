@@ -209,6 +209,13 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._master, text.encode())
 
+    def interrupt(self) -> None:
+        """Press Ctrl-C until it is heard: between a prompt and the read behind it, Python may miss one."""
+        while self.process.poll() is None:
+            self.type("\x03")
+            while select.select([self._master], [], [], 0.5)[0] and self._read():
+                pass
+
     def finish(self) -> int:
         """Read to the end and return the exit code."""
         while self._read():

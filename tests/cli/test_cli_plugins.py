@@ -73,7 +73,7 @@ def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, si
 
 def test_check_exits_with_1_if_one_is_not_ok(run: Runner, toy: Path) -> None:
     assert run("plugins").returncode == 0
-    table = run("plugins", "-o", "table", COLUMNS="80").stdout
+    table = run("plugins", "-o", "table", COLUMNS="220").stdout
     assert "papyra.backends" in table
     assert "ModuleNotFoundError" in table
     done = run("plugins", "--check")

@@ -111,7 +111,7 @@ def test_ctrl_c_at_the_question_exits_with_130(toy: Path, terminal: Callable[...
     before = toy.read_text()
     shell = terminal("persistence", "recover", "--backend", f"toy:{toy}")
     shell.wait_for("[y/N]: ")
-    shell.type("\x03")
+    shell.interrupt()
     assert shell.finish() == 130
     assert "papyra: error: interrupted" in shell.text.replace("\x1b[31m\x1b[1m", "").replace("\x1b[0m", "")
     assert toy.read_text() == before

@@ -14,6 +14,9 @@ from papyra_cli._exit import ExitCode
 __all__ = ["Failure", "explain", "report", "say"]
 
 
+_UNEXPECTED = "unexpected: "
+
+
 class Failure(Exception):
     """An error that the command foresaw: what is wrong and what to do, in one line."""
 
@@ -32,6 +35,8 @@ def say(kind: str, message: str, color: bool | None = None) -> None:
 def report(error: BaseException, *, debug: bool = False, color: bool | None = None) -> ExitCode | int:
     """Tell of ``error`` on stderr, with its traceback if ``debug``, and return the exit code for it."""
     message, code = explain(error)
+    if code == ExitCode.NO and not debug and message.startswith(_UNEXPECTED):
+        message += " (--debug shows where)"
     if debug and not isinstance(error, click.ClickException | click.Abort | KeyboardInterrupt):
         for block in traceback.format_exception(error):
             for line in block.splitlines():
@@ -54,8 +59,7 @@ def explain(error: BaseException) -> tuple[str, ExitCode | int]:
     if _is_unavailable(error):
         return _with_file(error), ExitCode.UNAVAILABLE
     text = _with_file(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-    hint = "" if "--debug" in sys.argv else " (--debug shows where)"
-    return f"unexpected: {text}{hint}", ExitCode.NO
+    return f"{_UNEXPECTED}{text}", ExitCode.NO
 
 
 def _innermost(error: BaseException) -> BaseException:

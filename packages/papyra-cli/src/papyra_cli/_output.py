@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -15,7 +16,7 @@ from papyra_cli._json import dump, dump_readable
 from papyra_cli._times import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Generator, Iterable, Sequence
 
 __all__ = ["Cell", "Output", "Styled", "Table"]
 
@@ -74,6 +75,7 @@ class Output:
             self._show_plain(tables, note)
         else:
             self._show_tables(tables, note)
+        self._flush()
 
     def stream(self, table: Table, records: Iterable[object]) -> None:
         """Print some records of many to come: JSON lines in the JSON modes, else plain lines."""
@@ -82,6 +84,7 @@ class Output:
                 self.write(dump(record))
         else:
             self._show_rows(table)
+        self._flush()
 
     def time(self, timestamp: float | None) -> str:
         """Return a Unix time in the style that was asked for."""
@@ -96,9 +99,17 @@ class Output:
         if self.closed:
             return
         encoding = self._stream.encoding or "utf-8"
-        try:
+        with self._reader_may_leave():
             self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+    def _flush(self) -> None:
+        with self._reader_may_leave():
             self._stream.flush()
+
+    @contextmanager
+    def _reader_may_leave(self) -> Generator[None]:
+        try:
+            yield
         except BrokenPipeError:
             self.closed = True
             _discard(self._stream.fileno())
