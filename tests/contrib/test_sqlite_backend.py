@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import stat
@@ -352,6 +353,23 @@ async def test_a_cancelled_write_stops_waiting_at_once(path, holder):
         await backend.record_event(event(3))
         assert list(await backend.list_events()) == [event(1), event(3)]
     lock.close()
+
+
+def test_asyncio_s_own_cancel_stops_waiting_and_leaves_a_store_that_works(path):
+    """It gets through to the caller while the thread still runs, where a cancel scope waits for the thread."""
+
+    async def main() -> None:
+        async with aclosing(SQLitePersistence(path, busy_timeout=1000)) as backend:
+            await backend.record_event(event(1))
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                for number in (2, 3):
+                    with pytest.raises(TimeoutError):
+                        await asyncio.wait_for(backend.record_event(event(number)), 0.05)
+            await asyncio.wait_for(backend.record_event(event(4)), 30)
+            assert list(await backend.list_events()) == [event(1), event(4)]
+
+    asyncio.run(main())
 
 
 async def test_a_cancelled_scan_is_interrupted_in_the_middle_of_a_statement(path, monkeypatch):

@@ -6,17 +6,17 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from papyra_contrib.sqlite import SQLitePersistence
 
 if TYPE_CHECKING:
     from papyra.persistence.models import PersistedEvent
-
-pytestmark = pytest.mark.anyio
 
 PROLOGUE = """
 import sys, os, anyio
@@ -39,7 +39,7 @@ async def main(path, durability):
         number += 5
         os.write(1, b"%d\\n" % number)
 
-anyio.run(main, *sys.argv[1:])
+anyio.run(main, *sys.argv[1:3], backend=sys.argv[3])
 """
 
 ONE_OF_MANY_WRITERS = """
@@ -51,6 +51,80 @@ async def main(path, writer, count):
                 await backend.compact()
 
 anyio.run(main, *sys.argv[1:])
+"""
+
+REBUILDER = """
+from papyra_contrib.sqlite import _recovery
+from papyra.persistence.models import *
+
+# Always finds damage, so that each recovery rebuilds a healthy database.
+_recovery.scan = lambda store, job: (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, "", ""),)
+
+async def main(path, times):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        for number in range(int(times)):
+            mode = PersistenceRecoveryMode.QUARANTINE if number % 2 else PersistenceRecoveryMode.REPAIR
+            report = await backend.recover(PersistenceRecoveryConfig(mode))
+            assert report.repaired_files
+
+anyio.run(main, *sys.argv[1:])
+"""
+
+MORTAL_RECOVERIES = """
+import pathlib, signal, sqlite3, traceback
+from papyra_contrib.sqlite import _recovery
+from papyra.persistence.models import *
+
+suspicion = (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, "", ""),)
+
+def in_child(function, *arguments):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        anyio.run(function, *arguments)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+def mortal(function, steps_left):
+    def call(*arguments, **options):
+        steps_left[0] -= 1
+        if steps_left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return function(*arguments, **options)
+    return call
+
+async def recover(path, at):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1, 2 * at))
+        _recovery.scan = lambda store, job: suspicion
+        steps_left = [at]
+        for owner, name in ((pathlib.Path, "replace"), (pathlib.Path, "unlink"), (os, "link"), (os, "fsync")):
+            setattr(owner, name, mortal(getattr(owner, name), steps_left))
+        await backend.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE))
+
+async def check(path, at):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1, 2 * at + 1))
+        found = [one.payload["n"] for one in await backend.list_events()]
+        assert found == list(range(2, 2 * at + 2)), (at, found)
+        assert not (await backend.scan()).has_anomalies
+
+path, at, died = sys.argv[1], 0, True
+while died:
+    at += 1
+    keeper = sqlite3.connect(path)  # so that the log outlives those who write
+    keeper.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    code = in_child(recover, path, at)
+    assert code in (0, -signal.SIGKILL), code
+    died = code != 0
+    assert in_child(check, path, at) == 0
+    keeper.close()
+    for kept in pathlib.Path(path).parent.glob("*quarantine*"):
+        kept.unlink()  # or the search for a free name takes more steps each time
+print(at)
 """
 
 FULL_DISK = """
@@ -88,48 +162,84 @@ def start(script: str, *arguments: object) -> subprocess.Popen[str]:
     )
 
 
-async def events_in(path) -> list[PersistedEvent]:
-    async with aclosing(SQLitePersistence(path)) as backend:
-        assert not (await backend.scan()).has_anomalies
-        return list(await backend.list_events())
+def end_of(process: subprocess.Popen[str]) -> str:
+    """Wait for a process to end well; return what it printed."""
+    try:
+        output, errors = process.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+    assert process.returncode == 0, errors
+    return output
 
 
-@pytest.mark.parametrize(("durability", "after"), [("os", 1), ("os", 60), ("always", 10)])
-async def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(tmp_path, durability, after):
+def wait_for_records(path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists() or not path.stat().st_size:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def events_in(path) -> list[PersistedEvent]:
+    async def read() -> list[PersistedEvent]:
+        async with aclosing(SQLitePersistence(path)) as backend:
+            assert not (await backend.scan()).has_anomalies
+            return list(await backend.list_events())
+
+    return anyio.run(read)
+
+
+@pytest.mark.parametrize(
+    ("durability", "after", "loop"), [("os", 1, "asyncio"), ("os", 60, "trio"), ("always", 10, "asyncio")]
+)
+def test_nothing_acknowledged_is_lost_when_the_writer_is_killed(tmp_path, durability, after, loop):
     path = tmp_path / "papyra.db"
-    with start(ACKNOWLEDGING_WRITER, path, durability) as writer:
+    with start(ACKNOWLEDGING_WRITER, path, durability, loop) as writer:
         for _ in range(after):
             assert writer.stdout.readline()
         os.kill(writer.pid, signal.SIGKILL)
         rest = writer.stdout.read().split()
     acknowledged = int(rest[-1]) if rest else after * 5
-    found = await events_in(path)
+    found = events_in(path)
     numbers = [event.payload["n"] for event in found]
     assert numbers == list(range(len(numbers)))
     assert len(numbers) >= acknowledged
     assert len(numbers) % 5 == 0  # a batch is there as a whole
-    async with aclosing(SQLitePersistence(path)) as backend:
-        await backend.record_event(found[0])
-        assert len(await backend.list_events()) == len(found) + 1
 
 
-async def test_processes_that_write_at_once_lose_nothing(tmp_path):
+def test_processes_that_write_at_once_lose_nothing(tmp_path):
     path = tmp_path / "papyra.db"
     count = 100
     writers = [start(ONE_OF_MANY_WRITERS, path, writer, count) for writer in range(4)]
     for writer in writers:
-        _, errors = writer.communicate(timeout=60)
-        assert writer.returncode == 0, errors
-    found = await events_in(path)
+        end_of(writer)
+    found = events_in(path)
     assert len(found) == 4 * count
     for writer in range(4):
         own = [event.payload["n"] for event in found if event.actor_address == f"local:{writer}"]
         assert own == list(range(count))
 
 
-async def test_a_full_disk_fails_whole_batches_and_later_ones_succeed(tmp_path):
+def test_recoveries_lose_nothing_that_others_write_meanwhile(tmp_path):
     path = tmp_path / "papyra.db"
-    with start(FULL_DISK, path) as writer:
-        output, errors = writer.communicate(timeout=60)
-    assert writer.returncode == 0, errors
-    assert len(await events_in(path)) == int(output)
+    count = 100
+    processes = [start(ONE_OF_MANY_WRITERS, path, writer, count) for writer in range(2)]
+    wait_for_records(path)
+    processes += [start(REBUILDER, path, 10) for _ in range(2)]
+    for process in processes:
+        end_of(process)
+    found = events_in(path)
+    for writer in range(2):
+        own = [event.payload["n"] for event in found if event.actor_address == f"local:{writer}"]
+        assert own == list(range(count))
+
+
+def test_a_recovery_that_dies_at_any_step_loses_nothing(tmp_path):
+    steps = int(end_of(start(MORTAL_RECOVERIES, tmp_path / "papyra.db")))
+    assert steps > 10  # as many places to die at
+
+
+def test_a_full_disk_fails_whole_batches_and_later_ones_succeed(tmp_path):
+    path = tmp_path / "papyra.db"
+    stored = int(end_of(start(FULL_DISK, path)))
+    assert len(events_in(path)) == stored

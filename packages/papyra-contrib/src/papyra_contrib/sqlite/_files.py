@@ -10,6 +10,7 @@ import fcntl
 import os
 import shutil
 import stat
+import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 from papyra.exceptions import PersistenceError
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from papyra_contrib.sqlite._jobs import Job
@@ -173,25 +174,35 @@ class WriteLock:
     def __init__(self, path: Path) -> None:
         self._path = beside(path, ".lock")
         self._descriptor: int | None = None
+        # A caller that asyncio's own cancel() took away has left a thread behind that still writes.
+        self._threads = threading.Lock()
 
     @contextmanager
     def hold(self, job: Job, timeout: float) -> Generator[None]:
         """Wait for the lock, at most ``timeout`` seconds, and hold it inside."""
-        descriptor = self._open()
-        deadline, pause = time.monotonic() + timeout, 0.0005
-        while not _try_lock(descriptor):
+        deadline = time.monotonic() + timeout
+        self._wait(lambda: self._threads.acquire(blocking=False), job, deadline, timeout)
+        try:
+            descriptor = self._open()
+            self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)
+            try:
+                yield
+            finally:
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+    def _wait(self, acquired: Callable[[], bool], job: Job, deadline: float, timeout: float) -> None:
+        pause = 0.0005
+        while not acquired():
             job.check()
             if time.monotonic() >= deadline:
                 raise PersistenceError(
-                    f"another process kept {self._path} locked for {timeout} s; "
-                    "if it compacts or recovers a large database, give a longer busy_timeout"
+                    f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "
+                    "recovered, give a longer busy_timeout"
                 )
             time.sleep(pause)
             pause = min(2 * pause, 0.02)
-        try:
-            yield
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Give the descriptor back."""

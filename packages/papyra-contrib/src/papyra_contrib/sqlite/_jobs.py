@@ -91,6 +91,10 @@ class Jobs:
             group.start_soon(_interrupt_when_cancelled, job, ended)
             try:
                 await anyio.to_thread.run_sync(work, limiter=self._limiter)
+            except BaseException:
+                # asyncio's own cancel(), unlike a scope's, comes through while the thread still runs.
+                job.interrupt()
+                raise
             finally:
                 ended.set()
         if isinstance(outcome.error, Interrupted) or job.cancelled:

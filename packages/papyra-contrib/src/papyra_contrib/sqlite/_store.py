@@ -91,6 +91,10 @@ class Store:
             initialized = is_initialized(connection, self.path)
             use_wal(connection, self.path, job, self.busy_timeout)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            if self._synchronous == "FULL":
+                connection.execute(
+                    "PRAGMA fullfsync = ON"
+                )  # macOS: its fsync alone stops at the disk's cache
             if not initialized:
                 lay_out(connection)
         except BaseException:
