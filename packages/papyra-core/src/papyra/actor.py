@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from papyra.context import ActorContext
+
 if TYPE_CHECKING:
-    from papyra.context import ActorContext
+    from papyra._runtime.cell import Cell
     from papyra.ref import ActorRef
     from papyra.supervision import SupervisorDecision
 
@@ -19,18 +21,20 @@ class Actor:
     `ActorSystem.spawn`. A subclass's ``__init__`` takes no arguments and need not call this one's.
     """
 
-    _papyra_context: ActorContext | None = None
+    _papyra_cell: Cell | None = None
 
     @property
     def context(self) -> ActorContext:
         """The actor's place in the system: from `on_start` to `on_stop`, not in ``__init__``."""
-        context = self._papyra_context
-        if context is None:
+        cell = self._papyra_cell
+        if cell is None:
             raise RuntimeError(
                 f"{type(self).__name__}.context is not there yet: the actor is not spawned. "
                 "Use it in on_start(), receive() and on_stop(), not in __init__()"
             )
-        return context
+        if cell.context is None:  # made when first asked for: many actors never do
+            cell.context = ActorContext(cell)
+        return cell.context
 
     async def on_start(self) -> None:
         """Run before the first message. What it raises counts as a failure."""

@@ -13,7 +13,7 @@ from papyra._runtime.callbacks import Callbacks
 from papyra._runtime.cell import DEAD, NO_LIMIT
 from papyra._runtime.core import Core
 from papyra._runtime.facts import Facts
-from papyra._runtime.waits import begin_wait
+from papyra._runtime.waits import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.exceptions import ActorStopped, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
@@ -254,8 +254,10 @@ class ActorSystem:
         if me is not None and me.is_below(cell):
             lifecycle.stop_from_inside(cell, me)
             return
+        waiter = lifecycle.stop_waiter(cell)
+        wait = StopWait(waiter)
         if me is not None:
-            begin_wait(me, cell)
+            begin_wait(me, cell, wait)
         timer = None
         try:
             lifecycle.request_stop(cell)
@@ -264,10 +266,12 @@ class ActorSystem:
                 if self._shutdown_timeout is not None:
                     grace = min(grace, self._shutdown_timeout)
                 timer = cell.rt.timers.after(timeout, lambda: lifecycle.escalate_force(cell, grace))
-            await lifecycle.stop_waiter(cell)
+            await waiter
+            if wait.error is not None:
+                raise wait.error
         finally:
             if me is not None:
-                me.waits_for = None
+                end_wait(me)
             if timer is not None and cell.phase == DEAD:
                 timer.cancel()
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from papyra._runtime.dispatcher import Dispatcher
     from papyra._runtime.loops import Waiter
     from papyra._runtime.timers import Timer
+    from papyra._runtime.waits import Wait
     from papyra.actor import Actor
     from papyra.context import ActorContext
     from papyra.supervision import SupervisionPolicy
@@ -91,10 +92,14 @@ class Envelope:
         self.value = value
         self.error = error
         if self.asker is not None:
-            self.asker.waits_for = None
+            self.asker.waits_for = self.asker.wait = None
         waiter = self.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def fail(self, error: BaseException) -> None:
+        """Let the ask raise ``error``."""
+        self.reply(None, error)
 
 
 SIGNAL: Final = Envelope(None, expects_reply=False)
@@ -105,7 +110,8 @@ class Cell:
     """One actor: its instance, its mailbox and its place in the tree.
 
     ``box`` is None while the cell is idle, so an idle actor pays for no deque; a cell with a box is queued,
-    running or ``paused``. ``limit`` is how many messages the fast path of `ActorRef.tell` may leave in the
+    running or ``paused``. A ``fresh`` cell is queued without one: a thousand spawned at once need none yet.
+    ``limit`` is how many messages the fast path of `ActorRef.tell` may leave in the
     box: the capacity, or 0 when it must take the slow path (senders wait, or the actor stops).
     """
 
@@ -121,6 +127,7 @@ class Cell:
         "factory",
         "failure",
         "force",
+        "fresh",
         "halted",
         "id",
         "judging",
@@ -132,7 +139,6 @@ class Cell:
         "policy",
         "processed",
         "reason",
-        "receive",
         "renewed",
         "reserved",
         "restarts",
@@ -143,6 +149,7 @@ class Cell:
         "stopping",
         "timer",
         "variables",
+        "wait",
         "waits_for",
         "watchers",
         "watching",
@@ -165,7 +172,8 @@ class Cell:
         self.factory = factory
         self.policy = policy
         self.capacity = capacity
-        self.limit = capacity
+        self.limit = 0  # until on_start: the cell is queued, but has no box yet
+        self.fresh = True
         self.phase = STARTING
         self.processed = 0
         self.reserved = 0
@@ -179,7 +187,6 @@ class Cell:
         self.actor_type: type[Actor] | None = None
         self.actor: Actor | None = None
         self.context: ActorContext | None = None
-        self.receive: Callable[[Any], Awaitable[Any]] | None = None
         self.box: deque[Any] | None = None
         self.answering: Envelope | None = None
         self.children: dict[int, Cell] | None = None
@@ -193,6 +200,7 @@ class Cell:
         self.timer: Timer | None = None
         self.variables: contextvars.Context | None = None
         self.waits_for: Cell | None = None
+        self.wait: Wait | None = None
         self.failure: BaseException | None = None
 
     @property

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.cell import SIGNAL
+from papyra._runtime.cell import DEAD, SIGNAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,22 +29,28 @@ if TYPE_CHECKING:
 
 __all__ = ["BREATH", "Dispatcher", "Worker"]
 
-BREATH = 1000
+BREATH = 500
 """After so many sends the sender lets the event loop go round once (guarantee 6)."""
 
 
 class Worker:
     """A task that runs cells; ``cell`` is the one it is at."""
 
-    __slots__ = ("abandoned", "cell", "home", "scope", "task", "waiter")
+    __slots__ = ("abandoned", "cell", "home", "interrupted", "scope", "waiter")
 
     def __init__(self) -> None:
         self.cell: Cell | None = None
         self.home: Cell | None = None  # set: it serves this cell alone, in that cell's context variables
         self.scope: anyio.CancelScope | None = None
-        self.task: object = None
         self.waiter: Waiter | None = None
+        self.interrupted = False  # its scope is cancelled: it must not touch another cell in it
         self.abandoned = False
+
+    def interrupt(self) -> None:
+        """Cancel the code of the actor it is at."""
+        self.interrupted = True
+        if self.scope is not None:
+            self.scope.cancel()
 
     def label(self) -> str:
         """Name the worker in a task dump by the actor it runs."""
@@ -72,6 +78,7 @@ class Dispatcher:
         self.awake = 0
         self.credit = BREATH
         self.parked: list[Worker] = []
+        self.boxes: list[deque[Any]] = []
         self.workers: dict[object, Worker] = {}
         self.closing = False
         self.all_gone: Waiter | None = None
@@ -87,6 +94,10 @@ class Dispatcher:
         self.cells: dict[int, Cell] = {}
         self.names: dict[str, Cell] = {}
         self.last_id = 0
+
+    def new_box(self) -> deque[Any]:
+        """Return an empty mailbox."""
+        return self.boxes.pop() if self.boxes else deque[Any]()
 
     def wake(self) -> None:
         """Send a spare worker on its way."""
@@ -108,6 +119,8 @@ class Dispatcher:
         """Have the cell look at what it must do besides messages, before the next of them."""
         box = cell.box
         if box is None:
+            if cell.fresh:
+                return  # it is queued, and looks at everything in its first turn
             cell.box = deque((SIGNAL,))
             self.schedule(cell)
             return
@@ -115,6 +128,15 @@ class Dispatcher:
         if cell.paused:
             cell.paused = False
             self.schedule(cell)
+
+    def signal_and_schedule(self, cell: Cell) -> None:
+        """Put a cell that a worker lets go of into the queue, to look at what it must do."""
+        if cell.phase == DEAD:
+            return
+        if cell.box is None:
+            cell.box = deque()
+        cell.box.appendleft(SIGNAL)
+        self.schedule(cell)
 
     def worker_gone(self, worker: Worker) -> None:
         """Note the end of a worker: see that the queue has another, and tell a close that waits for the last."""

@@ -8,7 +8,6 @@ it can; where it must wait for something (a decision, children, the time of a ba
 from __future__ import annotations
 
 import logging
-from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -29,11 +28,11 @@ from papyra._runtime.cell import (
     STARTING,
     Cell,
 )
-from papyra._runtime.mailbox import close, discard, has_mail, stopped_early
+from papyra._runtime.mailbox import close, discard, grant, has_mail, stopped_early
 from papyra._runtime.supervision import Supervision
+from papyra._runtime.waits import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
 from papyra.actor import Actor
-from papyra.context import ActorContext
 from papyra.exceptions import ActorNameTaken, ActorStopped
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
@@ -57,6 +56,7 @@ class Lifecycle:
         # The root of the tree: an actor-less cell whose stop is the stop of the system.
         self.guardian = Cell(rt, 0, None, None, None, UNNAMED_POLICY, 1)
         self.guardian.phase = ACTIVE
+        self.guardian.fresh = False
 
     # -- spawn
 
@@ -89,21 +89,23 @@ class Lifecycle:
         if parent.children is None:
             parent.children = {}
         parent.children[number] = cell
-        rt.signal(cell)
+        rt.schedule(cell)
         return cell
 
     def _install(self, cell: Cell, actor: Actor) -> None:
-        if cell.context is None:
-            cell.context = ActorContext(cell)
-        actor._papyra_context = cell.context
+        actor._papyra_cell = cell
         cell.actor = actor
         cell.actor_type = type(actor)
-        cell.receive = actor.receive
 
     # -- the steps of a life
 
     async def step(self, cell: Cell) -> None:
         """Do what is due besides messages, until the cell is queued again, idle, paused or dead."""
+        if cell.fresh:
+            cell.fresh = False
+            cell.limit = 0 if cell.stopping else cell.capacity
+        if cell.box is None:
+            cell.box = self.rt.new_box()
         while True:
             phase = cell.phase
             if phase == STARTING:
@@ -161,11 +163,15 @@ class Lifecycle:
             await supervision.failed(cell, error, escalated=True)
             return False
         box = cell.box
-        if cell.halted or (cell.stopping and not box):
+        if cell.halted or (cell.stopping and not has_mail(cell)):
             self._begin_reaping(cell)
             return False
-        if cell.stopping:
+        if cell.stopping and box:
             cell.phase = DRAINING
+            if box[-1] is not SIGNAL:
+                box.append(SIGNAL)  # what comes up when the last message is done
+        if cell.senders is not None:
+            grant(cell)
         if box:
             self.rt.schedule(cell)
         else:
@@ -208,7 +214,6 @@ class Lifecycle:
     async def _run_on_stop(self, cell: Cell) -> None:
         """Run ``on_stop`` of the instance there is, once; what it raises is logged, and the stop goes on."""
         actor, cell.actor = cell.actor, None
-        cell.receive = None
         if actor is None:
             return
         try:
@@ -267,9 +272,11 @@ class Lifecycle:
         if not children:
             cell.waits_for = None
             return True
-        child = next(reversed(children.values()))
-        cell.waits_for = child
+        # The newest, in O(1): next(reversed(children)) walks over all that were removed before.
+        number, child = children.popitem()
+        children[number] = child
         self.request_stop(child, "shutdown" if cell.reason == "shutdown" else None)
+        wait_for_child(cell, child)
         if child.phase == JUDGED:
             self.rt.signal(child)  # this cell decides no more
         return False
@@ -296,7 +303,7 @@ class Lifecycle:
             if not waiter.done():
                 waiter.set_result(None)
         # What a dead cell, kept alive by a reference, does not need any more.
-        cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
+        cell.actor = cell.context = cell.factory = cell.failure = None
         cell.variables = cell.waits_for = cell.judging = cell.restarts = cell.children = None
         parent = cell.parent
         if parent is not None and parent.children is not None:
@@ -329,14 +336,14 @@ class Lifecycle:
             if worker is None or each is me:
                 rt.signal(each)
             elif level >= 3:
-                worker.abandoned = True
+                worker.abandoned = worker.interrupted = True
                 worker.cell = None
                 _logger.error(
                     "actor %s ignores cancellation; it counts as stopped and its task is left behind", each
                 )
                 self.finish(each)
-            elif worker.scope is not None and not (level == 0 and each.phase in (RETIRING, CLOSING)):
-                worker.scope.cancel()
+            elif level > 0 or each.phase not in (RETIRING, CLOSING):
+                worker.interrupt()
 
     def interrupted(self, cell: Cell) -> None:
         """Go on with a cell whose running code was cancelled."""
@@ -347,10 +354,7 @@ class Lifecycle:
             cell.actor = None  # its on_stop is what was cancelled
         if cell.phase < REAPING:
             self._begin_reaping(cell)
-        if cell.box is None:
-            cell.box = deque()
-        cell.box.appendleft(SIGNAL)
-        self.rt.schedule(cell)
+        self.rt.signal_and_schedule(cell)
 
     def stop_waiter(self, cell: Cell) -> Any:
         """Return something to await that is done when the cell is dead."""
@@ -389,7 +393,7 @@ def build(factory: Callable[[], Any]) -> Actor:
         raise TypeError(
             f"spawn() needs an Actor subclass or a function that returns an Actor; {factory!r} returned {actor!r}"
         )
-    if actor._papyra_context is not None:
+    if actor._papyra_cell is not None:
         raise ValueError(
             f"{factory!r} returned an actor that was spawned already; each spawn needs a new instance"
         )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import SIGNAL, Envelope
 from papyra._runtime.dispatcher import BREATH
-from papyra._runtime.waits import begin_wait
-from papyra.exceptions import ActorStopped, AskTimeout
+from papyra._runtime.waits import begin_wait, end_wait
+from papyra.exceptions import ActorStopped, AskTimeout, PapyraError
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
@@ -33,11 +33,18 @@ __all__ = [
 class _Sender:
     """A sender that waits for room. It puts its message in itself when it is woken: so one that is cancelled has sent nothing."""
 
-    __slots__ = ("granted", "waiter")
+    __slots__ = ("error", "granted", "waiter")
 
     def __init__(self, waiter: Waiter) -> None:
         self.waiter = waiter
         self.granted = False
+        self.error: PapyraError | None = None
+
+    def fail(self, error: PapyraError) -> None:
+        """Let the sender raise ``error``."""
+        self.error = error
+        if not self.waiter.done():
+            self.waiter.set_result(None)
 
 
 def has_mail(cell: Cell) -> bool:
@@ -49,8 +56,14 @@ def enqueue(cell: Cell, item: object) -> None:
     """Put ``item`` in the box, full or not, and see that the cell gets a turn."""
     box = cell.box
     if box is None:
-        cell.box = deque((item,))
-        cell.rt.schedule(cell)
+        rt = cell.rt
+        cell.box = box = rt.new_box()
+        if cell.fresh:
+            box.append(SIGNAL)  # it is queued already, and must start first
+            box.append(item)
+        else:
+            box.append(item)
+            rt.schedule(cell)
     else:
         box.append(item)
 
@@ -69,13 +82,13 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     """
     if cell.stopping:
         refuse(cell, item)
-    if cell.senders is None and depth(cell) < cell.capacity:
+    if not cell.senders and depth(cell) + cell.reserved < cell.capacity:
         enqueue(cell, item)
         return
     me = None if waits else cell.rt.current_cell()
-    if me is not None:
-        begin_wait(me, cell)
     sender = _Sender(cell.rt.loop.waiter())
+    if me is not None:
+        begin_wait(me, cell, sender)
     if cell.senders is None:
         cell.senders = deque()
         cell.limit = 0
@@ -90,7 +103,10 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         raise
     finally:
         if me is not None:
-            me.waits_for = None
+            end_wait(me)
+    if sender.error is not None:
+        _withdraw(cell, sender)
+        raise sender.error
     if asked is not None and asked.replied:
         _withdraw(cell, sender)
         return
@@ -117,22 +133,22 @@ def depth(cell: Cell) -> int:
 
 def grant(cell: Cell) -> None:
     """Give the room there is to the senders that wait for it, oldest first."""
+    if cell.stopping:
+        return
     senders = cell.senders
-    if senders is not None and not cell.stopping:
-        room = cell.capacity - depth(cell) - cell.reserved
-        # Not for every single place: with one sender that would be a trip through the event loop per message.
-        if room >= min(len(senders), (cell.capacity + 1) // 2):
-            while senders and room > 0:
-                sender = senders.popleft()
-                if sender.waiter.done():
-                    continue
-                sender.granted = True
-                sender.waiter.set_result(None)
-                cell.reserved += 1
-                room -= 1
-    if not cell.stopping and not senders and not cell.reserved:
+    room = cell.capacity - depth(cell) - cell.reserved
+    while senders and room > 0:
+        sender = senders.popleft()
+        if sender.waiter.done():
+            continue  # its time-out woke it
+        sender.granted = True
+        sender.waiter.set_result(None)
+        cell.reserved += 1
+        room -= 1
+    if not senders:
+        # Room that is granted stays free for those it was granted to; the rest is anybody's.
         cell.senders = None
-        cell.limit = cell.capacity
+        cell.limit = cell.capacity - cell.reserved
 
 
 def close(cell: Cell) -> None:
@@ -189,7 +205,7 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
     if me is not None:
         if cell.stopping:
             refuse(cell, envelope)
-        begin_wait(me, cell)
+        begin_wait(me, cell, envelope)
         envelope.asker = me
     timer = None
     try:
@@ -199,8 +215,7 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
         if box is not None and len(box) < cell.limit:
             box.append(envelope)
         elif box is None and cell.limit > 0:
-            cell.box = deque((envelope,))
-            rt.schedule(cell)
+            enqueue(cell, envelope)
         else:
             await deliver(cell, envelope, waits=True)
         if not envelope.replied:
@@ -212,7 +227,7 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
         raise
     finally:
         if me is not None:
-            me.waits_for = None
+            end_wait(me)
         if timer is not None:
             timer.cancel()
     error = envelope.error

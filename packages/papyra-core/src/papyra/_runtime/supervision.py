@@ -7,6 +7,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
+import anyio
+
 from papyra import events as ev
 from papyra._runtime.cell import ACTIVE, BACKING_OFF, DRAINING, JUDGED, RETIRING, STARTING
 from papyra._runtime.mailbox import has_mail
@@ -54,7 +56,7 @@ class Supervision:
         assert parent is not None  # noqa: S101 - _decides saw to it
         cell.phase = JUDGED
         if waits_on(parent, cell):
-            await self._consult(parent, cell, error)
+            await self._consult_apart(parent, cell, error)
             return
         if parent.judging is None:
             parent.judging = []
@@ -76,7 +78,7 @@ class Supervision:
             return True
         if queued and waits_on(parent, cell):
             self._take_back(parent, entry)
-            await self._consult(parent, cell, error)
+            await self._consult_apart(parent, cell, error)
             return True
         return cell.phase != JUDGED
 
@@ -92,6 +94,28 @@ class Supervision:
                 continue
             await self._consult(parent, child, error)
             self.rt.signal(child)
+
+    async def _consult_apart(self, parent: Cell, child: Cell, error: Exception) -> None:
+        """Consult a parent that waits for this child: not in the child's task, whose context variables are the child's."""
+        loop = self.rt.loop
+        waiter = loop.waiter()
+
+        async def consult() -> None:
+            try:
+                await self._consult(parent, child, error)
+            except anyio.get_cancelled_exc_class():
+                pass  # the event loop ends; nobody waits for this task
+            except BaseException as fatal:  # noqa: BLE001 - carried over to the child's worker, which knows what to do with it
+                carried.append(fatal)
+            finally:
+                if not waiter.done():
+                    waiter.set_result(None)
+
+        carried: list[BaseException] = []
+        loop.spawn(consult, lambda: f"papyra actor {parent} decides on {child}", parent.variables)
+        await waiter
+        if carried:
+            raise carried[0]
 
     async def _consult(self, parent: Cell, child: Cell, error: Exception) -> None:
         decision = None
