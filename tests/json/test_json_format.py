@@ -10,7 +10,12 @@ from zlib import crc32
 
 import pytest
 
-from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent, PersistenceAnomalyType
+from papyra.persistence.models import (
+    PersistedAudit,
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistenceAnomalyType,
+)
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
 pytestmark = pytest.mark.anyio
@@ -186,7 +191,11 @@ async def test_new_files_and_folders_are_the_owners_alone(tmp_path, event):
     modes = {entry.name: stat.S_IMODE(entry.stat().st_mode) for entry in (tmp_path / "a" / "b").iterdir()}
     assert len(modes) == 5, modes  # three files, the lock, a quarantine
     assert set(modes.values()) == {0o600}
-    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+    assert (
+        stat.S_IMODE((tmp_path / "a").stat().st_mode)
+        == stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode)
+        == 0o700
+    )
 
 
 async def test_reading_what_is_not_there_makes_nothing(tmp_path):

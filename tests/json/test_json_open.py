@@ -54,7 +54,9 @@ def test_urls_set_every_option(tmp_path):
     assert isinstance(store, JsonFilePersistence)
     assert store.path == tmp_path / "a b.ndjson"
     assert store.retention == RetentionPolicy(max_records=5)
-    rotating = open_backend(f"rotating:{tmp_path}/r?max_bytes=1MiB&max_files=3&max_age_seconds=7d&durability=interval")
+    rotating = open_backend(
+        f"rotating:{tmp_path}/r?max_bytes=1MiB&max_files=3&max_age_seconds=7d&durability=interval"
+    )
     assert isinstance(rotating, RotatingFilePersistence)
     assert rotating.retention == RetentionPolicy(max_age_seconds=7 * 86400)
 
@@ -64,7 +66,10 @@ def test_urls_set_every_option(tmp_path):
     [
         ("json:", "path must name a file"),
         ("rotating:", "path must name a file"),
-        ("json:x?max_files=3", "no option 'max_files'; its options are: durability, fsync_interval, max_age_seconds"),
+        (
+            "json:x?max_files=3",
+            "no option 'max_files'; its options are: durability, fsync_interval, max_age_seconds",
+        ),
         ("json:x?durability=maybe", "expected one of os, interval, always"),
         ("json:x?fsync_interval=0", "above 0"),
         ("rotating:x?max_bytes=0", "max_bytes must be a whole number of at least 1"),
@@ -135,7 +140,7 @@ async def test_an_unreadable_file_is_explained(path, event):
     path.write_bytes(b"")
     path.chmod(0)
     store = JsonFilePersistence(path)
-    with pytest.raises(PersistenceError, match="can't be read .*check its owner and mode"):
+    with pytest.raises(PersistenceError, match=r"can't be read .*check its owner and mode"):
         await store.list_events()
     with pytest.raises(PersistenceError, match="could not be written"):
         await store.record_event(event(1))

@@ -60,7 +60,9 @@ def gate(monkeypatch):
 
 
 @pytest.mark.parametrize(("durability", "syncs"), [("os", 0), ("always", 1)])
-async def test_promise_01_one_append_and_one_sync_for_all_that_waits(path, event, monkeypatch, gate, durability, syncs):
+async def test_promise_01_one_append_and_one_sync_for_all_that_waits(
+    path, event, monkeypatch, gate, durability, syncs
+):
     store = JsonFilePersistence(path, durability=durability)
     await store.record_event(event(0))
     gate.open.clear()
@@ -132,7 +134,9 @@ async def test_promise_01_cancelled_callers_leave_whole_records_and_hinder_nobod
     async with anyio.create_task_group() as others:
         with anyio.CancelScope() as scope:
             async with anyio.create_task_group() as group:
-                for number in range(1, 50):
+                group.start_soon(store.record_event, event(1))
+                await _until(lambda: gate.taken == 2)
+                for number in range(2, 50):
                     group.start_soon(store.record_event, event(number))
                 await _until(lambda: store._committer._queue.qsize() >= 48)
                 others.start_soon(store.record_event, event(50))
@@ -140,7 +144,9 @@ async def test_promise_01_cancelled_callers_leave_whole_records_and_hinder_nobod
         gate.open.set()
     await store.record_event(event(51))
     found = await store.list_events()
-    assert [event(number) for number in (0, 50, 51)] == [one for one in found if one.payload["number"] in (0, 50, 51)]
+    assert [event(number) for number in (0, 50, 51)] == [
+        one for one in found if one.payload["number"] in (0, 50, 51)
+    ]
     assert len({one.timestamp for one in found}) == len(found)
     assert not (await store.scan()).has_anomalies
     await store.aclose()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 
 import anyio
@@ -30,13 +29,17 @@ anyio.run(main)
 
 
 def _open(kind, path):
-    return JsonFilePersistence(path) if kind == "json" else RotatingFilePersistence(path, max_bytes=4000, max_files=5000)
+    return (
+        JsonFilePersistence(path)
+        if kind == "json"
+        else RotatingFilePersistence(path, max_bytes=4000, max_files=5000)
+    )
 
 
 @pytest.mark.parametrize("kind", ["json", "rotating"])
 @pytest.mark.parametrize("care", ["none", "compact", "recover"])
 def test_promise_02_each_record_is_there_once_and_numbered_in_order(path, start, kind, care):
-    writers = [start(WRITER, path, kind, number, 60) for number in range(3)]
+    writers = [start(WRITER, path, kind, number, 40) for number in range(3)]
 
     async def meddle() -> None:
         store = _open(kind, path)
@@ -113,12 +116,12 @@ async def test_promise_02_the_lock_file_is_permanent(path, event):
     store = RotatingFilePersistence(path, max_bytes=300, max_files=3)
     await store.record_event(event(0))
     lock = path.with_name(path.name + ".lock")
-    identity = os.stat(lock).st_ino
+    identity = lock.stat().st_ino
     for number in range(1, 10):
         await store.record_event(event(number))
         await store.compact()
     await store.aclose()
-    assert os.stat(lock).st_ino == identity
+    assert lock.stat().st_ino == identity
 
 
 KILLED = """
@@ -139,12 +142,12 @@ def test_promise_02_nothing_acknowledged_dies_with_its_process(path, event, star
     """``durability="os"``: killed at any instant - here before, within and after a write - one after the other."""
     acknowledged: set[int] = set()
     tried: set[int] = set()
-    for kill in range(12):
+    for kill in range(8):
         base = kill * 1_000_000
         process = start(KILLED, path, base)
         assert process.stdout is not None
         for count, line in enumerate(iter(process.stdout.readline, "")):
-            if count == 5 * kill + kill % 2:
+            if count == 7 * kill + kill % 2:
                 process.kill()
             word, number = line.split()  # also of what it still said before it died
             if word == "done":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -49,7 +50,7 @@ async def die(path, steps):
     elif mode == "recover":
         await store.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE))
     else:
-        for number in range(60, 80):
+        for number in range(60, 68):
             await store.record_event(event(number))
 
 async def check(path):
@@ -61,7 +62,7 @@ async def check(path):
     elif mode == "recover":
         assert found == wanted, found
     else:
-        assert len(found) >= len(wanted) and found == [*wanted, *range(60, 80)][:len(found)], found
+        assert len(found) >= len(wanted) and found == [*wanted, *range(60, 68)][:len(found)], found
     await store.recover(REPAIR)
     assert not (await store.scan()).has_anomalies
     assert [one.payload["number"] for one in await store.list_events()] == found
@@ -105,14 +106,16 @@ def test_promise_05_killed_at_every_step(tmp_path, start, mode):
 
 
 @pytest.mark.anyio
-async def test_promise_05_the_new_file_is_synced_before_and_its_folder_after_the_renaming(path, event, monkeypatch):
+async def test_promise_05_the_new_file_is_synced_before_and_its_folder_after_the_renaming(
+    path, event, monkeypatch
+):
     store = JsonFilePersistence(path, RetentionPolicy(max_records=1))
     await store.record_batch([event(1), event(2)])
     said: list[str] = []
     real_sync, real_replace = os.fsync, Path.replace
 
     def sync(fd: int) -> None:
-        said.append("folder" if os.path.isdir(f"/dev/fd/{fd}") else "file")
+        said.append("folder" if stat.S_ISDIR(os.fstat(fd).st_mode) else "file")
         real_sync(fd)
 
     def replace(self: Path, target: Path) -> Path:
@@ -141,7 +144,7 @@ async def test_promise_05_a_failed_replacement_leaves_the_old_file(path, event, 
 
     with monkeypatch.context() as patched:
         patched.setattr(os, call, fail)
-        with pytest.raises(PersistenceError, match="could not be compacted: .*No space left"):
+        with pytest.raises(PersistenceError, match=r"could not be compacted: .*No space left"):
             await store.compact()
     assert path.read_bytes() == before
     assert sorted(file.name for file in path.parent.iterdir()) == ["facts.ndjson", "facts.ndjson.lock"]

@@ -149,7 +149,7 @@ async def test_promise_06_it_is_right_while_others_append(path, start, locked):
 
 async def test_promise_06_half_a_batch_of_a_first_writer_is_no_damage(path, line, monkeypatch):
     """Without a lock file there is nothing to hold; what looks torn is looked at again once there is one."""
-    from papyra_json import _care  # noqa: PLC0415 - the one test that reaches into the scan
+    from papyra_json import _care
 
     path.write_bytes(line(1)[:50])
     real = _care.Walk.add
@@ -165,7 +165,7 @@ async def test_promise_06_half_a_batch_of_a_first_writer_is_no_damage(path, line
 
 
 async def test_promise_06_a_cancelled_scan_stops(path, line, monkeypatch):
-    from papyra_json import _walk  # noqa: PLC0415 - to hold the scan in its middle
+    from papyra_json import _walk
 
     path.write_bytes(b"".join(line(number) for number in range(1, 20_000)))
     reached, go, looked = threading.Event(), threading.Event(), []
@@ -193,7 +193,7 @@ async def test_promise_06_a_cancelled_scan_stops(path, line, monkeypatch):
 
 
 def _is_scanning(thread):
-    import sys  # noqa: PLC0415 - for this look into another thread only
+    import sys
 
     frame = sys._current_frames().get(thread.ident)
     while frame is not None:

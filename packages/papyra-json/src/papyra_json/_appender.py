@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Appended", "Appender"]
 
+_MARK = 20  # bytes: a CRC, the brace and the newline
+
 _logger = logging.getLogger("papyra")
 
 
@@ -57,6 +59,7 @@ class Appender:
         self._max_bytes = max_bytes
         self._fd = -1
         self._end = 0
+        self._mark = b""  # the last bytes before the end
         self._next_seq = 1
         self._identity = (0, 0)
         self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
@@ -103,7 +106,7 @@ class Appender:
             status = None
         if self._fd >= 0:
             if status is not None and identity(status) == self._identity:
-                if status.st_size == self._end and self._identity not in self._distrusted:
+                if status.st_size == self._end and self._is_as_left():
                     return
             elif self.dirty:
                 self._sync()  # before the last hold on what another process has rotated away is lost
@@ -114,6 +117,12 @@ class Appender:
         if status is not None and identity(status) in self._distrusted:
             self._renew(self._files.base)
         self._open()
+
+    def _is_as_left(self) -> bool:
+        """Tell whether a file of the same length ends as it was left, too; then the next append fuses nothing."""
+        if self._identity in self._distrusted:
+            return False
+        return os.pread(self._fd, _MARK, max(0, self._end - _MARK)) == self._mark
 
     def _open(self) -> None:
         base = self._files.base
@@ -126,6 +135,7 @@ class Appender:
             tail = repair_tail(base, fd, status.st_size)
             last = last_sequence(self._files) if tail.seq is None else tail.seq
             self._end, self._next_seq = tail.end, max(last, self._lock.read_notes().last_seq) + 1
+            self._mark = os.pread(fd, _MARK, max(0, tail.end - _MARK))
         except BaseException:
             os.close(fd)
             raise
@@ -161,13 +171,14 @@ class Appender:
         return len(lines) - first
 
     def _write(self, data: bytes, count: int) -> None:
-        start = self._end
+        start, mark = self._end, self._mark
         try:
             write_all(self._fd, data)
         except BaseException:
             self._roll_back(start)
             raise
         self._end += len(data)
+        self._mark = data[-_MARK:]
         self._next_seq += count
         if self._sync_each or self._sync_later:
             self.dirty = True
@@ -176,6 +187,7 @@ class Appender:
                 self._sync()
             except BaseException:
                 self._next_seq -= count
+                self._mark = mark
                 self._roll_back(start)
                 raise
 

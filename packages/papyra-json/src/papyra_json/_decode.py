@@ -8,6 +8,7 @@ unknown kind is damage: nothing here can say what it means.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, TypeAlias
 from zlib import crc32
 
@@ -32,6 +33,9 @@ MAX_LINE = 16 * 2**20
 
 KNOWN_HEADS = (b'{"kind":"event",', b'{"kind":"dead_letter",', b'{"kind":"audit",')
 """How each line begins that `papyra_json` writes."""
+
+# A changed byte in the key itself must not turn a line into one that has no CRC.
+_MISNAMED_CRC = re.compile(rb',"seq":\d+,"[^"]{3}":"[0-9a-f]{8}"\}\Z')
 
 _TAIL = len(',"crc":"00000000"}')
 
@@ -91,8 +95,11 @@ def _object(line: bytes) -> _Object:
         raise InvalidLine(f"not JSON: {error}" if line.strip() else "an empty line") from None
     if not isinstance(found, dict):
         raise InvalidLine("not a JSON object")
-    if "crc" in found and not intact(line):
-        _check_loosely(line, found["crc"])
+    if "crc" in found:
+        if not intact(line):
+            _check_loosely(line, found["crc"])
+    elif _MISNAMED_CRC.search(line):
+        raise _mismatch()
     return found
 
 
@@ -100,7 +107,11 @@ def _check_loosely(line: bytes, crc: JSONValue) -> None:
     """Check a CRC that does not stand where we write it: a carriage return or further keys may follow."""
     end = line.rfind(b',"crc"')
     if end < 0 or not isinstance(crc, str) or crc != f"{crc32(line[:end]):08x}":
-        raise InvalidLine("the CRC does not fit the line", PersistenceAnomalyType.CRC_MISMATCH)
+        raise _mismatch()
+
+
+def _mismatch() -> InvalidLine:
+    return InvalidLine("the CRC does not fit the line", PersistenceAnomalyType.CRC_MISMATCH)
 
 
 def _event(found: _Object) -> PersistedEvent:
