@@ -11,6 +11,7 @@ import anyio
 
 from papyra import events as ev
 from papyra._runtime.cell import ACTIVE, BACKING_OFF, DRAINING, JUDGED, RETIRING, STARTING
+from papyra._runtime.dispatcher import Worker
 from papyra._runtime.mailbox import has_mail
 from papyra._runtime.waits import waits_on
 from papyra.actor import Actor
@@ -100,20 +101,33 @@ class Supervision:
         loop = self.rt.loop
         waiter = loop.waiter()
 
+        # Known as the child's: a wait for the child in it is a deadlock, and forcing the child cancels it.
+        worker = Worker()
+        worker.cell = child
+
         async def consult() -> None:
+            task = loop.current_task()
+            self.rt.workers[task] = worker
             try:
-                await self._consult(parent, child, error)
+                with anyio.CancelScope() as worker.scope:
+                    await self._consult(parent, child, error)
             except anyio.get_cancelled_exc_class():
                 pass  # the event loop ends; nobody waits for this task
             except BaseException as fatal:  # noqa: BLE001 - carried over to the child's worker, which knows what to do with it
                 carried.append(fatal)
             finally:
+                del self.rt.workers[task]
+                self.rt.worker_gone(worker)
                 if not waiter.done():
                     waiter.set_result(None)
 
         carried: list[BaseException] = []
         loop.spawn(consult, lambda: f"papyra actor {parent} decides on {child}", parent.variables)
-        await waiter
+        try:
+            await waiter
+        except BaseException:
+            worker.interrupt()
+            raise
         if carried:
             raise carried[0]
 

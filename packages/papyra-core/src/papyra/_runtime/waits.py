@@ -51,7 +51,7 @@ def begin_wait(me: Cell, target: Cell, wait: Wait) -> None:
     """Note that the code of ``me`` waits for ``target``, or raise `AskDeadlock` if that wait could never end."""
     ring = _ring(me, target)
     if ring:
-        judged = next((cell for cell in ring if cell.phase == JUDGED), None)
+        judged = next((cell for cell in ring if cell.phase == JUDGED and _undecided(cell)), None)
         if judged is None:
             raise AskDeadlock([*ring, me])
         # Its own worker asks the parent now, instead of the parent's next turn.
@@ -79,6 +79,12 @@ def wait_for_child(cell: Cell, child: Cell) -> None:
             )
             each.wait.fail(error)
             return
+
+
+def _undecided(cell: Cell) -> bool:
+    # Once `on_child_failure` runs, it can't be asked at once any more: to wait for the child in it is a deadlock.
+    queue = cell.parent.judging if cell.parent is not None else None
+    return any(child is cell for child, _ in queue or ())
 
 
 def waits_on(waiting: Cell, cell: Cell) -> bool:
