@@ -54,15 +54,17 @@ class Backoff:
             raise ValueError(
                 f"Backoff needs 0 <= initial <= maximum, not initial={self.initial!r}, maximum={self.maximum!r}"
             )
-        if not self.factor >= 1:
+        if not 1 <= self.factor < math.inf:
             raise ValueError(f"Backoff needs factor >= 1, not {self.factor!r}")
         if not 0 <= self.jitter <= 1:
             raise ValueError(f"Backoff needs 0 <= jitter <= 1, not {self.jitter!r}")
 
     def delay(self, restart: int, rng: random.Random | None = None) -> float:
         """Return the seconds to wait before the ``restart``-th restart in a row, counted from 1."""
-        # The exponent is bounded, for factor ** 1100 would overflow a float.
-        wait = min(self.maximum, self.initial * self.factor ** min(restart - 1, 64))
+        try:
+            wait = min(self.maximum, self.initial * float(self.factor) ** (restart - 1))
+        except OverflowError:
+            wait = self.maximum if self.initial else 0.0
         spread = (rng or random).uniform(-self.jitter, self.jitter) if self.jitter else 0.0
         return max(0.0, min(self.maximum, wait * (1 + spread)))
 
@@ -87,6 +89,8 @@ class SupervisionPolicy:
             raise ValueError(f"max_restarts must be a whole number of at least 0, not {self.max_restarts!r}")
         if not self.within_seconds > 0:
             raise ValueError(f"within_seconds must be above 0, not {self.within_seconds!r}")
+        if self.backoff is not None and not isinstance(self.backoff, Backoff):
+            raise ValueError(f"backoff must be a Backoff such as Backoff(0.1, 5.0), not {self.backoff!r}")
 
 
 UNNAMED_POLICY = SupervisionPolicy()

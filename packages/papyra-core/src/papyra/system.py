@@ -22,6 +22,7 @@ from papyra.persistence.registry import open_backend
 from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
 from papyra.ref import ActorRef
 from papyra.settings import Settings, load_settings
+from papyra.supervision import SupervisionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from papyra.hooks import SystemHooks
     from papyra.messages import DeadLetter
     from papyra.persistence.models import CompactionReport, PersistenceRecoveryConfig
-    from papyra.supervision import SupervisionPolicy
     from papyra.typing import M, R, Receives
 
 __all__ = ["ActorSystem", "DeadLetters"]
@@ -232,6 +232,10 @@ class ActorSystem:
             )
         if name is not None and not (isinstance(name, str) and name):
             raise ValueError(f"an actor's name is a string that is not empty, not {name!r}")
+        if policy is not None and not isinstance(policy, SupervisionPolicy):
+            raise TypeError(
+                f"policy must be a SupervisionPolicy, as in SupervisionPolicy(Strategy.RESTART), not {policy!r}"
+            )
         above = core.lifecycle.guardian
         if parent is not None:
             above = self._cell(parent)
