@@ -1,0 +1,148 @@
+"""The public names are these, on purpose: a name added or lost by accident fails here."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+import pytest
+
+EXPORTED = {
+    "papyra": """
+        Actor ActorAddress ActorContext ActorInfo ActorProxy ActorRef ActorStopped ActorSystem ActorTerminated
+        AskDeadlock AskTimeout AuditReport Backoff DeadLetter FailureInfo MailboxClosed PapyraError Receives
+        ReceivesAny Settings Strategy SupervisionPolicy SupervisorDecision SystemHooks __version__ settings
+    """,
+    "papyra.actor": "Actor",
+    "papyra.address": "ActorAddress",
+    "papyra.audit": "ActorInfo AuditReport",
+    "papyra.context": "ActorContext",
+    "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped",
+    "papyra.exceptions": """
+        ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed PapyraError
+        PartialWriteError PersistenceError PluginError SystemNotRunning UnknownBackend
+    """,
+    "papyra.hooks": "FailureInfo HOOK_NAMES SystemHooks",
+    "papyra.hookspecs": "hookimpl hookspec",
+    "papyra.messages": "ActorTerminated DeadLetter",
+    "papyra.persistence": """
+        InMemoryPersistence PersistenceBackend RetentionPolicy backend_capabilities open_backend
+        safe_metrics_snapshot
+    """,
+    "papyra.persistence.json": "JsonFilePersistence RotatingFilePersistence",
+    "papyra.persistence.models": """
+        CompactionReport JSONValue PersistedAudit PersistedDeadLetter PersistedEvent PersistedRecord
+        PersistenceAnomaly PersistenceAnomalyType PersistenceRecoveryConfig PersistenceRecoveryMode
+        PersistenceRecoveryReport PersistenceScanReport
+    """,
+    "papyra.persistence.startup": """
+        PersistenceStartupConfig PersistenceStartupMode StartupCheck run_startup_check
+    """,
+    "papyra.proxy": "ActorProxy",
+    "papyra.ref": "ActorRef",
+    "papyra.settings": "Settings load_settings settings",
+    "papyra.supervision": "Backoff Strategy SupervisionPolicy SupervisorDecision",
+    "papyra.system": "ActorSystem DeadLetters",
+    "papyra.testing": "BackendConformance",
+    "papyra.typing": "Receives ReceivesAny",
+    "papyra_cli": "ExitCode main",
+    "papyra_contrib.sqlite": "SQLitePersistence",
+    "papyra_json": "JsonFilePersistence RotatingFilePersistence",
+}
+
+# Parameters and their defaults, as users of the published package know them.
+SIGNATURES = {
+    "papyra.ActorSystem": """
+        (*, system_id='local', on_dead_letter=None, hooks=None, time_fn=None, persistence=None,
+        persistence_startup=None, persistence_recovery=None, shutdown_timeout=10.0, settings=None)
+    """,
+    "papyra.ActorSystem.start": "(self)",
+    "papyra.ActorSystem.aclose": "(self)",
+    "papyra.ActorSystem.spawn": "(self, factory, *, name=None, mailbox_capacity=1024, policy=None, parent=None)",
+    "papyra.ActorSystem.stop": "(self, ref, *, timeout=None)",
+    "papyra.ActorSystem.stop_all": "(self)",
+    "papyra.ActorSystem.ref_for": "(self, address)",
+    "papyra.ActorSystem.ref_for_name": "(self, name)",
+    "papyra.ActorSystem.refs": "(self, alive_only=True)",
+    "papyra.ActorSystem.refs_by_type": "(self, type_or_name, alive_only=True)",
+    "papyra.ActorSystem.list_names": "(self)",
+    "papyra.ActorSystem.list_actors": "(self, alive_only=False)",
+    "papyra.ActorSystem.actor_info": "(self, target)",
+    "papyra.ActorSystem.audit": "(self, include_actor_details=True)",
+    "papyra.ActorSystem.control_panel": "(self)",
+    "papyra.ActorSystem.broadcast": "(self, message, actor_type=None)",
+    "papyra.ActorSystem.events": "(self)",
+    "papyra.ActorSystem.wait_for_event": "(self, predicate_or_type, *, timeout=1.0, start_index=0)",
+    "papyra.ActorSystem.compact": "(self)",
+    "papyra.ActorSystem.flush": "(self)",
+    "papyra.ActorSystem.now": "(self)",
+    "papyra.ActorContext.spawn_child": "(self, factory, *, name=None, mailbox_capacity=1024, policy=None)",
+    "papyra.ActorContext.stop_self": "(self)",
+    "papyra.ActorContext.watch": "(self, ref)",
+    "papyra.ActorContext.unwatch": "(self, ref)",
+    "papyra.ActorRef.tell": "(self, message)",
+    "papyra.ActorRef.ask": "(self, message, *, timeout=None)",
+    "papyra.ActorRef.is_alive": "(self)",
+    "papyra.ActorRef.proxy": "(self)",
+    "papyra.ActorAddress": "(system, actor_id)",
+    "papyra.SupervisionPolicy": "(strategy=<Strategy.STOP: 'stop'>, max_restarts=3, within_seconds=60.0, backoff=None)",
+    "papyra.Backoff": "(initial, maximum, factor=2.0, jitter=0.1)",
+    "papyra.persistence.RetentionPolicy": "(max_records=None, max_age_seconds=None, max_total_bytes=None)",
+    "papyra.persistence.PersistenceBackend.list_events": """
+        (self, *, limit=None, since=None, until=None, event_type=None, actor=None)
+    """,
+    "papyra.persistence.PersistenceBackend.compact": "(self, *, dry_run=False)",
+    "papyra_json.JsonFilePersistence": "(path, retention_policy=None, *, durability='os', fsync_interval=1.0)",
+    "papyra_json.RotatingFilePersistence": """
+        (path, *, max_bytes=50000000, max_files=5, retention_policy=None, durability='os', fsync_interval=1.0)
+    """,
+}
+
+
+def _find(path: str) -> Any:
+    parts = path.split(".")
+    for end in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:end]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[end:]:
+            found = getattr(found, name)
+        return found
+    raise AssertionError(path)
+
+
+def _without_annotations(signature: inspect.Signature) -> str:
+    bare = [one.replace(annotation=inspect.Parameter.empty) for one in signature.parameters.values()]
+    return str(signature.replace(parameters=bare, return_annotation=inspect.Signature.empty))
+
+
+@pytest.mark.parametrize("module", EXPORTED)
+def test_a_module_exports_what_it_means_to(module):
+    loaded = importlib.import_module(module)
+    assert sorted(loaded.__all__) == sorted(EXPORTED[module].split())
+    for name in loaded.__all__:
+        assert hasattr(loaded, name), name
+
+
+@pytest.mark.parametrize("module", EXPORTED)
+def test_what_is_exported_says_what_it_is(module):
+    loaded = importlib.import_module(module)
+    exported = [getattr(loaded, name) for name in loaded.__all__]
+    assert loaded.__doc__
+    for one in exported:
+        if inspect.isclass(one) or inspect.isfunction(one):
+            assert one.__doc__, one
+
+
+@pytest.mark.parametrize("path", SIGNATURES)
+def test_parameters_and_defaults_stay(path):
+    signature = inspect.signature(_find(path))
+    assert _without_annotations(signature) == " ".join(SIGNATURES[path].split())
+
+
+def test_star_import_gives_the_exported_names():
+    names: dict[str, object] = {}
+    exec("from papyra import *", names)
+    assert set(EXPORTED["papyra"].split()) <= set(names)

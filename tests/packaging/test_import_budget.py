@@ -1,0 +1,58 @@
+"""What an import may pull in."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = {
+    *(
+        "click",
+        "rich",
+        "orjson",
+        "redis",
+        "trio",
+        "pluggy",
+        "importlib_metadata",
+        "sqlite3",
+        "pytest",
+        "hypothesis",
+    ),
+    *("papyra_json", "papyra_cli", "papyra_contrib", "papyra.testing", "papyra.hookspecs"),
+}
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys; before = set(sys.modules); {statement}; print('\\n'.join(set(sys.modules) - before))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    return set(ran.stdout.split())
+
+
+def test_import_papyra_loads_no_plugin_and_nothing_heavy():
+    assert loaded_by("import papyra") & HEAVY == set()
+
+
+def test_a_system_in_memory_loads_no_plugin_of_another_distribution():
+    loaded = loaded_by("import papyra; papyra.ActorSystem()")
+    assert [
+        name for name in ("papyra_json", "papyra_cli", "papyra_contrib", "orjson", "click") if name in loaded
+    ] == []
+
+
+@pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite"])
+def test_opening_one_store_loads_no_other(scheme, tmp_path):
+    home = {"json": "papyra_json", "rotating": "papyra_json", "sqlite": "papyra_contrib.sqlite"}[scheme]
+    loaded = loaded_by(
+        f"from papyra.persistence import open_backend; open_backend('{scheme}:{tmp_path / 'store'}')"
+    )
+    assert home in loaded
+    others = {"papyra_json", "papyra_contrib.sqlite", "papyra_cli", "click", "rich"} - {home}
+    assert sorted(others & loaded) == []
+
+
+def test_the_command_loads_no_command_before_it_runs_one():
+    loaded = loaded_by("import papyra_cli._root")
+    assert sorted(name for name in loaded if name.startswith("papyra_cli.commands.")) == []
+    assert "papyra_json" not in loaded

@@ -1,0 +1,110 @@
+"""Imports between our modules point one way."""
+
+from __future__ import annotations
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+
+import pytest
+
+# Lower layers of papyra first. A module imports from its own layer or below.
+LAYERS = [
+    ["papyra._version", "papyra.exceptions", "papyra.address", "papyra.messages", "papyra.events",
+     "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra.plugins"],
+    ["papyra.persistence"],
+    ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs"],
+    ["papyra.system"],
+    ["papyra", "papyra.testing"],
+]  # fmt: skip
+
+
+def _modules(root):
+    found = {}
+    for source in root.glob("packages/*/src"):
+        for path in source.rglob("*.py"):
+            parts = path.relative_to(source).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+class _Imports(ast.NodeVisitor):
+    """Collect what a module imports when it is imported: not in functions, not for annotations alone."""
+
+    def __init__(self, modules):
+        self.modules, self.found = modules, set()
+
+    def visit_FunctionDef(self, node):
+        pass
+
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+
+    def visit_If(self, node):
+        if "TYPE_CHECKING" not in ast.unparse(node.test):
+            self.generic_visit(node)
+
+    def visit_Import(self, node):
+        for alias in node.names:
+            self._add(alias.name)
+
+    def visit_ImportFrom(self, node):
+        assert not node.level, "the house imports by absolute names"
+        for alias in node.names:
+            self._add(f"{node.module}.{alias.name}")
+
+    def _add(self, name):
+        while name and name not in self.modules:
+            name = name.rpartition(".")[0]
+        if name:
+            self.found.add(name)
+
+
+@pytest.fixture(scope="module")
+def graph(root):
+    modules = _modules(root)
+    assert len(modules) > 50
+    edges = {}
+    for name, path in modules.items():
+        visitor = _Imports(modules)
+        visitor.visit(ast.parse(path.read_text("utf-8")))
+        edges[name] = visitor.found - {name}
+    return edges
+
+
+def test_there_is_no_cycle(graph):
+    # A package's __init__ hands on names of its modules; that those name the package itself is no cycle.
+    edges = {name: {one for one in found if not name.startswith(f"{one}.")} for name, found in graph.items()}
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        pytest.fail(" <- ".join(error.args[1]))
+
+
+def test_core_is_a_staircase(graph):
+    def floor(name):
+        def fits(one):
+            return name == one or (one != "papyra" and name.startswith(f"{one}."))
+
+        return next((level for level, ones in enumerate(LAYERS) if any(map(fits, ones))), None)
+
+    core = [name for name in graph if name == "papyra" or name.startswith("papyra.")]
+    homeless = [name for name in core if floor(name) is None]
+    assert homeless == [], "say in LAYERS where this module stands"
+    up = [
+        f"{name} imports {one}"
+        for name in core
+        for one in graph[name]
+        if one.partition(".")[0] == "papyra" and floor(one) > floor(name)
+    ]
+    assert up == []
+
+
+def test_nothing_imports_the_command_and_core_no_sibling(graph):
+    wrong = [
+        f"{name} imports {one}"
+        for name, found in graph.items()
+        for one in found
+        if name.partition(".")[0] != one.partition(".")[0]
+        and one.partition(".")[0] != "papyra"
+        and name != "papyra.persistence.json"
+    ]
+    assert wrong == []

@@ -1,0 +1,56 @@
+"""What README.md promises about itself."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def blocks(root):
+    return FENCE.findall((root / "README.md").read_text("utf-8"))
+
+
+def test_two_bash_blocks_come_before_everything_else_that_runs(blocks):
+    assert [language for language, _ in blocks].count("bash") == 2
+    assert [language for language, _ in blocks[:2]] == ["bash", "bash"]
+
+
+def test_the_blocks_stand_alone(blocks):
+    for _, block in blocks[:2]:
+        assert block.startswith("python3 -m pip install ")
+    versions = re.findall(r"uv==([\d.]+)", "".join(block for _, block in blocks[:2]))
+    assert len(versions) == 2
+    assert len(set(versions)) == 1
+
+
+def test_links_lead_somewhere(root):
+    for page in [root / "README.md", root / "CONTRIBUTING.md", *root.glob("packages/*/README.md")]:
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("example", ["counter.py"])
+def test_examples_run(root, example, tmp_path):
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(root / "examples" / example)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert "counter = 3" in ran.stdout
+
+
+def test_every_example_is_run_by_a_test(root):
+    assert sorted(path.name for path in (root / "examples").glob("*.py")) == ["counter.py"]
