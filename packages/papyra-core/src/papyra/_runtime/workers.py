@@ -11,7 +11,6 @@ if it had a task for itself.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from contextvars import copy_context
 from functools import partial
@@ -158,6 +157,7 @@ class Workers:
                     calm = False
                     if not worker.abandoned:
                         await rt.lifecycle.supervision.failed(cell, failure)
+                    failure = None  # its traceback refers to this frame, and to those of the actor's code
                 if worker.interrupted:
                     # The code ignored its cancellation, or was faster than it.
                     if worker.abandoned:
@@ -203,6 +203,8 @@ class Workers:
             worker.cell = None
             if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
                 return True
+            # However long it is parked: it keeps nothing of the last actor alive.
+            cell = box = actor = receive = item = None  # type: ignore[assignment]  # set anew before any use
             await self._park(worker)
             began = perf_counter()
 
@@ -241,7 +243,7 @@ class Workers:
         if isinstance(error, GeneratorExit):
             raise error
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            if not _nobody_cancelled(worker, error):
+            if worker.interrupted or not self._rt.loop.uncancelled():
                 raise error
             stray = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
             stray.__cause__ = error
@@ -251,14 +253,6 @@ class Workers:
         worker.cell = None
         self._fatal(error)
         return None
-
-
-def _nobody_cancelled(worker: Worker, error: BaseException) -> bool:
-    """Whether a cancellation came from inside, as from awaiting an asyncio task that was cancelled."""
-    if worker.scope is None or worker.scope.cancel_called or not isinstance(error, asyncio.CancelledError):
-        return False
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() == 0
 
 
 async def _answer(cell: Cell, envelope: Envelope) -> None:
