@@ -1,19 +1,29 @@
-"""Papyra: async actors for Python on anyio, with a durable record of what happened in them."""
+"""Papyra: async actors for Python on anyio, with a durable record of what happened in them.
+
+The names below are loaded when first used, so that ``import papyra`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from papyra._version import __version__
-from papyra.actor import Actor
-from papyra.address import ActorAddress
-from papyra.audit import ActorInfo, AuditReport
-from papyra.context import ActorContext
-from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, MailboxClosed, PapyraError
-from papyra.hooks import FailureInfo, SystemHooks
-from papyra.messages import ActorTerminated, DeadLetter
-from papyra.proxy import ActorProxy
-from papyra.ref import ActorRef
-from papyra.settings import Settings, settings
-from papyra.supervision import Backoff, Strategy, SupervisionPolicy, SupervisorDecision
-from papyra.system import ActorSystem
-from papyra.typing import Receives, ReceivesAny
+from papyra.settings import Settings, settings  # not lazy: the module of this name would hide the object
+
+if TYPE_CHECKING:
+    from papyra.actor import Actor
+    from papyra.address import ActorAddress
+    from papyra.audit import ActorInfo, AuditReport
+    from papyra.context import ActorContext
+    from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, MailboxClosed, PapyraError
+    from papyra.hooks import FailureInfo, SystemHooks
+    from papyra.messages import ActorTerminated, DeadLetter
+    from papyra.proxy import ActorProxy
+    from papyra.ref import ActorRef
+    from papyra.supervision import Backoff, Strategy, SupervisionPolicy, SupervisorDecision
+    from papyra.system import ActorSystem
+    from papyra.typing import Receives, ReceivesAny
 
 __all__ = [
     "Actor",
@@ -43,3 +53,41 @@ __all__ = [
     "__version__",
     "settings",
 ]
+
+_HOMES = {
+    "Actor": "papyra.actor",
+    "ActorAddress": "papyra.address",
+    "ActorContext": "papyra.context",
+    "ActorInfo": "papyra.audit",
+    "ActorProxy": "papyra.proxy",
+    "ActorRef": "papyra.ref",
+    "ActorStopped": "papyra.exceptions",
+    "ActorSystem": "papyra.system",
+    "ActorTerminated": "papyra.messages",
+    "AskDeadlock": "papyra.exceptions",
+    "AskTimeout": "papyra.exceptions",
+    "AuditReport": "papyra.audit",
+    "Backoff": "papyra.supervision",
+    "DeadLetter": "papyra.messages",
+    "FailureInfo": "papyra.hooks",
+    "MailboxClosed": "papyra.exceptions",
+    "PapyraError": "papyra.exceptions",
+    "Receives": "papyra.typing",
+    "ReceivesAny": "papyra.typing",
+    "Strategy": "papyra.supervision",
+    "SupervisionPolicy": "papyra.supervision",
+    "SupervisorDecision": "papyra.supervision",
+    "SystemHooks": "papyra.hooks",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

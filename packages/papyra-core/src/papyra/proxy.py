@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Envelope
-from papyra._runtime.mailbox import ask, deliver
+from papyra._runtime.mailbox import ask, breathe, deliver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -99,6 +99,10 @@ class _Path:
         names = tuple(path)
         envelope = _envelope(lambda actor: _invoke(actor, names, args, kwargs), "call", names, args, kwargs)
         envelope.expects_reply = False
+        rt = self._cell.rt
+        rt.credit -= 1
+        if rt.credit < 0:
+            await breathe(self._cell)  # as in `ActorRef.tell`
         await deliver(self._cell, envelope)
 
 

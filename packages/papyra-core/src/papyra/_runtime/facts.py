@@ -260,7 +260,7 @@ class Facts:
         self._callbacks.call("on_persistence_error", error)
 
     def _wake_flushing(self, *, everyone: bool = False) -> None:
-        waiting = []
+        waiting: list[tuple[int, Waiter]] = []
         for target, waiter in self._flushing:
             if not everyone and self._settled < target:
                 waiting.append((target, waiter))

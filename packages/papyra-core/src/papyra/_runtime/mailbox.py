@@ -31,13 +31,15 @@ __all__ = [
 
 
 class _Sender:
-    """A sender that waits for room. It puts its message in itself when it is woken: so one that is cancelled has sent nothing."""
+    """A sender that waits for room. Its message is put in only when it is woken: so one that is cancelled has sent nothing."""
 
-    __slots__ = ("error", "granted", "waiter")
+    __slots__ = ("error", "granted", "item", "sent", "waiter")
 
-    def __init__(self, waiter: Waiter) -> None:
+    def __init__(self, item: object, waiter: Waiter) -> None:
+        self.item = item
         self.waiter = waiter
         self.granted = False
+        self.sent = False
         self.error: PapyraError | None = None
 
     def fail(self, error: PapyraError) -> None:
@@ -86,7 +88,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         enqueue(cell, item)
         return
     me = None if waits else cell.rt.current_cell()
-    sender = _Sender(cell.rt.loop.waiter())
+    sender = _Sender(item, cell.rt.loop.waiter())
     if me is not None:
         begin_wait(me, cell, sender)
     if cell.senders is None:
@@ -104,6 +106,8 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     finally:
         if me is not None:
             end_wait(me)
+    if sender.sent:
+        return
     if sender.error is not None:
         _withdraw(cell, sender)
         raise sender.error
@@ -112,17 +116,27 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         return
     if not sender.granted or cell.stopping:
         refuse(cell, item)
-    cell.reserved -= 1
-    enqueue(cell, item)
+    _send(cell, sender)
     grant(cell)
+
+
+def _send(cell: Cell, sender: _Sender) -> None:
+    """Put in what ``sender`` sends, after what those before it in the line send: trio wakes them in any order."""
+    first = None
+    while first is not sender and cell.senders:
+        first = cell.senders.popleft()
+        cell.reserved -= 1
+        first.granted = False
+        if first.error is None and not (isinstance(first.item, Envelope) and first.item.replied):
+            first.sent = True
+            enqueue(cell, first.item)
 
 
 def _withdraw(cell: Cell, sender: _Sender) -> None:
     """Give up a place in the line, or the room that was granted already."""
-    if sender.granted:
-        cell.reserved -= 1
-    elif cell.senders is not None and sender in cell.senders:
+    if cell.senders is not None and sender in cell.senders:
         cell.senders.remove(sender)
+        cell.reserved -= sender.granted
     grant(cell)
 
 
@@ -132,23 +146,26 @@ def depth(cell: Cell) -> int:
 
 
 def grant(cell: Cell) -> None:
-    """Give the room there is to the senders that wait for it, oldest first."""
+    """Give the room there is to the senders that wait for it, oldest first.
+
+    Those it was given to stand first in the line until they have sent, ``reserved`` of them.
+    """
     if cell.stopping:
         return
     senders = cell.senders
     room = cell.capacity - depth(cell) - cell.reserved
-    while senders and room > 0:
-        sender = senders.popleft()
-        if sender.waiter.done():
-            continue  # its time-out woke it
+    while senders and room > 0 and len(senders) > cell.reserved:
+        sender = senders[cell.reserved]
+        if sender.waiter.done():  # its time-out woke it
+            del senders[cell.reserved]
+            continue
         sender.granted = True
         sender.waiter.set_result(None)
         cell.reserved += 1
         room -= 1
     if not senders:
-        # Room that is granted stays free for those it was granted to; the rest is anybody's.
         cell.senders = None
-        cell.limit = cell.capacity - cell.reserved
+        cell.limit = cell.capacity
 
 
 def close(cell: Cell) -> None:

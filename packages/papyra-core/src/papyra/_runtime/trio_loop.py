@@ -106,6 +106,10 @@ class TrioLoop:
         task = trio.lowlevel.spawn_system_task(make, context=context or self.clean.copy())
         task.name = _Name.of(label)
 
+    def uncancelled(self) -> bool:
+        """Return False: on trio a cancellation is always somebody's."""
+        return False
+
     async def breathe(self) -> None:
         """Go once around the loop."""
         await trio.lowlevel.cancel_shielded_checkpoint()

@@ -71,10 +71,10 @@ def wait_for_child(cell: Cell, child: Cell) -> None:
     ring = _ring(cell, child)
     for each in reversed(ring[1:]):  # the one that waits for `cell` itself first
         if each.wait is not None:
-            last = each is ring[-1]
+            asks_it = each is ring[-1] and not isinstance(each.wait, StopWait)
             error = (
                 ActorStopped(cell, "stops or restarts before it can reply")
-                if last
+                if asks_it
                 else AskDeadlock([*ring, cell])
             )
             each.wait.fail(error)
