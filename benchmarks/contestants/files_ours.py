@@ -1,0 +1,163 @@
+"""The rows of the record in NDJSON files, and their floors: ``python files_ours.py ROW[-floor] SCALE FOLDER``."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import anyio
+import orjson
+from papyra.actor import Actor
+from papyra.persistence.json import JsonFilePersistence
+from papyra.persistence.models import PersistedEvent
+from papyra.persistence.retention import RetentionPolicy
+from papyra.system import ActorSystem
+
+
+class Nothing(Actor):
+    """Lives and dies: two facts."""
+
+    async def receive(self, message):
+        return None
+
+
+def peak_mb() -> float:
+    """Return the peak of resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+async def record(n: int, folder: Path) -> dict[str, float]:
+    """Record n facts of a system until aclose() has returned."""
+    path = folder / "record.ndjson"
+    began = time.perf_counter()
+    async with ActorSystem(persistence=JsonFilePersistence(path)) as system:
+        for _ in range(n // 200):
+            refs = [system.spawn(Nothing) for _ in range(100)]
+            for ref in refs:
+                await system.stop(ref)
+    elapsed = time.perf_counter() - began
+    lines = path.read_bytes().count(b"\n")
+    assert lines == n // 200 * 200, f"{lines} lines for {n} facts"
+    return {"per_second": lines / elapsed}
+
+
+async def record_floor(n: int, folder: Path) -> dict[str, float]:
+    """Serialize with orjson, and write a batch at a time."""
+    descriptor = os.open(folder / "floor.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    began = time.perf_counter()
+    for start in range(0, n, 1000):
+        lines = [
+            orjson.dumps(
+                {
+                    "kind": "event",
+                    "system_id": "local",
+                    "actor_address": f"local:{i}",
+                    "event_type": "ActorStarted",
+                    "payload": {},
+                    "timestamp": 1.7e9 + i,
+                }
+            )
+            for i in range(start, start + 1000)
+        ]
+        os.write(descriptor, b"\n".join(lines) + b"\n")
+    elapsed = time.perf_counter() - began
+    os.close(descriptor)
+    return {"per_second": n / elapsed}
+
+
+async def prepare(n: int, folder: Path) -> Path:
+    """Write the file of n records that scan, tail and compact work on, once."""
+    path = folder / f"records-{n}.ndjson"
+    if not path.exists():
+        backend = JsonFilePersistence(path)
+        for start in range(0, n, 5000):
+            await backend.record_batch(
+                [
+                    PersistedEvent("local", f"local:{i}", "ActorStopped", {"reason": "stopped"}, 1.7e9 + i)
+                    for i in range(start, min(n, start + 5000))
+                ]
+            )
+        await backend.aclose()
+    return path
+
+
+async def scan(n: int, folder: Path) -> dict[str, float]:
+    """Scan a file of n records."""
+    backend = JsonFilePersistence(folder / f"records-{n}.ndjson")
+    began = time.perf_counter()
+    report = await backend.scan()
+    elapsed = time.perf_counter() - began
+    assert not report.has_anomalies, report.anomalies[:3]
+    await backend.aclose()
+    return {"seconds": elapsed, "resident_mb": peak_mb()}
+
+
+async def scan_floor(n: int, folder: Path) -> dict[str, float]:
+    """Parse every line with orjson."""
+    began = time.perf_counter()
+    with (folder / f"records-{n}.ndjson").open("rb") as file:
+        for line in file:
+            orjson.loads(line)
+    return {"seconds": time.perf_counter() - began, "resident_mb": peak_mb()}
+
+
+async def tail(n: int, folder: Path) -> dict[str, float]:
+    """List the newest ten of n."""
+    backend = JsonFilePersistence(folder / f"records-{n}.ndjson")
+    began = time.perf_counter()
+    found = await backend.list_events(limit=10)
+    elapsed = time.perf_counter() - began
+    assert len(found) == 10
+    await backend.aclose()
+    return {"ms": elapsed * 1e3}
+
+
+async def compact(n: int, folder: Path) -> dict[str, float]:
+    """Compact a copy of the file to half its records."""
+    source, path = folder / f"records-{n}.ndjson", folder / "compact.ndjson"
+    path.write_bytes(b"")
+    with source.open("rb") as read, path.open("wb") as write:
+        while block := read.read(1 << 20):
+            write.write(block)
+    backend = JsonFilePersistence(path, RetentionPolicy(max_records=n // 2))
+    began = time.perf_counter()
+    report = await backend.compact()
+    elapsed = time.perf_counter() - began
+    assert report.after_records == n // 2
+    await backend.aclose()
+    path.unlink()
+    return {"seconds": elapsed, "resident_mb": peak_mb()}
+
+
+async def compact_floor(n: int, folder: Path) -> dict[str, float]:
+    """Copy half the bytes."""
+    source, path = folder / f"records-{n}.ndjson", folder / "floor-copy.ndjson"
+    began = time.perf_counter()
+    with source.open("rb") as read, path.open("wb") as write:
+        left = source.stat().st_size // 2
+        while left > 0:
+            block = read.read(min(1 << 20, left))
+            left -= len(block)
+            write.write(block)
+        os.fsync(write.fileno())
+    elapsed = time.perf_counter() - began
+    path.unlink()
+    return {"seconds": elapsed, "resident_mb": peak_mb()}
+
+
+async def main() -> None:
+    """Run one row."""
+    row, scale, folder = sys.argv[1].replace("-", "_"), int(sys.argv[2]), Path(sys.argv[3])
+    if row == "prepare":
+        await prepare(scale, folder)
+        print("{}")
+        return
+    print(json.dumps(await globals()[row](scale, folder)))
+
+
+if __name__ == "__main__":
+    anyio.run(main)

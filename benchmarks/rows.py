@@ -1,0 +1,147 @@
+"""What is measured, at which scale, and what Papyra must reach (see the performance page of the docs)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["ROWS", "Goal", "Row"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """``figure`` must be at least (or at most) ``value``, or ``value`` times what ``against`` measured in the same run."""
+
+    figure: str
+    value: float
+    against: str | None = None
+    at_least: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One benchmark: who takes part, and with how many operations (small contestants get fewer)."""
+
+    name: str
+    what: str
+    scale: dict[str, int]
+    goals: tuple[Goal, ...] = ()
+    script: str = "api"
+    unit: str = field(default="per_second")
+
+
+def _rate(ours: int, published: int = 0, floor: int = 0, pykka: int = 0) -> dict[str, int]:
+    scale = {"papyra": ours, "papyra-trio": ours, "published": published, "floor": floor, "pykka": pykka}
+    return {who: n for who, n in scale.items() if n}
+
+
+ROWS = {
+    row.name: row
+    for row in (
+        Row(
+            "tell",
+            "messages a second, one sender, one actor",
+            _rate(1_000_000, 100_000, 1_000_000, 100_000),
+            (Goal("per_second", 15, "published"), Goal("per_second", 0.5, "floor")),
+        ),
+        Row(
+            "ask",
+            "asks a second, one after the other",
+            _rate(50_000, 20_000, 50_000, 20_000),
+            (Goal("per_second", 4, "published"), Goal("per_second", 0.6, "floor")),
+        ),
+        Row(
+            "pingpong",
+            "round trips a second of two actors",
+            _rate(300_000, 20_000, 0, 20_000),
+            (Goal("per_second", 25, "published"),),
+        ),
+        Row("fanin", "messages a second, 100 senders to one actor", _rate(1_000_000, 50_000)),
+        Row(
+            "fanout",
+            "messages a second, one sender to 10,000 actors",
+            _rate(1_000_000, 50_000),
+            (Goal("per_second", 15, "published"),),
+        ),
+        Row(
+            "spawn",
+            "actors a second, until all ran on_start",
+            _rate(100_000, 5_000, 100_000),
+            (Goal("per_second", 30, "published"),),
+        ),
+        Row(
+            "memory",
+            "bytes of an idle actor that has had a message",
+            {"papyra": 100_000, "papyra-trio": 100_000, "published": 5_000},
+            (Goal("bytes", 1200, at_least=False),),
+            unit="bytes",
+        ),
+        Row(
+            "leak",
+            "bytes that a stopped actor leaves behind",
+            {"papyra": 50_000, "papyra-trio": 50_000},
+            (Goal("bytes", 50, at_least=False),),
+            unit="bytes",
+        ),
+        Row(
+            "million",
+            "a million living actors, each answers one ask",
+            {"papyra": 1_000_000, "papyra-trio": 1_000_000},
+            (Goal("resident_gb", 1.5, at_least=False), Goal("answered", 1.0)),
+            unit="resident_gb",
+        ),
+        Row(
+            "fairness",
+            "p99 of an ask to a quiet actor while another is flooded, ms",
+            {"papyra": 1000, "papyra-trio": 1000},
+            (Goal("p99_ms", 3, at_least=False),),
+            unit="p99_ms",
+        ),
+        Row(
+            "record",
+            "facts a second from a system into a JSON file, until aclose() returned",
+            {"papyra": 200_000, "floor": 200_000},
+            (Goal("per_second", 0.4, "floor"),),
+            script="files",
+        ),
+        Row(
+            "scan",
+            "seconds to scan 1 M records",
+            {"papyra": 1_000_000, "floor": 1_000_000},
+            (Goal("seconds", 1.5, "floor", at_least=False), Goal("resident_mb", 64, at_least=False)),
+            script="files",
+            unit="seconds",
+        ),
+        Row(
+            "tail",
+            "ms to list the newest 10 of 1 M records",
+            {"papyra": 1_000_000},
+            (Goal("ms", 20, at_least=False),),
+            script="files",
+            unit="ms",
+        ),
+        Row(
+            "compact",
+            "seconds to compact 1 M records to half",
+            {"papyra": 1_000_000, "floor": 1_000_000},
+            (Goal("seconds", 2, at_least=False), Goal("resident_mb", 64, at_least=False)),
+            script="files",
+            unit="seconds",
+        ),
+        Row(
+            "import",
+            "ms to import papyra; the floor imports anyio",
+            {"papyra": 1, "floor": 1},
+            (Goal("ms", 1.6, "floor", at_least=False),),
+            script="process",
+            unit="ms",
+        ),
+        Row(
+            "help",
+            "ms of `papyra --help`; the floor is a bare click command's",
+            {"papyra": 1, "floor": 1},
+            (Goal("ms", 120, at_least=False),),
+            script="process",
+            unit="ms",
+        ),
+    )
+}

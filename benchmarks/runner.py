@@ -1,0 +1,99 @@
+"""Run a row: every contestant in its own process and environment, in turns, several times."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.rows import Row
+
+__all__ = ["Environments", "run_row"]
+
+HERE = Path(__file__).resolve().parent
+SCRIPTS = HERE / "contestants"
+REQUIREMENTS = {"published": ["papyra==0.3.0"], "pykka": ["pykka>=4.1"]}
+
+
+class Environments:
+    """The interpreters of the contestants; those of others are made when first needed, and kept."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def python(self, who: str) -> str:
+        """Return the interpreter of a contestant."""
+        if who not in REQUIREMENTS:
+            return sys.executable
+        python = self._folder / who / "bin" / "python"
+        if not python.exists():
+            uv = shutil.which("uv") or str(HERE.parent / ".tools" / "bin" / "uv")
+            subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(self._folder / who)], check=True)
+            subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *REQUIREMENTS[who]], check=True)
+        return str(python)
+
+
+def run_row(row: Row, repeat: int, shrink: int, environments: Environments) -> dict[str, dict[str, float]]:
+    """Return the median of every figure of every contestant; they take turns, so that drift hits all alike."""
+    figures: dict[str, list[dict[str, float]]] = {who: [] for who in row.scale}
+    with tempfile.TemporaryDirectory() as folder:
+        if row.script == "files" and row.name != "record":
+            _files("prepare", max(10, row.scale["papyra"] // shrink), folder)
+        for _ in range(repeat):
+            for who, scale in row.scale.items():
+                figures[who].append(_run(row, who, max(10, scale // shrink), environments, folder))
+    return {
+        who: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for who, runs in figures.items()
+    }
+
+
+def _run(row: Row, who: str, scale: int, environments: Environments, folder: str) -> dict[str, float]:
+    if row.script == "files":
+        for left in Path(folder).glob("record*.ndjson*"):
+            if row.name == "record":
+                left.unlink()
+        return _files(f"{row.name}-floor" if who == "floor" else row.name, scale, folder)
+    if row.script == "process":
+        return _process(row.name, who)
+    script = {"floor": "floor_api.py", "pykka": "pykka_api.py"}.get(who, "papyra_api.py")
+    backend = "trio" if who.endswith("-trio") else "asyncio"
+    return _json([environments.python(who), str(SCRIPTS / script), row.name, str(scale), backend])
+
+
+def _files(row: str, scale: int, folder: str) -> dict[str, float]:
+    return _json([sys.executable, str(SCRIPTS / "files_ours.py"), row, str(scale), folder])
+
+
+def _process(row: str, who: str) -> dict[str, float]:
+    """Time a whole process, less that of a bare interpreter for imports."""
+    if row == "import":
+        code = "import anyio" if who == "floor" else "import papyra"
+        return {"ms": _milliseconds([sys.executable, "-c", code]) - _milliseconds([sys.executable, "-c", ""])}
+    if who == "floor":
+        code = "import click; click.command()(lambda: None)(['--help'])"
+        return {"ms": _milliseconds([sys.executable, "-c", code])}
+    return {"ms": _milliseconds([str(Path(sys.executable).with_name("papyra")), "--help"])}
+
+
+def _milliseconds(command: list[str]) -> float:
+    times = []
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) * 1e3
+
+
+def _json(command: list[str]) -> dict[str, float]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command[1:])} failed:\n{done.stderr[-2000:]}")
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
