@@ -10,6 +10,7 @@ from zlib import crc32
 
 import pytest
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.models import (
     PersistedAudit,
     PersistedDeadLetter,
@@ -208,3 +209,16 @@ async def test_reading_what_is_not_there_makes_nothing(tmp_path):
         await store.flush()
         await store.aclose()
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_a_repr_that_ends_the_thread_does_not(path, event):
+    class Interrupts:
+        def __repr__(self) -> str:
+            raise KeyboardInterrupt
+
+    store = JsonFilePersistence(path)
+    with pytest.raises(PersistenceError, match="could not be laid out: KeyboardInterrupt"):
+        await store.record_event(event(1, payload={"odd": Interrupts()}))
+    await store.record_event(event(2))
+    assert await store.list_events() == [event(2)]
+    await store.aclose()

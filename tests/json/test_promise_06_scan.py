@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from papyra.persistence.models import PersistenceAnomalyType as Kind
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
 pytestmark = pytest.mark.anyio
@@ -201,3 +202,14 @@ def _is_scanning(thread):
             return True
         frame = frame.f_back
     return False
+
+
+async def test_promise_06_a_single_file_has_no_set(path, line):
+    """What is numbered beside it is somebody else's, say logrotate's: neither reported nor moved."""
+    path.write_bytes(line(1))
+    other = path.with_name("facts.ndjson.1")
+    other.write_bytes(b"another's")
+    store = JsonFilePersistence(path)
+    assert not (await store.scan()).has_anomalies
+    await store.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE))
+    assert other.read_bytes() == b"another's"

@@ -189,12 +189,11 @@ class FilePersistence(PersistenceBackend):
         ``config`` means, only scans. To be interrupted, or called again, does no harm.
         """
         config = config or PersistenceRecoveryConfig()
-        if config.mode is PersistenceRecoveryMode.IGNORE:
+        mode = PersistenceRecoveryMode(config.mode)
+        if mode is PersistenceRecoveryMode.IGNORE:
             return PersistenceRecoveryReport(self.name, await self.scan())
         self._check_open()
-        mode, folder = config.mode, None
-        if config.quarantine_dir is not None:
-            folder = _absolute(config.quarantine_dir)
+        folder = None if config.quarantine_dir is None else _absolute(config.quarantine_dir)
         try:
             report = await _in_thread(
                 lambda checkpoint: _care.recover(self._files, self.name, mode, folder, checkpoint)

@@ -57,14 +57,16 @@ def _scan(
         walk = Walk(notes, checkpoint=checkpoint)
         for file in snapshot.files:
             walk.add(file)
-        return held, (*_odd_files(snapshot, unexpected), *walk.anomalies)
+        return held, (*_odd_files(files, snapshot, unexpected), *walk.anomalies)
 
 
-def _odd_files(snapshot: Snapshot, unexpected: list[Path]) -> list[PersistenceAnomaly]:
+def _odd_files(files: FileSet, snapshot: Snapshot, unexpected: list[Path]) -> list[PersistenceAnomaly]:
     return [
         *(
             PersistenceAnomaly(
-                PersistenceAnomalyType.UNEXPECTED_FILE, str(path), "its number is beyond the set"
+                PersistenceAnomalyType.UNEXPECTED_FILE,
+                str(path),
+                f"not read, for its number is not one of the {files.max_files} files of the set",
             )
             for path in unexpected
         ),
@@ -95,7 +97,7 @@ def recover(
         walk = Walk(lock.read_notes(), checkpoint=checkpoint)
         for file in snapshot.files:
             walk.add(file)
-        odd = _odd_files(snapshot, unexpected)
+        odd = _odd_files(files, snapshot, unexpected)
         plan = keep_valid(walk)
         if mode is PersistenceRecoveryMode.QUARANTINE:
             quarantined += quarantine_invalid(plan, folder)

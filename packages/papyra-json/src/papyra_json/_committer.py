@@ -173,6 +173,8 @@ class Committer:
                 lines += encode(request.records, self._appender.next_seq + len(lines))
             except Exception as error:  # noqa: BLE001 - what is no record fails its own batch, not the others
                 request.error = error
+            except BaseException as error:  # noqa: BLE001 - raised by a payload's repr, it must not end this thread
+                request.error = PersistenceError(f"a record could not be laid out: {error!r}")
             ends.append(len(lines))
         appended = self._appender.append(lines) if lines else Appended()
         self._metrics.records_written += appended.records

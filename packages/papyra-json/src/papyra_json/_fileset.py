@@ -100,7 +100,12 @@ class FileSet:
         ]
 
     def unexpected(self) -> list[Path]:
-        """Return what is numbered like a file of the set, but does not belong to it."""
+        """Return what is numbered like a file of the set, but does not belong to it.
+
+        A set of one has no numbers: what is numbered beside it is somebody else's.
+        """
+        if self.max_files == 1:
+            return []
         names = _names_in(self.base.parent)
         return sorted(self.base.with_name(name) for name in names if self._number_of(name) >= self.max_files)
 
@@ -162,12 +167,7 @@ class FileSet:
         sync_folder(str(self.base.parent))
 
     def trim(self) -> None:
-        """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder.
-
-        A set of one never had others: what is numbered beside it is somebody else's.
-        """
-        if self.max_files == 1:
-            return
+        """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder."""
         for path in self.unexpected():
             if self._number_of(path.name) < _NO_NUMBER and odd_kind(path) is None:
                 path.unlink()
