@@ -1,0 +1,31 @@
+"""A hard limit for each test: a hang that no cancel scope can end must not stop the run."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HARD_LIMIT = 30.0
+
+
+@pytest.fixture(autouse=True)
+def _hard_limit() -> Iterator[None]:
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> NoReturn:
+        pytest.fail(f"the test hangs: it took more than {HARD_LIMIT} s", pytrace=True)
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, HARD_LIMIT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
