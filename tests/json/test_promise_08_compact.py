@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import threading
 
+import anyio
+import anyio.to_thread
 import pytest
 
 from papyra.persistence import RetentionPolicy
@@ -156,3 +159,33 @@ async def test_promise_08_memory_does_not_grow_with_the_file(path, line, start):
         pytest.skip("no /proc to measure with")
     assert path.stat().st_size < size * 0.51
     assert int(output) < 8_000  # KiB, for a file of 34 MB
+
+
+async def test_promise_08_writers_go_on_while_records_are_checked(path, line, event, monkeypatch):
+    from papyra_json import _walk
+
+    many = 10_000
+    path.write_bytes(b"".join(line(number) for number in range(1, many + 1)))
+    store = JsonFilePersistence(path, RetentionPolicy(max_records=100))
+    await store.record_event(event(many + 1))
+    reached, go, blocks = threading.Event(), threading.Event(), []
+    real = _walk.Walk._all_well
+
+    def slow(self, lines):
+        blocks.append(len(lines))
+        reached.set()
+        go.wait(20)
+        return real(self, lines)
+
+    monkeypatch.setattr(_walk.Walk, "_all_well", slow)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(store.compact)
+            await anyio.to_thread.run_sync(reached.wait)
+            await store.record_event(event(many + 2))  # would wait for the lock
+            assert (await store.list_events(limit=1)) == [event(many + 2)]
+            go.set()
+    assert sum(blocks) < many + 10  # what was checked before is not checked again
+    assert path.read_bytes() == b"".join(line(number) for number in range(many - 97, many + 3))
+    assert not (await store.scan()).has_anomalies
+    await store.aclose()

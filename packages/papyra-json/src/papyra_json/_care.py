@@ -1,13 +1,14 @@
 """Scan, recover and compact a set of files: each is a walk, and what is made of its findings.
 
 A scan opens the files under the shared lock, so that no batch is half written and no rotation half done, and then reads
-them without it: what it saw is what stood there at that moment. Recovery and compaction hold the lock alone
-to their end.
+them without it: what it saw is what stood there at that moment. Recovery and compaction do the same, then take
+the lock alone, read what was appended meanwhile, and hold it until the files are replaced; so writers wait for
+the copying, but not for the reading and checking of all records.
 """
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
@@ -26,7 +27,7 @@ from papyra_json._rewrite import note_jumps, quarantine_invalid, rewrite
 from papyra_json._walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
     from papyra.persistence.retention import RetentionPolicy
@@ -49,15 +50,11 @@ def scan(files: FileSet, name: str, checkpoint: Callable[[], None]) -> Persisten
 def _scan(
     files: FileSet, lock: SetLock, checkpoint: Callable[[], None]
 ) -> tuple[bool, tuple[PersistenceAnomaly, ...]]:
-    with lock.shared() as held:
-        snapshot = files.open_all() if held else files.open_unlocked()
-        notes = lock.read_notes() if held else Notes()
-        unexpected = files.unexpected()
+    snapshot, notes = _snapshot(files, lock)
     with snapshot:
-        walk = Walk(notes, checkpoint=checkpoint)
-        for file in snapshot.files:
-            walk.add(file)
-        return held, (*_odd_files(files, snapshot, unexpected), *walk.anomalies)
+        unexpected = files.unexpected()
+        walk = _walked(snapshot, Walk(notes or Notes(), checkpoint=checkpoint))
+        return notes is not None, (*_odd_files(files, snapshot, unexpected), *walk.anomalies)
 
 
 def _odd_files(files: FileSet, snapshot: Snapshot, unexpected: list[Path]) -> list[PersistenceAnomaly]:
@@ -91,12 +88,11 @@ def recover(
     if not files.present() and not files.unexpected():
         return PersistenceRecoveryReport(name, PersistenceScanReport(name))
     quarantined: list[Path] = []
-    with closing(SetLock(files.base)) as lock, lock.exclusive(), files.open_all() as snapshot:
-        files.remove_temporaries()
+    with (
+        closing(SetLock(files.base)) as lock,
+        _surveyed(files, lock, float("-inf"), checkpoint) as (snapshot, walk),
+    ):
         unexpected = files.unexpected()
-        walk = Walk(lock.read_notes(), checkpoint=checkpoint)
-        for file in snapshot.files:
-            walk.add(file)
         odd = _odd_files(files, snapshot, unexpected)
         plan = keep_valid(walk)
         if mode is PersistenceRecoveryMode.QUARANTINE:
@@ -126,17 +122,15 @@ def compact(
     """Make ``policy`` physical as of the Unix time ``now``; what is no valid record goes to the quarantine."""
     if not files.present():
         return CompactionReport(name, 0, 0, 0, 0)
+    oldest = policy.oldest_kept(now)
     with closing(SetLock(files.base)) as lock:
         if dry_run:
-            with lock.shared() as held:
-                snapshot = files.open_all() if held else files.open_unlocked()
+            snapshot, _ = _snapshot(files, lock)
             with snapshot.raise_failure():
-                walk = Walk(Notes(), policy.oldest_kept(now), checkpoint)
-                return _plan(snapshot, walk, policy, name)[0]
-        with lock.exclusive(), files.open_all().raise_failure() as snapshot:
-            files.remove_temporaries()
-            walk = Walk(lock.read_notes(), policy.oldest_kept(now), checkpoint)
-            report, plan = _plan(snapshot, walk, policy, name)
+                return _plan(_walked(snapshot, Walk(Notes(), oldest, checkpoint)), policy, name)[0]
+        with _surveyed(files, lock, oldest, checkpoint) as (snapshot, walk):
+            snapshot.raise_failure()
+            report, plan = _plan(walk, policy, name)
             quarantine_invalid(plan)
             checkpoint()
             note_jumps(lock, walk, plan, all_jumps=False)
@@ -144,11 +138,34 @@ def compact(
             return report
 
 
-def _plan(
-    snapshot: Snapshot, walk: Walk, policy: RetentionPolicy, name: str
-) -> tuple[CompactionReport, list[Kept]]:
+def _snapshot(files: FileSet, lock: SetLock) -> tuple[Snapshot, Notes | None]:
+    """Open the files, with the notes about them if there was a lock to hold."""
+    with lock.shared() as held:
+        return (files.open_all(), lock.read_notes()) if held else (files.open_unlocked(), None)
+
+
+@contextmanager
+def _surveyed(
+    files: FileSet, lock: SetLock, oldest: float, checkpoint: Callable[[], None]
+) -> Generator[tuple[Snapshot, Walk]]:
+    """Walk over the files, and give them with the lock held alone, so that they stay as the walk has found them."""
+    early, notes = _snapshot(files, lock)
+    with early:
+        walk = _walked(early, Walk(notes or Notes(), oldest, checkpoint))
+        with lock.exclusive(), files.open_all() as snapshot:
+            files.remove_temporaries()
+            if not walk.resume(snapshot.files):
+                walk = _walked(snapshot, Walk(lock.read_notes(), oldest, checkpoint))
+            yield snapshot, walk
+
+
+def _walked(snapshot: Snapshot, walk: Walk) -> Walk:
     for file in snapshot.files:
         walk.add(file)
+    return walk
+
+
+def _plan(walk: Walk, policy: RetentionPolicy, name: str) -> tuple[CompactionReport, list[Kept]]:
     plan = keep_newest(walk, policy)
     report = CompactionReport(
         name,

@@ -16,7 +16,7 @@ from papyra_json._decode import KNOWN_HEADS, InvalidLine, decode, sequence_of
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from papyra_json._files import Range
     from papyra_json._fileset import OpenFile
@@ -30,6 +30,7 @@ class FileWalk:
     """What one file holds: how many records, and which bytes are none or too old."""
 
     file: OpenFile
+    lines: int = 0
     records: int = 0  # valid ones
     young: int = 0  # of them, those the age limit keeps
     young_bytes: int = 0
@@ -88,12 +89,31 @@ class Walk:
         self._dropped = False  # whether something was dropped since
         self._invalid = 0  # lines since the last number
 
-    def add(self, file: OpenFile) -> FileWalk:
+    def add(self, file: OpenFile) -> None:
         """Walk over the next file."""
-        walk = FileWalk(file)
-        self.files.append(walk)
-        line = 1
-        for start, end, lines in forward(file.fd, 0, file.size):
+        self.files.append(FileWalk(file))
+        self._read(self.files[-1], 0)
+
+    def resume(self, files: Sequence[OpenFile]) -> bool:
+        """Go on where the last file, opened anew, has grown; False if more than that has changed.
+
+        What stood before the last newline can't have changed, then: writers only append to it.
+        """
+        if [walk.file.identity for walk in self.files] != [file.identity for file in files] or not files:
+            return False
+        if any(walk.file.size != file.size for walk, file in zip(self.files[:-1], files, strict=False)):
+            return False
+        last = self.files[-1]
+        size = last.file.size
+        if files[-1].size < size or last.lacks_newline or last.invalid[-1:] == array("Q", [size]):
+            return False
+        for walk, file in zip(self.files, files, strict=True):
+            walk.file = file
+        self._read(last, size)
+        return True
+
+    def _read(self, walk: FileWalk, begin: int) -> None:
+        for start, end, lines in forward(walk.file.fd, begin, walk.file.size):
             self._checkpoint()
             walk.marks.append((start, walk.young, walk.young_bytes))
             ended = end - start > len(lines[0]) or len(lines) > 1  # by a newline
@@ -102,9 +122,8 @@ class Walk:
                 walk.young += len(lines)
                 walk.young_bytes += end - start
             else:
-                self._look_closely(walk, line, start, end, lines)
-            line += len(lines)
-        return walk
+                self._look_closely(walk, walk.lines + 1, start, end, lines)
+            walk.lines += len(lines)
 
     def _all_well(self, lines: list[bytes]) -> bool:
         """Tell whether all lines are as we write them, with numbers that go on; then count them.
