@@ -76,6 +76,7 @@ class Facts:
         self._writer: Waiter | None = None
         self._running = False
         self._closing = False
+        self._gave_up = False  # at the close, on what the store had not taken
         self._loop: Loop | None = None
         self._next_log = -1.0
         self._unlogged = 0
@@ -224,12 +225,14 @@ class Facts:
             await self.backend.record_batch(batch)
         except Exception as error:  # noqa: BLE001 - whatever a store raises is counted, logged and told, and harms no actor
             lost = error.failed if isinstance(error, PartialWriteError) else len(batch)
-            metrics.records_dropped += lost
+            if not self._gave_up:  # else they are counted already
+                metrics.records_dropped += lost
             if metrics.write_errors == errors_before:  # a backend that does not count for itself
                 metrics.write_errors += 1
             self._report(error, lost)
         except BaseException:  # cancelled: the event loop ends without the system's aclose()
-            metrics.records_dropped += len(batch)
+            if not self._gave_up:
+                metrics.records_dropped += len(batch)
             raise
         finally:
             self._settled += len(batch)
@@ -285,13 +288,17 @@ class Facts:
     async def close(self, seconds: float) -> None:
         """Record what waits, within ``seconds``, and close the store; what did not get through is counted."""
         with anyio.move_on_after(seconds, shield=True):
-            await self.flush()
+            try:
+                await self.flush()
+            except Exception:
+                _logger.exception("flushing the store of facts raised; it is closed all the same")
         self._closing = True
         if self._writer is not None:
             self._writer.set_result(None)
             self._writer = None
         left = self._added - self._settled
         if left > 0:
+            self._gave_up = True
             self._buffer.clear()
             self.backend.metrics.records_dropped += left
             _logger.error("the store of facts did not take %d facts within %s s at the close", left, seconds)
