@@ -13,6 +13,7 @@ from papyra._runtime.callbacks import Callbacks
 from papyra._runtime.cell import DEAD, NO_LIMIT
 from papyra._runtime.core import Core
 from papyra._runtime.facts import Facts
+from papyra._runtime.loops import running_loop
 from papyra._runtime.waits import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.exceptions import ActorStopped, SystemNotRunning
@@ -127,9 +128,12 @@ class ActorSystem:
             raise SystemNotRunning(self._system_id, "start", closed=True)
         self._starting = anyio.Event()
         try:
-            await self._check_store()
+            loop = running_loop()
+            # Before the check: its hooks may be a plugin's, and may be async.
+            self._callbacks.bind(loop)
             self._callbacks.add_plugins()
-            self._core = Core(self, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout)
+            await self._check_store()
+            self._core = Core(self, loop, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout)
         finally:
             self._starting.set()
             self._starting = None
@@ -142,6 +146,9 @@ class ActorSystem:
             self._callbacks.call("on_persistence_scan", check.scan)
         if check.recovery is not None:
             self._callbacks.call("on_persistence_recovery", check.recovery)
+        if not check.passed:
+            with anyio.move_on_after(1.0):
+                await self._callbacks.drain()
         check.raise_if_failed()
 
     async def aclose(self) -> None:

@@ -7,6 +7,8 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any, cast
 
+import anyio
+
 from papyra.exceptions import PluginError
 from papyra.hooks import HOOK_NAMES
 from papyra.plugins import describe, find_plugins
@@ -40,10 +42,15 @@ class Callbacks:
         self._loop: Loop | None = None
         self._running = False
         self._idle: list[Waiter] = []
+        self._scope: anyio.CancelScope | None = None
+        self._has_plugins = False
         self.dropped = 0
 
     def add_plugins(self) -> None:
-        """Find hook implementations of other distributions; broken ones are logged and left out."""
+        """Find hook implementations of other distributions, once; broken ones are logged and left out."""
+        if self._has_plugins:
+            return
+        self._has_plugins = True
         plugins = find_plugins("papyra.hooks")
         if not plugins:
             return
@@ -54,6 +61,7 @@ class Callbacks:
 
         manager = pluggy.PluginManager("papyra")
         manager.add_hookspecs(hookspecs)
+        usable: list[object] = []
         for plugin in plugins.values():
             try:
                 loaded = plugin.load()
@@ -65,6 +73,8 @@ class Callbacks:
             except Exception as error:  # noqa: BLE001 - pluggy reads every attribute of a stranger's object
                 _logger.warning("the hook plugin %r can't be used: %s", plugin.name, describe(error))
                 continue
+            usable.append(loaded)
+        for loaded in usable:  # now that all are known: each caller leaves out all others
             self._add(manager, loaded)
 
     def _add(self, manager: Any, loaded: object) -> None:
@@ -117,13 +127,13 @@ class Callbacks:
 
     async def _run(self) -> None:
         try:
-            while self._pending:
-                name, result = self._pending[0]
-                try:
-                    await result
-                except Exception:
-                    _logger.exception("the hook %s raised; the system goes on", name)
-                self._pending.popleft()
+            with anyio.CancelScope() as self._scope:
+                while self._pending:
+                    name, result = self._pending.popleft()
+                    try:
+                        await result
+                    except Exception:
+                        _logger.exception("the hook %s raised; the system goes on", name)
         finally:
             self._running = False
             waiters, self._idle = self._idle, []
@@ -137,6 +147,19 @@ class Callbacks:
             waiter = self._loop.waiter()
             self._idle.append(waiter)
             await waiter
+
+    def give_up(self) -> None:
+        """Cancel the async hook that runs, and forget those that wait."""
+        if not self._running:
+            return
+        pending, self._pending = self._pending, deque()
+        self.dropped += 1 + len(pending)
+        _logger.error("async hooks did not end in time: %d calls given up at the close", 1 + len(pending))
+        for _, result in pending:
+            if inspect.iscoroutine(result):
+                result.close()
+        if self._scope is not None:
+            self._scope.cancel()
 
 
 _ARGUMENTS = {

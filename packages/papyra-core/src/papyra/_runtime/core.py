@@ -11,7 +11,6 @@ import anyio
 
 from papyra._runtime.dispatcher import Dispatcher
 from papyra._runtime.lifecycle import Lifecycle
-from papyra._runtime.loops import running_loop
 from papyra._runtime.timers import DrivenClock, Timers
 from papyra._runtime.workers import Workers
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from papyra._runtime.callbacks import Callbacks
     from papyra._runtime.facts import Facts
+    from papyra._runtime.loops import Loop
     from papyra.system import ActorSystem
 
 __all__ = ["Core"]
@@ -37,14 +37,13 @@ class Core:
     def __init__(
         self,
         system: ActorSystem,
+        loop: Loop,
         facts: Facts,
         callbacks: Callbacks,
         time_fn: Callable[[], float] | None,
         shutdown_timeout: float | None,
     ) -> None:
-        loop = running_loop()
         facts.bind(loop)
-        callbacks.bind(loop)
         self.timers = Timers(loop, time_fn)
         self.rt = Dispatcher(system, loop, facts, self.timers, callbacks, time_fn or time.monotonic)
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
@@ -108,6 +107,7 @@ class Core:
             await rt.facts.close(seconds)
             with anyio.move_on_after(seconds, shield=True):
                 await rt.callbacks.drain()
+            rt.callbacks.give_up()
             with anyio.move_on_after(1.0, shield=True) as scope:
                 await rt.close()
             if scope.cancelled_caught:
