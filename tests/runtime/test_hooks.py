@@ -1,0 +1,418 @@
+"""Hooks of the user and of plugins: each is called, none can harm."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import asynccontextmanager
+from textwrap import dedent
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from papyra import (
+    Actor,
+    ActorStopped,
+    ActorSystem,
+    FailureInfo,
+    Strategy,
+    SupervisionPolicy,
+    SupervisorDecision,
+    SystemHooks,
+)
+from papyra import events as ev
+from papyra.hooks import HOOK_NAMES
+from papyra.persistence import InMemoryPersistence
+from papyra.persistence.models import (
+    PersistenceAnomaly,
+    PersistenceAnomalyType,
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryReport,
+    PersistenceScanReport,
+)
+from papyra.persistence.startup import PersistenceStartupMode
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from papyra import ActorRef, DeadLetter
+    from papyra.persistence.models import PersistedRecord
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[ActorSystem]:
+    with anyio.fail_after(5):
+        async with ActorSystem(**options) as system:
+            yield system
+
+
+class Fails(Actor):
+    async def receive(self, message: object) -> object:
+        if message == "boom":
+            raise RuntimeError("boom")
+        return message
+
+
+class Damaged(InMemoryPersistence):
+    """Is damaged until it is recovered; takes no records."""
+
+    damaged = True
+
+    async def scan(self) -> PersistenceScanReport:
+        anomaly = PersistenceAnomaly(PersistenceAnomalyType.CORRUPT_LINE, "file", "detail")
+        return PersistenceScanReport("damaged", (anomaly,) if self.damaged else ())
+
+    async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
+        report = PersistenceRecoveryReport("damaged", await self.scan())
+        self.damaged = False
+        return report
+
+    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+        raise OSError("full")
+
+
+async def live(system: ActorSystem) -> ActorRef:
+    """Have each hook called at least once."""
+    ref = system.spawn(Fails)
+    await ref.tell("boom")
+    await system.wait_for_event(ev.ActorStopped)
+    with pytest.raises(ActorStopped):
+        await ref.tell("late")
+    system.audit()
+    await system.flush()
+    return ref
+
+
+def recorder(told: list[tuple[str, Any]], name: str, how: str) -> Callable[[Any], Any]:
+    def plain(value: Any) -> None:
+        told.append((name, value))
+        if how == "raising":
+            raise ValueError(name)
+
+    async def later(value: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+        plain(value)
+
+    async def raising_later(value: Any) -> None:
+        plain(value)
+        raise ValueError(name)
+
+    return {"plain": plain, "raising": plain, "async": later, "async raising": raising_later}[how]
+
+
+@pytest.mark.parametrize("how", ["plain", "async", "raising", "async raising"])
+async def test_each_hook_is_called_and_none_can_harm(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    told: list[tuple[str, Any]] = []
+    hooks = SystemHooks(**{name: recorder(told, name, how) for name in HOOK_NAMES})
+    async with running(
+        hooks=hooks, persistence=Damaged(), persistence_startup=PersistenceStartupMode.RECOVER
+    ) as system:
+        await live(system)
+        assert await system.spawn(Fails).ask("alive") == "alive"
+    assert {name for name, _ in told} == set(HOOK_NAMES)
+    events = [type(value).__name__ for name, value in told if name == "on_event"]
+    assert events == ["ActorStarted", "ActorCrashed", "ActorStopped", "ActorStarted", "ActorStopped"]
+    values = dict(told)
+    assert values["on_dead_letter"].message == "late"
+    assert values["on_audit"].dead_letters_count == 1
+    assert values["on_persistence_scan"].has_anomalies
+    assert values["on_persistence_recovery"].scan.has_anomalies
+    assert str(values["on_persistence_error"]) == "full"
+    if "raising" in how:
+        logged = [record for record in caplog.records if "hook" in record.getMessage()]
+        assert len(logged) == len(told)
+        assert all(record.exc_info for record in logged)
+    assert system._callbacks.dropped == 0
+
+
+@pytest.mark.parametrize("how", ["plain", "async"])
+async def test_g13_a_failed_start_still_tells_of_the_scan(how: str) -> None:
+    told: list[tuple[str, Any]] = []
+    hooks = SystemHooks(on_persistence_scan=recorder(told, "scan", how))
+    system = ActorSystem(
+        hooks=hooks, persistence=Damaged(), persistence_startup=PersistenceStartupMode.FAIL_ON_ANOMALY
+    )
+    with anyio.fail_after(5):
+        with pytest.raises(RuntimeError, match="Persistence anomalies detected"):
+            await system.start()
+        await anyio.wait_all_tasks_blocked()
+        await system.aclose()
+    assert [name for name, _ in told] == ["scan"]
+
+
+async def test_async_hooks_run_in_order_in_a_task_of_their_own_and_before_aclose_returns() -> None:
+    order: list[int] = []
+    gate = anyio.Event()
+
+    async def slow(letter: DeadLetter) -> None:
+        await gate.wait()
+        for _ in range(letter.message % 3):  # type: ignore[operator]  # an int, here
+            await anyio.lowlevel.checkpoint()
+        order.append(letter.message)  # type: ignore[arg-type]  # as above
+
+    async with running(on_dead_letter=slow) as system:
+        ref = system.spawn(Fails)
+        await system.stop(ref)
+        for number in range(10):
+            with pytest.raises(ActorStopped):
+                await ref.tell(number)
+        assert await system.spawn(Fails).ask(1) == 1  # nobody waits for a hook
+        assert order == []
+        gate.set()
+    assert order == list(range(10))
+
+
+async def test_a_hanging_hook_does_not_hang_aclose() -> None:
+    async def hang(_event: object) -> None:
+        await anyio.sleep_forever()
+
+    began = anyio.current_time()
+    async with running(hooks=SystemHooks(on_event=hang), shutdown_timeout=0.1) as system:
+        assert await system.spawn(Fails).ask(1) == 1
+    assert anyio.current_time() - began < 3
+
+
+async def test_a_flood_of_async_hooks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("papyra._runtime.callbacks.MAX_PENDING", 5)
+    gate, called = anyio.Event(), 0
+
+    async def slow(_report: object) -> None:
+        nonlocal called
+        called += 1
+        await gate.wait()
+
+    async with running(hooks=SystemHooks(on_audit=slow)) as system:
+        for _ in range(20):
+            system.audit()
+        gate.set()
+    assert called == 5
+    assert system._callbacks.dropped == 15
+
+
+async def test_on_dead_letter_of_the_system_and_of_the_hooks_are_both_called() -> None:
+    told: list[str] = []
+
+    class Mine(SystemHooks):
+        def on_dead_letter(self, dead_letter: DeadLetter) -> None:  # type: ignore[override]  # a method, as documented
+            told.append(f"hooks {dead_letter.message} {dead_letter.expects_reply}")
+
+    async with running(
+        on_dead_letter=lambda letter: told.append(f"system {letter.message}"), hooks=Mine()
+    ) as system:
+        ref = system.spawn(Fails)
+        await system.stop(ref)
+        with pytest.raises(ActorStopped):
+            await ref.ask("x")
+    assert told == ["hooks x True", "system x"]
+
+
+async def test_a_subclass_may_define_hooks_and_be_given_others() -> None:
+    told: list[str] = []
+
+    class Mine(SystemHooks):
+        async def on_event(self, event: ev.ActorEvent) -> None:  # type: ignore[override]  # as above
+            told.append(type(event).__name__)
+
+        def on_audit(self, report: object) -> None:  # type: ignore[override]  # as above
+            told.append("overridden")
+
+    async with running(hooks=Mine(on_audit=lambda _: told.append("audit"))) as system:
+        await system.spawn(Fails).ask(1)
+        system.audit()
+    assert told == ["audit", "ActorStarted", "ActorStopped"] or told == [
+        "ActorStarted",
+        "audit",
+        "ActorStopped",
+    ]
+
+
+def test_a_hook_that_is_not_callable_is_refused() -> None:
+    with pytest.raises(TypeError, match="on_audit must be a function"):
+        SystemHooks(on_audit=1)  # type: ignore[arg-type]  # on purpose
+    with pytest.raises(TypeError):
+        SystemHooks(on_nothing=print)  # type: ignore[call-arg]  # on purpose
+
+
+@pytest.mark.parametrize(
+    ("decision", "strategy"),
+    [
+        (None, Strategy.STOP),
+        (None, Strategy.RESTART),
+        (SupervisorDecision.RESUME, Strategy.STOP),
+        (SupervisorDecision.IGNORE, Strategy.RESTART),
+    ],
+)
+async def test_failure_info_tells_who_what_and_why(
+    decision: SupervisorDecision | None, strategy: Strategy
+) -> None:
+    class Top(Actor):
+        async def receive(self, _message: object) -> ActorRef:
+            return self.context.spawn_child(Fails, policy=SupervisionPolicy(strategy))
+
+        async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> SupervisorDecision | None:
+            seen.append(exc)
+            return decision
+
+    seen: list[Exception] = []
+    told: list[FailureInfo] = []
+    async with running(hooks=SystemHooks(on_failure=told.append)) as system:
+        ref = await system.spawn(Top).ask(0)
+        with pytest.raises(RuntimeError) as caught:
+            await ref.ask("boom")
+        assert await _settled(told)
+        assert told == [FailureInfo(ref.address, caught.value, strategy, decision)]
+        assert seen == [caught.value]
+
+
+async def _settled(told: list[FailureInfo]) -> bool:
+    while not told:
+        await anyio.lowlevel.checkpoint()
+    return True
+
+
+# -- plugins
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Install throw-away distributions with hook plugins."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delenv("PAPYRA_PLUGINS", raising=False)
+    made: list[str] = []
+
+    def add(name: str, source: str, *, points: str | None = None, body: bool = True) -> None:
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[papyra.hooks]\n{points or f'{name} = {name}_hooks'}\n")
+        if body:
+            (tmp_path / f"{name}_hooks.py").write_text(dedent(source))
+            made.append(f"{name}_hooks")
+        importlib.invalidate_caches()
+
+    yield add
+    for module in made:
+        sys.modules.pop(module, None)
+
+
+PLUGIN = """
+from papyra.hookspecs import hookimpl
+
+told = []
+
+@hookimpl
+def on_event(event):
+    told.append(type(event).__name__)
+
+@hookimpl
+async def on_audit(report):
+    told.append("audit")
+
+@hookimpl
+def on_persistence_scan(report):
+    told.append("scan")
+"""
+
+
+def told_by(name: str) -> list[str]:
+    return list(sys.modules[f"{name}_hooks"].told)
+
+
+async def test_hook_plugins_are_called_once_each(site: Callable[..., None]) -> None:
+    for name in ("alpha", "beta", "gamma"):
+        site(name, PLUGIN)
+    async with running(persistence_startup=PersistenceStartupMode.SCAN_ONLY) as system:
+        await system.spawn(Fails).ask(1)
+        system.audit()
+    for name in ("alpha", "beta", "gamma"):
+        told = told_by(name)
+        assert sorted(told) == ["ActorStarted", "ActorStopped", "audit", "scan"]
+        assert told[0] == "scan"
+
+
+async def test_the_users_hooks_are_called_beside_the_plugins(site: Callable[..., None]) -> None:
+    site("alpha", PLUGIN)
+    mine: list[str] = []
+    hooks = SystemHooks(on_event=lambda event: mine.append(type(event).__name__))
+    async with running(hooks=hooks) as system:
+        await system.spawn(Fails).ask(1)
+    assert mine == ["ActorStarted", "ActorStopped"]
+    assert [line for line in told_by("alpha") if line.startswith("Actor")] == mine
+
+
+async def test_broken_hook_plugins_are_reported_and_break_nothing(
+    site: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    hookimpl = "from papyra.hookspecs import hookimpl\n"
+    site("alpha", PLUGIN)
+    site("exits", "raise SystemExit(3)")
+    site("gone", "", body=False)
+    site("old", "papyra_api = '0.9'\n" + PLUGIN)
+    site("signature", f"{hookimpl}@hookimpl\ndef on_event(event, more): ...")
+    site("touchy", "class Touchy:\n    def __getattr__(self, name): raise OSError(name)\nit = Touchy()",
+         points="touchy = touchy_hooks:it")  # fmt: skip
+    site("raises", f"{hookimpl}@hookimpl\ndef on_event(event): raise ValueError('plugin')")
+    site("raises_later", f"{hookimpl}@hookimpl\nasync def on_event(event): raise ValueError('plugin later')")
+    site("nothing", "x = 1")
+    site("zulu", PLUGIN)
+    async with running() as system:
+        assert await system.spawn(Fails).ask(1) == 1
+    assert told_by("alpha") == told_by("zulu") == ["ActorStarted", "ActorStopped"]
+    text = caplog.text
+    for name in ("exits", "gone", "old", "signature", "touchy"):
+        assert name in text
+    assert text.count("ValueError: plugin later") == text.count("ValueError: plugin\n") == 2
+
+
+async def test_papyra_plugins_limits_hook_plugins(
+    site: Callable[..., None], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    site("alpha", PLUGIN)
+    site("beta", PLUGIN)
+    monkeypatch.setenv("PAPYRA_PLUGINS", "beta")
+    async with running() as system:
+        await system.spawn(Fails).ask(1)
+    assert "alpha_hooks" not in sys.modules
+    assert told_by("beta") == ["ActorStarted", "ActorStopped"]
+    assert "alpha" not in caplog.text
+
+
+async def test_a_second_start_after_a_failed_one_adds_no_plugin_twice(site: Callable[..., None]) -> None:
+    site("alpha", PLUGIN)
+    store = Damaged()
+    system = ActorSystem(persistence=store, persistence_startup=PersistenceStartupMode.FAIL_ON_ANOMALY)
+    with anyio.fail_after(5):
+        with pytest.raises(RuntimeError, match="anomalies"):
+            await system.start()
+        store.damaged = False
+        await system.start()
+        await system.spawn(Fails).ask(1)
+        await system.aclose()
+    assert told_by("alpha") == ["scan", "scan", "ActorStarted", "ActorStopped"]
+
+
+async def test_a_plugin_that_implements_on_event_twice_over_objects_is_kept_apart(
+    site: Callable[..., None],
+) -> None:
+    site(
+        "pair",
+        """
+        from papyra.hookspecs import hookimpl
+        told = []
+        class One:
+            def __init__(self, name):
+                self.name = name
+            @hookimpl
+            async def on_event(self, event):
+                told.append(self.name)
+        one, two = One("one"), One("two")
+        """,
+        points="one = pair_hooks:one\ntwo = pair_hooks:two",
+    )
+    async with running() as system:
+        await system.spawn(Fails).ask(1)
+    assert told_by("pair") == ["one", "two"] * 2
