@@ -149,6 +149,7 @@ class Workers:
                             await _answer(cell, item)
                         else:
                             calm = False
+                            n += 1  # it is no message: `processed` counts those
                             break
                 except BaseException as error:  # noqa: BLE001 - told apart there; what is not an actor's failure is raised again
                     failure = self._classify(worker, cell, error)
