@@ -70,6 +70,6 @@ def _complaint(text: str) -> str:
         return "names no system before the ':'"
     if not number.removeprefix("//"):
         return "has no number after the ':'"
-    if not number.removeprefix("//").isdecimal():
+    if not (number.isascii() and number.removeprefix("//").isdecimal()):
         return f"has {number.removeprefix('//')!r} where the number belongs"
     return "names a system with a '/', ':' or white space in it"
