@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import os
 import shutil
 import subprocess
@@ -155,16 +157,19 @@ async def test_promise_04_a_batch_over_files_counts_what_is_not_stored(path, eve
 
 
 class _Syncs:
-    """Let the next so many syncs fail."""
+    """Let the next so many syncs fail, or those that a plan says."""
 
     def __init__(self, monkeypatch) -> None:
         self.failing = 0
+        self.plan: list[bool] = []
+        self.failed = 0
         self._real = os.fsync
         monkeypatch.setattr(os, "fsync", self._sync)
 
     def _sync(self, fd: int) -> None:
-        if self.failing:
-            self.failing -= 1
+        if self.failing or (self.plan and self.plan.pop(0)):
+            self.failing = max(0, self.failing - 1)
+            self.failed += 1
             raise OSError(errno.EIO, "Input/output error")
         self._real(fd)
 
@@ -225,6 +230,36 @@ async def test_promise_04_if_the_fresh_file_fails_too_the_call_fails(path, event
     assert not store.healthy
     await store.aclose()
     keep.close()
+
+
+@pytest.mark.parametrize("durability", ["always", "interval"])
+async def test_promise_04_whichever_syncs_fail_what_was_acknowledged_is_there_and_nothing_else(
+    tmp_path, event, syncs, durability
+):
+    """Every pattern of seven successes and failures, over files, folders, fresh files and notes."""
+    for pattern in itertools.product([False, True], repeat=7):
+        path = tmp_path / "".join("x" if fails else "-" for fails in pattern) / "facts"
+        store = RotatingFilePersistence(
+            path, max_bytes=600, max_files=9, durability=durability, fsync_interval=1000
+        )
+        syncs.plan, syncs.failed = [], 0
+        await store.record_event(event(0))
+        syncs.plan = list(pattern)
+        stored = [0]
+        for number in range(1, 12):
+            try:
+                await store.record_event(event(number))
+            except PersistenceError:
+                continue
+            stored.append(number)
+        while syncs.plan:
+            with contextlib.suppress(PersistenceError):
+                await store.flush()
+                break
+        assert await _numbers(path, lambda path: RotatingFilePersistence(path, max_files=9)) == stored
+        assert store.healthy == (syncs.failed == 0)
+        syncs.plan = []
+        await store.aclose()
 
 
 async def test_promise_04_a_failed_sync_of_an_interval_is_not_forgotten(path, event, syncs):

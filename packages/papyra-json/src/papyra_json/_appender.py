@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -62,6 +63,7 @@ class Appender:
         self._mark = b""  # the last bytes before the end
         self._next_seq = 1
         self._identity = (0, 0)
+        self._names_changed = False  # in the folder, since it was synced
         self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
 
     @property
@@ -129,8 +131,7 @@ class Appender:
         known = base.exists()
         fd = open_regular(base, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
-            if not known and (self._sync_each or self._sync_later):
-                sync_folder(str(base.parent))
+            self._names_changed = self._names_changed or not known
             status = os.fstat(fd)
             tail = repair_tail(base, fd, status.st_size)
             last = last_sequence(self._files) if tail.seq is None else tail.seq
@@ -171,65 +172,89 @@ class Appender:
         return len(lines) - first
 
     def _write(self, data: bytes, count: int) -> None:
-        start, mark = self._end, self._mark
+        start = self._end
         try:
             write_all(self._fd, data)
         except BaseException:
-            self._roll_back(start)
+            self._cut(start)
             raise
         self._end += len(data)
         self._mark = data[-_MARK:]
         self._next_seq += count
-        if self._sync_each or self._sync_later:
-            self.dirty = True
+        self.dirty = self._sync_each or self._sync_later
         if self._sync_each:
             try:
                 self._sync()
             except BaseException:
-                self._next_seq -= count
-                self._mark = mark
-                self._roll_back(start)
+                self._take_back(data)
                 raise
 
-    def _roll_back(self, end: int) -> None:
-        """Cut a batch that failed, so that its callers hear the truth: none of it is stored."""
+    def _cut(self, end: int) -> None:
+        """Cut what a failed write has left, so that its callers hear the truth: none of it is stored."""
         try:
-            if self._fd >= 0:
-                os.ftruncate(self._fd, end)
-                self._end = end
+            os.ftruncate(self._fd, end)
         except OSError:
             self._detach()  # the next append finds the tail torn, and repairs it
+
+    def _take_back(self, data: bytes) -> None:
+        """Cut a batch whose sync failed off the base, which may be the fresh file already."""
+        self._detach()
+        with suppress(OSError, PersistenceError):
+            fd = open_regular(self._files.base, os.O_RDWR)
+            try:
+                start = os.fstat(fd).st_size - len(data)
+                if start >= 0 and os.pread(fd, len(data), start) == data:
+                    os.ftruncate(fd, start)
+            finally:
+                os.close(fd)
 
     def _rotate(self) -> None:
         if self.dirty:
             self._sync()
-        self._files.rotate()
         seq = self._next_seq
-        self._detach()
+        try:
+            self._files.rotate()
+        finally:
+            self._names_changed = True
+            self._detach()
         self._open()
         self._next_seq = max(seq, self._next_seq)
 
     # -- syncing
 
     def _sync(self) -> None:
-        try:
-            sync_file(self._fd)
-        except OSError as error:
-            # After a failed fsync the kernel may call pages clean that never reached the disk, and the next
-            # fsync would report success: the file can't be trusted any more (PostgreSQL's "fsyncgate").
-            self.healthy = False
-            self._distrusted.add(self._identity)
-            _logger.error(
-                "store of facts: syncing %s failed (%s); it is replaced by a fresh file",
-                self._files.base,
-                error,
-            )
-            path = self._path_of(self._identity)
-            if path is not None:
-                self._renew(path)
-                if path == self._files.base:
-                    self._reopen()
+        if self._identity not in self._distrusted:
+            try:
+                sync_file(self._fd)
+            except OSError as error:
+                # After a failed fsync the kernel may call pages clean that never reached the disk, and the next
+                # fsync would report success: the file can't be trusted any more (PostgreSQL's "fsyncgate").
+                self.healthy = False
+                self._distrusted.add(self._identity)
+                _logger.error(
+                    "store of facts: syncing %s failed (%s); a fresh file shall replace it",
+                    self._files.base,
+                    error,
+                )
+        if self._identity in self._distrusted:
+            self._replace_distrusted()
+        if self._names_changed:
+            try:
+                sync_folder(str(self._files.base.parent))
+            except OSError:
+                self.healthy = False
+                raise
+            self._names_changed = False
         self.dirty = False
+
+    def _replace_distrusted(self) -> None:
+        path = self._path_of(self._identity)
+        if path is None:  # another process has removed it, or has replaced it by a copy that it synced
+            self._distrusted.discard(self._identity)
+            return
+        self._renew(path)
+        if path == self._files.base:
+            self._reopen()
 
     def _path_of(self, wanted: tuple[int, int]) -> Path | None:
         for path in self._files.present():
@@ -246,6 +271,7 @@ class Appender:
             plan = keep_valid(walk)
             quarantine_invalid(plan)
             note_jumps(self._lock, walk, plan, all_jumps=False)
+            self._names_changed = True  # should the sync of the folder fail after the renaming
             replace(plan[0])
             self._distrusted.discard(file.identity)
         finally:

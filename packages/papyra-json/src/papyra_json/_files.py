@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = [
+    "TEMPORARY",
     "Range",
     "copy_ranges",
     "identity",
@@ -24,12 +25,14 @@ __all__ = [
     "odd_kind",
     "open_regular",
     "replacing",
-    "temporary_prefix",
     "write_all",
 ]
 
 Range = tuple[int, int]
 """Bytes of a file from the first offset up to, but not with, the second."""
+
+TEMPORARY = ".tmp-"
+"""What stands between a file's name and the random part in the name of its temporary file."""
 
 _CHUNK = 2**20
 
@@ -117,11 +120,6 @@ def copy_ranges(source: int, target: int, ranges: Iterable[Range]) -> int:
     return copied
 
 
-def temporary_prefix(path: Path) -> str:
-    """Return how the names of temporary files for ``path`` begin; each ends in a random part."""
-    return f".{path.name}.tmp-"
-
-
 @contextmanager
 def replacing(path: Path, like: int) -> Generator[int]:
     """Give a new file to write, which takes the place of ``path`` when the block ends well.
@@ -129,7 +127,7 @@ def replacing(path: Path, like: int) -> Generator[int]:
     It stands beside ``path``, has the owner and mode of the open file ``like``, and is synced before it is
     renamed, as is the folder after. At every instant the old or the new content is there, whole.
     """
-    temporary = path.with_name(temporary_prefix(path) + secrets.token_hex(8))
+    temporary = path.with_name(f".{path.name}{TEMPORARY}{secrets.token_hex(8)}")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE_FLAGS, 0o600)
     try:
         try:

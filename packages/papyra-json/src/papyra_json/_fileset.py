@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra_json._files import identity, odd_kind, open_regular, temporary_prefix
-from papyra_json._platform import sync_folder
+from papyra_json._files import TEMPORARY, identity, odd_kind, open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,7 +82,9 @@ class FileSet:
     def __init__(self, base: Path, max_files: int = 1) -> None:
         self.base = base
         self.max_files = max_files
-        self._numbered = re.compile(re.escape(base.name) + r"\.(\d+)", re.ASCII)
+        name = re.escape(base.name)
+        self._numbered = re.compile(rf"{name}\.(\d+)", re.ASCII)
+        self._temporary = re.compile(rf"\.{name}(\.\d+)?{re.escape(TEMPORARY)}[0-9a-f]+", re.ASCII)
 
     def member(self, number: int) -> Path:
         """Return the path of a file by its number; 0 is the base."""
@@ -155,16 +156,12 @@ class FileSet:
 
         At each step every file has one name, so a crash in between leaves a hole, and no record is lost.
         """
-        self._refuse_odd()
+        free = self._first_free()
         if self.max_files == 1:
             self.base.unlink()
             return
-        free = 1
-        while free < self.max_files - 1 and self.member(free).exists():
-            free += 1
         for number in range(free, 0, -1):
             self.member(number - 1).replace(self.member(number))
-        sync_folder(str(self.base.parent))
 
     def trim(self) -> None:
         """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder."""
@@ -174,20 +171,24 @@ class FileSet:
 
     def remove_temporaries(self) -> None:
         """Remove what interrupted replacements have left. For the lock's holder: nobody else has any."""
-        prefix = temporary_prefix(self.base)
-        prefixes = (prefix, *(temporary_prefix(self.member(n)) for n in range(1, self.max_files)))
         for name in _names_in(self.base.parent):
-            if name.startswith(prefixes):
+            if self._temporary.fullmatch(name):
                 with suppress(OSError):
                     self.base.with_name(name).unlink()
 
-    def _refuse_odd(self) -> None:
-        for number in range(self.max_files):
+    def _first_free(self) -> int:
+        """Return the lowest number that is free, or that of the oldest file, which has to go."""
+        number = 0
+        while os.path.lexists(self.member(number)):
             odd = odd_kind(self.member(number))
             if odd is not None:
                 raise PersistenceError(
                     f"can't rotate {self.base}: {self.member(number)} is {odd}, not a file of the set; move it"
                 )
+            if number == self.max_files - 1:
+                break
+            number += 1
+        return number
 
 
 def _names_in(folder: Path) -> list[str]:
