@@ -36,6 +36,7 @@ class AsyncioLoop:
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references
         self.clean = contextvars.copy_context()
+        self.time = self._loop.time
 
     def waiter(self) -> Waiter:
         """Make a future."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import anyio
 
 from papyra._runtime.dispatcher import Dispatcher
 from papyra._runtime.lifecycle import Lifecycle
-from papyra._runtime.timers import DrivenClock, Timers
+from papyra._runtime.timers import Timers
 from papyra._runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Core:
     ) -> None:
         facts.bind(loop)
         self.timers = Timers(loop, time_fn)
-        self.rt = Dispatcher(system, loop, facts, self.timers, callbacks, time_fn or time.monotonic)
+        self.rt = Dispatcher(system, loop, facts, self.timers, callbacks, time_fn or loop.time)
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
         Workers(self.rt, self._on_fatal)
         self.fatal: BaseException | None = None
@@ -54,8 +53,6 @@ class Core:
         self.closing = False
         self._forced = False
         self._timeout = shutdown_timeout
-        if isinstance(time_fn, DrivenClock):
-            facts.backend.time_fn = time_fn
 
     @property
     def grace(self) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import DEAD, SIGNAL
@@ -31,6 +32,10 @@ __all__ = ["BREATH", "Dispatcher", "Worker"]
 
 BREATH = 500
 """After so many sends the sender lets the event loop go round once (guarantee 6)."""
+
+
+SCHEDULE: ContextVar[random.Random | None] = ContextVar("papyra_schedule", default=None)
+"""Set: a system started here draws the order of turns, their lengths and its pauses from it; see `papyra.testing`."""
 
 
 class Worker:
@@ -82,8 +87,8 @@ class Dispatcher:
         self.workers: dict[object, Worker] = {}
         self.closing = False
         self.all_gone: Waiter | None = None
-        self.schedule_rng: random.Random | None = None  # set: turns are taken in an order drawn from it
-        self.rng = random.Random()  # noqa: S311 - spreads backoffs, guards nothing
+        self.schedule_rng = SCHEDULE.get()
+        self.rng = self.schedule_rng or random.Random()  # noqa: S311 - spreads backoffs, guards nothing
         self.loop = loop
         self.facts = facts
         self.timers = timers

@@ -31,6 +31,9 @@ class Loop(Protocol):
     clean: contextvars.Context
     """The context variables of the task that started the system; every task of the runtime begins with them."""
 
+    time: Callable[[], float]
+    """The loop's clock, in seconds; a test may run on a loop whose clock is not the world's."""
+
     def waiter(self) -> Waiter:
         """Make a waiter."""
         ...

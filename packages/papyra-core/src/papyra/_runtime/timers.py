@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import time
 from itertools import count
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
@@ -31,6 +30,10 @@ class DrivenClock(Protocol):
         """Call ``advanced`` whenever time has moved on."""
         ...
 
+    def detach(self, advanced: Callable[[], None]) -> None:
+        """Call it no more."""
+        ...
+
 
 class Timer:
     """A call to come; `cancel` forgets it."""
@@ -49,7 +52,7 @@ class Timer:
 
 
 class Timers:
-    """Calls at later times, in seconds of the system's clock (monotonic time, unless the clock is driven)."""
+    """Calls at later times, in seconds of the event loop's clock, or of a driven one."""
 
     def __init__(self, loop: Loop, clock: Callable[[], float] | None) -> None:
         self._loop = loop
@@ -59,10 +62,10 @@ class Timers:
         self._waiter: Waiter | None = None
         self._running = False
         self._closed = False
-        self._driven = isinstance(clock, DrivenClock)
-        self._now: Callable[[], float] = clock if clock is not None and self._driven else time.monotonic
-        if isinstance(clock, DrivenClock):
-            clock.attach(self.fire)
+        self._clock = clock if isinstance(clock, DrivenClock) else None
+        self._now: Callable[[], float] = self._clock or loop.time
+        if self._clock is not None:
+            self._clock.attach(self.fire)
 
     def after(self, delay: float, call: Callable[[], object]) -> Timer:
         """Make ``call`` after ``delay`` seconds; it must not raise."""
@@ -72,10 +75,8 @@ class Timers:
         when = self._now() + delay
         earliest = not self._heap or when < self._heap[0][0]
         heapq.heappush(self._heap, (when, next(self._order), timer))
-        if earliest and not self._driven:
+        if earliest and self._clock is None:
             self._rouse()
-        elif self._driven and delay == 0:
-            self.fire()
         return timer
 
     def fire(self) -> None:
@@ -102,6 +103,8 @@ class Timers:
         """End the task; no call is made any more."""
         self._closed = True
         self._heap.clear()
+        if self._clock is not None:
+            self._clock.detach(self.fire)
         self._rouse()
 
     def _rouse(self) -> None:

@@ -87,6 +87,7 @@ class TrioLoop:
 
     def __init__(self) -> None:
         self.clean = contextvars.copy_context()
+        self.time = trio.current_time
 
     def waiter(self) -> Waiter:
         """Make a waiter."""

@@ -78,6 +78,7 @@ def wait_for_child(cell: Cell, child: Cell) -> None:
                 else AskDeadlock([*ring, cell])
             )
             each.wait.fail(error)
+            end_wait(each)
             return
 
 
@@ -93,11 +94,13 @@ def waits_on(waiting: Cell, cell: Cell) -> bool:
 
 
 def _ring(me: Cell, target: Cell) -> list[Cell]:
-    path = [me]
+    path = {me: None}  # in order
     step: Cell | None = target
     while step is not None:
         if step is me:
-            return path
-        path.append(step)
+            return list(path)
+        if step in path:
+            return []  # others wait in a ring, one of which is about to be told
+        path[step] = None
         step = step.waits_for
     return []

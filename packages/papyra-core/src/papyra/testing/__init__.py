@@ -9,11 +9,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from papyra.testing.clock import ManualClock
     from papyra.testing.conformance import BackendConformance
+    from papyra.testing.probe import Probe
+    from papyra.testing.recorder import EventRecorder
+    from papyra.testing.seeded import SimulationDeadlock, explore, run_seeded
 
-__all__ = ["BackendConformance"]
+__all__ = [
+    "BackendConformance",
+    "EventRecorder",
+    "ManualClock",
+    "Probe",
+    "SimulationDeadlock",
+    "explore",
+    "run_seeded",
+]
 
-_HOMES = {"BackendConformance": "papyra.testing.conformance"}
+_HOMES = {
+    "BackendConformance": "papyra.testing.conformance",
+    "EventRecorder": "papyra.testing.recorder",
+    "ManualClock": "papyra.testing.clock",
+    "Probe": "papyra.testing.probe",
+    "SimulationDeadlock": "papyra.testing.seeded",
+    "explore": "papyra.testing.seeded",
+    "run_seeded": "papyra.testing.seeded",
+}
 
 
 def __getattr__(name: str) -> object:

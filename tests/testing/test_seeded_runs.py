@@ -1,0 +1,343 @@
+"""The seeded scheduler, and the runtime's own guarantees under thousands of its schedules."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections import Counter, defaultdict
+
+import anyio
+import pytest
+
+from papyra import (
+    Actor,
+    ActorRef,
+    ActorStopped,
+    ActorSystem,
+    ActorTerminated,
+    AskDeadlock,
+    AskTimeout,
+    Backoff,
+    Strategy,
+    SupervisionPolicy,
+    SupervisorDecision,
+)
+from papyra.persistence import InMemoryPersistence, RetentionPolicy
+from papyra.testing import SimulationDeadlock, explore, run_seeded
+
+
+class Teller(Actor):
+    """Tells each of its peers a few times."""
+
+    log: list[str]
+    done: anyio.Event
+
+    async def receive(self, message: tuple[str, list[ActorRef], int]) -> None:
+        name, peers, hops = message
+        self.log.append(f"{name}{hops}")
+        if len(self.log) == 39:  # three names, each told 1 + 3 + 9 times
+            self.done.set()
+        if hops:
+            for peer in peers:
+                await peer.tell((name, peers, hops - 1))
+
+
+def trace(seed: int) -> list[str]:
+    """Run one scenario and return the order in which messages were handled."""
+    log: list[str] = []
+
+    async def main() -> None:
+        class Logged(Teller):
+            pass
+
+        Logged.log, Logged.done = log, anyio.Event()
+        async with ActorSystem() as system:
+            refs = [system.spawn(Logged, mailbox_capacity=None) for _ in range(3)]
+            for name, ref in zip("abc", refs, strict=True):
+                await ref.tell((name, refs, 2))
+            await Logged.done.wait()
+
+    explore(main, seeds=range(50))
+    return log
+
+
+def test_the_same_seed_is_the_same_interleaving() -> None:
+    for seed in range(20):
+        assert trace(seed) == trace(seed)
+
+
+def test_different_seeds_are_different_interleavings() -> None:
+    assert len({tuple(trace(seed)) for seed in range(20)}) > 10
+
+
+def test_time_is_virtual() -> None:
+    async def main() -> float:
+        began = anyio.current_time()
+        async with ActorSystem() as system:
+            ref = system.spawn(Sleeper)
+            with pytest.raises(AskTimeout):
+                await ref.ask(7200.0, timeout=3600.0)
+        return anyio.current_time() - began
+
+    # One hour of waiting for the reply, ten seconds of shutdown_timeout for the actor that still sleeps.
+    assert run_seeded(1, main) == pytest.approx(3610.0)
+
+
+class Sleeper(Actor):
+    async def receive(self, seconds: float) -> None:
+        await anyio.sleep(seconds)
+
+
+def test_a_test_that_can_go_on_no_more_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("papyra.testing.seeded._PATIENCE", 0.05)
+
+    async def main() -> None:
+        await anyio.Event().wait()
+
+    with pytest.raises(SimulationDeadlock, match="nothing can happen"):
+        run_seeded(1, main)
+
+
+def test_explore_names_the_seed_that_failed() -> None:
+    async def main() -> None:
+        async with ActorSystem() as system:
+            order: list[int] = []
+
+            class Notes(Actor):
+                async def receive(self, message: int) -> None:
+                    order.append(message)
+
+            refs = [system.spawn(Notes) for _ in range(2)]
+            for number, ref in enumerate(refs):
+                await ref.tell(number)
+            for ref in refs:
+                await system.stop(ref)
+            assert order == [0, 1]
+
+    with pytest.raises(AssertionError) as caught:
+        explore(main, seeds=range(50))
+    assert "run_seeded(" in caught.value.__notes__[0]
+
+
+# -- the runtime under many schedules
+
+
+class World:
+    """What a random scenario does, and what it saw."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.starts: Counter[int] = Counter()
+        self.stops: Counter[int] = Counter()
+        self.inside: set[int] = set()
+        self.terminated: Counter[tuple[int, int]] = Counter()
+        self.instances = 0
+
+
+class Citizen(Actor):
+    """Does what it is told: spawn, fail, ask, watch, stop, sleep."""
+
+    world: World
+
+    def __init__(self) -> None:
+        self.world.instances += 1
+        self.number = self.world.instances
+
+    @property
+    def rid(self) -> int:
+        return self.context.self_ref.address.actor_id
+
+    async def on_start(self) -> None:
+        self.world.starts[self.number] += 1
+        if self.world.rng.random() < 0.1:
+            await anyio.sleep(0.1)
+        if self.world.rng.random() < 0.05:
+            raise RuntimeError("start")
+
+    async def on_stop(self) -> None:
+        assert not self.context.children or not self.world.stops[self.number]
+        self.world.stops[self.number] += 1
+        if self.world.rng.random() < 0.1:
+            await anyio.sleep(0.1)
+        if self.world.rng.random() < 0.05:
+            raise RuntimeError("stop")
+
+    async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> SupervisorDecision | None:
+        if self.world.rng.random() < 0.1:
+            await anyio.sleep(0.1)
+        return self.world.rng.choice([None, *SupervisorDecision])
+
+    async def receive(self, message: object) -> object:
+        assert self.rid not in self.world.inside, "two messages at a time"
+        self.world.inside.add(self.rid)
+        try:
+            return await self.act(message)
+        finally:
+            self.world.inside.discard(self.rid)
+
+    async def act(self, message: object) -> object:
+        rng, system = self.world.rng, self.context.system
+        if isinstance(message, ActorTerminated):
+            self.world.terminated[(self.rid, message.ref.address.actor_id)] += 1
+            return None
+        others = [ref for ref in system.refs() if ref != self.context.self_ref]
+        other = rng.choice(others) if others else self.context.self_ref
+        match message:
+            case "spawn":
+                policy = rng.choice(
+                    [
+                        None,
+                        SupervisionPolicy(Strategy.RESTART, 2, 60.0, Backoff(0.1, 1.0)),
+                        SupervisionPolicy(Strategy.ESCALATE),
+                    ]
+                )
+                self.context.spawn_child(type(self), policy=policy, mailbox_capacity=rng.choice([1, 3, None]))
+            case "fail":
+                raise ValueError("told to")
+            case "ask":
+                with contextlib.suppress(ActorStopped, AskDeadlock, AskTimeout):
+                    await other.ask(rng.choice(["echo", "sleep", "ask"]), timeout=rng.choice([None, 5.0]))
+            case "tell":
+                with contextlib.suppress(ActorStopped, AskDeadlock):
+                    await other.tell(rng.choice(["echo", "fail", "sleep", "spawn"]))
+            case "watch":
+                await self.context.watch(other)
+            case "stop":
+                with contextlib.suppress(AskDeadlock):
+                    await system.stop(other, timeout=rng.choice([None, 0.5]))
+            case "stop_self":
+                await self.context.stop_self()
+            case "sleep":
+                await anyio.sleep(rng.random())
+        return message
+
+
+STEPS = [
+    "spawn",
+    "spawn",
+    "fail",
+    "ask",
+    "ask",
+    "tell",
+    "tell",
+    "watch",
+    "stop",
+    "stop_self",
+    "sleep",
+    "echo",
+]
+
+
+class Kept(InMemoryPersistence):
+    """Can be read after it was closed."""
+
+    async def aclose(self) -> None:
+        self._closed = True
+
+
+async def scenario(seed: int, cancel: bool) -> None:
+    world = World(seed)
+
+    class Member(Citizen):
+        pass
+
+    Member.world = world
+    store = Kept(RetentionPolicy())
+    rng = random.Random(-seed - 1)
+    system = ActorSystem(persistence=store, shutdown_timeout=3.0)
+    with anyio.move_on_after(rng.random() * 3 if cancel else None):
+        async with system, anyio.create_task_group() as group:
+            for name in ("a", "b", None):
+                system.spawn(Member, name=name)
+
+            async def client() -> None:
+                for _ in range(6):
+                    refs = system.refs()
+                    if not refs:
+                        return
+                    with contextlib.suppress(ActorStopped, AskTimeout, ValueError, AskDeadlock):
+                        await rng.choice(refs).ask(rng.choice(STEPS), timeout=30.0)
+
+            for _ in range(3):
+                group.start_soon(client)
+    check(system, store, world)
+
+
+def check(system: ActorSystem, store: Kept, world: World) -> None:
+    assert system.list_actors() == []
+    assert system.list_names() == []
+    assert world.inside == set()
+    # Guarantee 8: on_stop exactly once for each instance, started or not.
+    assert set(world.stops.values()) <= {1}
+    assert sum(world.stops.values()) == world.instances
+    assert set(world.starts.values()) <= {1}
+    # Guarantee 18: never twice.
+    assert not [pair for pair, times in world.terminated.items() if times > 1]
+    # Guarantee 20: every fact once, in order.
+    events = [(e.event_type, e.actor_address) for e in store._records if hasattr(e, "event_type")]
+    assert events == [(type(e).__name__, f"local:{e.address['actor_id']}") for e in system.events()]
+    by_actor: dict[str, list[str]] = defaultdict(list)
+    for kind, address in events:
+        by_actor[address].append(kind)
+    for kinds in by_actor.values():
+        assert kinds[-1] == "ActorStopped"
+        assert kinds.count("ActorStopped") == 1
+        assert kinds.count("ActorStarted") <= 1
+    assert store.metrics.records_dropped == 0
+
+
+@pytest.mark.parametrize("block", range(10))
+def test_the_guarantees_hold_in_a_thousand_schedules(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        explore(scenario, seed, False, seeds=[seed])
+
+
+@pytest.mark.parametrize("block", range(5))
+def test_the_guarantees_hold_where_the_host_is_cancelled(block: int) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        explore(scenario, seed, True, seeds=[seed])
+
+
+def test_asking_into_a_ring_that_is_being_cut_ends() -> None:
+    """A parent asks the child that waits for its decision, while others ask them both: it froze the process."""
+
+    class Child(Actor):
+        async def receive(self, message: str) -> str:
+            if message == "fail":
+                raise ValueError
+            return message
+
+    class Parent(Actor):
+        async def on_start(self) -> None:
+            self.child = self.context.spawn_child(Child)
+
+        async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> SupervisorDecision:
+            await anyio.sleep(1)
+            return SupervisorDecision.RESUME
+
+        async def receive(self, message: str) -> object:
+            if message == "child":
+                return self.child
+            await self.child.tell("fail")
+            await anyio.sleep(0.1)
+            return await self.child.ask("answer")
+
+    class Bystander(Actor):
+        async def receive(self, message: ActorRef) -> object:
+            await anyio.sleep(0.5)
+            return await message.ask("child" if message == parent else "hello")
+
+    parent: ActorRef
+
+    async def main() -> None:
+        nonlocal parent
+        async with ActorSystem() as system:
+            parent = system.spawn(Parent)
+            child = await parent.ask("child")
+            bystanders = [system.spawn(Bystander) for _ in range(4)]
+            async with anyio.create_task_group() as group:
+                group.start_soon(parent.ask, "go")
+                for number, bystander in enumerate(bystanders):
+                    group.start_soon(bystander.ask, child if number % 2 else parent)
+
+    explore(main, seeds=range(50))
