@@ -57,7 +57,7 @@ def trace(seed: int) -> list[str]:
                 await ref.tell((name, refs, 2))
             await Logged.done.wait()
 
-    explore(main, seeds=range(50))
+    run_seeded(seed, main)
     return log
 
 
