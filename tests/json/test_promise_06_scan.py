@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from pathlib import Path
 
 import anyio
 import pytest
@@ -213,3 +214,32 @@ async def test_promise_06_a_single_file_has_no_set(path, line):
     assert not (await store.scan()).has_anomalies
     await store.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE))
     assert other.read_bytes() == b"another's"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b"junk", b"[]", b"{}", b"", b'{"kind": "event"}', b'{"kind": 1}', b'{"kind": ["event"]}',
+        b'{"kind": "other", "system_id": "", "actor_address": "", "event_type": "", "payload": {}, "timestamp": 1.0}',
+        b'{"kind": "event", "system_id": 1, "actor_address": "", "event_type": "", "payload": {}, "timestamp": 1.0}',
+        b'{"kind": "event", "system_id": "", "actor_address": "", "event_type": "", "timestamp": 1.0, "more": 1}',
+        b'{"kind": "event", "system_id": "", "actor_address": "", "event_type": "", "payload": {}, "timestamp": "1"}',
+        b'{"kind": "dead_letter", "system_id": "", "target": 1, "message_type": "", "payload": {}, "timestamp": 1.0}',
+        b'{"kind": "event", "system_id": "", "actor_address": "", "event_type": "", "payload": {}, "timestamp": 1.0, "crc": ""}',
+    ],
+)  # fmt: skip
+async def test_promise_06_damage_among_lines_of_the_published_package(path, line, damage):
+    old = (Path(__file__).parent / "data" / "published.ndjson").read_bytes()
+    path.write_bytes(old * 20 + damage + b"\n" + old * 20 + line(1) + line(3))
+    found = await _scan(path)
+    assert [(kind in (Kind.CORRUPT_LINE, Kind.CRC_MISMATCH), at, offset) for kind, at, offset in found] == [
+        (True, 105 * 20 + 1, len(old) * 20),
+        (False, 105 * 40 + 3, len(old) * 40 + len(damage) + 1 + len(line(1))),
+    ]
+
+
+async def test_promise_06_plain_lines_may_say_less_or_more_than_usual(path, line):
+    plain = b'{"kind": "event", "system_id": "", "actor_address": "", "event_type": "", "payload": null, "timestamp": 1%s}\n'
+    path.write_bytes(plain % b"" + plain % b', "later": 1' + line(1) + plain % b".5" + line(2) + plain % b"")
+    assert await _scan(path) == []
+    assert len(await JsonFilePersistence(path).list_events()) == 6

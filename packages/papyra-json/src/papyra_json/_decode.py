@@ -22,11 +22,11 @@ from papyra.persistence.models import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from papyra.persistence.models import JSONValue, PersistedRecord
 
-__all__ = ["KNOWN_HEADS", "MAX_LINE", "InvalidLine", "decode", "intact", "sequence_of"]
+__all__ = ["KNOWN_HEADS", "MAX_LINE", "InvalidLine", "all_plain", "decode", "intact", "sequence_of"]
 
 MAX_LINE = 16 * 2**20
 """No longer line is a record; ours are at most 1 MiB, the published package knew no limit."""
@@ -68,6 +68,42 @@ def sequence_of(line: bytes) -> int | None:
     _record(found)
     seq = found.get("seq")
     return seq if isinstance(seq, int) and not isinstance(seq, bool) else None
+
+
+def all_plain(lines: Sequence[bytes]) -> bool:
+    """Tell whether all lines are valid records without ``seq`` and ``crc``, as the published package wrote them.
+
+    A shortcut past `sequence_of` for large old files: 0.2 us a line beyond parsing it, where calls and loops
+    over the fields would cost 0.6 (row ``scan``).
+    """
+    loads = orjson.loads
+    try:
+        for line in lines:
+            found = loads(line)
+            kind = found["kind"]
+            if (
+                kind == "event"
+                and len(found) == 6
+                and "payload" in found
+                and type(found["system_id"]) is str
+                and type(found["actor_address"]) is str
+                and type(found["event_type"]) is str
+                and type(found["timestamp"]) is float
+            ) or (
+                kind == "dead_letter"
+                and len(found) == 6
+                and "payload" in found
+                and type(found["system_id"]) is str
+                and type(found["target"]) is str
+                and type(found["message_type"]) is str
+                and type(found["timestamp"]) is float
+            ):
+                continue
+            if sequence_of(line) is not None:
+                return False
+    except (InvalidLine, ValueError, KeyError, TypeError):
+        return False
+    return True
 
 
 def decode(line: bytes) -> PersistedRecord:

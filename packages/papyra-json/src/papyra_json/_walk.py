@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
-from papyra_json._decode import KNOWN_HEADS, InvalidLine, decode, sequence_of
+from papyra_json._decode import KNOWN_HEADS, InvalidLine, all_plain, decode, sequence_of
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Walk:
             self._checkpoint()
             walk.marks.append((start, walk.young, walk.young_bytes))
             ended = end - start > len(lines[0]) or len(lines) > 1  # by a newline
-            if ended and self._oldest == float("-inf") and self._all_well(lines):
+            if ended and self._oldest == float("-inf") and (self._all_well(lines) or all_plain(lines)):
                 walk.records += len(lines)
                 walk.young += len(lines)
                 walk.young_bytes += end - start
