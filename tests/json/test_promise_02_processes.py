@@ -37,7 +37,7 @@ def _open(kind, path):
 
 
 @pytest.mark.parametrize("kind", ["json", "rotating"])
-@pytest.mark.parametrize("care", ["none", "compact", "recover"])
+@pytest.mark.parametrize("care", ["compact", "recover"])
 def test_promise_02_each_record_is_there_once_and_numbered_in_order(path, start, kind, care):
     writers = [start(WRITER, path, kind, number, 40) for number in range(3)]
 
