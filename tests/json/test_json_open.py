@@ -134,14 +134,52 @@ async def test_a_fork_must_open_its_own(path, event, start):
     assert [found.payload["number"] for found in await JsonFilePersistence(path).list_events()] == [1, 3]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
-@pytest.mark.anyio
-async def test_an_unreadable_file_is_explained(path, event):
-    path.write_bytes(b"")
-    path.chmod(0)
+FORBIDDEN = """
+import anyio._backends._asyncio, orjson, tempfile  # before the rights to read them may be gone
+
+async def main(path):
     store = JsonFilePersistence(path)
-    with pytest.raises(PersistenceError, match=r"can't be read .*check its owner and mode"):
-        await store.list_events()
-    with pytest.raises(PersistenceError, match="could not be written"):
-        await store.record_event(event(1))
+    for call in (store.list_events, store.scan, lambda: store.record_event(event(1)), store.compact):
+        try:
+            say(await call())
+        except Exception as error:
+            say(type(error).__name__, error)
     await store.aclose()
+
+async def fill(path):
+    store = JsonFilePersistence(path)
+    await store.record_event(event(1))
+    await store.aclose()
+
+with tempfile.TemporaryDirectory() as folder:
+    os.chmod(folder, 0o755)
+    for name in ("mine/facts", "facts", "readable"):
+        anyio.run(fill, f"{folder}/{name}")
+    os.chmod(f"{folder}/readable", 0o644)
+    for name in ("mine/facts", "facts", "readable"):
+        if os.fork() == 0:
+            os.setgid(65534)
+            os.setuid(65534)
+            anyio.run(main, f"{folder}/{name}")
+            os._exit(0)
+        os.wait()
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
+def test_what_may_not_be_read_or_written_is_explained(path, start):
+    output, _ = start(FORBIDDEN, path).communicate(timeout=20)
+    lines = output.splitlines()
+    assert len(lines) == 12
+    for line in lines[:4]:  # the folder may not be entered
+        assert line.startswith("PersistenceError")
+        assert "Permission denied" in line
+    assert "can't be read" in lines[4]
+    assert "check its owner and mode" in lines[4]
+    assert "unreadable_file" in lines[5]
+    assert "a record could not be written" in lines[6]
+    assert "PersistenceError" in lines[7]
+    assert lines[8].startswith("[PersistedEvent(")  # nothing but the file need be readable
+    assert lines[9] == "PersistenceScanReport(backend='json', anomalies=())"
+    assert "could not be written" in lines[10]
+    assert "could not be compacted" in lines[11]

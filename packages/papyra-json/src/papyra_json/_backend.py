@@ -164,9 +164,12 @@ class FilePersistence(PersistenceBackend):
     async def _newest(self, query: Query[_R]) -> list[_R]:
         self._check_open()
         now = self.time_fn()
-        return await _in_thread(
-            lambda checkpoint: newest(self._files, query, self.retention, now, checkpoint)
-        )
+        try:
+            return await _in_thread(
+                lambda checkpoint: newest(self._files, query, self.retention, now, checkpoint)
+            )
+        except OSError as error:
+            raise _as_persistence_error(error, "read", self._path) from error
 
     # -- care
 

@@ -192,13 +192,12 @@ class Committer:
 
     def _failure(self, appended: Appended, start: int, end: int) -> PersistenceError:
         stored = max(0, appended.records - start)
-        failure = (
-            PartialWriteError(end - start - stored, end - start)
-            if stored
-            else PersistenceError(
-                f"{end - start} records could not be written to {self._name}: {appended.error}"
-            )
-        )
+        failed, total = end - start - stored, end - start
+        if stored:
+            failure: PersistenceError = PartialWriteError(failed, total)
+        else:
+            what = "a record" if total == 1 else f"{total} records"
+            failure = PersistenceError(f"{what} could not be written to {self._name}: {appended.error}")
         failure.__cause__ = appended.error
         return failure
 

@@ -47,10 +47,10 @@ _KINDS = {
 
 
 def odd_kind(path: Path) -> str | None:
-    """Say what stands at ``path`` in place of a regular file; None if it is one, or nothing is there."""
+    """Say what stands at ``path`` in place of a regular file; None if it is one, or nothing can be seen there."""
     try:
         mode = path.lstat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return None
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no regular file")
 

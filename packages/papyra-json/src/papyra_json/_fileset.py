@@ -94,7 +94,7 @@ class FileSet:
         """Return the paths of the set at which something stands, oldest first."""
         if self.max_files <= _FEW:  # a folder may hold far more files than the set
             members = map(self.member, range(self.max_files - 1, -1, -1))
-            return [path for path in members if os.path.lexists(path)]
+            return [path for path in members if _is_there(path)]
         numbers = {self._number_of(name) for name in _names_in(self.base.parent)}
         return [
             self.member(number) for number in sorted(numbers, reverse=True) if 0 <= number < self.max_files
@@ -179,7 +179,7 @@ class FileSet:
     def _first_free(self) -> int:
         """Return the lowest number that is free, or that of the oldest file, which has to go."""
         number = 0
-        while os.path.lexists(self.member(number)):
+        while _is_there(self.member(number)):
             odd = odd_kind(self.member(number))
             if odd is not None:
                 raise PersistenceError(
@@ -189,6 +189,15 @@ class FileSet:
                 break
             number += 1
         return number
+
+
+def _is_there(path: Path) -> bool:
+    # Unlike os.path.lexists(), for which a folder that may not be entered is empty.
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _names_in(folder: Path) -> list[str]:
