@@ -435,15 +435,15 @@ async def test_g22_a_batch_given_up_at_the_close_is_counted_once() -> None:
         async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
             self.waiting.set()
             await self.gate.wait()
-            refused.set()
+            failed.set()
             raise OSError("too late")
 
         async def aclose(self) -> None:
             self.gate.set()
-            await refused.wait()
+            await failed.wait()
             await anyio.wait_all_tasks_blocked()
 
-    refused = anyio.Event()
+    failed = anyio.Event()
     store = Late()
     async with running(persistence=store, shutdown_timeout=0.1) as system:
         await system.spawn(Quiet).ask(1)

@@ -197,7 +197,7 @@ async def test_on_dead_letter_of_the_system_and_of_the_hooks_are_both_called() -
     told: list[str] = []
 
     class Mine(SystemHooks):
-        def on_dead_letter(self, dead_letter: DeadLetter) -> None:  # type: ignore[override]  # a method, as documented
+        def on_dead_letter(self, dead_letter: DeadLetter) -> None:
             told.append(f"hooks {dead_letter.message} {dead_letter.expects_reply}")
 
     async with running(
@@ -214,10 +214,10 @@ async def test_a_subclass_may_define_hooks_and_be_given_others() -> None:
     told: list[str] = []
 
     class Mine(SystemHooks):
-        async def on_event(self, event: ev.ActorEvent) -> None:  # type: ignore[override]  # as above
+        async def on_event(self, event: ev.ActorEvent) -> None:
             told.append(type(event).__name__)
 
-        def on_audit(self, report: object) -> None:  # type: ignore[override]  # as above
+        def on_audit(self, report: object) -> None:
             told.append("overridden")
 
     async with running(hooks=Mine(on_audit=lambda _: told.append("audit"))) as system:

@@ -175,7 +175,7 @@ async def test_g19_a_failure_keeps_no_frame_alive(where: str, monkeypatch: pytes
                 return message
             return self.fail()
 
-        def fail(self) -> None:
+        def fail(self) -> object:
             local = Local()
             frames.append(weakref.ref(local))
             raise RuntimeError("with a frame")

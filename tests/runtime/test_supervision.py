@@ -115,8 +115,9 @@ class Boss(Actor):
 
     async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> SupervisorDecision | None:
         self.asked.append(exc)
-        decision = self.decide(self, child_ref, exc)
-        return await decision if hasattr(decision, "__await__") else decision
+        decision: Any = self.decide(self, child_ref, exc)
+        decided: SupervisorDecision | None = await decision if hasattr(decision, "__await__") else decision
+        return decided
 
 
 async def read_kid(boss: Boss) -> ActorRef:
