@@ -44,7 +44,9 @@ EXPORTED = {
     "papyra.settings": "Settings load_settings settings",
     "papyra.supervision": "Backoff Strategy SupervisionPolicy SupervisorDecision",
     "papyra.system": "ActorSystem DeadLetters",
-    "papyra.testing": "BackendConformance",
+    "papyra.testing": """
+        BackendConformance EventRecorder ManualClock Probe SimulationDeadlock explore run_seeded
+    """,
     "papyra.typing": "Receives ReceivesAny",
     "papyra_cli": "ExitCode main",
     "papyra_contrib.sqlite": "SQLitePersistence",
