@@ -65,7 +65,7 @@ ROWS = {
         Row(
             "spawn",
             "actors a second, until all ran on_start",
-            _rate(100_000, 5_000, 100_000),
+            _rate(100_000, 100_000, 100_000),
             (Goal("per_second", 30, "published"),),
         ),
         Row(

@@ -133,6 +133,8 @@ class ActorSystem:
             self._callbacks.bind(loop)
             self._callbacks.add_plugins()
             await self._check_store()
+            if self._closed:
+                raise SystemNotRunning(self._system_id, "start", closed=True)
             self._core = Core(self, loop, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout)
         finally:
             self._starting.set()
@@ -190,8 +192,10 @@ class ActorSystem:
         assert core.host is not None  # noqa: S101 - as above
         closing_error: BaseException | None = None
         try:
-            # Cancelled already? Then so are the actors, and the close waits behind a shield.
-            await core.close(forced=anyio.current_effective_deadline() == -float("inf"))
+            # Cancelled already? Then so are the actors, and the close waits behind a shield. asyncio may
+            # have cancelled the task itself: then no scope says so, but the exception does.
+            cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
+            await core.close(forced=cancelled or anyio.current_effective_deadline() == -float("inf"))
         except BaseException as error:  # noqa: BLE001 - the cancellation of the host: handed to its scope below, and raised again
             closing_error = exc = error
         swallowed = core.host.__exit__(
@@ -205,6 +209,13 @@ class ActorSystem:
     def _running(self, action: str) -> Core:
         core = self._core
         if core is None or core.closing:
+            raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
+        return core
+
+    def _open(self, action: str) -> Core:
+        """Return the core also while it closes: actors that work off their mailboxes need it still."""
+        core = self._core
+        if core is None or core.closed.is_set():
             raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
         return core
 
@@ -226,7 +237,7 @@ class ActorSystem:
         actors. ``mailbox_capacity`` messages may wait; then senders do; None means no limit. Without a
         ``policy`` an unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds.
         """
-        core = self._running("spawn an actor")
+        core = self._running("spawn an actor") if parent is None else self._open("spawn an actor")
         if mailbox_capacity is None:
             mailbox_capacity = NO_LIMIT
         elif (
@@ -310,7 +321,7 @@ class ActorSystem:
 
     def ref_for(self, address: ActorAddress | str) -> ActorRef[Any, Any] | None:
         """Return the reference of the actor at an address; None if there is none any more."""
-        core = self._running("look up an actor")
+        core = self._open("look up an actor")
         if isinstance(address, str):
             address = ActorAddress.parse(address)
         cell = core.rt.cells.get(address.actor_id) if address.system == self._system_id else None
@@ -318,7 +329,7 @@ class ActorSystem:
 
     def ref_for_name(self, name: str) -> ActorRef[Any, Any] | None:
         """Return the reference of the living actor with a name; None if there is none."""
-        cell = self._running("look up an actor").rt.names.get(name)
+        cell = self._open("look up an actor").rt.names.get(name)
         return ActorRef(cell) if cell is not None else None
 
     def refs(self, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
@@ -410,7 +421,7 @@ class ActorSystem:
         ``start_index`` skips that many events from the start of the system. Raises `TimeoutError` after
         ``timeout`` seconds.
         """
-        core = self._running("wait for an event")
+        core = self._open("wait for an event")
         kind = predicate_or_type
         seen = start_index
         try:

@@ -139,6 +139,7 @@ class Cell:
         "policy",
         "processed",
         "reason",
+        "receive",
         "renewed",
         "reserved",
         "restarts",
@@ -187,6 +188,7 @@ class Cell:
         self.actor_type: type[Actor] | None = None
         self.actor: Actor | None = None
         self.context: ActorContext | None = None
+        self.receive: Callable[[Any], Awaitable[Any]] | None = None
         self.box: deque[Any] | None = None
         self.answering: Envelope | None = None
         self.children: dict[int, Cell] | None = None

@@ -72,7 +72,7 @@ class Lifecycle:
         rt = self.rt
         if name is not None and name in rt.names:
             raise ActorNameTaken(name, rt.names[name])
-        if parent.phase > ACTIVE or parent.stopping:
+        if not _takes_children(parent):
             raise ActorStopped(parent, "is stopping or restarting and takes no children")
         actor = build(factory)
         # The factory is a stranger's code: it may have spawned actors itself.
@@ -93,11 +93,36 @@ class Lifecycle:
         return cell
 
     def _install(self, cell: Cell, actor: Actor) -> None:
+        cell.receive = None
         actor._papyra_cell = cell
         cell.actor = actor
         cell.actor_type = type(actor)
 
     # -- the steps of a life
+
+    async def begin(self, cell: Cell) -> None:
+        """Give a fresh cell its first turn: `step`, with the way that nearly all take cut short."""
+        actor = cell.actor
+        if actor is None or cell.stopping or cell.box is not None:
+            await self.step(cell)
+            return
+        cell.fresh = False
+        cell.limit = cell.capacity
+        cell.box = box = self.rt.new_box()
+        try:
+            await actor.on_start()
+        except Exception as error:  # noqa: BLE001 - a failing on_start is a failure like any other (guarantee 15)
+            await self.supervision.failed(cell, error)
+            await self.step(cell)
+            return
+        cell.phase = ACTIVE
+        cell.started = True
+        self.rt.facts.event(ev.ActorStarted, cell, {})
+        if box:
+            self.rt.schedule(cell)
+        else:
+            cell.box = None
+            self.rt.boxes.append(box)
 
     async def step(self, cell: Cell) -> None:
         """Do what is due besides messages, until the cell is queued again, idle, paused or dead."""
@@ -181,6 +206,9 @@ class Lifecycle:
     async def _start(self, cell: Cell) -> None:
         actor = cell.actor
         assert actor is not None  # noqa: S101 - a cell in this phase has an instance
+        if cell.force:
+            self._begin_reaping(cell)
+            return
         try:
             await actor.on_start()
         except Exception as error:  # noqa: BLE001 - a failing on_start is a failure like any other (guarantee 15)
@@ -214,6 +242,7 @@ class Lifecycle:
     async def _run_on_stop(self, cell: Cell) -> None:
         """Run ``on_stop`` of the instance there is, once; what it raises is logged, and the stop goes on."""
         actor, cell.actor = cell.actor, None
+        cell.receive = None
         if actor is None:
             return
         try:
@@ -303,7 +332,7 @@ class Lifecycle:
             if not waiter.done():
                 waiter.set_result(None)
         # What a dead cell, kept alive by a reference, does not need any more.
-        cell.actor = cell.context = cell.factory = cell.failure = None
+        cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
         cell.variables = cell.waits_for = cell.judging = cell.restarts = cell.children = None
         parent = cell.parent
         if parent is not None and parent.children is not None:
@@ -376,6 +405,13 @@ class Lifecycle:
             self.rt.timers.after(grace, partial(self.escalate_force, cell, grace, 2))
         else:
             self.rt.timers.after(min(1.0, max(0.1, grace)), partial(self.escalate_force, cell, grace, 3))
+
+
+def _takes_children(cell: Cell) -> bool:
+    """Whether an actor may spawn: also while it works off its mailbox, for that is ordinary work."""
+    if cell.parent is None:
+        return not cell.stopping
+    return cell.phase in (STARTING, ACTIVE, DRAINING) and not cell.halted and not cell.force
 
 
 def build(factory: Callable[[], Any]) -> Actor:

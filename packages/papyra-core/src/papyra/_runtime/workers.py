@@ -11,6 +11,7 @@ if it had a task for itself.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextvars import copy_context
 from functools import partial
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from papyra._runtime.cell import DEAD, SIGNAL, Envelope
+from papyra._runtime.cell import DEAD, SIGNAL, STARTING, Envelope
 from papyra._runtime.dispatcher import Worker
 from papyra._runtime.mailbox import grant
 from papyra.proxy import CallerError
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from papyra._runtime.dispatcher import Dispatcher
 
 __all__ = ["Workers"]
+
+_logger = logging.getLogger("papyra")
 
 TURN = 64
 """The most messages of one turn, and the most between two looks at the clock."""
@@ -50,25 +53,25 @@ MAX_PARKED = 32
 class _Clean:
     """The context variables that a worker began with."""
 
-    __slots__ = ("_context", "_watched")
+    __slots__ = ("context", "watched")
 
     def __init__(self) -> None:
-        self._context = copy_context()
+        self.context = copy_context()
         # An equal value is not the same value; for these types nobody can tell.
-        self._watched = tuple(
+        self.watched = tuple(
             (var, value)
-            for var, value in self._context.items()
+            for var, value in self.context.items()
             if type(value) not in (str, int, float, bool, bytes, type(None))
         )
 
     def stained(self) -> bool:
-        """Whether an actor has changed them. 60 ns while nothing was: contexts share their tree until then."""
+        """Whether an actor has changed them. Contexts share their tree until then, so the comparison takes 30 ns."""
         try:
-            if copy_context() != self._context:
+            if copy_context() != self.context:
                 return True
         except Exception:  # noqa: BLE001 - the values are users' objects, and comparing them may raise; only changed ones are compared
             return True
-        return any(var.get(None) is not value for var, value in self._watched) if self._watched else False
+        return any(var.get(None) is not value for var, value in self.watched)
 
 
 class Workers:
@@ -77,6 +80,7 @@ class Workers:
     def __init__(self, rt: Dispatcher, fatal: Callable[[BaseException], None]) -> None:
         self._rt = rt
         self._fatal = fatal
+        self._ending = False  # no worker waits for more any longer
         rt.start_worker = self.start
 
     def start(self, home: Cell | None = None) -> None:
@@ -107,6 +111,12 @@ class Workers:
                     return
         except Exception as error:  # noqa: BLE001 - an error of this package's own: it ends the system, and the host sees it
             self._fatal(error)
+        except anyio.get_cancelled_exc_class():
+            # Not its scope but the task was cancelled: the event loop ends, or somebody cancels all tasks there are.
+            self._ending = True
+            if worker.cell is not None and not worker.abandoned:
+                rt.lifecycle.interrupted(worker.cell)
+            raise
         finally:
             del rt.workers[task]
             rt.worker_gone(worker)
@@ -118,7 +128,9 @@ class Workers:
         """
         rt = self._rt
         mine = worker.home is not None
+        lifecycle = rt.lifecycle
         boxes = rt.boxes
+        context, watched = clean.context, clean.watched
         rng = rt.schedule_rng
         left = budget = 8
         began = perf_counter()
@@ -132,9 +144,10 @@ class Workers:
                 if ready and not rt.awake:
                     rt.wake()  # this worker may be suspended at any await from here on
                 box = cell.box
-                actor = cell.actor
-                # Bound anew each turn: kept in a million cells, bound methods weigh 64 MB and slow the collector.
-                receive: Any = actor.receive if actor is not None else None
+                receive: Any = cell.receive
+                if receive is None and cell.actor is not None:
+                    # Not before the first message: an actor that only lives needs no bound method of 64 bytes.
+                    receive = cell.receive = cell.actor.receive
                 calm = box is not None  # nothing but messages comes up
                 n = limit = left if rng is None else rng.randint(1, left)
                 try:
@@ -156,8 +169,8 @@ class Workers:
                     if failure is None:
                         return True
                     calm = False
-                    if not worker.abandoned:
-                        await rt.lifecycle.supervision.failed(cell, failure)
+                    if not worker.abandoned and await self._failed(worker, cell, failure):
+                        return True
                     failure = None  # its traceback refers to this frame, and to those of the actor's code
                 if worker.interrupted:
                     # The code ignored its cancellation, or was faster than it.
@@ -166,8 +179,9 @@ class Workers:
                     rt.signal_and_schedule(cell)
                     worker.cell = None
                     return False
-                cell.processed += limit - n
-                left -= limit - n
+                handled = limit - n
+                cell.processed += handled
+                left -= handled
                 if calm:
                     if box:
                         ready.append(cell)
@@ -178,19 +192,31 @@ class Workers:
                 else:
                     left -= 4
                     try:
-                        await rt.lifecycle.step(cell)
+                        await (lifecycle.begin(cell) if cell.fresh else lifecycle.step(cell))
                     except BaseException as error:
                         if isinstance(error, Exception):
                             raise  # no actor's: `step` sees to those
-                        if self._classify(worker, cell, error) is not None:
-                            rt.lifecycle.interrupted(cell)
+                        failure = self._classify(worker, cell, error)
+                        if failure is None:
+                            return True
+                        if cell.phase == STARTING and not worker.interrupted:
+                            if not await self._failed(worker, cell, failure):
+                                rt.signal_and_schedule(cell)
+                        else:
+                            _logger.error("actor %s failed", cell, exc_info=failure)
+                            lifecycle.interrupted(cell)
                         return True
                     if worker.interrupted:
                         worker.cell = None
                         return worker.abandoned
-                if not mine and clean.stained():
-                    self._settle(cell)
-                    return True
+                if not mine:
+                    try:
+                        stained = copy_context() != context
+                    except Exception:  # noqa: BLE001 - the values are users' objects, and comparing them may raise; only changed ones are compared
+                        stained = True
+                    if stained or (watched and clean.stained()):
+                        self._settle(cell)
+                        return True
                 if left <= 0 or rng is not None:
                     # Adapt: look at the clock more often where messages take long.
                     late = perf_counter() - began > SLICE if rng is None else rng.random() < 0.3
@@ -202,10 +228,10 @@ class Workers:
                         rt.awake -= 1
                         began = perf_counter()
             worker.cell = None
-            if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
+            if mine or rt.closing or self._ending or len(rt.parked) >= MAX_PARKED:
                 return True
             # However long it is parked: it keeps nothing of the last actor alive.
-            cell = box = actor = receive = item = None  # type: ignore[assignment]  # set anew before any use
+            cell = box = receive = item = None  # type: ignore[assignment]  # set anew before any use
             await self._park(worker)
             began = perf_counter()
 
@@ -237,6 +263,21 @@ class Workers:
             self._rt.lifecycle.interrupted(cell)
         return stained
 
+    async def _failed(self, worker: Worker, cell: Cell, failure: Exception) -> bool:
+        """See to a failure. Return True if that ended the actor in another way, and the worker with it."""
+        answering, cell.answering = cell.answering, None
+        if answering is not None:
+            answering.reply(None, failure)  # it is not an `Exception` that came out
+        try:
+            await self._rt.lifecycle.supervision.failed(cell, failure)
+        except BaseException as error:
+            if isinstance(error, Exception):
+                raise  # no actor's: `failed` sees to those
+            if self._classify(worker, cell, error) is not None:
+                self._rt.lifecycle.interrupted(cell)
+            return True
+        return False
+
     def _classify(self, worker: Worker, cell: Cell, error: BaseException) -> Exception | None:
         """Tell what came out of an actor: return a failure, raise a cancellation on, or end the system and return None."""
         if isinstance(error, Exception):
@@ -249,6 +290,12 @@ class Workers:
             stray = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
             stray.__cause__ = error
             return stray
+        if isinstance(error, BaseExceptionGroup):
+            cancelled, rest = error.split(anyio.get_cancelled_exc_class())
+            if cancelled is not None and (rest is None or isinstance(rest, Exception)):
+                if rest is None:
+                    raise error
+                return rest
         cell.failure = error
         self._rt.lifecycle.interrupted(cell)
         worker.cell = None
