@@ -16,7 +16,7 @@ from collections import deque
 from contextvars import copy_context
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
@@ -290,8 +290,11 @@ class Workers:
             stray = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
             stray.__cause__ = error
             return stray
-        if isinstance(error, BaseExceptionGroup):
-            cancelled, rest = error.split(anyio.get_cancelled_exc_class())
+        mixed: object = error
+        if isinstance(mixed, BaseExceptionGroup):
+            # trio: tasks of a group that was cancelled, and some raised on their way out.
+            group = cast("BaseExceptionGroup[BaseException]", mixed)
+            cancelled, rest = group.split(anyio.get_cancelled_exc_class())
             if cancelled is not None and (rest is None or isinstance(rest, Exception)):
                 if rest is None:
                     raise error
