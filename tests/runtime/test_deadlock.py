@@ -188,6 +188,7 @@ async def test_g05_an_ask_to_one_that_waits_for_my_stop() -> None:
         return await a.ask(nothing)
 
     async def stop_b(actor: Runs) -> None:
+        await inside.wait()
         stopping.set()
         await actor.context.stop(b)
 
