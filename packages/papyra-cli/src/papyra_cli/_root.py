@@ -87,6 +87,9 @@ class RootGroup(HelpfulGroup):
             sys.stdout.flush()
         except BrokenPipeError:
             _close_stdout()
+        except OSError as error:  # a full disk: what is buffered meets it only here
+            code = code or _failure.report(error)
+            _close_stdout()
         sys.exit(code or ExitCode.OK)
 
 
