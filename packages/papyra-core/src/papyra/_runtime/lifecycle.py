@@ -118,7 +118,9 @@ class Lifecycle:
         cell.phase = ACTIVE
         cell.started = True
         self.rt.facts.event(ev.ActorStarted, cell, {})
-        if box:
+        if cell.stopping:
+            await self.step(cell)
+        elif box:
             self.rt.schedule(cell)
         else:
             cell.box = None
@@ -142,6 +144,9 @@ class Lifecycle:
                 if not await self.supervision.awaited(cell):
                     self._pause(cell)
                     return
+            elif phase in (RETIRING, CLOSING) and self._interrupted():
+                self.rt.signal_and_schedule(cell)  # on_stop must not run in a scope that is cancelled already
+                return
             elif phase == RETIRING:
                 await self._run_on_stop(cell)
                 cell.phase = RENEWING
@@ -167,6 +172,10 @@ class Lifecycle:
                 return
             else:
                 return
+
+    def _interrupted(self) -> bool:
+        worker = self.rt.workers.get(self.rt.loop.current_task())
+        return worker is not None and worker.interrupted
 
     def _pause(self, cell: Cell) -> None:
         """Leave the queue until signalled, but for a signal that came in the meantime."""
