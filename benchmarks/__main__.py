@@ -21,10 +21,14 @@ PLACE = Path(".benchmarks")
 def main() -> None:
     """Run the rows that were asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"which rows (default: all): {', '.join(ROWS)}")
+    parser.add_argument(
+        "rows", nargs="*", metavar="ROW", help=f"which rows (default: all): {', '.join(ROWS)}"
+    )
     parser.add_argument("--repeat", type=int, default=3, help="rounds; the median of them counts (default 3)")
     parser.add_argument("--shrink", type=int, default=1, metavar="N", help="divide all scales by N")
-    parser.add_argument("--smoke", action="store_true", help="one short round of Papyra and the floor, to see that it runs")
+    parser.add_argument(
+        "--smoke", action="store_true", help="one short round of Papyra and the floor, to see that it runs"
+    )
     parser.add_argument("--json", type=Path, default=PLACE / "results.json", help="where the results go")
     options = parser.parse_args()
     unknown = set(options.rows) - set(ROWS)
@@ -33,7 +37,9 @@ def main() -> None:
     repeat, shrink = (1, 100) if options.smoke else (options.repeat, options.shrink)
     environments = Environments(PLACE / "environments")
     results = {}
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, median of {repeat}")
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, median of {repeat}"
+    )
     for name in options.rows or ROWS:
         row = ROWS[name]
         if options.smoke:
@@ -42,7 +48,9 @@ def main() -> None:
         results[name] = measured
         _print_row(row, measured, judge=not options.smoke)
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"python": platform.python_version(), "rows": results}, indent=2) + "\n")
+    options.json.write_text(
+        json.dumps({"python": platform.python_version(), "rows": results}, indent=2) + "\n"
+    )
 
 
 def _only_ours(row: Row) -> Row:

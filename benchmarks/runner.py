@@ -35,8 +35,12 @@ class Environments:
         python = self._folder / who / "bin" / "python"
         if not python.exists():
             uv = shutil.which("uv") or str(HERE.parent / ".tools" / "bin" / "uv")
-            subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(self._folder / who)], check=True)
-            subprocess.run([uv, "pip", "install", "-q", "--python", str(python), *REQUIREMENTS[who]], check=True)
+            subprocess.run(
+                [uv, "venv", "-q", "--python", sys.executable, str(self._folder / who)], check=True
+            )
+            subprocess.run(
+                [uv, "pip", "install", "-q", "--python", str(python), *REQUIREMENTS[who]], check=True
+            )
         return str(python)
 
 
@@ -50,7 +54,8 @@ def run_row(row: Row, repeat: int, shrink: int, environments: Environments) -> d
             for who, scale in row.scale.items():
                 figures[who].append(_run(row, who, max(10, scale // shrink), environments, folder))
     return {
-        who: {name: statistics.median(run[name] for run in runs) for name in runs[0]} for who, runs in figures.items()
+        who: {name: statistics.median(run[name] for run in runs) for name in runs[0]}
+        for who, runs in figures.items()
     }
 
 

@@ -13,6 +13,7 @@ import sys
 import time
 
 import anyio
+
 from papyra.actor import Actor
 from papyra.system import ActorSystem
 
@@ -35,11 +36,11 @@ class Sink(Actor):
     async def receive(self, message):
         if message.__class__ is tuple:
             self.left, self.done = message
-            return None
+            return
         self.left -= 1
         if self.left == 0:
             self.done.set()
-        return None
+        return
 
 
 class Echo(Actor):
@@ -60,14 +61,14 @@ class Player(Actor):
     async def receive(self, message):
         if message.__class__ is tuple:
             self.peer, self.left, self.done = message
-            return None
+            return
         if self.left == 0:
             if self.done is not None:
                 self.done.set()
-            return None
+            return
         self.left -= 1
         await self.peer.tell(0)
-        return None
+        return
 
 
 class Started(Actor):
