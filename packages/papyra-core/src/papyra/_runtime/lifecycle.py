@@ -124,7 +124,7 @@ class Lifecycle:
             self.rt.schedule(cell)
         else:
             cell.box = None
-            self.rt.boxes.append(box)
+            self.rt.keep_box(box)
 
     async def step(self, cell: Cell) -> None:
         """Do what is due besides messages, until the cell is queued again, idle, paused or dead."""
@@ -135,7 +135,9 @@ class Lifecycle:
             cell.box = self.rt.new_box()
         while True:
             phase = cell.phase
-            if phase == STARTING:
+            if phase == STARTING and cell.force:
+                self._begin_reaping(cell)  # its time was over before it began
+            elif phase == STARTING:
                 await self._start(cell)
             elif phase in (ACTIVE, DRAINING):
                 if await self._tend(cell):
@@ -144,7 +146,7 @@ class Lifecycle:
                 if not await self.supervision.awaited(cell):
                     self._pause(cell)
                     return
-            elif phase in (RETIRING, CLOSING) and self._interrupted():
+            elif cell.force and phase in (RETIRING, CLOSING) and self._interrupted():
                 self.rt.signal_and_schedule(cell)  # on_stop must not run in a scope that is cancelled already
                 return
             elif phase == RETIRING:
@@ -210,6 +212,8 @@ class Lifecycle:
             self.rt.schedule(cell)
         else:
             cell.box = None
+            if box is not None:
+                self.rt.keep_box(box)
         return True
 
     async def _start(self, cell: Cell) -> None:
@@ -255,15 +259,15 @@ class Lifecycle:
         if actor is None:
             return
         try:
-            await self._guarded_on_stop(cell, actor)
+            if cell.force < 2:
+                await actor.on_stop()
+            else:
+                await self._cut_on_stop(cell, actor)
         except Exception as error:
             _logger.exception("on_stop of actor %s raised", cell)
             self.rt.facts.crash(cell, error)
 
-    async def _guarded_on_stop(self, cell: Cell, actor: Actor) -> None:
-        if cell.force < 2:
-            await actor.on_stop()
-            return
+    async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it gets as far as its first await
             scope.cancel()
             await actor.on_stop()

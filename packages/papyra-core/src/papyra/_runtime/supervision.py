@@ -207,6 +207,7 @@ def _decides(parent: Cell | None) -> bool:
     return (
         parent is not None
         and parent.actor is not None
+        and not parent.force
         and parent.phase in (STARTING, ACTIVE, JUDGED, DRAINING)
         and type(parent.actor).on_child_failure is not Actor.on_child_failure
     )

@@ -45,6 +45,7 @@ class _TrioWaiter:
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
+        self._done = True  # as a cancelled future is: nothing may be given to it any more
         return trio.lowlevel.Abort.SUCCEEDED
 
     def done(self) -> bool:

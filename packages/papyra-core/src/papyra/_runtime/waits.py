@@ -68,6 +68,8 @@ def end_wait(me: Cell) -> None:
 def wait_for_child(cell: Cell, child: Cell) -> None:
     """Note that ``cell``, which stops or restarts, waits for the stop of ``child``, and cut the ring if that closes one."""
     cell.waits_for = child
+    if child.waits_for is None:
+        return
     ring = _ring(cell, child)
     for each in reversed(ring[1:]):  # the one that waits for `cell` itself first
         if each.wait is not None:

@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from papyra._runtime.cell import DEAD, SIGNAL, STARTING, Envelope
-from papyra._runtime.dispatcher import Worker
+from papyra._runtime.dispatcher import MAX_BOXES, Worker
 from papyra._runtime.mailbox import grant
 from papyra.proxy import CallerError
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from papyra._runtime.cell import Cell
     from papyra._runtime.dispatcher import Dispatcher
@@ -42,9 +42,6 @@ TURN = 64
 SLICE = 0.0005
 """Seconds after which a worker lets the event loop go round. With 64 messages of 0.3 us each a look at the
 clock costs nothing; where messages are slow the looks come closer, down to one after each message."""
-
-MAX_BOXES = 64
-"""Empty mailboxes kept for the next cells that get mail: a new deque costs 115 ns, one of these 55."""
 
 MAX_PARKED = 32
 """Idle workers kept for the next burst of suspended actors; each is a task of about 3 KB."""
@@ -144,10 +141,7 @@ class Workers:
                 if ready and not rt.awake:
                     rt.wake()  # this worker may be suspended at any await from here on
                 box = cell.box
-                receive: Any = cell.receive
-                if receive is None and cell.actor is not None:
-                    # Not before the first message: an actor that only lives needs no bound method of 64 bytes.
-                    receive = cell.receive = cell.actor.receive
+                receive: Any = cell.receive or _bind(cell)
                 calm = box is not None  # nothing but messages comes up
                 n = limit = left if rng is None else rng.randint(1, left)
                 try:
@@ -304,6 +298,13 @@ class Workers:
         worker.cell = None
         self._fatal(error)
         return None
+
+
+def _bind(cell: Cell) -> Callable[[Any], Awaitable[Any]] | None:
+    """Keep the actor's receive method at hand: not before its first message, for many get none."""
+    if cell.actor is not None:
+        cell.receive = cell.actor.receive
+    return cell.receive
 
 
 async def _answer(cell: Cell, envelope: Envelope) -> None:
