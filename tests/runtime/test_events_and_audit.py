@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from papyra import Actor, ActorAddress, ActorSystem, Settings, Strategy, SupervisionPolicy
+from papyra import Actor, ActorAddress, ActorSystem, PapyraError, Settings, Strategy, SupervisionPolicy
 from papyra import events as ev
 from papyra.exceptions import SystemNotRunning
 
@@ -435,3 +435,29 @@ async def test_what_needs_a_running_system_says_so() -> None:
     await system.aclose()
     with pytest.raises(SystemNotRunning, match="closed"):
         system.audit()
+
+
+async def test_wait_for_event_ends_when_the_system_closes() -> None:
+    system = ActorSystem()
+    await system.start()
+    raised: list[BaseException] = []
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+
+            async def wait() -> None:
+                try:
+                    await system.wait_for_event(lambda _event: False, timeout=None)
+                except PapyraError as error:
+                    raised.append(error)
+
+            group.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            await system.aclose()
+    assert "closed" in str(raised[0])
+
+
+async def test_actor_info_of_an_unknown_name_is_none() -> None:
+    async with ActorSystem() as system:
+        assert system.actor_info("nobody") is None
+        assert system.actor_info("svc:nobody") is None
+        assert system.actor_info("local:99") is None

@@ -304,3 +304,24 @@ async def test_g18_many_watchers_hear_once_each() -> None:
         await system.stop(target)
         for watcher in watchers:
             assert await watcher.ask(heard) == [(target, "stopped")]
+
+
+async def test_g18_unwatch_takes_back_what_is_on_its_way() -> None:
+    got: list[object] = []
+
+    class Watcher(Actor):
+        async def receive(self, message: object) -> None:
+            if isinstance(message, ActorTerminated):
+                got.append(message)
+                return
+            self.context.watch(watched)
+            await self.context.stop(watched)
+            self.context.unwatch(watched)
+
+    with anyio.fail_after(5):
+        async with ActorSystem() as system:
+            watched = system.spawn(Actor)
+            watcher = system.spawn(Watcher)
+            await watcher.ask("go")
+            await watcher.ask("again")
+    assert got == []

@@ -371,11 +371,12 @@ class ActorSystem:
         """Describe one actor, given its reference, address, ``"system:id"`` or name; None if there is none."""
         if isinstance(target, ActorRef):
             return inventory.describe_actor(self._cell(target))
-        ref: ActorRef[Any, Any] | None = None
-        if isinstance(target, str):
-            ref = self.ref_for_name(target)
-        if ref is None and not (isinstance(target, str) and ":" not in target):
-            ref = self.ref_for(target)
+        ref = self.ref_for_name(target) if isinstance(target, str) else self.ref_for(target)
+        if ref is None and isinstance(target, str):
+            try:
+                ref = self.ref_for(target)
+            except ValueError:
+                return None  # a name that nobody has, and no address
         return inventory.describe_actor(self._cell(ref)) if ref is not None else None
 
     def _cells(self) -> list[Cell]:
@@ -419,7 +420,7 @@ class ActorSystem:
         """Return the first event of a type, or for which a function says True, that happened or will happen.
 
         ``start_index`` skips that many events from the start of the system. Raises `TimeoutError` after
-        ``timeout`` seconds.
+        ``timeout`` seconds, and `SystemNotRunning` if the system closes first.
         """
         core = self._open("wait for an event")
         kind = predicate_or_type
@@ -431,6 +432,8 @@ class ActorSystem:
                         if isinstance(event, kind) if isinstance(kind, type) else kind(event):
                             return event
                     seen = max(seen, self._facts.events_ever)
+                    if core.closed.is_set():
+                        raise SystemNotRunning(self._system_id, "wait for an event", closed=True)
                     await self._facts.next_event()
         except TimeoutError:
             wanted = getattr(kind, "__name__", kind)

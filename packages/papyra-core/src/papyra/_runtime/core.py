@@ -115,6 +115,7 @@ class Core:
         finally:
             self.timers.close()
             self.closed.set()
+            self.rt.facts.rouse()
 
     def _out_of_time(self) -> None:
         self._forced = True

@@ -99,10 +99,7 @@ class Facts:
         if self._tells_events:
             self._callbacks.call("on_event", self._materialize(fact))
         if self._event_waiters:
-            waiters, self._event_waiters = self._event_waiters, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            self.rouse()
 
     def crash(self, cell: Cell, error: BaseException) -> None:
         """Note that an actor's code raised ``error``."""
@@ -162,6 +159,13 @@ class Facts:
     def events_ever(self) -> int:
         """How many events there ever were."""
         return self._events_ever
+
+    def rouse(self) -> None:
+        """Have those that wait for an event look again."""
+        waiters, self._event_waiters = self._event_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     async def next_event(self) -> None:
         """Return once there is another event."""

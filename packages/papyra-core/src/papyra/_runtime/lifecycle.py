@@ -34,6 +34,7 @@ from papyra._runtime.waits import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
 from papyra.actor import Actor
 from papyra.exceptions import ActorNameTaken, ActorStopped
+from papyra.hooks import FailureInfo
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
 if TYPE_CHECKING:
@@ -266,6 +267,7 @@ class Lifecycle:
         except Exception as error:
             _logger.exception("on_stop of actor %s raised", cell)
             self.rt.facts.crash(cell, error)
+            self.rt.callbacks.call("on_failure", FailureInfo(cell.address, error, cell.policy.strategy, None))
 
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it gets as far as its first await

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+import anyio.lowlevel
+
 from papyra._runtime.cell import SIGNAL, Envelope
 from papyra._runtime.dispatcher import BREATH
 from papyra._runtime.waits import begin_wait, end_wait
@@ -71,9 +73,9 @@ def enqueue(cell: Cell, item: object) -> None:
 
 
 async def breathe(cell: Cell) -> None:
-    """Let the event loop go round: a loop of sends must not starve it."""
+    """Let the event loop go round, and be cancelled: a loop of sends must not starve it, nor run on for ever."""
     cell.rt.credit = BREATH
-    await cell.rt.loop.breathe()
+    await anyio.lowlevel.checkpoint()
 
 
 async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:

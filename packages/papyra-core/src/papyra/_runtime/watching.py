@@ -40,6 +40,12 @@ def unwatch(watcher: Cell, watched: Cell) -> None:
         watcher.watching.pop(watched.id, None)
     if watched.watchers:
         watched.watchers.pop(watcher.id, None)
+    box = watcher.box
+    if box and watched.phase == DEAD:  # the message may be on its way already
+        for _ in range(len(box)):
+            item = box.popleft()
+            if not (isinstance(item, ActorTerminated) and item.ref == ActorRef(watched)):
+                box.append(item)
 
 
 def tell_watchers(watched: Cell) -> None:

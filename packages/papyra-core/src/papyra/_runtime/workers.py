@@ -294,6 +294,8 @@ class Workers:
                     raise error
                 return rest
         cell.failure = error
+        if not cell.stopping:
+            cell.reason = "failed"
         self._rt.lifecycle.interrupted(cell)
         worker.cell = None
         self._fatal(error)
