@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -13,6 +14,7 @@ from papyra._runtime.callbacks import Callbacks
 from papyra._runtime.cell import DEAD, NO_LIMIT
 from papyra._runtime.core import Core
 from papyra._runtime.facts import Facts
+from papyra._runtime.force import force
 from papyra._runtime.loops import running_loop
 from papyra._runtime.waits import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
@@ -287,7 +289,7 @@ class ActorSystem:
                 grace = max(timeout, 1.0)
                 if self._shutdown_timeout is not None:
                     grace = min(grace, self._shutdown_timeout)
-                timer = cell.rt.timers.after(timeout, lambda: lifecycle.escalate_force(cell, grace))
+                timer = cell.rt.timers.after(timeout, partial(force, cell, grace))
             await waiter
             if wait.error is not None:
                 raise wait.error

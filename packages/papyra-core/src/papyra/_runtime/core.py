@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime.dispatcher import Dispatcher
+from papyra._runtime.force import force
 from papyra._runtime.lifecycle import Lifecycle
 from papyra._runtime.timers import Timers
 from papyra._runtime.workers import Workers
@@ -78,7 +79,7 @@ class Core:
         if forced and not self._forced:
             self._forced = True
             self.lifecycle.guardian.reason = "shutdown"
-            self.lifecycle.escalate_force(self.lifecycle.guardian, self.grace, 0)
+            force(self.lifecycle.guardian, self.grace, 0)
 
     async def close(self, *, forced: bool) -> None:
         """Stop everything and return when it is done. A caller cancelled meanwhile has the stop forced, and still waits."""
@@ -119,4 +120,4 @@ class Core:
 
     def _out_of_time(self) -> None:
         self._forced = True
-        self.lifecycle.escalate_force(self.lifecycle.guardian, self.grace)
+        force(self.lifecycle.guardian, self.grace)

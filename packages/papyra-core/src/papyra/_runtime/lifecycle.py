@@ -8,7 +8,6 @@ it can; where it must wait for something (a decision, children, the time of a ba
 from __future__ import annotations
 
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -28,11 +27,11 @@ from papyra._runtime.cell import (
     STARTING,
     Cell,
 )
+from papyra._runtime.factory import build
 from papyra._runtime.mailbox import close, discard, grant, has_mail, stopped_early
 from papyra._runtime.supervision import Supervision
 from papyra._runtime.waits import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
-from papyra.actor import Actor
 from papyra.exceptions import ActorNameTaken, ActorStopped
 from papyra.hooks import FailureInfo
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime.dispatcher import Dispatcher
+    from papyra.actor import Actor
     from papyra.supervision import SupervisionPolicy
 
 __all__ = ["Lifecycle"]
@@ -355,40 +355,6 @@ class Lifecycle:
             if parent.phase in (REAPING, RENEWING):
                 rt.signal(parent)
 
-    # -- force
-
-    def force(self, cell: Cell, level: int) -> None:
-        """End what still runs at ``cell`` and below.
-
-        Level 0 cancels what runs, but no ``on_stop``, and the mailboxes become dead letters.
-        Level 1 also cancels an ``on_stop`` that runs already; one that is still to come gets its time.
-        Level 2 leaves no time: each ``on_stop`` gets as far as its first await. Level 3 gives up on code that ignores cancellation:
-        the actor is reported and counts as stopped, its task is left behind.
-        """
-        rt = self.rt
-        busy = {worker.cell: worker for worker in rt.workers.values() if worker.cell is not None}
-        me = rt.current_cell()
-        for each in reversed(cell.subtree()):
-            if each.phase == DEAD:
-                continue
-            each.force = max(each.force, level, 1)
-            if not each.stopping:
-                each.reason = cell.reason if each is not cell else each.reason
-                close(each)
-            discard(each)
-            worker = busy.get(each)
-            if worker is None or each is me:
-                rt.signal(each)
-            elif level >= 3:
-                worker.abandoned = worker.interrupted = True
-                worker.cell = None
-                _logger.error(
-                    "actor %s ignores cancellation; it counts as stopped and its task is left behind", each
-                )
-                self.finish(each)
-            elif level > 0 or each.phase not in (RETIRING, CLOSING):
-                worker.interrupt()
-
     def interrupted(self, cell: Cell) -> None:
         """Go on with a cell whose running code was cancelled."""
         answering, cell.answering = cell.answering, None
@@ -411,41 +377,9 @@ class Lifecycle:
             cell.stop_waiters.append(waiter)
         return waiter
 
-    def escalate_force(self, cell: Cell, grace: float, level: int = 1) -> None:
-        """Force the cell, and force it harder each time a grace period passes."""
-        if cell.phase == DEAD:
-            return
-        self.force(cell, level)
-        if level < 2:
-            self.rt.timers.after(grace, partial(self.escalate_force, cell, grace, 2))
-        else:
-            self.rt.timers.after(min(1.0, max(0.1, grace)), partial(self.escalate_force, cell, grace, 3))
-
 
 def _takes_children(cell: Cell) -> bool:
     """Whether an actor may spawn: also while it works off its mailbox, for that is ordinary work."""
     if cell.parent is None:
         return not cell.stopping
     return cell.phase in (STARTING, ACTIVE, DRAINING) and not cell.halted and not cell.force
-
-
-def build(factory: Callable[[], Any]) -> Actor:
-    """Call a factory; what it returns must be an actor nobody else has."""
-    if not callable(factory):
-        hint = " (give the class or a function, not an instance)" if isinstance(factory, Actor) else ""
-        raise TypeError(
-            f"spawn() needs an Actor subclass or a function that returns an Actor, not {factory!r}{hint}"
-        )
-    actor = factory()
-    if not isinstance(actor, Actor):
-        close_coroutine = getattr(actor, "close", None)
-        if hasattr(actor, "__await__") and callable(close_coroutine):
-            close_coroutine()
-        raise TypeError(
-            f"spawn() needs an Actor subclass or a function that returns an Actor; {factory!r} returned {actor!r}"
-        )
-    if actor._papyra_cell is not None:
-        raise ValueError(
-            f"{factory!r} returned an actor that was spawned already; each spawn needs a new instance"
-        )
-    return actor
