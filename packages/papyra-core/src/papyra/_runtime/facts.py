@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -35,8 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Facts"]
 
-# An event is kept as a tuple until somebody looks at it: most never are.
-_EventFact: TypeAlias = "tuple[type[ev.ActorEvent], int, dict[str, JSONValue], float]"
+_KINDS = {
+    kind.__name__: kind for kind in (ev.ActorStarted, ev.ActorRestarted, ev.ActorStopped, ev.ActorCrashed)
+}
 
 _logger = logging.getLogger("papyra")
 
@@ -65,11 +66,11 @@ class Facts:
         self._callbacks = callbacks
         self._max_buffer = settings.fact_buffer
         self._payload_limit = settings.payload_limit
-        self._events: deque[_EventFact] = deque(maxlen=settings.max_events)
+        self._events: deque[PersistedEvent] = deque(maxlen=settings.max_events)
         self._events_ever = 0
         self._event_waiters: list[Waiter] = []
         self._tells_events = False
-        self._buffer: deque[_EventFact | PersistedRecord] = deque()
+        self._buffer: deque[PersistedRecord] = deque()
         self._added = 0  # facts ever put into the buffer
         self._settled = 0  # of these, recorded or given up
         self._flushing: list[tuple[int, Waiter]] = []
@@ -92,7 +93,8 @@ class Facts:
     def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
         """Note a lifecycle event."""
         now = self.clock()
-        fact = (kind, cell.id, payload, now)
+        # The record as it goes to the store is kept as the history, too: one object for both.
+        fact = PersistedEvent(self._system_id, f"{self._system_id}:{cell.id}", kind.__name__, payload, now)
         self._events.append(fact)
         self._events_ever += 1
         self._add(fact)
@@ -178,13 +180,15 @@ class Facts:
             if waiter in self._event_waiters:
                 self._event_waiters.remove(waiter)
 
-    def _materialize(self, fact: _EventFact) -> ev.ActorEvent:
-        kind, actor_id, payload, timestamp = fact
-        return kind({"system": self._system_id, "actor_id": actor_id}, dict(payload), timestamp)
+    def _materialize(self, fact: PersistedEvent) -> ev.ActorEvent:
+        actor_id = int(fact.actor_address.rpartition(":")[2])
+        return _KINDS[fact.event_type](
+            {"system": self._system_id, "actor_id": actor_id}, dict(fact.payload), fact.timestamp
+        )
 
     # -- the way to the store
 
-    def _add(self, fact: _EventFact | PersistedRecord) -> None:
+    def _add(self, fact: PersistedRecord) -> None:
         if len(self._buffer) >= self._max_buffer or self._closing:
             self.backend.metrics.records_dropped += 1
             if not self._full and not self._closing:
@@ -222,7 +226,7 @@ class Facts:
 
     async def _write_batch(self) -> None:
         buffer = self._buffer
-        batch = [self._record(buffer.popleft()) for _ in range(min(len(buffer), MAX_BATCH))]
+        batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH))]
         metrics = self.backend.metrics
         errors_before = metrics.write_errors
         try:
@@ -242,14 +246,6 @@ class Facts:
             self._settled += len(batch)
             self._full = False
             self._wake_flushing()
-
-    def _record(self, fact: _EventFact | PersistedRecord) -> PersistedRecord:
-        if not isinstance(fact, tuple):
-            return fact
-        kind, actor_id, payload, timestamp = fact
-        return PersistedEvent(
-            self._system_id, f"{self._system_id}:{actor_id}", kind.__name__, payload, timestamp
-        )
 
     def _report(self, error: Exception, lost: int) -> None:
         self._unlogged += lost
