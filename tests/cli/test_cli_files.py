@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from threading import Timer
 from typing import TYPE_CHECKING
 
@@ -146,14 +147,25 @@ def test_limits_that_make_no_sense(store: Path, option: str) -> None:
 def test_a_rotated_set_is_one_store_and_loses_no_file(tmp_path: Path) -> None:
     base = tmp_path / "facts"
     for number in range(1, 8):
-        (tmp_path / f"facts.{number}").write_text(_line(number))
-    base.write_text(_line(0))
+        (tmp_path / f"facts.{number}").write_text(_line(7 - number))
+    base.write_text(_line(7))
     summary = json.loads(invoke("inspect", "summary", "--path", base, "-o", "json").stdout)
     assert (summary["backend"], summary["counts"]["events"]) == ("rotating", 8)
     assert (
         json.loads(invoke("persistence", "compact", "--path", base, "-o", "json").stdout)["after_records"]
         == 8
     )
+
+
+def test_a_copy_beside_a_file_is_not_read_and_outlives_a_compaction(store: Path) -> None:
+    copy = store.with_name("facts.ndjson.1")
+    shutil.copy(store, copy)
+    before = copy.read_bytes()
+    summary = invoke("inspect", "summary", "--path", store, "-o", "json")
+    assert json.loads(summary.stdout)["counts"]["events"] == 200
+    assert "facts.ndjson.1" in summary.stderr
+    done = invoke("persistence", "compact", "--path", store, "--max-records", "5", "-o", "json")
+    assert (json.loads(done.stdout)["after_records"], copy.read_bytes()) == (5, before)
 
 
 def test_following_a_file_shows_what_is_written_later(run: Runner, store: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import click
 import pytest
@@ -42,17 +44,100 @@ def test_leading_slashes_are_no_authority(folder: Path, slashes: str) -> None:
     assert Path(BackendURL.parse(store_at(path).url).path).samefile(folder / "x")
 
 
-def test_a_file_with_rotated_siblings_is_a_rotating_store(folder: Path) -> None:
-    for name in ("f", "f.1", "f.lock", "f.2.tmp", "f.20260701", "f.09", "g.1"):
+def _write(path: Path, *moments: float, numbered: int | None = None) -> None:
+    """Write events of these times, with a ``seq`` from ``numbered`` on."""
+    records = [{"kind": "event", "timestamp": moment} for moment in moments]
+    if numbered is not None:
+        records = [record | {"seq": seq} for seq, record in enumerate(records, numbered)]
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_a_file_with_rotated_siblings_is_a_rotating_store(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("f.lock", "f.2.tmp", "f.20260701", "f.09", "g.1"):
         (folder / name).touch()
+    _write(folder / "f.2", 1, 2)
+    _write(folder / "f.1", 2, 3.5)
+    _write(folder / "f", 4)
     assert store_at("f").url == "rotating:f"
+    for beginning in ("", '{"kind":"event","ti'):  # just rotated, or torn just after
+        (folder / "f").write_text(beginning)
+        assert store_at("f").url == "rotating:f"
     (folder / "f").unlink()
     assert store_at("f").url == "rotating:f"
+    assert capsys.readouterr().err == ""
+
+
+def test_the_sample_set_is_a_rotating_store() -> None:
+    # Of the published package: its lines have no seq.
+    sample = Path(__file__).parents[1] / "json" / "data" / "published-rotating.ndjson"
+    assert store_at(str(sample)).url == f"rotating:{quote(str(sample))}"
+
+
+def test_numbers_go_before_times_and_a_torn_last_line_is_passed_over(folder: Path) -> None:
+    _write(folder / "f.1", 9, 9, numbered=1)
+    with (folder / "f.1").open("a") as file:
+        file.write('{"kind":"event","timestamp":')
+    _write(folder / "f", 5, numbered=3)
+    assert store_at("f").url == "rotating:f"
+    _write(folder / "f", 10, numbered=2)
+    assert store_at("f").url == "json:f"
+
+
+def test_a_last_line_longer_than_one_read_is_found(folder: Path) -> None:
+    _write(folder / "f.1", 1)
+    with (folder / "f.1").open("a") as file:
+        file.write(json.dumps({"kind": "event", "payload": "x" * 300_000, "timestamp": 7}) + "\n")
+    _write(folder / "f", 6)
+    assert store_at("f").url == "json:f"
+    _write(folder / "f", 7)
+    assert store_at("f").url == "rotating:f"
+
+
+@pytest.mark.parametrize(
+    ("siblings", "reason"),
+    [
+        ({"f.1": [5.0, 6.0]}, "f does not go on where f.1 ends"),
+        ({"f.1": [5.0]}, "f does not go on where f.1 ends"),
+        ({"f.1": [3.0], "f.2": [2.0, 4.0]}, "f.1 does not go on where f.2 ends"),
+        ({"f.2": [3.0]}, "their numbers do not count up from 1"),
+        ({"f.1": [3.0], "f.3": [1.0]}, "their numbers do not count up from 1"),
+        ({"f.1": []}, "f.1 does not begin with a record"),
+    ],
+)
+def test_what_is_only_named_like_a_rotation_is_left_alone(
+    folder: Path, capsys: pytest.CaptureFixture[str], siblings: dict[str, list[float]], reason: str
+) -> None:
+    for name, moments in {"f": [5.0], **siblings}.items():
+        _write(folder / name, *moments)
+    assert store_at("f").url == "json:f"
+    told = capsys.readouterr().err
+    assert told == (
+        f"papyra: note: left alone, as no rotations of f: {', '.join(siblings)} ({reason}); "
+        "if they are, give --backend rotating:f\n"
+    )
+
+
+def test_a_pipe_or_a_folder_named_like_a_rotation_is_none(folder: Path) -> None:
+    _write(folder / "f", 5)
+    os.mkfifo(folder / "f.1")
+    assert store_at("f").url == "json:f"
+    (folder / "f.1").unlink()
+    (folder / "f.1").mkdir()
+    assert store_at("f").url == "json:f"
+
+
+def test_a_missing_file_with_strangers_beside_it_is_an_error(folder: Path) -> None:
+    (folder / "f.1").write_text("notes\n")
+    with pytest.raises(Failure, match=r"there is no file f; .*: f\.1 does not begin with a record"):
+        store_at("f")
 
 
 def test_a_set_larger_than_the_default_is_opened_as_large_as_it_is(folder: Path) -> None:
-    for name in ("f", "f.1", "f.7"):
-        (folder / name).touch()
+    for number in range(1, 8):
+        _write(folder / f"f.{number}", 10 - number)
+    _write(folder / "f", 10)
     assert store_at("f").url == "rotating:f?max_files=8"
 
 

@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import click
 
-from papyra_cli._failure import Failure
+from papyra_cli._failure import Failure, say
+from papyra_cli._rotation import find_siblings
 from papyra_cli._settings import settings_values
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ _WAYS = (
     "give --path FILE or --backend URL, or set PAPYRA_PERSISTENCE, "
     "persistence in [tool.papyra] of pyproject.toml, or PAPYRA_SETTINGS_MODULE"
 )
+_DEFAULT_MAX_FILES = 5
 _FILE_SCHEMES = ("json", "rotating", "sqlite")  # whose path is a file's, so that it can be relative to one
 
 
@@ -70,10 +72,14 @@ def choose_store(path: str | None, backend: str | None) -> Store:
 
 
 def store_at(path: str) -> Store:
-    """Return the store in a file, rotating if rotated siblings (``FILE.1``, ...) stand beside it."""
-    newest = _newest_rotation(path)
-    if newest == 0 and not os.path.lexists(path):
-        raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()})")
+    """Return the store in a file, rotating if its rotations (``FILE.1``, ...) stand beside it.
+
+    What is only named like a rotation is left alone, and a note on stderr says so.
+    """
+    numbers, misfit = find_siblings(path)
+    if (misfit or not numbers) and not os.path.lexists(path):
+        reason = f"; what is numbered beside it is no rotated set: {misfit}" if misfit else ""
+        raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()}){reason}")
     try:
         location = quote(path if not path.startswith("//") else "/" + path.lstrip("/"))
     except UnicodeEncodeError as error:
@@ -81,10 +87,18 @@ def store_at(path: str) -> Store:
         raise Failure(
             f"the name {path} is not UTF-8, and no backend URL can hold it; rename the file"
         ) from error
-    if newest == 0:
+    if misfit:
+        names = ", ".join(f"{path}.{number}" for number in numbers)
+        say(
+            "note",
+            f"left alone, as no rotations of {path}: {names} ({misfit}); "
+            f"if they are, give --backend rotating:{location}",
+        )
+    if misfit or not numbers:
         return Store(f"json:{location}", "--path")
     # A set that was written with a larger max_files than the default must not lose files to this command.
-    options = {"max_files": newest + 1} if newest + 1 > _DEFAULT_MAX_FILES else {}
+    files = len(numbers) + 1
+    options = {"max_files": files} if files > _DEFAULT_MAX_FILES else {}
     return Store(f"rotating:{location}", "--path").with_options(options)
 
 
@@ -95,24 +109,6 @@ def configured_store() -> Store | None:
         if store is not None:
             return store
     return None
-
-
-_DEFAULT_MAX_FILES = 5
-_ROTATION = re.compile("[1-9][0-9]{0,2}")  # no more digits: FILE.20260701 is somebody's copy
-
-
-def _newest_rotation(path: str) -> int:
-    """Return the highest N of the files ``path.N``, 0 if there is none."""
-    whole = Path(path)
-    numbers = [0]
-    try:
-        for sibling in os.scandir(whole.parent):
-            suffix = sibling.name.removeprefix(f"{whole.name}.")
-            if sibling.name.startswith(f"{whole.name}.") and _ROTATION.fullmatch(suffix):
-                numbers.append(int(suffix))
-    except (FileNotFoundError, NotADirectoryError):
-        return 0
-    return max(numbers)
 
 
 def _from_environment() -> Store | None:

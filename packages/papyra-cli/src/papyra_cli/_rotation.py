@@ -1,0 +1,170 @@
+"""Whether the files ``FILE.1``, ``FILE.2``, ... beside a file are its rotations, or somebody's copies."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+__all__ = ["Siblings", "find_siblings"]
+
+_NUMBER = re.compile("[1-9][0-9]{0,2}")  # no more digits: FILE.20260701 is somebody's copy
+_KINDS = ("event", "audit", "dead_letter")
+_CHUNK = 64 * 2**10
+_LONGEST = 16 * 2**20  # of a line that is a record
+_RETRIES = 5
+
+
+class Siblings(NamedTuple):
+    """The numbered files beside a file, and why they are not its rotations; no ``misfit`` means that they are."""
+
+    numbers: list[int]
+    misfit: str
+
+
+class _Mark(NamedTuple):
+    """Where a record stands in the order of a store."""
+
+    timestamp: float
+    seq: int | None
+
+    def may_follow(self, other: _Mark) -> bool:
+        if self.seq is not None and other.seq is not None:
+            return other.seq < self.seq
+        return other.timestamp <= self.timestamp
+
+
+class _Ends(NamedTuple):
+    """A file's first line, the record in it, and the last record of the file."""
+
+    line: bytes
+    first: _Mark
+    last: _Mark
+
+
+def find_siblings(path: str) -> Siblings:
+    """Find the files ``path.N`` and judge whether they and ``path`` are one rotated set.
+
+    They are if their numbers count up from 1, each begins with a record, and each ends before the next younger
+    one begins. Only first and last lines are read.
+    """
+    before = _identity(path)
+    siblings = _look(path)
+    for _ in range(_RETRIES):
+        now = _identity(path)
+        if now == before:
+            break
+        before, siblings = now, _look(path)  # an application rotated its files meanwhile
+    return siblings
+
+
+def _look(path: str) -> Siblings:
+    numbers = _numbers(path)
+    return Siblings(numbers, _misfit(path, numbers) if numbers else "")
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _numbers(path: str) -> list[int]:
+    whole = Path(path)
+    try:
+        with os.scandir(whole.parent) as entries:
+            names = [entry.name for entry in entries]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    prefix = f"{whole.name}."
+    suffixes = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return sorted(int(suffix) for suffix in suffixes if _NUMBER.fullmatch(suffix))
+
+
+def _misfit(path: str, numbers: list[int]) -> str:
+    if numbers != list(range(1, len(numbers) + 1)):
+        return "their numbers do not count up from 1"
+    names = [f"{path}.{number}" for number in reversed(numbers)]
+    chain = [(name, _ends_of(name)) for name in names]
+    if not _begins_nothing(path):
+        chain.append((path, _ends_of(path)))
+    for name, ends in chain:
+        if ends is None:
+            return f"{name} does not begin with a record"
+    known = [(name, ends) for name, ends in chain if ends is not None]
+    for (older, one), (younger, other) in pairwise(known):
+        if one.line == other.line or not other.first.may_follow(one.last):
+            return f"{younger} does not go on where {older} ends"
+    return ""
+
+
+def _begins_nothing(path: str) -> bool:
+    """Whether the youngest file holds no line yet: a rotation, or a crash just after one, leaves it so."""
+    if not os.path.lexists(path):
+        return True
+    if not Path(path).is_file():
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            line = file.readline(_LONGEST)
+    except OSError:
+        return False
+    return not line or (not line.endswith(b"\n") and _mark(line) is None)
+
+
+def _ends_of(path: str) -> _Ends | None:
+    if not Path(path).is_file():  # opening a pipe would wait for a writer
+        return None
+    try:
+        with Path(path).open("rb") as file:
+            line = file.readline(_LONGEST)
+            first = _mark(line)
+            if first is None:
+                return None
+            return _Ends(line, first, next(_marks_from_the_end(file), first))
+    except OSError:
+        return None
+
+
+def _marks_from_the_end(file: BinaryIO) -> Iterator[_Mark]:
+    """Yield the last record: the last line may be torn, or longer than what is read at first."""
+    size = file.seek(0, os.SEEK_END)
+    length = _CHUNK
+    while True:
+        start = max(size - length, 0)
+        file.seek(start)
+        lines = file.read(length).split(b"\n")
+        for line in reversed(lines if start == 0 else lines[1:]):
+            mark = _mark(line)
+            if mark is not None:
+                yield mark
+                return
+        if start == 0 or length > _LONGEST:
+            return
+        length *= 4
+
+
+def _mark(line: bytes) -> _Mark | None:
+    """Return where the record in a line stands, None if there is no record in it."""
+    try:
+        loaded: object = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(loaded, dict):
+        return None
+    record = cast("dict[str, object]", loaded)
+    timestamp, seq = record.get("timestamp"), record.get("seq")
+    if record.get("kind") not in _KINDS or isinstance(timestamp, bool):
+        return None
+    if not isinstance(timestamp, int | float):
+        return None
+    return _Mark(timestamp, seq if isinstance(seq, int) and not isinstance(seq, bool) else None)
