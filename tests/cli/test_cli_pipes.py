@@ -72,3 +72,27 @@ def test_a_full_disk_behind_stdout_is_an_error_not_a_traceback(run: Runner, toy:
     assert (
         done.stderr == "papyra: error: unexpected: [Errno 28] No space left on device (--debug shows where)\n"
     )
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_keeps_no_work_from_being_done(run: Runner, toy: Path, closed: str) -> None:
+    for command, code in (
+        ("persistence scan", 1),
+        ("persistence scan -o json", 1),
+        ("persistence recover", 2),
+        ("persistence recover --yes", 0),
+        ("persistence scan", 0),
+        ("inspect events", 0),
+        ("persistence scan --bogus", 2),
+    ):
+        done = _shell(run, f"papyra {command} --backend toy:{toy} {closed}")
+        assert (command, done.returncode) == (command, code)
+        assert "Traceback" not in done.stderr
+    store = run.folder / "facts.ndjson"
+    store.write_text(
+        '{"kind":"event","system_id":"s","actor_address":"s:1","event_type":"A","payload":{},"timestamp":1}\n'
+        * 3
+    )
+    done = _shell(run, f"papyra persistence compact --path facts.ndjson --max-records 1 {closed}")
+    assert (done.returncode, store.read_text().count("\n")) == (0, 1)
+    assert _shell(run, f"papyra --help {closed}").returncode == 0

@@ -78,6 +78,7 @@ class RootGroup(HelpfulGroup):
         """Run the whole command and exit with one of `ExitCode`."""
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
+        _open_missing_streams()
         try:
             # `invoke` returns None, so what comes back can only be the code of a `ctx.exit`.
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
@@ -91,6 +92,18 @@ class RootGroup(HelpfulGroup):
             code = code or _failure.report(error)
             _close_stdout()
         sys.exit(code or ExitCode.OK)
+
+
+def _open_missing_streams() -> None:
+    """Let a standard stream that was closed (``2>&-``) lead nowhere, so that the work is done all the same.
+
+    This also keeps its descriptor from a store's file, into which whatever writes to descriptor 2 would write.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            # Never closed, like the stream that it stands in for.
+            setattr(sys, name, open(nowhere, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - see above
 
 
 def _close_stdout() -> None:
