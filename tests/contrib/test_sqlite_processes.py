@@ -8,15 +8,12 @@ import subprocess
 import sys
 import time
 from contextlib import aclosing
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
+from papyra.persistence.models import PersistedEvent
 from papyra_contrib.sqlite import SQLitePersistence
-
-if TYPE_CHECKING:
-    from papyra.persistence.models import PersistedEvent
 
 PROLOGUE = """
 import sys, os, anyio
@@ -126,6 +123,100 @@ while died:
         kept.unlink()  # or the search for a free name takes more steps each time
 print(at)
 """
+
+FORKS = """
+import signal, traceback
+
+def in_child(function, *arguments):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        anyio.run(function, *arguments)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+async def write(backend, number):
+    await backend.record_event(event(1, number))
+
+async def write_to_own(path, number):
+    await SQLitePersistence(path).record_event(event(1, number))  # never closed: it was acknowledged
+
+async def refused(function, words):
+    try:
+        await function()
+    except PersistenceError as error:
+        assert words in str(error), error
+    else:
+        raise AssertionError("the store could be used in a forked child")
+
+async def all_refused(backend):
+    for function in (backend.list_events, backend.scan, backend.recover, backend.compact):
+        await refused(function, "open a store of its own")
+    await refused(lambda: write(backend, -1), "open a store of its own")
+    await backend.aclose()
+"""
+
+USED_IN_A_CHILD = (
+    FORKS
+    + """
+path = sys.argv[1]
+backend = SQLitePersistence(path)
+assert in_child(write, backend, 0) == 0  # it was not in use yet
+anyio.run(write, backend, 1)
+assert in_child(all_refused, backend) == 0
+anyio.run(write, backend, 2)
+assert in_child(write_to_own, path, 3) == 0
+anyio.run(backend.aclose)
+"""
+)
+
+FORKED_AT_WORK = (
+    FORKS
+    + """
+import threading
+from papyra_contrib.sqlite._jobs import Job
+
+path = sys.argv[1]
+backend = SQLitePersistence(path)
+anyio.run(write, backend, 0)
+at_work, go_on = threading.Event(), threading.Event()
+
+def work():
+    with backend._store.transaction(Job()):
+        at_work.set()
+        go_on.wait()
+
+worker = threading.Thread(target=work)
+worker.start()
+at_work.wait()
+assert in_child(all_refused, backend) == 0
+assert in_child(refused, lambda: write_to_own(path, 7), "when this process was forked") == 0
+go_on.set()
+worker.join()
+anyio.run(write, backend, 1)
+anyio.run(backend.aclose)
+"""
+)
+
+KILLED_WITH_THE_LOCK = (
+    FORKS
+    + """
+from papyra_contrib.sqlite._jobs import Job
+
+backend = SQLitePersistence(sys.argv[1])
+anyio.run(write, backend, 0)
+with backend._store.exclusively(Job()):
+    if os.fork():
+        sys.stdin.readline()
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("forked", flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+"""
+)
 
 FULL_DISK = """
 import resource
@@ -243,3 +334,38 @@ def test_a_full_disk_fails_whole_batches_and_later_ones_succeed(tmp_path):
     path = tmp_path / "papyra.db"
     stored = int(end_of(start(FULL_DISK, path)))
     assert len(events_in(path)) == stored
+
+
+def test_a_forked_child_needs_a_store_of_its_own(tmp_path):
+    """A child that committed through its parent's store lost that when the parent closed it."""
+    path = tmp_path / "papyra.db"
+    end_of(start(USED_IN_A_CHILD, path))
+    assert [event.payload["n"] for event in events_in(path)] == [0, 1, 2, 3]
+
+
+def test_a_child_forked_in_the_middle_of_a_write_leaves_the_database_alone(tmp_path):
+    path = tmp_path / "papyra.db"
+    end_of(start(FORKED_AT_WORK, path))
+    assert [event.payload["n"] for event in events_in(path)] == [0, 1]
+
+
+def test_a_child_does_not_keep_the_lock_of_a_killed_parent(tmp_path):
+    path = tmp_path / "papyra.db"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PROLOGUE + KILLED_WITH_THE_LOCK, str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with parent:
+        assert parent.stdout.readline() == "forked\n"
+        os.kill(parent.pid, signal.SIGKILL)
+        parent.wait()
+
+        async def write() -> None:
+            async with aclosing(SQLitePersistence(path, busy_timeout=2)) as backend:
+                await backend.record_event(PersistedEvent("local", "local:1", "Happened", {"n": 1}, 1.0))
+
+        anyio.run(write)
+        parent.stdin.close()  # the child ends
+    assert [event.payload["n"] for event in events_in(path)] == [0, 1]

@@ -107,7 +107,7 @@ class SQLitePersistence(PersistenceBackend):
 
     async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
         """Store records in one transaction: all of them, or none if this raises."""
-        self._refuse_if_closed()
+        self._refuse_if_unusable()
         if not records:
             return
         try:
@@ -121,6 +121,8 @@ class SQLitePersistence(PersistenceBackend):
     async def aclose(self) -> None:
         """Wait for the writes that are going on and release everything; closing twice is fine."""
         self._closed = True
+        if self._store.inherited:
+            return  # it is the parent's, whose threads this process doesn't have
         with anyio.CancelScope(shield=True):  # a cancelled caller would leave the database open
             await self._writes.run(self._store.close)
 
@@ -163,7 +165,7 @@ class SQLitePersistence(PersistenceBackend):
 
     async def scan(self) -> PersistenceScanReport:
         """Run SQLite's own check and verify each row's check sum; changes nothing."""
-        self._refuse_if_closed()
+        self._refuse_if_unusable()
         try:
             anomalies = await self._reads.run(lambda job: _scan.scan(self._store, job))
         except Exception:
@@ -179,7 +181,7 @@ class SQLitePersistence(PersistenceBackend):
         ``QUARANTINE`` keeps the damaged file under a new name. So does ``REPAIR`` if nothing in the file shows
         that it was ours. A database of another program is left alone and is a `PersistenceError`.
         """
-        self._refuse_if_closed()
+        self._refuse_if_unusable()
         allowed = config or PersistenceRecoveryConfig()
         try:
             report = await self._writes.run(
@@ -196,7 +198,7 @@ class SQLitePersistence(PersistenceBackend):
 
         Bytes include the write-ahead log; those after a dry run are an estimate.
         """
-        self._refuse_if_closed()
+        self._refuse_if_unusable()
         policy, now = self.retention, self.time_fn()
         if dry_run:
             return await self._reads.run(
@@ -226,6 +228,10 @@ class SQLitePersistence(PersistenceBackend):
 
     # -- inside
 
+    def _refuse_if_unusable(self) -> None:
+        self._refuse_if_closed()
+        self._store.refuse_if_forked()
+
     def _insert(self, records: Sequence[PersistedRecord], job: Job) -> int:
         try:
             rows: list[Row] = [to_row(record) for record in records]
@@ -236,7 +242,7 @@ class SQLitePersistence(PersistenceBackend):
         return sum(row[-2] for row in rows)
 
     async def _find(self, query: Query) -> list[PersistedRecord]:
-        self._refuse_if_closed()
+        self._refuse_if_unusable()
         if query.limit is not None and query.limit < 0:
             raise ValueError(f"limit must not be negative, but is {query.limit}")
         policy, now = self.retention, self.time_fn()

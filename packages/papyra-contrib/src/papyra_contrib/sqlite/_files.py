@@ -19,6 +19,7 @@ from papyra.exceptions import PersistenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from papyra_contrib.sqlite._jobs import Job
@@ -183,14 +184,31 @@ class WriteLock:
         deadline = time.monotonic() + timeout
         self._wait(lambda: self._threads.acquire(blocking=False), job, deadline, timeout)
         try:
-            descriptor = self._open()
-            self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)
-            try:
+            with self._hold_file(job, deadline, timeout):
                 yield
-            finally:
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
         finally:
             self._threads.release()
+
+    @contextmanager
+    def _hold_file(self, job: Job, deadline: float, timeout: float) -> Generator[None]:
+        descriptor = self._open()
+        self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def pause(self, timeout: float) -> bool:
+        """Keep the threads of this process out until `resume`; False if one was at work for too long."""
+        return self._threads.acquire(timeout=timeout)
+
+    def hold_in_pause(self, job: Job, timeout: float) -> AbstractContextManager[None]:
+        """Hold the lock against other processes, while `pause` keeps out the threads of this one."""
+        return self._hold_file(job, time.monotonic() + timeout, timeout)
+
+    def resume(self) -> None:
+        """Let the threads in again."""
+        self._threads.release()
 
     def _wait(self, acquired: Callable[[], bool], job: Job, deadline: float, timeout: float) -> None:
         pause = 0.0005

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
 from papyra_contrib.sqlite._files import WriteLock, complaint, create_private, identity
-from papyra_contrib.sqlite._jobs import Interrupted
+from papyra_contrib.sqlite._forks import forget, forks_with, refuse_if_taken_along, taken_along
+from papyra_contrib.sqlite._jobs import Interrupted, Job
 from papyra_contrib.sqlite._schema import (
     begin_writing,
     connect,
@@ -26,7 +29,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from papyra_contrib.sqlite._files import Identity
-    from papyra_contrib.sqlite._jobs import Job
 
 __all__ = ["SYNCHRONOUS", "Store"]
 
@@ -39,6 +41,8 @@ SYNCHRONOUS = {"os": "NORMAL", "always": "FULL"}
 _HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT})
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _FAILED_SYNC = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
+
+_FORK_WAITS = 0.5  # seconds, for work that goes on in other threads
 
 
 class Store:
@@ -53,6 +57,11 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         self._opened: Identity | None = None
         self._shut = False
+        self._process: int | None = None  # the one that used it first
+        self._reading = 0
+        self._gate = threading.Condition(threading.Lock())  # for the number of those that read
+        self._paused = False
+        forks_with(self)
 
     # -- writing
 
@@ -73,6 +82,7 @@ class Store:
 
     def exclusively(self, job: Job) -> AbstractContextManager[None]:
         """Hold the lock that every writer of this database takes, in any process."""
+        self.refuse_if_forked()
         return self._lock.hold(job, self.busy_timeout)
 
     def connection(self, job: Job) -> sqlite3.Connection:
@@ -113,6 +123,8 @@ class Store:
     def close(self, job: Job) -> None:
         """Release everything. The last one to close merges the log into the database."""
         self._shut = True
+        if self.inherited:
+            return
         try:
             if self._connection is not None:
                 with suppress(PersistenceError), self.exclusively(job):
@@ -128,8 +140,9 @@ class Store:
 
         Creates nothing. Should the database be replaced meanwhile, it is read again.
         """
+        self.refuse_if_forked()
         deadline = time.monotonic() + self.busy_timeout
-        with self.guarded():
+        with self.guarded(), self._counted():
             while True:
                 seen = identity(self.path)
                 try:
@@ -155,8 +168,61 @@ class Store:
         finally:
             connection.close()
 
+    @contextmanager
+    def _counted(self) -> Generator[None]:
+        with self._gate:
+            self._reading += 1
+        try:
+            yield
+        finally:
+            with self._gate:
+                self._reading -= 1
+                self._gate.notify_all()
+
     def _replaced(self, seen: Identity | None) -> bool:
         return identity(self.path) != seen
+
+    # -- forks
+
+    @property
+    def inherited(self) -> bool:
+        """Whether it was used before this process was forked."""
+        return self._process not in (None, os.getpid())
+
+    def refuse_if_forked(self) -> None:
+        """Raise if this process inherited the store, or its database while it was in use."""
+        if self.inherited:
+            raise PersistenceError(
+                f"the store of {self.path} was opened before this process was forked; open a store of its own"
+            )
+        refuse_if_taken_along(self.path)
+        self._process = os.getpid()
+
+    def before_fork(self) -> None:
+        """Close the database; the next write opens it again."""
+        self._paused = self._lock.pause(_FORK_WAITS)
+        if self._paused and self._connection is not None:
+            with suppress(PersistenceError, OSError), self._lock.hold_in_pause(Job(), _FORK_WAITS):
+                self.disconnect()
+        self._gate.acquire()
+        self._gate.wait_for(lambda: self._reading == 0, _FORK_WAITS)
+
+    def after_fork(self) -> None:
+        """Go on, in the parent."""
+        self._gate.release()
+        if self._paused:
+            self._lock.resume()
+
+    def in_child(self) -> bool:
+        """Let go of the lock, which a parent that dies would else keep, and of what could not be closed."""
+        if self._reading or not self._paused or self._connection is not None:
+            taken_along(self.path)
+        if self._connection is not None:
+            forget(self._connection)
+            self._connection = None
+        self._lock.close()
+        self.after_fork()
+        return not self.inherited
 
     # -- trouble
 

@@ -1,0 +1,86 @@
+"""Keep a fork from taking an open database along.
+
+SQLite counts the locks of a process itself, and POSIX gives a child none of them: one that inherits an open
+database, even if it opens it anew, would go on without any lock. So each store closes its database for the
+moment of a fork. Where it can't, because work goes on in another thread, the child may not open that database.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import weakref
+from typing import TYPE_CHECKING, Protocol
+
+from papyra.exceptions import PersistenceError
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+__all__ = ["forget", "forks_with", "refuse_if_taken_along", "taken_along"]
+
+_taken_along: set[Path] = set()
+
+
+class Forks(Protocol):
+    """What wants to hear of forks; all three are called in the thread that forks."""
+
+    def before_fork(self) -> None:
+        """Come to rest."""
+
+    def after_fork(self) -> None:
+        """Go on, in the parent."""
+
+    def in_child(self) -> bool:
+        """Let go of what was inherited; tell whether the child may use this one."""
+        ...
+
+
+_forking: list[Forks] = []
+_all: weakref.WeakSet[Forks] = weakref.WeakSet()
+
+
+def forks_with(one: Forks) -> None:
+    """Tell ``one`` of every fork from now on, for as long as it lives."""
+    _all.add(one)
+
+
+def taken_along(path: Path) -> None:
+    """Note, in a child, that the database at ``path`` was in use during the fork."""
+    _taken_along.add(path)
+
+
+def refuse_if_taken_along(path: Path) -> None:
+    """Raise if this process inherited the database at ``path`` while it was in use."""
+    if path in _taken_along:
+        raise PersistenceError(
+            f"{path} was being read or written when this process was forked, so it can't be opened here; "
+            "fork before the store is used, or start the process anew (multiprocessing's 'spawn')"
+        )
+
+
+def forget(connection: sqlite3.Connection) -> None:
+    """Never close an inherited connection: that could undo what others wrote since."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _before() -> None:
+    _forking[:] = _all
+    for one in _forking:
+        one.before_fork()
+
+
+def _in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork()
+
+
+def _in_child() -> None:
+    while _forking:
+        one = _forking.pop()
+        if not one.in_child():
+            _all.discard(one)
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
