@@ -44,6 +44,11 @@ def test_follow_ends_when_its_reader_leaves(run: Runner, toy: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_follow_ends_when_its_reader_leaves_though_nothing_new_comes(run: Runner, toy: Path) -> None:
+    done = _shell(run, f"papyra inspect events --follow --backend toy:{toy} | head -n 1")
+    assert (done.returncode, done.stdout.count("\n"), done.stderr) == (0, 1, "")
+
+
 @pytest.mark.parametrize("command", ["hello", "--help"])
 def test_a_closed_stdout_is_quiet(run: Runner, toy: Path, command: str) -> None:
     assert _shell(run, f"papyra {command} | true").stderr == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from papyra_cli._times import format_time
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Sequence
+    from typing import TextIO
 
 __all__ = ["Cell", "Output", "Styled", "Table"]
 
@@ -102,6 +104,12 @@ class Output:
         with self._reader_may_leave():
             self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
+    def reader_left(self) -> bool:
+        """Tell whether nobody reads stdout any more, also where nothing was written since."""
+        if not self.closed and _is_abandoned(self._stream):
+            self.closed = True
+        return self.closed
+
     def _flush(self) -> None:
         with self._reader_may_leave():
             self._stream.flush()
@@ -141,6 +149,18 @@ class Output:
 
     def _give_back(self) -> None:
         sys.stdout = self._stream
+
+
+def _is_abandoned(stream: TextIO) -> bool:
+    if not hasattr(select, "poll"):  # on Windows
+        return False
+    try:
+        descriptor = stream.fileno()
+    except (OSError, ValueError):  # a stream of a test's
+        return False
+    poll = select.poll()
+    poll.register(descriptor, 0)  # errors and hang-ups are told anyway
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _discard(descriptor: int) -> None:

@@ -162,6 +162,6 @@ async def _follow_events(
     await follower.start()
     matching = list(await backend.list_events(limit=limit, **filters))
     follower.tell(matching)
-    while not out.closed:
+    while not out.reader_left():
         out.stream(event_table(out, matching), matching)
         matching = [event for event in await follower.fresh() if wanted(event)]
