@@ -136,12 +136,32 @@ def test_compaction_of_a_file(store: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "option", ["--max-records=-1", "--max-age=soon", "--max-bytes=many", "--max-records=x"]
+    "option",
+    [
+        "--max-records=-1",
+        "--max-age=soon",
+        "--max-bytes=many",
+        "--max-records=x",
+        "--max-age=nan",
+        "--max-age=1e5",
+        pytest.param(f"--max-age={'9' * 400}", id="infinite"),
+        "--max-age=99999999999999w",
+        "--max-records=9223372036854775808",
+        pytest.param(f"--max-bytes={'9' * 4295}TB", id="4307 digits"),
+    ],
 )
 def test_limits_that_make_no_sense(store: Path, option: str) -> None:
     done = invoke("persistence", "compact", "--path", store, option)
     assert done.exit_code == 2
     assert "expected" in done.stderr
+    assert option.partition("=")[0] in done.stderr
+
+
+@pytest.mark.parametrize(("age", "left"), [("0.01ms", 0), ("0.00001", 0), ("100000000000000d", 202)])
+def test_an_age_may_be_tiny_or_vast(store: Path, age: str, left: int) -> None:
+    done = invoke("persistence", "compact", "--path", store, "--max-age", age, "-o", "json")
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["after_records"] == left
 
 
 def test_a_rotated_set_is_one_store_and_loses_no_file(tmp_path: Path) -> None:

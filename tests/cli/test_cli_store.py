@@ -240,6 +240,14 @@ def test_options_replace_those_of_the_url_and_leave_the_rest() -> None:
     assert store.url == "json:a%3Fb?max_records=7&durability=always"
 
 
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(1e-05, "0.00001"), (8.6e18, "8600000000000000000"), (0.25, "0.25"), (10**20, "1" + "0" * 20)],
+)
+def test_numbers_are_passed_on_without_an_exponent(number: float, written: str) -> None:
+    assert Store("json:x", "x").with_options({"n": number}).url == f"json:x?n={written}"
+
+
 def test_secrets_are_not_shown() -> None:
     assert Store("redis://u:pw@h/0?password=x&n=1", "x").shown == "redis://u:***@h/0?password=***&n=1"
     assert Store("json:/a:b@c", "x").shown == "json:/a:b@c"

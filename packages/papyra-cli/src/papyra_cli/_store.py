@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import parse_qsl, quote, urlencode
@@ -49,8 +50,13 @@ class Store:
         if not options:
             return self
         base, _, query = self.url.partition("?")
-        merged = dict(parse_qsl(query, keep_blank_values=True)) | {k: str(v) for k, v in options.items()}
+        merged = dict(parse_qsl(query, keep_blank_values=True)) | {k: _written(v) for k, v in options.items()}
         return Store(f"{base}?{urlencode(merged)}", self.origin)
+
+
+def _written(value: object) -> str:
+    """Write an option's value as URLs have it: numbers without an exponent."""
+    return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
 
 
 def choose_store(path: str | None, backend: str | None) -> Store:

@@ -27,8 +27,18 @@ __all__ = ["compact"]
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
+_MOST = 2**63 - 1
+"""Above it a limit can only be a mistake, and no backend could store it."""
+
+
 def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F]:
-    return click.option(flag, option, metavar=metavar, callback=reading(RETENTION_OPTIONS[option]), help=text)
+    def read(text: str) -> float:
+        value: float = RETENTION_OPTIONS[option](text)
+        if value > _MOST:
+            raise ValueError(f"expected at most {_MOST}, which is more than any store has")
+        return value
+
+    return click.option(flag, option, metavar=metavar, callback=reading(read), help=text)
 
 
 @click.command()
