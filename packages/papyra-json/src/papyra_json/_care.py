@@ -23,7 +23,7 @@ from papyra.persistence.models import (
 from papyra_json._lock import Notes, SetLock
 from papyra_json._plan import keep_newest, keep_valid
 from papyra_json._quarantine import move_aside
-from papyra_json._rewrite import note_jumps, quarantine_invalid, rewrite
+from papyra_json._rewrite import forget_jumps, note_jumps, quarantine_invalid, rewrite
 from papyra_json._walk import Walk
 
 if TYPE_CHECKING:
@@ -100,6 +100,7 @@ def recover(
         checkpoint()
         note_jumps(lock, walk, plan, all_jumps=True)
         repaired = rewrite(files, plan)
+        forget_jumps(lock, walk, plan)
         for path in (
             *unexpected,
             *(path for path, error in snapshot.failed if isinstance(error, PersistenceError)),
@@ -135,6 +136,7 @@ def compact(
             checkpoint()
             note_jumps(lock, walk, plan, all_jumps=False)
             rewrite(files, plan)
+            forget_jumps(lock, walk, plan)
             return report
 
 

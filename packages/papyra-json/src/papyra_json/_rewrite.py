@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from papyra_json._decode import sequence_of
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from papyra_json._plan import Kept
     from papyra_json._walk import Walk
 
-__all__ = ["note_jumps", "quarantine_invalid", "replace", "rewrite"]
+__all__ = ["forget_jumps", "note_jumps", "quarantine_invalid", "replace", "rewrite"]
 
 
 def quarantine_invalid(plan: Sequence[Kept], folder: Path | None = None) -> list[Path]:
@@ -46,14 +47,35 @@ def note_jumps(lock: SetLock, walk: Walk, plan: Sequence[Kept], *, all_jumps: bo
         notes.last_seq = max(notes.last_seq, walk.last_seq)
         if kept_seq:
             notes.note_gap(kept_seq, notes.last_seq + 1)
-    first_seq = _first_sequence(plan)
-    notes.gaps = [gap for gap in notes.gaps if gap[1] > first_seq]
     if before != (notes.last_seq, notes.gaps):
         lock.write_notes(notes)
 
 
+def forget_jumps(lock: SetLock, walk: Walk, plan: Sequence[Kept]) -> None:
+    """Drop the notes of jumps that no record is left to show.
+
+    After the whole set has changed, for until then the old files may still stand. If the notes can't be
+    written, there are some too many.
+    """
+    lowest = _lowest_sequence(walk, plan)
+    with suppress(OSError):
+        notes = lock.read_notes()
+        gaps = [gap for gap in notes.gaps if gap[1] >= lowest]
+        if gaps != notes.gaps:
+            notes.gaps = gaps
+            lock.write_notes(notes)
+
+
+def _lowest_sequence(walk: Walk, plan: Sequence[Kept]) -> int:
+    """Return a number that no record that stays is below.
+
+    Numbers count up from the first one on, but for the jumps that go back.
+    """
+    return min([_first_sequence(plan), *(jump.after for jump in walk.jumps if jump.after < jump.before)])
+
+
 def _first_sequence(plan: Sequence[Kept]) -> int:
-    """Return the number of the first record that stays, or 0: notes of what lies before are of no use."""
+    """Return the number of the first record that stays; 0 if it has none."""
     for kept in plan:
         for start, end in kept.ranges:
             for _, _, lines in forward(kept.walk.file.fd, start, end):
