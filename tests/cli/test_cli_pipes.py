@@ -11,7 +11,7 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Runner
+    from conftest import Runner, Site
 
 
 def _shell(run: Runner, line: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -60,6 +60,31 @@ def test_jsonl_is_one_record_a_line(run: Runner, toy: Path) -> None:
     assert [record["event_type"] for record in records] == ["ActorStarted", "ActorStopped"]
     assert set(records[0]) == {"system_id", "actor_address", "event_type", "payload", "timestamp"}
     assert done.stderr == "noise from the backend\n"
+
+
+@pytest.mark.parametrize("form", ["plain", "table", "json"])
+def test_what_plugins_print_while_they_load_goes_to_stderr(
+    run: Runner, toy: Path, site: Site, form: str
+) -> None:
+    for name in ("toy_backend", "toy_commands"):
+        module = site.folder / f"{name}.py"
+        module.write_text(f"print('noise of {name}')\n{module.read_text()}")
+    command = ("persistence", "scan", "-o", form)
+    quiet = run(*command, "--backend", f"toy:{toy}")
+    assert "noise" not in quiet.stdout
+    assert quiet.stderr == "noise of toy_backend\n"
+    constructed = run(*command, "--backend", f"toy:{toy}?noise=1")
+    assert constructed.stdout == quiet.stdout
+    hello = run("hello")
+    assert (hello.stdout, hello.stderr) == ("hello from toy\n", "noise of toy_commands\n")
+
+
+def test_what_settings_print_while_they_load_goes_to_stderr(run: Runner) -> None:
+    (run.folder / "conf.py").write_text(
+        "from papyra.settings import Settings\nprint('noise')\nsettings = Settings(persistence='memory:')\n"
+    )
+    done = run("persistence", "scan", PAPYRA_SETTINGS_MODULE="conf")
+    assert (done.stdout, done.stderr) == ("status\tclean\n", "noise\n")
 
 
 def test_what_the_encoding_of_stdout_lacks_is_escaped(run: Runner, toy: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from importlib import import_module
 from typing import NamedTuple
 
@@ -63,7 +65,8 @@ def load_command(name: str) -> click.Command | None:
     plugin = find_plugins(GROUP).get(name)
     if plugin is None:
         return None
-    loaded = plugin.load()
+    with redirect_stdout(sys.stderr):  # a stranger's import may print
+        loaded = plugin.load()
     if not isinstance(loaded, click.Command):
         raise PluginError(
             f"the plugin {name!r} of {plugin.distribution} can't be used: {plugin.target} is not a click.Command"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -32,7 +33,10 @@ _CLOSING = 30.0
 
 
 def run_on_store(store: Store, work: Callable[[PersistenceBackend], Awaitable[_R]]) -> _R:
-    """Open ``store``, do ``work`` with it, and close it whatever happens."""
+    """Open ``store``, do ``work`` with it, and close it whatever happens.
+
+    What a backend prints, while it is imported or later, goes to stderr: stdout is for results.
+    """
 
     async def run() -> _R:
         backend = _opened(store)
@@ -42,7 +46,8 @@ def run_on_store(store: Store, work: Callable[[PersistenceBackend], Awaitable[_R
             with anyio.move_on_after(_CLOSING, shield=True):
                 await backend.aclose()
 
-    return anyio.run(run)
+    with redirect_stdout(sys.stderr):
+        return anyio.run(run)
 
 
 def _opened(store: Store) -> PersistenceBackend:

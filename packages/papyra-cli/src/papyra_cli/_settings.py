@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -24,7 +25,8 @@ def settings_values() -> tuple[Mapping[str, object], str]:
     try:
         from papyra.settings import load_settings
 
-        values = cast("dict[str, object]", as_json(load_settings()))
+        with redirect_stdout(sys.stderr):  # an application's import may print
+            values = cast("dict[str, object]", as_json(load_settings()))
     except Exception as error:
         raise Failure(
             f"can't load the settings of PAPYRA_SETTINGS_MODULE={module}: {type(error).__name__}: {error}; "
