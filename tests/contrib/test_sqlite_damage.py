@@ -84,7 +84,7 @@ async def recovered(path, config) -> tuple[list[PersistedEvent], tuple[str, ...]
         await backend.record_batch(added)
         assert list(await backend.list_events()) == left + added
     assert oct(path.stat().st_mode & 0o777) == "0o600"
-    assert not list(path.parent.glob("*.recover*"))
+    assert not list(path.parent.glob("*.recovering*")) + list(path.parent.glob("*.recovered"))
     return left, report.quarantined_files
 
 
@@ -239,11 +239,75 @@ async def test_a_recovery_that_was_killed_is_finished_by_the_next_writer(path, s
     if stage == "published":
         path.with_name("papyra.db-wal").write_bytes(b"an old log")
     async with aclosing(SQLitePersistence(path)) as backend:
+        assert list(await backend.list_events()) == events(3)  # not the damaged one without its log
+        names = {one.name for one in path.parent.iterdir()}
         report = await backend.scan()
+        assert {one.name for one in path.parent.iterdir()} == names
         assert [anomaly.type for anomaly in report.anomalies] == [PersistenceAnomalyType.UNEXPECTED_FILE]
         await backend.record_batch(events(1, first=3))
         assert list(await backend.list_events()) == events(4)
         assert not (await backend.scan()).has_anomalies
+
+
+def a_poem(file):
+    file.write_bytes(b"My only copy of a poem\n" * 500)
+
+
+def a_foreign_database(file):
+    with closing(sqlite3.connect(file)) as connection:
+        connection.execute("CREATE TABLE poems (text)")
+
+
+def a_half_copied_database(file):
+    file.write_bytes(file.with_name("papyra.db").read_bytes()[: PAGE * 30])
+
+
+def an_empty_file(file):
+    file.touch()
+
+
+@pytest.mark.parametrize("make", [a_poem, a_foreign_database, a_half_copied_database, an_empty_file])
+async def test_only_a_whole_database_of_ours_replaces_the_live_one(path, make):
+    """Any file of the name of a finished recovery replaced the database, and its log was dropped first."""
+    stranger = path.with_name("papyra.db.recovered")
+    make(stranger)
+    content = stranger.read_bytes()
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_batch(events(1, first=2000))
+        assert list(await backend.list_events()) == events(2001)
+        (anomaly,) = (await backend.scan()).anomalies
+        assert (anomaly.type, anomaly.path) == (PersistenceAnomalyType.UNEXPECTED_FILE, str(stranger))
+        assert stranger.read_bytes() == content
+        report = await backend.recover(REPAIR)
+        assert report.repaired_files == ()
+        (kept,) = report.quarantined_files
+        assert (path.parent / kept).read_bytes() == content
+        assert not (await backend.scan()).has_anomalies
+        assert list(await backend.list_events()) == events(2001)
+
+
+async def test_a_recovery_does_not_overwrite_what_has_the_name_it_needs(path):
+    stranger = path.with_name("papyra.db.recovered")
+    a_poem(stranger)
+    content = stranger.read_bytes()
+    overwrite(path, (table_leaves(path)[3] - 1) * PAGE, bytes(PAGE))
+    left, (kept,) = await recovered(path, REPAIR)
+    assert 1900 < len(left) < 2000
+    assert (path.parent / kept).read_bytes() == content
+
+
+async def test_a_folder_in_the_way_of_a_recovery_stops_only_that(path):
+    path.with_name("papyra.db.recovered").mkdir()
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_batch(events(1, first=2000))
+        assert (await backend.recover(REPAIR)).repaired_files == ()
+    overwrite(path, (table_leaves(path)[3] - 1) * PAGE, bytes(PAGE))
+    damaged = path.read_bytes()
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with pytest.raises(PersistenceError, match="move it away"):
+            await backend.recover(REPAIR)
+    assert path.read_bytes() == damaged
+    assert not path.with_name("papyra.db.recovering").exists()
 
 
 async def test_a_cancelled_recovery_changes_nothing(path):

@@ -12,16 +12,16 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
-from papyra_contrib.sqlite._files import create_private, keep_aside, move_out
+from papyra_contrib.sqlite._files import beside, create_private, keep_aside, move_out
 from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
 from papyra_contrib.sqlite._scan import scan
 from papyra_contrib.sqlite._schema import NotOurs, connect, is_initialized, lay_out, primary_code, use_wal
-from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish
+from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, stranger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from papyra.persistence.models import PersistenceRecoveryConfig
+    from papyra.persistence.models import PersistenceAnomaly, PersistenceRecoveryConfig
     from papyra_contrib.sqlite._jobs import Job
     from papyra_contrib.sqlite._rows import StoredRow
     from papyra_contrib.sqlite._store import Store
@@ -40,26 +40,45 @@ def recover(
     if not report.has_anomalies or config.mode is PersistenceRecoveryMode.IGNORE:
         return PersistenceRecoveryReport(name, report)
     with store.guarded(), store.exclusively(job):
-        finish_swap(store.path)
-        left = scan(store, job)  # again, with all writers locked out: another may have repaired it meanwhile
-        if not left:
-            return PersistenceRecoveryReport(name, report, repaired_files=(str(store.path),))
+        finished = finish_swap(store.path)
+        folder = Path(config.quarantine_dir or store.path.parent).absolute()
+        moved = _move_stranger(store.path, folder)
+        # Again, with all writers locked out: another may have repaired it meanwhile.
+        if not _of_database(scan(store, job), store.path):
+            repaired = finished or _of_database(report.anomalies, store.path)
+            return PersistenceRecoveryReport(name, report, (str(store.path),) if repaired else (), moved)
         store.refuse_if_irregular()
         recognized = _recognized(store.path)
         store.disconnect()
-        folder = Path(config.quarantine_dir or store.path.parent).absolute()
         kept: Path | None = None
         try:
             _build(store, job)
             if config.mode is PersistenceRecoveryMode.QUARANTINE or not recognized:
                 # A file that nothing shows to be ours may be somebody's only copy: never drop that.
                 kept = keep_aside(store.path, folder)
+            publish(store.path)
         except BaseException:
             clear_building(store.path)
             raise
-        publish(store.path)
-        quarantined = () if kept is None else (str(move_out(kept, folder)),)
-    return PersistenceRecoveryReport(name, report, (str(store.path),), quarantined)
+        if kept is not None:
+            moved += (str(move_out(kept, folder)),)
+    return PersistenceRecoveryReport(name, report, (str(store.path),), moved)
+
+
+def _of_database(anomalies: Sequence[PersistenceAnomaly], path: Path) -> bool:
+    """Whether any of the anomalies is more than a file beside the database."""
+    return any(anomaly.path != f"{path}.recovered" for anomaly in anomalies)
+
+
+def _move_stranger(path: Path, folder: Path) -> tuple[str, ...]:
+    """Quarantine a file that is in the way of a recovery, though this could be done without one."""
+    found = stranger(path)
+    if found is None or not found.is_file() or found.is_symlink() or beside(found, "-journal").exists():
+        return ()
+    kept = keep_aside(found, folder)
+    for suffix in ("", "-wal", "-shm"):
+        beside(found, suffix).unlink(missing_ok=True)
+    return (str(move_out(kept, folder)),)
 
 
 def _recognized(path: Path) -> bool:

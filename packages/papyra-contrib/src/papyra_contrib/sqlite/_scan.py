@@ -9,11 +9,12 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
 from papyra_contrib.sqlite._files import complaint
 from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
-from papyra_contrib.sqlite._schema import NotOurs, primary_code
-from papyra_contrib.sqlite._swap import swap_pending
+from papyra_contrib.sqlite._schema import NotOurs, is_damage, primary_code
+from papyra_contrib.sqlite._swap import published, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from papyra_contrib.sqlite._jobs import Job
     from papyra_contrib.sqlite._store import Store
@@ -22,8 +23,6 @@ __all__ = ["scan"]
 
 _MOST_COMPLAINTS = 100
 
-_NO_DAMAGE = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_INTERRUPT, sqlite3.SQLITE_NOMEM})
-
 
 def scan(store: Store, job: Job) -> tuple[PersistenceAnomaly, ...]:
     """Return every anomaly; a file that can't be read at all is one, too. Changes nothing."""
@@ -31,19 +30,26 @@ def scan(store: Store, job: Job) -> tuple[PersistenceAnomaly, ...]:
     problem = complaint(store.path)
     if problem:
         return (PersistenceAnomaly(PersistenceAnomalyType.UNREADABLE_FILE, path, problem),)
-    found: list[PersistenceAnomaly] = []
-    if swap_pending(store.path):
-        detail = "a recovery was interrupted; another one, or the next record, finishes it"
-        found.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, f"{path}.recovered", detail))
+    with store.guarded():
+        found = list(_leftover(store.path))
     try:
         found += store.read(job, lambda connection: list(_check(connection, path)), [])
     except NotOurs as error:
         found.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, path, str(error)))
     except PersistenceError as error:
-        if not isinstance(error.__cause__, sqlite3.Error) or primary_code(error.__cause__) in _NO_DAMAGE:
+        if not isinstance(error.__cause__, sqlite3.Error) or not is_damage(error.__cause__):
             raise
         found.append(_unreadable(error.__cause__, path))
     return tuple(found)
+
+
+def _leftover(path: Path) -> Iterator[PersistenceAnomaly]:
+    if pending := published(path):
+        detail = "a recovery was interrupted; another one, or the next record, finishes it"
+        yield PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, str(pending), detail)
+    elif found := stranger(path):
+        detail = "it has the name of a finished recovery, but is none; recover moves it away"
+        yield PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, str(found), detail)
 
 
 def _check(connection: sqlite3.Connection, path: str) -> Iterator[PersistenceAnomaly]:
@@ -60,7 +66,7 @@ def _check(connection: sqlite3.Connection, path: str) -> Iterator[PersistenceAno
                 detail = f"record {row[0]} is not what was written"
                 yield PersistenceAnomaly(PersistenceAnomalyType.CRC_MISMATCH, path, detail)
     except sqlite3.Error as error:
-        if primary_code(error) in _NO_DAMAGE:
+        if not is_damage(error):
             raise
         if not damaged:
             yield PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, path, str(error))

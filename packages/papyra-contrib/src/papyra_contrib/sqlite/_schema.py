@@ -19,6 +19,7 @@ __all__ = [
     "NotOurs",
     "begin_writing",
     "connect",
+    "is_damage",
     "is_initialized",
     "lay_out",
     "primary_code",
@@ -47,6 +48,13 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
 
+_CIRCUMSTANCES = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_NOMEM,
+    }
+)
 _BUSY_SLICE = 0.1  # seconds; short, because SQLite can't be interrupted while it waits for a lock
 
 
@@ -54,8 +62,11 @@ class NotOurs(PersistenceError):
     """The file is a database, but not one that this version of the backend may write to."""
 
 
-def connect(path: Path, mode: Literal["ro", "rw"]) -> sqlite3.Connection:
-    """Open an existing database for use in any one thread at a time; without a transaction of its own."""
+def connect(path: Path, mode: Literal["ro", "rw", "ro&immutable=1"]) -> sqlite3.Connection:
+    """Open an existing database for use in any one thread at a time; without a transaction of its own.
+
+    One that nobody writes to may be opened as immutable: then no log or index is made beside it.
+    """
     connection = sqlite3.connect(
         # Three slashes: a path that begins with two would be taken for a host.
         f"file://{quote(str(path).encode('utf-8', 'surrogateescape'))}?mode={mode}",
@@ -125,3 +136,8 @@ def primary_code(error: BaseException) -> int | None:
     """Return SQLite's result code without its extension, if the error has one."""
     code = getattr(error, "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the error tells of the database's content, and not of the machine or of other programs."""
+    return primary_code(error) not in _CIRCUMSTANCES

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib.sqlite._files import WriteLock, complaint, create_private, identity
+from papyra_contrib.sqlite._files import WriteLock, beside, complaint, create_private, identity
 from papyra_contrib.sqlite._forks import forget, forks_with, refuse_if_taken_along, taken_along
 from papyra_contrib.sqlite._jobs import Interrupted, Job
 from papyra_contrib.sqlite._schema import (
@@ -21,7 +21,7 @@ from papyra_contrib.sqlite._schema import (
     primary_code,
     use_wal,
 )
-from papyra_contrib.sqlite._swap import finish_swap
+from papyra_contrib.sqlite._swap import finish_swap, published
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -144,7 +144,7 @@ class Store:
         deadline = time.monotonic() + self.busy_timeout
         with self.guarded(), self._counted():
             while True:
-                seen = identity(self.path)
+                seen = self._seen()
                 try:
                     found = self._read_once(job, function, empty)
                 except sqlite3.Error as error:
@@ -158,9 +158,10 @@ class Store:
 
     def _read_once(self, job: Job, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
         self.refuse_if_irregular()
-        if identity(self.path) is None:
+        pending = published(self.path)  # then the old log may be gone already, with records that are in this
+        if pending is None and identity(self.path) is None:
             return empty
-        connection = connect(self.path, "ro")
+        connection = connect(pending, "ro&immutable=1") if pending else connect(self.path, "ro")
         try:
             with job.interruptible(connection):
                 connection.execute("BEGIN")
@@ -179,8 +180,11 @@ class Store:
                 self._reading -= 1
                 self._gate.notify_all()
 
-    def _replaced(self, seen: Identity | None) -> bool:
-        return identity(self.path) != seen
+    def _seen(self) -> tuple[Identity | None, Identity | None]:
+        return identity(self.path), identity(beside(self.path, ".recovered"))
+
+    def _replaced(self, seen: tuple[Identity | None, Identity | None]) -> bool:
+        return self._seen() != seen
 
     # -- forks
 

@@ -2,21 +2,26 @@
 
 A database in WAL mode is two files, and no rename moves two at once. A log that stayed behind would be
 replayed into the new database. So the rebuilt one is first published as ``<database>.recovered``; from
-then on whoever opens the store for writing finishes the swap.
+then on it is what readers see, and whoever opens the store for writing finishes the swap.
 """
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import stat
+from contextlib import closing, suppress
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra_contrib.sqlite._files import COMPANIONS, beside, sync_file, sync_folder
+from papyra_contrib.sqlite._schema import NotOurs, connect, is_damage, is_initialized
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["clear_building", "finish_swap", "publish", "swap_pending"]
+__all__ = ["clear_building", "finish_swap", "publish", "published", "stranger"]
 
 
 def clear_building(path: Path) -> Path:
@@ -31,28 +36,69 @@ def publish(path: Path) -> None:
     """Make what was built the database at ``path``. The caller holds the write lock."""
     building = beside(path, ".recovering")
     sync_file(building)
+    if stranger(path):
+        raise PersistenceError(f"{beside(path, '.recovered')} is in the way of the recovery; move it away")
     building.replace(beside(path, ".recovered"))
     sync_folder(path.parent)
     finish_swap(path)
 
 
-def swap_pending(path: Path) -> bool:
-    """Whether a published database was not put in place yet."""
+def published(path: Path) -> Path | None:
+    """Return the database that was published for ``path`` and not put in place yet, if there is one.
+
+    Anything else under its name is not ours to use: None.
+    """
+    name = beside(path, ".recovered")
     try:
-        mode = beside(path, ".recovered").lstat().st_mode
+        found = name.lstat()
     except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found.st_mode) or _has_log(name):
+        return None
+    stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return name if _is_whole(name, stamp) else None
+
+
+def stranger(path: Path) -> Path | None:
+    """Return what stands where a recovery publishes, but was not published by one."""
+    name = beside(path, ".recovered")
+    return name if os.path.lexists(name) and published(path) is None else None
+
+
+def finish_swap(path: Path) -> bool:
+    """Put a published database in place; False if there is none. The caller holds the write lock."""
+    name = published(path)
+    if name is None:
         return False
-    if not stat.S_ISREG(mode):
-        raise PersistenceError(f"{beside(path, '.recovered')} is not a regular file; remove it")
-    return True
-
-
-def finish_swap(path: Path) -> None:
-    """Put a published database in place, if there is one. The caller holds the write lock."""
-    if not swap_pending(path):
-        return
     for suffix in COMPANIONS:
         beside(path, suffix).unlink(missing_ok=True)
     sync_folder(path.parent)  # the old log is gone for good before the new name stands
-    beside(path, ".recovered").replace(path)
+    name.replace(path)
     sync_folder(path.parent)
+    return True
+
+
+def _has_log(name: Path) -> bool:
+    """Whether somebody has written to the database, which a recovery never does after it published it."""
+    for suffix in ("-wal", "-journal"):
+        with suppress(FileNotFoundError):
+            if beside(name, suffix).lstat().st_size > 0:
+                return True
+    return False
+
+
+@lru_cache(maxsize=32)
+def _is_whole(name: Path, stamp: tuple[int, ...]) -> bool:
+    """Whether a file is an undamaged database of ours."""
+    try:
+        with closing(connect(name, "ro&immutable=1")) as connection:
+            if not is_initialized(connection, name):
+                return False
+            connection.execute("SELECT seq FROM facts LIMIT 1").fetchall()
+            return connection.execute("PRAGMA quick_check(1)").fetchall() == [(b"ok",)]
+    except NotOurs:
+        return False
+    except sqlite3.Error as error:
+        if is_damage(error):
+            return False
+        raise
