@@ -253,6 +253,26 @@ def test_secrets_are_not_shown() -> None:
     assert Store("json:/a:b@c", "x").shown == "json:/a:b@c"
 
 
+@pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite"])
+def test_a_configured_file_that_is_not_there_is_told(run: Runner, scheme: str) -> None:
+    url = f"{scheme}:no%20pe.ndjson?max_records=5"
+    told = f"papyra: note: {run.folder / 'no pe.ndjson'} does not exist yet, so the store is empty (from "
+    scan = run("persistence", "scan", PAPYRA_PERSISTENCE=url)
+    assert (scan.returncode, scan.stdout) == (0, "status\tclean\n")
+    assert scan.stderr == f"{told}PAPYRA_PERSISTENCE)\n"
+    events = run("inspect", "events", "-o", "json", "--backend", url)
+    assert (events.returncode, json.loads(events.stdout)) == (0, [])
+    assert events.stderr == f"{told}--backend)\n"
+
+
+def test_a_configured_store_that_is_there_or_is_no_file_is_not_remarked_on(run: Runner) -> None:
+    _write(run.folder / "f.1", 1)
+    (run.folder / "g").touch()
+    for url in ("rotating:f", "json:g", "memory:"):
+        assert run("persistence", "inspect", "--backend", url).stderr == ""
+    assert run("persistence", "scan", "--backend", "json:f?bogus=1").stderr.count("\n") == 1
+
+
 def test_unknown_and_malformed_urls(run: Runner) -> None:
     unknown = run("persistence", "scan", "--backend", "nope:x")
     assert (unknown.returncode, unknown.stderr.count("\n")) == (3, 1)

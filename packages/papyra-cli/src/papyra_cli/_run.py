@@ -12,7 +12,7 @@ import anyio
 from papyra.exceptions import BackendURLError, PapyraError
 from papyra.persistence import open_backend
 from papyra_cli._exit import ExitCode
-from papyra_cli._failure import Failure
+from papyra_cli._failure import Failure, say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,7 +52,8 @@ def run_on_store(store: Store, work: Callable[[PersistenceBackend], Awaitable[_R
 
 def _opened(store: Store) -> PersistenceBackend:
     try:
-        return open_backend(store.url)
+        missing = store.missing_file()  # asked first: some backends create their file
+        backend = open_backend(store.url)
     except BackendURLError as error:
         code = ExitCode.USAGE if store.origin.startswith("--") else ExitCode.UNAVAILABLE
         raise Failure(f"{error} (from {store.origin})", code) from error
@@ -60,6 +61,9 @@ def _opened(store: Store) -> PersistenceBackend:
         raise
     except Exception as error:  # a third party's constructor may raise anything; all of it means: no store
         raise Failure(f"can't open {store.shown}: {type(error).__name__}: {error}") from error
+    if missing is not None:
+        say("note", f"{missing} does not exist yet, so the store is empty (from {store.origin})")
+    return backend
 
 
 async def with_progress(out: Output, label: str, work: Callable[[], Awaitable[_R]]) -> _R:

@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import click
 
+from papyra.persistence.url import BackendURL
 from papyra_cli._failure import Failure, say
 from papyra_cli._rotation import find_siblings
 from papyra_cli._settings import settings_values
@@ -44,6 +45,21 @@ class Store:
         return re.sub(
             r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", masked, flags=re.IGNORECASE
         )
+
+    def missing_file(self) -> Path | None:
+        """Return the file that the store would be in, if it is a store in a file and the file is not there."""
+        scheme, _, rest = self.url.partition(":")
+        if scheme not in _FILE_SCHEMES or not rest.partition("?")[0]:
+            return None
+        path = BackendURL.parse(self.url).path
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            rotated = scheme == "rotating" and find_siblings(path).numbers
+            return None if rotated else Path(path).absolute()
+        except OSError:  # nothing known
+            return None
+        return None
 
     def with_options(self, options: Mapping[str, object]) -> Store:
         """Return the same store with some options of its URL replaced or added."""
