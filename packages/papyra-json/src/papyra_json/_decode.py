@@ -26,10 +26,22 @@ if TYPE_CHECKING:
 
     from papyra.persistence.models import JSONValue, PersistedRecord
 
-__all__ = ["KNOWN_HEADS", "MAX_LINE", "InvalidLine", "all_plain", "decode", "intact", "sequence_of"]
+__all__ = [
+    "KNOWN_HEADS",
+    "MAX_LINE",
+    "MAX_SEQ",
+    "InvalidLine",
+    "all_plain",
+    "decode",
+    "intact",
+    "sequence_of",
+]
 
 MAX_LINE = 16 * 2**20
 """No longer line is a record; ours are at most 1 MiB, the published package knew no limit."""
+
+MAX_SEQ = 2**63
+"""No number that we gave out is as high. One that is counts as none, or there would be none left to give out."""
 
 KNOWN_HEADS = (b'{"kind":"event",', b'{"kind":"dead_letter",', b'{"kind":"audit",')
 """How each line begins that `papyra_json` writes."""
@@ -63,11 +75,15 @@ def sequence_of(line: bytes) -> int | None:
         # The CRC proves that the line is as it was written, so it is not parsed again.
         digits = line[line.rfind(b',"seq":') + 7 : -_TAIL]
         if digits.isdigit():
-            return int(digits)
+            return _sequence(int(digits))
     found = _object(line)
     _record(found)
     seq = found.get("seq")
-    return seq if isinstance(seq, int) and not isinstance(seq, bool) else None
+    return _sequence(seq) if isinstance(seq, int) and not isinstance(seq, bool) else None
+
+
+def _sequence(seq: int) -> int | None:
+    return seq if 0 <= seq < MAX_SEQ else None
 
 
 def all_plain(lines: Sequence[bytes]) -> bool:

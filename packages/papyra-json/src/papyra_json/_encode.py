@@ -146,6 +146,8 @@ def _clean(name: str, value: JSONValue) -> JSONValue:
         return time.time()  # a record needs some time to be found and to grow old by
     if isinstance(value, list):
         return [clean_text(str(item)) for item in value]
+    if name == "seq":
+        return value  # one layout for all records of a batch
     if isinstance(value, int):
         return max(-(2**63), min(int(value), 2**63 - 1))
     return clean_text(str(value))

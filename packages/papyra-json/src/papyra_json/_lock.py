@@ -3,7 +3,8 @@
 Every change of a set - a batch, a rotation, a recovery, a compaction - holds the advisory lock on ``<file>.lock``. The
 lock file is permanent: it is never renamed or removed, so that all processes lock the same one.
 
-It also holds one JSON object of notes about ``seq``, for what can't be read off the records that are left:
+It also holds notes about ``seq``, for what can't be read off the records that are left, as a JSON object in a line. Of
+several lines the one with the highest ``version`` counts; one whose ``crc`` does not fit was interrupted:
 
 - ``gaps``: pairs ``[a, b]``. Where ``seq`` jumps within such a range, a recovery or compaction made or saw the jump;
   a scan does not report it again. Records themselves are never renumbered and no marker lines are added, so
@@ -18,10 +19,12 @@ from __future__ import annotations
 import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import orjson
 
+from papyra_json._decode import MAX_SEQ, intact
 from papyra_json._files import identity, make_folder, open_regular, write_all
 from papyra_json._platform import locked
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Notes", "SetLock"]
 
+_MAX_FILE = 2**20
 _MAX_GAPS = 500  # beyond, neighbours are merged: the notes must not grow with the damage
 
 
@@ -114,17 +118,59 @@ class SetLock:
         """Return the notes; empty ones if there are none or they can't be understood. For who holds the lock."""
         notes = Notes()
         with suppress(OSError, ValueError, TypeError, KeyError):
-            found = orjson.loads(os.pread(self._fd, 2**20, 0) or b"{}")
-            notes.last_seq = int(found.get("last_seq", 0))
+            found, _, _ = self._newest()
+            last_seq = int(found.get("last_seq", 0))
             notes.gaps = [(int(start), int(end)) for start, end in found.get("gaps", ())]
+            notes.last_seq = last_seq if 0 <= last_seq < MAX_SEQ else 0
         return notes
 
     def write_notes(self, notes: Notes) -> None:
-        """Replace the notes. For who holds the lock alone."""
-        data = orjson.dumps({"last_seq": notes.last_seq, "gaps": notes.gaps}) + b"\n"
-        # In place, for the lock file must stay the same one. A crash in between leaves notes that can't be
-        # read, which count as none.
-        os.ftruncate(self._fd, 0)
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        write_all(self._fd, data)
+        """Replace the notes. For who holds the lock alone.
+
+        In place, for the lock file must stay the same one, and yet no instant is without the old or the new notes: the
+        new line is written and synced before or behind the old one, with a higher version.
+        """
+        found, start, end = self._newest()
+        fields = {"last_seq": notes.last_seq, "gaps": notes.gaps, "version": _version(found) + 1}
+        body = orjson.dumps(fields)[:-1]
+        line = body + b',"crc":"%08x"}' % crc32(body)
+        before = len(line) < start
+        try:
+            if before:
+                _write_at(self._fd, line.ljust(start - 1) + b"\n", 0)
+            else:
+                os.ftruncate(self._fd, end)  # what an interrupted write has left there
+                _write_at(self._fd, line + b"\n", end)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._fd, end)
+            raise
         os.fsync(self._fd)
+        if before:
+            os.ftruncate(self._fd, start)
+
+    def _newest(self) -> tuple[dict[str, Any], int, int]:
+        """Return the newest whole line of notes, and the bytes where it stands; an empty one if there is none."""
+        newest: tuple[dict[str, Any], int, int] = ({}, 0, 0)
+        end = 0
+        for line in os.pread(self._fd, _MAX_FILE, 0).splitlines(keepends=True):
+            start, end = end, end + len(line)
+            text = line.strip()
+            with suppress(ValueError, TypeError):
+                found: dict[str, Any] | None = orjson.loads(text)
+                if not isinstance(found, dict):
+                    continue
+                whole = line.endswith(b"\n") and ("crc" not in found or intact(text))
+                if whole and _version(found) >= _version(newest[0]):
+                    newest = (found, start, end)
+        return newest
+
+
+def _version(found: dict[str, Any]) -> int:
+    version = found.get("version")
+    return version if isinstance(version, int) and 0 <= version < MAX_SEQ else 0
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    os.lseek(fd, offset, os.SEEK_SET)
+    write_all(fd, data)
