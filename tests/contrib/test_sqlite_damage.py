@@ -249,6 +249,44 @@ async def test_a_recovery_that_was_killed_is_finished_by_the_next_writer(path, s
         assert not (await backend.scan()).has_anomalies
 
 
+def owner_and_mode(file) -> tuple[int, int, int]:
+    found = file.stat()
+    return found.st_uid, found.st_gid, found.st_mode & 0o777
+
+
+async def test_a_recovery_keeps_the_mode_of_the_database(path):
+    path.chmod(0o640)
+    overwrite(path, (table_leaves(path)[3] - 1) * PAGE, bytes(PAGE))
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.recover(REPAIR)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+async def test_what_root_repairs_still_belongs_to_its_owner(path):
+    """All files of the new database were root's, so the service that owned it could not go on."""
+    path.with_name("papyra.db.lock").unlink()
+    os.chown(path, 1234, 2345)
+    path.chmod(0o660)
+    overwrite(path, (table_leaves(path)[3] - 1) * PAGE, bytes(PAGE))
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.recover(REPAIR)
+        await backend.record_batch(events(1))
+        for suffix in ("", "-wal", "-shm", ".lock"):
+            assert owner_and_mode(path.with_name(path.name + suffix)) == (1234, 2345, 0o660), suffix
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+async def test_a_lock_that_root_makes_belongs_to_the_owner_of_the_folder(tmp_path):
+    folder = tmp_path / "store"
+    folder.mkdir(0o755)
+    os.chown(folder, 1234, 2345)
+    lock = WriteLock(folder / "papyra.db")
+    with lock.hold(Job(), 0):
+        assert owner_and_mode(folder / "papyra.db.lock") == (1234, 2345, 0o600)
+    lock.close()
+
+
 def a_poem(file):
     file.write_bytes(b"My only copy of a poem\n" * 500)
 

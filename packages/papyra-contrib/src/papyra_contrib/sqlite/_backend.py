@@ -56,7 +56,7 @@ class SQLitePersistence(PersistenceBackend):
     with ``"always"`` it survives both. Any number of processes may write, read, compact and recover one
     database; each waits up to ``busy_timeout`` seconds for the others. Reads create nothing.
 
-    New files are for the owner alone. Beside the database stand SQLite's log and index (``-wal``, ``-shm``)
+    New files are for the owner alone; a recovery keeps the owner and mode of the old one. Beside the database stand SQLite's log and index (``-wal``, ``-shm``)
     and a permanent ``.lock``. ``max_total_bytes`` counts the text of the rows, not pages and indexes.
     Payloads of more than 1 MiB are replaced by a note of their size.
     """

@@ -12,7 +12,7 @@ import shutil
 import stat
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
@@ -92,10 +92,33 @@ def make_folder(folder: Path) -> None:
         one.mkdir(mode=0o700, exist_ok=True)
 
 
-def create_private(path: Path) -> None:
-    """Create an empty file for the owner alone; one that is there already is a `FileExistsError`."""
+def create_private(path: Path, like: Path | None = None) -> None:
+    """Create an empty file for the owner alone; one that is there already is a `FileExistsError`.
+
+    It gets the owner and mode of the file ``like``, as far as this process may give them.
+    """
     make_folder(path.parent)
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        if like is not None:
+            _assimilate(descriptor, like)
+    finally:
+        os.close(descriptor)
+
+
+def _assimilate(descriptor: int, like: Path) -> None:
+    """Give a new file the owner of another file or a folder, and the mode of a file.
+
+    Or root, who repairs the store of a service, would lock the service out of it.
+    """
+    model, own = like.lstat(), os.fstat(descriptor)
+    if (own.st_uid, own.st_gid) != (model.st_uid, model.st_gid):
+        try:
+            os.fchown(descriptor, model.st_uid, model.st_gid)
+        except PermissionError:
+            return  # the mode was meant for another owner or group
+    if stat.S_ISREG(model.st_mode):
+        os.fchmod(descriptor, model.st_mode & 0o666)
 
 
 def sync_file(path: Path) -> None:
@@ -173,6 +196,7 @@ class WriteLock:
     """
 
     def __init__(self, path: Path) -> None:
+        self._database = path
         self._path = beside(path, ".lock")
         self._descriptor: int | None = None
         # A caller that asyncio's own cancel() took away has left a thread behind that still writes.
@@ -230,9 +254,10 @@ class WriteLock:
 
     def _open(self) -> int:
         if self._descriptor is None:
-            make_folder(self._path.parent)
-            flags = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(self._path, flags, 0o600)
+            with suppress(FileExistsError):
+                make_folder(self._path.parent)
+                create_private(self._path, self._database if self._database.exists() else self._path.parent)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)
                 raise PersistenceError(f"{self._path} is not a regular file; remove it")

@@ -96,7 +96,7 @@ def _recognized(path: Path) -> bool:
 
 def _build(store: Store, job: Job) -> None:
     building = clear_building(store.path)
-    create_private(building)
+    create_private(building, like=store.path)
     places = ", ".join("?" * len(COLUMNS.split(",")))
     insert = f"INSERT INTO facts ({COLUMNS}) VALUES ({places})"  # noqa: S608 - fixed words
     with closing(connect(building, "rw")) as target, closing(connect(store.path, "ro")) as source:
