@@ -100,3 +100,42 @@ async def test_a_large_limit_finds_its_files_too(path, event, max_files):
     assert found == list(range(80))[-len(found) :]
     assert len(_files(path)) == min(max_files, 80)
     await store.aclose()
+
+
+async def test_what_a_smaller_set_removes_is_logged(path, event, caplog):
+    store = RotatingFilePersistence(path, max_bytes=500, max_files=4)
+    await store.record_batch([event(number) for number in range(40)])
+    await store.aclose()
+    store = RotatingFilePersistence(path, max_bytes=500, max_files=2)
+    await store.record_event(event(40))
+    await store.aclose()
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("papyra", "WARNING")
+    assert "removing facts.ndjson.2, facts.ndjson.3, for" in record.getMessage()
+    assert "at most 2 files" in record.getMessage()
+
+
+@pytest.mark.parametrize("name", ["5", "20260701", "999", "1000", "5000000000", "7"])
+async def test_the_numbered_files_of_others_stay(path, event, name, caplog):
+    others = path.with_name(f"facts.ndjson.{name}")
+    content = b"" if name == "7" else b"what somebody noted\n"
+    others.write_bytes(content)
+    store = RotatingFilePersistence(path, max_bytes=500, max_files=3)
+    for number in range(10):
+        await store.record_event(event(number))
+    await store.compact()
+    anomalies = (await store.scan()).anomalies
+    assert [one.type for one in anomalies] == ["unexpected_file"]
+    await store.aclose()
+    assert others.read_bytes() == content
+    assert not caplog.records
+
+
+async def test_what_is_dated_is_not_taken_for_a_rotation(path, line, event):
+    """As by logrotate's ``dateext``: it stays even if it holds records."""
+    dated = path.with_name("facts.ndjson.20260701")
+    dated.write_bytes(line(1))
+    store = RotatingFilePersistence(path)
+    await store.record_event(event(2))
+    await store.aclose()
+    assert dated.read_bytes() == line(1)

@@ -6,6 +6,7 @@ the order of the others stands.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from contextlib import suppress
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
+from papyra_json._decode import InvalidLine, sequence_of
 from papyra_json._files import TEMPORARY, identity, odd_kind, open_regular
+from papyra_json._reading import forward
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     from typing import Self
 
 __all__ = ["FileSet", "OpenFile", "Snapshot"]
+
+_logger = logging.getLogger("papyra")
 
 _FEW = 64
 _NO_NUMBER = 10**9
@@ -84,6 +89,8 @@ class FileSet:
         self.max_files = max_files
         name = re.escape(base.name)
         self._numbered = re.compile(rf"{name}\.(\d+)", re.ASCII)
+        # More digits than three, or than the limit itself needs, are a date or the like, and no rotation of ours.
+        self._digits = max(3, len(str(max_files - 1)))
         self._temporary = re.compile(rf"\.{name}(\.\d+)?{re.escape(TEMPORARY)}[0-9a-f]+", re.ASCII)
 
     def member(self, number: int) -> Path:
@@ -111,13 +118,13 @@ class FileSet:
         return sorted(self.base.with_name(name) for name in names if self._number_of(name) >= self.max_files)
 
     def _number_of(self, name: str) -> int:
-        """Return the number of a file by its name: 0 for the base, -1 for another's file, much for ``.0`` and ``.01``."""
+        """Return the number of a file by its name: 0 for the base, -1 for another's file, much for what is no rotation."""
         if name == self.base.name:
             return 0
         match = self._numbered.fullmatch(name)
         if match is None:
             return -1
-        return int(match[1]) if match[1][0] != "0" and len(match[1]) < 10 else _NO_NUMBER
+        return int(match[1]) if match[1][0] != "0" and len(match[1]) <= self._digits else _NO_NUMBER
 
     def open_all(self) -> Snapshot:
         """Open every file of the set. For who holds the lock."""
@@ -164,10 +171,24 @@ class FileSet:
             self.member(number - 1).replace(self.member(number))
 
     def trim(self) -> None:
-        """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder."""
-        for path in self.unexpected():
-            if self._number_of(path.name) < _NO_NUMBER and odd_kind(path) is None:
-                path.unlink()
+        """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder.
+
+        Only those that begin with a record: anything else is somebody else's, and a scan reports it.
+        """
+        removed = [
+            path
+            for path in self.unexpected()
+            if self._number_of(path.name) < _NO_NUMBER and _begins_with_record(path)
+        ]
+        if removed:
+            _logger.warning(
+                "store of facts: removing %s, for %s has at most %d files (max_files)",
+                ", ".join(path.name for path in removed),
+                self.base,
+                self.max_files,
+            )
+        for path in removed:
+            path.unlink()
 
     def remove_temporaries(self) -> None:
         """Remove what interrupted replacements have left. For the lock's holder: nobody else has any."""
@@ -189,6 +210,22 @@ class FileSet:
                 break
             number += 1
         return number
+
+
+def _begins_with_record(path: Path) -> bool:
+    try:
+        fd = open_regular(path, os.O_RDONLY)
+    except (OSError, PersistenceError):
+        return False
+    try:
+        for _, _, lines in forward(fd, 0, os.fstat(fd).st_size):
+            sequence_of(lines[0])
+            return True
+    except (OSError, InvalidLine):
+        return False
+    finally:
+        os.close(fd)
+    return False
 
 
 def _is_there(path: Path) -> bool:
