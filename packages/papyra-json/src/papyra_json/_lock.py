@@ -17,6 +17,7 @@ The notes of a set are an aid: without them (a copied file) a scan reports old j
 from __future__ import annotations
 
 import os
+import weakref
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,7 @@ import orjson
 
 from papyra_json._decode import MAX_SEQ, intact
 from papyra_json._files import identity, make_folder, open_regular, write_all
-from papyra_json._platform import locked
+from papyra_json._platform import in_forked_child, locked
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -61,6 +62,22 @@ class Notes:
             self.gaps = [(first[0], max(first[1], second[1])) for first, second in pairs]
 
 
+_locks: weakref.WeakSet[SetLock] = weakref.WeakSet()
+
+
+def _close_all() -> None:
+    """Close the locks in a child that was forked off.
+
+    It has inherited the open files, to which the locks belong: while it has them, they stay held though their
+    holder is dead.
+    """
+    for lock in _locks:
+        lock.close()
+
+
+in_forked_child(_close_all)
+
+
 class SetLock:
     """The lock of the set that begins at ``base``. One object serves one thread at a time.
 
@@ -70,6 +87,7 @@ class SetLock:
     def __init__(self, base: Path) -> None:
         self.path = base.with_name(base.name + ".lock")
         self._fd = -1
+        _locks.add(self)
 
     @contextmanager
     def exclusive(self) -> Generator[None]:

@@ -12,12 +12,17 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
-__all__ = ["SAFE_FLAGS", "locked", "sync_file", "sync_folder"]
+__all__ = ["SAFE_FLAGS", "in_forked_child", "locked", "sync_file", "sync_folder"]
 
 SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For every open: no symbolic link is followed, and a FIFO without a peer can't hang the caller."""
+
+
+def in_forked_child(call: Callable[[], None]) -> None:
+    """Have ``call`` run in every process that is forked off this one without another program."""
+    os.register_at_fork(after_in_child=call)
 
 
 @contextmanager
