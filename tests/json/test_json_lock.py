@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import threading
 
 import anyio
+import anyio.to_thread
 import pytest
 
-from papyra_json import JsonFilePersistence
+from papyra.exceptions import PersistenceError
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra_json import JsonFilePersistence, _lock
+from papyra_json._lock import SetLock
 
 pytestmark = pytest.mark.anyio
 
@@ -50,3 +56,52 @@ async def test_a_forked_child_does_not_keep_the_lock_of_the_dead(path, start, ev
             await store.aclose()
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("call", ["scan", "compact", "recover"])
+async def test_who_waits_for_a_lock_can_be_cancelled(path, line, call):
+    path.write_bytes(line(1))
+    store = JsonFilePersistence(path)
+    arguments = [PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)] if call == "recover" else []
+    with SetLock(path).exclusive():
+        ended: list[BaseException] = []
+        done = threading.Event()
+        real = _lock.locked
+
+        @contextlib.contextmanager
+        def watched(*arguments, **options):
+            try:
+                with real(*arguments, **options):
+                    yield
+            except PersistenceError as error:
+                ended.append(error)
+                done.set()
+                raise
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(_lock, "locked", watched)
+            with anyio.move_on_after(0.1):
+                await getattr(store, call)(*arguments)
+            assert await anyio.to_thread.run_sync(done.wait, 5)
+    assert "cancelled" in str(ended[0])
+
+
+async def test_closing_does_not_wait_for_ever(path, event, monkeypatch):
+    monkeypatch.setattr("papyra_json._appender.CLOSING_PATIENCE", 0.1)
+    store = JsonFilePersistence(path)
+    errors: list[Exception] = []
+
+    async def record() -> None:
+        try:
+            await store.record_event(event(1))
+        except PersistenceError as error:
+            errors.append(error)
+
+    lock = SetLock(path)
+    with lock.exclusive(), anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(record)
+            await anyio.wait_all_tasks_blocked()
+            await store.aclose()
+    assert "facts.ndjson.lock' shows it" in str(errors[0])
+    lock.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 
     from papyra_json._fileset import FileSet
 
-__all__ = ["Appended", "Appender"]
+__all__ = ["CLOSING_PATIENCE", "Appended", "Appender"]
+
+CLOSING_PATIENCE = 10.0
+"""Seconds that a store which is being closed still waits for a lock that another process holds."""
 
 _MARK = 20  # bytes: a CRC, the brace and the newline
 
@@ -54,7 +58,8 @@ class Appender:
         self.healthy = True
         self.dirty = False  # whether something written is not synced yet, though it shall be
         self._files = files
-        self._lock = SetLock(files.base)
+        self._lock = SetLock(files.base, self._lose_patience)
+        self._patient_until = float("inf")
         self._sync_each = sync_each
         self._sync_later = sync_later
         self._max_bytes = max_bytes
@@ -92,6 +97,17 @@ class Appender:
                 if self._fd < 0:
                     self._attach()
                 self._sync()
+
+    def hurry(self) -> None:
+        """From any thread: wait no more than `CLOSING_PATIENCE` seconds for the lock, from now on."""
+        self._patient_until = min(self._patient_until, time.monotonic() + CLOSING_PATIENCE)
+
+    def _lose_patience(self) -> None:
+        if time.monotonic() >= self._patient_until:
+            raise PersistenceError(
+                f"another process, perhaps a suspended one, holds {self._lock.path}; "
+                f"'lsof {self._lock.path}' shows it: let it go on, or end it"
+            )
 
     def close(self) -> None:
         """Close all files; what is not synced stays so."""

@@ -112,7 +112,8 @@ class FilePersistence(PersistenceBackend):
     async def aclose(self) -> None:
         """Store what waits, flush, and release everything; being cancelled does not cut this short.
 
-        A `PersistenceError` says that the last sync failed; everything is released all the same.
+        A `PersistenceError` says that the last sync failed; everything is released all the same. If another process
+        holds the lock for 10 more seconds, what waits is not stored, and its callers hear so.
         """
         self._closed = True
         await self._committer.close()

@@ -39,7 +39,7 @@ __all__ = ["compact", "recover", "scan"]
 
 def scan(files: FileSet, name: str, checkpoint: Callable[[], None]) -> PersistenceScanReport:
     """Report all damage and change nothing; a set that is not there yet is in order."""
-    with closing(SetLock(files.base)) as lock:
+    with closing(SetLock(files.base, checkpoint)) as lock:
         held, anomalies = _scan(files, lock, checkpoint)
         if anomalies and not held and lock.path.exists():
             # The first writer came meanwhile: what looked like damage may have been its batch, half written.
@@ -89,7 +89,7 @@ def recover(
         return PersistenceRecoveryReport(name, PersistenceScanReport(name))
     quarantined: list[Path] = []
     with (
-        closing(SetLock(files.base)) as lock,
+        closing(SetLock(files.base, checkpoint)) as lock,
         _surveyed(files, lock, float("-inf"), checkpoint) as (snapshot, walk),
     ):
         unexpected = files.unexpected()
@@ -124,7 +124,7 @@ def compact(
     if not files.present():
         return CompactionReport(name, 0, 0, 0, 0)
     oldest = policy.oldest_kept(now)
-    with closing(SetLock(files.base)) as lock:
+    with closing(SetLock(files.base, checkpoint)) as lock:
         if dry_run:
             snapshot, _ = _snapshot(files, lock)
             with snapshot.raise_failure():

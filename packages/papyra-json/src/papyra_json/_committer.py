@@ -80,6 +80,7 @@ class Committer:
             try:
                 if not self._stopping:
                     self._stopping = True
+                    self._appender.hurry()
                     await self._ask("stop")
             finally:
                 await anyio.to_thread.run_sync(self._thread.join)

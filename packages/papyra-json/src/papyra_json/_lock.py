@@ -30,7 +30,7 @@ from papyra_json._files import identity, make_folder, open_regular, write_all
 from papyra_json._platform import in_forked_child, locked
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
     from pathlib import Path
 
 __all__ = ["Notes", "SetLock"]
@@ -84,7 +84,9 @@ class SetLock:
     Two objects exclude each other wherever they are, in one process too.
     """
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, checkpoint: Callable[[], None] = lambda: None) -> None:
+        """``checkpoint`` is called while the lock is waited for, and may raise to end that."""
+        self._checkpoint = checkpoint
         self.path = base.with_name(base.name + ".lock")
         self._fd = -1
         _locks.add(self)
@@ -96,7 +98,7 @@ class SetLock:
         while True:
             if self._fd < 0:
                 self._fd = open_regular(self.path, os.O_RDWR | os.O_CREAT)
-            with locked(self._fd):
+            with locked(self._fd, self._checkpoint):
                 if self._is_current():
                     yield
                     return
@@ -112,7 +114,7 @@ class SetLock:
                 yield False
                 return
             try:
-                with locked(self._fd, shared=True):
+                with locked(self._fd, self._checkpoint, shared=True):
                     if self._is_current():
                         yield True
                         return

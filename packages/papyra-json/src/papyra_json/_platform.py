@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -20,18 +21,31 @@ SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For every open: no symbolic link is followed, and a FIFO without a peer can't hang the caller."""
 
 
+_LONGEST_PAUSE = 0.02  # seconds between two looks whether the lock is free
+
+
 def in_forked_child(call: Callable[[], None]) -> None:
     """Have ``call`` run in every process that is forked off this one without another program."""
     os.register_at_fork(after_in_child=call)
 
 
 @contextmanager
-def locked(fd: int, *, shared: bool = False) -> Generator[None]:
-    """Hold the advisory lock of an open file; wait for it as long as it takes.
+def locked(fd: int, checkpoint: Callable[[], None], *, shared: bool = False) -> Generator[None]:
+    """Hold the advisory lock of an open file; wait for it until ``checkpoint`` raises.
 
+    The wait is a poll, for nothing ends a thread's blocking ``flock``, and an interpreter that exits joins its threads.
     The lock belongs to the open file, not to the process: two opens in one process exclude each other too.
     """
-    fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    how = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+    pause = 0.0005
+    while True:
+        try:
+            fcntl.flock(fd, how)
+            break
+        except BlockingIOError:
+            checkpoint()
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
     try:
         yield
     finally:
