@@ -105,3 +105,16 @@ async def test_closing_does_not_wait_for_ever(path, event, monkeypatch):
             await store.aclose()
     assert "facts.ndjson.lock' shows it" in str(errors[0])
     lock.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+@pytest.mark.parametrize("of_the_file", [False, True])
+async def test_a_lock_made_by_root_is_its_owners(path, line, event, of_the_file):
+    if of_the_file:
+        path.write_bytes(line(1))
+    os.chown(path if of_the_file else path.parent, 65534, 65533)
+    store = JsonFilePersistence(path)
+    await store.record_event(event(2))
+    await store.aclose()
+    status = path.with_name("facts.ndjson.lock").stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o777) == (65534, 65533, 0o600)

@@ -87,6 +87,7 @@ class SetLock:
     def __init__(self, base: Path, checkpoint: Callable[[], None] = lambda: None) -> None:
         """``checkpoint`` is called while the lock is waited for, and may raise to end that."""
         self._checkpoint = checkpoint
+        self._base = base
         self.path = base.with_name(base.name + ".lock")
         self._fd = -1
         _locks.add(self)
@@ -97,12 +98,35 @@ class SetLock:
         make_folder(self.path.parent)
         while True:
             if self._fd < 0:
-                self._fd = open_regular(self.path, os.O_RDWR | os.O_CREAT)
+                self._fd = self._open_or_make()
             with locked(self._fd, self._checkpoint):
                 if self._is_current():
                     yield
                     return
             self.close()
+
+    def _open_or_make(self) -> int:
+        """Open the lock file; a new one belongs to whom the set belongs to.
+
+        Else a service could no longer write its own file once root was the first to lock it.
+        """
+        while True:
+            with suppress(FileNotFoundError):
+                return open_regular(self.path, os.O_RDWR)
+            with suppress(FileExistsError):
+                fd = open_regular(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+                with suppress(OSError):
+                    self._give_to_owner(fd)
+                return fd
+
+    def _give_to_owner(self, fd: int) -> None:
+        try:
+            status = self._base.lstat()
+        except FileNotFoundError:
+            status = self._base.parent.stat()
+        own = os.fstat(fd)
+        if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+            os.fchown(fd, status.st_uid, status.st_gid)
 
     @contextmanager
     def shared(self) -> Generator[bool]:
