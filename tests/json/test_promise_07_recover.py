@@ -139,3 +139,16 @@ async def test_promise_07_quarantines_are_never_overwritten(path, line, tmp_path
         await store.recover(config)
     found = sorted(file.read_bytes() for file in (tmp_path / "aside").iterdir())
     assert found == [b"damage %d\n" % number for number in range(5)]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_promise_07_what_nothing_shows_to_be_ours_is_kept(tmp_path, mode):
+    """A misspelt path must not cost anybody a file."""
+    path = tmp_path / "notes.csv"
+    path.write_bytes(b"name,note\nada,precious\n")
+    report = await JsonFilePersistence(path).recover(PersistenceRecoveryConfig(mode))
+    (aside,) = report.quarantined_files
+    (kept,) = (file for file in tmp_path.iterdir() if str(file) == aside)
+    assert kept.read_bytes() == b"name,note\nada,precious\n"
+    again = await JsonFilePersistence(path).recover(PersistenceRecoveryConfig(mode))
+    assert again.quarantined_files == ()

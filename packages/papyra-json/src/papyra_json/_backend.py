@@ -189,7 +189,8 @@ class FilePersistence(PersistenceBackend):
     async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
         """Drop what is no valid record, and keep every valid one byte for byte.
 
-        With ``QUARANTINE`` what is dropped goes to quarantine files first; ``IGNORE``, which is also what no
+        With ``QUARANTINE`` what is dropped goes to quarantine files first, with ``REPAIR`` only that of files without a
+        single record, which may be somebody else's; ``IGNORE``, which is also what no
         ``config`` means, only scans. To be interrupted, or called again, does no harm.
         """
         config = config or PersistenceRecoveryConfig()

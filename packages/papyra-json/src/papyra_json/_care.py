@@ -83,7 +83,8 @@ def recover(
 ) -> PersistenceRecoveryReport:
     """Drop what is no valid record; with ``QUARANTINE``, after a copy of it is safe.
 
-    Files that do not belong to the set are moved to the quarantine in both modes, for they may hold records.
+    Files that do not belong to the set are moved to the quarantine in both modes, for they may hold records. So
+    is the content of a file without any record: nothing shows that it is ours to drop.
     """
     if not files.present() and not files.unexpected():
         return PersistenceRecoveryReport(name, PersistenceScanReport(name))
@@ -95,8 +96,8 @@ def recover(
         unexpected = files.unexpected()
         odd = _odd_files(files, snapshot, unexpected)
         plan = keep_valid(walk)
-        if mode is PersistenceRecoveryMode.QUARANTINE:
-            quarantined += quarantine_invalid(plan, folder)
+        every = mode is PersistenceRecoveryMode.QUARANTINE
+        quarantined += quarantine_invalid([kept for kept in plan if every or not kept.records], folder)
         checkpoint()
         note_jumps(lock, walk, plan, all_jumps=True)
         repaired = rewrite(files, plan)
