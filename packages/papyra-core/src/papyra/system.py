@@ -160,7 +160,7 @@ class ActorSystem:
 
         Mailboxes are worked off, for at most ``shutdown_timeout`` seconds; then what still runs is cancelled,
         and each ``on_stop`` gets that time once more. A caller that is cancelled has the rest cancelled at
-        once, waits all the same, and is cancelled then. An actor that calls this does not wait. What ended
+        once, waits all the same, and is cancelled then. An actor that calls this, or a task below it, does not wait. What ended
         the system from inside (`KeyboardInterrupt` or the like out of an actor) is raised here.
         """
         core = self._core
@@ -168,7 +168,7 @@ class ActorSystem:
             self._closed = True
             await self._persistence.aclose()
             return
-        if core.rt.current_cell() is not None:
+        if core.called_from_inside():
             core.begin_close(forced=False)
             return
         await core.close(forced=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import types
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ __all__ = ["AsyncioLoop"]
 class _NamedTask(asyncio.Task[None]):
     """A task whose name is worked out when somebody looks: naming each turn would cost 150 ns a message."""
 
-    label: Callable[[], str]
+    label: Callable[[], str] = staticmethod(lambda: "papyra")  # until it is set: asyncio may ask before
 
     def get_name(self) -> str:
         return self.label()
@@ -29,11 +30,20 @@ def _yield_once() -> Generator[None, None, None]:
     yield
 
 
+def _raise(error: BaseException) -> None:
+    """Raise ``error``: until the system says where it goes."""
+    raise error
+
+
 class AsyncioLoop:
     """asyncio, plain: futures and tasks."""
 
+    has_strays = True
+
     def __init__(self) -> None:
+        self.fatal: Callable[[BaseException], None] = _raise
         self._loop = asyncio.get_running_loop()
+        self._struck = -math.inf  # when the last task was cancelled that nobody in the runtime cancels
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references
         self.clean = contextvars.copy_context()
         self.time = self._loop.time
@@ -53,10 +63,35 @@ class AsyncioLoop:
         context: contextvars.Context | None = None,
     ) -> None:
         """Start a task."""
-        task = _NamedTask(make(), loop=self._loop, context=context or self.clean.copy())
+        task = _NamedTask(self._guarded(make), loop=self._loop, context=context or self.clean.copy())
         task.label = label
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _guarded(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await make()
+        except asyncio.CancelledError:
+            self._struck = self._loop.time()
+            raise
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised on in the host, which asyncio would not do
+            self.fatal(error)
+
+    def ending(self) -> bool:
+        """Whether all tasks of the runtime are being cancelled, as asyncio.run does at its end.
+
+        Either all are, of several, or one that runs no actor has ended so just now.
+        """
+        tasks = [task for task in self._tasks if not task.done()]
+        return self._loop.time() - self._struck < 0.1 or (
+            len(tasks) > 1 and all(task.cancelling() for task in tasks)
+        )
+
+    def is_closed(self) -> bool:
+        """Whether the loop was closed."""
+        return self._loop.is_closed()
 
     def uncancelled(self) -> bool:
         """Whether nobody called ``cancel()`` on the running task: it awaited something that was cancelled."""

@@ -40,6 +40,7 @@ class Callbacks:
             self._targets["on_dead_letter"].append(on_dead_letter)
         self._pending: deque[tuple[str, Awaitable[object]]] = deque()
         self._loop: Loop | None = None
+        self.fatal: Callable[[BaseException], None] | None = None
         self._running = False
         self._idle: list[Waiter] = []
         self._scope: anyio.CancelScope | None = None
@@ -109,6 +110,12 @@ class Callbacks:
             except Exception:
                 _logger.exception("the hook %s raised; the system goes on", name)
                 continue
+            except BaseException as error:
+                # Not into the runtime, which is in the middle of a step: it ends the system from the outside.
+                if self.fatal is None:
+                    raise
+                self.fatal(error)
+                continue
             if inspect.isawaitable(result):
                 self._later(name, result)
 
@@ -134,6 +141,11 @@ class Callbacks:
                         await result
                     except Exception:
                         _logger.exception("the hook %s raised; the system goes on", name)
+                    except anyio.get_cancelled_exc_class():
+                        raise
+                    except BaseException as error:  # noqa: BLE001 - ends the system, as out of a plain hook
+                        if self._loop is not None:
+                            self._loop.fatal(error)
         finally:
             self._running = False
             waiters, self._idle = self._idle, []

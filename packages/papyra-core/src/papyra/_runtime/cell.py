@@ -8,7 +8,7 @@ from papyra.address import ActorAddress
 
 if TYPE_CHECKING:
     import contextvars
-    from collections import deque
+    from collections import OrderedDict, deque
     from collections.abc import Awaitable, Callable
 
     from papyra._runtime.dispatcher import Dispatcher
@@ -196,9 +196,9 @@ class Cell:
         self.watchers: dict[int, Cell] | None = None
         self.watching: dict[int, Cell] | None = None
         self.stop_waiters: list[Waiter] | None = None
-        self.judging: list[tuple[Cell, Exception]] | None = None
+        self.judging: OrderedDict[Cell, Exception] | None = None
         self.escalated: Exception | None = None
-        self.restarts: list[float] | None = None
+        self.restarts: deque[float] | None = None
         self.timer: Timer | None = None
         self.variables: contextvars.Context | None = None
         self.waits_for: Cell | None = None

@@ -12,6 +12,7 @@ from papyra._runtime.dispatcher import Dispatcher
 from papyra._runtime.force import force
 from papyra._runtime.lifecycle import Lifecycle
 from papyra._runtime.timers import Timers
+from papyra._runtime.waits import end_wait, wait_for_child
 from papyra._runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Core:
         time_fn: Callable[[], float] | None,
         shutdown_timeout: float | None,
     ) -> None:
+        loop.fatal = callbacks.fatal = self._on_fatal
         facts.bind(loop)
         self.timers = Timers(loop, time_fn)
         self.rt = Dispatcher(system, loop, facts, self.timers, callbacks, time_fn or loop.time)
@@ -81,9 +83,22 @@ class Core:
             self.lifecycle.guardian.reason = "shutdown"
             force(self.lifecycle.guardian, self.grace, 0)
 
+    def called_from_inside(self) -> bool:
+        """Whether the current task is one of this system's actors, or was started by one in a task group."""
+        tasks = {task.id: task.parent_id for task in anyio.get_running_tasks()}
+        workers = {id(task) for task, worker in self.rt.workers.items() if worker.cell is not None}
+        step: int | None = anyio.get_current_task().id
+        while step is not None and step not in workers:
+            step = tasks.get(step)
+        return step is not None
+
     async def close(self, *, forced: bool) -> None:
         """Stop everything and return when it is done. A caller cancelled meanwhile has the stop forced, and still waits."""
         self.begin_close(forced=forced)
+        me = self.rt.current_cell()
+        if me is not None:
+            # An actor of another system closes this one: what asks it from in here would wait for ever.
+            wait_for_child(me, self.lifecycle.guardian)
         try:
             with anyio.CancelScope(shield=forced):
                 await self.closed.wait()
@@ -92,6 +107,9 @@ class Core:
             with anyio.CancelScope(shield=True):
                 await self.closed.wait()
             raise
+        finally:
+            if me is not None:
+                end_wait(me)
 
     async def _close(self) -> None:
         lifecycle, rt = self.lifecycle, self.rt

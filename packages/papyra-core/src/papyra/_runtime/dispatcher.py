@@ -43,7 +43,7 @@ SCHEDULE: ContextVar[random.Random | None] = ContextVar("papyra_schedule", defau
 class Worker:
     """A task that runs cells; ``cell`` is the one it is at."""
 
-    __slots__ = ("abandoned", "cell", "home", "interrupted", "scope", "waiter")
+    __slots__ = ("abandoned", "cell", "home", "interrupted", "roused", "scope", "waiter")
 
     def __init__(self) -> None:
         self.cell: Cell | None = None
@@ -52,6 +52,15 @@ class Worker:
         self.waiter: Waiter | None = None
         self.interrupted = False  # its scope is cancelled: it must not touch another cell in it
         self.abandoned = False
+        self.roused = False  # and counted awake
+
+    def rouse(self) -> bool:
+        """Wake the worker, which is parked; False if it is being cancelled and will not take another cell."""
+        if self.waiter is None or self.waiter.done():
+            return False
+        self.roused = True
+        self.waiter.set_result(None)
+        return True
 
     def interrupt(self) -> None:
         """Cancel the code of the actor it is at."""
@@ -62,6 +71,10 @@ class Worker:
     def label(self) -> str:
         """Name the worker in a task dump by the actor it runs."""
         return f"papyra actor {self.cell}" if self.cell is not None else "papyra worker (idle)"
+
+
+WORKERS: dict[object, Worker] = {}
+"""The workers of all systems by their tasks: an actor of one may wait for an actor of another."""
 
 
 class Dispatcher:
@@ -113,13 +126,25 @@ class Dispatcher:
 
     def wake(self) -> None:
         """Send a spare worker on its way."""
+        if self.loop.is_closed():
+            self._bury_all()
         self.awake += 1
-        if self.parked:
-            waiter = self.parked.pop().waiter
-            assert waiter is not None  # noqa: S101 - a parked worker has one
-            waiter.set_result(None)
-        else:
-            self.start_worker(None)
+        while self.parked:
+            worker = self.parked.pop()
+            if worker.rouse():
+                return
+        self.start_worker(None)
+
+    def _bury_all(self) -> None:
+        """Let every actor count as stopped: the event loop has ended under them, and no code of theirs can run."""
+        for cell in list(self.cells.values()):
+            cell.stopping, cell.limit, cell.phase, cell.box = True, 0, DEAD, None
+        self.cells.clear()
+        self.names.clear()
+        raise RuntimeError(
+            f"the event loop of actor system {self.system_id!r} has ended, and the system with it; "
+            "close a system (aclose) before its loop ends"
+        )
 
     def schedule(self, cell: Cell) -> None:
         """Put a cell that has a box, and stands in no queue, into the queue."""
@@ -165,18 +190,48 @@ class Dispatcher:
         """Let the workers end, once no cell is left; those left behind in code that ignores cancellation aside."""
         self.closing = True
         parked, self.parked = self.parked, []
-        self.awake += len(parked)
-        for worker in parked:
-            if worker.waiter is not None and not worker.waiter.done():
-                worker.waiter.set_result(None)
+        self.awake += sum(worker.rouse() for worker in parked)
         if self._workers_left():
             self.all_gone = self.loop.waiter()
             await self.all_gone
+
+    def runs_here(self, worker: Worker) -> bool:
+        """Whether the current task is this worker's."""
+        try:
+            return self.workers.get(self.loop.current_task()) is worker
+        except RuntimeError:  # trio, outside of its run
+            return False
+
+    def stray(self, cell: Cell, error: BaseException) -> Exception | None:
+        """Return the failure that a cancellation out of an actor stands for, or None if it is a real one.
+
+        On asyncio an actor may await something that was cancelled, or have its task cancelled by itself or
+        by what an actor left behind that had the same worker before. What the runtime cancels, and the end
+        of the event loop, are real.
+        """
+        worker = self.workers.get(self.loop.current_task())
+        if not self.loop.has_strays or worker is None or worker.interrupted or self.loop.ending():
+            return None
+        failure = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
+        failure.__cause__ = error
+        return failure
 
     def current_cell(self) -> Cell | None:
         """Return the cell whose own code runs in the current task, if any.
 
         A task that an actor started is another task: its asks are its own.
         """
-        worker = self.workers.get(self.loop.current_task())
+        worker = WORKERS.get(self.loop.current_task())
         return worker.cell if worker is not None else None
+
+    def enter(self, worker: Worker) -> object:
+        """Note that the current task is ``worker``; return the task."""
+        task = self.loop.current_task()
+        self.workers[task] = WORKERS[task] = worker
+        return task
+
+    def leave(self, task: object, worker: Worker) -> None:
+        """Note that the task has ended."""
+        self.workers.pop(task, None)
+        WORKERS.pop(task, None)
+        self.worker_gone(worker)

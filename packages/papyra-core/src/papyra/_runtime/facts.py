@@ -23,7 +23,7 @@ from papyra.persistence.payload import clean_text, json_payload
 from papyra.ref import ActorRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from papyra._runtime.callbacks import Callbacks
     from papyra._runtime.cell import Cell
@@ -287,11 +287,7 @@ class Facts:
 
     async def close(self, seconds: float) -> None:
         """Record what waits, within ``seconds``, and close the store; what did not get through is counted."""
-        with anyio.move_on_after(seconds, shield=True):
-            try:
-                await self.flush()
-            except Exception:
-                _logger.exception("flushing the store of facts raised; it is closed all the same")
+        await self._bounded("flushing", self.flush, seconds)
         self._closing = True
         if self._writer is not None:
             self._writer.set_result(None)
@@ -302,10 +298,21 @@ class Facts:
             self._buffer.clear()
             self.backend.metrics.records_dropped += left
             _logger.error("the store of facts did not take %d facts within %s s at the close", left, seconds)
-        with anyio.move_on_after(seconds, shield=True) as scope:
-            try:
-                await self.backend.aclose()
-            except Exception:
-                _logger.exception("closing the store of facts raised")
-        if scope.cancelled_caught:
+        if await self._bounded("closing", self.backend.aclose, seconds):
             _logger.error("closing the store of facts did not end within %s s", seconds)
+
+    async def _bounded(self, what: str, call: Callable[[], Awaitable[None]], seconds: float) -> bool:
+        """Make a call of the store, for so long at most, whatever it raises. Return whether it was cut off."""
+        scope = anyio.CancelScope(shield=True, deadline=anyio.current_time() + seconds)
+        try:
+            # The handlers stand outside of the scope: on trio an error and a cancellation may come as one group.
+            with scope:
+                await call()
+        except Exception:
+            _logger.exception("%s the store of facts raised; the system closes all the same", what)
+        except anyio.get_cancelled_exc_class():
+            raise
+        except BaseException as error:  # noqa: BLE001 - handed to the host, when everything is closed
+            assert self._loop is not None  # noqa: S101 - a system that closes was started
+            self._loop.fatal(error)
+        return scope.cancelled_caught

@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from papyra._runtime.cell import CLOSING, DEAD, RETIRING
-from papyra._runtime.mailbox import close, discard
+from papyra._runtime.mailbox import close
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
@@ -46,11 +46,11 @@ def _apply(cell: Cell, level: int) -> None:
         if not each.stopping:
             each.reason = cell.reason if each is not cell else each.reason
             close(each)
-        discard(each)
         worker = busy.get(each)
+        rt.signal(each)
         if worker is None or each is me:
-            rt.signal(each)
-        elif level >= 3:
+            continue
+        if level >= 3:
             worker.abandoned = worker.interrupted = True
             worker.cell = None
             _logger.error(

@@ -8,6 +8,7 @@ it can; where it must wait for something (a decision, children, the time of a ba
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -37,7 +38,7 @@ from papyra.hooks import FailureInfo
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from papyra._runtime.dispatcher import Dispatcher
     from papyra.actor import Actor
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 __all__ = ["Lifecycle"]
 
 _logger = logging.getLogger("papyra")
+
+MAX_BURIALS = 1_000
+"""Dead letters made in one go."""
 
 
 class Lifecycle:
@@ -110,17 +114,16 @@ class Lifecycle:
         cell.fresh = False
         cell.limit = cell.capacity
         cell.box = box = self.rt.new_box()
-        try:
-            await actor.on_start()
-        except Exception as error:  # noqa: BLE001 - a failing on_start is a failure like any other (guarantee 15)
-            await self.supervision.failed(cell, error)
+        failure = await self._run(cell, actor.on_start)
+        if failure is not None:
+            await self.supervision.failed(cell, failure)
             await self.step(cell)
             return
         cell.phase = ACTIVE
         cell.started = True
         self.rt.facts.event(ev.ActorStarted, cell, {})
-        if cell.stopping:
-            await self.step(cell)
+        if cell.stopping or cell.judging or cell.escalated is not None:
+            await self.step(cell)  # a fresh cell has no box for the signal
         elif box:
             self.rt.schedule(cell)
         else:
@@ -163,8 +166,11 @@ class Lifecycle:
                     self._pause(cell)
                     return
                 await self._rebuild(cell)
+                # In a turn of its own, behind the others: an actor that fails at every start must not starve them.
+                self.rt.signal_and_schedule(cell)
+                return
             elif phase == REAPING:
-                discard(cell)
+                await self._discard(cell)
                 if not self._children_gone(cell):
                     self._pause(cell)
                     return
@@ -175,6 +181,13 @@ class Lifecycle:
                 return
             else:
                 return
+
+    async def _discard(self, cell: Cell) -> None:
+        """Make dead letters of the mailbox, with pauses in which the store gets them: there may be a million."""
+        while discard(cell, MAX_BURIALS):
+            if self.rt.ready and not self.rt.awake:
+                self.rt.wake()
+            await self.rt.loop.breathe()
 
     def _interrupted(self) -> bool:
         worker = self.rt.workers.get(self.rt.loop.current_task())
@@ -200,7 +213,7 @@ class Lifecycle:
             await supervision.failed(cell, error, escalated=True)
             return False
         box = cell.box
-        if cell.halted or (cell.stopping and not has_mail(cell)):
+        if cell.halted or cell.force or (cell.stopping and not has_mail(cell)):
             self._begin_reaping(cell)
             return False
         if cell.stopping and box:
@@ -223,10 +236,9 @@ class Lifecycle:
         if cell.force:
             self._begin_reaping(cell)
             return
-        try:
-            await actor.on_start()
-        except Exception as error:  # noqa: BLE001 - a failing on_start is a failure like any other (guarantee 15)
-            await self.supervision.failed(cell, error)
+        failure = await self._run(cell, actor.on_start)
+        if failure is not None:
+            await self.supervision.failed(cell, failure)
             return
         cell.failure = None
         cell.phase = DRAINING if cell.stopping else ACTIVE
@@ -259,15 +271,27 @@ class Lifecycle:
         cell.receive = None
         if actor is None:
             return
+        on_stop = actor.on_stop if cell.force < 2 else partial(self._cut_on_stop, cell, actor)
+        failure = await self._run(cell, on_stop)
+        if failure is not None:
+            _logger.error("on_stop of actor %s raised", cell, exc_info=failure)
+            self.rt.facts.crash(cell, failure)
+            self.rt.callbacks.call(
+                "on_failure", FailureInfo(cell.address, failure, cell.policy.strategy, None)
+            )
+
+    async def _run(self, cell: Cell, code: Callable[[], Awaitable[None]]) -> Exception | None:
+        """Run ``on_start`` or ``on_stop`` and return how it failed; what ends the actor or the system is raised."""
         try:
-            if cell.force < 2:
-                await actor.on_stop()
-            else:
-                await self._cut_on_stop(cell, actor)
-        except Exception as error:
-            _logger.exception("on_stop of actor %s raised", cell)
-            self.rt.facts.crash(cell, error)
-            self.rt.callbacks.call("on_failure", FailureInfo(cell.address, error, cell.policy.strategy, None))
+            await code()
+        except Exception as error:  # noqa: BLE001 - whatever an actor raises is its failure (guarantee 12)
+            return error
+        except anyio.get_cancelled_exc_class() as error:
+            stray = self.rt.stray(cell, error)
+            if stray is None:
+                raise
+            return stray
+        return None
 
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it gets as far as its first await

@@ -31,6 +31,12 @@ class Loop(Protocol):
     clean: contextvars.Context
     """The context variables of the task that started the system; every task of the runtime begins with them."""
 
+    has_strays: bool
+    """Whether a task's code can end in a cancellation that nobody asked of the task."""
+
+    fatal: Callable[[BaseException], None]
+    """Takes what comes out of a spawned task and is no cancellation; set by the system."""
+
     time: Callable[[], float]
     """The loop's clock, in seconds; a test may run on a loop whose clock is not the world's."""
 
@@ -50,12 +56,20 @@ class Loop(Protocol):
     ) -> None:
         """Run ``make()`` in a task of its own, below no cancel scope, in ``context`` or a copy of ``clean``.
 
-        It must not raise. ``label`` gives the name that the task shows in a task dump, whenever asked.
+        What it raises goes to ``fatal``. ``label`` gives the name that the task shows in a task dump, whenever asked.
         """
         ...
 
     def uncancelled(self) -> bool:
         """Whether nobody has cancelled the running task, so that a cancellation in it comes from elsewhere."""
+        ...
+
+    def ending(self) -> bool:
+        """Whether all tasks of the runtime are being cancelled, as where an event loop ends."""
+        ...
+
+    def is_closed(self) -> bool:
+        """Whether the loop has ended, so that nothing runs any more."""
         ...
 
     async def breathe(self) -> None:

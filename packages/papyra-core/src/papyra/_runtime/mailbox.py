@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 
-from papyra._runtime.cell import SIGNAL, Envelope
+from papyra._runtime.cell import NO_LIMIT, SIGNAL, Envelope
 from papyra._runtime.dispatcher import BREATH
 from papyra._runtime.waits import begin_wait, end_wait
 from papyra.exceptions import ActorStopped, AskTimeout, PapyraError
@@ -86,10 +86,13 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     """
     if cell.stopping:
         refuse(cell, item)
-    if not cell.senders and depth(cell) + cell.reserved < cell.capacity:
+    me = None if waits else cell.rt.current_cell()
+    room = cell.capacity - depth(cell)
+    # An actor does not stand in line behind senders that have their room and only have not woken yet: what it
+    # waits for might be itself.
+    if (not cell.senders and room > cell.reserved) or (me is not None and room > len(cell.senders or ())):
         enqueue(cell, item)
         return
-    me = None if waits else cell.rt.current_cell()
     sender = _Sender(item, cell.rt.loop.waiter())
     if me is not None:
         begin_wait(me, cell, sender)
@@ -180,13 +183,15 @@ def close(cell: Cell) -> None:
             sender.waiter.set_result(None)
 
 
-def discard(cell: Cell) -> None:
-    """Make dead letters of what is queued, in order."""
+def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
+    """Make dead letters of what is queued, in order, of ``most`` at once. Return whether some are left."""
     box = cell.box
-    while box:
+    while box and most:
         item = box.popleft()
         if item is not SIGNAL:
             bury(cell, item)
+            most -= 1
+    return bool(box)
 
 
 def bury(cell: Cell, item: object) -> None:

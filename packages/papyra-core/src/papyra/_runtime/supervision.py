@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+from collections import OrderedDict, deque
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -60,8 +61,8 @@ class Supervision:
             await self._consult_apart(parent, cell, error)
             return
         if parent.judging is None:
-            parent.judging = []
-        parent.judging.append((cell, error))
+            parent.judging = OrderedDict()
+        parent.judging[cell] = error
         cell.waits_for = parent
         self.rt.signal(parent)
 
@@ -71,26 +72,25 @@ class Supervision:
         error = cell.failure
         assert parent is not None  # noqa: S101 - only a cell with a parent is judged
         assert isinstance(error, Exception)  # noqa: S101 - `failed` set it
-        entry = (cell, error)
-        queued = parent.judging is not None and entry in parent.judging
+        queued = parent.judging is not None and cell in parent.judging
         if cell.force or (queued and not _decides(parent)):
-            self._take_back(parent, entry)
+            self._take_back(parent, cell)
             self.apply(cell, error, None)
             return True
         if queued and waits_on(parent, cell):
-            self._take_back(parent, entry)
+            self._take_back(parent, cell)
             await self._consult_apart(parent, cell, error)
             return True
         return cell.phase != JUDGED
 
-    def _take_back(self, parent: Cell, entry: tuple[Cell, Exception]) -> None:
-        if parent.judging is not None and entry in parent.judging:
-            parent.judging.remove(entry)
+    def _take_back(self, parent: Cell, cell: Cell) -> None:
+        if parent.judging is not None:
+            parent.judging.pop(cell, None)
 
     async def judge(self, parent: Cell) -> None:
         """Decide on the children that failed, in the parent's own turn."""
         while parent.judging and parent.phase in (ACTIVE, DRAINING):
-            child, error = parent.judging.pop(0)
+            child, error = parent.judging.popitem(last=False)
             if child.phase != JUDGED:
                 continue
             await self._consult(parent, child, error)
@@ -106,8 +106,7 @@ class Supervision:
         worker.cell = child
 
         async def consult() -> None:
-            task = loop.current_task()
-            self.rt.workers[task] = worker
+            task = self.rt.enter(worker)
             try:
                 with anyio.CancelScope() as worker.scope:
                     await self._consult(parent, child, error)
@@ -116,8 +115,7 @@ class Supervision:
             except BaseException as fatal:  # noqa: BLE001 - carried over to the child's worker, which knows what to do with it
                 carried.append(fatal)
             finally:
-                del self.rt.workers[task]
-                self.rt.worker_gone(worker)
+                self.rt.leave(task, worker)
                 if not waiter.done():
                     waiter.set_result(None)
 
@@ -135,19 +133,31 @@ class Supervision:
         decision = None
         try:
             decision = await _ask_parent(parent, child, error)
-        except Exception as own:
-            # The parent's own code failed: the child falls back on its policy, the parent is judged for itself.
-            _logger.exception("on_child_failure of actor %s raised", parent)
-            parent.escalated = own
-            self.rt.signal(parent)
+        except Exception as own:  # noqa: BLE001 - the parent's failure, handled as any other
+            self._parent_failed(parent, own)
+        except anyio.get_cancelled_exc_class() as error_:
+            stray = self.rt.stray(parent, error_)
+            if stray is None:
+                self._leave_undecided(child, error)
+                raise
+            self._parent_failed(parent, stray)
         except BaseException:
-            # The parent was cancelled over it: the child must not wait for ever.
-            if child.phase == JUDGED:
-                self.apply(child, error, None)
-                self.rt.signal(child)
+            self._leave_undecided(child, error)
             raise
         if child.phase == JUDGED:
             self.apply(child, error, decision)
+
+    def _parent_failed(self, parent: Cell, own: Exception) -> None:
+        """Note that a parent's own code failed: the child falls back on its policy, the parent is judged for itself."""
+        _logger.error("on_child_failure of actor %s raised", parent, exc_info=own)
+        parent.escalated = own
+        self.rt.signal(parent)
+
+    def _leave_undecided(self, child: Cell, error: Exception) -> None:
+        """Let a child follow its policy whose parent was cancelled over it: it must not wait for ever."""
+        if child.phase == JUDGED:
+            self.apply(child, error, None)
+            self.rt.signal(child)
 
     def apply(self, cell: Cell, error: Exception, decision: SupervisorDecision | None) -> None:
         """Carry out a decision, or the cell's policy, by setting the phase the cell goes on in."""
@@ -180,11 +190,15 @@ class Supervision:
     def _restart(self, cell: Cell) -> None:
         policy = cell.policy
         now = self.rt.window_clock()
-        recent = [at for at in cell.restarts or () if at > now - policy.within_seconds]
-        if len(recent) >= policy.max_restarts:
+        if cell.restarts is None:
+            cell.restarts = deque()
+        restarts = cell.restarts
+        while restarts and restarts[0] <= now - policy.within_seconds:
+            restarts.popleft()
+        if len(restarts) >= policy.max_restarts:
             self.lifecycle.stop_failed(cell, "restart_limit")
             return
-        cell.restarts = [*recent, now]
+        restarts.append(now)
         cell.phase = RETIRING
 
     def back_off(self, cell: Cell) -> None:

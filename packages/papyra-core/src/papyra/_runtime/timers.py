@@ -75,8 +75,10 @@ class Timers:
         when = self._now() + delay
         earliest = not self._heap or when < self._heap[0][0]
         heapq.heappush(self._heap, (when, next(self._order), timer))
-        if earliest and self._clock is None:
+        if (earliest or not self._running) and self._clock is None:
             self._rouse()
+        elif self._clock is not None and delay == 0:
+            self.fire()  # due already: a clock that stands still must not hold it up
         return timer
 
     def fire(self) -> None:

@@ -83,10 +83,18 @@ class _Name(str):
         return isinstance(part, str) and part in self._label()
 
 
+def _raise(error: BaseException) -> None:
+    """Raise ``error``: until the system says where it goes."""
+    raise error
+
+
 class TrioLoop:
     """trio, plain: system tasks, so that actors are below no scope but their own."""
 
+    has_strays = False
+
     def __init__(self) -> None:
+        self.fatal: Callable[[BaseException], None] = _raise
         self.clean = contextvars.copy_context()
         self.time = trio.current_time
 
@@ -104,9 +112,25 @@ class TrioLoop:
         label: Callable[[], str],
         context: contextvars.Context | None = None,
     ) -> None:
-        """Start a system task. An error that escapes it would be trio's end, so it must not raise."""
-        task = trio.lowlevel.spawn_system_task(make, context=context or self.clean.copy())
+        """Start a system task."""
+        task = trio.lowlevel.spawn_system_task(self._guarded, make, context=context or self.clean.copy())
         task.name = _Name.of(label)
+
+    async def _guarded(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await make()
+        except (trio.Cancelled, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - raised on in the host; out of a system task it is a TrioInternalError
+            self.fatal(error)
+
+    def ending(self) -> bool:
+        """Return False: at its end trio cancels scopes, and what they hold knows it."""
+        return False
+
+    def is_closed(self) -> bool:
+        """Whether trio runs no more."""
+        return not is_running()
 
     def uncancelled(self) -> bool:
         """Return False: on trio a cancellation is always somebody's."""

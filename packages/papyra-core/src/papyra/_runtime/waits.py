@@ -87,7 +87,7 @@ def wait_for_child(cell: Cell, child: Cell) -> None:
 def _undecided(cell: Cell) -> bool:
     # Once `on_child_failure` runs, it can't be asked at once any more: to wait for the child in it is a deadlock.
     queue = cell.parent.judging if cell.parent is not None else None
-    return any(child is cell for child, _ in queue or ())
+    return queue is not None and cell in queue
 
 
 def waits_on(waiting: Cell, cell: Cell) -> bool:

@@ -24,7 +24,10 @@ def watch(watcher: Cell, watched: Cell) -> None:
     if watched is watcher:
         raise ValueError(f"{watcher} can't watch itself: it would be gone before the message came")
     if watched.phase == DEAD:
-        _tell(watcher, watched)
+        if not any(
+            isinstance(item, ActorTerminated) and item.ref == ActorRef(watched) for item in watcher.box or ()
+        ):
+            _tell(watcher, watched)
         return
     if watched.watchers is None:
         watched.watchers = {}

@@ -58,7 +58,7 @@ class _Clean:
         self.watched = tuple(
             (var, value)
             for var, value in self.context.items()
-            if type(value) not in (str, int, float, bool, bytes, type(None))
+            if type(value) not in (str, bytes, type(None))  # not the numbers: 1 == True
         )
 
     def stained(self) -> bool:
@@ -77,7 +77,6 @@ class Workers:
     def __init__(self, rt: Dispatcher, fatal: Callable[[BaseException], None]) -> None:
         self._rt = rt
         self._fatal = fatal
-        self._ending = False  # no worker waits for more any longer
         rt.start_worker = self.start
 
     def start(self, home: Cell | None = None) -> None:
@@ -89,8 +88,7 @@ class Workers:
 
     async def _main(self, worker: Worker) -> None:
         rt = self._rt
-        task = rt.loop.current_task()
-        rt.workers[task] = worker
+        task = rt.enter(worker)
         clean = _Clean()
         queue = rt.ready
         if worker.home is None:
@@ -110,13 +108,11 @@ class Workers:
             self._fatal(error)
         except anyio.get_cancelled_exc_class():
             # Not its scope but the task was cancelled: the event loop ends, or somebody cancels all tasks there are.
-            self._ending = True
             if worker.cell is not None and not worker.abandoned:
                 rt.lifecycle.interrupted(worker.cell)
             raise
         finally:
-            del rt.workers[task]
-            rt.worker_gone(worker)
+            rt.leave(task, worker)
 
     async def _work(self, worker: Worker, ready: deque[Cell], clean: _Clean) -> bool:
         """Run the cells of ``ready``. Return True when the worker is done for good, False when it needs a new scope.
@@ -211,6 +207,8 @@ class Workers:
                     if stained or (watched and clean.stained()):
                         self._settle(cell)
                         return True
+                if not calm and rt.loop.has_strays and not rt.loop.uncancelled():
+                    return True  # somebody cancelled the task itself: it is of no more use
                 if left <= 0 or rng is not None:
                     # Adapt: look at the clock more often where messages take long.
                     late = perf_counter() - began > SLICE if rng is None else rng.random() < 0.3
@@ -222,7 +220,7 @@ class Workers:
                         rt.awake -= 1
                         began = perf_counter()
             worker.cell = None
-            if mine or rt.closing or self._ending or len(rt.parked) >= MAX_PARKED:
+            if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
                 return True
             # However long it is parked: it keeps nothing of the last actor alive.
             cell = box = receive = item = None  # type: ignore[assignment]  # set anew before any use
@@ -236,10 +234,11 @@ class Workers:
         try:
             await worker.waiter
         finally:
-            if worker in rt.parked:  # cancelled from outside: nobody counted it awake
-                rt.parked.remove(worker)
-            else:
+            if worker.roused:
+                worker.roused = False
                 rt.awake -= 1
+            elif worker in rt.parked:  # cancelled from outside
+                rt.parked.remove(worker)
 
     def _settle(self, cell: Cell) -> None:
         """Let the cell keep the context variables that it has changed; the worker ends."""
@@ -276,13 +275,12 @@ class Workers:
         """Tell what came out of an actor: return a failure, raise a cancellation on, or end the system and return None."""
         if isinstance(error, Exception):
             return error
-        if isinstance(error, GeneratorExit):
-            raise error
+        if isinstance(error, GeneratorExit) and not self._rt.runs_here(worker):
+            raise error  # the coroutine is being closed: its loop has ended
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            if worker.interrupted or not self._rt.loop.uncancelled():
+            stray = self._rt.stray(cell, error)
+            if stray is None:
                 raise error
-            stray = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
-            stray.__cause__ = error
             return stray
         mixed: object = error
         if isinstance(mixed, BaseExceptionGroup):

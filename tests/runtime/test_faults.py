@@ -1,0 +1,316 @@
+"""Faults found by attacking the runtime, each with the script that broke it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import ContextVar
+from typing import Any
+
+import anyio
+import pytest
+
+from papyra import (
+    Actor,
+    ActorStopped,
+    ActorSystem,
+    ActorTerminated,
+    AskDeadlock,
+    AskTimeout,
+    Strategy,
+    SupervisionPolicy,
+    SystemHooks,
+)
+from papyra import events as ev
+from papyra.persistence import InMemoryPersistence, RetentionPolicy
+
+pytestmark = pytest.mark.anyio
+
+
+class Failed(BaseException):
+    """What `pytest.fail` raises is one of these."""
+
+
+class Runs(Actor):
+    async def receive(self, message: Any) -> Any:
+        return await message(self) if callable(message) else message
+
+
+async def test_g12_a_hook_that_raises_a_base_exception_ends_the_system_and_hangs_nothing() -> None:
+    def hook(event: ev.ActorEvent) -> None:
+        if isinstance(event, ev.ActorStopped):
+            raise Failed
+
+    with anyio.fail_after(10):
+        system = ActorSystem(shutdown_timeout=0.3, hooks=SystemHooks(on_event=hook))
+        await system.start()
+        await system.stop(system.spawn(Runs))
+        with pytest.raises(Failed):
+            await system.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g03_timers_outlive_a_cancellation_of_all_tasks() -> None:
+    async def sleep(_actor: Runs) -> None:
+        await asyncio.sleep(3600)
+
+    with anyio.fail_after(10):
+        system = ActorSystem(shutdown_timeout=0.5)
+        await system.start()
+        first, second = system.spawn(Runs), system.spawn(Runs)
+        asking = asyncio.create_task(first.ask(sleep, timeout=0.3))
+        await asyncio.sleep(0.01)
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("papyra"):
+                task.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        with pytest.raises((AskTimeout, ActorStopped)):
+            await second.ask(sleep, timeout=0.1)
+        await system.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g11_parked_workers_that_are_cancelled_are_not_woken() -> None:
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            refs = [system.spawn(Runs) for _ in range(30)]
+
+            async def pause(_actor: Runs) -> None:
+                await anyio.sleep(0.01)
+
+            async with anyio.create_task_group() as group:
+                for ref in refs:
+                    group.start_soon(ref.ask, pause)
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("papyra"):
+                    task.cancel()
+            assert await refs[0].ask("still there") == "still there"
+
+
+async def test_g12_generator_exit_out_of_an_actor_ends_the_system() -> None:
+    async def leave(_actor: Runs) -> None:
+        raise GeneratorExit
+
+    with anyio.fail_after(10), pytest.raises(GeneratorExit):  # noqa: PT012 - it is the system's end that raises
+        async with ActorSystem(shutdown_timeout=0.2) as system:
+            with pytest.raises(ActorStopped):
+                await system.spawn(Runs).ask(leave)
+            await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("where", ["on_stop", "on_child_failure"])
+async def test_g15_a_cancelled_task_of_the_actors_own_is_a_failure_wherever_it_is_awaited(where: str) -> None:
+    async def await_cancelled() -> None:
+        task = asyncio.ensure_future(asyncio.sleep(9))
+        task.cancel()
+        await task
+
+    class Child(Runs):
+        async def on_stop(self) -> None:
+            if where == "on_stop":
+                await await_cancelled()
+
+    class Parent(Runs):
+        async def on_start(self) -> None:
+            self.child = self.context.spawn_child(Child, policy=SupervisionPolicy(Strategy.RESTART))
+
+        async def on_child_failure(self, child_ref: Any, exc: Exception) -> None:
+            if where == "on_child_failure":
+                await await_cancelled()
+
+    async def fail(_actor: Runs) -> None:
+        raise ValueError("told to")
+
+    async def child_of(actor: Any) -> Any:
+        return actor.child
+
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            parent = system.spawn(Parent, name="parent")
+            child = await parent.ask(child_of)
+            with pytest.raises(ValueError, match="told to"):
+                await child.ask(fail)
+            await system.wait_for_event(ev.ActorRestarted)
+            assert await parent.ask("alive") == "alive"
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g14_a_cancellation_left_behind_by_another_actor_is_a_failure_and_not_the_end() -> None:
+    async def arm(_actor: Runs) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().call_later(0.05, task.cancel)
+
+    async def sleep(_actor: Runs) -> str:
+        await asyncio.sleep(0.3)
+        return "done"
+
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            first, second = system.spawn(Runs), system.spawn(Runs, name="second")
+            for ref in (first, second):
+                await ref.ask("warm")
+            await first.ask(arm)  # the worker that parks last is woken first
+            with pytest.raises(RuntimeError, match="nobody asked for"):
+                await second.ask(sleep)
+            assert await second.ask(sleep) == "done"
+
+
+async def test_g06_an_actor_that_fails_at_every_start_starves_nobody() -> None:
+    class Failing(Actor):
+        async def on_start(self) -> None:
+            raise ValueError
+
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            failing = system.spawn(Failing, policy=SupervisionPolicy(Strategy.RESTART, max_restarts=10**9))
+            assert await system.spawn(Runs).ask("answer") == "answer"
+            await system.stop(failing, timeout=0)
+
+
+async def test_g08_aclose_from_a_task_below_an_actor_does_not_wait() -> None:
+    stopped: list[int] = []
+
+    class Closes(Actor):
+        async def receive(self, message: object) -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.context.system.aclose)
+
+        async def on_stop(self) -> None:
+            stopped.append(1)
+
+    with anyio.fail_after(10):
+        async with ActorSystem(shutdown_timeout=1) as system:
+            await system.spawn(Closes).tell("close")
+            await anyio.wait_all_tasks_blocked()
+    assert stopped == [1]
+
+
+async def test_g05_a_ring_through_two_systems_is_found() -> None:
+    with anyio.fail_after(10):
+        async with ActorSystem(system_id="one") as one, ActorSystem(system_id="two") as two:
+            first, second = one.spawn(Runs), two.spawn(Runs)
+
+            async def ask_back(_actor: Runs) -> Any:
+                return await first.ask("back")
+
+            async def ask_over(_actor: Runs) -> Any:
+                with pytest.raises(AskDeadlock):
+                    await second.ask(ask_back)
+
+            await first.ask(ask_over)
+
+
+async def test_g05_a_tell_to_itself_with_room_is_no_deadlock() -> None:
+    got: list[object] = []
+
+    class Busy(Actor):
+        async def receive(self, message: object) -> None:
+            got.append(message)
+            if message == "sleep":
+                await anyio.sleep(0.05)
+            if message == 7:
+                await self.context.self_ref.tell("self")
+
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            ref = system.spawn(Busy, mailbox_capacity=8)
+            await ref.tell("sleep")
+            await anyio.sleep(0.01)
+            for number in range(8):
+                await ref.tell(number)
+            async with anyio.create_task_group() as group:
+                group.start_soon(ref.tell, "late")
+            await system.stop(ref)
+    assert "self" in got
+    assert "late" in got
+
+
+async def test_g20_a_million_dead_letters_do_not_block_the_loop_nor_lose_facts() -> None:
+    class Counted(InMemoryPersistence):
+        letters = 0
+
+        async def record_batch(self, records: Any) -> None:
+            self.letters += len(records)
+
+    store = Counted(RetentionPolicy(max_records=10))
+    async with ActorSystem(persistence=store) as system:
+        ref = system.spawn(Runs, mailbox_capacity=None)
+        gate = anyio.Event()
+
+        async def wait(_actor: Runs) -> None:
+            await gate.wait()
+
+        for _ in range(1):
+            await ref.tell(wait)
+        for number in range(150_000):
+            await ref.tell(number)
+        await system.stop(ref, timeout=0)
+        await system.flush()
+    assert store.metrics.records_dropped == 0
+    assert store.letters >= 150_000
+
+
+async def test_g07_a_number_that_equals_another_is_another_value() -> None:
+    variable: ContextVar[object] = ContextVar("variable")
+    variable.set(1)
+
+    async def put(_actor: Runs) -> None:
+        variable.set(True)
+
+    async def look(_actor: Runs) -> object:
+        return variable.get()
+
+    async with ActorSystem() as system:
+        first, second = system.spawn(Runs), system.spawn(Runs)
+        await first.ask(put)
+        assert await second.ask(look) is not True
+
+
+async def test_g22_a_store_that_raises_a_base_exception_ends_the_system_without_a_hang() -> None:
+    class Broken(InMemoryPersistence):
+        async def record_batch(self, records: Any) -> None:
+            raise Failed
+
+    with anyio.fail_after(10):
+        system = ActorSystem(persistence=Broken(), shutdown_timeout=0.5)
+        await system.start()
+        await system.spawn(Runs).ask("one")
+        with pytest.raises(Failed):
+            await system.aclose()
+
+
+async def test_g18_watching_a_dead_actor_twice_is_one_message() -> None:
+    got: list[object] = []
+
+    class Watcher(Actor):
+        async def receive(self, message: object) -> None:
+            if isinstance(message, ActorTerminated):
+                got.append(message)
+            else:
+                self.context.watch(dead)
+                self.context.watch(dead)
+
+    async with ActorSystem() as system:
+        dead = system.spawn(Runs)
+        await system.stop(dead)
+        await system.spawn(Watcher).ask("go")
+    assert len(got) == 1
+
+
+def test_g02_a_reference_that_outlives_its_loop_says_so() -> None:
+    system = ActorSystem()
+
+    async def main() -> Any:
+        await system.start()
+        return system.spawn(Runs)
+
+    ref = anyio.run(main)
+
+    async def late() -> None:
+        with pytest.raises(RuntimeError, match="has ended"):
+            await ref.tell(1)
+        with pytest.raises(ActorStopped):
+            await ref.tell(2)
+
+    anyio.run(late)
