@@ -88,9 +88,9 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         refuse(cell, item)
     me = None if waits else cell.rt.current_cell()
     room = cell.capacity - depth(cell)
-    # An actor does not stand in line behind senders that have their room and only have not woken yet: what it
-    # waits for might be itself.
-    if (not cell.senders and room > cell.reserved) or (me is not None and room > len(cell.senders or ())):
+    # Where all in the line have been given their room and only have not woken yet, the rest is anybody's: a
+    # hundred senders would else take turns message by message, and an actor might wait for itself.
+    if room > cell.reserved and len(cell.senders or ()) == cell.reserved:
         enqueue(cell, item)
         return
     sender = _Sender(item, cell.rt.loop.waiter())
@@ -170,7 +170,8 @@ def grant(cell: Cell) -> None:
         room -= 1
     if not senders:
         cell.senders = None
-        cell.limit = cell.capacity
+    if len(senders or ()) == cell.reserved and not cell.fresh:
+        cell.limit = cell.capacity - cell.reserved
 
 
 def close(cell: Cell) -> None:
