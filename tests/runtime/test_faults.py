@@ -86,6 +86,17 @@ async def test_g11_parked_workers_that_are_cancelled_are_not_woken() -> None:
             assert await refs[0].ask("still there") == "still there"
 
 
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g03_a_worker_that_is_cancelled_before_it_begins_is_made_up_for() -> None:
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            ref = system.spawn(Runs)  # makes the first worker
+            for task in asyncio.all_tasks():
+                if task.get_name().startswith("papyra"):
+                    task.cancel()
+            assert await ref.ask("answer") == "answer"
+
+
 async def test_g12_generator_exit_out_of_an_actor_ends_the_system() -> None:
     async def leave(_actor: Runs) -> None:
         raise GeneratorExit

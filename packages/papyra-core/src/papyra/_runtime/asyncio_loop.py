@@ -63,12 +63,20 @@ class AsyncioLoop:
         context: contextvars.Context | None = None,
     ) -> None:
         """Start a task."""
-        task = _NamedTask(self._guarded(make), loop=self._loop, context=context or self.clean.copy())
+        begun: list[bool] = []
+        task = _NamedTask(self._guarded(make, begun), loop=self._loop, context=context or self.clean.copy())
         task.label = label
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
-    async def _guarded(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        def done(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            if not begun:  # cancelled by somebody before its first step: what it was to do must still be done
+                self.spawn(make, label, context)
+
+        task.add_done_callback(done)
+
+    async def _guarded(self, make: Callable[[], Coroutine[Any, Any, None]], begun: list[bool]) -> None:
+        begun.append(True)
         try:
             await make()
         except asyncio.CancelledError:

@@ -141,6 +141,7 @@ class Dispatcher:
             cell.stopping, cell.limit, cell.phase, cell.box = True, 0, DEAD, None
         self.cells.clear()
         self.names.clear()
+        self.facts.abandon()
         raise RuntimeError(
             f"the event loop of actor system {self.system_id!r} has ended, and the system with it; "
             "close a system (aclose) before its loop ends"

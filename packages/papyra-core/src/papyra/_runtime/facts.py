@@ -285,6 +285,11 @@ class Facts:
         if not self._closing:
             await self.backend.flush()
 
+    def abandon(self) -> None:
+        """Take nothing any more: the event loop has ended, and the writer with it."""
+        self._closing = True
+        self._writer = None
+
     async def close(self, seconds: float) -> None:
         """Record what waits, within ``seconds``, and close the store; what did not get through is counted."""
         await self._bounded("flushing", self.flush, seconds)

@@ -216,8 +216,10 @@ class Workers:
                     if late:
                         worker.cell = None
                         rt.awake += 1
-                        await rt.loop.breathe()
-                        rt.awake -= 1
+                        try:
+                            await rt.loop.breathe()
+                        finally:
+                            rt.awake -= 1
                         began = perf_counter()
             worker.cell = None
             if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
