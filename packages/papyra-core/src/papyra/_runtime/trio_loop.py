@@ -34,14 +34,11 @@ class _TrioWaiter:
         self._task: trio.lowlevel.Task | None = None
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> None:
+        # Without a coroutine of its own in between: each costs 0.2 us a wait.
         if self._done:
-            await trio.lowlevel.checkpoint()
-            return
+            return trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 - the caller awaits it
         self._task = trio.lowlevel.current_task()
-        await trio.lowlevel.wait_task_rescheduled(self._abort)
+        return trio.lowlevel.wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105 - as above
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
