@@ -334,6 +334,17 @@ async def test_a_recovery_does_not_overwrite_what_has_the_name_it_needs(path):
     assert (path.parent / kept).read_bytes() == content
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+async def test_a_leftover_that_may_not_be_read_stops_nobody(path):
+    leftover = path.with_name("papyra.db.recovered")
+    leftover.touch(0o000)
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_batch(events(1, first=2000))
+        assert list(await backend.list_events()) == events(2001)
+        (anomaly,) = (await backend.scan()).anomalies
+        assert anomaly.path == str(leftover)
+
+
 async def test_a_folder_in_the_way_of_a_recovery_stops_only_that(path):
     path.with_name("papyra.db.recovered").mkdir()
     async with aclosing(SQLitePersistence(path)) as backend:

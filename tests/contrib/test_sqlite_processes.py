@@ -218,6 +218,32 @@ with backend._store.exclusively(Job()):
 """
 )
 
+NO_DESCRIPTORS = """
+import pathlib, resource
+from contextlib import suppress
+from papyra_contrib.sqlite import _scan
+from papyra_contrib.sqlite._jobs import Job
+from papyra_contrib.sqlite._store import Store
+
+anyio.run(SQLitePersistence(sys.argv[1]).record_event, event(1, 0))
+store = Store(pathlib.Path(sys.argv[1]), "os", 0)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+taken, raised = [], 0
+with suppress(OSError):
+    while True:
+        taken.append(os.open("/dev/null", os.O_RDONLY))
+for free in range(10):
+    try:
+        anomalies = _scan.scan(store, Job())
+    except PersistenceError:
+        raised += 1
+    else:
+        assert anomalies == (), (free, anomalies)
+    os.close(taken.pop())
+assert _scan.scan(store, Job()) == ()
+print(raised)
+"""
+
 FULL_DISK = """
 import resource
 
@@ -369,3 +395,9 @@ def test_a_child_does_not_keep_the_lock_of_a_killed_parent(tmp_path):
         anyio.run(write)
         parent.stdin.close()  # the child ends
     assert [event.payload["n"] for event in events_in(path)] == [0, 1]
+
+
+def test_a_scan_that_runs_out_of_descriptors_raises(tmp_path):
+    """It reported a healthy database as one that can't be opened, and recover would have rebuilt that."""
+    raised = int(end_of(start(NO_DESCRIPTORS, tmp_path / "papyra.db")))
+    assert 1 <= raised < 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,10 @@ _MOST_COMPLAINTS = 100
 
 
 def scan(store: Store, job: Job) -> tuple[PersistenceAnomaly, ...]:
-    """Return every anomaly; a file that can't be read at all is one, too. Changes nothing."""
+    """Return every anomaly; a file that can't be read at all is one, too. Changes nothing.
+
+    What keeps the scan itself from its work, such as too many open files, is raised.
+    """
     path = str(store.path)
     problem = complaint(store.path)
     if problem:
@@ -37,7 +41,10 @@ def scan(store: Store, job: Job) -> tuple[PersistenceAnomaly, ...]:
     except NotOurs as error:
         found.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, path, str(error)))
     except PersistenceError as error:
-        if not isinstance(error.__cause__, sqlite3.Error) or not is_damage(error.__cause__):
+        if not isinstance(error.__cause__, sqlite3.Error):
+            raise
+        # That the file may not be read is a fact about it; that too many others are open is none.
+        if not is_damage(error.__cause__) and os.access(store.path, os.R_OK):
             raise
         found.append(_unreadable(error.__cause__, path))
     return tuple(found)

@@ -48,11 +48,19 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {VERSION};
 """
 
+# What the machine or other programs cause: no file descriptor left, no memory, no room, no leave.
 _CIRCUMSTANCES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_FULL,
         sqlite3.SQLITE_INTERRUPT,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_LOCKED,
         sqlite3.SQLITE_NOMEM,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_PROTOCOL,
+        sqlite3.SQLITE_READONLY,
     }
 )
 _BUSY_SLICE = 0.1  # seconds; short, because SQLite can't be interrupted while it waits for a lock

@@ -53,7 +53,7 @@ def published(path: Path) -> Path | None:
         found = name.lstat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode) or _has_log(name):
+    if not stat.S_ISREG(found.st_mode) or not os.access(name, os.R_OK) or _has_log(name):
         return None
     stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
     return name if _is_whole(name, stamp) else None
