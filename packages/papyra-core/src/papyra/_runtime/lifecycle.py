@@ -117,6 +117,7 @@ class Lifecycle:
         failure = await self._run(cell, actor.on_start)
         if failure is not None:
             await self.supervision.failed(cell, failure)
+            failure = None  # its traceback leads to this frame: leave no cycle behind
             await self.step(cell)
             return
         cell.phase = ACTIVE
@@ -239,6 +240,7 @@ class Lifecycle:
         failure = await self._run(cell, actor.on_start)
         if failure is not None:
             await self.supervision.failed(cell, failure)
+            failure = None  # as above
             return
         cell.failure = None
         cell.phase = DRAINING if cell.stopping else ACTIVE
