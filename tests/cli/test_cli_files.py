@@ -117,6 +117,16 @@ def test_dead_letters_audits_and_summary(store: Path) -> None:
     assert "Dead letters" in invoke("inspect", "summary", "--path", store, "-o", "table").stdout
 
 
+def test_compaction_leaves_a_file_alone_that_is_no_store(tmp_path: Path) -> None:
+    """It emptied a source file given by mistake; the bytes were in a quarantine that nothing named."""
+    path = tmp_path / "program.py"
+    path.write_text("import this\n" * 20)
+    done = invoke("persistence", "compact", "--path", path, "--max-records", "1")
+    assert done.exit_code == 3
+    assert "not one record of Papyra" in done.stderr
+    assert path.read_text() == "import this\n" * 20
+
+
 def test_compaction_of_a_file(store: Path) -> None:
     before = store.stat().st_size
     dry = json.loads(

@@ -213,3 +213,10 @@ async def test_g13_a_closed_store_starts_nothing() -> None:
     await store.aclose()
     with pytest.raises(SystemNotRunning, match="closed"):
         await ActorSystem(persistence=store).start()
+
+
+async def test_g13_the_mode_may_be_given_as_a_word() -> None:
+    async with ActorSystem(persistence_startup="scan_only"):  # type: ignore[arg-type]  # untyped callers write it so
+        pass
+    with pytest.raises(ValueError, match="not a valid PersistenceStartupMode"):
+        ActorSystem(persistence_startup="repair")  # type: ignore[arg-type]  # as above

@@ -487,8 +487,8 @@ def _startup_config(
     startup: PersistenceStartupConfig | PersistenceStartupMode | None,
     recovery: PersistenceRecoveryConfig | None,
 ) -> PersistenceStartupConfig:
-    if isinstance(startup, PersistenceStartupMode):
-        startup = PersistenceStartupConfig(startup, recovery)
+    if isinstance(startup, str):  # a mode is one, and "recover" is as good
+        startup = PersistenceStartupConfig(PersistenceStartupMode(startup), recovery)
     if startup is None:
         mode = PersistenceStartupMode.IGNORE if recovery is None else PersistenceStartupMode.RECOVER
         return PersistenceStartupConfig(mode, recovery)

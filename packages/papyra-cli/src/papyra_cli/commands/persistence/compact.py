@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.url import RETENTION_OPTIONS
 from papyra_cli._json import as_json
 from papyra_cli._options import dry_run_option, reading, store_command
@@ -55,11 +56,24 @@ def compact(out: Output, store: Store, dry_run: bool, **limits: float | None) ->
     given = {name: value for name, value in limits.items() if value is not None}
 
     async def work(backend: PersistenceBackend) -> CompactionReport:
+        await _refuse_what_is_no_store(backend)
         return await with_progress(out, "compacting", lambda: backend.compact(dry_run=dry_run))
 
     report = run_on_store(store.with_options(given), work)
     document = {**_fields(report), "dry_run": dry_run}
     out.show(document, [document], _tables(out, report), _note(report, dry_run))
+
+
+async def _refuse_what_is_no_store(backend: PersistenceBackend) -> None:
+    """Leave alone what has content but not one record: a mistyped path, whose bytes compaction would move away."""
+    if await backend.list_events(limit=1):
+        return
+    found = await backend.compact(dry_run=True)
+    if not found.before_records and found.before_bytes:
+        raise PersistenceError(
+            "there is not one record of Papyra in it, so it is no store, and nothing was changed; "
+            "`papyra persistence scan` says what is in it"
+        )
 
 
 def _fields(report: CompactionReport) -> dict[str, object]:
