@@ -27,7 +27,7 @@ class Settings:
     persistence: str | None = None
     max_events: int = 10_000
     max_dead_letters: int = 1_000
-    fact_buffer: int = 100_000
+    fact_buffer: int = 1_000_000
     payload_limit: int = 4096
 
     def __post_init__(self) -> None:

@@ -44,6 +44,9 @@ _logger = logging.getLogger("papyra")
 MAX_BATCH = 5_000
 """Records handed to the store at once: enough to make its fixed costs vanish, few enough to stay responsive."""
 
+PRESSURE = 1_000  # facts that wait, from which on the store is helped along
+PATIENCE = 2.0  # seconds for which a batch is helped: a store that hangs must not slow the actors
+
 _LOG_EVERY = 10.0  # seconds between two log lines about a store that fails
 
 
@@ -82,6 +85,7 @@ class Facts:
         self._next_log = -1.0
         self._unlogged = 0
         self._full = False
+        self._batch_began = 0.0
 
     def bind(self, loop: Loop) -> None:
         """Say which event loop the writer runs on."""
@@ -227,6 +231,7 @@ class Facts:
     async def _write_batch(self) -> None:
         buffer = self._buffer
         batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH))]
+        self._batch_began = time.monotonic()
         metrics = self.backend.metrics
         errors_before = metrics.write_errors
         try:
@@ -270,6 +275,10 @@ class Facts:
             elif not waiter.done():
                 waiter.set_result(None)
         self._flushing = waiting
+
+    def pressed(self) -> bool:
+        """Whether a store that is at work has fallen behind, and not for so long that nothing helps it."""
+        return len(self._buffer) > PRESSURE and time.monotonic() - self._batch_began < PATIENCE
 
     @property
     def buffered(self) -> int:
