@@ -27,7 +27,7 @@ EXPORTED = {
     "papyra.hookspecs": "hookimpl hookspec",
     "papyra.messages": "ActorTerminated DeadLetter",
     "papyra.persistence": """
-        InMemoryPersistence PersistenceBackend RetentionPolicy backend_capabilities open_backend
+        BatchBackend InMemoryPersistence PersistenceBackend Query RetentionPolicy backend_capabilities open_backend
         safe_metrics_snapshot
     """,
     "papyra.persistence.json": "JsonFilePersistence RotatingFilePersistence",
@@ -94,7 +94,7 @@ SIGNATURES = {
     "papyra.persistence.PersistenceBackend.list_events": """
         (self, *, limit=None, since=None, until=None, event_type=None, actor=None)
     """,
-    "papyra.persistence.PersistenceBackend.compact": "(self, *, dry_run=False)",
+    "papyra.persistence.PersistenceBackend.compact": "(self, *, dry_run=False, progress=None)",
     "papyra_json.JsonFilePersistence": "(path, retention_policy=None, *, durability='os', fsync_interval=1.0)",
     "papyra_json.RotatingFilePersistence": """
         (path, *, max_bytes=50000000, max_files=5, retention_policy=None, durability='os', fsync_interval=1.0)

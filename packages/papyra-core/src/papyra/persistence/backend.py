@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
+from contextlib import aclosing
+from heapq import merge
+from inspect import signature
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from papyra.exceptions import BackendURLError, PartialWriteError, PersistenceError
+from papyra.persistence.following import look_again
 from papyra.persistence.metrics import PersistenceMetrics
 from papyra.persistence.models import (
     PersistedAudit,
@@ -18,7 +22,7 @@ from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.url import BackendURL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from typing import Any, Self
 
     from papyra.persistence.models import (
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
         PersistedRecord,
         PersistenceRecoveryConfig,
     )
+    from papyra.persistence.progress import Progress
 
 __all__ = ["PersistenceBackend", "backend_capabilities", "safe_metrics_snapshot"]
 
@@ -136,20 +141,72 @@ class PersistenceBackend(ABC):
     ) -> Sequence[PersistedDeadLetter]:
         """Return the newest ``limit`` dead letters that match, oldest first; ``actor`` is their target."""
 
+    async def follow(
+        self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
+    ) -> AsyncGenerator[PersistedRecord]:
+        """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
+
+        Only records for which ``wanted`` is true count and come; it may be called in a worker thread. Nothing is left
+        out or doubled, whatever other processes do to the store meanwhile, but for records that retention has dropped
+        before they were read. Leave it with ``aclosing``, or by cancelling the task. By default `list_events` and its
+        like are asked several times a second.
+        """
+        self._refuse_if_closed()
+        if limit < 0:
+            raise ValueError(f"limit must not be negative, but is {limit}")
+        async with aclosing(
+            look_again(self._newest, lambda: self.closed, limit, wanted or (lambda _: True))
+        ) as records:
+            async for record in records:
+                yield record
+
+    async def stream(
+        self, *, since: float | None = None, until: float | None = None
+    ) -> AsyncGenerator[PersistedRecord]:
+        """Yield every kept record between two Unix times, newest first, for who does not want them all in memory.
+
+        By default they are all in memory.
+        """
+        self._refuse_if_closed()
+        for record in reversed(await self._newest(None)):
+            if (since is None or record.timestamp >= since) and (until is None or record.timestamp <= until):
+                yield record
+
+    async def _newest(self, limit: int | None) -> Sequence[PersistedRecord]:
+        """Return the newest ``limit`` records of all kinds, oldest first."""
+        kinds: tuple[Sequence[PersistedRecord], ...] = (
+            await self.list_events(limit=limit),
+            await self.list_audits(limit=limit),
+            await self.list_dead_letters(limit=limit),
+        )
+        # Each kind keeps the order of the store; between kinds, only their times are known.
+        merged = list(merge(*kinds, key=lambda record: record.timestamp))
+        return merged if limit is None else merged[max(0, len(merged) - limit) :]
+
     # -- care
 
-    async def scan(self) -> PersistenceScanReport:
+    async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Look for damage and change nothing. By default there is none to find."""
         self._refuse_if_closed()
         self.metrics.scans += 1
         return PersistenceScanReport(self.name or type(self).__name__)
 
-    async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
-        """Repair what `scan` finds, as ``config`` allows. By default there is nothing to repair."""
+    async def recover(
+        self,
+        config: PersistenceRecoveryConfig | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> PersistenceRecoveryReport:
+        """Repair what `scan` finds, as ``config`` allows. By default there is nothing to repair.
+
+        With ``dry_run`` change nothing, and report what would be repaired; the names of quarantine files may
+        differ in the end.
+        """
         return PersistenceRecoveryReport(self.name or type(self).__name__, await self.scan())
 
     @abstractmethod
-    async def compact(self, *, dry_run: bool = False) -> CompactionReport:
+    async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Make retention physical and report before and after; with ``dry_run`` change nothing."""
 
     # -- facts about the backend itself
@@ -205,6 +262,8 @@ class PersistenceBackend(ABC):
 _CAPABILITIES = {
     "batch": "record_batch",
     "flush": "flush",
+    "follow": "follow",
+    "stream": "stream",
     "scan": "scan",
     "recover": "recover",
     "compact": "compact",
@@ -212,17 +271,27 @@ _CAPABILITIES = {
 
 
 def backend_capabilities(backend: PersistenceBackend | type[PersistenceBackend]) -> frozenset[str]:
-    """Return what a backend does beyond the least: of ``batch flush scan recover compact metrics``."""
+    """Return what a backend does beyond the least: of ``batch compact flush follow metrics progress recover scan stream``.
+
+    ``progress`` says that `scan` and ``compact`` tell how far they have come.
+    """
     kind = backend if isinstance(backend, type) else type(backend)
     found = {word for word, method in _CAPABILITIES.items() if _overrides(kind, method)}
     if hasattr(kind, "metrics"):
         found.add("metrics")
+    if all(_reports_progress(kind, method) for method in ("scan", "compact")):
+        found.add("progress")
     return frozenset(found)
 
 
 def _overrides(kind: type, method: str) -> bool:
     own = getattr(kind, method, None)
     return own is not None and own is not getattr(PersistenceBackend, method, None)
+
+
+def _reports_progress(kind: type, method: str) -> bool:
+    own = getattr(kind, method, None)
+    return _overrides(kind, method) and own is not None and "progress" in signature(own).parameters
 
 
 def safe_metrics_snapshot(backend: object) -> dict[str, int]:

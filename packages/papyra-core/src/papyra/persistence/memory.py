@@ -8,14 +8,15 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
-from papyra.persistence.backend import PersistenceBackend
-from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.persistence.batch import BatchBackend
+from papyra.persistence.models import CompactionReport, PersistedRecord
 from papyra.persistence.retention import RetentionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.progress import Progress
+    from papyra.persistence.query import Query
 
 __all__ = ["DEFAULT_MAX_RECORDS", "InMemoryPersistence"]
 
@@ -24,10 +25,10 @@ DEFAULT_MAX_RECORDS = 10_000
 
 _PRUNE_AT_LEAST = 1024
 
-_R = TypeVar("_R", PersistedEvent, PersistedAudit, PersistedDeadLetter)
+_R = TypeVar("_R", bound=PersistedRecord)
 
 
-class InMemoryPersistence(PersistenceBackend):
+class InMemoryPersistence(BatchBackend):
     """Keep the newest facts in memory: 10,000 of them without a ``retention_policy``.
 
     Everything is gone with the process. ``max_total_bytes`` counts an estimate of each record's size as JSON.
@@ -52,18 +53,6 @@ class InMemoryPersistence(PersistenceBackend):
 
     # -- writing
 
-    async def record_event(self, event: PersistedEvent) -> None:
-        """Keep one event."""
-        await self.record_batch((event,))
-
-    async def record_audit(self, audit: PersistedAudit) -> None:
-        """Keep one audit."""
-        await self.record_batch((audit,))
-
-    async def record_dead_letter(self, dead_letter: PersistedDeadLetter) -> None:
-        """Keep one dead letter."""
-        await self.record_batch((dead_letter,))
-
     async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
         """Keep records in their order."""
         self._refuse_if_closed()
@@ -78,51 +67,17 @@ class InMemoryPersistence(PersistenceBackend):
 
     # -- reading
 
-    async def list_events(
-        self,
-        *,
-        limit: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        event_type: str | None = None,
-        actor: str | None = None,
-    ) -> Sequence[PersistedEvent]:
-        """Return the newest ``limit`` events that match, oldest first."""
-
-        def wanted(event: PersistedEvent) -> bool:
-            return (event_type is None or event.event_type == event_type) and (
-                actor is None or event.actor_address == actor
-            )
-
-        return self._newest(PersistedEvent, limit, since, until, wanted)
-
-    async def list_audits(
-        self, *, limit: int | None = None, since: float | None = None, until: float | None = None
-    ) -> Sequence[PersistedAudit]:
-        """Return the newest ``limit`` audits that match, oldest first."""
-        return self._newest(PersistedAudit, limit, since, until, lambda _: True)
-
-    async def list_dead_letters(
-        self,
-        *,
-        limit: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        message_type: str | None = None,
-        actor: str | None = None,
-    ) -> Sequence[PersistedDeadLetter]:
-        """Return the newest ``limit`` dead letters that match, oldest first."""
-
-        def wanted(letter: PersistedDeadLetter) -> bool:
-            return (message_type is None or letter.message_type == message_type) and (
-                actor is None or letter.target == actor
-            )
-
-        return self._newest(PersistedDeadLetter, limit, since, until, wanted)
+    async def select(self, query: Query[_R]) -> list[_R]:
+        """Return the newest ``query.limit`` records that match, oldest first."""
+        self._refuse_if_closed()
+        matching = filter(query.matches, self._newest_first())
+        found = list(islice(matching, None if query.limit is None else min(query.limit, sys.maxsize)))
+        found.reverse()
+        return found
 
     # -- care
 
-    async def compact(self, *, dry_run: bool = False) -> CompactionReport:
+    async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Forget what the policy no longer keeps."""
         self._refuse_if_closed()
         before = len(self._records)
@@ -165,33 +120,6 @@ class InMemoryPersistence(PersistenceBackend):
         policy = self.retention
         by_count_alone = policy.max_age_seconds is None and policy.max_total_bytes is None
         return reversed(self._records) if by_count_alone else self._kept()
-
-    def _newest(
-        self,
-        kind: type[_R],
-        limit: int | None,
-        since: float | None,
-        until: float | None,
-        wanted: Callable[[_R], bool],
-    ) -> list[_R]:
-        self._refuse_if_closed()
-        if limit is not None and limit < 0:
-            raise ValueError(f"limit must not be negative, but is {limit}")
-
-        def matches() -> Iterator[_R]:
-            for record in self._newest_first():
-                if not isinstance(record, kind):
-                    continue
-                if since is not None and record.timestamp < since:
-                    continue
-                if until is not None and record.timestamp > until:
-                    continue
-                if wanted(record):
-                    yield record
-
-        found = list(islice(matches(), None if limit is None else min(limit, sys.maxsize)))
-        found.reverse()
-        return found
 
 
 def _estimated_size(record: PersistedRecord) -> int:
