@@ -10,13 +10,13 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from papyra.persistence import RetentionPolicy
+from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
 from papyra_json._appender import Appender
 from papyra_json._care import compact, recover, scan
 from papyra_json._encode import encode
 from papyra_json._fileset import FileSet
-from papyra_json._query import Query, newest
+from papyra_json._query import newest
 
 
 def _event(number: int) -> PersistedEvent:
@@ -118,9 +118,9 @@ class FileStore(RuleBasedStateMachine):
     def reads_show_the_model(self):
         if not hasattr(self, "folder"):
             return
-        found = newest(self.files, Query(PersistedEvent, None, None, None), RetentionPolicy(), 0.0, _go_on)
+        found = newest(self.files, Query(PersistedEvent), RetentionPolicy(), 0.0, _go_on)
         assert found == [_event(number) for number in self.model]
-        last = newest(self.files, Query(PersistedEvent, 3, None, None), RetentionPolicy(), 0.0, _go_on)
+        last = newest(self.files, Query(PersistedEvent, 3), RetentionPolicy(), 0.0, _go_on)
         assert last == found[-3:]
 
     @invariant()

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 import anyio.to_thread
 
 from papyra.exceptions import PersistenceError
-from papyra.persistence.backend import PersistenceBackend
+from papyra.persistence.batch import BatchBackend
 from papyra.persistence.metrics import PersistenceMetrics
 from papyra.persistence.models import (
-    PersistedAudit,
-    PersistedDeadLetter,
-    PersistedEvent,
+    PersistedRecord,
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
     PersistenceRecoveryReport,
@@ -28,22 +26,23 @@ from papyra_json._appender import Appender
 from papyra_json._committer import Committer
 from papyra_json._files import odd_kind
 from papyra_json._fileset import FileSet
-from papyra_json._query import Query, newest
+from papyra_json._query import newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from papyra.persistence.models import CompactionReport, PersistedRecord, PersistenceScanReport
+    from papyra.persistence.models import CompactionReport, PersistenceScanReport
+    from papyra.persistence.query import Query
 
 __all__ = ["Durability", "FilePersistence"]
 
 Durability: TypeAlias = Literal["os", "interval", "always"]
 
 _T = TypeVar("_T")
-_R = TypeVar("_R", PersistedEvent, PersistedAudit, PersistedDeadLetter)
+_R = TypeVar("_R", bound=PersistedRecord)
 
 
-class FilePersistence(PersistenceBackend):
+class FilePersistence(BatchBackend):
     """A store in NDJSON files; see `JsonFilePersistence` and `RotatingFilePersistence`.
 
     Making one touches nothing on the disk: the first record makes the file, the folders above it and the
@@ -82,31 +81,19 @@ class FilePersistence(PersistenceBackend):
 
     # -- writing
 
-    async def record_event(self, event: PersistedEvent) -> None:
-        """Store one event; raise if it is not stored."""
-        await self.record_batch((event,))
-
-    async def record_audit(self, audit: PersistedAudit) -> None:
-        """Store one audit; raise if it is not stored."""
-        await self.record_batch((audit,))
-
-    async def record_dead_letter(self, dead_letter: PersistedDeadLetter) -> None:
-        """Store one dead letter; raise if it is not stored."""
-        await self.record_batch((dead_letter,))
-
     async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
         """Store records in their order, with one write for all that wait.
 
         None is stored if this raises, unless it is a `PartialWriteError`. A caller that is cancelled leaves
         its records to be stored whole, or not at all.
         """
-        self._check_open()
+        self._refuse_if_closed()
         if records:
             await self._committer.store(records)
 
     async def flush(self) -> None:
         """Return once every acknowledged record is as durable as ``durability`` says."""
-        self._check_open()
+        self._refuse_if_closed()
         await self._committer.sync()
 
     async def aclose(self) -> None:
@@ -120,50 +107,9 @@ class FilePersistence(PersistenceBackend):
 
     # -- reading
 
-    async def list_events(
-        self,
-        *,
-        limit: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        event_type: str | None = None,
-        actor: str | None = None,
-    ) -> Sequence[PersistedEvent]:
-        """Return the newest ``limit`` events that match, oldest first."""
-
-        def wanted(event: PersistedEvent) -> bool:
-            return (event_type is None or event.event_type == event_type) and (
-                actor is None or event.actor_address == actor
-            )
-
-        return await self._newest(Query(PersistedEvent, limit, since, until, wanted))
-
-    async def list_audits(
-        self, *, limit: int | None = None, since: float | None = None, until: float | None = None
-    ) -> Sequence[PersistedAudit]:
-        """Return the newest ``limit`` audits that match, oldest first."""
-        return await self._newest(Query(PersistedAudit, limit, since, until))
-
-    async def list_dead_letters(
-        self,
-        *,
-        limit: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        message_type: str | None = None,
-        actor: str | None = None,
-    ) -> Sequence[PersistedDeadLetter]:
-        """Return the newest ``limit`` dead letters that match, oldest first; ``actor`` is their target."""
-
-        def wanted(letter: PersistedDeadLetter) -> bool:
-            return (message_type is None or letter.message_type == message_type) and (
-                actor is None or letter.target == actor
-            )
-
-        return await self._newest(Query(PersistedDeadLetter, limit, since, until, wanted))
-
-    async def _newest(self, query: Query[_R]) -> list[_R]:
-        self._check_open()
+    async def select(self, query: Query[_R]) -> list[_R]:
+        """Return the newest ``query.limit`` records that match, oldest first."""
+        self._refuse_if_closed()
         now = self.time_fn()
         try:
             return await _in_thread(
@@ -176,7 +122,7 @@ class FilePersistence(PersistenceBackend):
 
     async def scan(self) -> PersistenceScanReport:
         """Report all damage; write nothing, whatever others write meanwhile."""
-        self._check_open()
+        self._refuse_if_closed()
         try:
             report = await _in_thread(lambda checkpoint: _care.scan(self._files, self.name, checkpoint))
         except Exception as error:
@@ -197,7 +143,7 @@ class FilePersistence(PersistenceBackend):
         mode = PersistenceRecoveryMode(config.mode)
         if mode is PersistenceRecoveryMode.IGNORE:
             return PersistenceRecoveryReport(self.name, await self.scan())
-        self._check_open()
+        self._refuse_if_closed()
         folder = None if config.quarantine_dir is None else _absolute(config.quarantine_dir)
         try:
             report = await _in_thread(
@@ -212,7 +158,7 @@ class FilePersistence(PersistenceBackend):
 
     async def compact(self, *, dry_run: bool = False) -> CompactionReport:
         """Drop what the retention policy does not keep; what is no valid record goes to the quarantine."""
-        self._check_open()
+        self._refuse_if_closed()
         now = self.time_fn()
         try:
             report = await _in_thread(
@@ -244,7 +190,7 @@ class FilePersistence(PersistenceBackend):
         """Whether every sync to the disk succeeded."""
         return self._appender.healthy
 
-    def _check_open(self) -> None:
+    def _refuse_if_closed(self) -> None:
         if self._closed:
             raise PersistenceError(f"the store {self._path} is closed; open a new one")
 

@@ -2,50 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.persistence.models import PersistedRecord
 from papyra_json._decode import InvalidLine, decode
 from papyra_json._reading import backward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._fileset import FileSet, Snapshot
 
-__all__ = ["Query", "newest"]
+__all__ = ["newest"]
 
-_R = TypeVar("_R", PersistedEvent, PersistedAudit, PersistedDeadLetter)
+_R = TypeVar("_R", bound=PersistedRecord)
 
 _CHECK_EVERY = 1024  # records between two looks at whether the caller still waits
-
-
-@dataclass(frozen=True, slots=True)
-class Query(Generic[_R]):
-    """Which records are wanted: at most ``limit`` of one kind, between two Unix times, both included."""
-
-    kind: type[_R]
-    limit: int | None
-    since: float | None
-    until: float | None
-    wanted: Callable[[_R], bool] = lambda _: True
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 0:
-            raise ValueError(f"limit must not be negative, but is {self.limit}")
-
-    def match(self, record: PersistedRecord) -> _R | None:
-        """Return the record if it is wanted."""
-        if not isinstance(record, self.kind):
-            return None
-        if self.since is not None and record.timestamp < self.since:
-            return None
-        if self.until is not None and record.timestamp > self.until:
-            return None
-        return record if self.wanted(record) else None
 
 
 def newest(
@@ -59,9 +33,8 @@ def newest(
         for number, record in enumerate(_kept(snapshot, policy, now)):
             if number % _CHECK_EVERY == 0:
                 checkpoint()
-            match = query.match(record)
-            if match is not None:
-                found.append(match)
+            if query.matches(record):
+                found.append(record)
                 if len(found) == query.limit:
                     break
     found.reverse()
