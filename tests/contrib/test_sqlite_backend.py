@@ -16,7 +16,7 @@ import anyio.to_thread
 import pytest
 
 from papyra.exceptions import BackendURLError, PersistenceError
-from papyra.persistence import RetentionPolicy, backend_capabilities, open_backend
+from papyra.persistence import Query, RetentionPolicy, backend_capabilities, open_backend
 from papyra.persistence.models import (
     PersistedAudit,
     PersistedDeadLetter,
@@ -28,7 +28,7 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence, _scan
 from papyra_contrib.sqlite._files import WriteLock
 from papyra_contrib.sqlite._jobs import Job
-from papyra_contrib.sqlite._queries import Query, _select, find
+from papyra_contrib.sqlite._queries import _select, find
 from papyra_contrib.sqlite._schema import connect
 
 pytestmark = pytest.mark.anyio
@@ -255,7 +255,7 @@ async def test_a_payload_of_more_than_a_mebibyte_becomes_a_note(path):
 async def test_a_limited_query_walks_an_index_from_its_end(path, word, actor, since):
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_event(event(1))
-    sql, values = _select(Query("event", 10, since, since, word, actor), float("-inf"))
+    sql, values = _select(Query(PersistedEvent, 10, since, since, word, actor), float("-inf"))
     with closing(sqlite3.connect(path)) as connection:
         plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
     assert "SEARCH facts USING INDEX" in plan
@@ -276,7 +276,7 @@ async def test_a_limited_query_reads_no_more_the_more_there_is(path):
 
             with closing(connect(path, "ro")) as connection:
                 connection.set_progress_handler(step, 1)
-                assert len(find(connection, Query("event", 10), policy, 2e9)) == 10
+                assert len(find(connection, Query(PersistedEvent, 10), policy, 2e9)) == 10
             return counted
 
         return await anyio.to_thread.run_sync(count)

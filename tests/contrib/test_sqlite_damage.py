@@ -100,6 +100,14 @@ async def test_a_changed_row_is_found_by_its_check_sum_and_dropped(path):
     assert quarantined == ()
 
 
+async def test_a_damaged_row_does_not_count_for_a_limit(path):
+    """Of three records asked for, two came."""
+    overwrite(path, path.read_bytes().index(b'{"n":1998,') + len(b'{"n":1998,"pad":"'), b"y")
+    async with aclosing(SQLitePersistence(path)) as backend:
+        found = await backend.list_events(limit=3)
+    assert [event.payload["n"] for event in found] == [1996, 1997, 1999]
+
+
 async def test_text_that_is_no_utf8_does_not_break_reading(path):
     at = path.read_bytes().index(b'{"n":7,') + len(b'{"n":7,"pad":"')
     overwrite(path, at, b"\xff\xfe")

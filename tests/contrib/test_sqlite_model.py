@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from papyra.persistence import InMemoryPersistence, RetentionPolicy
+from papyra.persistence import InMemoryPersistence, Query, RetentionPolicy
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._rows import to_row
+
+KINDS = (PersistedEvent, PersistedDeadLetter, PersistedAudit)
 
 times = st.integers(0, 30).map(float)
 words = st.sampled_from(["a", "b", "A", ""])
@@ -31,15 +32,6 @@ audits = st.builds(
 )
 
 
-class Listing(NamedTuple):
-    kind: type
-    limit: int | None
-    since: float | None
-    until: float | None
-    word: str | None
-    actor: str | None
-
-
 Record = st.lists(events | letters | audits, max_size=12)
 Compact = st.booleans()
 Reopen = st.none()
@@ -50,8 +42,8 @@ steps = st.lists(
     | Reopen
     | Clock
     | st.builds(
-        Listing,
-        st.sampled_from([PersistedEvent, PersistedDeadLetter, PersistedAudit]),
+        Query,
+        st.none() | st.sampled_from(KINDS),
         st.none() | st.integers(0, 6),
         st.none() | times,
         st.none() | times,
@@ -78,42 +70,26 @@ class Model:
         newest_first = self.policy.newest_kept(reversed(self.records), self.now, lambda one: to_row(one)[-2])
         return newest_first[::-1]
 
-    def listed(self, want: Listing):
-        found = [
-            one
-            for one in self.kept()
-            if type(one) is want.kind
-            and (want.since is None or one.timestamp >= want.since)
-            and (want.until is None or one.timestamp <= want.until)
-            and self.matches(one, want)
-        ]
-        return found if want.limit is None else found[max(0, len(found) - want.limit) :]
-
-    @staticmethod
-    def matches(one, want: Listing) -> bool:
-        if isinstance(one, PersistedAudit):
-            return True
-        event = isinstance(one, PersistedEvent)
-        word = one.event_type if event else one.message_type
-        actor = one.actor_address if event else one.target
-        return want.word in (None, word) and want.actor in (None, actor)
+    def selected(self, query: Query):
+        found = list(filter(query.matches, self.kept()))
+        return found if query.limit is None else found[max(0, len(found) - query.limit) :]
 
 
-async def listed(backend, want: Listing):
+async def listed(backend, want: Query):
     span = {"limit": want.limit, "since": want.since, "until": want.until}
     if want.kind is PersistedEvent:
-        return list(await backend.list_events(**span, event_type=want.word, actor=want.actor))
+        return list(await backend.list_events(**span, event_type=want.type, actor=want.actor))
     if want.kind is PersistedDeadLetter:
-        return list(await backend.list_dead_letters(**span, message_type=want.word, actor=want.actor))
-    return list(await backend.list_audits(**span))
+        return list(await backend.list_dead_letters(**span, message_type=want.type, actor=want.actor))
+    return await backend.select(want)
 
 
-async def follow(open_backend, policy, steps, durable) -> None:
+async def run(open_backend, policy, steps, durable) -> None:
     model, backend = Model(policy), open_backend(policy)
     backend.time_fn = lambda: model.now
     for step in steps:
-        if isinstance(step, Listing):
-            assert await listed(backend, step) == model.listed(step)
+        if isinstance(step, Query):
+            assert await listed(backend, step) == model.selected(step)
         elif isinstance(step, bool):
             dry = await backend.compact(dry_run=True)
             assert dry.after_records == len(model.kept())
@@ -133,9 +109,7 @@ async def follow(open_backend, policy, steps, durable) -> None:
         elif step:
             await backend.record_batch(step)
             model.records += step
-    for kind in (PersistedEvent, PersistedDeadLetter, PersistedAudit):
-        everything = Listing(kind, None, None, None, None, None)
-        assert await listed(backend, everything) == model.listed(everything)
+    assert await backend.select(Query()) == model.kept()
     assert not (await backend.scan()).has_anomalies
     await backend.aclose()
 
@@ -145,7 +119,7 @@ async def follow(open_backend, policy, steps, durable) -> None:
 def test_sqlite_does_what_the_model_says(policy, steps):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "papyra.db")
-        anyio.run(follow, lambda policy: SQLitePersistence(path, policy), policy, steps, True)
+        anyio.run(run, lambda policy: SQLitePersistence(path, policy), policy, steps, True)
 
 
 @pytest.mark.parametrize("limits", [(None, None), (5, None), (None, 8), (5, 8)])
@@ -153,4 +127,4 @@ def test_sqlite_does_what_the_model_says(policy, steps):
 @given(steps=steps)
 def test_memory_does_what_the_model_says(limits, steps):
     # Not by bytes: memory estimates them in its own way.
-    anyio.run(follow, InMemoryPersistence, RetentionPolicy(*limits), steps, False)
+    anyio.run(run, InMemoryPersistence, RetentionPolicy(*limits), steps, False)

@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import anyio
 
 from papyra.exceptions import BackendURLError, PersistenceError
-from papyra.persistence.backend import PersistenceBackend
-from papyra.persistence.models import (
-    PersistedAudit,
-    PersistedDeadLetter,
-    PersistedEvent,
-    PersistenceRecoveryConfig,
-    PersistenceScanReport,
-)
+from papyra.persistence.batch import BatchBackend
+from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceScanReport
 from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.url import BackendURL, duration, one_of
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
 from papyra_contrib.sqlite._jobs import Jobs
-from papyra_contrib.sqlite._queries import Query, find
+from papyra_contrib.sqlite._queries import find
 from papyra_contrib.sqlite._rows import INSERT, to_row
 from papyra_contrib.sqlite._store import SYNCHRONOUS, Store
 
@@ -30,11 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Self
 
-    from papyra.persistence.models import (
-        CompactionReport,
-        PersistedRecord,
-        PersistenceRecoveryReport,
-    )
+    from papyra.persistence.models import CompactionReport, PersistenceRecoveryReport
+    from papyra.persistence.query import Query
     from papyra_contrib.sqlite._jobs import Job
     from papyra_contrib.sqlite._rows import Row
 
@@ -42,13 +33,15 @@ __all__ = ["SQLitePersistence"]
 
 _READS_AT_ONCE = 4
 
+_R = TypeVar("_R", bound=PersistedRecord)
+
 _OPTIONS: dict[str, Callable[[str], object]] = {
     "durability": one_of(*SYNCHRONOUS),
     "busy_timeout": duration,
 }
 
 
-class SQLitePersistence(PersistenceBackend):
+class SQLitePersistence(BatchBackend):
     """Keep facts in the SQLite database at ``path``: ``sqlite:./papyra.db?max_records=100000``.
 
     A batch is one transaction: all of it is stored, or nothing. With ``durability="os"`` an acknowledged
@@ -93,18 +86,6 @@ class SQLitePersistence(PersistenceBackend):
 
     # -- writing
 
-    async def record_event(self, event: PersistedEvent) -> None:
-        """Store one event; `record_batch` stores many for the price of one."""
-        await self.record_batch((event,))
-
-    async def record_audit(self, audit: PersistedAudit) -> None:
-        """Store one audit."""
-        await self.record_batch((audit,))
-
-    async def record_dead_letter(self, dead_letter: PersistedDeadLetter) -> None:
-        """Store one dead letter."""
-        await self.record_batch((dead_letter,))
-
     async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
         """Store records in one transaction: all of them, or none if this raises."""
         self._refuse_if_unusable()
@@ -128,38 +109,15 @@ class SQLitePersistence(PersistenceBackend):
 
     # -- reading
 
-    async def list_events(
-        self,
-        *,
-        limit: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        event_type: str | None = None,
-        actor: str | None = None,
-    ) -> Sequence[PersistedEvent]:
-        """Return the newest ``limit`` events that match, oldest first; rows that are damaged are left out."""
-        found = await self._find(Query("event", limit, since, until, event_type, actor))
-        return [record for record in found if isinstance(record, PersistedEvent)]
+    async def select(self, query: Query[_R]) -> list[_R]:
+        """Return the newest ``query.limit`` records that match, oldest first; rows that are damaged are left out."""
+        self._refuse_if_unusable()
+        policy, now = self.retention, self.time_fn()
 
-    async def list_audits(
-        self, *, limit: int | None = None, since: float | None = None, until: float | None = None
-    ) -> Sequence[PersistedAudit]:
-        """Return the newest ``limit`` audits that match, oldest first."""
-        found = await self._find(Query("audit", limit, since, until))
-        return [record for record in found if isinstance(record, PersistedAudit)]
+        def read(connection: sqlite3.Connection) -> list[_R]:
+            return find(connection, query, policy, now)
 
-    async def list_dead_letters(
-        self,
-        *,
-        limit: int | None = None,
-        since: float | None = None,
-        until: float | None = None,
-        message_type: str | None = None,
-        actor: str | None = None,
-    ) -> Sequence[PersistedDeadLetter]:
-        """Return the newest ``limit`` dead letters that match, oldest first."""
-        found = await self._find(Query("dead_letter", limit, since, until, message_type, actor))
-        return [record for record in found if isinstance(record, PersistedDeadLetter)]
+        return await self._reads.run(lambda job: self._store.read(job, read, []))
 
     # -- care
 
@@ -240,17 +198,6 @@ class SQLitePersistence(PersistenceBackend):
         with self._store.transaction(job) as connection:
             connection.executemany(INSERT, rows)
         return sum(row[-2] for row in rows)
-
-    async def _find(self, query: Query) -> list[PersistedRecord]:
-        self._refuse_if_unusable()
-        if query.limit is not None and query.limit < 0:
-            raise ValueError(f"limit must not be negative, but is {query.limit}")
-        policy, now = self.retention, self.time_fn()
-
-        def read(connection: sqlite3.Connection) -> list[PersistedRecord]:
-            return find(connection, query, policy, now)
-
-        return await self._reads.run(lambda job: self._store.read(job, read, []))
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

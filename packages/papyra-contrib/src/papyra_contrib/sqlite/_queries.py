@@ -3,33 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from papyra.persistence.models import PersistedAudit, PersistedRecord
 from papyra.persistence.payload import clean_text
-from papyra_contrib.sqlite._rows import COLUMNS, read_row
+from papyra_contrib.sqlite._rows import COLUMNS, KINDS, read_row
 
 if TYPE_CHECKING:
     import sqlite3
+    from typing import TypeGuard
 
-    from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_contrib.sqlite._rows import StoredRow
 
-__all__ = ["Boundary", "Query", "find", "kept_boundary"]
+__all__ = ["Boundary", "find", "kept_boundary"]
 
 _MOST = 2**63 - 1
 
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a ``list_*`` call asks for."""
-
-    kind: str
-    limit: int | None = None
-    since: float | None = None
-    until: float | None = None
-    word: str | None = None
-    actor: str | None = None
+_R = TypeVar("_R", bound=PersistedRecord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +32,21 @@ class Boundary:
     first: int
 
 
-def find(
-    connection: sqlite3.Connection, query: Query, policy: RetentionPolicy, now: float
-) -> list[PersistedRecord]:
+def find(connection: sqlite3.Connection, query: Query[_R], policy: RetentionPolicy, now: float) -> list[_R]:
     """Return what matches and is kept, oldest first. With a limit, the cost depends on it and not on the store."""
     oldest = policy.oldest_kept(now)
-    sql, values = _select(query, oldest)
-    found: list[StoredRow] = connection.execute(sql, values).fetchall()
+    numbered = ((row[0], read_row(row)) for row in connection.execute(*_select(query, oldest)))
+    # SQLite looks for the next row when it is asked for, so the limit may count whole rows alone.
+    whole = ((number, record) for number, record in numbered if _is_of_kind(record, query))
+    found = list(islice(whole, None if query.limit is None else min(query.limit, _MOST)))
     if not found:
         return []
     boundary = kept_boundary(connection, policy, oldest, down_to=found[-1][0])
-    records = (read_row(row) for row in reversed(found) if row[0] >= boundary.first)
-    return [record for record in records if record is not None]
+    return [record for number, record in reversed(found) if number >= boundary.first]
+
+
+def _is_of_kind(record: PersistedRecord | None, query: Query[_R]) -> TypeGuard[_R]:
+    return record is not None and (query.kind is None or isinstance(record, query.kind))
 
 
 def kept_boundary(
@@ -66,21 +61,23 @@ def kept_boundary(
     return Boundary(oldest, first)
 
 
-def _select(query: Query, oldest: float) -> tuple[str, list[Any]]:
+def _select(query: Query[_R], oldest: float) -> tuple[str, list[Any]]:
     since = oldest if query.since is None else max(query.since, oldest)
-    terms: list[tuple[str, Any]] = [("kind = ?", query.kind)]
-    if query.word is not None:
-        terms.append(("type = ?", clean_text(query.word)))
-    if query.actor is not None:
-        terms.append(("actor = ?", clean_text(query.actor)))
+    terms: list[tuple[str, Any]] = []
+    if query.kind is not None:
+        terms.append(("kind = ?", KINDS[query.kind]))
+    for column, wanted in (("type", query.type), ("actor", query.actor)):
+        if wanted is not None:
+            terms.append((f"{column} = ?", clean_text(wanted)))
+            if query.kind in (None, PersistedAudit):  # audits have the columns, but nothing in them
+                terms.append(("kind <> ?", KINDS[PersistedAudit]))
     if since > float("-inf"):
         terms.append(("timestamp >= ?", since))
     if query.until is not None:
         terms.append(("timestamp <= ?", query.until))
-    where = " AND ".join(term for term, _ in terms)
-    limit = -1 if query.limit is None else min(query.limit, _MOST)
-    sql = f"SELECT {COLUMNS} FROM facts WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608 - fixed words; values are bound
-    return sql, [*(value for _, value in terms), limit]
+    where = " AND ".join(term for term, _ in terms) or "TRUE"
+    sql = f"SELECT {COLUMNS} FROM facts WHERE {where} ORDER BY seq DESC"  # noqa: S608 - fixed words; values are bound
+    return sql, [value for _, value in terms]
 
 
 def _first_by_count(connection: sqlite3.Connection, count: int, oldest: float, down_to: int) -> int:

@@ -28,7 +28,7 @@ __all__ = [
 MAX_PAYLOAD = 2**20
 """Bytes; of a longer payload only its size is stored."""
 
-KINDS: dict[type[PersistedRecord], str] = {
+KINDS: dict[type[object], str] = {
     PersistedEvent: "event",
     PersistedAudit: "audit",
     PersistedDeadLetter: "dead_letter",
