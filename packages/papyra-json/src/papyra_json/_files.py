@@ -13,7 +13,7 @@ from papyra.exceptions import PersistenceError
 from papyra_json._platform import SAFE_FLAGS, sync_file, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Callable, Generator, Iterable
     from pathlib import Path
 
 __all__ = [
@@ -104,8 +104,13 @@ def write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-def copy_ranges(source: int, target: int, ranges: Iterable[Range]) -> int:
-    """Append parts of one file to another in constant memory; return how many bytes that were."""
+def copy_ranges(
+    source: int, target: int, ranges: Iterable[Range], copied_more: Callable[[int], None] = lambda _: None
+) -> int:
+    """Append parts of one file to another in constant memory; return how many bytes that were.
+
+    ``copied_more`` is told the size of each piece, and may raise to end the copying.
+    """
     copied = 0
     for start, end in ranges:
         while start < end:
@@ -117,6 +122,7 @@ def copy_ranges(source: int, target: int, ranges: Iterable[Range]) -> int:
             write_all(target, data)
             start += len(data)
             copied += len(data)
+            copied_more(len(data))
     return copied
 
 

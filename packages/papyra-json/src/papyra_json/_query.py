@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._fileset import FileSet, Snapshot
 
-__all__ = ["newest"]
+__all__ = ["matching", "newest"]
 
 _R = TypeVar("_R", bound=PersistedRecord)
 
@@ -26,19 +26,31 @@ def newest(
     files: FileSet, query: Query[_R], policy: RetentionPolicy, now: float, checkpoint: Callable[[], None]
 ) -> list[_R]:
     """Return the newest records that match and that ``policy`` keeps at the Unix time ``now``, oldest first."""
-    found: list[_R] = []
     if query.limit == 0:
-        return found
+        return []
     with files.open_unlocked().raise_failure() as snapshot:
-        for number, record in enumerate(_kept(snapshot, policy, now)):
-            if number % _CHECK_EVERY == 0:
-                checkpoint()
-            if query.matches(record):
-                found.append(record)
-                if len(found) == query.limit:
-                    break
+        found = list(matching(snapshot, query, policy, now, checkpoint))
     found.reverse()
     return found
+
+
+def matching(
+    snapshot: Snapshot,
+    query: Query[_R],
+    policy: RetentionPolicy,
+    now: float,
+    checkpoint: Callable[[], None],
+) -> Iterator[_R]:
+    """Yield what `newest` would return of a snapshot, newest first, in constant memory."""
+    found = 0
+    for number, record in enumerate(_kept(snapshot, policy, now)):
+        if number % _CHECK_EVERY == 0:
+            checkpoint()
+        if query.matches(record):
+            yield record
+            found += 1
+            if found == query.limit:
+                return
 
 
 def _kept(snapshot: Snapshot, policy: RetentionPolicy, now: float) -> Iterator[PersistedRecord]:
