@@ -41,13 +41,14 @@ EXPORTED = {
     """,
     "papyra.proxy": "ActorProxy",
     "papyra.ref": "ActorRef",
-    "papyra.settings": "Settings load_settings settings",
+    "papyra.settings": "FoundSetting Settings find_settings load_settings settings",
     "papyra.supervision": "Backoff Strategy SupervisionPolicy SupervisorDecision",
     "papyra.system": "ActorSystem DeadLetters",
     "papyra.testing": """
         BackendConformance EventRecorder ManualClock Probe SimulationDeadlock explore run_seeded
     """,
     "papyra.typing": "Receives ReceivesAny",
+    "papyra.units": "count duration one_of size",
     "papyra_cli": "ExitCode main",
     "papyra_contrib.sqlite": "SQLitePersistence",
     "papyra_json": "JsonFilePersistence RotatingFilePersistence",

@@ -10,7 +10,8 @@ import pytest
 # Lower layers of papyra first. A module imports from its own layer or below.
 LAYERS = [
     ["papyra._version", "papyra.exceptions", "papyra.address", "papyra.messages", "papyra.events",
-     "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra.plugins"],
+     "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra._project",
+     "papyra.units", "papyra.plugins"],
     ["papyra.persistence"],
     ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs"],
     ["papyra.system"],

@@ -1,27 +1,37 @@
-"""Defaults of a process, replaceable through ``PAPYRA_SETTINGS_MODULE``.
+"""The settings of a process, and where each value comes from.
 
-The variable names a module (``myapp.papyra_settings``, which holds a `Settings` object or class called
-``settings`` or ``Settings``) or an object in one (``myapp.conf:PapyraSettings``). Only the person who sets
-the environment chooses it; nothing that is read from a store ever does.
+What goes first: an environment variable ``PAPYRA_<FIELD>``, the table ``[tool.papyra]`` of a project (only where
+one is asked for), the object that ``PAPYRA_SETTINGS_MODULE`` names, the default. Only who sets the environment, or
+calls `load_settings` with a project, chooses them; nothing that is read from a store ever does.
 """
 
 from __future__ import annotations
 
+import copy
 import os
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
-__all__ = ["Settings", "load_settings", "settings"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FoundSetting", "Settings", "find_settings", "load_settings", "settings"]
 
 VARIABLE = "PAPYRA_SETTINGS_MODULE"
+
+_PREFIX = "PAPYRA_"
+_SIZES = ("max_events", "max_dead_letters", "fact_buffer", "payload_limit")
+_FIELDS = ("persistence", *_SIZES)
+_VARIABLES = (*(f"{_PREFIX}{name.upper()}" for name in _FIELDS), VARIABLE, "PAPYRA_PLUGINS")
 
 
 @dataclass(frozen=True)
 class Settings:
     """What systems and commands use where nothing else was said. Subclass or call it with other values.
 
-    Sizes are numbers of objects. ``persistence`` is a backend URL, None for memory.
+    Sizes are numbers of objects, ``payload_limit`` of characters. ``persistence`` is a backend URL, None for memory.
+    A subclass that changes defaults must be a frozen dataclass as well.
     """
 
     persistence: str | None = None
@@ -31,30 +41,155 @@ class Settings:
     payload_limit: int = 4096
 
     def __post_init__(self) -> None:
-        for name in ("max_events", "max_dead_letters", "fact_buffer", "payload_limit"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {value!r}")
+        for name in _SIZES:
+            _check_size(name, getattr(self, name))
+        for name in _FIELDS:
+            owner = next(kind for kind in type(self).__mro__ if name in vars(kind))
+            # The __init__ of a dataclass knows nothing of what a plain class below it says in its body.
+            if "__dataclass_fields__" not in vars(owner) and vars(owner)[name] != getattr(self, name):
+                raise TypeError(
+                    f"{owner.__qualname__} changes {name}, but is no dataclass; put @dataclass(frozen=True) above it"
+                )
 
 
-def load_settings() -> Settings:
-    """Return the settings that ``PAPYRA_SETTINGS_MODULE`` names, or the defaults.
+def load_settings(*, project: str | os.PathLike[str] | None = None) -> Settings:
+    """Return the settings of this process: every value from where it is found first.
 
-    A module that can't be imported, or holds no settings, is an `ImportError` that says what was looked for.
+    With ``project``, a folder, ``[tool.papyra]`` of the nearest ``pyproject.toml`` counts as well, upwards from
+    there. Without it no file that happens to lie around a program configures it.
+
+    A bad value is a `ValueError`, and settings that can't be imported are an `ImportError`; both name the place.
     """
+    found: dict[str, object] = {}
+    for setting in _overrides(project):
+        if setting.error is not None and setting.name not in found and setting.name in ("", *_FIELDS):
+            raise setting.error
+        if setting.name in _FIELDS:
+            found.setdefault(setting.name, setting.value)
+    named = _named_settings() or Settings()
+    if not found:
+        return named
+    changed = copy.copy(named)  # not replace(): a subclass may have an __init__ of its own
+    for name, value in found.items():
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+class FoundSetting(NamedTuple):  # no dataclass: each costs `import papyra` most of a millisecond
+    """A value and where it was found, as in ``PAPYRA_MAX_EVENTS``.
+
+    With an ``error`` it is of no use; without a ``name`` it stands for a file or an object that can't be read.
+    """
+
+    name: str
+    value: object
+    origin: str
+    error: Exception | None = None
+
+
+def find_settings(*, project: str | os.PathLike[str] | None = None) -> Iterator[FoundSetting]:
+    """Yield every value that is configured, what goes first first, and the defaults after them.
+
+    Misspelt variables and keys are among them, with an error that says so. Nothing is read or imported before its
+    turn comes, and nothing is raised.
+    """
+    yield from _overrides(project)
     target = os.environ.get(VARIABLE, "")
+    try:
+        named = _named_settings()
+    except Exception as error:  # noqa: BLE001 - importing an application may raise anything
+        yield FoundSetting("", None, f"{VARIABLE}={target}", error)
+    else:
+        for name in _FIELDS if named is not None else ():
+            if getattr(named, name) != getattr(Settings, name):
+                yield FoundSetting(name, getattr(named, name), f"{VARIABLE}={target}")
+    for name in _FIELDS:
+        yield FoundSetting(name, getattr(Settings, name), "default")
+
+
+def _overrides(project: str | os.PathLike[str] | None) -> Iterator[FoundSetting]:
+    """Yield what goes before the object that ``PAPYRA_SETTINGS_MODULE`` names."""
+    for variable in sorted(os.environ):
+        text = os.environ.get(variable)
+        if variable.startswith(_PREFIX) and text:
+            name = variable.removeprefix(_PREFIX).lower()
+            if variable not in _VARIABLES:
+                yield FoundSetting(variable, text, "environment", _unknown(variable, _VARIABLES))
+            elif name in _FIELDS:
+                yield _read(name, text, variable, variable)
+    if project is None:
+        return
+    # Here and not above: a program that asks for no project needs no TOML.
+    from papyra._project import read_project
+
+    try:
+        origin, table = read_project(project)
+    except (OSError, ValueError) as error:
+        yield FoundSetting("", None, "[tool.papyra]", error)
+        return
+    for key, value in table.items():
+        if key in _FIELDS:
+            yield _read(key, value, origin, f"{key} in {origin}")
+        else:
+            yield FoundSetting(key, value, origin, _unknown(key, _FIELDS))
+
+
+def _read(name: str, raw: object, origin: str, what: str) -> FoundSetting:
+    """Read a value as a variable or a file has it; ``what`` says in an error whose it is."""
+    try:
+        if name not in _SIZES:
+            if not isinstance(raw, str):
+                raise ValueError(f"{what} must be a backend URL, as in json:./papyra.ndjson, not {raw!r}")
+            return FoundSetting(name, raw.strip(), origin)
+        text = raw.strip() if isinstance(raw, str) else ""
+        value = int(text) if text.isascii() and text.isdecimal() else raw
+        _check_size(what, value)
+    except ValueError as error:
+        return FoundSetting(name, raw, origin, error)
+    return FoundSetting(name, value, origin)
+
+
+def _check_size(what: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{what} must be a whole number of at least 1, as in 10000, not {value!r}")
+
+
+def _unknown(name: str, known: tuple[str, ...]) -> ValueError:
+    from difflib import get_close_matches  # only where somebody mistyped
+
+    close = get_close_matches(name, known, 1)
+    return ValueError(f"unknown; {f'did you mean {close[0]}?' if close else 'known are ' + ', '.join(known)}")
+
+
+def _named_settings() -> Settings | None:
+    """Return what ``PAPYRA_SETTINGS_MODULE`` names: a module, ``module:NAME`` or ``module.NAME``; None if it is unset.
+
+    An `ImportError` says what was looked for.
+    """
+    target = os.environ.get(VARIABLE, "").strip()
     if not target:
-        return Settings()
+        return None
     module_name, _, attribute = target.partition(":")
     try:
-        module = import_module(module_name)
-    except ImportError as error:
+        try:
+            module = import_module(module_name)
+        except ModuleNotFoundError as error:
+            above, _, last = target.rpartition(".")
+            if attribute or not above or not last or error.name != module_name:
+                raise
+            module_name, attribute = above, last
+            module = import_module(module_name)
+    except (
+        ImportError,
+        TypeError,
+        ValueError,
+    ) as error:  # TypeError: a relative name, ValueError: an empty one
         raise ImportError(f"{VARIABLE}={target!r}: can't import {module_name!r} ({error})") from error
     found: object = None
     for name in [attribute] if attribute else ["settings", "Settings"]:
         found = getattr(module, name, None)
-        if isinstance(found, type) and issubclass(found, Settings):
-            found = found()
+        if found is not Settings and isinstance(found, type) and issubclass(found, Settings):
+            found = found()  # ours is there where a module imports it, and says nothing
         if isinstance(found, Settings):
             return found
     looked = attribute or "settings' or 'Settings"
@@ -66,7 +201,7 @@ class _LazySettings:
 
     _loaded: Settings | None = None
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         if name.startswith("_"):
             raise AttributeError(name)
         if self._loaded is None:
@@ -77,5 +212,8 @@ class _LazySettings:
         return f"<settings of papyra: {self._loaded or 'not loaded yet'}>"
 
 
-settings = _LazySettings()
-"""The settings of this process."""
+if TYPE_CHECKING:
+    settings: Settings
+else:
+    settings = _LazySettings()
+"""The settings of this process, loaded when first looked at."""
