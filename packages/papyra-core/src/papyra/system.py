@@ -29,7 +29,7 @@ from papyra.supervision import SupervisionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from types import TracebackType
+    from types import ModuleType, TracebackType
     from typing import Self
 
     from papyra._runtime.cell import Cell
@@ -72,7 +72,8 @@ class ActorSystem:
     ``persistence`` is a backend or a backend URL; without one the settings' is used, and without that,
     memory. ``persistence_startup`` checks it before any actor exists; ``persistence_recovery`` alone means
     to repair at the start. ``time_fn`` replaces the clock, Unix time in seconds. ``shutdown_timeout`` is how
-    many seconds `aclose` gives the actors (None: as long as they take). Nothing is opened before `start`.
+    many seconds `aclose` gives the actors (None: as long as they take). ``hooks`` may also be a module or an object as
+    a hook plugin has it. Nothing is opened before `start`.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class ActorSystem:
         *,
         system_id: str = "local",
         on_dead_letter: Callable[[DeadLetter], Awaitable[object] | object] | None = None,
-        hooks: SystemHooks | None = None,
+        hooks: SystemHooks | ModuleType | None = None,
         time_fn: Callable[[], float] | None = None,
         persistence: PersistenceBackend | str | None = None,
         persistence_startup: PersistenceStartupConfig | PersistenceStartupMode | None = None,
@@ -242,11 +243,7 @@ class ActorSystem:
         core = self._running("spawn an actor") if parent is None else self._open("spawn an actor")
         if mailbox_capacity is None:
             mailbox_capacity = NO_LIMIT
-        elif (
-            not isinstance(mailbox_capacity, int)
-            or isinstance(mailbox_capacity, bool)
-            or mailbox_capacity < 1
-        ):
+        elif type(mailbox_capacity) is not int or mailbox_capacity < 1:
             raise ValueError(
                 f"mailbox_capacity must be at least 1, or None for no limit, not {mailbox_capacity!r}"
             )

@@ -101,10 +101,10 @@ class AsyncioLoop:
         """Whether the loop was closed."""
         return self._loop.is_closed()
 
-    def uncancelled(self) -> bool:
-        """Whether nobody called ``cancel()`` on the running task: it awaited something that was cancelled."""
+    def cancelling(self) -> Callable[[], int] | None:
+        """Return what tells how often somebody called ``cancel()`` on the running task."""
         task = asyncio.current_task(self._loop)
-        return task is not None and task.cancelling() == 0
+        return task.cancelling if task is not None else None
 
     async def breathe(self) -> None:
         """Go once around the loop."""

@@ -8,6 +8,7 @@ it can; where it must wait for something (a decision, children, the time of a ba
 from __future__ import annotations
 
 import logging
+from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ from papyra._runtime.cell import (
     STARTING,
     Cell,
 )
+from papyra._runtime.dispatcher import MAX_BOXES
 from papyra._runtime.factory import build
 from papyra._runtime.mailbox import close, discard, grant, has_mail, stopped_early
 from papyra._runtime.supervision import Supervision
@@ -38,7 +40,7 @@ from papyra.hooks import FailureInfo
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from papyra._runtime.dispatcher import Dispatcher
     from papyra.actor import Actor
@@ -50,6 +52,8 @@ _logger = logging.getLogger("papyra")
 
 MAX_BURIALS = 1_000
 """Dead letters made in one go."""
+
+_NEW_BOX: type[deque[Any]] = deque
 
 
 class Lifecycle:
@@ -87,21 +91,19 @@ class Lifecycle:
             policy = UNNAMED_POLICY if name is None else NAMED_POLICY
         rt.last_id = number = rt.last_id + 1
         cell = Cell(rt, number, name, parent, factory, policy, capacity)
-        self._install(cell, actor)
+        actor._papyra_cell = cell
+        cell.actor = actor
+        cell.actor_type = type(actor)
         rt.cells[number] = cell
         if name is not None:
             rt.names[name] = cell
         if parent.children is None:
             parent.children = {}
         parent.children[number] = cell
-        rt.schedule(cell)
+        rt.ready.append(cell)
+        if not rt.awake:
+            rt.wake()
         return cell
-
-    def _install(self, cell: Cell, actor: Actor) -> None:
-        cell.receive = None
-        actor._papyra_cell = cell
-        cell.actor = actor
-        cell.actor_type = type(actor)
 
     # -- the steps of a life
 
@@ -113,9 +115,14 @@ class Lifecycle:
             return
         cell.fresh = False
         cell.limit = cell.capacity
-        cell.box = box = self.rt.new_box()
-        failure = await self._run(cell, actor.on_start)
-        if failure is not None:
+        boxes = self.rt.boxes
+        cell.box = box = boxes.pop() if boxes else _NEW_BOX()
+        try:
+            await actor.on_start()
+        except BaseException as error:
+            failure = self._failure(cell, error)
+            if failure is None:
+                raise
             await self.supervision.failed(cell, failure)
             failure = None  # its traceback leads to this frame: leave no cycle behind
             await self.step(cell)
@@ -129,7 +136,8 @@ class Lifecycle:
             self.rt.schedule(cell)
         else:
             cell.box = None
-            self.rt.keep_box(box)
+            if len(boxes) < MAX_BOXES:
+                boxes.append(box)
 
     async def step(self, cell: Cell) -> None:
         """Do what is due besides messages, until the cell is queued again, idle, paused or dead."""
@@ -138,6 +146,11 @@ class Lifecycle:
             cell.limit = 0 if cell.stopping else cell.capacity
         if cell.box is None:
             cell.box = self.rt.new_box()
+        if cell.stopping and cell.phase == ACTIVE and _has_only_to_stop(cell):
+            cell.phase = CLOSING
+            await self._run_on_stop(cell)
+            self.finish(cell)
+            return
         while True:
             phase = cell.phase
             if phase == STARTING and cell.force:
@@ -145,7 +158,9 @@ class Lifecycle:
             elif phase == STARTING:
                 await self._start(cell)
             elif phase in (ACTIVE, DRAINING):
-                if await self._tend(cell):
+                if (cell.judging or cell.escalated is not None) and await self._heed(cell):
+                    continue
+                if self._tend(cell):
                     return
             elif phase == JUDGED:
                 if not await self.supervision.awaited(cell):
@@ -171,7 +186,8 @@ class Lifecycle:
                 self.rt.signal_and_schedule(cell)
                 return
             elif phase == REAPING:
-                await self._discard(cell)
+                if cell.box:
+                    await self._discard(cell)
                 if not self._children_gone(cell):
                     self._pause(cell)
                     return
@@ -202,19 +218,22 @@ class Lifecycle:
         else:
             cell.paused = True
 
-    async def _tend(self, cell: Cell) -> bool:
-        """Look after an active cell. Return True if it needs no further step now."""
-        supervision = self.supervision
+    async def _heed(self, cell: Cell) -> bool:
+        """See to children that failed. Return True if that gave the cell another phase, or may have."""
         if cell.judging:
-            await supervision.judge(cell)
+            await self.supervision.judge(cell)
             if cell.phase not in (ACTIVE, DRAINING):
-                return False
+                return True
         if cell.escalated is not None:
             error, cell.escalated = cell.escalated, None
-            await supervision.failed(cell, error, escalated=True)
-            return False
+            await self.supervision.failed(cell, error, escalated=True)
+            return True
+        return False
+
+    def _tend(self, cell: Cell) -> bool:
+        """Look after an active cell. Return True if it needs no further step now."""
         box = cell.box
-        if cell.halted or cell.force or (cell.stopping and not has_mail(cell)):
+        if cell.halted or cell.force or (cell.stopping and not (box and has_mail(cell))):
             self._begin_reaping(cell)
             return False
         if cell.stopping and box:
@@ -237,8 +256,12 @@ class Lifecycle:
         if cell.force:
             self._begin_reaping(cell)
             return
-        failure = await self._run(cell, actor.on_start)
-        if failure is not None:
+        try:
+            await actor.on_start()
+        except BaseException as error:
+            failure = self._failure(cell, error)
+            if failure is None:
+                raise
             await self.supervision.failed(cell, failure)
             failure = None  # as above
             return
@@ -263,7 +286,9 @@ class Lifecycle:
         except Exception as error:  # noqa: BLE001 - a failing factory is a failure like any other
             await self.supervision.failed(cell, error)
             return
-        self._install(cell, actor)
+        actor._papyra_cell = cell
+        cell.actor = actor
+        cell.actor_type = type(actor)
         cell.renewed = True
         cell.phase = STARTING
 
@@ -274,26 +299,24 @@ class Lifecycle:
         if actor is None:
             return
         on_stop = actor.on_stop if cell.force < 2 else partial(self._cut_on_stop, cell, actor)
-        failure = await self._run(cell, on_stop)
-        if failure is not None:
+        try:
+            await on_stop()
+        except BaseException as error:
+            failure = self._failure(cell, error)
+            if failure is None:
+                raise
             _logger.error("on_stop of actor %s raised", cell, exc_info=failure)
             self.rt.facts.crash(cell, failure)
             self.rt.callbacks.call(
                 "on_failure", FailureInfo(cell.address, failure, cell.policy.strategy, None)
             )
+            failure = None  # as above
 
-    async def _run(self, cell: Cell, code: Callable[[], Awaitable[None]]) -> Exception | None:
-        """Run ``on_start`` or ``on_stop`` and return how it failed; what ends the actor or the system is raised."""
-        try:
-            await code()
-        except Exception as error:  # noqa: BLE001 - whatever an actor raises is its failure (guarantee 12)
+    def _failure(self, cell: Cell, error: BaseException) -> Exception | None:
+        """Return the failure that ``error`` is, or None if it is to be raised on (guarantee 12)."""
+        if isinstance(error, Exception):
             return error
-        except anyio.get_cancelled_exc_class() as error:
-            stray = self.rt.stray(cell, error)
-            if stray is None:
-                raise
-            return stray
-        return None
+        return self.rt.stray(cell, error) if isinstance(error, anyio.get_cancelled_exc_class()) else None
 
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it gets as far as its first await
@@ -354,7 +377,8 @@ class Lifecycle:
     def finish(self, cell: Cell) -> None:
         """Make the cell dead: everybody who waits for it is told, and the system forgets it."""
         rt = self.rt
-        discard(cell)
+        if cell.box:
+            discard(cell)
         answering, cell.answering = cell.answering, None
         if answering is not None:
             answering.reply(None, stopped_early(cell))
@@ -366,8 +390,10 @@ class Lifecycle:
             del rt.names[cell.name]
         if cell.parent is not None:
             rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
-        forget(cell)
-        tell_watchers(cell)
+        if cell.watching is not None:
+            forget(cell)
+        if cell.watchers is not None:
+            tell_watchers(cell)
         waiters, cell.stop_waiters = cell.stop_waiters, None
         for waiter in waiters or ():
             if not waiter.done():
@@ -378,7 +404,9 @@ class Lifecycle:
         parent = cell.parent
         if parent is not None and parent.children is not None:
             parent.children.pop(cell.id, None)
-            if parent.phase in (REAPING, RENEWING):
+            # One that waits for its children has the next of them stop here and now: a turn of its own for each
+            # child would be a third of what the stop of a system costs (row `record`).
+            if parent.phase in (REAPING, RENEWING) and (not parent.paused or self._children_gone(parent)):
                 rt.signal(parent)
 
     def interrupted(self, cell: Cell) -> None:
@@ -402,6 +430,11 @@ class Lifecycle:
                 cell.stop_waiters = []
             cell.stop_waiters.append(waiter)
         return waiter
+
+
+def _has_only_to_stop(cell: Cell) -> bool:
+    """Whether an active cell that stops can do so at once, as nearly all can: the way through the phases costs 0.7 us."""
+    return not (cell.box or cell.children or cell.force or cell.judging or cell.escalated is not None)
 
 
 def _takes_children(cell: Cell) -> bool:

@@ -60,8 +60,8 @@ class Loop(Protocol):
         """
         ...
 
-    def uncancelled(self) -> bool:
-        """Whether nobody has cancelled the running task, so that a cancellation in it comes from elsewhere."""
+    def cancelling(self) -> Callable[[], int] | None:
+        """Return what tells how often the running task itself was cancelled; None where only scopes are."""
         ...
 
     def ending(self) -> bool:

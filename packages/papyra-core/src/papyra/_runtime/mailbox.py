@@ -178,10 +178,11 @@ def close(cell: Cell) -> None:
     """Take no more messages: senders that wait get `ActorStopped`."""
     cell.stopping = True
     cell.limit = 0
-    senders, cell.senders = cell.senders, None
-    for sender in senders or ():
-        if not sender.waiter.done():
-            sender.waiter.set_result(None)
+    if cell.senders is not None:
+        senders, cell.senders = cell.senders, None
+        for sender in senders:
+            if not sender.waiter.done():
+                sender.waiter.set_result(None)
 
 
 def discard(cell: Cell, most: int = NO_LIMIT) -> bool:

@@ -129,6 +129,7 @@ class Workers:
         lifecycle = rt.lifecycle
         boxes = rt.boxes
         context, watched = clean.context, clean.watched
+        cancelling = rt.loop.cancelling()
         rng = rt.schedule_rng
         left = budget = 8
         began = perf_counter()
@@ -142,7 +143,7 @@ class Workers:
                 if ready and not rt.awake:
                     rt.wake()  # this worker may be suspended at any await from here on
                 box = cell.box
-                receive: Any = cell.receive or _bind(cell)
+                receive: Any = cell.receive or (_bind(cell) if box and box[0] is not SIGNAL else None)
                 calm = box is not None  # nothing but messages comes up
                 n = limit = left if rng is None else rng.randint(1, left)
                 try:
@@ -212,7 +213,7 @@ class Workers:
                     if stained or (watched and clean.stained()):
                         self._settle(cell)
                         return True
-                if not calm and rt.loop.has_strays and not rt.loop.uncancelled():
+                if not calm and cancelling is not None and cancelling():
                     return True  # somebody cancelled the task itself: it is of no more use
                 if left <= 0 or rng is not None:
                     # Adapt: look at the clock more often where messages take long.
