@@ -17,6 +17,7 @@ from papyra_json._care import compact, recover, scan
 from papyra_json._encode import encode
 from papyra_json._fileset import FileSet
 from papyra_json._query import newest
+from papyra_json._work import Work
 
 
 def _event(number: int) -> PersistedEvent:
@@ -95,23 +96,23 @@ class FileStore(RuleBasedStateMachine):
     @rule(mode=st.sampled_from([PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE]))
     def recover(self, mode):
         before = self._valid_lines()
-        recover(self.files, "json", mode, None, _go_on)
+        recover(self.files, "json", mode, None, Work())
         assert self._bytes() == b"".join(before)
-        assert scan(self.files, "json", _go_on).anomalies == ()
+        assert scan(self.files, "json", Work()).anomalies == ()
         self.damaged = False
         if mode is PersistenceRecoveryMode.QUARANTINE:
-            assert recover(self.files, "json", mode, None, _go_on).quarantined_files == ()
+            assert recover(self.files, "json", mode, None, Work()).quarantined_files == ()
 
     @rule(keep=st.none() | st.integers(0, 30), dry_run=st.booleans())
     def compact(self, keep, dry_run):
         policy = RetentionPolicy(max_records=keep)
         kept = self.model if keep is None else self.model[len(self.model) - min(keep, len(self.model)) :]
-        report = compact(self.files, "json", policy, 0.0, _go_on, dry_run=dry_run)
+        report = compact(self.files, "json", policy, 0.0, Work(), dry_run=dry_run)
         assert (report.before_records, report.after_records) == (len(self.model), len(kept))
         if not dry_run:
             self.model = kept
             assert report.after_bytes == len(self._bytes())
-            left = {one.type.value for one in scan(self.files, "json", _go_on).anomalies}
+            left = {one.type.value for one in scan(self.files, "json", Work()).anomalies}
             assert left <= ({"sequence_gap"} if self.damaged else set())
 
     @invariant()
@@ -126,7 +127,7 @@ class FileStore(RuleBasedStateMachine):
     @invariant()
     def an_undamaged_set_scans_clean(self):
         if hasattr(self, "folder") and not self.damaged:
-            assert scan(self.files, "json", _go_on).anomalies == ()
+            assert scan(self.files, "json", Work()).anomalies == ()
 
     def _bytes(self) -> bytes:
         return b"".join(path.read_bytes() for path in self.files.present())

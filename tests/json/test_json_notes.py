@@ -30,7 +30,7 @@ async def _with_a_known_gap(path, line) -> JsonFilePersistence:
 async def test_a_compaction_that_fails_forgets_no_gap(path, line, monkeypatch):
     store = await _with_a_known_gap(path, line)
 
-    def full(_: object) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-import threading
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
-
-import anyio.to_thread
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.batch import BatchBackend
@@ -27,11 +24,13 @@ from papyra_json._committer import Committer
 from papyra_json._files import odd_kind
 from papyra_json._fileset import FileSet
 from papyra_json._query import newest
+from papyra_json._work import Work, in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from papyra.persistence.models import CompactionReport, PersistenceScanReport
+    from papyra.persistence.progress import Progress
     from papyra.persistence.query import Query
 
 __all__ = ["Durability", "FilePersistence"]
@@ -111,28 +110,33 @@ class FilePersistence(BatchBackend):
         """Return the newest ``query.limit`` records that match, oldest first."""
         self._refuse_if_closed()
         now = self.time_fn()
-        try:
-            return await _in_thread(
-                lambda checkpoint: newest(self._files, query, self.retention, now, checkpoint)
-            )
-        except OSError as error:
-            raise _as_persistence_error(error, "read", self._path) from error
+        return await self._in_thread(
+            "read", lambda work: newest(self._files, query, self.retention, now, work.check), Work()
+        )
 
     # -- care
 
-    async def scan(self) -> PersistenceScanReport:
+    async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Report all damage; write nothing, whatever others write meanwhile."""
         self._refuse_if_closed()
         try:
-            report = await _in_thread(lambda checkpoint: _care.scan(self._files, self.name, checkpoint))
-        except Exception as error:
+            report = await self._in_thread(
+                "scanned", lambda work: _care.scan(self._files, self.name, work), Work(progress)
+            )
+        except Exception:
             self.metrics.scan_errors += 1
-            raise _as_persistence_error(error, "scanned", self._path) from error
+            raise
         self.metrics.scans += 1
         self.metrics.anomalies_detected += len(report.anomalies)
         return report
 
-    async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
+    async def recover(
+        self,
+        config: PersistenceRecoveryConfig | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> PersistenceRecoveryReport:
         """Drop what is no valid record, and keep every valid one byte for byte.
 
         With ``QUARANTINE`` what is dropped goes to quarantine files first, with ``REPAIR`` only that of files without a
@@ -142,33 +146,36 @@ class FilePersistence(BatchBackend):
         config = config or PersistenceRecoveryConfig()
         mode = PersistenceRecoveryMode(config.mode)
         if mode is PersistenceRecoveryMode.IGNORE:
-            return PersistenceRecoveryReport(self.name, await self.scan())
+            return PersistenceRecoveryReport(self.name, await self.scan(progress=progress))
         self._refuse_if_closed()
         folder = None if config.quarantine_dir is None else _absolute(config.quarantine_dir)
         try:
-            report = await _in_thread(
-                lambda checkpoint: _care.recover(self._files, self.name, mode, folder, checkpoint)
+            report = await self._in_thread(
+                "recovered",
+                lambda work: _care.recover(self._files, self.name, mode, folder, work, dry_run=dry_run),
+                Work(progress),
             )
-        except Exception as error:
+        except Exception:
             self.metrics.recovery_errors += 1
-            raise _as_persistence_error(error, "recovered", self._path) from error
-        self.metrics.recoveries += 1
+            raise
+        if not dry_run:
+            self.metrics.recoveries += 1
         self.metrics.anomalies_detected += len(report.scan.anomalies)
         return report
 
-    async def compact(self, *, dry_run: bool = False) -> CompactionReport:
+    async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Drop what the retention policy does not keep; what is no valid record goes to the quarantine."""
         self._refuse_if_closed()
-        now = self.time_fn()
+        policy, now = self.retention, self.time_fn()
         try:
-            report = await _in_thread(
-                lambda checkpoint: _care.compact(
-                    self._files, self.name, self.retention, now, checkpoint, dry_run=dry_run
-                )
+            report = await self._in_thread(
+                "compacted",
+                lambda work: _care.compact(self._files, self.name, policy, now, work, dry_run=dry_run),
+                Work(progress),
             )
-        except Exception as error:
+        except Exception:
             self.metrics.compaction_errors += 1
-            raise _as_persistence_error(error, "compacted", self._path) from error
+            raise
         if not dry_run:
             self.metrics.compactions += 1
         return report
@@ -194,25 +201,13 @@ class FilePersistence(BatchBackend):
         if self._closed:
             raise PersistenceError(f"the store {self._path} is closed; open a new one")
 
-
-async def _in_thread(work: Callable[[Callable[[], None]], _T]) -> _T:
-    """Run blocking work in a thread; when its caller is cancelled, the work stops at its next checkpoint."""
-    stopped = threading.Event()
-
-    def checkpoint() -> None:
-        if stopped.is_set():
-            raise PersistenceError("the caller was cancelled")
-
-    try:
-        return await anyio.to_thread.run_sync(work, checkpoint, abandon_on_cancel=True)
-    finally:
-        stopped.set()
-
-
-def _as_persistence_error(error: Exception, done: str, path: Path) -> Exception:
-    if isinstance(error, OSError):
-        return PersistenceError(f"{path} could not be {done}: {error}")
-    return error
+    async def _in_thread(self, done: str, function: Callable[[Work], _T], work: Work) -> _T:
+        try:
+            return await in_thread(function, work)
+        except OSError as error:
+            if error is work.failure:
+                raise
+            raise PersistenceError(f"{self._path} could not be {done}: {error}") from error
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

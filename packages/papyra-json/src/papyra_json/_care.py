@@ -22,38 +22,38 @@ from papyra.persistence.models import (
 )
 from papyra_json._lock import Notes, SetLock
 from papyra_json._plan import keep_newest, keep_valid
-from papyra_json._quarantine import move_aside
+from papyra_json._quarantine import move_aside, quarantine_name
 from papyra_json._rewrite import forget_jumps, note_jumps, quarantine_invalid, rewrite
 from papyra_json._walk import Walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator, Sequence
     from pathlib import Path
 
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._fileset import FileSet, Snapshot
     from papyra_json._plan import Kept
+    from papyra_json._work import Work
 
-__all__ = ["compact", "recover", "scan"]
+__all__ = ["compact", "open_shared", "recover", "scan"]
 
 
-def scan(files: FileSet, name: str, checkpoint: Callable[[], None]) -> PersistenceScanReport:
+def scan(files: FileSet, name: str, work: Work) -> PersistenceScanReport:
     """Report all damage and change nothing; a set that is not there yet is in order."""
-    with closing(SetLock(files.base, checkpoint)) as lock:
-        held, anomalies = _scan(files, lock, checkpoint)
+    with closing(SetLock(files.base, work.check)) as lock:
+        held, anomalies = _scan(files, lock, work)
         if anomalies and not held and lock.path.exists():
             # The first writer came meanwhile: what looked like damage may have been its batch, half written.
-            held, anomalies = _scan(files, lock, checkpoint)
+            held, anomalies = _scan(files, lock, work)
     return PersistenceScanReport(name, anomalies)
 
 
-def _scan(
-    files: FileSet, lock: SetLock, checkpoint: Callable[[], None]
-) -> tuple[bool, tuple[PersistenceAnomaly, ...]]:
-    snapshot, notes = _snapshot(files, lock)
+def _scan(files: FileSet, lock: SetLock, work: Work) -> tuple[bool, tuple[PersistenceAnomaly, ...]]:
+    snapshot, notes = open_shared(files, lock)
     with snapshot:
         unexpected = files.unexpected()
-        walk = _walked(snapshot, Walk(notes or Notes(), checkpoint=checkpoint))
+        work.left(_size(snapshot))
+        walk = _walked(snapshot, Walk(notes or Notes(), advance=work.advance))
         return notes is not None, (*_odd_files(files, snapshot, unexpected), *walk.anomalies)
 
 
@@ -79,7 +79,9 @@ def recover(
     name: str,
     mode: PersistenceRecoveryMode,
     folder: Path | None,
-    checkpoint: Callable[[], None],
+    work: Work,
+    *,
+    dry_run: bool = False,
 ) -> PersistenceRecoveryReport:
     """Drop what is no valid record; with ``QUARANTINE``, after a copy of it is safe.
 
@@ -88,60 +90,54 @@ def recover(
     """
     if not files.present() and not files.unexpected():
         return PersistenceRecoveryReport(name, PersistenceScanReport(name))
-    quarantined: list[Path] = []
     with (
-        closing(SetLock(files.base, checkpoint)) as lock,
-        _surveyed(files, lock, float("-inf"), checkpoint) as (snapshot, walk),
+        closing(SetLock(files.base, work.check)) as lock,
+        _surveyed(files, lock, float("-inf"), work, dry_run=dry_run) as (snapshot, walk),
     ):
         unexpected = files.unexpected()
         odd = _odd_files(files, snapshot, unexpected)
+        refused = [path for path, error in snapshot.failed if isinstance(error, PersistenceError)]
+        aside = [*unexpected, *refused]
         plan = keep_valid(walk)
         every = mode is PersistenceRecoveryMode.QUARANTINE
-        quarantined += quarantine_invalid([kept for kept in plan if every or not kept.records], folder)
-        checkpoint()
-        note_jumps(lock, walk, plan, all_jumps=True)
-        repaired = rewrite(files, plan)
-        forget_jumps(lock, walk, plan)
-        for path in (
-            *unexpected,
-            *(path for path, error in snapshot.failed if isinstance(error, PersistenceError)),
-        ):
-            quarantined.append(move_aside(path, folder))
-            repaired.append(path)
+        dropped = [kept for kept in plan if kept.walk.invalid and (every or not kept.records)]
+        repaired = [*(kept.walk.file.path for kept in plan if not kept.unchanged), *aside]
+        if dry_run:
+            quarantined = [quarantine_name(kept.walk.file.path, folder) for kept in dropped]
+            quarantined += [quarantine_name(path, folder) / path.name for path in aside]
+        else:
+            quarantined = quarantine_invalid(dropped, folder, work.advance)
+            _rewrite(files, lock, walk, plan, work, all_jumps=True)
+            quarantined += [move_aside(path, folder) for path in aside]
     report = PersistenceScanReport(name, (*odd, *walk.anomalies))
     return PersistenceRecoveryReport(name, report, _texts(repaired), _texts(quarantined))
 
 
 def compact(
-    files: FileSet,
-    name: str,
-    policy: RetentionPolicy,
-    now: float,
-    checkpoint: Callable[[], None],
-    *,
-    dry_run: bool,
+    files: FileSet, name: str, policy: RetentionPolicy, now: float, work: Work, *, dry_run: bool
 ) -> CompactionReport:
     """Make ``policy`` physical as of the Unix time ``now``; what is no valid record goes to the quarantine."""
     if not files.present():
         return CompactionReport(name, 0, 0, 0, 0)
-    oldest = policy.oldest_kept(now)
-    with closing(SetLock(files.base, checkpoint)) as lock:
-        if dry_run:
-            snapshot, _ = _snapshot(files, lock)
-            with snapshot.raise_failure():
-                return _plan(_walked(snapshot, Walk(Notes(), oldest, checkpoint)), policy, name)[0]
-        with _surveyed(files, lock, oldest, checkpoint) as (snapshot, walk):
-            snapshot.raise_failure()
-            report, plan = _plan(walk, policy, name)
-            quarantine_invalid(plan)
-            checkpoint()
-            note_jumps(lock, walk, plan, all_jumps=False)
-            rewrite(files, plan)
-            forget_jumps(lock, walk, plan)
-            return report
+    with (
+        closing(SetLock(files.base, work.check)) as lock,
+        _surveyed(files, lock, policy.oldest_kept(now), work, dry_run=dry_run) as (snapshot, walk),
+    ):
+        snapshot.raise_failure()
+        plan = keep_newest(walk, policy)
+        if not dry_run:
+            quarantine_invalid(plan, advance=work.advance)
+            _rewrite(files, lock, walk, plan, work, all_jumps=False)
+        return CompactionReport(
+            name,
+            before_records=sum(file.records for file in walk.files),
+            after_records=sum(kept.records for kept in plan),
+            before_bytes=sum(file.file.size for file in walk.files),
+            after_bytes=sum(kept.size for kept in plan),
+        )
 
 
-def _snapshot(files: FileSet, lock: SetLock) -> tuple[Snapshot, Notes | None]:
+def open_shared(files: FileSet, lock: SetLock) -> tuple[Snapshot, Notes | None]:
     """Open the files, with the notes about them if there was a lock to hold."""
     with lock.shared() as held:
         return (files.open_all(), lock.read_notes()) if held else (files.open_unlocked(), None)
@@ -149,35 +145,47 @@ def _snapshot(files: FileSet, lock: SetLock) -> tuple[Snapshot, Notes | None]:
 
 @contextmanager
 def _surveyed(
-    files: FileSet, lock: SetLock, oldest: float, checkpoint: Callable[[], None]
+    files: FileSet, lock: SetLock, oldest: float, work: Work, *, dry_run: bool
 ) -> Generator[tuple[Snapshot, Walk]]:
-    """Walk over the files, and give them with the lock held alone, so that they stay as the walk has found them."""
-    early, notes = _snapshot(files, lock)
+    """Walk over the files, and give them with the lock held alone, so that they stay as the walk has found them.
+
+    With ``dry_run`` they are as they stood at one moment, nothing is held, and no lock file made.
+    """
+    early, notes = open_shared(files, lock)
     with early:
-        walk = _walked(early, Walk(notes or Notes(), oldest, checkpoint))
+        work.left(_size(early) * (1 if dry_run else 2))  # to be read, and perhaps to be copied
+        walk = _walked(early, Walk(notes or Notes(), oldest, work.advance))
+        if dry_run:
+            yield early, walk
+            return
         with lock.exclusive(), files.open_all() as snapshot:
             files.remove_temporaries()
+            size = _size(snapshot)
+            work.left(size + max(0, size - _size(early)))
             if not walk.resume(snapshot.files):
-                walk = _walked(snapshot, Walk(lock.read_notes(), oldest, checkpoint))
+                work.left(2 * size)
+                walk = _walked(snapshot, Walk(lock.read_notes(), oldest, work.advance))
             yield snapshot, walk
+
+
+def _rewrite(
+    files: FileSet, lock: SetLock, walk: Walk, plan: Sequence[Kept], work: Work, *, all_jumps: bool
+) -> None:
+    work.check()
+    work.left(sum(kept.size for kept in plan if not kept.unchanged))
+    note_jumps(lock, walk, plan, all_jumps=all_jumps)
+    rewrite(files, plan, work.advance)
+    forget_jumps(lock, walk, plan)
+
+
+def _size(snapshot: Snapshot) -> int:
+    return sum(file.size for file in snapshot.files)
 
 
 def _walked(snapshot: Snapshot, walk: Walk) -> Walk:
     for file in snapshot.files:
         walk.add(file)
     return walk
-
-
-def _plan(walk: Walk, policy: RetentionPolicy, name: str) -> tuple[CompactionReport, list[Kept]]:
-    plan = keep_newest(walk, policy)
-    report = CompactionReport(
-        name,
-        before_records=sum(file.records for file in walk.files),
-        after_records=sum(kept.records for kept in plan),
-        before_bytes=sum(file.file.size for file in walk.files),
-        after_bytes=sum(kept.size for kept in plan),
-    )
-    return report, plan
 
 
 def _texts(paths: list[Path]) -> tuple[str, ...]:

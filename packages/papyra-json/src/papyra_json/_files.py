@@ -105,11 +105,11 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def copy_ranges(
-    source: int, target: int, ranges: Iterable[Range], copied_more: Callable[[int], None] = lambda _: None
+    source: int, target: int, ranges: Iterable[Range], advance: Callable[[int], None] = lambda _: None
 ) -> int:
     """Append parts of one file to another in constant memory; return how many bytes that were.
 
-    ``copied_more`` is told the size of each piece, and may raise to end the copying.
+    ``advance`` is told the size of each piece once it is copied, and may raise to end the copying.
     """
     copied = 0
     for start, end in ranges:
@@ -122,7 +122,7 @@ def copy_ranges(
             write_all(target, data)
             start += len(data)
             copied += len(data)
-            copied_more(len(data))
+            advance(len(data))
     return copied
 
 

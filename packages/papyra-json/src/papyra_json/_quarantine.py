@@ -17,24 +17,30 @@ from papyra_json._files import copy_ranges, make_folder
 from papyra_json._platform import SAFE_FLAGS, sync_file, sync_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
     from papyra_json._files import Range
 
-__all__ = ["MARK", "move_aside", "quarantine"]
+__all__ = ["MARK", "move_aside", "quarantine", "quarantine_name"]
 
 MARK = ".quarantine-"
 
 
-def quarantine(path: Path, fd: int, ranges: Iterable[Range], folder: Path | None = None) -> Path:
+def quarantine(
+    path: Path,
+    fd: int,
+    ranges: Iterable[Range],
+    folder: Path | None = None,
+    advance: Callable[[int], None] = lambda _: None,
+) -> Path:
     """Copy parts of ``path``, open as ``fd``, to a new quarantine file, sync it and return its path.
 
-    It stands in ``folder``, by default beside ``path``.
+    It stands in ``folder``, by default beside ``path``. ``advance`` is as in `copy_ranges`.
     """
     made, target = _create(path, _prepared(path, folder))
     try:
-        copy_ranges(fd, target, ranges)
+        copy_ranges(fd, target, ranges, advance)
         sync_file(target)
     except BaseException:
         made.unlink()  # the bytes are still where they were
@@ -43,6 +49,12 @@ def quarantine(path: Path, fd: int, ranges: Iterable[Range], folder: Path | None
         os.close(target)
     sync_folder(str(made.parent))
     return made
+
+
+def quarantine_name(path: Path, folder: Path | None = None) -> Path:
+    """Return where the next quarantine file of ``path`` would stand, and make nothing."""
+    target = folder or path.parent
+    return next(target / name for name in _names(path) if not os.path.lexists(target / name))
 
 
 def move_aside(path: Path, folder: Path | None = None) -> Path:

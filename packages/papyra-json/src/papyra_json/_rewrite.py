@@ -12,7 +12,7 @@ from papyra_json._quarantine import quarantine
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from papyra_json._fileset import FileSet
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["forget_jumps", "note_jumps", "quarantine_invalid", "replace", "rewrite"]
 
 
-def quarantine_invalid(plan: Sequence[Kept], folder: Path | None = None) -> list[Path]:
+def quarantine_invalid(
+    plan: Sequence[Kept], folder: Path | None = None, advance: Callable[[int], None] = lambda _: None
+) -> list[Path]:
     """Copy what is no valid record of each file to a quarantine file; return the files made."""
     return [
-        quarantine(kept.walk.file.path, kept.walk.file.fd, ranges, folder)
+        quarantine(kept.walk.file.path, kept.walk.file.fd, ranges, folder, advance)
         for kept in plan
         if (ranges := kept.walk.invalid_ranges)
     ]
@@ -83,29 +85,26 @@ def _first_sequence(plan: Sequence[Kept]) -> int:
     return 0
 
 
-def rewrite(files: FileSet, plan: Sequence[Kept]) -> list[Path]:
-    """Replace each file that changes, oldest first; return their paths. For the lock's holder.
+def rewrite(files: FileSet, plan: Sequence[Kept], advance: Callable[[int], None]) -> None:
+    """Replace each file that changes, oldest first. For the lock's holder.
 
     A crash in between leaves the younger files as they were: more than the plan keeps, never less. Files
     that keep nothing are removed, all but the base.
     """
-    changed: list[Path] = []
     for kept in plan:
+        path = kept.walk.file.path
         if kept.unchanged:
             continue
-        path = kept.walk.file.path
-        changed.append(path)
-        if not kept.ranges and path != files.base:
+        if kept.ranges or path == files.base:
+            replace(kept, advance)
+        else:
             path.unlink()
             sync_folder(str(path.parent))
-            continue
-        replace(kept)
-    return changed
 
 
-def replace(kept: Kept) -> None:
+def replace(kept: Kept, advance: Callable[[int], None] = lambda _: None) -> None:
     """Replace one file by what is kept of it."""
     source = kept.walk.file
     with replacing(source.path, source.fd) as target:
-        if copy_ranges(source.fd, target, kept.ranges) < kept.size:
+        if copy_ranges(source.fd, target, kept.ranges, advance) < kept.size:
             write_all(target, b"\n")

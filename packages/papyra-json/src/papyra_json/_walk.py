@@ -73,10 +73,13 @@ class Jump:
 
 
 class Walk:
-    """A walk over files, oldest first, at the Unix time whose oldest kept record is ``oldest``."""
+    """A walk over files, oldest first, at the Unix time whose oldest kept record is ``oldest``.
+
+    ``advance`` is told how many bytes each step was, and may raise to end the walk.
+    """
 
     def __init__(
-        self, notes: Notes, oldest: float = float("-inf"), checkpoint: Callable[[], None] = lambda: None
+        self, notes: Notes, oldest: float = float("-inf"), advance: Callable[[int], None] = lambda _: None
     ) -> None:
         self.files: list[FileWalk] = []
         self.anomalies: list[PersistenceAnomaly] = []
@@ -84,7 +87,7 @@ class Walk:
         self.last_seq = 0
         self._notes = notes
         self._oldest = oldest
-        self._checkpoint = checkpoint
+        self._advance = advance
         self._kept_seq = 0  # the seq of the last record that stays; 0 before the first
         self._dropped = False  # whether something was dropped since
         self._invalid = 0  # lines since the last number
@@ -114,7 +117,6 @@ class Walk:
 
     def _read(self, walk: FileWalk, begin: int) -> None:
         for start, end, lines in forward(walk.file.fd, begin, walk.file.size):
-            self._checkpoint()
             walk.marks.append((start, walk.young, walk.young_bytes))
             ended = end - start > len(lines[0]) or len(lines) > 1  # by a newline
             if ended and self._oldest == float("-inf") and (self._all_well(lines) or all_plain(lines)):
@@ -124,6 +126,7 @@ class Walk:
             else:
                 self._look_closely(walk, walk.lines + 1, start, end, lines)
             walk.lines += len(lines)
+            self._advance(end - start)
 
     def _all_well(self, lines: list[bytes]) -> bool:
         """Tell whether all lines are as we write them, with numbers that go on; then count them.
