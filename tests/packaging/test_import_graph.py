@@ -13,7 +13,8 @@ LAYERS = [
      "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra._project",
      "papyra.units", "papyra.plugins"],
     ["papyra.persistence"],
-    ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs"],
+    ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs",
+     "papyra.observers"],
     ["papyra.system"],
     ["papyra", "papyra.testing"],
 ]  # fmt: skip

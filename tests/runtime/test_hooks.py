@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import sys
+import time
 from contextlib import asynccontextmanager
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
@@ -104,6 +106,19 @@ def recorder(told: list[tuple[str, Any]], name: str, how: str) -> Callable[[Any]
     return {"plain": plain, "raising": plain, "async": later, "async raising": raising_later}[how]
 
 
+def told_of(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    """Return whom the log names in lines with these words; each has a traceback if something was raised."""
+    lines = [record for record in caplog.records if words in record.getMessage()]
+    assert all(bool(record.exc_info) == (words == "raised in") for record in lines)
+    return [str(record.args[0]) for record in lines if isinstance(record.args, tuple)]
+
+
+def counts(system: ActorSystem) -> dict[str, tuple[int, ...]]:
+    """Return what the control panel counts of each observer: failed, slow, dropped, pending."""
+    panel = system.control_panel()["hooks"]
+    return {one["observer"]: (one["failed"], one["slow"], one["dropped"], one["pending"]) for one in panel}
+
+
 @pytest.mark.parametrize("how", ["plain", "async", "raising", "async raising"])
 async def test_each_hook_is_called_and_none_can_harm(how: str, caplog: pytest.LogCaptureFixture) -> None:
     told: list[tuple[str, Any]] = []
@@ -122,11 +137,9 @@ async def test_each_hook_is_called_and_none_can_harm(how: str, caplog: pytest.Lo
     assert values["on_persistence_scan"].has_anomalies
     assert values["on_persistence_recovery"].scan.has_anomalies
     assert str(values["on_persistence_error"]) == "full"
-    if "raising" in how:
-        logged = [record for record in caplog.records if "hook" in record.getMessage()]
-        assert len(logged) == len(told)
-        assert all(record.exc_info for record in logged)
-    assert system._callbacks.dropped == 0
+    failed = len(told) if "raising" in how else 0
+    assert told_of(caplog, "raised in") == ["ActorSystem(hooks=...)"] * bool(failed)
+    assert counts(system) == {"ActorSystem(hooks=...)": (failed, 0, 0, 0)}
 
 
 @pytest.mark.parametrize("how", ["plain", "async"])
@@ -166,18 +179,25 @@ async def test_async_hooks_run_in_order_in_a_task_of_their_own_and_before_aclose
     assert order == list(range(10))
 
 
-async def test_a_hanging_hook_does_not_hang_aclose() -> None:
+async def test_a_hanging_hook_does_not_hang_aclose_and_is_named_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def hang(_event: object) -> None:
         await anyio.sleep_forever()
 
     began = anyio.current_time()
     async with running(hooks=SystemHooks(on_event=hang), shutdown_timeout=0.1) as system:
         assert await system.spawn(Fails).ask(1) == 1
+        assert counts(system) == {"ActorSystem(hooks=...)": (0, 0, 0, 1)}
     assert anyio.current_time() - began < 3
+    assert told_of(caplog, "async calls in time for the close") == ["ActorSystem(hooks=...)"]
+    assert counts(system) == {"ActorSystem(hooks=...)": (0, 0, 2, 0)}
 
 
-async def test_a_flood_of_async_hooks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("papyra._runtime.callbacks.MAX_PENDING", 5)
+async def test_a_flood_of_async_hooks_is_bounded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("papyra._runtime.observer.MAX_PENDING", 5)
     gate, called = anyio.Event(), 0
 
     async def slow(_report: object) -> None:
@@ -188,9 +208,120 @@ async def test_a_flood_of_async_hooks_is_bounded(monkeypatch: pytest.MonkeyPatch
     async with running(hooks=SystemHooks(on_audit=slow)) as system:
         for _ in range(20):
             system.audit()
+        assert counts(system) == {"ActorSystem(hooks=...)": (0, 0, 15, 5)}
         gate.set()
     assert called == 5
-    assert system._callbacks.dropped == 15
+    assert counts(system) == {"ActorSystem(hooks=...)": (0, 0, 15, 0)}
+    assert told_of(caplog, "slower than what it is told") == ["ActorSystem(hooks=...)"]
+
+
+async def test_a_call_that_hangs_is_named_when_others_wait_behind_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("papyra._runtime.observer.LATE", -1.0)
+    entered, gate = anyio.Event(), anyio.Event()
+
+    async def slow(_report: object) -> None:
+        entered.set()
+        await gate.wait()
+
+    async with running(hooks=SystemHooks(on_audit=slow)) as system:
+        system.audit()
+        await entered.wait()
+        for _ in range(3):
+            system.audit()
+        gate.set()
+    assert told_of(caplog, "has not ended an async call") == ["ActorSystem(hooks=...)"]
+    assert counts(system) == {"ActorSystem(hooks=...)": (0, 0, 0, 0)}
+
+
+async def test_a_plain_hook_that_keeps_the_event_loop_is_named_once_with_the_time(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("papyra._runtime.observer.SLOW", 0.01)
+
+    class Mine(SystemHooks):
+        def on_audit(self, _report: object) -> None:
+            time.sleep(0.011)  # blocks on purpose
+
+        def on_dead_letter(self, letter: DeadLetter) -> None:
+            self.on_audit(letter)
+            raise ValueError("slow and wrong")
+
+    async with running(hooks=Mine()) as system:
+        for _ in range(3):
+            system.audit()
+        ref = system.spawn(Fails)
+        await system.stop(ref)
+        with pytest.raises(ActorStopped):
+            await ref.tell("late")
+    assert told_of(caplog, "kept the event loop for 0.0") == ["ActorSystem(hooks=...)"]
+    assert "in on_audit; make it async or quick" in caplog.text
+    assert counts(system) == {"ActorSystem(hooks=...)": (1, 4, 0, 0)}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_hook_that_awaits_what_was_cancelled_is_a_failure_and_the_others_still_run(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[object] = []
+
+    async def stray(report: object) -> None:
+        told.append(report)
+        future = asyncio.get_running_loop().create_future()
+        future.cancel()
+        await future
+
+    async with running(hooks=SystemHooks(on_audit=stray)) as system:
+        reports = [system.audit() for _ in range(3)]
+    assert told == reports
+    assert counts(system) == {"ActorSystem(hooks=...)": (3, 0, 0, 0)}
+    assert told_of(caplog, "raised in") == ["ActorSystem(hooks=...)"]
+
+
+class Sums(Actor):
+    """Fails now and then, and answers with all that it was told."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    async def receive(self, message: int) -> list[int]:
+        self.seen.append(message)
+        if message % 5 == 4:
+            raise ValueError(message)
+        await anyio.lowlevel.checkpoint()
+        return list(self.seen)
+
+
+async def at_work(**options: Any) -> tuple[list[object], list[str]]:
+    """Return what two actors answer to a mix of messages, and the events, in their order."""
+    answers: list[object] = []
+    async with running(**options) as system:
+        refs = [system.spawn(Sums, name=name) for name in ("one", "two")]
+        for number in range(10):
+            for ref in refs:
+                try:
+                    answers.append(await ref.ask(number))
+                except ValueError as error:
+                    answers.append(str(error))
+    return answers, [f"{event.address['actor_id']} {type(event).__name__}" for event in system.events()]
+
+
+@pytest.mark.parametrize("harm", ["raises", "raises later", "hangs", "blocks"])
+async def test_no_observer_changes_what_actors_answer_or_the_order_of_events(harm: str) -> None:
+    async def hang(_event: object) -> None:
+        await anyio.sleep_forever()
+
+    hook = {
+        "raises": recorder([], "on_event", "raising"),
+        "raises later": recorder([], "on_event", "async raising"),
+        "hangs": hang,
+        "blocks": lambda _: time.sleep(0.001),
+    }[harm]
+    hooks = SystemHooks(on_event=hook, on_failure=hook)
+    expected = await at_work()
+    assert len(expected[0]) == 20
+    assert await at_work(hooks=hooks, shutdown_timeout=0.0) == expected
 
 
 async def test_on_dead_letter_of_the_system_and_of_the_hooks_are_both_called() -> None:
@@ -358,14 +489,71 @@ async def test_broken_hook_plugins_are_reported_and_break_nothing(
     site("raises", f"{hookimpl}@hookimpl\ndef on_event(event): raise ValueError('plugin')")
     site("raises_later", f"{hookimpl}@hookimpl\nasync def on_event(event): raise ValueError('plugin later')")
     site("nothing", "x = 1")
+    site("unknown", f"{hookimpl}@hookimpl\ndef on_evnt(event): ...\n" + PLUGIN)
     site("zulu", PLUGIN)
     async with running() as system:
         assert await system.spawn(Fails).ask(1) == 1
-    assert told_by("alpha") == told_by("zulu") == ["ActorStarted", "ActorStopped"]
-    text = caplog.text
-    for name in ("exits", "gone", "old", "signature", "touchy"):
-        assert name in text
-    assert text.count("ValueError: plugin later") == text.count("ValueError: plugin\n") == 2
+    assert told_by("alpha") == told_by("unknown") == told_by("zulu") == ["ActorStarted", "ActorStopped"]
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    for name, reason in {
+        "exits": "SystemExit: 3",
+        "gone": "ModuleNotFoundError",
+        "old": "plugin API 0.9",
+        "signature": "'more'",
+        "touchy": "OSError",
+        "nothing": "it has no hooks; mark its functions with papyra.hookspecs.hookimpl",
+        "unknown": "there is no hook on_evnt; hooks are on_event, on_dead_letter, ",
+    }.items():
+        assert [reason in line for line in warned if f"plugin '{name}' of {name} 1.0" in line] == [True], name
+    raising = ("the hook plugin 'raises' of raises 1.0", "the hook plugin 'raises_later' of raises-later 1.0")
+    assert sorted(told_of(caplog, "raised in")) == sorted(raising)
+    assert caplog.text.count("ValueError: plugin later") == caplog.text.count("ValueError: plugin\n") == 1
+    assert {name: count[0] for name, count in counts(system).items() if count[0]} == dict.fromkeys(raising, 2)
+
+
+@pytest.mark.parametrize("way", ["module", "object", "class", "SystemHooks", "SystemHooks class"])
+@pytest.mark.parametrize("installed", [True, False])
+async def test_what_a_plugin_may_be_may_also_be_given_to_a_system(
+    way: str, installed: bool, site: Callable[..., None]
+) -> None:
+    body = """
+    from papyra import SystemHooks
+    told = []
+    class Marked:
+        @hookimpl
+        def on_event(self, event): told.append(type(event).__name__)
+    class Mine(SystemHooks):
+        def on_event(self, event): told.append(type(event).__name__)
+    marked, mine = Marked(), Mine()
+    """
+    plugin = f"from papyra.hookspecs import hookimpl\n{dedent(body)}"
+    if way == "module":
+        plugin = PLUGIN
+    name = {
+        "module": "",
+        "object": ":marked",
+        "class": ":Marked",
+        "SystemHooks": ":mine",
+        "SystemHooks class": ":Mine",
+    }
+    site("alpha", plugin, points=f"alpha = alpha_hooks{name[way]}" if installed else "[other]")
+    hooks: Any = None
+    if not installed:
+        hooks = importlib.import_module("alpha_hooks")
+        hooks = getattr(hooks, name[way][1:]) if name[way] else hooks
+    async with running(hooks=hooks) as system:
+        await system.spawn(Fails).ask(1)
+    assert told_by("alpha") == ["ActorStarted", "ActorStopped"]
+    assert list(counts(system)) == [
+        "the hook plugin 'alpha' of alpha 1.0" if installed else "ActorSystem(hooks=...)"
+    ]
+
+
+def test_an_object_without_hooks_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=r"hooks must be a SystemHooks, or a module or object with hooks.*hookimpl"
+    ):
+        ActorSystem(hooks=object())  # type: ignore[arg-type]  # on purpose
 
 
 async def test_papyra_plugins_limits_hook_plugins(
@@ -415,4 +603,4 @@ async def test_a_plugin_that_implements_on_event_twice_over_objects_is_kept_apar
     )
     async with running() as system:
         await system.spawn(Fails).ask(1)
-    assert told_by("pair") == ["one", "two"] * 2
+    assert sorted(told_by("pair")) == ["one", "one", "two", "two"]

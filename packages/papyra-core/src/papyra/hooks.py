@@ -45,8 +45,9 @@ class FailureInfo:
 class SystemHooks:
     """Callbacks, each plain or async, all optional; pass them here or define them in a subclass.
 
-    A plain one is called on the spot and must be quick. An async one runs after, in order with the others,
-    in a task of its own. What a hook raises is logged and harms nothing.
+    A plain one is called on the spot, in the middle of what an actor does, and must be quick. Async ones run after,
+    in order, in a task of their own. What a hook raises harms nothing. A failing, a slow and a hanging one are logged
+    once each, and counted in ``control_panel()["hooks"]``.
     """
 
     on_event: Hook[ActorEvent] | None = None

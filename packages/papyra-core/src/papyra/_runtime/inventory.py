@@ -110,6 +110,7 @@ def panel(rt: Dispatcher, state: str) -> dict[str, Any]:
             "healthy": rt.facts.backend.healthy,
         },
         "persistence": safe_metrics_snapshot(rt.facts.backend),
+        "hooks": rt.callbacks.panel(),
     }
 
 

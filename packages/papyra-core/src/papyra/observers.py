@@ -1,0 +1,82 @@
+"""From an object that has hooks to calls of them: the one way for `papyra.SystemHooks` and for plugins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from papyra.exceptions import PluginError
+from papyra.hooks import HOOK_NAMES, SystemHooks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import TypeAlias
+
+    import pluggy
+
+    # What a hook is told is as its specification says; here all of them are alike.
+    Call: TypeAlias = Callable[[Any], object]
+
+__all__ = ["FoundHooks", "check_hooks", "find_hooks"]
+
+
+class FoundHooks(NamedTuple):
+    """Calls by the name of their hook, and what is wrong with the object, if anything is."""
+
+    calls: Mapping[str, Call]
+    problem: str = ""
+
+
+def find_hooks(observer: object) -> FoundHooks:
+    """Find the hooks of a `SystemHooks`, or of a module or object whose functions carry ``hookimpl``.
+
+    A class is called to make an object first. Whatever reading a stranger's object raises comes out, as does
+    pluggy's ``PluginValidationError`` for a function whose arguments do not fit its specification.
+    """
+    if isinstance(observer, type):
+        observer = observer()
+    if isinstance(observer, SystemHooks):
+        hooks = {name: cast("Call | None", getattr(observer, name)) for name in HOOK_NAMES}
+        return FoundHooks({name: hook for name, hook in hooks.items() if hook is not None})
+    # Here and not above: most systems have no such hooks, and need no pluggy.
+    import pluggy
+
+    from papyra import hookspecs
+
+    manager = pluggy.PluginManager(
+        "papyra"
+    )  # one for each: pluggy's call of several stops at the first that raises
+    manager.add_hookspecs(hookspecs)
+    manager.register(observer)
+    callers = {caller.name: caller for caller in manager.get_hookcallers(observer) or ()}
+    calls = {name: _call(callers[name]) for name in HOOK_NAMES if name in callers}
+    return FoundHooks(calls, _problem(callers))
+
+
+def check_hooks(loaded: object) -> Iterable[str]:
+    """Return the names of a hook plugin's hooks; one with something wrong is a `PluginError`. For `inspect_plugin`."""
+    found = find_hooks(loaded)
+    if found.problem:
+        raise PluginError(found.problem) from TypeError(found.problem)
+    return found.calls
+
+
+def _call(caller: pluggy.HookCaller) -> Call:
+    assert caller.spec is not None  # noqa: S101 - only names of HOOK_NAMES come here, and each has a specification
+    (argument,) = caller.spec.argnames
+
+    def call(value: object) -> object:
+        results = cast("list[object]", caller(**{argument: value}))
+        return results[0] if results else None
+
+    return call
+
+
+def _problem(callers: Mapping[str, pluggy.HookCaller]) -> str:
+    if not callers:
+        return "it has no hooks; mark its functions with papyra.hookspecs.hookimpl"
+    unknown = [
+        name
+        for name, caller in callers.items()
+        if name not in HOOK_NAMES and not all(found.optionalhook for found in caller.get_hookimpls())
+    ]
+    return f"there is no hook {', '.join(unknown)}; hooks are {', '.join(HOOK_NAMES)}" if unknown else ""
