@@ -101,7 +101,11 @@ class Facts:
         fact = PersistedEvent(self._system_id, f"{self._system_id}:{cell.id}", kind.__name__, payload, now)
         self._events.append(fact)
         self._events_ever += 1
-        self._add(fact)
+        if self._running and self._writer is None and len(self._buffer) < self._max_buffer and not self._closing:
+            self._buffer.append(fact)  # `_add`, without a call, where the writer is at work
+            self._added += 1
+        else:
+            self._add(fact)
         if self._tells_events:
             self._callbacks.call("on_event", self._materialize(fact))
         if self._event_waiters:
