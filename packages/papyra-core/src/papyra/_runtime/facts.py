@@ -101,7 +101,12 @@ class Facts:
         fact = PersistedEvent(self._system_id, f"{self._system_id}:{cell.id}", kind.__name__, payload, now)
         self._events.append(fact)
         self._events_ever += 1
-        if self._running and self._writer is None and len(self._buffer) < self._max_buffer and not self._closing:
+        if (
+            self._running
+            and self._writer is None
+            and len(self._buffer) < self._max_buffer
+            and not self._closing
+        ):
             self._buffer.append(fact)  # `_add`, without a call, where the writer is at work
             self._added += 1
         else:

@@ -383,7 +383,9 @@ class Lifecycle:
         if answering is not None:
             answering.reply(None, stopped_early(cell))
         cell.phase = DEAD
-        cell.box = None  # not kept for another: a worker left behind in this actor's code may still look into it
+        cell.box = (
+            None  # not kept for another: a worker left behind in this actor's code may still look into it
+        )
         cell.paused = False
         rt.cells.pop(cell.id, None)
         if cell.name is not None and rt.names.get(cell.name) is cell:
