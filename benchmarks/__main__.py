@@ -55,7 +55,7 @@ def main() -> None:
 
 def _only_ours(row: Row) -> Row:
     scale = {who: n for who, n in row.scale.items() if who not in ("published", "pykka")}
-    goals = tuple(goal for goal in row.goals if goal.against in (None, *scale))
+    goals = tuple(goal for goal in row.goals if goal.against in (None, *scale) and goal.who in scale)
     return type(row)(row.name, row.what, scale, goals, row.script, row.unit)
 
 
@@ -68,13 +68,8 @@ def _print_row(row: Row, measured: dict[str, dict[str, float]], *, judge: bool) 
 
 
 def _verdict(goal: Goal, measured: dict[str, dict[str, float]]) -> str:
-    value = measured["papyra"][goal.figure]
-    sign = ">=" if goal.at_least else "<="
-    if goal.against is not None:
-        value /= measured[goal.against][goal.figure]
-    met = value >= goal.value if goal.at_least else value <= goal.value
-    of = f" x {goal.against}" if goal.against else ""
-    return f"goal {goal.figure} {sign} {goal.value:g}{of}: {value:,.3g} {'met' if met else 'MISSED'}"
+    value, met = goal.judge(measured)
+    return f"goal {goal}: {value:,.3g} {'met' if met else 'MISSED'}"
 
 
 main()

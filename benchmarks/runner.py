@@ -20,6 +20,8 @@ __all__ = ["Environments", "run_row"]
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE / "contestants"
 REQUIREMENTS = {"published": ["papyra==0.3.0"], "pykka": ["pykka>=4.1"]}
+FRESH = ("record", "append")
+"""The rows of files that each begin with none."""
 
 
 class Environments:
@@ -48,8 +50,8 @@ def run_row(row: Row, repeat: int, shrink: int, environments: Environments) -> d
     """Return the median of every figure of every contestant; they take turns, so that drift hits all alike."""
     figures: dict[str, list[dict[str, float]]] = {who: [] for who in row.scale}
     with tempfile.TemporaryDirectory() as folder:
-        if row.script == "files" and row.name != "record":
-            _files("prepare", max(10, row.scale["papyra"] // shrink), folder)
+        if row.script == "files" and row.name not in FRESH:
+            _files(sys.executable, "prepare", max(10, row.scale["papyra"] // shrink), folder)
         for _ in range(repeat):
             for who, scale in row.scale.items():
                 figures[who].append(_run(row, who, max(10, scale // shrink), environments, folder))
@@ -60,20 +62,21 @@ def run_row(row: Row, repeat: int, shrink: int, environments: Environments) -> d
 
 
 def _run(row: Row, who: str, scale: int, environments: Environments, folder: str) -> dict[str, float]:
+    backend = "trio" if who.endswith("-trio") else "asyncio"
     if row.script == "files":
-        for left in Path(folder).glob("record*.ndjson*"):
-            if row.name == "record":
+        if row.name in FRESH:
+            for left in Path(folder).iterdir():
                 left.unlink()
-        return _files(f"{row.name}-floor" if who == "floor" else row.name, scale, folder)
+        name = f"{row.name}-floor" if who == "floor" else row.name
+        return _files(environments.python(who), name, scale, folder, backend)
     if row.script == "process":
         return _process(row.name, who)
     script = {"floor": "floor_api.py", "pykka": "pykka_api.py"}.get(who, "papyra_api.py")
-    backend = "trio" if who.endswith("-trio") else "asyncio"
     return _json([environments.python(who), str(SCRIPTS / script), row.name, str(scale), backend])
 
 
-def _files(row: str, scale: int, folder: str) -> dict[str, float]:
-    return _json([sys.executable, str(SCRIPTS / "files_ours.py"), row, str(scale), folder])
+def _files(python: str, row: str, scale: int, folder: str, backend: str = "asyncio") -> dict[str, float]:
+    return _json([python, str(SCRIPTS / "files.py"), row, str(scale), folder, backend])
 
 
 def _process(row: str, who: str) -> dict[str, float]:

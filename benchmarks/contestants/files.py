@@ -1,4 +1,7 @@
-"""The rows of the record in NDJSON files, and their floors: ``python files_ours.py ROW[-floor] SCALE FOLDER``."""
+"""The rows of the record in NDJSON files, and their floors, in the words that Papyra and the published package share.
+
+``python files.py ROW[-floor] SCALE FOLDER BACKEND``; the floors need orjson.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,10 @@ import time
 from pathlib import Path
 
 import anyio
-import orjson
 
 from papyra.actor import Actor
 from papyra.persistence.json import JsonFilePersistence
 from papyra.persistence.models import PersistedEvent
-from papyra.persistence.retention import RetentionPolicy
 from papyra.system import ActorSystem
 
 
@@ -44,8 +45,29 @@ async def record(n: int, folder: Path) -> dict[str, float]:
     return {"per_second": lines / elapsed}
 
 
+async def append(n: int, folder: Path) -> dict[str, float]:
+    """Append n facts, one after the other, each acknowledged before the next."""
+    backend = JsonFilePersistence(folder / "append.ndjson")
+    began = time.perf_counter()
+    for i in range(n):
+        await backend.record_event(
+            PersistedEvent(
+                system_id="local",
+                actor_address="local:1",
+                event_type="ActorStarted",
+                payload={},
+                timestamp=1.7e9 + i,
+            )
+        )
+    elapsed = time.perf_counter() - began
+    await backend.aclose()
+    return {"per_second": n / elapsed}
+
+
 async def record_floor(n: int, folder: Path) -> dict[str, float]:
     """Serialize with orjson, and write a batch at a time."""
+    import orjson
+
     descriptor = os.open(folder / "floor.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     began = time.perf_counter()
     for start in range(0, n, 1000):
@@ -97,6 +119,8 @@ async def scan(n: int, folder: Path) -> dict[str, float]:
 
 async def scan_floor(n: int, folder: Path) -> dict[str, float]:
     """Parse every line with orjson."""
+    import orjson
+
     began = time.perf_counter()
     with (folder / f"records-{n}.ndjson").open("rb") as file:
         for line in file:
@@ -122,6 +146,8 @@ async def compact(n: int, folder: Path) -> dict[str, float]:
     with source.open("rb") as read, path.open("wb") as write:
         while block := read.read(1 << 20):
             write.write(block)
+    from papyra.persistence import RetentionPolicy  # 0.3.0 has it elsewhere
+
     backend = JsonFilePersistence(path, RetentionPolicy(max_records=n // 2))
     began = time.perf_counter()
     report = await backend.compact()
@@ -159,4 +185,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main)
+    anyio.run(main, backend=sys.argv[4])
