@@ -1,27 +1,20 @@
-"""The parts: escaping, JSON, times, following."""
+"""The parts: escaping, JSON, times."""
 
 from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from papyra.persistence.models import CompactionReport, PersistenceAnomaly, PersistenceAnomalyType
 from papyra_cli._escape import printable
-from papyra_cli._follow import Follower
 from papyra_cli._json import as_json, dump, dump_readable
 from papyra_cli._reports import size
 from papyra_cli._times import format_time, read_moment
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 
 @given(st.text())
@@ -121,47 +114,3 @@ def test_sizes_for_people() -> None:
         10**16: "10000.0 TB",
     }
     assert {number: size(number) for number in sizes} == sizes
-
-
-@dataclass(frozen=True)
-class Record:
-    text: str
-
-
-@pytest.mark.anyio
-async def test_following_tells_each_new_record_once_even_in_bursts_and_with_twins(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("papyra_cli._follow._INTERVAL", 0)
-    store = [Record("old")]
-
-    async def newest(count: int) -> Sequence[Record]:
-        return store[-count:]
-
-    follower = Follower(newest)
-    with anyio.fail_after(10):
-        await follower.start()
-        bursts = [["a", "a"], [], ["a"], list(map(str, range(3000))), ["z"]]
-        for step in ([Record(text) for text in burst] for burst in bursts):
-            store.extend(step)
-            assert await follower.fresh() == step
-
-
-@pytest.mark.anyio
-async def test_following_does_not_repeat_what_came_between_the_first_look_and_the_listing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("papyra_cli._follow._INTERVAL", 0)
-    store = [Record("old")]
-
-    async def newest(count: int) -> Sequence[Record]:
-        return store[-count:]
-
-    follower = Follower(newest)
-    await follower.start()
-    store.append(Record("between"))
-    follower.tell(await newest(10))
-    store.append(Record("after"))
-    assert await follower.fresh() == [Record("after")]
-    store.append(Record("between"))
-    assert await follower.fresh() == [Record("between")]

@@ -46,6 +46,8 @@ def test_compact_reports_before_after_and_reclaimed(run: Runner, toy: Path) -> N
         "after_records": 1,
         "before_bytes": 2_000_000,
         "after_bytes": 500,
+        "invalid_records": 0,
+        "quarantined_files": [],
         "removed_records": 2,
         "reclaimed_bytes": 1_999_500,
         "dry_run": False,

@@ -269,7 +269,7 @@ def test_a_configured_store_that_is_there_or_is_no_file_is_not_remarked_on(run: 
     _write(run.folder / "f.1", 1)
     (run.folder / "g").touch()
     for url in ("rotating:f", "json:g", "memory:"):
-        assert run("persistence", "inspect", "--backend", url).stderr == ""
+        assert run("inspect", "events", "--backend", url).stderr == ""
     assert run("persistence", "scan", "--backend", "json:f?bogus=1").stderr.count("\n") == 1
 
 

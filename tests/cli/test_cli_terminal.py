@@ -121,7 +121,7 @@ def test_ctrl_c_during_work_exits_with_130_and_closes_the_backend(
     toy: Path, terminal: Callable[..., Terminal]
 ) -> None:
     shell = terminal("persistence", "scan", "--backend", f"toy:{toy}?slow=60")
-    shell.wait_for("scanning ... ")
+    shell.wait_for("scanning")
     shell.type("\x03")
     assert shell.finish() == 130
     assert "Traceback" not in shell.text
@@ -144,8 +144,8 @@ def test_progress_is_drawn_past_a_second_and_only_on_a_terminal(
     toy.write_text("event A 1\n")
     shell = terminal("persistence", "scan", "--backend", f"toy:{toy}?slow=1.3", "--color", "never")
     assert shell.finish() == 0
-    assert shell.text.startswith("\r\x1b[Kscanning ... 1 s")
-    assert shell.text.endswith("\r\x1b[Kclean\n")
+    assert "⠋ scanning   0:00:00" in shell.text
+    assert shell.text.endswith("\x1b[?25h\r\x1b[1A\x1b[2Kclean\n")  # the cursor is back, the line gone
     assert run("persistence", "scan", "--backend", f"toy:{toy}?slow=1.3").stderr == ""
 
 

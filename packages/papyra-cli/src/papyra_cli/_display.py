@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO
 
-__all__ = ["Display", "color_option", "debug_option", "display_options"]
+__all__ = ["Display", "display_params"]
 
-_F = TypeVar("_F", bound="Callable[..., Any]")
 _KEY = "papyra_cli.display"
 
 
@@ -60,53 +59,44 @@ def _is_able(stream: TextIO) -> bool:
 
 def _setter(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def callback(ctx: click.Context, _: click.Parameter, value: Any) -> None:
-        if value is not None and value is not False:  # not given here, but perhaps to the root
+        if value is not None and value is not False:  # not given here, but perhaps to a group above
             setattr(Display.of(ctx), name, value)
 
     return callback
 
 
-color_option = click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default=None,
-    expose_value=False,
-    is_eager=True,
-    callback=_setter("color"),
-    help="When to use colour; by default NO_COLOR, FORCE_COLOR and the terminal decide.",
-)
-
-debug_option = click.option(
-    "--debug",
-    is_flag=True,
-    expose_value=False,
-    is_eager=True,
-    callback=_setter("debug"),
-    help="Show the traceback of an error.",
-)
-
-_format_option = click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["auto", "table", "plain", "json", "jsonl"]),
-    default=None,
-    expose_value=False,
-    callback=_setter("format"),
-    help="How to print; by default a table on a terminal, plain tab-separated lines in a pipe.",
-)
-
-_time_option = click.option(
-    "--time",
-    type=click.Choice(["iso", "unix", "relative"]),
-    default=None,
-    expose_value=False,
-    callback=_setter("time"),
-    help="How to print times in tables and plain lines: local ISO 8601 (default), Unix seconds, or how long ago.",
-)
-
-
-def display_options(function: _F) -> _F:
-    """Give a command ``-o``, ``--time``, ``--color`` and ``--debug``."""
-    for option in (debug_option, color_option, _time_option, _format_option):
-        function = option(function)
-    return function
+def display_params() -> list[click.Option]:
+    """Return new options for output: every command has them, and so has every group before its command's name."""
+    return [
+        click.Option(
+            ["-o", "--output"],
+            type=click.Choice(["auto", "table", "plain", "json", "jsonl"]),
+            expose_value=False,
+            callback=_setter("format"),
+            help="How to print: a table, plain tab-separated lines, one JSON document, or one JSON object a line. "
+            "[default: a table on a terminal, plain in a pipe]",
+        ),
+        click.Option(
+            ["--time"],
+            type=click.Choice(["iso", "unix", "relative"]),
+            expose_value=False,
+            callback=_setter("time"),
+            help="Times in tables and plain lines: local ISO 8601, Unix seconds, or how long ago. [default: iso]",
+        ),
+        click.Option(
+            ["--color"],
+            type=click.Choice(["auto", "always", "never"]),
+            expose_value=False,
+            is_eager=True,
+            callback=_setter("color"),
+            help="When to use colour. [default: auto, which is what NO_COLOR, FORCE_COLOR and the terminal say]",
+        ),
+        click.Option(
+            ["--debug"],
+            is_flag=True,
+            expose_value=False,
+            is_eager=True,
+            callback=_setter("debug"),
+            help="Show the traceback of an error.",
+        ),
+    ]

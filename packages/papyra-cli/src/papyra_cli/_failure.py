@@ -72,6 +72,8 @@ def _innermost(error: BaseException) -> BaseException:
 
 def _usage(error: click.UsageError) -> str:
     message = error.format_message().rstrip(".")
+    if message[:2].istitle():  # click's begin like sentences
+        message = message[0].lower() + message[1:]
     if error.ctx is None:
         return message
     return f"{message}; see '{error.ctx.command_path} --help'"

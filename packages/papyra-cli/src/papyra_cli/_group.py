@@ -7,19 +7,29 @@ from difflib import get_close_matches
 import click
 
 from papyra_cli._exit import ExitCode
+from papyra_cli._manual import ManualCommand, ManualMixin
 
 __all__ = ["HelpfulGroup"]
 
 
-class HelpfulGroup(click.Group):
-    """A group that shows its help on stderr where no command is given, and guesses at misspelled ones."""
+class HelpfulGroup(ManualMixin, click.Group):
+    """A group that shows its help on stderr where no command is given, and guesses at misspelled ones.
+
+    The options for output may stand before the name of a command or after it.
+    """
+
+    command_class = ManualCommand
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse; nothing at all is answered with the help and exit code 2."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), err=True, color=ctx.color)
             ctx.exit(ExitCode.USAGE)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            hint = "options of a command stand behind its name"
+            raise click.UsageError(f"{error.format_message().rstrip('.')} ({hint})", ctx) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

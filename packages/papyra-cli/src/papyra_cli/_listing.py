@@ -1,4 +1,4 @@
-"""The names of installed commands, for `--help` and completion: read from metadata, with nothing loaded.
+"""The names of installed commands and backends, for `--help` and completion: read from metadata, with nothing loaded.
 
 Not by `papyra.plugins`, though the rules are its: importing it imports all of `papyra`, which takes longer
 than everything else that `papyra --help` does.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import re
 from importlib.metadata import Distribution, distributions
 
-__all__ = ["installed_commands"]
+__all__ = ["installed_names"]
 
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
 
 
-def installed_commands(group: str) -> dict[str, str]:
+def installed_names(group: str) -> dict[str, str]:
     """Return each name in an entry-point group with the distribution that brings it, as in ``"toy 1.0"``.
 
     A distribution whose files can't be read is left out.

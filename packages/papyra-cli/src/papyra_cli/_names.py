@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import click
 
+from papyra_cli._escape import printable
+
 __all__ = ["GROUP", "OWN_COMMANDS", "OwnCommand", "check_command", "command_names", "load_command"]
 
 GROUP = "papyra.commands"
@@ -47,9 +49,9 @@ def command_names() -> dict[str, str]:
 
     Those that ``PAPYRA_PLUGINS`` leaves out are listed, too: running one says so.
     """
-    from papyra_cli._listing import installed_commands
+    from papyra_cli._listing import installed_names
 
-    names = {name: f"(from {distribution})" for name, distribution in installed_commands(GROUP).items()}
+    names = {printable(name): f"(from {printable(owner)})" for name, owner in installed_names(GROUP).items()}
     return names | {name: own.help for name, own in OWN_COMMANDS.items()}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from papyra_cli._display import display_options
+from papyra_cli._completion import backend_urls
 from papyra_cli._output import Output
 from papyra_cli._store import choose_store
 from papyra_cli._times import read_moment
@@ -19,6 +19,7 @@ __all__ = [
     "dry_run_option",
     "limit_option",
     "output_command",
+    "quarantine_dir_option",
     "reading",
     "since_option",
     "store_command",
@@ -42,11 +43,11 @@ def reading(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parame
 
 
 def _moment_option(flag: str, text: str) -> Callable[[_F], _F]:
-    text = f"{text}: Unix time, ISO 8601, or a span ago as in 15m."
+    text = f"{text}: Unix time, ISO 8601 as in 2026-07-01T12:00, or a span ago as in 15m. [default: no limit]"
     return click.option(flag, metavar="MOMENT", callback=reading(read_moment), help=text)
 
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Tell what would be done, and change nothing.")
 limit_option = click.option(
     "--limit",
     type=click.IntRange(min=0),
@@ -55,19 +56,25 @@ limit_option = click.option(
     show_default=True,
     help="Show the newest N.",
 )
+quarantine_dir_option = click.option(
+    "--quarantine-dir",
+    metavar="DIR",
+    type=click.Path(),
+    help="Where quarantine files go. [default: beside the store]",
+)
 since_option = _moment_option("--since", "Only what is not older")
 until_option = _moment_option("--until", "Only what is not newer")
 yes_option = click.option("-y", "--yes", is_flag=True, help="Go on without asking.")
 
 
 def output_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command's first argument its `Output`, and add the options that belong to it."""
+    """Make a command's first argument its `Output`."""
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
         function(Output(click.get_current_context()), *args, **kwargs)
 
-    return display_options(wrapped)
+    return wrapped
 
 
 def store_command(function: Callable[..., None]) -> Callable[..., None]:
@@ -77,10 +84,14 @@ def store_command(function: Callable[..., None]) -> Callable[..., None]:
         "--path",
         metavar="FILE",
         type=click.Path(),
-        help="The store is this file, or the rotated set that it heads.",
+        help="The store is this file, or the rotated set that it heads. [default: the store that is configured, "
+        "see 'papyra config view']",
     )
     @click.option(
-        "--backend", metavar="URL", help="The store is what this URL names, as in 'json:./papyra.ndjson'."
+        "--backend",
+        metavar="URL",
+        help="The store is what this URL names, as in json:./papyra.ndjson or sqlite:./papyra.db.",
+        shell_complete=backend_urls,
     )
     @output_command
     @wraps(function)

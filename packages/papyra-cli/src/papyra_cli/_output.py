@@ -17,8 +17,10 @@ from papyra_cli._json import dump, dump_readable
 from papyra_cli._times import format_time
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Sequence
+    from collections.abc import Callable, Generator, Iterable, Sequence
     from typing import TextIO
+
+    from rich.console import RenderableType
 
 __all__ = ["Cell", "Output", "Styled", "Table"]
 
@@ -62,12 +64,27 @@ class Output:
             ctx.call_on_close(self._give_back)
 
     @property
+    def encoding(self) -> str:
+        """The encoding of stdout."""
+        return self._stream.encoding or "utf-8"
+
+    @property
     def is_json(self) -> bool:
         """Whether stdout is for JSON alone."""
         return self.format in ("json", "jsonl")
 
-    def show(self, document: object, records: Iterable[object], tables: Iterable[Table], note: Cell) -> None:
-        """Print a result: ``document`` as JSON, ``records`` as JSON lines, else ``tables`` and a closing ``note``."""
+    def show(
+        self,
+        document: object,
+        records: Iterable[object],
+        tables: Iterable[Table],
+        note: Cell,
+        picture: Callable[[int], RenderableType] | None = None,
+    ) -> None:
+        """Print a result: ``document`` as JSON, ``records`` as JSON lines, else ``tables`` and a closing ``note``.
+
+        A terminal gets ``picture(columns)`` in place of ``tables``, where there is one.
+        """
         if self.format == "json":
             self.write(dump(document, indent=2))
         elif self.format == "jsonl":
@@ -76,7 +93,7 @@ class Output:
         elif self.format == "plain":
             self._show_plain(tables, note)
         else:
-            self._show_tables(tables, note)
+            self._show_drawn(tables, note, picture)
         self._flush()
 
     def stream(self, table: Table, records: Iterable[object]) -> None:
@@ -88,9 +105,10 @@ class Output:
             self._show_rows(table)
         self._flush()
 
-    def time(self, timestamp: float | None) -> str:
-        """Return a Unix time in the style that was asked for."""
-        return "-" if timestamp is None else format_time(timestamp, self.display.time)
+    def time(self, timestamp: float | None, *, brief: bool = False) -> str:
+        """Return a Unix time in the style that was asked for; ISO to the second if ``brief``."""
+        style = "brief" if brief and self.display.time == "iso" else self.display.time
+        return "-" if timestamp is None else format_time(timestamp, style)
 
     def payload(self, value: object) -> str:
         """Return a payload in one line."""
@@ -100,9 +118,8 @@ class Output:
         """Write one line that is safe already; after the reader went away, do nothing."""
         if self.closed:
             return
-        encoding = self._stream.encoding or "utf-8"
         with self._reader_may_leave():
-            self._stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+            self._stream.write(line.encode(self.encoding, "backslashreplace").decode(self.encoding) + "\n")
 
     def reader_left(self) -> bool:
         """Tell whether nobody reads stdout any more, also where nothing was written since."""
@@ -137,14 +154,17 @@ class Output:
         text = printable(cell.text)
         return click.style(text, fg=cell.color) if self._color else text
 
-    def _show_tables(self, tables: Iterable[Table], note: Cell) -> None:
-        from papyra_cli._table import (
-            render,  # rich: only here, for it takes longer to import than most commands run
-        )
+    def _show_drawn(
+        self, tables: Iterable[Table], note: Cell, picture: Callable[[int], RenderableType] | None
+    ) -> None:
+        from papyra_cli import _table  # rich: only here, for it takes longer to import than most commands run
 
-        for table in tables:
-            if table.rows:
-                self.write(render(table, color=self._color, stream=self._stream))
+        width = _table.terminal_width(self._stream)
+        pictures = (
+            [picture(width)] if picture else [_table.grid(table, width) for table in tables if table.rows]
+        )
+        for each in pictures:
+            self.write(_table.draw(each, color=self._color, stream=self._stream))
         self.write(self._plain(note))
 
     def _give_back(self) -> None:

@@ -12,12 +12,26 @@ if TYPE_CHECKING:
     from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
     from papyra_cli._output import Output
 
-__all__ = ["audit_table", "dead_letter_table", "event_table"]
+__all__ = [
+    "AUDIT_COLUMNS",
+    "AUDIT_COUNTS",
+    "DEAD_LETTER_COLUMNS",
+    "EVENT_COLUMNS",
+    "audit_counts",
+    "audit_table",
+    "dead_letter_table",
+    "event_table",
+]
+
+EVENT_COLUMNS = ("time", "actor", "type", "payload")
+DEAD_LETTER_COLUMNS = ("time", "target", "type", "payload")
+AUDIT_COUNTS = ("actors", "alive", "stopping", "restarting", "orphans", "dead", "dead letters")
+AUDIT_COLUMNS = ("time", "system", *AUDIT_COUNTS)
 
 
 def event_table(out: Output, events: Sequence[PersistedEvent]) -> Table:
     """Return one row for each lifecycle event."""
-    table = Table("event", "Events", ("time", "actor", "type", "payload"))
+    table = Table("event", "Events", EVENT_COLUMNS)
     for event in events:
         table.rows.append(
             (out.time(event.timestamp), event.actor_address, event.event_type, out.payload(event.payload))
@@ -27,7 +41,7 @@ def event_table(out: Output, events: Sequence[PersistedEvent]) -> Table:
 
 def dead_letter_table(out: Output, letters: Sequence[PersistedDeadLetter]) -> Table:
     """Return one row for each dead letter."""
-    table = Table("dead_letter", "Dead letters", ("time", "target", "type", "payload"))
+    table = Table("dead_letter", "Dead letters", DEAD_LETTER_COLUMNS)
     for letter in letters:
         table.rows.append(
             (out.time(letter.timestamp), letter.target, letter.message_type, out.payload(letter.payload))
@@ -37,27 +51,20 @@ def dead_letter_table(out: Output, letters: Sequence[PersistedDeadLetter]) -> Ta
 
 def audit_table(out: Output, audits: Sequence[PersistedAudit]) -> Table:
     """Return one row for each audit."""
-    columns = (
-        "time",
-        "system",
-        "actors",
-        "alive",
-        "stopping",
-        "restarting",
-        "orphans",
-        "dead",
-        "dead letters",
-    )
-    table = Table("audit", "Audits", columns)
+    table = Table("audit", "Audits", AUDIT_COLUMNS)
     for audit in audits:
-        numbers = (
-            audit.total_actors,
-            audit.alive_actors,
-            audit.stopping_actors,
-            audit.restarting_actors,
-            len(audit.registry_orphans),
-            len(audit.registry_dead),
-            audit.dead_letters_count,
-        )
-        table.rows.append((out.time(audit.timestamp), audit.system_id, *map(str, numbers)))
+        table.rows.append((out.time(audit.timestamp), audit.system_id, *map(str, audit_counts(audit))))
     return table
+
+
+def audit_counts(audit: PersistedAudit) -> tuple[int, ...]:
+    """Return the numbers of an audit, in the order of `AUDIT_COUNTS`."""
+    return (
+        audit.total_actors,
+        audit.alive_actors,
+        audit.stopping_actors,
+        audit.restarting_actors,
+        len(audit.registry_orphans),
+        len(audit.registry_dead),
+        audit.dead_letters_count,
+    )

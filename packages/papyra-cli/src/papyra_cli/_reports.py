@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from papyra_cli._failure import say
 from papyra_cli._output import Styled, Table
 
 if TYPE_CHECKING:
@@ -11,16 +12,29 @@ if TYPE_CHECKING:
 
     from papyra.persistence.models import PersistenceAnomaly
 
-__all__ = ["anomaly_table", "count", "size"]
+__all__ = ["ANOMALY_COLUMNS", "anomaly_table", "count", "note_damage", "size"]
+
+ANOMALY_COLUMNS = ("type", "path", "line", "offset", "detail")
 
 
 def anomaly_table(anomalies: Sequence[PersistenceAnomaly], title: str = "Anomalies") -> Table:
     """Return one row for each place where a store is damaged."""
-    table = Table("anomaly", title, ("type", "path", "line", "offset", "detail"))
+    table = Table("anomaly", title, ANOMALY_COLUMNS)
     for found in anomalies:
         place = ("-" if number is None else str(number) for number in (found.line, found.offset))
         table.rows.append((Styled(str(found.type), "red"), found.path, *place, found.detail))
     return table
+
+
+def note_damage(anomalies: int) -> None:
+    """Tell on stderr that a store is damaged, for what is no valid record is passed over in silence otherwise."""
+    if anomalies:
+        found = count(anomalies, "anomaly", "anomalies")
+        say(
+            "note",
+            f"{found} in the store, and what is no valid record was passed over; "
+            "'papyra persistence scan' lists them, 'papyra persistence recover' repairs",
+        )
 
 
 def count(number: int, one: str, many: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from papyra_cli import _failure
-from papyra_cli._display import Display, color_option, debug_option
+from papyra_cli._display import Display
 from papyra_cli._exit import ExitCode
 from papyra_cli._group import HelpfulGroup
 from papyra_cli._names import command_names, load_command
@@ -57,6 +57,9 @@ class RootGroup(HelpfulGroup):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run a command; whatever it raises becomes one line on stderr and an exit code."""
+        from papyra_cli._warnings import tell_of_warnings
+
+        tell_of_warnings(color=Display.of(ctx).colored(sys.stderr))
         try:
             super().invoke(ctx)
         except click.exceptions.Exit:
@@ -79,6 +82,10 @@ class RootGroup(HelpfulGroup):
         if not standalone_mode:
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         _open_missing_streams()
+        if "_PAPYRA_COMPLETE" in os.environ:
+            from papyra_cli import _shells
+
+            _shells.register()
         try:
             # `invoke` returns None, so what comes back can only be the code of a `ctx.exit`.
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
@@ -124,13 +131,22 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
     "papyra",
     cls=RootGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog='Shell completion: eval "$(_PAPYRA_COMPLETE=bash_source papyra)", or zsh_source, or fish_source.',
+    examples=[
+        ("papyra inspect summary --path papyra.ndjson", "what is in this store?"),
+        ("papyra doctor run --path papyra.ndjson", "is all well with it?"),
+        (
+            'eval "$(_PAPYRA_COMPLETE=bash_source papyra)"',
+            "complete words in this bash; also zsh_source, fish_source",
+        ),
+    ],
 )
 @click.option(
     "--version", is_flag=True, is_eager=True, expose_value=False, callback=_print_version,
     help="Show the version and exit.",
 )  # fmt: skip
-@color_option
-@debug_option
 def papyra() -> None:
-    """Look after the record of a Papyra actor system."""
+    """Look after the record of a Papyra actor system.
+
+    'papyra COMMAND --help' says what a command does, prints and exits with. Options for output stand here, or behind the
+    name of a command.
+    """

@@ -11,41 +11,59 @@ from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStar
 from papyra.persistence.url import duration
 from papyra_cli._exit import ExitCode
 from papyra_cli._failure import Failure
-from papyra_cli._options import reading
+from papyra_cli._options import quarantine_dir_option, reading
 from papyra_cli._output import Styled
-from papyra_cli._reports import anomaly_table, count
-from papyra_cli._run import with_progress
+from papyra_cli._reports import ANOMALY_COLUMNS, anomaly_table, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra.persistence import PersistenceBackend
     from papyra.persistence.startup import StartupCheck
-    from papyra_cli._output import Output, Table
+    from papyra_cli._output import Table
+    from papyra_cli._run import OpenStore
 
-__all__ = ["check", "check_tables", "exit_code", "startup_config", "startup_options", "verdict"]
+__all__ = [
+    "STARTUP_EXIT_CODES",
+    "STARTUP_LINES",
+    "check",
+    "check_tables",
+    "exit_code",
+    "startup_config",
+    "startup_options",
+    "verdict",
+]
 
 _F = TypeVar("_F", bound="Callable[..., Any]")
+
+STARTUP_LINES = {"anomaly": ANOMALY_COLUMNS, "left": ANOMALY_COLUMNS, "status": ("what a system would do",)}
+STARTUP_EXIT_CODES = {
+    0: "a system would start",
+    1: "it would not: there are anomalies, or the time was up",
+    4: "it would not: a recovery ran, and anomalies are left",
+}
 
 
 def startup_options(function: _F) -> _F:
     """Give a command ``--mode``, ``--recovery-mode``, ``--quarantine-dir`` and ``--timeout``."""
     options = (
         click.option(
-            "--timeout", metavar="DURATION", callback=reading(duration), help="Give up after this time."
+            "--timeout",
+            metavar="DURATION",
+            callback=reading(duration),
+            help="Give up after this time: seconds, or as in 500ms, 30s, 5m. [default: wait]",
         ),
-        click.option("--quarantine-dir", metavar="DIR", type=click.Path(), help="Where quarantine files go."),
+        quarantine_dir_option,
         click.option(
             "--recovery-mode",
             type=click.Choice(["repair", "quarantine"]),
-            help="How --mode recover deals with what is no valid record; repair by default.",
+            help="How --mode recover deals with what is no valid record. [default: repair]",
         ),
         click.option(
             "--mode",
             type=click.Choice([mode.value for mode in PersistenceStartupMode]),
             default=PersistenceStartupMode.FAIL_ON_ANOMALY.value,
             show_default=True,
-            help="What to do about damage.",
+            help="What to do about damage: nothing, tell of it and start, repair and start, or not start.",
         ),
     )
     for option in options:
@@ -70,10 +88,10 @@ def startup_config(
     )
 
 
-async def check(out: Output, config: PersistenceStartupConfig, backend: PersistenceBackend) -> StartupCheck:
+async def check(config: PersistenceStartupConfig, opened: OpenStore) -> StartupCheck:
     """Do what a starting system does with the store."""
     try:
-        return await with_progress(out, "checking", lambda: run_startup_check(backend, config))
+        return await opened.watch("checking", lambda _: run_startup_check(opened.backend, config))
     except RuntimeError as error:
         if isinstance(error.__cause__, TimeoutError):
             raise Failure(str(error), ExitCode.NO) from error

@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-__all__ = ["format_time", "read_moment"]
+__all__ = ["format_span", "format_time", "read_moment"]
 
 _SPANS = ((86400.0 * 365, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 
 
 def format_time(timestamp: float, style: str, now: float | None = None) -> str:
-    """Return Unix time as ``unix``, ``iso`` (local, with its offset) or ``relative`` to ``now``."""
+    """Return Unix time as ``unix``, ``iso`` (local, with its offset), ``brief`` (local) or ``relative`` to ``now``."""
     if style == "unix":
         return repr(timestamp)
     try:
         if style == "relative":
             return _relative((time.time() if now is None else now) - timestamp)
-        return datetime.fromtimestamp(timestamp).astimezone().isoformat(timespec="milliseconds")
+        moment = datetime.fromtimestamp(timestamp)
+        if style == "brief":
+            return moment.isoformat(timespec="seconds")
+        return moment.astimezone().isoformat(timespec="milliseconds")
     except (ValueError, OverflowError, OSError):
         return repr(timestamp)  # a store may hold any number: years that no calendar has, nan, inf
 
@@ -29,6 +32,19 @@ def _relative(seconds: float) -> str:
             text = f"{int(size / span)}{unit}"
             return f"{text} ago" if seconds > 0 else f"in {text}"
     return "now"
+
+
+def format_span(seconds: float) -> str:
+    """Return a span of time in its two largest units, as in ``2d 4h`` or ``20ms``."""
+    if seconds < 1:
+        return f"{round(seconds * 1000)}ms"
+    parts: list[str] = []
+    left = round(seconds)
+    for span, unit in _SPANS:
+        number, left = divmod(left, round(span))
+        if number:
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2])
 
 
 def read_moment(text: str) -> float:

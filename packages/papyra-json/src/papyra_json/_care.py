@@ -125,8 +125,9 @@ def compact(
     ):
         snapshot.raise_failure()
         plan = keep_newest(walk, policy)
+        quarantined: list[Path] = []
         if not dry_run:
-            quarantine_invalid(plan, advance=work.advance)
+            quarantined = quarantine_invalid(plan, advance=work.advance)
             _rewrite(files, lock, walk, plan, work, all_jumps=False)
         return CompactionReport(
             name,
@@ -134,6 +135,8 @@ def compact(
             after_records=sum(kept.records for kept in plan),
             before_bytes=sum(file.file.size for file in walk.files),
             after_bytes=sum(kept.size for kept in plan),
+            invalid_records=sum(file.lines - file.records for file in walk.files),
+            quarantined_files=_texts(quarantined),
         )
 
 

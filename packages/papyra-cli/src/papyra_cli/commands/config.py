@@ -21,6 +21,9 @@ __all__ = ["config"]
 
 _VARIABLES = ("PAPYRA_PERSISTENCE", "PAPYRA_PLUGINS", "PAPYRA_SETTINGS_MODULE", "NO_COLOR", "FORCE_COLOR")
 
+_LINE = ("name", "value", "origin", "used")
+_EXAMPLE = ("papyra config view", "which store would be used here, and why?")
+
 
 class _Value(NamedTuple):
     """One value; field names are the keys of the JSON. ``used`` is False where something else goes before it."""
@@ -32,12 +35,19 @@ class _Value(NamedTuple):
     error: str = ""
 
 
-@click.group(cls=HelpfulGroup)
+@click.group(cls=HelpfulGroup, examples=[_EXAMPLE])
 def config() -> None:
     """Show what is configured, and where it comes from."""
 
 
-@config.command()
+@config.command(
+    lines={"value": _LINE, "status": ("whether all of it could be read",)},
+    exit_codes={0: "done, also if something can't be read"},
+    examples=[
+        _EXAMPLE,
+        ("PAPYRA_PERSISTENCE=memory: papyra config view -o json", "what wins, for a program"),
+    ],
+)
 @output_command
 def view(out: Output) -> None:
     """Show every value and where it came from; what another one hides is marked as unused.
@@ -45,7 +55,7 @@ def view(out: Output) -> None:
     Passwords in URLs are masked.
     """
     values = [*_stores(), *_settings(), *_environment()]
-    table = Table("value", "Configuration", ("name", "value", "origin", "used"))
+    table = Table("value", "Configuration", _LINE)
     for item in values:
         shown = Styled(item.error, "red") if item.error else "-" if item.value is None else str(item.value)
         table.rows.append((item.name, shown, item.origin, "yes" if item.used else "no"))

@@ -12,15 +12,26 @@ from papyra_cli._group import HelpfulGroup
 from papyra_cli._options import store_command
 from papyra_cli._output import Styled, Table
 from papyra_cli._run import run_on_store
-from papyra_cli._startup import check, check_tables, exit_code, startup_config, startup_options, verdict
+from papyra_cli._startup import (
+    STARTUP_EXIT_CODES,
+    STARTUP_LINES,
+    check,
+    check_tables,
+    exit_code,
+    startup_config,
+    startup_options,
+    verdict,
+)
 
 if TYPE_CHECKING:
-    from papyra.persistence import PersistenceBackend
     from papyra.persistence.startup import PersistenceStartupConfig, StartupCheck
     from papyra_cli._output import Output
+    from papyra_cli._run import OpenStore
     from papyra_cli._store import Store
 
 __all__ = ["doctor"]
+
+_EXAMPLE = ("papyra doctor run --path papyra.ndjson", "is all well with this store?")
 
 
 class _Step(NamedTuple):
@@ -31,21 +42,31 @@ class _Step(NamedTuple):
     detail: str
 
 
-@click.group(cls=HelpfulGroup)
+@click.group(cls=HelpfulGroup, examples=[_EXAMPLE])
 def doctor() -> None:
     """Check that a system would find its store in order."""
 
 
-@doctor.command()
+@doctor.command(
+    lines={"check": _Step._fields, **STARTUP_LINES},
+    exit_codes={**STARTUP_EXIT_CODES, 0: "all is well", 1: "it is not; or the time was up"},
+    examples=[
+        _EXAMPLE,
+        (
+            "papyra doctor run --mode recover --recovery-mode quarantine",
+            "repair the configured store as a start would",
+        ),
+        ("papyra doctor run --path papyra.ndjson --timeout 30s -o json", "for a monitor that does not wait"),
+    ],
+)
 @startup_options
 @store_command
 def run(out: Output, store: Store, **options: Any) -> None:
-    """Find the store, open it, ask for its health, and do what a starting ActorSystem does.
+    """Find the store, open it, ask for its health, and check it as a starting ActorSystem does.
 
-    With --mode recover that changes the store. Exits with 0 if all is well, with 1 if not, with 3 if the store
-    can't be had, with 4 if a recovery left anomalies.
+    Only --mode recover changes the store.
     """
-    steps, result = run_on_store(store, partial(_examine, out, store, startup_config(**options)))
+    steps, result = run_on_store(out, store, partial(_examine, store, startup_config(**options)))
     note = verdict(result)
     steps.append(_Step("startup", "ok" if result.passed else "failed", note.text))
     bad = any(step.status != "ok" for step in steps)
@@ -60,14 +81,15 @@ def run(out: Output, store: Store, **options: Any) -> None:
 
 
 async def _examine(
-    out: Output, store: Store, config: PersistenceStartupConfig, backend: PersistenceBackend
+    store: Store, config: PersistenceStartupConfig, opened: OpenStore
 ) -> tuple[list[_Step], StartupCheck]:
+    backend = opened.backend
     capabilities = " ".join(sorted(backend_capabilities(backend))) or "none"
     steps = [
         _Step("store", "ok", f"{store.shown} (from {store.origin})"),
         _Step("backend", "ok", f"{backend.name or type(backend).__name__}; capabilities: {capabilities}"),
     ]
-    result = await check(out, config, backend)
+    result = await check(config, opened)
     health = (
         ("ok", "healthy") if backend.healthy else ("failed", "what was acknowledged is not known to be safe")
     )

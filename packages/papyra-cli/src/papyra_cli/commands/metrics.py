@@ -10,34 +10,43 @@ from papyra.persistence import safe_metrics_snapshot
 from papyra_cli._group import HelpfulGroup
 from papyra_cli._options import store_command
 from papyra_cli._output import Styled, Table
-from papyra_cli._run import run_on_store, with_progress
+from papyra_cli._run import run_on_store
 
 if TYPE_CHECKING:
-    from papyra.persistence import PersistenceBackend
     from papyra_cli._output import Output
+    from papyra_cli._run import OpenStore
     from papyra_cli._store import Store
 
 __all__ = ["metrics"]
 
+_EXAMPLE = ("papyra metrics persistence --path papyra.ndjson", "what one scan of this store counts")
 
-@click.group(cls=HelpfulGroup)
+
+@click.group(cls=HelpfulGroup, examples=[_EXAMPLE])
 def metrics() -> None:
     """Show the counters of a store."""
 
 
-@metrics.command()
+@metrics.command(
+    lines={"metric": ("name", "value"), "status": ("ok, or that the backend keeps no counters",)},
+    exit_codes={0: "done, whatever the counters say"},
+    examples=[
+        _EXAMPLE,
+        ("papyra metrics persistence -o json", "those of the configured store, as one object"),
+    ],
+)
 @store_command
 def persistence(out: Output, store: Store) -> None:
-    """Open a store, scan it, and show the counters that its backend keeps.
+    """Scan a store, and show what its backend counted.
 
-    They count what this process did; those of a running application are in the application.
+    The counters count what this process did; those of a running application are in the application.
     """
-
-    async def work(backend: PersistenceBackend) -> dict[str, int]:
-        await with_progress(out, "scanning", backend.scan)
-        return safe_metrics_snapshot(backend)
-
-    counters = run_on_store(store, work)
+    counters = run_on_store(out, store, _count)
     table = Table("metric", "Metrics", ("name", "value"), [(k, str(v)) for k, v in counters.items()])
     note = Styled("ok", "green") if counters else Styled("this backend keeps no counters", "yellow")
     out.show(counters, [counters], [table], note)
+
+
+async def _count(opened: OpenStore) -> dict[str, int]:
+    await opened.scan()
+    return safe_metrics_snapshot(opened.backend)

@@ -11,6 +11,7 @@ import click
 from papyra.persistence.registry import check_backend
 from papyra.plugins import GROUPS, PluginInfo, PluginStatus, all_plugins, inspect_plugin
 from papyra_cli._exit import ExitCode
+from papyra_cli._manual import ManualCommand
 from papyra_cli._names import check_command
 from papyra_cli._options import output_command
 from papyra_cli._output import Styled, Table
@@ -31,6 +32,8 @@ _COLORS = {
     PluginStatus.SHADOWED: "yellow",
 }
 
+_LINE = ("name", "group", "distribution", "target", "api", "capabilities", "status", "load time", "reason")
+
 
 def _check_nothing(_: object) -> tuple[str, ...]:
     return ()
@@ -42,7 +45,15 @@ _CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
 }
 
 
-@click.command()
+@click.command(
+    cls=ManualCommand,
+    lines={"plugin": _LINE, "status": ("how many, and how many are not ok",)},
+    exit_codes={0: "done", 1: "with --check: a plugin is not ok"},
+    examples=[
+        ("papyra plugins", "what is installed, and does it work?"),
+        ("papyra plugins --check -o json", "for a test of an installation"),
+    ],
+)
 @click.option("--check", is_flag=True, help="Exit with 1 if one of them is not ok.")
 @output_command
 def plugins(out: Output, check: bool) -> None:
@@ -64,18 +75,7 @@ def plugins(out: Output, check: bool) -> None:
 
 def _lines(infos: Sequence[PluginInfo]) -> Table:
     """Return a table for pipes: every field in a column of its own."""
-    columns = (
-        "name",
-        "group",
-        "distribution",
-        "target",
-        "api",
-        "capabilities",
-        "status",
-        "load time",
-        "reason",
-    )
-    table = Table("plugin", "Plugins", columns)
+    table = Table("plugin", "Plugins", _LINE)
     for info in infos:
         owner, status = _owner(info), _status(info)
         capabilities = " ".join(info.capabilities) or "-"

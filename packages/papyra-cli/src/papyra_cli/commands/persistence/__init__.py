@@ -14,7 +14,16 @@ from papyra_cli.commands.persistence.startup_check import startup_check
 __all__ = ["persistence"]
 
 
-@click.group(cls=HelpfulGroup)
+@click.group(
+    cls=HelpfulGroup,
+    examples=[
+        ("papyra persistence scan --path papyra.ndjson", "is this file in order?"),
+        (
+            "PAPYRA_PERSISTENCE=json:./papyra.ndjson papyra persistence inspect",
+            "the store from the environment",
+        ),
+    ],
+)
 def persistence() -> None:
     """Scan, recover, compact and inspect a store of facts.
 

@@ -8,18 +8,20 @@ import click
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.url import RETENTION_OPTIONS
+from papyra_cli._failure import say
 from papyra_cli._json import as_json
+from papyra_cli._manual import ManualCommand
 from papyra_cli._options import dry_run_option, reading, store_command
 from papyra_cli._output import Styled, Table
 from papyra_cli._reports import count, size
-from papyra_cli._run import run_on_store, with_progress
+from papyra_cli._run import run_on_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra.persistence import PersistenceBackend
     from papyra.persistence.models import CompactionReport
     from papyra_cli._output import Output
+    from papyra_cli._run import OpenStore
     from papyra_cli._store import Store
 
 __all__ = ["compact"]
@@ -31,6 +33,11 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 _MOST = 2**63 - 1
 """Above it a limit can only be a mistake, and no backend could store it."""
 
+_NO_LIMIT = (
+    "every record stays, since no limit was given and the store has none of its own; "
+    "give --max-records N, --max-age 7d or --max-bytes 100MB"
+)
+
 
 def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F]:
     def read(text: str) -> float:
@@ -39,36 +46,57 @@ def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F
             raise ValueError(f"expected at most {_MOST}, which is more than any store has")
         return value
 
+    text = f"{text} [default: the store's own limit]"
     return click.option(flag, option, metavar=metavar, callback=reading(read), help=text)
 
 
-@click.command()
+@click.command(
+    cls=ManualCommand,
+    lines={"compaction": ("field", "value"), "quarantined": ("path",), "status": ("what was removed",)},
+    exit_codes={0: "done, also if there was nothing to remove"},
+    examples=[
+        (
+            "papyra persistence compact --path papyra.ndjson --max-age 7d --dry-run",
+            "what would a week leave?",
+        ),
+        ("papyra persistence compact --path papyra.ndjson --max-records 1000", "keep the newest thousand"),
+        (
+            "papyra persistence compact --backend 'sqlite:./papyra.db?max_total_bytes=100MB'",
+            "as the URL says",
+        ),
+    ],
+)
 @_limit("--max-records", "max_records", "N", "Keep so many of the newest records.")
 @_limit("--max-age", "max_age_seconds", "DURATION", "Keep what is younger: seconds, or as in 15m, 12h, 7d.")
 @_limit("--max-bytes", "max_total_bytes", "SIZE", "Keep so much of the newest: bytes, or as in 100MB, 1GiB.")
 @dry_run_option
 @store_command
 def compact(out: Output, store: Store, dry_run: bool, **limits: float | None) -> None:
-    """Rewrite a store so that only what retention keeps takes up space.
+    """Drop what retention does not keep.
 
-    Limits given here stand in for those of the store's own policy. Safe on a file that an application writes.
+    The store is rewritten, so that only what stays takes up space. Limits given here stand in for those of the store's own policy. Safe on a file that an application writes.
+    What is no valid record goes to a quarantine file beside the store, which is told on stderr.
     """
     given = {name: value for name, value in limits.items() if value is not None}
 
-    async def work(backend: PersistenceBackend) -> CompactionReport:
-        await _refuse_what_is_no_store(backend)
-        return await with_progress(out, "compacting", lambda: backend.compact(dry_run=dry_run))
+    async def work(opened: OpenStore) -> tuple[CompactionReport, bool]:
+        await _refuse_what_is_no_store(opened)
+        return await opened.compact(dry_run=dry_run), opened.backend.retention.keeps_all
 
-    report = run_on_store(store.with_options(given), work)
+    report, keeps_all = run_on_store(out, store.with_options(given), work)
+    if keeps_all:
+        say("note", _NO_LIMIT)
+    if report.invalid_records:
+        say("note", _told_of_invalid(report, dry_run))
     document = {**_fields(report), "dry_run": dry_run}
     out.show(document, [document], _tables(out, report), _note(report, dry_run))
 
 
-async def _refuse_what_is_no_store(backend: PersistenceBackend) -> None:
+async def _refuse_what_is_no_store(opened: OpenStore) -> None:
     """Leave alone what has content but not one record: a mistyped path, whose bytes compaction would move away."""
-    if await backend.list_events(limit=1):
+    if await opened.backend.list_events(limit=1):
         return
-    found = await backend.compact(dry_run=True)
+    found = await opened.compact(dry_run=True)
     if not found.before_records and found.before_bytes:
         raise PersistenceError(
             "there is not one record of Papyra in it, so it is no store, and nothing was changed; "
@@ -82,8 +110,9 @@ def _fields(report: CompactionReport) -> dict[str, object]:
 
 def _tables(out: Output, report: CompactionReport) -> list[Table]:
     if out.format == "plain":
-        rows = [(name, "-" if value is None else str(value)) for name, value in _fields(report).items()]
-        return [Table("compaction", "Compaction", ("field", "value"), list(rows))]
+        values = {name: value for name, value in _fields(report).items() if name != "quarantined_files"}
+        rows = [(name, "-" if value is None else str(value)) for name, value in values.items()]
+        return [Table("compaction", "Compaction", ("field", "value"), list(rows)), _quarantined(report)]
     table = Table(
         "compaction", f"Compaction of the {report.backend} store", ("", "before", "after", "reclaimed")
     )
@@ -93,7 +122,19 @@ def _tables(out: Output, report: CompactionReport) -> list[Table]:
     table.rows.append(
         ("bytes", size(report.before_bytes), size(report.after_bytes), size(report.reclaimed_bytes))
     )
-    return [table]
+    return [table, _quarantined(report)]
+
+
+def _quarantined(report: CompactionReport) -> Table:
+    return Table("quarantined", "Quarantined", ("path",), [(path,) for path in report.quarantined_files])
+
+
+def _told_of_invalid(report: CompactionReport, dry_run: bool) -> str:
+    passed_over = f"{count(report.invalid_records, 'line is', 'lines are')} no valid record"
+    if dry_run:
+        return f"{passed_over}; a compaction would move them to a quarantine file beside the store"
+    places = ", ".join(report.quarantined_files) or "the quarantine"
+    return f"{passed_over} and went to {places}"
 
 
 def _note(report: CompactionReport, dry_run: bool) -> Styled:

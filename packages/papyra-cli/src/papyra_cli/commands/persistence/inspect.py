@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING
 
 import click
 
+from papyra.persistence.models import PersistedEvent
+from papyra_cli._manual import ManualCommand
 from papyra_cli._options import limit_option, since_option, store_command, until_option
 from papyra_cli._output import Styled, Table
-from papyra_cli._records import event_table
-from papyra_cli._reports import count
-from papyra_cli._run import run_on_store, with_progress
+from papyra_cli._records import EVENT_COLUMNS, event_table
+from papyra_cli._reports import count, note_damage
+from papyra_cli._run import run_on_store
+from papyra_cli._summary import Counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from papyra.persistence import PersistenceBackend
-    from papyra.persistence.models import PersistedEvent, PersistedRecord
+    from papyra.persistence.models import PersistedRecord
     from papyra_cli._output import Output
+    from papyra_cli._run import OpenStore
     from papyra_cli._store import Store
 
 __all__ = ["inspect"]
@@ -35,25 +38,30 @@ class _Contents:
     last_timestamp: float | None
     events: Sequence[PersistedEvent]
 
-    def count(self, kind: str, records: Sequence[PersistedRecord]) -> None:
-        self.counts[kind] = len(records)
-        for record in records:
-            moment = record.timestamp
-            if self.first_timestamp is None or moment < self.first_timestamp:
-                self.first_timestamp = moment
-            if self.last_timestamp is None or moment > self.last_timestamp:
-                self.last_timestamp = moment
 
-
-@click.command()
+@click.command(
+    cls=ManualCommand,
+    lines={"summary": ("what", "value"), "event": EVENT_COLUMNS, "status": ("how many records",)},
+    exit_codes={0: "done, also if there is nothing"},
+    examples=[
+        (
+            "papyra persistence inspect --path papyra.ndjson --limit 5",
+            "how much there is, and the newest events",
+        ),
+        ("papyra persistence inspect --since 1h -o json", "what came within an hour, for a program"),
+    ],
+)
 @limit_option
 @since_option
 @until_option
 @store_command
 def inspect(out: Output, store: Store, limit: int, since: float | None, until: float | None) -> None:
-    """Show what is in a store: how much of each kind, from when to when, and the newest events."""
-    read = partial(_read, limit, since, until)
-    contents = run_on_store(store, lambda backend: with_progress(out, "reading", lambda: read(backend)))
+    """Show what is in a store.
+
+    How much of each kind, from when to when, and the newest events. Damage is told on stderr. 'papyra inspect summary' counts more.
+    """
+    contents, anomalies = run_on_store(out, store, partial(_read, limit, since, until))
+    note_damage(anomalies)
     total = sum(contents.counts.values())
     out.show(
         contents, contents.events, _tables(out, contents), Styled(count(total, "record", "records"), "green")
@@ -61,16 +69,22 @@ def inspect(out: Output, store: Store, limit: int, since: float | None, until: f
 
 
 async def _read(
-    limit: int, since: float | None, until: float | None, backend: PersistenceBackend
-) -> _Contents:
-    contents = _Contents(backend.name, {}, None, None, ())
-    events = await backend.list_events(since=since, until=until)
-    contents.count("events", events)
-    contents.events = events[max(len(events) - limit, 0) :]
-    del events  # the whole history: not to be held beside that of another kind
-    contents.count("audits", await backend.list_audits(since=since, until=until))
-    contents.count("dead_letters", await backend.list_dead_letters(since=since, until=until))
-    return contents
+    limit: int, since: float | None, until: float | None, opened: OpenStore
+) -> tuple[_Contents, int]:
+    counted = Counted()
+    events: list[PersistedEvent] = []
+
+    def take(record: PersistedRecord) -> None:
+        counted.add(record)
+        if isinstance(record, PersistedEvent) and len(events) < limit:
+            events.append(record)
+
+    await opened.read(since, until, take)
+    damage = await opened.scan()
+    contents = _Contents(
+        opened.backend.name, counted.counts, counted.first_timestamp, counted.last_timestamp, events[::-1]
+    )
+    return contents, len(damage.anomalies)
 
 
 def _tables(out: Output, contents: _Contents) -> list[Table]:

@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING
 import click
 
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra_cli._escape import printable
 from papyra_cli._exit import ExitCode
 from papyra_cli._failure import Failure
-from papyra_cli._options import dry_run_option, store_command, yes_option
+from papyra_cli._manual import ManualCommand
+from papyra_cli._options import dry_run_option, quarantine_dir_option, store_command, yes_option
 from papyra_cli._output import Styled, Table
-from papyra_cli._reports import anomaly_table, count
-from papyra_cli._run import run_on_store, with_progress
+from papyra_cli._reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._run import OpenStore, run_on_store
 
 if TYPE_CHECKING:
-    from papyra.persistence import PersistenceBackend
     from papyra.persistence.models import PersistenceRecoveryReport, PersistenceScanReport
     from papyra_cli._output import Output
     from papyra_cli._store import Store
@@ -33,7 +34,32 @@ class _Outcome:
     left: PersistenceScanReport | None = None
 
 
-@click.command()
+@click.command(
+    cls=ManualCommand,
+    lines={
+        "anomaly": ANOMALY_COLUMNS,
+        "repaired": ("path",),
+        "quarantined": ("path",),
+        "left": ANOMALY_COLUMNS,
+        "status": ("what was done",),
+    },
+    exit_codes={
+        0: "the store is in order now, or it was a dry run",
+        1: "the answer was no",
+        4: "there are anomalies left",
+    },
+    examples=[
+        ("papyra persistence recover --path papyra.ndjson --dry-run", "what would be done?"),
+        (
+            "papyra persistence recover --path papyra.ndjson --quarantine-dir ./kept --yes",
+            "do it, ask nothing",
+        ),
+        (
+            "papyra persistence recover --backend sqlite:./papyra.db --mode repair --yes",
+            "drop what is damaged",
+        ),
+    ],
+)
 @click.option(
     "--mode",
     type=click.Choice(["repair", "quarantine"]),
@@ -41,12 +67,7 @@ class _Outcome:
     show_default=True,
     help="Drop what is no valid record, or move it to a quarantine file first.",
 )
-@click.option(
-    "--quarantine-dir",
-    metavar="DIR",
-    type=click.Path(),
-    help="Where quarantine files go; beside the store by default.",
-)
+@quarantine_dir_option
 @dry_run_option
 @yes_option
 @store_command
@@ -55,7 +76,8 @@ def recover(
 ) -> None:
     """Repair what a scan finds; valid records stay as they are.
 
-    Asks first on a terminal. Exits with 0 if the store is clean afterwards, with 4 if anomalies are left.
+    Asks first on a terminal; anywhere else --yes has to stand in for the answer. Safe while applications write, and safe
+    to interrupt and to run again.
     """
     ctx = click.get_current_context()
     if quarantine_dir is not None and mode != "quarantine":
@@ -64,13 +86,15 @@ def recover(
         raise click.UsageError(
             "there is no terminal to ask on: add --yes to recover, or --dry-run to look", ctx
         )
-    scan = run_on_store(store, lambda backend: with_progress(out, "scanning", backend.scan))
-    outcome = _Outcome(scan)
-    if scan.has_anomalies and not dry_run:
-        # Asked between two runs of the event loop: inside one, Ctrl-C does not reach a prompt.
-        _ask(scan, mode, yes)
-        config = PersistenceRecoveryConfig(PersistenceRecoveryMode(mode), quarantine_dir)
-        outcome = run_on_store(store, partial(_recover, out, config))
+    config = PersistenceRecoveryConfig(PersistenceRecoveryMode(mode), quarantine_dir)
+    if dry_run:
+        outcome = run_on_store(out, store, partial(_rehearse, config))
+    else:
+        outcome = _Outcome(run_on_store(out, store, OpenStore.scan))
+        if outcome.scan.has_anomalies:
+            # Asked between two runs of the event loop: inside one, Ctrl-C does not reach a prompt.
+            _ask(outcome.scan, mode, yes)
+            outcome = run_on_store(out, store, partial(_recover, config))
     _show(out, outcome, mode, dry_run)
     if outcome.left is not None and outcome.left.has_anomalies:
         ctx.exit(ExitCode.NOT_RECOVERED)
@@ -78,14 +102,20 @@ def recover(
 
 def _ask(scan: PersistenceScanReport, mode: str, yes: bool) -> None:
     found = count(len(scan.anomalies), "anomaly", "anomalies")
-    if not yes and not click.confirm(f"{found} found in the {scan.backend} store: {mode}?", err=True):
+    question = printable(f"{found} found in the {scan.backend} store: {mode}?")
+    if not yes and not click.confirm(question, err=True):
         raise Failure("nothing was changed; --dry-run shows what a recovery would do", ExitCode.NO)
 
 
-async def _recover(out: Output, config: PersistenceRecoveryConfig, backend: PersistenceBackend) -> _Outcome:
-    recovery = await with_progress(out, "recovering", lambda: backend.recover(config))
-    left = await with_progress(out, "scanning again", backend.scan)
+async def _recover(config: PersistenceRecoveryConfig, opened: OpenStore) -> _Outcome:
+    recovery = await opened.recover(config)
+    left = await opened.scan("scanning again")
     return _Outcome(recovery.scan, recovery, left)
+
+
+async def _rehearse(config: PersistenceRecoveryConfig, opened: OpenStore) -> _Outcome:
+    recovery = await opened.rehearse(config)
+    return _Outcome(recovery.scan, recovery) if recovery else _Outcome(await opened.scan())
 
 
 def _show(out: Output, outcome: _Outcome, mode: str, dry_run: bool) -> None:
@@ -105,7 +135,8 @@ def _show(out: Output, outcome: _Outcome, mode: str, dry_run: bool) -> None:
             ("repaired", recovery.repaired_files),
             ("quarantined", recovery.quarantined_files),
         ):
-            tables.append(Table(key, key.capitalize(), ("path",), [(path,) for path in files]))
+            title = f"Would be {key}" if dry_run else key.capitalize()
+            tables.append(Table(key, title, ("path",), [(path,) for path in files]))
     if outcome.left:
         tables.append(anomaly_table(outcome.left.anomalies, "Left"))
         tables[-1].key = "left"

@@ -7,32 +7,39 @@ from typing import TYPE_CHECKING
 import click
 
 from papyra_cli._exit import ExitCode
+from papyra_cli._manual import ManualCommand
 from papyra_cli._options import store_command
 from papyra_cli._output import Styled
-from papyra_cli._reports import anomaly_table, count
-from papyra_cli._run import run_on_store, with_progress
+from papyra_cli._reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._run import OpenStore, run_on_store
 
 if TYPE_CHECKING:
-    from papyra.persistence import PersistenceBackend
-    from papyra.persistence.models import PersistenceScanReport
     from papyra_cli._output import Output
     from papyra_cli._store import Store
 
 __all__ = ["scan"]
 
 
-@click.command()
+@click.command(
+    cls=ManualCommand,
+    lines={"anomaly": ANOMALY_COLUMNS, "status": ("how many anomalies",)},
+    exit_codes={0: "the store is in order", 1: "there are anomalies"},
+    examples=[
+        ("papyra persistence scan --path papyra.ndjson", "is this file in order?"),
+        (
+            "papyra persistence scan --backend sqlite:./papyra.db -o json",
+            "a database, and JSON for a monitor",
+        ),
+    ],
+)
 @store_command
 def scan(out: Output, store: Store) -> None:
     """Look for damage in a store, and change nothing.
 
-    Exits with 0 if there is none and with 1 if there is.
+    An anomaly is told with its file, the line (from 1) and the offset in bytes (from 0). Safe on a file that an
+    application is writing.
     """
-
-    async def work(backend: PersistenceBackend) -> PersistenceScanReport:
-        return await with_progress(out, "scanning", backend.scan)
-
-    report = run_on_store(store, work)
+    report = run_on_store(out, store, OpenStore.scan)
     found = len(report.anomalies)
     note = (
         Styled(f"{count(found, 'anomaly', 'anomalies')} found", "red") if found else Styled("clean", "green")

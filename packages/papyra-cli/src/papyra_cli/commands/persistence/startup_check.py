@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from papyra_cli._manual import ManualCommand
 from papyra_cli._options import store_command
 from papyra_cli._run import run_on_store
-from papyra_cli._startup import check, check_tables, exit_code, startup_config, startup_options, verdict
+from papyra_cli._startup import (
+    STARTUP_EXIT_CODES,
+    STARTUP_LINES,
+    check,
+    check_tables,
+    exit_code,
+    startup_config,
+    startup_options,
+    verdict,
+)
 
 if TYPE_CHECKING:
     from papyra_cli._output import Output
@@ -18,15 +28,26 @@ if TYPE_CHECKING:
 __all__ = ["startup_check"]
 
 
-@click.command("startup-check")
+@click.command(
+    "startup-check",
+    cls=ManualCommand,
+    lines=STARTUP_LINES,
+    exit_codes=STARTUP_EXIT_CODES,
+    examples=[
+        ("papyra persistence startup-check --path papyra.ndjson", "would a system start on this store?"),
+        (
+            "papyra persistence startup-check --mode recover --recovery-mode quarantine",
+            "repair as a start would",
+        ),
+    ],
+)
 @startup_options
 @store_command
 def startup_check(out: Output, store: Store, **options: Any) -> None:
-    """Do what a starting ActorSystem does with a store, and say whether it would start.
+    """Tell whether a system would start on a store.
 
-    With --mode recover that changes the store. Exits with 0 if it would start, with 1 if not, with 4 if a
-    recovery left anomalies.
+    Does what a starting ActorSystem does before any actor exists. Only --mode recover changes the store.
     """
-    result = run_on_store(store, partial(check, out, startup_config(**options)))
+    result = run_on_store(out, store, partial(check, startup_config(**options)))
     out.show(result, [result], check_tables(result), verdict(result))
     click.get_current_context().exit(exit_code(result))

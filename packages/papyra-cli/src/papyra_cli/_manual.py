@@ -1,0 +1,82 @@
+"""Commands whose help is a manual page: what comes out, what the exit codes mean, and examples that run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import click
+
+from papyra_cli._display import display_params
+from papyra_cli._exit import ExitCode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+__all__ = ["Example", "ManualCommand", "ManualMixin"]
+
+
+class Example(NamedTuple):
+    """A command line, and what it is good for; a test runs it on a sample store."""
+
+    line: str
+    text: str
+
+
+_COMMON: dict[int, str] = {
+    ExitCode.USAGE: "the command line is wrong or says too little",
+    ExitCode.INTERRUPTED: "Ctrl-C",
+}
+_UNAVAILABLE: dict[int, str] = {ExitCode.UNAVAILABLE: "the store, or the plugin that it needs, can't be had"}
+
+
+class ManualMixin(click.Command):
+    """A command that takes the options for output, and whose help ends with its lines, exit codes and examples.
+
+    ``lines`` gives, for each word that a line in a pipe may begin with, the columns that follow it. ``exit_codes``
+    says what the codes mean that are this command's own; those that all commands share are added.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        lines: Mapping[str, Sequence[str]] | None = None,
+        exit_codes: Mapping[int, str] | None = None,
+        examples: Iterable[tuple[str, str]] = (),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.extend(display_params())
+        self.lines = lines or {}
+        self.exit_codes = self._all_exit_codes(exit_codes) if exit_codes else {}
+        self.examples = [Example(*example) for example in examples]
+
+    def _all_exit_codes(self, own: Mapping[int, str]) -> dict[int, str]:
+        failure = "an unexpected failure"
+        codes = {**_COMMON, **own, ExitCode.NO: f"{own[1]}; or {failure}" if 1 in own else failure}
+        if any(param.name == "backend" for param in self.params):
+            codes |= _UNAVAILABLE
+        return dict(sorted(codes.items()))
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what stands below the options."""
+        if self.lines:
+            rows = [(word, ", ".join(columns)) for word, columns in self.lines.items()]
+            _write_section(formatter, "Lines in a pipe (a word, then columns, with tabs between)", rows)
+        if self.exit_codes:
+            rows = [(str(int(code)), text) for code, text in self.exit_codes.items()]
+            _write_section(formatter, "Exit codes", rows)
+        if self.examples:
+            with formatter.section("Examples"):
+                for line, text in self.examples:
+                    formatter.write(f"{'':>{formatter.current_indent}}# {text}\n")
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")  # whole, to be copied
+        super().format_epilog(ctx, formatter)
+
+
+class ManualCommand(ManualMixin):
+    """A command that is no group."""
+
+
+def _write_section(formatter: click.HelpFormatter, title: str, rows: list[tuple[str, str]]) -> None:
+    with formatter.section(title):
+        formatter.write_dl(rows)

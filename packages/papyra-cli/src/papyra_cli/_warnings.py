@@ -1,0 +1,26 @@
+"""What is logged while a command runs, in the form of the command's own errors."""
+
+from __future__ import annotations
+
+import logging
+
+from papyra_cli._failure import say
+
+__all__ = ["tell_of_warnings"]
+
+
+class _OneLine(logging.Handler):
+    """Writes warnings and errors to stderr, one line each; what they quote from a store steers no terminal."""
+
+    def __init__(self, color: bool) -> None:
+        super().__init__(logging.WARNING)
+        self._color = color
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        say(record.levelname.lower(), record.getMessage(), self._color)
+
+
+def tell_of_warnings(*, color: bool) -> None:
+    """Take the place of what logging does where nobody has set it up; who sets it up goes before."""
+    logging.lastResort = _OneLine(color)

@@ -1,0 +1,117 @@
+"""``papyra inspect summary``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from papyra_cli._failure import say
+from papyra_cli._manual import ManualCommand
+from papyra_cli._options import since_option, store_command, until_option
+from papyra_cli._output import Styled, Table
+from papyra_cli._records import AUDIT_COLUMNS, audit_table
+from papyra_cli._reports import count, note_damage
+from papyra_cli._run import run_on_store
+from papyra_cli._summary import Counted
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from papyra_cli._output import Output
+    from papyra_cli._run import OpenStore
+    from papyra_cli._store import Store
+    from papyra_cli._summary import Summary
+
+__all__ = ["summary"]
+
+
+@click.command(
+    cls=ManualCommand,
+    lines={
+        "total": ("kind", "count"),
+        "events": ("type", "count"),
+        "dead_letters": ("type of message", "count"),
+        "time": ("of the oldest record", "of the newest"),
+        "timeline": ("start", "seconds of a bar", "facts in each bar", "crashes in each"),
+        "actor": ("address", "crashes", "restarts", "last crash", "its error"),
+        "target": ("address", "dead letters"),
+        "audit": AUDIT_COLUMNS,
+        "anomaly": ("type", "count"),
+        "others": ("table", "facts that are in no row of it"),
+        "status": ("how many in all",),
+    },
+    exit_codes={0: "done, also if there is nothing"},
+    examples=[
+        ("papyra inspect summary --path papyra.ndjson", "everything"),
+        ("papyra inspect summary --since 24h --top 3", "the last day, and the three worst actors"),
+        ("papyra inspect summary --path papyra.ndjson -o json", "for a program"),
+    ],
+)
+@since_option
+@until_option
+@click.option(
+    "--top",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=10,
+    show_default=True,
+    help="Show the N actors that crashed or were restarted most, and the N targets with most dead letters.",
+)
+@store_command
+def summary(out: Output, store: Store, since: float | None, until: float | None, top: int) -> None:
+    """Sum up what is in a store.
+
+    Kinds and types, facts over time, the actors that crashed or were restarted most, the targets of dead letters, and the
+    newest audit. Reads every record once and keeps none, so that a store of any size can be summed up. Names are counted apart up to
+    10,000 of each sort; who has more is told so. Damage is counted, too, whenever it happened.
+    """
+    result = run_on_store(out, store, lambda opened: _summarize(opened, since, until, top))
+    for name in result.names_cut:
+        say("note", f"{name.replace('_', ' ')}: only the 10,000 with the newest facts were counted apart")
+    note_damage(sum(result.anomaly_types.values()))
+    total = count(sum(result.counts.values()), "record", "records")
+    note = Styled(f"{total} in the {result.backend} store", "green")
+    out.show(result, [result], _tables(out, result), note, partial(_picture, out, result))
+
+
+async def _summarize(opened: OpenStore, since: float | None, until: float | None, top: int) -> Summary:
+    counted = Counted()
+    await opened.read(since, until, counted.add)
+    report = await opened.scan()
+    return counted.summary(opened.backend.name, report.anomalies, top)
+
+
+def _tables(out: Output, result: Summary) -> list[Table]:
+    """Return a line for each number, for pipes."""
+    bars = result.timeline
+    tables = {
+        "total": result.counts.items(),
+        "events": result.event_types.items(),
+        "dead_letters": result.message_types.items(),
+        "time": [(out.time(result.first_timestamp), out.time(result.last_timestamp))],
+        "timeline": [(out.time(bars.start), bars.seconds or "-", _joined(bars.facts), _joined(bars.crashes))],
+        "actor": [
+            (one.actor, one.crashes, one.restarts, out.time(one.last_crash), one.last_error or "-")
+            for one in result.actors
+        ],
+        "target": result.dead_letter_targets.items(),
+        "anomaly": result.anomaly_types.items(),
+        "others": [(name, number) for name, number in result.others.items() if number],
+    }
+    audits = [result.newest_audit] if result.newest_audit else []
+    return [
+        *(Table(key, "", (), [tuple(map(str, row)) for row in rows]) for key, rows in tables.items()),
+        audit_table(out, audits),
+    ]
+
+
+def _joined(counts: list[int]) -> str:
+    return " ".join(map(str, counts)) or "-"
+
+
+def _picture(out: Output, result: Summary, width: int) -> RenderableType:
+    from papyra_cli._summary_view import picture
+
+    return picture(out, result, width)
