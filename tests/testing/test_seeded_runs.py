@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter, defaultdict
+from typing import Literal
 
 import anyio
 import pytest
@@ -25,6 +26,8 @@ from papyra import (
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.testing import SimulationDeadlock, explore, run_seeded
 
+Loop = Literal["asyncio", "trio"]
+
 
 class Teller(Actor):
     """Tells each of its peers a few times."""
@@ -42,7 +45,7 @@ class Teller(Actor):
                 await peer.tell((name, peers, hops - 1))
 
 
-def trace(seed: int) -> list[str]:
+def trace(seed: int, loop: Loop) -> list[str]:
     """Run one scenario and return the order in which messages were handled."""
     log: list[str] = []
 
@@ -57,20 +60,23 @@ def trace(seed: int) -> list[str]:
                 await ref.tell((name, refs, 2))
             await Logged.done.wait()
 
-    run_seeded(seed, main)
+    run_seeded(seed, main, backend=loop)
     return log
 
 
-def test_the_same_seed_is_the_same_interleaving() -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_the_same_seed_is_the_same_interleaving(loop: Loop) -> None:
     for seed in range(20):
-        assert trace(seed) == trace(seed)
+        assert trace(seed, loop) == trace(seed, loop)
 
 
-def test_different_seeds_are_different_interleavings() -> None:
-    assert len({tuple(trace(seed)) for seed in range(20)}) > 10
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_different_seeds_are_different_interleavings(loop: Loop) -> None:
+    assert len({tuple(trace(seed, loop)) for seed in range(20)}) > 10
 
 
-def test_time_is_virtual() -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_time_is_virtual(loop: Loop) -> None:
     async def main() -> float:
         began = anyio.current_time()
         async with ActorSystem() as system:
@@ -80,7 +86,7 @@ def test_time_is_virtual() -> None:
         return anyio.current_time() - began
 
     # One hour of waiting for the reply, ten seconds of shutdown_timeout for the actor that still sleeps.
-    assert run_seeded(1, main) == pytest.approx(3610.0)
+    assert run_seeded(1, main, backend=loop) == pytest.approx(3610.0)
 
 
 class Sleeper(Actor):
@@ -88,14 +94,15 @@ class Sleeper(Actor):
         await anyio.sleep(seconds)
 
 
-def test_a_test_that_can_go_on_no_more_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_test_that_can_go_on_no_more_is_told_so(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("papyra.testing.seeded._PATIENCE", 0.05)
 
     async def main() -> None:
         await anyio.Event().wait()
 
     with pytest.raises(SimulationDeadlock, match="nothing can happen"):
-        run_seeded(1, main)
+        run_seeded(1, main, backend=loop)
 
 
 def test_explore_names_the_seed_that_failed() -> None:
@@ -286,16 +293,18 @@ def check(system: ActorSystem, store: Kept, world: World) -> None:
     assert store.metrics.records_dropped == 0
 
 
-@pytest.mark.parametrize("block", range(10))
-def test_the_guarantees_hold_in_a_thousand_schedules(block: int) -> None:
-    for seed in range(block * 100, block * 100 + 100):
-        explore(scenario, seed, False, seeds=[seed])
-
-
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
 @pytest.mark.parametrize("block", range(5))
-def test_the_guarantees_hold_where_the_host_is_cancelled(block: int) -> None:
+def test_the_guarantees_hold_in_a_thousand_schedules(block: int, loop: Loop) -> None:
     for seed in range(block * 100, block * 100 + 100):
-        explore(scenario, seed, True, seeds=[seed])
+        explore(scenario, seed, False, seeds=[seed], backend=loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("block", range(3))
+def test_the_guarantees_hold_where_the_host_is_cancelled(block: int, loop: Loop) -> None:
+    for seed in range(block * 100, block * 100 + 100):
+        explore(scenario, seed, True, seeds=[seed], backend=loop)
 
 
 def test_asking_into_a_ring_that_is_being_cut_ends() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 
@@ -25,6 +25,7 @@ __all__ = ["SimulationDeadlock", "explore", "run_seeded"]
 _T = TypeVar("_T")
 
 _PATIENCE = 5.0  # real seconds to wait for a thread or a socket before nothing is taken to be left
+_END_OF_TIME = 1e9  # virtual seconds on trio: nobody sets a timer that far off
 
 
 class SimulationDeadlock(AssertionError):
@@ -49,31 +50,65 @@ class _JumpingSelector(selectors.DefaultSelector):
         return ready
 
 
-def run_seeded(seed: int, main: Callable[..., Awaitable[_T]], *args: Any) -> _T:
-    """Run ``main(*args)`` on asyncio, in virtual time, with the interleaving that ``seed`` stands for.
+def run_seeded(
+    seed: int,
+    main: Callable[..., Awaitable[_T]],
+    *args: Any,
+    backend: Literal["asyncio", "trio"] = "asyncio",
+) -> _T:
+    """Run ``main(*args)`` in virtual time, with the interleaving that ``seed`` stands for.
 
     Deterministic as long as ``main`` uses no threads, sockets or other sources of chance. A seed stands for
-    an interleaving of one version of Papyra, not of all.
+    an interleaving of one version of Papyra on one backend, not of all.
     """
+    token = SCHEDULE.set(random.Random(seed))  # noqa: S311 - repeatable on purpose
+    try:
+        return _on_asyncio(main, args) if backend == "asyncio" else _on_trio(seed, main, args)
+    finally:
+        SCHEDULE.reset(token)
 
+
+def _on_asyncio(main: Callable[..., Awaitable[_T]], args: tuple[Any, ...]) -> _T:
     def make_loop() -> asyncio.AbstractEventLoop:
         selector = _JumpingSelector()
         loop = asyncio.SelectorEventLoop(selector)
         loop.time = lambda: selector.now  # type: ignore[method-assign]  # documented as the loop's clock, and the one place it is read from
         return loop
 
-    token = SCHEDULE.set(random.Random(seed))  # noqa: S311 - repeatable on purpose
+    return anyio.run(main, *args, backend="asyncio", backend_options={"loop_factory": make_loop})
+
+
+def _on_trio(seed: int, main: Callable[..., Awaitable[_T]], args: tuple[Any, ...]) -> _T:
+    import trio._core._run as scheduler
+    import trio.testing
+
+    async def bounded() -> _T:
+        # The clock jumps to the next timer, and to this one if there is no other.
+        with trio.move_on_after(_END_OF_TIME):
+            return await main(*args)
+        raise SimulationDeadlock("every task waits, and no timer is set: nothing can happen any more")
+
+    chance = scheduler._r
+    scheduler._r = random.Random(seed)  # noqa: S311 - repeatable on purpose
     try:
-        return anyio.run(main, *args, backend="asyncio", backend_options={"loop_factory": make_loop})
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        return anyio.run(bounded, backend="trio", backend_options={"clock": clock})
     finally:
-        SCHEDULE.reset(token)
+        scheduler._r = chance
 
 
-def explore(main: Callable[..., Awaitable[object]], *args: Any, seeds: Iterable[int] = range(1000)) -> None:
+def explore(
+    main: Callable[..., Awaitable[object]],
+    *args: Any,
+    seeds: Iterable[int] = range(1000),
+    backend: Literal["asyncio", "trio"] = "asyncio",
+) -> None:
     """Run ``main(*args)`` once with each seed; an error is noted with its seed and raised."""
     for seed in seeds:
         try:
-            run_seeded(seed, main, *args)
+            run_seeded(seed, main, *args, backend=backend)
         except BaseException as error:
-            error.add_note(f"with seed {seed}; run it again with run_seeded({seed}, ...)")
+            error.add_note(
+                f"with seed {seed}; run it again with run_seeded({seed}, ..., backend={backend!r})"
+            )
             raise
