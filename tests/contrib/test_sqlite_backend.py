@@ -26,8 +26,8 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
 )
 from papyra_contrib.sqlite import SQLitePersistence, _scan
-from papyra_contrib.sqlite._files import WriteLock
 from papyra_contrib.sqlite._jobs import Job
+from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._queries import _select, find
 from papyra_contrib.sqlite._schema import connect
 
@@ -55,7 +55,9 @@ async def test_it_is_found_by_its_scheme(path):
         assert backend.retention == RetentionPolicy(max_records=5)
         await backend.record_batch([event(n) for n in range(7)])
         assert list(await backend.list_events()) == [event(n) for n in range(2, 7)]
-    assert backend_capabilities(backend) == {"batch", "scan", "recover", "compact", "metrics"}
+    assert " ".join(sorted(backend_capabilities(backend))) == (
+        "batch compact follow metrics progress recover scan stream"
+    )
 
 
 @pytest.mark.parametrize(
@@ -376,7 +378,7 @@ async def test_a_cancelled_scan_is_interrupted_in_the_middle_of_a_statement(path
     """The statement would run for hours."""
     running = threading.Event()
 
-    def endless(connection, _):
+    def endless(connection, *_):
         connection.create_function("running", 0, running.set)
         yield from connection.execute(
             "WITH RECURSIVE n(x) AS (SELECT running() UNION ALL SELECT 1 FROM n) SELECT x FROM n WHERE x = 2"

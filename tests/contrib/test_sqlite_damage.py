@@ -17,8 +17,8 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
 )
 from papyra_contrib.sqlite import SQLitePersistence
-from papyra_contrib.sqlite._files import WriteLock
 from papyra_contrib.sqlite._jobs import Job
+from papyra_contrib.sqlite._lock import WriteLock
 
 pytestmark = pytest.mark.anyio
 

@@ -55,7 +55,7 @@ from papyra_contrib.sqlite import _recovery
 from papyra.persistence.models import *
 
 # Always finds damage, so that each recovery rebuilds a healthy database.
-_recovery.scan = lambda store, job: (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, "", ""),)
+_recovery.scan = lambda store, job, progress: (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, "", ""),)
 
 async def main(path, times):
     async with aclosing(SQLitePersistence(path)) as backend:
@@ -96,7 +96,7 @@ def mortal(function, steps_left):
 async def recover(path, at):
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_event(event(1, 2 * at))
-        _recovery.scan = lambda store, job: suspicion
+        _recovery.scan = lambda store, job, progress: suspicion
         steps_left = [at]
         for owner, name in ((pathlib.Path, "replace"), (pathlib.Path, "unlink"), (os, "link"), (os, "fsync")):
             setattr(owner, name, mortal(getattr(owner, name), steps_left))
@@ -223,6 +223,7 @@ import pathlib, resource
 from contextlib import suppress
 from papyra_contrib.sqlite import _scan
 from papyra_contrib.sqlite._jobs import Job
+from papyra_contrib.sqlite._progress import Meter
 from papyra_contrib.sqlite._store import Store
 
 anyio.run(SQLitePersistence(sys.argv[1]).record_event, event(1, 0))
@@ -234,13 +235,13 @@ with suppress(OSError):
         taken.append(os.open("/dev/null", os.O_RDONLY))
 for free in range(10):
     try:
-        anomalies = _scan.scan(store, Job())
+        anomalies = _scan.scan(store, Job(), Meter(None, 0).part(0, 1))
     except PersistenceError:
         raised += 1
     else:
         assert anomalies == (), (free, anomalies)
     os.close(taken.pop())
-assert _scan.scan(store, Job()) == ()
+assert _scan.scan(store, Job(), Meter(None, 0).part(0, 1)) == ()
 print(raised)
 """
 

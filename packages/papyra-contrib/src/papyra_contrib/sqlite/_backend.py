@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
@@ -10,23 +12,29 @@ import anyio
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence.batch import BatchBackend
+from papyra.persistence.following import INTERVAL
 from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceScanReport
 from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.url import BackendURL, duration, one_of
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
+from papyra_contrib.sqlite._files import stored_bytes
 from papyra_contrib.sqlite._jobs import Jobs
+from papyra_contrib.sqlite._paging import NOWHERE, begin_following, begin_streaming, read_above, read_below
+from papyra_contrib.sqlite._progress import Meter
 from papyra_contrib.sqlite._queries import find
 from papyra_contrib.sqlite._rows import INSERT, to_row
 from papyra_contrib.sqlite._store import SYNCHRONOUS, Store
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
     from typing import Self
 
     from papyra.persistence.models import CompactionReport, PersistenceRecoveryReport
+    from papyra.persistence.progress import Progress
     from papyra.persistence.query import Query
     from papyra_contrib.sqlite._jobs import Job
+    from papyra_contrib.sqlite._paging import Place
     from papyra_contrib.sqlite._rows import Row
 
 __all__ = ["SQLitePersistence"]
@@ -34,6 +42,7 @@ __all__ = ["SQLitePersistence"]
 _READS_AT_ONCE = 4
 
 _R = TypeVar("_R", bound=PersistedRecord)
+_T = TypeVar("_T")
 
 _OPTIONS: dict[str, Callable[[str], object]] = {
     "durability": one_of(*SYNCHRONOUS),
@@ -117,15 +126,63 @@ class SQLitePersistence(BatchBackend):
         def read(connection: sqlite3.Connection) -> list[_R]:
             return find(connection, query, policy, now)
 
-        return await self._reads.run(lambda job: self._store.read(job, read, []))
+        return await self._read(read, [])
+
+    async def follow(
+        self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
+    ) -> AsyncGenerator[PersistedRecord]:
+        """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
+
+        Only records for which ``wanted`` is true count and come; it is called in a worker thread. Nothing is left out
+        or doubled, whatever other processes do, but for records that were compacted away before they were read. The
+        database is looked at ten times a second.
+        """
+        self._refuse_if_unusable()
+        if limit < 0:
+            raise ValueError(f"limit must not be negative, but is {limit}")
+        begin = partial(
+            begin_following, limit=limit, wanted=wanted, policy=self.retention, now=self.time_fn()
+        )
+        nothing: tuple[list[PersistedRecord], Place] = ([], NOWHERE)
+        records, place = await self._read(begin, nothing)
+        while True:
+            for record in records:
+                yield record
+            if not place.more:
+                await anyio.sleep(INTERVAL)
+            if self._closed:
+                return
+            nothing = ([], replace(place, more=False))
+            records, place = await self._read(partial(read_above, place=place, wanted=wanted), nothing)
+
+    async def stream(
+        self, *, since: float | None = None, until: float | None = None
+    ) -> AsyncGenerator[PersistedRecord]:
+        """Yield every record that is kept now, between two Unix times, newest first; a page of them is in memory.
+
+        What a compaction takes away meanwhile, or was recorded since, may be missing.
+        """
+        self._refuse_if_unusable()
+        begin = partial(begin_streaming, since=since, until=until, policy=self.retention, now=self.time_fn())
+        span = await self._read(begin, None)
+        while span is not None:
+            self._refuse_if_unusable()
+            page = await self._read(partial(read_below, span=span), None)
+            if page is None:
+                raise PersistenceError(f"{self._store.path} was removed or replaced while it was streamed")
+            records, span = page
+            for record in records:
+                yield record
 
     # -- care
 
-    async def scan(self) -> PersistenceScanReport:
+    async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Run SQLite's own check and verify each row's check sum; changes nothing."""
         self._refuse_if_unusable()
         try:
-            anomalies = await self._reads.run(lambda job: _scan.scan(self._store, job))
+            anomalies = await self._care(
+                self._reads, progress, lambda job, meter: _scan.scan(self._store, job, meter.part(0, 1))
+            )
         except Exception:
             self.metrics.scan_errors += 1
             raise
@@ -133,7 +190,13 @@ class SQLitePersistence(BatchBackend):
         self.metrics.anomalies_detected += len(anomalies)
         return PersistenceScanReport(self.name, anomalies)
 
-    async def recover(self, config: PersistenceRecoveryConfig | None = None) -> PersistenceRecoveryReport:
+    async def recover(
+        self,
+        config: PersistenceRecoveryConfig | None = None,
+        *,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> PersistenceRecoveryReport:
         """Save every readable row of a damaged database into a new one, which takes its place at once.
 
         ``QUARANTINE`` keeps the damaged file under a new name. So does ``REPAIR`` if nothing in the file shows
@@ -141,31 +204,36 @@ class SQLitePersistence(BatchBackend):
         """
         self._refuse_if_unusable()
         allowed = config or PersistenceRecoveryConfig()
+
+        def work(job: Job, meter: Meter) -> PersistenceRecoveryReport:
+            return _recovery.recover(self._store, allowed, self.name, job, meter, dry_run=dry_run)
+
+        if dry_run:
+            return await self._care(self._reads, progress, work)
         try:
-            report = await self._writes.run(
-                lambda job: _recovery.recover(self._store, allowed, self.name, job)
-            )
+            report = await self._care(self._writes, progress, work)
         except Exception:
             self.metrics.recovery_errors += 1
             raise
         self.metrics.recoveries += 1
         return report
 
-    async def compact(self, *, dry_run: bool = False) -> CompactionReport:
+    async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Delete what is beyond retention and shrink the file. Other writers wait meanwhile.
 
         Bytes include the write-ahead log; those after a dry run are an estimate.
         """
         self._refuse_if_unusable()
         policy, now = self.retention, self.time_fn()
+        compact = _compaction.preview if dry_run else _compaction.compact
+
+        def work(job: Job, meter: Meter) -> CompactionReport:
+            return compact(self._store, policy, now, self.name, job, meter.part(0, 1))
+
         if dry_run:
-            return await self._reads.run(
-                lambda job: _compaction.preview(self._store, policy, now, self.name, job)
-            )
+            return await self._care(self._reads, progress, work)
         try:
-            report = await self._writes.run(
-                lambda job: _compaction.compact(self._store, policy, now, self.name, job)
-            )
+            report = await self._care(self._writes, progress, work)
         except Exception:
             self.metrics.compaction_errors += 1
             raise
@@ -185,6 +253,18 @@ class SQLitePersistence(BatchBackend):
         return self._store.healthy
 
     # -- inside
+
+    async def _care(self, jobs: Jobs, progress: Progress | None, work: Callable[[Job, Meter], _T]) -> _T:
+        def measured(job: Job) -> _T:
+            meter = Meter(progress, stored_bytes(self._store.path))
+            done = work(job, meter)
+            meter.reach(meter.total)
+            return done
+
+        return await jobs.run(measured)
+
+    async def _read(self, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
+        return await self._reads.run(lambda job: self._store.read(job, function, empty))
 
     def _refuse_if_unusable(self) -> None:
         self._refuse_if_closed()

@@ -1,37 +1,33 @@
-"""The files of a database: checked before they are touched, private, locked, moved without overwriting.
+"""The files of a database: checked before they are touched, private, moved without overwriting.
 
-All that only POSIX has (advisory locks, folder syncs) stands here.
+All that only POSIX has (folder syncs, owners) stands here, but for the advisory lock, which has a module of its own.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
-import threading
 import time
-from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from papyra.exceptions import PersistenceError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
-    from contextlib import AbstractContextManager
     from pathlib import Path
-
-    from papyra_contrib.sqlite._jobs import Job
 
 __all__ = [
     "Identity",
-    "WriteLock",
+    "Stamp",
+    "beside",
     "complaint",
     "create_private",
+    "free_name",
     "identity",
     "keep_aside",
+    "make_folder",
     "move_out",
+    "resting",
+    "stamp",
     "stored_bytes",
     "sync_file",
     "sync_folder",
@@ -39,6 +35,11 @@ __all__ = [
 
 Identity = tuple[int, int]
 """The device and inode of a file: tells whether a path still names the file that was opened."""
+
+Stamp = tuple[int, int, int, int, int]
+"""What changes whenever a file does: device, inode, size, and two times."""
+
+_CLOCK_TICK = 30_000_000  # nanoseconds; the kernel's clock for file times may stand still for 10 ms
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 
@@ -69,6 +70,32 @@ def identity(path: Path) -> Identity | None:
     return found.st_dev, found.st_ino
 
 
+def stamp(path: Path) -> Stamp:
+    """Return the stamp of a file."""
+    found = path.lstat()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+def resting(path: Path) -> Stamp | None:
+    """Return the stamp of a database that nobody has open for writing; None if somebody may have.
+
+    Whoever opens it makes a log, and whoever writes to it changes the stamp. So one who finds both as they were has
+    read a single state, though without a lock.
+    """
+    while not any(os.path.lexists(beside(path, suffix)) for suffix in ("-wal", "-journal")):
+        try:
+            found = stamp(path)
+        except FileNotFoundError:
+            return None
+        age = time.time_ns() - max(found[3:])
+        if age >= _CLOCK_TICK:
+            return found
+        if age < 0:  # the clock went back
+            return None
+        time.sleep((_CLOCK_TICK - age) / 1e9)  # else the next write might leave the same stamp
+    return None
+
+
 def beside(path: Path, suffix: str) -> Path:
     """Return the path of a companion: the same name with ``suffix``."""
     return path.with_name(path.name + suffix)
@@ -80,8 +107,8 @@ def stored_bytes(path: Path) -> int:
     for name in (path, beside(path, "-wal")):
         try:
             total += name.lstat().st_size
-        except FileNotFoundError:
-            continue
+        except OSError:
+            continue  # not there, or soon met by who opens it
     return total
 
 
@@ -139,15 +166,24 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def free_name(path: Path, folder: Path) -> Path:
+    """Return the name that a database would have in the quarantine now."""
+    number = 1
+    while True:
+        name = folder / f"{path.name}.quarantine-{number}"
+        if not os.path.lexists(name) and not os.path.lexists(beside(name, "-wal")):
+            return name
+        number += 1
+
+
 def keep_aside(path: Path, folder: Path) -> Path:
     """Give a database and its log a second, new name in ``folder``; where that is another disk, beside it.
 
     A link, not a copy: nothing is read, and nothing that is there already is overwritten.
     """
     make_folder(folder)
-    number = 1
     while True:
-        name = folder / f"{path.name}.quarantine-{number}"
+        name = free_name(path, folder)
         log, copied_log = beside(path, "-wal"), beside(name, "-wal")
         try:
             os.link(path, name, follow_symlinks=False)
@@ -158,7 +194,7 @@ def keep_aside(path: Path, folder: Path) -> Path:
                 name.unlink()
                 raise
         except FileExistsError:
-            number += 1
+            continue
         except OSError as error:
             if error.errno != errno.EXDEV or folder == path.parent:
                 raise
@@ -186,88 +222,3 @@ def move_out(kept: Path, folder: Path) -> Path:
     beside(kept, "-wal").unlink(missing_ok=True)
     kept.unlink()
     return target
-
-
-class WriteLock:
-    """The permanent ``<database>.lock``: who writes to or replaces the database holds it.
-
-    SQLite locks a file, but not a name: without this, a writer could commit into a database that a recovery
-    has just replaced.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._database = path
-        self._path = beside(path, ".lock")
-        self._descriptor: int | None = None
-        # A caller that asyncio's own cancel() took away has left a thread behind that still writes.
-        self._threads = threading.Lock()
-
-    @contextmanager
-    def hold(self, job: Job, timeout: float) -> Generator[None]:
-        """Wait for the lock, at most ``timeout`` seconds, and hold it inside."""
-        deadline = time.monotonic() + timeout
-        self._wait(lambda: self._threads.acquire(blocking=False), job, deadline, timeout)
-        try:
-            with self._hold_file(job, deadline, timeout):
-                yield
-        finally:
-            self._threads.release()
-
-    @contextmanager
-    def _hold_file(self, job: Job, deadline: float, timeout: float) -> Generator[None]:
-        descriptor = self._open()
-        self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)
-        try:
-            yield
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-
-    def pause(self, timeout: float) -> bool:
-        """Keep the threads of this process out until `resume`; False if one was at work for too long."""
-        return self._threads.acquire(timeout=timeout)
-
-    def hold_in_pause(self, job: Job, timeout: float) -> AbstractContextManager[None]:
-        """Hold the lock against other processes, while `pause` keeps out the threads of this one."""
-        return self._hold_file(job, time.monotonic() + timeout, timeout)
-
-    def resume(self) -> None:
-        """Let the threads in again."""
-        self._threads.release()
-
-    def _wait(self, acquired: Callable[[], bool], job: Job, deadline: float, timeout: float) -> None:
-        pause = 0.0005
-        while not acquired():
-            job.check()
-            if time.monotonic() >= deadline:
-                raise PersistenceError(
-                    f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "
-                    "recovered, give a longer busy_timeout"
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, 0.02)
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
-
-    def _open(self) -> int:
-        if self._descriptor is None:
-            with suppress(FileExistsError):
-                make_folder(self._path.parent)
-                create_private(self._path, self._database if self._database.exists() else self._path.parent)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise PersistenceError(f"{self._path} is not a regular file; remove it")
-            self._descriptor = descriptor
-        return self._descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -10,6 +10,8 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
+from papyra_contrib.sqlite._progress import Stopped
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Generator
@@ -99,6 +101,8 @@ class Jobs:
                 ended.set()
         if isinstance(outcome.error, Interrupted) or job.cancelled:
             await anyio.lowlevel.checkpoint_if_cancelled()
+        if isinstance(outcome.error, Stopped):
+            raise outcome.error.error
         if outcome.error is not None:
             raise outcome.error
         return outcome.value

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from papyra.persistence.models import PersistedAudit, PersistedRecord
 from papyra.persistence.payload import clean_text
+from papyra_contrib.sqlite._files import stored_bytes
 from papyra_contrib.sqlite._rows import COLUMNS, KINDS, read_row
 
 if TYPE_CHECKING:
-    import sqlite3
+    from collections.abc import Callable
+    from pathlib import Path
     from typing import TypeGuard
 
     from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
 
-__all__ = ["Boundary", "find", "kept_boundary"]
+__all__ = ["SMALLEST", "Boundary", "find", "kept_boundary", "number_range"]
 
+SMALLEST = -(2**63)
 _MOST = 2**63 - 1
+_LEAST_ROW = 32  # bytes; bounds how many rows a file can hold
 
 _R = TypeVar("_R", bound=PersistedRecord)
 
@@ -32,12 +37,22 @@ class Boundary:
     first: int
 
 
-def find(connection: sqlite3.Connection, query: Query[_R], policy: RetentionPolicy, now: float) -> list[_R]:
+def find(
+    connection: sqlite3.Connection,
+    query: Query[_R],
+    policy: RetentionPolicy,
+    now: float,
+    wanted: Callable[[_R], bool] | None = None,
+) -> list[_R]:
     """Return what matches and is kept, oldest first. With a limit, the cost depends on it and not on the store."""
     oldest = policy.oldest_kept(now)
     numbered = ((row[0], read_row(row)) for row in connection.execute(*_select(query, oldest)))
     # SQLite looks for the next row when it is asked for, so the limit may count whole rows alone.
-    whole = ((number, record) for number, record in numbered if _is_of_kind(record, query))
+    whole = (
+        (number, record)
+        for number, record in numbered
+        if _is_of_kind(record, query) and (wanted is None or wanted(record))
+    )
     found = list(islice(whole, None if query.limit is None else min(query.limit, _MOST)))
     if not found:
         return []
@@ -103,3 +118,23 @@ def _first_by_bytes(connection: sqlite3.Connection, limit: int, oldest: float, d
             break
         first = seq
     return first
+
+
+def number_range(connection: sqlite3.Connection, path: Path) -> tuple[int, int]:
+    """Return the lowest and highest number a row may have: from the table, else an index, else the file's size."""
+    lowest = _first_number(connection, "min")
+    highest = _first_number(connection, "max")
+    low = 1 if lowest is None else lowest
+    return low, low + stored_bytes(path) // _LEAST_ROW if highest is None else highest
+
+
+def _first_number(connection: sqlite3.Connection, end: str) -> int | None:
+    for place in ("", "INDEXED BY facts_by_kind"):
+        statement = f"SELECT {end}(seq) FROM facts {place} WHERE kind >= ''"  # noqa: S608 - fixed words
+        try:
+            (number,) = connection.execute(statement).fetchone()
+        except sqlite3.Error:
+            continue
+        if isinstance(number, int):
+            return number
+    return None

@@ -12,57 +12,115 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
-from papyra_contrib.sqlite._files import beside, create_private, keep_aside, move_out
+from papyra_contrib.sqlite._files import beside, create_private, free_name, keep_aside, move_out, resting
+from papyra_contrib.sqlite._progress import Part
+from papyra_contrib.sqlite._queries import number_range
 from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
 from papyra_contrib.sqlite._scan import scan
-from papyra_contrib.sqlite._schema import NotOurs, connect, is_initialized, lay_out, primary_code, use_wal
-from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, stranger
+from papyra_contrib.sqlite._schema import (
+    NotOurs,
+    connect,
+    connect_for_reading,
+    identity_of,
+    is_initialized,
+    last_number,
+    lay_out,
+    primary_code,
+    use_wal,
+)
+from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, published, stranger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from papyra.persistence.models import PersistenceAnomaly, PersistenceRecoveryConfig
     from papyra_contrib.sqlite._jobs import Job
+    from papyra_contrib.sqlite._progress import Meter
     from papyra_contrib.sqlite._rows import StoredRow
     from papyra_contrib.sqlite._store import Store
 
 __all__ = ["recover"]
 
 _MOST_FAILURES = 200_000  # reads of a damaged part before the rest of it is given up
-_LEAST_ROW = 32  # bytes; bounds how many rows a file can hold
 
 
 def recover(
-    store: Store, config: PersistenceRecoveryConfig, name: str, job: Job
+    store: Store,
+    config: PersistenceRecoveryConfig,
+    name: str,
+    job: Job,
+    meter: Meter,
+    *,
+    dry_run: bool = False,
 ) -> PersistenceRecoveryReport:
     """Scan, and repair what was found as ``config`` allows; a healthy or foreign database is left alone."""
-    report = PersistenceScanReport(name, scan(store, job))
+    report = PersistenceScanReport(name, scan(store, job, meter.part(0, 1)))
     if not report.has_anomalies or config.mode is PersistenceRecoveryMode.IGNORE:
         return PersistenceRecoveryReport(name, report)
-    with store.guarded(), store.exclusively(job):
-        finished = finish_swap(store.path)
-        folder = Path(config.quarantine_dir or store.path.parent).absolute()
-        moved = _move_stranger(store.path, folder)
-        # Again, with all writers locked out: another may have repaired it meanwhile.
-        if not _of_database(scan(store, job), store.path):
-            repaired = finished or _of_database(report.anomalies, store.path)
-            return PersistenceRecoveryReport(name, report, (str(store.path),) if repaired else (), moved)
+    folder = Path(config.quarantine_dir or store.path.parent).absolute()
+    with store.guarded():
+        if dry_run:
+            return _forecast(store, config, report, folder)
+        with store.exclusively(job):
+            return _repair(store, config, report, folder, job, meter)
+
+
+def _forecast(
+    store: Store, config: PersistenceRecoveryConfig, report: PersistenceScanReport, folder: Path
+) -> PersistenceRecoveryReport:
+    damaged = _of_database(report.anomalies, store.path)
+    moved: list[Path] = []
+    if _movable_stranger(store.path) is not None:
+        moved.append(free_name(beside(store.path, ".recovered"), folder))
+    if damaged:
         store.refuse_if_irregular()
-        recognized = _recognized(store.path)
-        store.disconnect()
-        kept: Path | None = None
-        try:
-            _build(store, job)
-            if config.mode is PersistenceRecoveryMode.QUARANTINE or not recognized:
-                # A file that nothing shows to be ours may be somebody's only copy: never drop that.
-                kept = keep_aside(store.path, folder)
-            publish(store.path)
-        except BaseException:
-            clear_building(store.path)
-            raise
-        if kept is not None:
-            moved += (str(move_out(kept, folder)),)
-    return PersistenceRecoveryReport(name, report, (str(store.path),), moved)
+        if _must_be_kept(config, store.path):
+            moved.append(free_name(store.path, folder))
+    repaired = damaged or published(store.path) is not None
+    return PersistenceRecoveryReport(
+        report.backend, report, (str(store.path),) if repaired else (), tuple(map(str, moved))
+    )
+
+
+def _repair(
+    store: Store,
+    config: PersistenceRecoveryConfig,
+    report: PersistenceScanReport,
+    folder: Path,
+    job: Job,
+    meter: Meter,
+) -> PersistenceRecoveryReport:
+    done, meter.total = meter.total, 3 * meter.total
+    finished = finish_swap(store.path)
+    moved = _move_stranger(store.path, folder)
+    # Again, with all writers locked out: another may have repaired it meanwhile.
+    if not _of_database(scan(store, job, Part(meter, done, 2 * done)), store.path):
+        repaired = finished or _of_database(report.anomalies, store.path)
+        return PersistenceRecoveryReport(
+            report.backend, report, (str(store.path),) if repaired else (), moved
+        )
+    store.refuse_if_irregular()
+    keep = _must_be_kept(config, store.path)
+    store.disconnect()
+    kept: Path | None = None
+    try:
+        _build(store, job, Part(meter, 2 * done, 3 * done))
+        if keep:
+            kept = keep_aside(store.path, folder)
+        publish(store.path)
+    except BaseException:
+        clear_building(store.path)
+        raise
+    if kept is not None:
+        moved += (str(move_out(kept, folder)),)
+    return PersistenceRecoveryReport(report.backend, report, (str(store.path),), moved)
+
+
+def _must_be_kept(config: PersistenceRecoveryConfig, path: Path) -> bool:
+    """Whether the damaged file goes to the quarantine; that of another program is a `NotOurs`."""
+    recognized = _recognized(path)
+    # A file that nothing shows to be ours may be somebody's only copy: never drop that.
+    return config.mode is PersistenceRecoveryMode.QUARANTINE or not recognized
 
 
 def _of_database(anomalies: Sequence[PersistenceAnomaly], path: Path) -> bool:
@@ -70,10 +128,18 @@ def _of_database(anomalies: Sequence[PersistenceAnomaly], path: Path) -> bool:
     return any(anomaly.path != f"{path}.recovered" for anomaly in anomalies)
 
 
-def _move_stranger(path: Path, folder: Path) -> tuple[str, ...]:
-    """Quarantine a file that is in the way of a recovery, though this could be done without one."""
+def _movable_stranger(path: Path) -> Path | None:
+    """Return the file that is in the way of a recovery, if it is one that can be quarantined."""
     found = stranger(path)
     if found is None or not found.is_file() or found.is_symlink() or beside(found, "-journal").exists():
+        return None
+    return found
+
+
+def _move_stranger(path: Path, folder: Path) -> tuple[str, ...]:
+    """Quarantine a file that is in the way of a recovery, though this could be done without one."""
+    found = _movable_stranger(path)
+    if found is None:
         return ()
     kept = keep_aside(found, folder)
     for suffix in ("", "-wal", "-shm"):
@@ -83,7 +149,7 @@ def _move_stranger(path: Path, folder: Path) -> tuple[str, ...]:
 
 def _recognized(path: Path) -> bool:
     """Whether the file is a database of ours, damaged or not; one of another program is a `NotOurs`."""
-    with closing(connect(path, "ro")) as connection:
+    with closing(connect_for_reading(path, resting(path))) as connection:
         try:
             # Then SQLite reads on where the schema is damaged, or the file shorter than it says.
             connection.execute("PRAGMA writable_schema = ON")
@@ -94,21 +160,35 @@ def _recognized(path: Path) -> bool:
             return False
 
 
-def _build(store: Store, job: Job) -> None:
+def _build(store: Store, job: Job, progress: Part) -> None:
     building = clear_building(store.path)
     create_private(building, like=store.path)
     places = ", ".join("?" * len(COLUMNS.split(",")))
     insert = f"INSERT INTO facts ({COLUMNS}) VALUES ({places})"  # noqa: S608 - fixed words
     with closing(connect(building, "rw")) as target, closing(connect(store.path, "ro")) as source:
-        use_wal(target, building, job, store.busy_timeout)
-        lay_out(target)
         source.execute("PRAGMA writable_schema = ON")
+        low, high = number_range(source, store.path)
+        use_wal(target, building, job, store.busy_timeout)
+        lay_out(target, *_origin(source, high))
         with job.interruptible(source):
             target.execute("BEGIN")
-            target.executemany(insert, map(_as_text, _readable(source, store.path, job)))
+            rows = progress.along(_readable(source, (low, high), job), low, high)
+            target.executemany(insert, map(_as_text, rows))
             target.execute("COMMIT")
         # Closing would do this as well, but would not tell if it failed; and only the main file is published.
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def _origin(source: sqlite3.Connection, highest: int) -> tuple[str | None, int]:
+    """Return the identity of a damaged database and the last number it gave; followers go on by these."""
+    try:
+        identity = identity_of(source)
+    except sqlite3.Error:
+        return None, 0  # then no row can be read, either
+    try:
+        return identity, last_number(source)
+    except sqlite3.Error:
+        return identity, highest
 
 
 def _as_text(row: StoredRow) -> list[Any]:
@@ -116,9 +196,9 @@ def _as_text(row: StoredRow) -> list[Any]:
     return [part.decode() if isinstance(part, bytes) else part for part in row]
 
 
-def _readable(source: sqlite3.Connection, path: Path, job: Job) -> Iterator[StoredRow]:
+def _readable(source: sqlite3.Connection, numbers: tuple[int, int], job: Job) -> Iterator[StoredRow]:
     """Give every valid row that can be reached, in order, halving each range that can't be read through."""
-    failures, todo = 0, [_range(source, path)]
+    failures, todo = 0, [numbers]
     while todo and failures < _MOST_FAILURES:
         low, high = todo.pop()
         try:
@@ -137,22 +217,3 @@ def _readable(source: sqlite3.Connection, path: Path, job: Job) -> Iterator[Stor
             if low < high:
                 middle = (low + high) // 2
                 todo += [(middle + 1, high), (low, middle)]
-
-
-def _range(source: sqlite3.Connection, path: Path) -> tuple[int, int]:
-    """Return the lowest and highest number a row may have: from the table, else an index, else the file's size."""
-    lowest = _first_number(source, "min")
-    highest = _first_number(source, "max")
-    low = 1 if lowest is None else lowest
-    return low, low + path.stat().st_size // _LEAST_ROW if highest is None else highest
-
-
-def _first_number(source: sqlite3.Connection, end: str) -> int | None:
-    for place in ("", "INDEXED BY facts_by_kind"):
-        try:
-            number = source.execute(f"SELECT {end}(seq) FROM facts {place} WHERE kind >= ''").fetchone()[0]  # noqa: S608 - fixed words
-        except sqlite3.Error:
-            continue
-        if isinstance(number, int):
-            return number
-    return None

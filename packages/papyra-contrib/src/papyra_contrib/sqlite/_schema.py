@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 import sqlite3
 import time
 from typing import TYPE_CHECKING
@@ -13,14 +15,18 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
+    from papyra_contrib.sqlite._files import Stamp
     from papyra_contrib.sqlite._jobs import Job
 
 __all__ = [
     "NotOurs",
     "begin_writing",
     "connect",
+    "connect_for_reading",
+    "identity_of",
     "is_damage",
     "is_initialized",
+    "last_number",
     "lay_out",
     "primary_code",
     "use_wal",
@@ -29,9 +35,12 @@ __all__ = [
 APPLICATION_ID = 0x50617079  # "Papy"
 VERSION = 1
 
-_LAYOUT = f"""
+# AUTOINCREMENT: a number is never given twice, though its row was the newest and is gone; followers rely on that.
+# The identity tells the database from another that has its name later. It stands in the schema, without which
+# no row can be read either, so a recovery has it whenever it saves rows.
+_LAYOUT = """
 CREATE TABLE facts (
-    seq INTEGER PRIMARY KEY,
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
     kind TEXT NOT NULL,
     timestamp REAL NOT NULL,
     size INTEGER NOT NULL,
@@ -44,8 +53,10 @@ CREATE TABLE facts (
 CREATE INDEX facts_by_kind ON facts (kind, seq, timestamp);
 CREATE INDEX facts_by_type ON facts (kind, type, seq, timestamp);
 CREATE INDEX facts_by_actor ON facts (kind, actor, seq, timestamp);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
+CREATE VIEW store AS SELECT '{identity}' AS identity;
+INSERT INTO sqlite_sequence (name, seq) VALUES ('facts', {last});
+PRAGMA application_id = {application};
+PRAGMA user_version = {version};
 """
 
 # What the machine or other programs cause: no file descriptor left, no memory, no room, no leave.
@@ -63,6 +74,7 @@ _CIRCUMSTANCES = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_IDENTITY = re.compile(rb"[0-9a-f]{16}")
 _BUSY_SLICE = 0.1  # seconds; short, because SQLite can't be interrupted while it waits for a lock
 
 
@@ -92,6 +104,11 @@ def connect(path: Path, mode: Literal["ro", "rw", "ro&immutable=1"]) -> sqlite3.
     return connection
 
 
+def connect_for_reading(path: Path, rest: Stamp | None) -> sqlite3.Connection:
+    """Open a database that must not be changed; with the stamp of one at `resting`, no file is made beside it."""
+    return connect(path, "ro" if rest is None else "ro&immutable=1")
+
+
 def is_initialized(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether the database is ours; False if it is empty yet. Any other one is a `NotOurs`."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
@@ -112,9 +129,28 @@ def is_initialized(connection: sqlite3.Connection, path: Path) -> bool:
     return True
 
 
-def lay_out(connection: sqlite3.Connection) -> None:
-    """Make the tables in an empty database, all or none."""
-    connection.executescript(f"BEGIN IMMEDIATE; {_LAYOUT} COMMIT;")
+def lay_out(connection: sqlite3.Connection, identity: str | None = None, last: int = 0) -> None:
+    """Make the tables in an empty database, all or none; numbers will be above ``last``."""
+    layout = _LAYOUT.format(
+        identity=identity or secrets.token_hex(8), last=last, application=APPLICATION_ID, version=VERSION
+    )
+    connection.executescript(f"BEGIN IMMEDIATE; {layout} COMMIT;")
+
+
+def identity_of(connection: sqlite3.Connection) -> str:
+    """Return what tells this database from all others, whatever file it is in."""
+    row = connection.execute("SELECT identity FROM store").fetchone()
+    if row is None or not isinstance(row[0], bytes) or not _IDENTITY.fullmatch(row[0]):
+        raise sqlite3.DatabaseError("the database has no identity")
+    return row[0].decode()
+
+
+def last_number(connection: sqlite3.Connection) -> int:
+    """Return the highest number that a row has, or had before it was compacted away."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'facts'").fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise sqlite3.DatabaseError("the database does not know the last number it gave")
+    return row[0]
 
 
 def use_wal(connection: sqlite3.Connection, path: Path, job: Job, timeout: float) -> None:

@@ -10,12 +10,14 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib.sqlite._files import WriteLock, beside, complaint, create_private, identity
+from papyra_contrib.sqlite._files import beside, complaint, create_private, identity, resting
 from papyra_contrib.sqlite._forks import forget, forks_with, refuse_if_taken_along, taken_along
 from papyra_contrib.sqlite._jobs import Interrupted, Job
+from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._schema import (
     begin_writing,
     connect,
+    connect_for_reading,
     is_initialized,
     lay_out,
     primary_code,
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from papyra_contrib.sqlite._files import Identity
+    from papyra_contrib.sqlite._files import Identity, Stamp
 
 __all__ = ["SYNCHRONOUS", "Store"]
 
@@ -143,25 +145,30 @@ class Store:
         self.refuse_if_forked()
         deadline = time.monotonic() + self.busy_timeout
         with self.guarded(), self._counted():
+            rest = resting(self.path)
             while True:
                 seen = self._seen()
                 try:
-                    found = self._read_once(job, function, empty)
+                    found = self._read_once(job, function, empty, rest)
                 except sqlite3.Error as error:
-                    busy = primary_code(error) == sqlite3.SQLITE_BUSY
-                    if not (busy or self._replaced(seen)) or time.monotonic() >= deadline:
+                    again = primary_code(error) == sqlite3.SQLITE_BUSY or self._seen() != seen
+                    if not self._disturbed(rest) and (not again or time.monotonic() >= deadline):
                         raise
                 else:
-                    if not self._replaced(seen) or time.monotonic() >= deadline:
+                    again = self._seen() != seen
+                    if not self._disturbed(rest) and (not again or time.monotonic() >= deadline):
                         return found
+                rest = None  # from now on with SQLite's locks
                 job.check()
 
-    def _read_once(self, job: Job, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
+    def _read_once(
+        self, job: Job, function: Callable[[sqlite3.Connection], _T], empty: _T, rest: Stamp | None
+    ) -> _T:
         self.refuse_if_irregular()
         pending = published(self.path)  # then the old log may be gone already, with records that are in this
         if pending is None and identity(self.path) is None:
             return empty
-        connection = connect(pending, "ro&immutable=1") if pending else connect(self.path, "ro")
+        connection = connect(pending, "ro&immutable=1") if pending else connect_for_reading(self.path, rest)
         try:
             with job.interruptible(connection):
                 connection.execute("BEGIN")
@@ -183,8 +190,9 @@ class Store:
     def _seen(self) -> tuple[Identity | None, Identity | None]:
         return identity(self.path), identity(beside(self.path, ".recovered"))
 
-    def _replaced(self, seen: tuple[Identity | None, Identity | None]) -> bool:
-        return self._seen() != seen
+    def _disturbed(self, rest: Stamp | None) -> bool:
+        """Whether the database was opened for writing while it was read without a lock."""
+        return rest is not None and resting(self.path) != rest
 
     # -- forks
 

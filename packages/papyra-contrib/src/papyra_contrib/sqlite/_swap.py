@@ -15,11 +15,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib.sqlite._files import COMPANIONS, beside, sync_file, sync_folder
+from papyra_contrib.sqlite._files import COMPANIONS, beside, stamp, sync_file, sync_folder
 from papyra_contrib.sqlite._schema import NotOurs, connect, is_damage, is_initialized
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from papyra_contrib.sqlite._files import Stamp
 
 __all__ = ["clear_building", "finish_swap", "publish", "published", "stranger"]
 
@@ -55,8 +57,7 @@ def published(path: Path) -> Path | None:
         return None
     if not stat.S_ISREG(found.st_mode) or not os.access(name, os.R_OK) or _has_log(name):
         return None
-    stamp = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return name if _is_whole(name, stamp) else None
+    return name if _is_whole(name, stamp(name)) else None
 
 
 def stranger(path: Path) -> Path | None:
@@ -88,7 +89,7 @@ def _has_log(name: Path) -> bool:
 
 
 @lru_cache(maxsize=32)
-def _is_whole(name: Path, stamp: tuple[int, ...]) -> bool:
+def _is_whole(name: Path, _: Stamp) -> bool:
     """Whether a file is an undamaged database of ours."""
     try:
         with closing(connect(name, "ro&immutable=1")) as connection:

@@ -1,0 +1,108 @@
+"""The lock that whoever writes to or replaces a database holds, in any process."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import threading
+import time
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from papyra.exceptions import PersistenceError
+from papyra_contrib.sqlite._files import beside, create_private, make_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from papyra_contrib.sqlite._jobs import Job
+
+__all__ = ["WriteLock"]
+
+
+class WriteLock:
+    """The permanent ``<database>.lock``: who writes to or replaces the database holds it.
+
+    SQLite locks a file, but not a name: without this, a writer could commit into a database that a recovery
+    has just replaced.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = path
+        self._path = beside(path, ".lock")
+        self._descriptor: int | None = None
+        # A caller that asyncio's own cancel() took away has left a thread behind that still writes.
+        self._threads = threading.Lock()
+
+    @contextmanager
+    def hold(self, job: Job, timeout: float) -> Generator[None]:
+        """Wait for the lock, at most ``timeout`` seconds, and hold it inside."""
+        deadline = time.monotonic() + timeout
+        self._wait(lambda: self._threads.acquire(blocking=False), job, deadline, timeout)
+        try:
+            with self._hold_file(job, deadline, timeout):
+                yield
+        finally:
+            self._threads.release()
+
+    @contextmanager
+    def _hold_file(self, job: Job, deadline: float, timeout: float) -> Generator[None]:
+        descriptor = self._open()
+        self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)
+        try:
+            yield
+        finally:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def pause(self, timeout: float) -> bool:
+        """Keep the threads of this process out until `resume`; False if one was at work for too long."""
+        return self._threads.acquire(timeout=timeout)
+
+    def hold_in_pause(self, job: Job, timeout: float) -> AbstractContextManager[None]:
+        """Hold the lock against other processes, while `pause` keeps out the threads of this one."""
+        return self._hold_file(job, time.monotonic() + timeout, timeout)
+
+    def resume(self) -> None:
+        """Let the threads in again."""
+        self._threads.release()
+
+    def _wait(self, acquired: Callable[[], bool], job: Job, deadline: float, timeout: float) -> None:
+        pause = 0.0005
+        while not acquired():
+            job.check()
+            if time.monotonic() >= deadline:
+                raise PersistenceError(
+                    f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "
+                    "recovered, give a longer busy_timeout"
+                )
+            time.sleep(pause)
+            pause = min(2 * pause, 0.02)
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _open(self) -> int:
+        if self._descriptor is None:
+            with suppress(FileExistsError):
+                make_folder(self._path.parent)
+                create_private(self._path, self._database if self._database.exists() else self._path.parent)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                os.close(descriptor)
+                raise PersistenceError(f"{self._path} is not a regular file; remove it")
+            self._descriptor = descriptor
+        return self._descriptor
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
