@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime import watching
 from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.stopping import stop_from_inside
 from papyra.ref import ActorRef
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class ActorContext:
 
     def stop_self(self) -> Awaitable[None]:
         """Stop after the current message; what is queued then becomes dead letters. There is nothing to wait for."""
-        self._cell.rt.lifecycle.stop_from_inside(self._cell, self._cell)
+        stop_from_inside(self._cell, self._cell)
         return _DONE
 
     async def stop(self, ref: ActorRef[Any, Any], *, timeout: float | None = None) -> None:

@@ -16,6 +16,7 @@ from papyra._runtime.core import Core
 from papyra._runtime.facts import Facts
 from papyra._runtime.force import force
 from papyra._runtime.loops import running_loop
+from papyra._runtime.stopping import request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.waits import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.exceptions import ActorStopped, SystemNotRunning
@@ -270,18 +271,17 @@ class ActorSystem:
             raise ValueError(f"timeout must be at least 0 seconds or None, not {timeout!r}")
         if cell.phase == DEAD:
             return
-        lifecycle = cell.rt.lifecycle
         me = cell.rt.current_cell()
         if me is not None and me.is_below(cell):
-            lifecycle.stop_from_inside(cell, me)
+            stop_from_inside(cell, me)
             return
-        waiter = lifecycle.stop_waiter(cell)
+        waiter = stop_waiter(cell)
         wait = StopWait(waiter)
         if me is not None:
             begin_wait(me, cell, wait)
         timer = None
         try:
-            lifecycle.request_stop(cell)
+            request_stop(cell)
             if timeout is not None:
                 grace = max(timeout, 1.0)
                 if self._shutdown_timeout is not None:

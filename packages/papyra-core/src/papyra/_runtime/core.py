@@ -11,6 +11,7 @@ import anyio
 from papyra._runtime.dispatcher import Dispatcher
 from papyra._runtime.force import force
 from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.stopping import request_stop, stop_waiter
 from papyra._runtime.timers import Timers
 from papyra._runtime.waits import end_wait, wait_for_child
 from papyra._runtime.workers import Workers
@@ -115,10 +116,10 @@ class Core:
         lifecycle, rt = self.lifecycle, self.rt
         guardian = lifecycle.guardian
         try:
-            lifecycle.request_stop(guardian, "shutdown")
+            request_stop(guardian, "shutdown")
             if self._timeout is not None:
                 self.timers.after(self._timeout, partial(self._out_of_time))
-            await lifecycle.stop_waiter(guardian)
+            await stop_waiter(guardian)
             seconds = max(1.0, self.grace)
             await rt.facts.close(seconds)
             with anyio.move_on_after(seconds, shield=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from papyra._runtime.cell import CLOSING, DEAD, RETIRING
 from papyra._runtime.mailbox import close
+from papyra._runtime.stopping import finish
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
@@ -56,6 +57,6 @@ def _apply(cell: Cell, level: int) -> None:
             _logger.error(
                 "actor %s ignores cancellation; it counts as stopped and its task is left behind", each
             )
-            rt.lifecycle.finish(each)
+            finish(each)
         elif level > 0 or each.phase not in (RETIRING, CLOSING):
             worker.interrupt()

@@ -19,7 +19,6 @@ from papyra._runtime.cell import (
     ACTIVE,
     BACKING_OFF,
     CLOSING,
-    DEAD,
     DRAINING,
     JUDGED,
     REAPING,
@@ -31,10 +30,9 @@ from papyra._runtime.cell import (
 )
 from papyra._runtime.dispatcher import MAX_BOXES
 from papyra._runtime.factory import build
-from papyra._runtime.mailbox import close, discard, grant, has_mail, stopped_early
+from papyra._runtime.mailbox import discard, grant, has_mail
+from papyra._runtime.stopping import begin_reaping, children_gone, finish
 from papyra._runtime.supervision import Supervision
-from papyra._runtime.waits import wait_for_child
-from papyra._runtime.watching import forget, tell_watchers
 from papyra.exceptions import ActorNameTaken, ActorStopped
 from papyra.hooks import FailureInfo
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
@@ -61,7 +59,7 @@ class Lifecycle:
 
     def __init__(self, rt: Dispatcher) -> None:
         self.rt = rt
-        self.supervision = Supervision(rt, self)
+        self.supervision = Supervision(rt)
         # The root of the tree: an actor-less cell whose stop is the stop of the system.
         self.guardian = Cell(rt, 0, None, None, None, UNNAMED_POLICY, 1)
         self.guardian.phase = ACTIVE
@@ -149,12 +147,12 @@ class Lifecycle:
         if cell.stopping and cell.phase == ACTIVE and _has_only_to_stop(cell):
             cell.phase = CLOSING
             await self._run_on_stop(cell)
-            self.finish(cell)
+            finish(cell)
             return
         while True:
             phase = cell.phase
             if phase == STARTING and cell.force:
-                self._begin_reaping(cell)  # its time was over before it began
+                begin_reaping(cell)  # its time was over before it began
             elif phase == STARTING:
                 await self._start(cell)
             elif phase in (ACTIVE, DRAINING):
@@ -173,7 +171,7 @@ class Lifecycle:
                 await self._run_on_stop(cell)
                 cell.phase = RENEWING
             elif phase == RENEWING:
-                if not self._children_gone(cell):
+                if not children_gone(cell):
                     self._pause(cell)
                     return
                 self.supervision.back_off(cell)
@@ -188,13 +186,13 @@ class Lifecycle:
             elif phase == REAPING:
                 if cell.box:
                     await self._discard(cell)
-                if not self._children_gone(cell):
+                if not children_gone(cell):
                     self._pause(cell)
                     return
                 cell.phase = CLOSING
             elif phase == CLOSING:
                 await self._run_on_stop(cell)
-                self.finish(cell)
+                finish(cell)
                 return
             else:
                 return
@@ -234,7 +232,7 @@ class Lifecycle:
         """Look after an active cell. Return True if it needs no further step now."""
         box = cell.box
         if cell.halted or cell.force or (cell.stopping and not (box and has_mail(cell))):
-            self._begin_reaping(cell)
+            begin_reaping(cell)
             return False
         if cell.stopping and box:
             cell.phase = DRAINING
@@ -254,7 +252,7 @@ class Lifecycle:
         actor = cell.actor
         assert actor is not None  # noqa: S101 - a cell in this phase has an instance
         if cell.force:
-            self._begin_reaping(cell)
+            begin_reaping(cell)
             return
         try:
             await actor.on_start()
@@ -277,7 +275,7 @@ class Lifecycle:
             cell.timer.cancel()
             cell.timer = None
         if cell.force or cell.halted or (cell.stopping and not has_mail(cell)):
-            self._begin_reaping(cell)
+            begin_reaping(cell)
             return
         cell.escalated = None
         assert cell.factory is not None  # noqa: S101 - only a dead cell has none
@@ -324,114 +322,6 @@ class Lifecycle:
             await actor.on_stop()
         if scope.cancelled_caught:
             _logger.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
-
-    # -- stop
-
-    def request_stop(self, cell: Cell, reason: str | None = None) -> None:
-        """Take no new messages, and stop once what is queued is done. Harmless if the cell stops already."""
-        if cell.phase == DEAD:
-            return
-        if not cell.stopping:
-            cell.reason = reason or "stopped"
-            close(cell)
-            self.rt.signal(cell)
-
-    def stop_from_inside(self, cell: Cell, me: Cell) -> None:
-        """Stop ``cell``, at the request of ``me`` at or below it: ``me`` takes no further message."""
-        if me.phase == DEAD:
-            return
-        me.halted = True
-        self.request_stop(me)
-        self.rt.signal(me)  # also if it was stopping already, and is only spared the rest of its mailbox
-        if cell is not me:
-            self.request_stop(cell)
-
-    def stop_failed(self, cell: Cell, reason: str) -> None:
-        """Have a cell that failed stop, without working off its mailbox."""
-        cell.reason = reason
-        close(cell)
-        self._begin_reaping(cell)
-
-    def _begin_reaping(self, cell: Cell) -> None:
-        close(cell)
-        if cell.timer is not None:
-            cell.timer.cancel()
-            cell.timer = None
-        cell.phase = REAPING
-
-    def _children_gone(self, cell: Cell) -> bool:
-        """Stop the newest child there is; True if there is none left."""
-        children = cell.children
-        if not children:
-            cell.waits_for = None
-            return True
-        # The newest, in O(1): next(reversed(children)) walks over all that were removed before.
-        number, child = children.popitem()
-        children[number] = child
-        self.request_stop(child, "shutdown" if cell.reason == "shutdown" else None)
-        wait_for_child(cell, child)
-        if child.phase == JUDGED:
-            self.rt.signal(child)  # this cell decides no more
-        return False
-
-    def finish(self, cell: Cell) -> None:
-        """Make the cell dead: everybody who waits for it is told, and the system forgets it."""
-        rt = self.rt
-        if cell.box:
-            discard(cell)
-        answering, cell.answering = cell.answering, None
-        if answering is not None:
-            answering.reply(None, stopped_early(cell))
-        cell.phase = DEAD
-        cell.box = (
-            None  # not kept for another: a worker left behind in this actor's code may still look into it
-        )
-        cell.paused = False
-        rt.cells.pop(cell.id, None)
-        if cell.name is not None and rt.names.get(cell.name) is cell:
-            del rt.names[cell.name]
-        if cell.parent is not None:
-            rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
-        if cell.watching is not None:
-            forget(cell)
-        if cell.watchers is not None:
-            tell_watchers(cell)
-        waiters, cell.stop_waiters = cell.stop_waiters, None
-        for waiter in waiters or ():
-            if not waiter.done():
-                waiter.set_result(None)
-        # What a dead cell, kept alive by a reference, does not need any more.
-        cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
-        cell.variables = cell.waits_for = cell.judging = cell.restarts = cell.children = None
-        parent = cell.parent
-        if parent is not None and parent.children is not None:
-            parent.children.pop(cell.id, None)
-            # One that waits for its children has the next of them stop here and now: a turn of its own for each
-            # child would be a third of what the stop of a system costs (row `record`).
-            if parent.phase in (REAPING, RENEWING) and (not parent.paused or self._children_gone(parent)):
-                rt.signal(parent)
-
-    def interrupted(self, cell: Cell) -> None:
-        """Go on with a cell whose running code was cancelled."""
-        answering, cell.answering = cell.answering, None
-        if answering is not None:
-            answering.reply(None, stopped_early(cell))
-        if cell.phase in (RETIRING, CLOSING):
-            cell.actor = None  # its on_stop is what was cancelled
-        if cell.phase < REAPING:
-            self._begin_reaping(cell)
-        self.rt.signal_and_schedule(cell)
-
-    def stop_waiter(self, cell: Cell) -> Any:
-        """Return something to await that is done when the cell is dead."""
-        waiter = self.rt.loop.waiter()
-        if cell.phase == DEAD:
-            waiter.set_result(None)
-        else:
-            if cell.stop_waiters is None:
-                cell.stop_waiters = []
-            cell.stop_waiters.append(waiter)
-        return waiter
 
 
 def _has_only_to_stop(cell: Cell) -> bool:

@@ -14,6 +14,7 @@ from papyra import events as ev
 from papyra._runtime.cell import ACTIVE, BACKING_OFF, DRAINING, JUDGED, RETIRING, STARTING
 from papyra._runtime.dispatcher import Worker
 from papyra._runtime.mailbox import has_mail
+from papyra._runtime.stopping import stop_failed
 from papyra._runtime.waits import waits_on
 from papyra.actor import Actor
 from papyra.hooks import FailureInfo
@@ -23,7 +24,6 @@ from papyra.supervision import Strategy, SupervisorDecision
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra._runtime.dispatcher import Dispatcher
-    from papyra._runtime.lifecycle import Lifecycle
 
 __all__ = ["Supervision"]
 
@@ -39,9 +39,8 @@ _BY_STRATEGY = {
 class Supervision:
     """Decide on failures and carry the decisions out."""
 
-    def __init__(self, rt: Dispatcher, lifecycle: Lifecycle) -> None:
+    def __init__(self, rt: Dispatcher) -> None:
         self.rt = rt
-        self.lifecycle = lifecycle
 
     async def failed(self, cell: Cell, error: Exception, *, escalated: bool = False) -> None:
         """Handle a failure of ``cell``, in its own turn: log it, record it, and find a decision."""
@@ -166,7 +165,7 @@ class Supervision:
         self.rt.callbacks.call("on_failure", FailureInfo(cell.address, error, policy.strategy, decision))
         taken = decision or _BY_STRATEGY[policy.strategy]
         if cell.force or (cell.stopping and not has_mail(cell)):
-            self.lifecycle.stop_failed(cell, "failed")  # it was to stop anyway
+            stop_failed(cell, "failed")  # it was to stop anyway
         elif taken is SupervisorDecision.RESUME and cell.actor is not None:
             cell.failure = None
             cell.phase = DRAINING if cell.stopping else ACTIVE
@@ -174,7 +173,7 @@ class Supervision:
         elif taken is SupervisorDecision.RESTART:
             self._restart(cell)
         else:
-            self.lifecycle.stop_failed(cell, "failed")
+            stop_failed(cell, "failed")
             parent = cell.parent
             if taken is SupervisorDecision.ESCALATE and parent is not None and parent.parent is not None:
                 if parent.escalated is None:
@@ -196,7 +195,7 @@ class Supervision:
         while restarts and restarts[0] <= now - policy.within_seconds:
             restarts.popleft()
         if len(restarts) >= policy.max_restarts:
-            self.lifecycle.stop_failed(cell, "restart_limit")
+            stop_failed(cell, "restart_limit")
             return
         restarts.append(now)
         cell.phase = RETIRING

@@ -23,6 +23,7 @@ import anyio
 from papyra._runtime.cell import DEAD, SIGNAL, STARTING, Envelope
 from papyra._runtime.dispatcher import MAX_BOXES, Worker
 from papyra._runtime.mailbox import grant
+from papyra._runtime.stopping import interrupted
 from papyra.proxy import CallerError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class Workers:
         except anyio.get_cancelled_exc_class():
             # Not its scope but the task was cancelled: the event loop ends, or somebody cancels all tasks there are.
             if worker.cell is not None and not worker.abandoned:
-                rt.lifecycle.interrupted(worker.cell)
+                interrupted(worker.cell)
             raise
         finally:
             rt.leave(task, worker)
@@ -200,7 +201,7 @@ class Workers:
                                 rt.signal_and_schedule(cell)
                         else:
                             _logger.error("actor %s failed", cell, exc_info=failure)
-                            lifecycle.interrupted(cell)
+                            interrupted(cell)
                         return True
                     if worker.interrupted:
                         worker.cell = None
@@ -263,7 +264,7 @@ class Workers:
         if cell is not None and cell.phase != DEAD:
             if stained:
                 self._settle(cell)
-            self._rt.lifecycle.interrupted(cell)
+            interrupted(cell)
         return stained
 
     async def _failed(self, worker: Worker, cell: Cell, failure: Exception) -> bool:
@@ -277,7 +278,7 @@ class Workers:
             if isinstance(error, Exception):
                 raise  # no actor's: `failed` sees to those
             if self._classify(worker, cell, error) is not None:
-                self._rt.lifecycle.interrupted(cell)
+                interrupted(cell)
             return True
         return False
 
@@ -304,7 +305,7 @@ class Workers:
         cell.failure = error
         if not cell.stopping:
             cell.reason = "failed"
-        self._rt.lifecycle.interrupted(cell)
+        interrupted(cell)
         worker.cell = None
         self._fatal(error)
         return None
