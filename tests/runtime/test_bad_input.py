@@ -450,3 +450,34 @@ async def test_watching_oneself_or_another_system() -> None:
                 await system.spawn(Watches).ask(None)
             with pytest.raises(ValueError, match="another actor system"):
                 await system.spawn(Watches).ask(there.spawn(Echo))
+
+
+@pytest.mark.parametrize("method", ["receive", "on_start"])
+async def test_a_plain_method_is_pointed_out(method: str, caplog: pytest.LogCaptureFixture) -> None:
+    def plain(self: Actor, message: object = None) -> None:
+        """Lack the word async."""
+
+    kind: Any = type("Plain", (Echo,), {method: plain})
+    hint = f"Plain.{method} is a plain function: write `async def {method}`"
+    with anyio.fail_after(5):
+        async with ActorSystem() as system:
+            ref = system.spawn(kind)
+            if method == "receive":
+                with pytest.raises(TypeError) as caught:
+                    await ref.ask("hello")
+                assert caught.value.__notes__ == [hint]
+            else:
+                await system.wait_for_event(lambda event: type(event).__name__ == "ActorStopped")
+    assert hint in caplog.text
+
+
+async def test_an_error_of_the_actors_own_code_gets_no_such_note() -> None:
+    class Wrong(Actor):
+        async def receive(self, message: object) -> None:
+            raise TypeError("object int can't be used in 'await' expression")
+
+    with anyio.fail_after(5):
+        async with ActorSystem() as system:
+            with pytest.raises(TypeError) as caught:
+                await system.spawn(Wrong).ask("hello")
+            assert not hasattr(caught.value, "__notes__")

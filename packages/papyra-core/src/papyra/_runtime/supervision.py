@@ -44,6 +44,8 @@ class Supervision:
 
     async def failed(self, cell: Cell, error: Exception, *, escalated: bool = False) -> None:
         """Handle a failure of ``cell``, in its own turn: log it, record it, and find a decision."""
+        if isinstance(error, TypeError) and cell.actor is not None:
+            _note_plain_methods(cell.actor, error)
         if escalated:
             _logger.warning("actor %s fails with what its child escalated: %s", cell, type(error).__name__)
         else:
@@ -213,6 +215,15 @@ class Supervision:
     def _backed_off(self, cell: Cell) -> None:
         cell.timer = None
         self.rt.signal(cell)
+
+
+def _note_plain_methods(actor: Actor, error: TypeError) -> None:
+    """Add to the error of awaiting what a plain ``receive`` returned that it is to be ``async def``."""
+    if "'await' expression" not in str(error):
+        return
+    for name in ("receive", "on_start"):
+        if not inspect.iscoroutinefunction(getattr(actor, name)):
+            error.add_note(f"{type(actor).__name__}.{name} is a plain function: write `async def {name}`")
 
 
 def _decides(parent: Cell | None) -> bool:
