@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
     from pathlib import Path
 
+    from papyra_json._reading import Readable
+
 __all__ = [
     "TEMPORARY",
     "Range",
@@ -105,7 +107,7 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def copy_ranges(
-    source: int, target: int, ranges: Iterable[Range], advance: Callable[[int], None] = lambda _: None
+    source: Readable, target: int, ranges: Iterable[Range], advance: Callable[[int], None] = lambda _: None
 ) -> int:
     """Append parts of one file to another in constant memory; return how many bytes that were.
 
@@ -114,7 +116,7 @@ def copy_ranges(
     copied = 0
     for start, end in ranges:
         while start < end:
-            data = os.pread(source, min(_CHUNK, end - start), start)
+            data = source.read_at(min(_CHUNK, end - start), start)
             if not data:
                 raise PersistenceError(
                     f"a file lost its bytes from {start} on while it was copied; try again"

@@ -9,19 +9,17 @@ from __future__ import annotations
 import logging
 import os
 import re
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra_json._decode import InvalidLine, sequence_of
-from papyra_json._files import TEMPORARY, identity, odd_kind, open_regular
+from papyra_json._files import TEMPORARY, identity, odd_kind
+from papyra_json._opened import OpenFile, Snapshot
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
 __all__ = ["FileSet", "OpenFile", "Snapshot"]
 
@@ -30,55 +28,6 @@ _logger = logging.getLogger("papyra")
 _FEW = 64
 _NO_NUMBER = 10**9
 _TRIES = 50  # of a reader without the lock against rotations in a row
-
-
-@dataclass(frozen=True, slots=True)
-class OpenFile:
-    """A file of the set, open for reading, as long as it was when it was opened."""
-
-    path: Path
-    fd: int
-    size: int
-    identity: tuple[int, int]
-
-    @classmethod
-    def open(cls, path: Path) -> OpenFile:
-        """Open ``path`` and note its size."""
-        fd = open_regular(path, os.O_RDONLY)
-        status = os.fstat(fd)
-        return cls(path, fd, status.st_size, identity(status))
-
-
-class Snapshot:
-    """The files of a set, oldest first, and those that could not be opened, with the reason."""
-
-    def __init__(self) -> None:
-        self.files: list[OpenFile] = []
-        self.failed: list[tuple[Path, Exception]] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every file."""
-        for file in self.files:
-            os.close(file.fd)
-        self.files = []
-
-    def raise_failure(self) -> Self:
-        """Return itself, or raise why a file could not be opened."""
-        if not self.failed:
-            return self
-        path, error = self.failed[0]
-        self.close()
-        if isinstance(error, PersistenceError):
-            raise error
-        raise PersistenceError(f"{path} can't be read ({error}); check its owner and mode") from error
 
 
 class FileSet:
@@ -214,17 +163,12 @@ class FileSet:
 
 def _begins_with_record(path: Path) -> bool:
     try:
-        fd = open_regular(path, os.O_RDONLY)
-    except (OSError, PersistenceError):
+        with closing(OpenFile.open(path)) as file:
+            for _, _, lines in forward(file, 0, file.size):
+                sequence_of(lines[0])
+                return True
+    except (OSError, PersistenceError, InvalidLine):
         return False
-    try:
-        for _, _, lines in forward(fd, 0, os.fstat(fd).st_size):
-            sequence_of(lines[0])
-            return True
-    except (OSError, InvalidLine):
-        return False
-    finally:
-        os.close(fd)
     return False
 
 

@@ -79,7 +79,7 @@ def _find(file: FileWalk, dropped: list[Range], offset: int, skip: int, skip_byt
     ranges = iter(dropped)
     hole = next(ranges, None)
     passed = 0
-    for start, end, lines in forward(file.file.fd, offset, file.file.size):
+    for start, end, lines in forward(file.file, offset, file.file.size):
         for index, line in enumerate(lines):
             if passed >= skip and skip_bytes <= 0:
                 return start, passed

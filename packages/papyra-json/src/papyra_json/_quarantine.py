@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from papyra_json._files import Range
+    from papyra_json._reading import Readable
 
 __all__ = ["MARK", "move_aside", "quarantine", "quarantine_name"]
 
@@ -29,18 +30,18 @@ MARK = ".quarantine-"
 
 def quarantine(
     path: Path,
-    fd: int,
+    file: Readable,
     ranges: Iterable[Range],
     folder: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Copy parts of ``path``, open as ``fd``, to a new quarantine file, sync it and return its path.
+    """Copy parts of ``path``, open as ``file``, to a new quarantine file, sync it and return its path.
 
     It stands in ``folder``, by default beside ``path``. ``advance`` is as in `copy_ranges`.
     """
     made, target = _create(path, _prepared(path, folder))
     try:
-        copy_ranges(fd, target, ranges, advance)
+        copy_ranges(file, target, ranges, advance)
         sync_file(target)
     except BaseException:
         made.unlink()  # the bytes are still where they were

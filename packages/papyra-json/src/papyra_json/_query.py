@@ -59,7 +59,7 @@ def _kept(snapshot: Snapshot, policy: RetentionPolicy, now: float) -> Iterator[P
     records_left = policy.max_records
     bytes_left = policy.max_total_bytes
     for file in reversed(snapshot.files):
-        for _, line, terminated in backward(file.fd, file.size):
+        for _, line, terminated in backward(file, file.size):
             try:
                 record = decode(line)
             except InvalidLine:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from papyra_json._decode import MAX_LINE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["backward", "forward"]
+__all__ = ["Readable", "backward", "forward"]
 
 _BLOCK = 2**18
 _FIRST_BLOCK = 2**13  # backward, most readers want a line or ten
 
 
-def forward(fd: int, start: int, end: int) -> Iterator[tuple[int, int, list[bytes]]]:
+class Readable(Protocol):
+    """What lines are read from."""
+
+    def read_at(self, size: int, offset: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset`` on; fewer only at the end."""
+        ...
+
+
+def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, list[bytes]]]:
     """Yield lines in blocks: the offsets where the block starts and ends, and its lines without newlines.
 
     What follows the last newline is the last block, of one line. Of a line beyond `MAX_LINE` only the
@@ -25,7 +32,7 @@ def forward(fd: int, start: int, end: int) -> Iterator[tuple[int, int, list[byte
     offset = position = start
     carry, too_long = b"", False
     while position < end:
-        data = os.pread(fd, min(_BLOCK, end - position), position)
+        data = file.read_at(min(_BLOCK, end - position), position)
         if not data:
             break
         position += len(data)
@@ -48,7 +55,7 @@ def forward(fd: int, start: int, end: int) -> Iterator[tuple[int, int, list[byte
         yield offset, position, [carry]
 
 
-def backward(fd: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
+def backward(file: Readable, end: int) -> Iterator[tuple[int, bytes, bool]]:
     """Yield lines from the end to the start: offset, line, and whether a newline ended it.
 
     A line beyond `MAX_LINE` comes in pieces, which are no valid records.
@@ -58,7 +65,7 @@ def backward(fd: int, end: int) -> Iterator[tuple[int, bytes, bool]]:
         step = min(size, position)
         size = min(2 * size, _BLOCK)
         position -= step
-        data = os.pread(fd, step, position) + tail
+        data = file.read_at(step, position) + tail
         cut = data.find(b"\n") + 1 if position else 0  # before it, a line may have begun in an earlier block
         if position and cut in (0, len(data)):
             tail = data if len(data) <= MAX_LINE else b""

@@ -28,7 +28,7 @@ def quarantine_invalid(
 ) -> list[Path]:
     """Copy what is no valid record of each file to a quarantine file; return the files made."""
     return [
-        quarantine(kept.walk.file.path, kept.walk.file.fd, ranges, folder, advance)
+        quarantine(kept.walk.file.path, kept.walk.file, ranges, folder, advance)
         for kept in plan
         if (ranges := kept.walk.invalid_ranges)
     ]
@@ -80,7 +80,7 @@ def _first_sequence(plan: Sequence[Kept]) -> int:
     """Return the number of the first record that stays; 0 if it has none."""
     for kept in plan:
         for start, end in kept.ranges:
-            for _, _, lines in forward(kept.walk.file.fd, start, end):
+            for _, _, lines in forward(kept.walk.file, start, end):
                 return sequence_of(lines[0]) or 0
     return 0
 
@@ -106,5 +106,5 @@ def replace(kept: Kept, advance: Callable[[int], None] = lambda _: None) -> None
     """Replace one file by what is kept of it."""
     source = kept.walk.file
     with replacing(source.path, source.fd) as target:
-        if copy_ranges(source.fd, target, kept.ranges, advance) < kept.size:
+        if copy_ranges(source, target, kept.ranges, advance) < kept.size:
             write_all(target, b"\n")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from papyra.exceptions import PersistenceError
 from papyra_json._decode import InvalidLine, sequence_of
-from papyra_json._files import open_regular, write_all
+from papyra_json._files import write_all
+from papyra_json._opened import OpenFile
 from papyra_json._quarantine import quarantine
 from papyra_json._reading import backward
 
@@ -34,9 +37,14 @@ def repair_tail(path: Path, fd: int, size: int) -> Tail:
     A whole record that only lacks its newline gets it. All else behind the last valid record is copied to
     the quarantine and cut. To be interrupted in between costs a second copy, nothing else.
     """
-    tail = _find_tail(fd, size)
+    file = OpenFile(path, fd)
+    if file.packed is not None:
+        raise PersistenceError(
+            f"{path} is compressed, and no fact can be appended to it; unpack it, or name another"
+        )
+    tail = _find_tail(file)
     if tail.end < size:
-        quarantine(path, fd, [(tail.end, size)])
+        quarantine(path, file, [(tail.end, size)])
         os.ftruncate(fd, tail.end)
     if tail.terminated:
         return tail
@@ -44,8 +52,8 @@ def repair_tail(path: Path, fd: int, size: int) -> Tail:
     return Tail(tail.end + 1, tail.seq)
 
 
-def _find_tail(fd: int, size: int) -> Tail:
-    for offset, line, terminated in backward(fd, size):
+def _find_tail(file: OpenFile) -> Tail:
+    for offset, line, terminated in backward(file, file.size):
         try:
             seq = sequence_of(line)
         except InvalidLine:
@@ -57,18 +65,15 @@ def _find_tail(fd: int, size: int) -> Tail:
 def last_sequence(files: FileSet) -> int:
     """Return the last number given out in a set, or 0. For the lock's holder."""
     for path in reversed(files.present()):
-        fd = open_regular(path, os.O_RDONLY)
-        try:
-            seq = _last_in(fd)
-        finally:
-            os.close(fd)
+        with closing(OpenFile.open(path)) as file:
+            seq = _last_in(file)
         if seq is not None:
             return seq
     return 0
 
 
-def _last_in(fd: int) -> int | None:
-    for _, line, _ in backward(fd, os.fstat(fd).st_size):
+def _last_in(file: OpenFile) -> int | None:
+    for _, line, _ in backward(file, file.size):
         if b'"seq"' not in line:
             continue  # not worth parsing: the published package numbered nothing
         try:

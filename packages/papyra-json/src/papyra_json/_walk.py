@@ -116,7 +116,7 @@ class Walk:
         return True
 
     def _read(self, walk: FileWalk, begin: int) -> None:
-        for start, end, lines in forward(walk.file.fd, begin, walk.file.size):
+        for start, end, lines in forward(walk.file, begin, walk.file.size):
             walk.marks.append((start, walk.young, walk.young_bytes))
             ended = end - start > len(lines[0]) or len(lines) > 1  # by a newline
             if ended and self._oldest == float("-inf") and (self._all_well(lines) or all_plain(lines)):

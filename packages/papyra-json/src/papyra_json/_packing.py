@@ -1,0 +1,66 @@
+"""Write a compressed segment, block by block."""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from papyra_json._codec import MAX_BLOCK, Block
+from papyra_json._files import write_all
+from papyra_json._times import Times, times_in
+
+if TYPE_CHECKING:
+    from papyra_json._codec import Codec
+    from papyra_json._packed import Packed, Placed
+
+__all__ = ["Packer"]
+
+_BLOCK = 2**18  # of content: larger ones gain little, and the newest records need one to be unpacked
+
+
+class Packer:
+    """Compresses what it is given to an open file; nothing is complete before `finish`."""
+
+    def __init__(self, fd: int, codec: Codec) -> None:
+        self._fd = fd
+        self._codec = codec
+        self._buffer = bytearray()
+        self._start = 0  # of the buffer, in the content
+        self._split = False  # whether the buffer begins within a line
+
+    def write(self, content: bytes) -> None:
+        """Take the next content."""
+        self._buffer += content
+        while len(self._buffer) >= _BLOCK:
+            end = self._buffer.rfind(b"\n", 0, _BLOCK) + 1
+            end = end or self._buffer.find(b"\n", 0, MAX_BLOCK) + 1
+            if not end and len(self._buffer) < MAX_BLOCK:
+                return
+            self._pack(end or MAX_BLOCK)
+
+    def write_block(self, source: Packed, placed: Placed) -> None:
+        """Take a block as it is, between lines."""
+        self.finish()
+        self._put(source.raw(placed), placed.block._replace(start=self._start))
+
+    def finish(self) -> None:
+        """Write what was taken."""
+        while self._buffer:
+            self._pack(min(len(self._buffer), MAX_BLOCK))
+
+    def _pack(self, end: int) -> None:
+        content = bytes(self._buffer[:end])
+        del self._buffer[:end]
+        whole = content.endswith(b"\n")
+        times = Times()
+        if self._split or not (whole or not self._buffer):
+            times = Times(-inf, inf)  # of a line that two blocks share, each reader reads both
+        else:
+            times.add(times_in(content.removesuffix(b"\n").split(b"\n")))
+        self._split = not whole
+        packed = self._codec.compress(content)
+        self._put(packed, Block(self._start, len(packed), len(content), times.oldest, times.newest))
+
+    def _put(self, packed: bytes, block: Block) -> None:
+        write_all(self._fd, self._codec.head(block) + packed)
+        self._start += block.length
