@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import fcntl
+import json
+import logging
 import os
 import pty
 import select
 import subprocess
 import sys
 import termios
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner, Result
+
+from papyra_cli._root import papyra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -253,3 +259,101 @@ def terminal(run: Runner) -> Iterator[Callable[..., Terminal]]:
         if one.process.poll() is None:
             one.process.kill()
             one.process.wait()
+
+
+@pytest.fixture
+def invoke(run: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command inside this process: for the many combinations whose kind a real process has shown."""
+    monkeypatch.chdir(run.folder)
+    for name in set(os.environ) - set(run.environment):
+        monkeypatch.delenv(name)
+
+    def start(*args: str, **env: str) -> Result:
+        last_resort = logging.lastResort
+        try:
+            return CliRunner(env=run.env | env).invoke(papyra, args)
+        finally:
+            logging.lastResort = last_resort
+
+    return start
+
+
+@dataclass(frozen=True)
+class Both:
+    """What one command line did in a pipe, and what it did on a terminal."""
+
+    pipe: subprocess.CompletedProcess[str]
+    shown: str
+    code: int  # on the terminal
+
+
+@pytest.fixture
+def both(run: Runner, terminal: Callable[..., Terminal]) -> Callable[..., Both]:
+    """Run a command in a pipe and on a terminal, at the same time."""
+
+    def start(*args: str) -> Both:
+        shell = terminal(*args)
+        done = run(*args)
+        code = shell.finish()
+        return Both(done, shell.text, code)
+
+    return start
+
+
+NOW = time.time()
+
+
+def _records() -> list[dict[str, object]]:
+    """Make a day's facts, the newest a minute ago: starts and stops, crashes and restarts, dead letters, audits."""
+    records: list[dict[str, object]] = []
+    for number in range(240):
+        base: dict[str, object] = {"system_id": "shop", "timestamp": NOW - 60 - 300 * (239 - number)}
+        event = base | {"kind": "event", "actor_address": f"shop:{number % 7}"}
+        if number % 40 == 39:
+            counts = {"total_actors": 7, "alive_actors": 6, "stopping_actors": 1, "restarting_actors": 0}
+            odd = {
+                "registry_size": 2,
+                "registry_orphans": ["x"],
+                "registry_dead": [],
+                "dead_letters_count": 9,
+            }
+            records.append(base | {"kind": "audit"} | counts | odd)
+        elif number % 10 == 9:
+            letter = {
+                "kind": "dead_letter",
+                "target": "shop:9",
+                "message_type": "Order",
+                "payload": {"n": number},
+            }
+            records.append(base | letter)
+        elif number % 12 == 5:
+            records.append(
+                event | {"event_type": "ActorCrashed", "payload": {"error": "ValueError: no stock"}}
+            )
+        elif number % 12 == 6:
+            records.append(event | {"event_type": "ActorRestarted", "payload": {"reason": "actor restarted"}})
+        else:
+            kind, payload = (("ActorStarted", {}), ("ActorStopped", {"reason": "stopped"}))[number % 2]
+            records.append(event | {"event_type": kind, "payload": payload})
+    return records
+
+
+def line(record: dict[str, object]) -> str:
+    """Write a record as a store in a file has it."""
+    return json.dumps(record) + "\n"
+
+
+@pytest.fixture
+def sample(run: Runner) -> Path:
+    """Put a store in order, `papyra.ndjson`, into the folder of ``run``."""
+    path = run.folder / "papyra.ndjson"
+    path.write_text("".join(map(line, _records())))
+    return path
+
+
+@pytest.fixture
+def damaged(sample: Path) -> Path:
+    """Put two lines into the sample store that are no records, and a torn one at its end."""
+    lines = sample.read_text().splitlines(keepends=True)
+    sample.write_text("".join([*lines[:5], "nonsense\n", *lines[5:9], "[]\n", *lines[9:], '{"kind":"eve']))
+    return sample

@@ -144,7 +144,7 @@ def test_progress_is_drawn_past_a_second_and_only_on_a_terminal(
     toy.write_text("event A 1\n")
     shell = terminal("persistence", "scan", "--backend", f"toy:{toy}?slow=1.3", "--color", "never")
     assert shell.finish() == 0
-    assert "⠋ scanning   0:00:00" in shell.text
+    assert "⠋ scanning   0:00:01" in shell.text
     assert shell.text.endswith("\x1b[?25h\r\x1b[1A\x1b[2Kclean\n")  # the cursor is back, the line gone
     assert run("persistence", "scan", "--backend", f"toy:{toy}?slow=1.3").stderr == ""
 

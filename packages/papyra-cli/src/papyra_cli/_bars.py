@@ -25,7 +25,7 @@ __all__ = ["Line"]
 class Line:
     """One line on stderr, gone when its ``with`` block ends: a bar where the end is known, a spinner in any case."""
 
-    def __init__(self, label: str, gauge: Gauge, *, colored: bool) -> None:
+    def __init__(self, label: str, gauge: Gauge, began: float, *, colored: bool) -> None:
         self._gauge = gauge
         self._bars = Progress(
             SpinnerColumn(),
@@ -42,6 +42,7 @@ class Line:
             redirect_stderr=False,
         )
         self._task = self._bars.add_task(label, total=None, detail="")
+        self._bars.tasks[0].start_time = began  # of the work, by the monotonic clock that rich uses, too
 
     def __enter__(self) -> Self:
         self._bars.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -59,10 +60,11 @@ async def watched(display: Display, label: str, gauge: Gauge, work: Callable[[],
 
 
 async def _draw(display: Display, label: str, gauge: Gauge) -> None:
+    began = time.monotonic()
     await anyio.sleep(_SILENCE)
     from papyra_cli._bars import Line
 
-    with Line(label, gauge, colored=display.colored(sys.stderr)) as line:
+    with Line(label, gauge, began, colored=display.colored(sys.stderr)) as line:
         while True:
             line.redraw()
             await anyio.sleep(_REDRAW)

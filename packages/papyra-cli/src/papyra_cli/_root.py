@@ -59,7 +59,7 @@ class RootGroup(HelpfulGroup):
         """Run a command; whatever it raises becomes one line on stderr and an exit code."""
         from papyra_cli._warnings import tell_of_warnings
 
-        tell_of_warnings(color=Display.of(ctx).colored(sys.stderr))
+        tell_of_warnings(Display.of(ctx))
         try:
             super().invoke(ctx)
         except click.exceptions.Exit:

@@ -7,6 +7,8 @@ import os
 from click.shell_completion import (
     BashComplete,
     CompletionItem,
+    FishComplete,
+    ShellComplete,
     ZshComplete,
     add_completion_class,
     split_arg_string,
@@ -24,7 +26,20 @@ _ZSH_ADD_EACH = """\
 """
 
 
-class _Bash(BashComplete):
+class _OptionValues(ShellComplete):
+    """What follows ``--option=`` is a part of the word that a shell replaces, so it takes all of it."""
+
+    def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
+        """Complete, and put the option before its values again."""
+        items = super().get_completions(args, incomplete)
+        option, equals, _ = incomplete.partition("=")
+        if equals and option.startswith("--"):
+            for item in items:
+                item.value = f"{option}={item.value}"
+        return items
+
+
+class _Bash(_OptionValues, BashComplete):
     """Bash splits words at colons and equals signs, and puts a space behind a lone completion."""
 
     source_template = BashComplete.source_template.replace(_BASH_END, _BASH_NO_SPACE + _BASH_END, 1)
@@ -36,7 +51,7 @@ class _Bash(BashComplete):
         if len(words) <= int(os.environ["COMP_CWORD"]):
             words.append("")
         *before, incomplete = _joined(words)
-        if words[-1] in (":", "=") or words[-2:-1] in ([":"], ["="]):
+        if any(map(_is_break, words[-2:])):
             self._typed = incomplete[: max(incomplete.rfind(":"), incomplete.rfind("=")) + 1]
         return before[1:], incomplete
 
@@ -45,11 +60,15 @@ class _Bash(BashComplete):
         return f"{item.type},{item.value.removeprefix(self._typed)}"
 
 
+def _is_break(word: str) -> bool:
+    return bool(word) and not word.strip(":=")
+
+
 def _joined(words: list[str]) -> list[str]:
     joined: list[str] = []
     open_end = False  # the word before ends with a colon or an equals sign
     for index, word in enumerate(words):
-        parts = word in (":", "=") and index > 0
+        parts = _is_break(word) and index > 0
         if word == "=" and joined[-1:] and joined[-1].startswith("--") and index < len(words) - 1:
             continue  # --option=value
         if joined and (parts or (open_end and word)):
@@ -60,7 +79,11 @@ def _joined(words: list[str]) -> list[str]:
     return joined
 
 
-class _Zsh(ZshComplete):
+class _Fish(_OptionValues, FishComplete):
+    """Fish leaves words whole, and puts no space behind a colon or a slash."""
+
+
+class _Zsh(_OptionValues, ZshComplete):
     """Zsh puts a space behind every completion, also behind those that go on."""
 
     source_template = ZshComplete.source_template.replace(_ZSH_ADD, _ZSH_ADD_EACH, 1)
@@ -68,5 +91,5 @@ class _Zsh(ZshComplete):
 
 def register() -> None:
     """Let click use these."""
-    add_completion_class(_Bash)
-    add_completion_class(_Zsh)
+    for shell in (_Bash, _Fish, _Zsh):
+        add_completion_class(shell)

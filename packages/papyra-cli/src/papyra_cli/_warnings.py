@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import sys
+from typing import TYPE_CHECKING
 
 from papyra_cli._failure import say
+
+if TYPE_CHECKING:
+    from papyra_cli._display import Display
 
 __all__ = ["tell_of_warnings"]
 
@@ -12,15 +17,15 @@ __all__ = ["tell_of_warnings"]
 class _OneLine(logging.Handler):
     """Writes warnings and errors to stderr, one line each; what they quote from a store steers no terminal."""
 
-    def __init__(self, color: bool) -> None:
+    def __init__(self, display: Display) -> None:
         super().__init__(logging.WARNING)
-        self._color = color
+        self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        say(record.levelname.lower(), record.getMessage(), self._color)
+        say(record.levelname.lower(), record.getMessage(), self._display.colored(sys.stderr))
 
 
-def tell_of_warnings(*, color: bool) -> None:
+def tell_of_warnings(display: Display) -> None:
     """Take the place of what logging does where nobody has set it up; who sets it up goes before."""
-    logging.lastResort = _OneLine(color)
+    logging.lastResort = _OneLine(display)
