@@ -10,9 +10,20 @@ from papyra.testing import BackendConformance
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from papyra.testing import OpenBackend
+
+
+def spoiler(path: Path) -> Callable[[], object]:
+    """Make a function that adds a line to a file, behind its records."""
+
+    def spoil() -> None:
+        with path.open("ab") as file:
+            file.write(b"no record\n")
+
+    return spoil
 
 
 class TestJsonFilePersistence(BackendConformance):
@@ -26,6 +37,10 @@ class TestJsonFilePersistence(BackendConformance):
     @pytest.fixture
     def backend_url(self, tmp_path: Path) -> str:
         return f"json:{tmp_path / 'url.ndjson'}"
+
+    @pytest.fixture
+    def damage_store(self, tmp_path: Path) -> Callable[[], object]:
+        return spoiler(tmp_path / "papyra.ndjson")
 
 
 class TestRotatingFilePersistence(BackendConformance):
@@ -43,3 +58,7 @@ class TestRotatingFilePersistence(BackendConformance):
     @pytest.fixture
     def backend_url(self, tmp_path: Path) -> str:
         return f"rotating:{tmp_path / 'url.ndjson'}"
+
+    @pytest.fixture
+    def damage_store(self, tmp_path: Path) -> Callable[[], object]:
+        return spoiler(tmp_path / "papyra.ndjson")

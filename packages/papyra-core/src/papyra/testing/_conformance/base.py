@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+import anyio
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
+
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.retention import RetentionPolicy
 
@@ -32,6 +36,12 @@ class ConformanceBase:
     shared: ClassVar[bool] = False
     """Whether several backends may have the store open at once, all reading and writing."""
 
+    smoke_records: ClassVar[int] = 0
+    """How many records the smoke test of a large store writes; 0 leaves it out, 1,000,000 is what it is meant for."""
+
+    patience: ClassVar[float] = 30.0
+    """After how many seconds a test is taken to hang; the smoke test has as long as it needs."""
+
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(self, request: pytest.FixtureRequest) -> str:
         """Run each test on asyncio and, where it is installed, on trio; stands before any conftest's fixture."""
@@ -52,3 +62,21 @@ class ConformanceBase:
     def backend_url(self) -> str:
         """Name an empty store as a URL without options; ``""`` stands for the scheme alone, as in ``memory:``."""
         return ""
+
+    @pytest.fixture
+    def damage_store(self) -> Callable[[], object] | None:
+        """Return a function that spoils the closed store of the running test, so that a scan finds it.
+
+        What was recorded must stay as it is. None stands for a store that can't be damaged, or not so easily.
+        """
+        return None
+
+    @asynccontextmanager
+    async def using(self, backend: PersistenceBackend) -> AsyncGenerator[PersistenceBackend]:
+        """Close ``backend`` in the end; what does not end within `patience` is a `TimeoutError`."""
+        try:
+            with anyio.fail_after(self.patience):
+                yield backend
+        finally:
+            with anyio.fail_after(self.patience):
+                await backend.aclose()

@@ -1,9 +1,10 @@
-"""What holds for scans, repairs, closing, reopening, counters and URLs."""
+"""What holds for closing, reopening, counters, progress and URLs."""
 # ruff: noqa: S101 - these are tests, and assert is how tests speak
 
 from __future__ import annotations
 
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -12,16 +13,14 @@ import pytest
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence.backend import backend_capabilities, safe_metrics_snapshot
 from papyra.persistence.metrics import PersistenceMetrics
-from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra.persistence.registry import backend_problem
 from papyra.persistence.url import RETENTION_OPTIONS, BackendURL
 from papyra.plugins import API_VERSION, declared_api
 from papyra.testing._conformance.base import ConformanceBase
-from papyra.testing._conformance.facts import ODD_TEXTS, audit, event, letter, mixed, stored
+from papyra.testing._conformance.facts import ODD_TEXTS, audit, event, letter, mixed, stored, streamed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from papyra.persistence.backend import PersistenceBackend
     from papyra.testing._conformance.base import OpenBackend
@@ -30,53 +29,12 @@ __all__ = ["CarePromises"]
 
 
 class CarePromises(ConformanceBase):
-    """A healthy store stays as it is; a closed one says so; a URL's mistakes are explained."""
-
-    # -- scan and recover
-
-    async def test_a_healthy_store_scans_clean(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend()) as backend:
-            empty = await backend.scan()
-            await backend.record_batch(mixed(50))
-            full = await backend.scan()
-            assert (empty.backend, full.backend) == (backend.name, backend.name)
-            assert (empty.anomalies, full.anomalies) == ((), ())
-            assert await stored(backend) == mixed(50)
-
-    async def test_a_scan_beside_writes_finds_nothing(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend()) as backend:
-
-            async def write(first: int) -> None:
-                for number in range(first, first + 30):
-                    await backend.record_event(event(number))
-
-            async with anyio.create_task_group() as group:
-                group.start_soon(write, 0)
-                group.start_soon(write, 30)
-                for _ in range(5):
-                    assert (await backend.scan()).anomalies == ()
-            assert len(await backend.list_events()) == 60
-
-    @pytest.mark.parametrize("mode", [None, *PersistenceRecoveryMode])
-    async def test_recovering_a_healthy_store_changes_nothing(
-        self, open_backend: OpenBackend, mode: PersistenceRecoveryMode | None, tmp_path: Path
-    ) -> None:
-        quarantine = tmp_path / "conformance-quarantine"
-        config = None if mode is None else PersistenceRecoveryConfig(mode, quarantine)
-        async with aclosing(open_backend()) as backend:
-            await backend.record_batch(mixed(10))
-            report = await backend.recover(config)
-            assert report.backend == backend.name
-            assert not report.scan.has_anomalies
-            assert (report.repaired_files, report.quarantined_files) == ((), ())
-            assert not quarantine.exists()
-            await backend.record_event(event(10))
-            assert await stored(backend) == [*mixed(10), event(10)]
+    """A closed store says so; what was recorded is there again; counters count; a URL's mistakes are explained."""
 
     # -- closing and reopening
 
     async def test_flush_returns(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend()) as backend:
+        async with self.using(open_backend()) as backend:
             await backend.flush()
             await backend.record_event(event(1))
             await backend.flush()
@@ -111,7 +69,11 @@ class CarePromises(ConformanceBase):
             "flush": backend.flush,
             "scan": backend.scan,
             "recover": backend.recover,
+            "recover in a dry run": lambda: backend.recover(dry_run=True),
             "compact": backend.compact,
+            "compact in a dry run": lambda: backend.compact(dry_run=True),
+            "stream": lambda: streamed(backend),
+            "follow": lambda: anext(backend.follow(limit=1)),
         }
         for name, call in calls.items():
             try:
@@ -125,13 +87,13 @@ class CarePromises(ConformanceBase):
         if not self.durable:
             pytest.skip("not a durable store")
         odd = letter(99, payload=list(ODD_TEXTS.values()))
-        async with aclosing(open_backend()) as backend:
+        async with self.using(open_backend()) as backend:
             await backend.record_batch([*mixed(20), odd])
-        async with aclosing(open_backend()) as backend:
+        async with self.using(open_backend()) as backend:
             assert await stored(backend) == [*mixed(20), odd]
             assert (await backend.scan()).anomalies == ()
             await backend.record_event(event(100))
-        async with aclosing(open_backend()) as backend:
+        async with self.using(open_backend()) as backend:
             assert await stored(backend) == [*mixed(20), odd, event(100)]
 
     async def test_backends_that_share_a_store_see_each_other(self, open_backend: OpenBackend) -> None:
@@ -142,7 +104,7 @@ class CarePromises(ConformanceBase):
             for number in range(first, first + 20):
                 await backend.record_event(event(number))
 
-        async with aclosing(open_backend()) as one, aclosing(open_backend()) as other:
+        async with self.using(open_backend()) as one, self.using(open_backend()) as other:
             async with anyio.create_task_group() as group:
                 group.start_soon(write, one, 0)
                 group.start_soon(write, other, 20)
@@ -157,7 +119,7 @@ class CarePromises(ConformanceBase):
     # -- facts about the backend
 
     async def test_the_counters_count(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend()) as backend:
+        async with self.using(open_backend()) as backend:
             before = backend.metrics.snapshot()
             assert set(PersistenceMetrics().snapshot()) <= set(before)
             await backend.record_event(event(0))
@@ -182,18 +144,48 @@ class CarePromises(ConformanceBase):
             assert {name: after[name] for name in failures} == dict.fromkeys(failures, 0)
 
     async def test_a_new_backend_is_open_and_healthy(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend()) as backend:
+        async with self.using(open_backend()) as backend:
             await backend.record_event(event(1))
             assert backend.healthy
             assert not backend.closed
 
     async def test_the_class_can_stand_behind_an_entry_point(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend()) as backend:
+        async with self.using(open_backend()) as backend:
             kind = type(backend)
             assert backend_problem(kind) is None
             assert declared_api(kind).partition(".")[0] == API_VERSION.partition(".")[0]
             assert BackendURL.parse(f"{kind.name}:").scheme == kind.name
             assert backend_capabilities(backend) == backend_capabilities(kind) >= {"compact", "metrics"}
+
+    # -- progress
+
+    async def test_progress_goes_up_until_all_is_done(self, open_backend: OpenBackend) -> None:
+        async with self.using(open_backend()) as backend:
+            _skip_without_progress(backend)
+            await backend.record_batch(mixed(300))
+            for work in (backend.scan, backend.compact, partial(backend.compact, dry_run=True)):
+                told = await _progress_of(work)
+                assert told, f"{work} said nothing of how far it was"
+                assert [done for done, _ in told] == sorted(done for done, _ in told)
+                assert all(0 <= done <= total for done, total in told)
+                assert told[-1][0] == told[-1][1]
+            assert await stored(backend) == mixed(300)
+
+    async def test_what_progress_raises_ends_the_work_and_harms_nothing(
+        self, open_backend: OpenBackend
+    ) -> None:
+        def stop(_done: int, _total: int) -> None:
+            raise InterruptedError("enough")
+
+        async with self.using(open_backend()) as backend:
+            _skip_without_progress(backend)
+            await backend.record_batch(mixed(300))
+            for work in (backend.scan, backend.compact):
+                with pytest.raises(InterruptedError, match="enough"):
+                    await work(progress=stop)
+            await backend.record_event(event(300))
+            assert not (await backend.scan()).has_anomalies
+            assert await stored(backend) == [*mixed(300), event(300)]
 
     # -- URLs
 
@@ -201,7 +193,7 @@ class CarePromises(ConformanceBase):
         self, open_backend: OpenBackend, backend_url: str
     ) -> None:
         kind, url = await _kind_and_url(open_backend, backend_url)
-        async with aclosing(
+        async with self.using(
             kind.from_url(_with_option(url, "max_records=3&max_age_seconds=36500d"))
         ) as backend:
             assert type(backend) is kind
@@ -220,6 +212,21 @@ class CarePromises(ConformanceBase):
         name, _, value = option.partition("=")
         for word in (name, value if name in RETENTION_OPTIONS else name, *RETENTION_OPTIONS):
             assert word in str(caught.value)
+
+
+def _skip_without_progress(backend: PersistenceBackend) -> None:
+    if "progress" not in backend_capabilities(backend):
+        pytest.skip("scan and compact do not tell how far they have come")
+
+
+async def _progress_of(work: Callable[..., Awaitable[object]]) -> list[tuple[int, int]]:
+    told: list[tuple[int, int]] = []
+
+    def tell(done: int, total: int) -> None:
+        told.append((done, total))
+
+    await work(progress=tell)
+    return told
 
 
 async def _kind_and_url(open_backend: OpenBackend, url: str) -> tuple[type[PersistenceBackend], str]:

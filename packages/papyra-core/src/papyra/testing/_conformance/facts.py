@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from contextlib import aclosing
 from dataclasses import replace
 from heapq import merge
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,18 @@ if TYPE_CHECKING:
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.models import JSONValue, PersistedRecord
 
-__all__ = ["NOW", "ODD_TEXTS", "ODD_VALUES", "audit", "event", "letter", "mixed", "noise", "stored"]
+__all__ = [
+    "NOW",
+    "ODD_TEXTS",
+    "ODD_VALUES",
+    "audit",
+    "event",
+    "letter",
+    "mixed",
+    "noise",
+    "stored",
+    "streamed",
+]
 
 NOW = 1_700_000_000.0
 
@@ -103,3 +115,11 @@ async def stored(backend: PersistenceBackend) -> list[PersistedRecord]:
         await backend.list_dead_letters(),
     )
     return list(merge(*listed, key=lambda record: record.timestamp))
+
+
+async def streamed(
+    backend: PersistenceBackend, since: float | None = None, until: float | None = None
+) -> list[PersistedRecord]:
+    """Return all that a stream yields, newest first."""
+    async with aclosing(backend.stream(since=since, until=until)) as records:
+        return [record async for record in records]

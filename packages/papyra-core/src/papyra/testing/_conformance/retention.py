@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,11 +31,11 @@ class RetentionPromises(ConformanceBase):
 
     async def test_the_policy_is_told(self, open_backend: OpenBackend) -> None:
         policy = RetentionPolicy(max_records=7, max_age_seconds=1e6)
-        async with aclosing(open_backend(policy)) as backend:
+        async with self.using(open_backend(policy)) as backend:
             assert backend.retention == policy
 
     async def test_count_holds_for_all_kinds_together(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend(RetentionPolicy(max_records=7))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_records=7))) as backend:
             await backend.record_batch(mixed(20))
             assert await stored(backend) == mixed(20)[-7:]
             assert len(await backend.list_events(limit=5)) == 2
@@ -44,13 +43,13 @@ class RetentionPromises(ConformanceBase):
             assert await stored(backend) == [*mixed(20)[-6:], event(20)]
 
     async def test_a_count_of_zero_keeps_nothing(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend(RetentionPolicy(max_records=0))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_records=0))) as backend:
             await backend.record_batch(mixed(20))
             assert await stored(backend) == []
 
     async def test_age_follows_the_clock_of_the_backend(self, open_backend: OpenBackend) -> None:
         now = NOW + 20
-        async with aclosing(open_backend(RetentionPolicy(max_age_seconds=5))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_age_seconds=5))) as backend:
             backend.time_fn = lambda: now
             await backend.record_batch(mixed(20))
             # one that is exactly as old as the limit is kept
@@ -63,7 +62,7 @@ class RetentionPromises(ConformanceBase):
 
     async def test_age_is_applied_before_count(self, open_backend: OpenBackend) -> None:
         young, old, younger = event(10), event(1), event(11)
-        async with aclosing(open_backend(RetentionPolicy(max_records=2, max_age_seconds=5))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_records=2, max_age_seconds=5))) as backend:
             backend.time_fn = lambda: NOW + 12
             await backend.record_batch([young, old, younger])
             assert list(await backend.list_events()) == [young, younger]
@@ -72,7 +71,7 @@ class RetentionPromises(ConformanceBase):
 
     async def test_bytes_keep_the_newest_that_fit(self, open_backend: OpenBackend) -> None:
         events = [event(n, payload={"noise": noise(10_000, n)}) for n in range(20)]
-        async with aclosing(open_backend(RetentionPolicy(max_total_bytes=50_000))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_total_bytes=50_000))) as backend:
             await backend.record_batch(events)
             kept = list(await backend.list_events())
             assert 1 <= len(kept) <= 10
@@ -80,10 +79,10 @@ class RetentionPromises(ConformanceBase):
             assert list(await backend.list_events(limit=20, since=0.0)) == kept
 
     async def test_no_bytes_keep_nothing_and_many_keep_all(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend(RetentionPolicy(max_total_bytes=10**9))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_total_bytes=10**9))) as backend:
             await backend.record_batch(mixed(9))
             assert await stored(backend) == mixed(9)
-        async with aclosing(open_backend(RetentionPolicy(max_total_bytes=0))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_total_bytes=0))) as backend:
             await backend.record_event(event(9))
             assert await stored(backend) == []
 
@@ -91,7 +90,7 @@ class RetentionPromises(ConformanceBase):
     async def test_a_compaction_removes_what_reads_did_not_show(
         self, open_backend: OpenBackend, policy: RetentionPolicy
     ) -> None:
-        async with aclosing(open_backend(policy)) as backend:
+        async with self.using(open_backend(policy)) as backend:
             _stop_the_clock(backend)
             await backend.record_batch(mixed(100))
             kept = await stored(backend)
@@ -102,15 +101,19 @@ class RetentionPromises(ConformanceBase):
             _check_arithmetic(again, backend, len(kept))
             assert again.removed_records == 0
             await backend.record_event(event(100))
-            assert event(100) in await stored(backend)
+            shown = await stored(backend)
+            assert shown[-1] == event(100)
         if self.durable:
-            async with aclosing(open_backend(RetentionPolicy())) as backend:
-                assert await stored(backend) == [*kept, event(100)]
+            async with self.using(open_backend(RetentionPolicy())) as backend:
+                found = await stored(backend)
+            # What a compaction took is gone for good; what came after it may already be short of its oldest.
+            assert len(shown) <= len(found) <= len(kept) + 1
+            assert found == [*kept, event(100)][-len(found) :]
 
     async def test_a_dry_run_tells_what_a_compaction_does_and_changes_nothing(
         self, open_backend: OpenBackend
     ) -> None:
-        async with aclosing(open_backend(RetentionPolicy(max_age_seconds=7.0))) as backend:
+        async with self.using(open_backend(RetentionPolicy(max_age_seconds=7.0))) as backend:
             _stop_the_clock(backend)
             await backend.record_batch(mixed(100))
             kept = await stored(backend)
@@ -123,7 +126,7 @@ class RetentionPromises(ConformanceBase):
             assert dry.before_bytes == done.before_bytes
 
     async def test_without_limits_a_compaction_keeps_everything(self, open_backend: OpenBackend) -> None:
-        async with aclosing(open_backend(RetentionPolicy())) as backend:
+        async with self.using(open_backend(RetentionPolicy())) as backend:
             _check_arithmetic(await backend.compact(), backend, 0)
             await backend.record_batch(mixed(30))
             _check_arithmetic(await backend.compact(), backend, 30)

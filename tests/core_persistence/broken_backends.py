@@ -1,0 +1,586 @@
+"""Backends that each break one promise of the contract.
+
+A class is named for the conformance test that must catch it, and behind two underscores for how it is broken.
+Copied beside the tests that a process of its own runs; see test_conformance_catches.py.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import deque
+from contextlib import aclosing, suppress
+from dataclasses import replace
+
+import anyio
+import anyio.lowlevel
+
+from papyra.exceptions import PersistenceError
+from papyra.persistence import InMemoryPersistence, RetentionPolicy
+from papyra.persistence.models import (
+    CompactionReport,
+    PersistedEvent,
+    PersistenceAnomaly,
+    PersistenceAnomalyType,
+    PersistenceRecoveryMode,
+    PersistenceRecoveryReport,
+    PersistenceScanReport,
+)
+
+DAMAGE = PersistenceAnomaly(PersistenceAnomalyType.CORRUPT_LINE, "disk", "not a record")
+
+
+class Sound(InMemoryPersistence):
+    """Keeps every promise there is: what the others break."""
+
+    durable = True
+    patience = 10.0
+    smoke_records = 0
+
+    def __init__(self, retention_policy=None, disk=None):
+        super().__init__(retention_policy)
+        self.disk = {"records": [], "damage": []} if disk is None else disk
+        self._records.extend(self.disk["records"])
+
+    async def aclose(self):
+        if not self._closed:
+            self.disk["records"] = list(self._records)
+        await super().aclose()
+
+    async def scan(self, *, progress=None):
+        self._refuse_if_closed()
+        await self._tell(progress)
+        self.metrics.scans += 1
+        self.metrics.anomalies_detected += len(self.disk["damage"])
+        return PersistenceScanReport(self.name, tuple(self.disk["damage"]))
+
+    async def recover(self, config=None, *, dry_run=False, progress=None):
+        report = await self.scan()
+        mode = config.mode if config else PersistenceRecoveryMode.IGNORE
+        if not report.has_anomalies or mode is PersistenceRecoveryMode.IGNORE:
+            return PersistenceRecoveryReport(self.name, report)
+        if not dry_run:
+            self.disk["damage"] = []
+        return PersistenceRecoveryReport(self.name, report, ("disk",))
+
+    async def compact(self, *, dry_run=False, progress=None):
+        self._refuse_if_closed()
+        await self._tell(progress)
+        return await super().compact(dry_run=dry_run)
+
+    async def _tell(self, progress):
+        for done in range(11):
+            await anyio.lowlevel.checkpoint()
+            if progress is not None:
+                progress(done, 10)
+
+
+class Hangs(Sound):
+    """Is broken so that its test would wait for ever."""
+
+    patience = 0.3
+
+
+# -- writing
+
+
+class any_json_comes_back(Sound):
+    async def record_batch(self, records):
+        await super().record_batch(
+            [replace(one, payload={}) if isinstance(one, PersistedEvent) else one for one in records]
+        )
+
+
+class any_text_comes_back__composed(Sound):
+    async def record_batch(self, records):
+        def composed(one):
+            return replace(one, system_id=unicodedata.normalize("NFC", one.system_id))
+
+        await super().record_batch([composed(one) for one in records])
+
+
+class any_text_comes_back__cut_at_nul(Sound):
+    async def list_events(self, *, actor=None, **filters):
+        return await super().list_events(actor=actor and actor.partition("\0")[0], **filters)
+
+
+class a_batch_is_stored_in_its_order(Sound):
+    async def record_batch(self, records):
+        await super().record_batch(sorted(records, key=lambda one: type(one).__name__))
+        self._records.reverse()
+
+
+class the_order_is_that_of_recording(Sound):
+    async def list_events(self, **filters):
+        return sorted(await super().list_events(**filters), key=lambda one: one.timestamp)
+
+
+class equal_records_are_each_stored(Sound):
+    async def record_batch(self, records):
+        await super().record_batch([one for one in records if one not in self._records])
+
+
+class harms_no_other_record(Sound):
+    async def list_events(self, **filters):
+        found = await super().list_events(**filters)
+        [key.encode() for one in found for key in (one.event_type, *one.payload)]
+        return found
+
+
+class one_that_cannot_be_stored(Sound):
+    async def record_batch(self, records):
+        for one in records:
+            if isinstance(one, PersistedEvent) and "not JSON" in one.payload:
+                raise OSError("no JSON")
+            await super().record_batch([one])
+
+
+class records_from_many_tasks(Sound):
+    async def record_event(self, event):
+        seen = list(self._records)
+        await anyio.lowlevel.checkpoint()
+        self._records.clear()
+        self._records.extend([*seen, event])
+        self.metrics.records_written += 1
+
+
+# -- cancelling
+
+
+class a_cancelled_write__tears_a_record(Sound):
+    async def record_batch(self, records):
+        for one in records:
+            if isinstance(one, PersistedEvent) and len(records) == 20:
+                self._records.append(replace(one, payload={}))
+                await anyio.lowlevel.checkpoint()
+                self._records.pop()
+            await super().record_batch([one])
+
+
+class a_cancelled_write__doubles_on_retry(Sound):
+    async def record_batch(self, records):
+        await super().record_batch(records)
+        try:
+            await anyio.lowlevel.checkpoint()
+        except anyio.get_cancelled_exc_class():
+            await super().record_batch(records)
+            raise
+
+
+class a_cancelled_write__keeps_the_lock(Hangs):
+    locked = False
+
+    async def record_batch(self, records):
+        while self.locked:  # noqa: ASYNC110 - as broken code may do
+            await anyio.sleep(0.01)
+        self.locked = True
+        await anyio.lowlevel.checkpoint()
+        await super().record_batch(records)
+        self.locked = False
+
+
+class a_cancelled_call__cannot_be_cancelled(Hangs):
+    async def flush(self):
+        with anyio.CancelScope(shield=True):
+            await anyio.sleep(0.4)
+
+
+class a_cancelled_call__loses_what_it_moves(Sound):
+    async def compact(self, *, dry_run=False, progress=None):
+        kept, self._records = self._records, deque()
+        await anyio.lowlevel.checkpoint()
+        self._records = kept
+        return await super().compact(dry_run=dry_run)
+
+
+class a_cancelled_close(Sound):
+    async def aclose(self):
+        if self._closed:
+            return
+        records, self._closed = list(self._records), True
+        await anyio.lowlevel.checkpoint()
+        self.disk["records"] = records
+
+
+class reads_and_care_beside_writes(Sound):
+    async def compact(self, *, dry_run=False, progress=None):
+        kept = list(self._records)
+        for _ in range(5):
+            await anyio.lowlevel.checkpoint()
+        self._records.clear()
+        self._records.extend(kept)
+        return await super().compact(dry_run=dry_run)
+
+
+# -- reading
+
+
+class limit_takes_the_newest(Sound):
+    async def list_events(self, *, limit=None, **filters):
+        return (await super().list_events(**filters))[:limit]
+
+
+class limit_counts_what_matches(Sound):
+    async def list_events(self, *, limit=None, **filters):
+        newest = await super().list_events(limit=limit)
+        return [one for one in await super().list_events(**filters) if one in newest]
+
+
+class limit_zero(Sound):
+    async def list_audits(self, *, limit=None, **filters):
+        return await super().list_audits(limit=limit or None, **filters)
+
+
+class a_negative_limit(Sound):
+    async def list_dead_letters(self, *, limit=None, **filters):
+        return await super().list_dead_letters(limit=None if limit is None else abs(limit), **filters)
+
+
+class since_and_until_are_inclusive__until(Sound):
+    async def list_events(self, *, until=None, **filters):
+        until = None if until is None else math.nextafter(until, -math.inf)
+        return await super().list_events(until=until, **filters)
+
+
+class since_and_until_are_inclusive__since(Sound):
+    async def list_audits(self, *, since=None, **filters):
+        since = None if since is None else math.nextafter(since, math.inf)
+        return await super().list_audits(since=since, **filters)
+
+
+class events_are_found_by_type_and_actor(Sound):
+    async def list_events(self, *, actor=None, **filters):
+        return await super().list_events(actor=actor or None, **filters)
+
+
+class dead_letters_are_found_by_type_and_target(Sound):
+    async def list_dead_letters(self, *, message_type=None, **filters):
+        found = await super().list_dead_letters(**filters)
+        return [one for one in found if message_type in (None, "%", one.message_type)]
+
+
+# -- streams and following
+
+
+class a_stream_yields__oldest_first(Sound):
+    async def stream(self, *, since=None, until=None):
+        for record in await self._newest(None):
+            yield record
+
+
+class a_stream_keeps_the_order(Sound):
+    async def stream(self, *, since=None, until=None):
+        for record in sorted(await self._newest(None), key=lambda one: -one.timestamp):
+            yield record
+
+
+class a_stream_begins_and_ends(Sound):
+    async def stream(self, *, since=None, until=None):
+        async for record in super().stream(since=since, until=until):
+            if record.timestamp != until:
+                yield record
+
+
+class a_stream_holds_to_retention(Sound):
+    def __init__(self, retention_policy=None, disk=None):
+        super().__init__(retention_policy, disk)
+        self.all = []
+
+    async def record_batch(self, records):
+        await super().record_batch(records)
+        self.all += records
+
+    async def stream(self, *, since=None, until=None):
+        for record in reversed(self.all):
+            if (since is None or record.timestamp >= since) and (until is None or record.timestamp <= until):
+                yield record
+
+
+class a_stream_that_is_left_early(Hangs):
+    streaming = False
+
+    async def stream(self, *, since=None, until=None):
+        while self.streaming:  # noqa: ASYNC110 - as broken code may do
+            await anyio.sleep(0.01)
+        self.streaming = True
+        async for record in super().stream(since=since, until=until):
+            yield record
+        self.streaming = False
+
+
+class a_stream_misses_nothing(Sound):
+    async def stream(self, *, since=None, until=None):
+        for place in range(1, len(self._records) + 1):
+            yield self._records[-place]
+
+
+class following_yields_the_newest__misses_some(Hangs):
+    async def follow(self, *, limit=0, wanted=None):
+        async for record in super().follow(limit=limit, wanted=wanted):
+            if record.timestamp % 16 != 12:
+                yield record
+
+
+class following_yields_the_newest__doubles_some(Sound):
+    async def follow(self, *, limit=0, wanted=None):
+        async for record in super().follow(limit=limit, wanted=wanted):
+            yield record
+            if record.timestamp % 16 == 0:
+                yield record
+
+
+class following_yields_equal_records(Hangs):
+    async def follow(self, *, limit=0, wanted=None):
+        seen = []
+        async for record in super().follow(limit=limit, wanted=wanted):
+            if record not in seen:
+                seen.append(record)
+                yield record
+
+
+class following_without_a_limit(Sound):
+    async def follow(self, *, limit=0, wanted=None):
+        async for record in super().follow(limit=limit or 1000, wanted=wanted):
+            yield record
+
+
+class following_counts_and_yields_only_what_is_wanted(Hangs):
+    async def follow(self, *, limit=0, wanted=None):
+        async for record in super().follow(limit=limit):
+            if wanted is None or wanted(record):
+                yield record
+
+
+class following_goes_on_through_a_compaction(Hangs):
+    began = 0
+
+    async def compact(self, *, dry_run=False, progress=None):
+        self.began += 1
+        return await super().compact(dry_run=dry_run)
+
+    async def follow(self, *, limit=0, wanted=None):
+        while not self.closed:
+            began = self.began
+            async with aclosing(super().follow(limit=limit, wanted=wanted)) as records:
+                async for record in records:
+                    yield record
+                    if began != self.began:
+                        break  # and begin anew, with what was shown
+
+
+class following_ends(Hangs):
+    async def follow(self, *, limit=0, wanted=None):
+        async for record in super().follow(limit=limit, wanted=wanted):
+            yield record
+        await anyio.sleep_forever()
+
+
+class following_a_negative_number(Hangs):
+    async def follow(self, *, limit=0, wanted=None):
+        async for record in super().follow(limit=max(limit, 0) or 1, wanted=wanted):
+            yield record
+
+
+# -- retention
+
+
+class count_holds_for_all_kinds(Sound):
+    """Retention only at a compaction."""
+
+    def __init__(self, retention_policy=None, disk=None):
+        super().__init__(retention_policy, disk)
+        self._records = deque(self._records)
+
+    def _newest_first(self):
+        return reversed(self._records)
+
+
+class age_is_applied_before_count(Sound):
+    def _kept(self):
+        policy = self.retention
+        newest = RetentionPolicy(policy.max_records).newest_kept(reversed(self._records), 0.0, len)
+        return replace(policy, max_records=None).newest_kept(newest, self.time_fn(), lambda _: 1)
+
+
+class age_follows_the_clock(Sound):
+    def _kept(self):
+        return self.retention.newest_kept(reversed(self._records), 1.7e9, lambda _: 1)
+
+
+class bytes_keep_the_newest(Sound):
+    def _kept(self):
+        return replace(self.retention, max_total_bytes=None).newest_kept(
+            reversed(self._records), self.time_fn(), lambda _: 1
+        )
+
+
+class a_dry_run_tells(Sound):
+    async def compact(self, *, dry_run=False, progress=None):
+        return await super().compact()
+
+
+class a_compaction_removes(Sound):
+    async def compact(self, *, dry_run=False, progress=None):
+        report = await super().compact(dry_run=dry_run)
+        return replace(report, after_records=report.before_records)
+
+
+# -- damage
+
+
+class a_healthy_store_scans_clean__alarmed(Sound):
+    async def scan(self, *, progress=None):
+        return replace(await super().scan(), anomalies=(DAMAGE,))
+
+
+class a_healthy_store_scans_clean__writes(Sound):
+    async def scan(self, *, progress=None):
+        await self.record_event(PersistedEvent("local", "local:0", "Scanned", {}, 0.0))
+        self._records.pop()
+        return await super().scan()
+
+
+class recovering_a_healthy_store(Sound):
+    async def recover(self, config=None, *, dry_run=False, progress=None):
+        return replace(await super().recover(config), repaired_files=("all of them",))
+
+
+class a_scan_finds_damage__blind(Sound):
+    async def scan(self, *, progress=None):
+        return replace(await super().scan(), anomalies=())
+
+
+class a_scan_finds_damage__repairs(Sound):
+    async def scan(self, *, progress=None):
+        report = await super().scan()
+        self.disk["damage"] = []
+        return report
+
+
+class a_dry_run_of_a_recovery(Sound):
+    async def recover(self, config=None, *, dry_run=False, progress=None):
+        return await super().recover(config)
+
+
+class a_recovery_that_may_not_repair(Sound):
+    async def recover(self, config=None, *, dry_run=False, progress=None):
+        self.disk["damage"] = []
+        return await super().recover(config)
+
+
+class a_recovery_keeps_every_record__loses_one(Sound):
+    async def recover(self, config=None, *, dry_run=False, progress=None):
+        self._records.pop()
+        return await super().recover(config)
+
+
+class a_recovery_keeps_every_record__leaves_damage(Sound):
+    async def recover(self, config=None, *, dry_run=False, progress=None):
+        return await super().recover(config, dry_run=True)
+
+
+# -- care
+
+
+class after_closing_every_call_is_refused__flush(Sound):
+    async def flush(self):
+        pass
+
+
+class after_closing_every_call_is_refused__swallowed(Sound):
+    async def list_events(self, **filters):
+        try:
+            return await super().list_events(**filters)
+        except PersistenceError:
+            return []
+
+
+class after_closing_every_call_is_refused__stream(Sound):
+    async def stream(self, *, since=None, until=None):
+        for record in reversed(self._records):
+            yield record
+
+
+class closing_twice(Sound):
+    async def aclose(self):
+        self._refuse_if_closed()
+        await super().aclose()
+
+
+class reopening_shows(InMemoryPersistence):
+    durable, patience, smoke_records = True, 10.0, 0
+
+    def __init__(self, retention_policy=None, disk=None):
+        super().__init__(retention_policy)
+
+
+class the_counters_count__too_much(Sound):
+    async def record_audit(self, audit):
+        await super().record_audit(audit)
+        self.metrics.records_written += 1
+
+
+class the_counters_count__too_little(Sound):
+    async def scan(self, *, progress=None):
+        return PersistenceScanReport(self.name)
+
+
+class progress_goes_up__and_down(Sound):
+    async def _tell(self, progress):
+        for done in (5, 4, 10):
+            progress and progress(done, 10)
+
+
+class progress_goes_up__not_to_the_end(Sound):
+    async def compact(self, *, dry_run=False, progress=None):
+        progress and progress(9, 10)
+        return await super().compact(dry_run=dry_run)
+
+
+class what_progress_raises(Sound):
+    async def _tell(self, progress):
+        with suppress(InterruptedError):
+            await super()._tell(progress)
+
+
+class a_new_backend_is_open_and_healthy(Sound):
+    healthy = False
+
+
+class the_class_can_stand_behind_an_entry_point(Sound):
+    papyra_api = "2.0"
+
+
+class a_url_opens_the_backend(Sound):
+    @classmethod
+    def from_url(cls, url):
+        return cls()
+
+
+class a_mistake_in_a_url(Sound):
+    @classmethod
+    def from_url(cls, url):
+        return super().from_url(url.replace("no_such_option=1", ""))
+
+
+class a_large_store(Sound):
+    smoke_records = 12_000
+
+    async def record_batch(self, records):
+        await super().record_batch(records)
+        while len(self._records) > 11_000:
+            self._records.popleft()
+
+
+class a_large_store__counts_wrong(Sound):
+    smoke_records = 1_000
+
+    async def compact(self, *, dry_run=False, progress=None):
+        return CompactionReport(self.name, 1, 1, None, None)
+
+
+BROKEN = {
+    name: kind
+    for name, kind in globals().items()
+    if isinstance(kind, type) and kind.__module__ == __name__ and kind not in (Sound, Hangs)
+}

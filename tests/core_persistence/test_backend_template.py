@@ -1,0 +1,167 @@
+"""The template makes a distribution that works as it comes, and the how-to page shows the same code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TEMPLATE = ROOT / "templates" / "backend"
+
+
+def run(*command: object, folder: Path, path: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PAPYRA_"))
+    }
+    return subprocess.run(
+        [sys.executable, "-m", *map(str, command)],
+        cwd=folder,
+        env=environment | {"PYTHONPATH": path},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def generate(folder: Path, **answers: str) -> Path:
+    """Let copier make a distribution, with the defaults for what is not answered."""
+    given = [word for name, value in answers.items() for word in ("--data", f"{name}={value}")]
+    made = run("copier", "copy", "--quiet", "--defaults", *given, TEMPLATE, folder / "made", folder=folder)
+    assert made.returncode == 0, made.stdout
+    return folder / "made"
+
+
+def installed(distribution: Path) -> str:
+    """Return a PYTHONPATH on which a distribution is as if it were installed: nothing is asked of a registry."""
+    project: dict[str, Any] = tomllib.loads((distribution / "pyproject.toml").read_text("utf-8"))["project"]
+    info = distribution / "installed" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    lines = [
+        line
+        for group, points in project["entry-points"].items()
+        for line in (f"[{group}]", *(f"{name} = {target}" for name, target in points.items()))
+    ]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    return os.pathsep.join([str(distribution / "src"), str(info.parent)])
+
+
+@pytest.fixture(scope="module")
+def tape(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The distribution as the defaults make it."""
+    return generate(tmp_path_factory.mktemp("tape"))
+
+
+@pytest.fixture(scope="module")
+def path(tape: Path) -> str:
+    return installed(tape)
+
+
+def test_its_own_tests_pass_as_generated(tape: Path, path: str) -> None:
+    ran = run("pytest", "-q", "-p", "no:cacheprovider", folder=tape, path=path)
+    assert ran.returncode == 0, ran.stdout
+    passed = re.search(r"(\d+) passed", ran.stdout)
+    assert passed is not None
+    assert int(passed[1]) > 200
+
+
+def test_papyra_plugins_finds_it_in_order_and_says_what_is_broken(tape: Path, path: str) -> None:
+    sound = run("papyra_cli", "plugins", "--check", "-o", "json", folder=tape, path=path)
+    assert sound.returncode == 0, sound.stdout
+    (info,) = [one for one in json.loads(sound.stdout) if one["name"] == "tape"]
+    assert (info["status"], info["distribution"], info["api"]) == ("ok", "papyra-tape", "1.0")
+    code = tape / "src" / "papyra_tape" / "_backend.py"
+    text = code.read_text("utf-8")
+    try:
+        code.write_text(text.replace("async def select", "async def choose"), "utf-8")
+        broken = run("papyra_cli", "plugins", "--check", "-o", "json", folder=tape, path=path)
+    finally:
+        code.write_text(text, "utf-8")
+    assert broken.returncode == 1, broken.stdout
+    (info,) = [one for one in json.loads(broken.stdout) if one["name"] == "tape"]
+    assert (info["status"], info["reason"]) == ("broken", "TapePersistence does not define select")
+
+
+def test_the_how_to_page_shows_the_same_code(tape: Path) -> None:
+    page = (ROOT / "docs" / "how-to" / "write-a-backend.md").read_text("utf-8")
+    blocks = dict(re.findall(r'```\w+ title="([\w.]+)"\n(.*?)```', page, re.DOTALL))
+    assert blocks["tape.py"] == (tape / "src" / "papyra_tape" / "_backend.py").read_text("utf-8")
+    shown, made = (
+        tomllib.loads(text)
+        for text in (blocks["pyproject.toml"], (tape / "pyproject.toml").read_text("utf-8"))
+    )
+    assert shown["build-system"] == made["build-system"]
+    assert shown["project"].items() <= made["project"].items()
+
+
+def test_the_answers_reach_every_file(tmp_path: Path) -> None:
+    made = generate(
+        tmp_path, backend_name="reel2", distribution="Acme.Reel", class_name="ReelStore", author="A. B."
+    )
+    files = {
+        str(file.relative_to(made)): file.read_text("utf-8") for file in made.rglob("*") if file.is_file()
+    }
+    assert set(files) == {
+        ".gitignore", "README.md", "pyproject.toml", "tests/test_reel2.py",
+        "src/acme_reel/__init__.py", "src/acme_reel/_backend.py", "src/acme_reel/py.typed",
+    }  # fmt: skip
+    assert not [name for name, text in files.items() if "tape" in text.lower() or "{{" in text]
+    project = tomllib.loads(files["pyproject.toml"])["project"]
+    assert project["entry-points"] == {"papyra.backends": {"reel2": "acme_reel:ReelStore"}}
+    checked = run("papyra_cli", "plugins", "--check", folder=made, path=installed(made))
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("backend_name", "Tape"),
+        ("backend_name", "my-tape"),
+        ("distribution", "-x"),
+        ("class_name", "tape store"),
+    ],
+)
+def test_an_answer_that_can_t_be_a_name_is_refused(name: str, answer: str, tmp_path: Path) -> None:
+    made = run(
+        "copier",
+        "copy",
+        "--defaults",
+        "--data",
+        f"{name}={answer}",
+        TEMPLATE,
+        tmp_path / "made",
+        folder=tmp_path,
+    )
+    assert made.returncode != 0
+    assert "as in" in made.stdout or "between them" in made.stdout
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.wheels
+def test_it_is_built_and_its_types_hold(tape: Path, path: str, tmp_path: Path) -> None:
+    uv = os.environ.get("UV") or shutil.which("uv") or ROOT / ".tools" / "bin" / "uv"
+    built = subprocess.run(
+        [uv, "build", "--quiet", "--offline", "--wheel", "--out-dir", tmp_path, tape],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    assert [wheel.name for wheel in tmp_path.glob("*.whl")] == ["papyra_tape-0.1.0-py3-none-any.whl"]
+    typed = run("mypy", folder=tape, path=path)
+    assert typed.returncode == 0, typed.stdout

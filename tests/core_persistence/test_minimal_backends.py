@@ -1,0 +1,141 @@
+"""The least that a backend may be keeps the contract: on either base class, and with the keywords of before."""
+
+from __future__ import annotations
+
+import pytest
+
+from papyra.persistence import BatchBackend, PersistenceBackend, RetentionPolicy, backend_capabilities
+from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.testing import BackendConformance
+
+
+class OneList(BatchBackend):
+    """Only what `BatchBackend` asks for."""
+
+    name = "onelist"
+
+    def __init__(self, retention_policy=None):
+        self._retention = retention_policy or RetentionPolicy()
+        self._records = []
+        self._closed = False
+
+    async def record_batch(self, records):
+        self._refuse_if_closed()
+        self._records += records
+        self.metrics.records_written += len(records)
+
+    async def select(self, query):
+        self._refuse_if_closed()
+        found = [record for record in self._kept() if query.matches(record)]
+        return found if query.limit is None else found[max(0, len(found) - query.limit) :]
+
+    async def compact(self, *, dry_run=False, progress=None):
+        self._refuse_if_closed()
+        report = CompactionReport(self.name, len(self._records), len(self._kept()), None, None)
+        if not dry_run:
+            self._records = self._kept()
+            self.metrics.compactions += 1
+        return report
+
+    async def aclose(self):
+        self._closed = True
+
+    @property
+    def closed(self):
+        return self._closed
+
+    def _kept(self):
+        return self.retention.newest_kept(
+            reversed(self._records), self.time_fn(), lambda one: len(repr(one))
+        )[::-1]
+
+
+class ThreeLists(PersistenceBackend):
+    """Only what `PersistenceBackend` asks for, and a scan and a compaction that know no ``progress``."""
+
+    name = "threelists"
+
+    def __init__(self, retention_policy=None):
+        self._one = OneList(retention_policy)
+
+    async def record_event(self, event):
+        await self._add(event)
+
+    async def record_audit(self, audit):
+        await self._add(audit)
+
+    async def record_dead_letter(self, dead_letter):
+        await self._add(dead_letter)
+
+    async def list_events(self, *, event_type=None, actor=None, **span):
+        return self._find(PersistedEvent, span, event_type=event_type, actor_address=actor)
+
+    async def list_audits(self, **span):
+        return self._find(PersistedAudit, span)
+
+    async def list_dead_letters(self, *, message_type=None, actor=None, **span):
+        return self._find(PersistedDeadLetter, span, message_type=message_type, target=actor)
+
+    async def scan(self):
+        return await super().scan()
+
+    async def compact(self, *, dry_run=False):
+        self._refuse_if_closed()
+        self._one.time_fn = self.time_fn
+        report = await self._one.compact(dry_run=dry_run)
+        self.metrics.compactions += not dry_run
+        return CompactionReport(self.name, report.before_records, report.after_records, None, None)
+
+    async def aclose(self):
+        await self._one.aclose()
+
+    @property
+    def closed(self):
+        return self._one.closed
+
+    @property
+    def retention(self):
+        return self._one.retention
+
+    async def _add(self, record):
+        self._refuse_if_closed()
+        await self._one.record_batch([record])
+        self.metrics.records_written += 1
+
+    def _find(self, kind, span, **wanted):
+        self._refuse_if_closed()
+        self._one.time_fn = self.time_fn
+        limit, since, until = (span.get(name) for name in ("limit", "since", "until"))
+        if limit is not None and limit < 0:
+            raise ValueError(f"limit must not be negative, but is {limit}")
+        found = [
+            record
+            for record in self._one._kept()
+            if isinstance(record, kind)
+            and (since is None or record.timestamp >= since)
+            and (until is None or record.timestamp <= until)
+            and all(value is None or getattr(record, name) == value for name, value in wanted.items())
+        ]
+        return found if limit is None else found[max(0, len(found) - limit) :]
+
+
+@pytest.fixture(autouse=True)
+def _look_more_often(monkeypatch):
+    monkeypatch.setattr("papyra.persistence.following.INTERVAL", 0.01)
+
+
+class TestOneList(BackendConformance):
+    @pytest.fixture
+    def open_backend(self):
+        return OneList
+
+
+class TestThreeLists(BackendConformance):
+    @pytest.fixture
+    def open_backend(self):
+        return ThreeLists
+
+
+def test_they_promise_no_more_than_they_do():
+    assert backend_capabilities(OneList) == {"batch", "compact", "metrics"}
+    assert backend_capabilities(ThreeLists) == {"scan", "compact", "metrics"}
