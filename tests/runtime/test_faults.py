@@ -338,3 +338,51 @@ async def test_g20_a_crowd_that_lives_and_dies_at_once_is_recorded_whole(tmp_pat
             system.spawn(Runs)
     assert store.metrics.records_dropped == 0
     assert path.read_bytes().count(b"\n") == 60_000
+
+
+@pytest.mark.parametrize("where", ["on_start", "restart", "on_stop", "retire"])
+@pytest.mark.parametrize("fails", [False, True])
+async def test_g08_code_that_was_left_behind_and_ends_late_changes_nothing(
+    where: str, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A second `ActorStopped`, or an `ActorStarted` after it, came when such an actor's code ended."""
+    let_go, ended = anyio.Event(), anyio.Event()
+    starts = 0
+
+    async def ignore_cancellation() -> None:
+        with anyio.CancelScope(shield=True):
+            await let_go.wait()
+        ended.set()
+        if fails:
+            raise ValueError("late")
+
+    class Stubborn(Runs):
+        async def on_start(self) -> None:
+            nonlocal starts
+            starts += 1
+            if where == "on_start" or (where == "restart" and starts == 2):
+                await ignore_cancellation()
+
+        async def on_stop(self) -> None:
+            if where in ("on_stop", "retire"):
+                await ignore_cancellation()
+
+    async def fail(_actor: Runs) -> None:
+        raise ValueError("told to")
+
+    with anyio.fail_after(10):
+        async with ActorSystem(shutdown_timeout=0.1) as system:
+            ref = system.spawn(Stubborn, policy=SupervisionPolicy(Strategy.RESTART))
+            if where in ("restart", "retire"):
+                await ref.tell(fail)
+                await system.wait_for_event(ev.ActorCrashed)
+            await anyio.wait_all_tasks_blocked()
+            await system.stop(ref, timeout=0)
+            told = system.events()
+            assert isinstance(told[-1], ev.ActorStopped)
+            let_go.set()
+            await ended.wait()
+            await anyio.wait_all_tasks_blocked()
+            assert await system.spawn(Runs).ask("the system goes on") == "the system goes on"
+            assert [event for event in system.events() if event.address["actor_id"] == 1] == told
+    assert ("late" in caplog.text) is fails

@@ -19,6 +19,7 @@ from papyra._runtime.cell import (
     ACTIVE,
     BACKING_OFF,
     CLOSING,
+    DEAD,
     DRAINING,
     JUDGED,
     REAPING,
@@ -125,6 +126,8 @@ class Lifecycle:
             failure = None  # its traceback leads to this frame: leave no cycle behind
             await self.step(cell)
             return
+        if cell.phase == DEAD:
+            return  # it was left behind, and has ended after all
         cell.phase = ACTIVE
         cell.started = True
         self.rt.facts.event(ev.ActorStarted, cell, {})
@@ -169,7 +172,8 @@ class Lifecycle:
                 return
             elif phase == RETIRING:
                 await self._run_on_stop(cell)
-                cell.phase = RENEWING
+                if cell.phase != DEAD:
+                    cell.phase = RENEWING
             elif phase == RENEWING:
                 if not children_gone(cell):
                     self._pause(cell)
@@ -263,6 +267,8 @@ class Lifecycle:
             await self.supervision.failed(cell, failure)
             failure = None  # as above
             return
+        if cell.phase == DEAD:
+            return  # as above
         cell.failure = None
         cell.phase = DRAINING if cell.stopping else ACTIVE
         if cell.renewed:
@@ -304,10 +310,11 @@ class Lifecycle:
             if failure is None:
                 raise
             _logger.error("on_stop of actor %s raised", cell, exc_info=failure)
-            self.rt.facts.crash(cell, failure)
-            self.rt.callbacks.call(
-                "on_failure", FailureInfo(cell.address, failure, cell.policy.strategy, None)
-            )
+            if cell.phase != DEAD:  # nothing is recorded of an actor after its end
+                self.rt.facts.crash(cell, failure)
+                self.rt.callbacks.call(
+                    "on_failure", FailureInfo(cell.address, failure, cell.policy.strategy, None)
+                )
             failure = None  # as above
 
     def _failure(self, cell: Cell, error: BaseException) -> Exception | None:

@@ -81,6 +81,8 @@ def children_gone(cell: Cell) -> bool:
 
 def finish(cell: Cell) -> None:
     """Make the cell dead: everybody who waits for it is told, and the system forgets it."""
+    if cell.phase == DEAD:
+        return  # it was left behind in its ``on_stop``, which has ended after all
     rt = cell.rt
     if cell.box:
         discard(cell)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra import events as ev
-from papyra._runtime.cell import ACTIVE, BACKING_OFF, DRAINING, JUDGED, RETIRING, STARTING
+from papyra._runtime.cell import ACTIVE, BACKING_OFF, DEAD, DRAINING, JUDGED, RETIRING, STARTING
 from papyra._runtime.dispatcher import Worker
 from papyra._runtime.mailbox import has_mail
 from papyra._runtime.stopping import stop_failed
@@ -50,6 +50,8 @@ class Supervision:
             _logger.warning("actor %s fails with what its child escalated: %s", cell, type(error).__name__)
         else:
             _logger.error("actor %s failed", cell, exc_info=error)
+        if cell.phase == DEAD:
+            return  # it was left behind, and has ended after all
         self.rt.facts.crash(cell, error)
         cell.failure = error
         parent = cell.parent

@@ -166,7 +166,7 @@ class Workers:
                     if failure is None:
                         return True
                     calm = False
-                    if not worker.abandoned and await self._failed(worker, cell, failure):
+                    if await self._failed(worker, cell, failure):
                         return True
                     failure = None  # its traceback refers to this frame, and to those of the actor's code
                 if worker.interrupted:
