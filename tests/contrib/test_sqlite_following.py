@@ -364,7 +364,10 @@ from papyra.persistence.models import *
 from papyra_contrib.sqlite import SQLitePersistence, _recovery
 
 # Always finds damage, so that each recovery rebuilds a healthy database.
-_recovery.scan = lambda *_: (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, "", ""),)
+def suspect(store, *_):
+    return (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, str(store.path), ""),)
+
+_recovery.scan = suspect
 
 async def main(path, times):
     async with aclosing(SQLitePersistence(path)) as backend:
@@ -393,9 +396,14 @@ async def test_nothing_is_lost_or_doubled_while_processes_write_compact_and_reco
             assert await take(records, 1) == [event(-1, writer=9)]
             processes = [start(WRITER, path, writer, count) for writer in range(0, 2 * writers, 2)]
             processes.append(start(REBUILDER, path, 8))
-            found = await take(records, writers * count)
-            for process in processes:
-                assert await anyio.to_thread.run_sync(process.wait, 30) == 0
+            try:
+                found = await take(records, writers * count)
+                for process in processes:
+                    assert await anyio.to_thread.run_sync(process.wait, 30) == 0
+            finally:
+                for process in processes:
+                    process.kill()
+                    process.wait()
             await backend.record_event(event(-2, writer=9))
             assert await take(records, 1) == [event(-2, writer=9)]
         for writer in range(0, 2 * writers, 2):

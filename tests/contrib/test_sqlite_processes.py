@@ -55,7 +55,10 @@ from papyra_contrib.sqlite import _recovery
 from papyra.persistence.models import *
 
 # Always finds damage, so that each recovery rebuilds a healthy database.
-_recovery.scan = lambda store, job, progress: (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, "", ""),)
+def suspect(store, *_):
+    return (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, str(store.path), ""),)
+
+_recovery.scan = suspect
 
 async def main(path, times):
     async with aclosing(SQLitePersistence(path)) as backend:
@@ -72,7 +75,7 @@ import pathlib, signal, sqlite3, traceback
 from papyra_contrib.sqlite import _recovery
 from papyra.persistence.models import *
 
-suspicion = (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, "", ""),)
+suspicion = (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, sys.argv[1], ""),)
 
 def in_child(function, *arguments):
     child = os.fork()

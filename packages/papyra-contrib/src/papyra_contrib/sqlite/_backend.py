@@ -249,7 +249,7 @@ class SQLitePersistence(BatchBackend):
 
     @property
     def healthy(self) -> bool:
-        """False for good once a sync to disk failed or damage was met."""
+        """False once a sync to disk failed or damage was met, until a recovery has repaired the database."""
         return self._store.healthy
 
     # -- inside
@@ -273,7 +273,7 @@ class SQLitePersistence(BatchBackend):
     def _insert(self, records: Sequence[PersistedRecord], job: Job) -> int:
         try:
             rows: list[Row] = [to_row(record) for record in records]
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
         with self._store.transaction(job) as connection:
             connection.executemany(INSERT, rows)

@@ -24,8 +24,9 @@ __all__ = [
     "free_name",
     "identity",
     "keep_aside",
+    "keep_orphan",
     "make_folder",
-    "move_out",
+    "orphan_log",
     "resting",
     "stamp",
     "stored_bytes",
@@ -40,6 +41,9 @@ Stamp = tuple[int, int, int, int, int]
 """What changes whenever a file does: device, inode, size, and two times."""
 
 _CLOCK_TICK = 30_000_000  # nanoseconds; the kernel's clock for file times may stand still for 10 ms
+
+# Another disk, a file system without links, one that allows no more, a file of somebody else.
+_NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 
@@ -113,30 +117,40 @@ def stored_bytes(path: Path) -> int:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, as far as they are missing, for the owner alone."""
-    missing = [folder, *folder.parents]
-    for one in reversed([parent for parent in missing if not parent.exists()]):
-        one.mkdir(mode=0o700, exist_ok=True)
+    """Make a folder and those above it, as far as they are missing, for the owner of the one they are made in alone."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    for one in reversed(missing):
+        try:
+            one.mkdir(mode=0o700)
+        except FileExistsError:
+            if not one.is_dir():
+                raise
+            continue
+        descriptor = os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            _assimilate(descriptor, one.parent)
+        finally:
+            os.close(descriptor)
+        sync_folder(one.parent)
 
 
 def create_private(path: Path, like: Path | None = None) -> None:
     """Create an empty file for the owner alone; one that is there already is a `FileExistsError`.
 
-    It gets the owner and mode of the file ``like``, as far as this process may give them.
+    It gets the owner and mode of the file ``like``, or the owner of its folder, as far as this process may give them.
     """
     make_folder(path.parent)
     descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        if like is not None:
-            _assimilate(descriptor, like)
+        _assimilate(descriptor, like or path.parent)
     finally:
         os.close(descriptor)
 
 
 def _assimilate(descriptor: int, like: Path) -> None:
-    """Give a new file the owner of another file or a folder, and the mode of a file.
+    """Give what is new the owner of another file or a folder, and the mode of a file.
 
-    Or root, who repairs the store of a service, would lock the service out of it.
+    Or root, who makes or repairs the store of a service, would lock the service out of it.
     """
     model, own = like.lstat(), os.fstat(descriptor)
     if (own.st_uid, own.st_gid) != (model.st_uid, model.st_gid):
@@ -177,48 +191,64 @@ def free_name(path: Path, folder: Path) -> Path:
 
 
 def keep_aside(path: Path, folder: Path) -> Path:
-    """Give a database and its log a second, new name in ``folder``; where that is another disk, beside it.
-
-    A link, not a copy: nothing is read, and nothing that is there already is overwritten.
-    """
+    """Give a database and its log a second, new name in ``folder``; nothing that is there is overwritten."""
     make_folder(folder)
     while True:
         name = free_name(path, folder)
-        log, copied_log = beside(path, "-wal"), beside(name, "-wal")
         try:
-            os.link(path, name, follow_symlinks=False)
-            try:
-                if log.exists():
-                    os.link(log, copied_log, follow_symlinks=False)
-            except FileExistsError:
-                name.unlink()
-                raise
+            _link_or_copy(path, name)
         except FileExistsError:
             continue
-        except OSError as error:
-            if error.errno != errno.EXDEV or folder == path.parent:
-                raise
-            return keep_aside(path, path.parent)
-        else:
-            sync_folder(folder)
-            return name
+        try:
+            if beside(path, "-wal").exists():
+                _link_or_copy(beside(path, "-wal"), beside(name, "-wal"))
+        except BaseException as error:
+            name.unlink()
+            if isinstance(error, FileExistsError):
+                continue
+            raise
+        sync_folder(folder)
+        return name
 
 
-def move_out(kept: Path, folder: Path) -> Path:
-    """Move what `keep_aside` had to leave beside the database to ``folder``; return its name there."""
-    if kept.parent == folder:
-        return kept
-    number = 1
-    while (target := folder / f"{kept.name}.{number}").exists() or beside(target, "-wal").exists():
-        number += 1
-    for suffix in ("", "-wal"):
-        source = beside(kept, suffix)
-        if not source.exists():
-            continue
-        create_private(beside(target, suffix))  # exclusive: should another be quicker, this fails
-        shutil.copyfile(source, beside(target, suffix))
-        sync_file(beside(target, suffix))
-    sync_folder(folder)
-    beside(kept, "-wal").unlink(missing_ok=True)
-    kept.unlink()
-    return target
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    else:
+        return
+    create_private(target, like=source)
+    try:
+        shutil.copyfile(source, target)
+        sync_file(target)
+    except BaseException:
+        target.unlink()
+        raise
+
+
+def orphan_log(path: Path) -> Path | None:
+    """Return the log of a database that was taken away without it, if there is one.
+
+    SQLite would drop it as soon as it opens a new database of that name.
+    """
+    log = beside(path, "-wal")
+    there = [_regular_size(name) for name in (log, path)]
+    return log if there[0] and not there[1] else None
+
+
+def _regular_size(path: Path) -> int:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def keep_orphan(log: Path, folder: Path) -> Path:
+    """Move the log of a database that is gone to the quarantine."""
+    kept = keep_aside(log, folder)
+    log.unlink()
+    sync_folder(log.parent)
+    return kept

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib.sqlite._files import beside, create_private, make_folder
+from papyra_contrib.sqlite._files import beside, create_private, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -50,12 +50,20 @@ class WriteLock:
 
     @contextmanager
     def _hold_file(self, job: Job, deadline: float, timeout: float) -> Generator[None]:
-        descriptor = self._open()
-        self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)
+        while True:
+            descriptor = self._open()
+            self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)  # noqa: B023 - called at once
+            if self._is_current(descriptor):
+                break
+            self.close()  # somebody removed the file: others lock a new one
         try:
             yield
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+    def _is_current(self, descriptor: int) -> bool:
+        opened = os.fstat(descriptor)
+        return identity(self._path) == (opened.st_dev, opened.st_ino)
 
     def pause(self, timeout: float) -> bool:
         """Keep the threads of this process out until `resume`; False if one was at work for too long."""
@@ -90,8 +98,7 @@ class WriteLock:
     def _open(self) -> int:
         if self._descriptor is None:
             with suppress(FileExistsError):
-                make_folder(self._path.parent)
-                create_private(self._path, self._database if self._database.exists() else self._path.parent)
+                create_private(self._path, self._database if self._database.exists() else None)
             descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 os.close(descriptor)

@@ -12,7 +12,15 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
-from papyra_contrib.sqlite._files import beside, create_private, free_name, keep_aside, move_out, resting
+from papyra_contrib.sqlite._files import (
+    beside,
+    create_private,
+    free_name,
+    keep_aside,
+    keep_orphan,
+    orphan_log,
+    resting,
+)
 from papyra_contrib.sqlite._progress import Part
 from papyra_contrib.sqlite._queries import number_range
 from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
@@ -69,9 +77,8 @@ def _forecast(
     store: Store, config: PersistenceRecoveryConfig, report: PersistenceScanReport, folder: Path
 ) -> PersistenceRecoveryReport:
     damaged = _of_database(report.anomalies, store.path)
-    moved: list[Path] = []
-    if _movable_stranger(store.path) is not None:
-        moved.append(free_name(beside(store.path, ".recovered"), folder))
+    strangers = (_movable_stranger(store.path), orphan_log(store.path))
+    moved = [free_name(found, folder) for found in strangers if found is not None]
     if damaged:
         store.refuse_if_irregular()
         if _must_be_kept(config, store.path):
@@ -92,7 +99,7 @@ def _repair(
 ) -> PersistenceRecoveryReport:
     done, meter.total = meter.total, 3 * meter.total
     finished = finish_swap(store.path)
-    moved = _move_stranger(store.path, folder)
+    moved = _move_strangers(store.path, folder)
     # Again, with all writers locked out: another may have repaired it meanwhile.
     if not _of_database(scan(store, job, Part(meter, done, 2 * done)), store.path):
         repaired = finished or _of_database(report.anomalies, store.path)
@@ -102,17 +109,15 @@ def _repair(
     store.refuse_if_irregular()
     keep = _must_be_kept(config, store.path)
     store.disconnect()
-    kept: Path | None = None
     try:
         _build(store, job, Part(meter, 2 * done, 3 * done))
         if keep:
-            kept = keep_aside(store.path, folder)
+            moved += (str(keep_aside(store.path, folder)),)
         publish(store.path)
     except BaseException:
         clear_building(store.path)
         raise
-    if kept is not None:
-        moved += (str(move_out(kept, folder)),)
+    store.mended()
     return PersistenceRecoveryReport(report.backend, report, (str(store.path),), moved)
 
 
@@ -125,7 +130,7 @@ def _must_be_kept(config: PersistenceRecoveryConfig, path: Path) -> bool:
 
 def _of_database(anomalies: Sequence[PersistenceAnomaly], path: Path) -> bool:
     """Whether any of the anomalies is more than a file beside the database."""
-    return any(anomaly.path != f"{path}.recovered" for anomaly in anomalies)
+    return any(anomaly.path == str(path) for anomaly in anomalies)
 
 
 def _movable_stranger(path: Path) -> Path | None:
@@ -136,15 +141,16 @@ def _movable_stranger(path: Path) -> Path | None:
     return found
 
 
-def _move_stranger(path: Path, folder: Path) -> tuple[str, ...]:
-    """Quarantine a file that is in the way of a recovery, though this could be done without one."""
-    found = _movable_stranger(path)
-    if found is None:
-        return ()
-    kept = keep_aside(found, folder)
-    for suffix in ("", "-wal", "-shm"):
-        beside(found, suffix).unlink(missing_ok=True)
-    return (str(move_out(kept, folder)),)
+def _move_strangers(path: Path, folder: Path) -> tuple[str, ...]:
+    """Quarantine what is in the way of a recovery, or of a new database, though the database needs none."""
+    moved: list[Path] = []
+    if found := _movable_stranger(path):
+        moved.append(keep_aside(found, folder))
+        for suffix in ("", "-wal", "-shm"):
+            beside(found, suffix).unlink(missing_ok=True)
+    if log := orphan_log(path):
+        moved.append(keep_orphan(log, folder))
+    return tuple(map(str, moved))
 
 
 def _recognized(path: Path) -> bool:

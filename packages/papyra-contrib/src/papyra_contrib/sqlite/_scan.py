@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
-from papyra_contrib.sqlite._files import complaint
+from papyra_contrib.sqlite._files import complaint, orphan_log
 from papyra_contrib.sqlite._progress import ticking
 from papyra_contrib.sqlite._queries import number_range
 from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
@@ -61,6 +61,11 @@ def _leftover(path: Path) -> Iterator[PersistenceAnomaly]:
     elif found := stranger(path):
         detail = "it has the name of a finished recovery, but is none; recover moves it away"
         yield PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, str(found), detail)
+    elif log := orphan_log(path):
+        detail = (
+            "the log of a database that was taken away without it; the next record, or recover, moves it away"
+        )
+        yield PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, str(log), detail)
 
 
 def _check(connection: sqlite3.Connection, path: str, progress: Part) -> Iterator[PersistenceAnomaly]:

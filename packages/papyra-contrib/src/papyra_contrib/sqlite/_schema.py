@@ -30,6 +30,7 @@ __all__ = [
     "lay_out",
     "primary_code",
     "use_wal",
+    "wait_for_recovery",
 ]
 
 APPLICATION_ID = 0x50617079  # "Papy"
@@ -158,6 +159,11 @@ def use_wal(connection: sqlite3.Connection, path: Path, job: Job, timeout: float
     (mode,) = _when_free(connection, "PRAGMA journal_mode = WAL", job, timeout).fetchone()
     if mode != b"wal":
         raise PersistenceError(f"SQLite can't keep a write-ahead log for {path}; use a local file system")
+
+
+def wait_for_recovery(connection: sqlite3.Connection, job: Job, timeout: float) -> None:
+    """Wait until another process has read the log of one that died, which may take its time."""
+    _when_free(connection, "PRAGMA application_id", job, timeout).fetchall()
 
 
 def begin_writing(connection: sqlite3.Connection, job: Job, timeout: float) -> None:

@@ -10,7 +10,15 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib.sqlite._files import beside, complaint, create_private, identity, resting
+from papyra_contrib.sqlite._files import (
+    beside,
+    complaint,
+    create_private,
+    identity,
+    keep_orphan,
+    orphan_log,
+    resting,
+)
 from papyra_contrib.sqlite._forks import forget, forks_with, refuse_if_taken_along, taken_along
 from papyra_contrib.sqlite._jobs import Interrupted, Job
 from papyra_contrib.sqlite._lock import WriteLock
@@ -22,6 +30,7 @@ from papyra_contrib.sqlite._schema import (
     lay_out,
     primary_code,
     use_wal,
+    wait_for_recovery,
 )
 from papyra_contrib.sqlite._swap import finish_swap, published
 
@@ -39,9 +48,10 @@ _T = TypeVar("_T")
 SYNCHRONOUS = {"os": "NORMAL", "always": "FULL"}
 """In WAL mode NORMAL syncs at checkpoints only: a power loss takes the last transactions, never the database."""
 
-# After these a connection is as good as before; after any other a new one is opened.
+# After these a connection is as good as before; after any other a new one is opened, should its cache be wrong.
 _HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT})
 _DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_NO_LEAVE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 _FAILED_SYNC = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 _FORK_WAITS = 0.5  # seconds, for work that goes on in other threads
@@ -58,6 +68,7 @@ class Store:
         self._lock = WriteLock(path)
         self._connection: sqlite3.Connection | None = None
         self._opened: Identity | None = None
+        self._log: Identity | None = None
         self._shut = False
         self._process: int | None = None  # the one that used it first
         self._reading = 0
@@ -77,9 +88,12 @@ class Store:
                 with job.interruptible(connection):
                     yield connection
                     connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:  # SQLite itself may have rolled back
-                    connection.execute("ROLLBACK")
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    if connection.in_transaction:  # SQLite itself may have rolled back
+                        connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error) and primary_code(error) not in _HARMLESS:
+                    self.disconnect()
                 raise
 
     def exclusively(self, job: Job) -> AbstractContextManager[None]:
@@ -94,12 +108,15 @@ class Store:
         finish_swap(self.path)
         if self._connection is not None and self._opened == identity(self.path):
             return self._connection
-        self.disconnect()  # SQLite sees that its file was replaced, and leaves the new one's log alone
+        self._leave()
         self.refuse_if_irregular()
+        if log := orphan_log(self.path):
+            keep_orphan(log, self.path.parent)
         with suppress(FileExistsError):
             create_private(self.path)
         connection = connect(self.path, "rw")
         try:
+            wait_for_recovery(connection, job, self.busy_timeout)
             initialized = is_initialized(connection, self.path)
             use_wal(connection, self.path, job, self.busy_timeout)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -113,7 +130,19 @@ class Store:
             connection.close()
             raise
         self._connection, self._opened = connection, identity(self.path)
+        self._log = identity(beside(self.path, "-wal"))
         return connection
+
+    def _leave(self) -> None:
+        """Let go of a database that no longer has the name.
+
+        SQLite sees that, and leaves the log alone. If it is still the old one, it would be lost: what was committed to
+        it goes into the database, wherever that was moved.
+        """
+        if self._connection is not None and identity(beside(self.path, "-wal")) == self._log:
+            with suppress(sqlite3.Error):
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self.disconnect()
 
     def disconnect(self) -> None:
         """Close the connection for writing, if it is open."""
@@ -128,8 +157,8 @@ class Store:
         if self.inherited:
             return
         try:
-            if self._connection is not None:
-                with suppress(PersistenceError), self.exclusively(job):
+            if self._connection is not None and self._opened == identity(self.path):
+                with suppress(PersistenceError, OSError), self.exclusively(job):
                     self.disconnect()
         finally:
             self.disconnect()
@@ -238,6 +267,10 @@ class Store:
 
     # -- trouble
 
+    def mended(self) -> None:
+        """Note that a recovery has put a sound database in place of what made the store unhealthy."""
+        self.healthy = True
+
     def refuse_if_irregular(self) -> None:
         """Raise if a link, a folder or anything special stands where the database should."""
         problem = complaint(self.path)
@@ -269,4 +302,6 @@ def _explain(error: sqlite3.Error, path: Path) -> str:
         sqlite3.SQLITE_CANTOPEN: "its folder must exist and be writable, for SQLite keeps a log beside the database",
     }
     hint = hints.get(primary_code(error) or 0)
+    if primary_code(error) in _NO_LEAVE and path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        hint = "it belongs to another user; run as that one, or give the file away with chown"
     return f"SQLite database {path}: {error}" + (f"; {hint}" if hint else "")
