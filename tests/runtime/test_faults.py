@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
+import weakref
 from contextvars import ContextVar
 from typing import Any
 
@@ -386,3 +389,49 @@ async def test_g08_code_that_was_left_behind_and_ends_late_changes_nothing(
             assert await system.spawn(Runs).ask("the system goes on") == "the system goes on"
             assert [event for event in system.events() if event.address["actor_id"] == 1] == told
     assert ("late" in caplog.text) is fails
+
+
+async def test_g19_a_reference_to_a_dead_actor_keeps_neither_its_variables_nor_an_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "papyra")  # a log record that is kept keeps the error
+    variable: ContextVar[object] = ContextVar("variable")
+    kept: list[weakref.ref[Any]] = []
+
+    class Big(ValueError):
+        """Something that must go away."""
+
+    async def fail_late(_actor: Runs) -> None:
+        await let_go.wait()
+        error = Big("told to")
+        kept.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    class Parent(Actor):
+        async def on_start(self) -> None:
+            child = self.context.spawn_child(Runs, policy=SupervisionPolicy(Strategy.ESCALATE))
+            await child.tell(fail_late)
+
+        async def on_stop(self) -> None:
+            value = Big("a value")
+            kept.append(weakref.ref(value))
+            variable.set(value)
+
+    let_go = anyio.Event()
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            ref = system.spawn(Parent)
+            await anyio.wait_all_tasks_blocked()
+            async with anyio.create_task_group() as group:
+                group.start_soon(system.stop, ref)
+                await anyio.wait_all_tasks_blocked()
+                let_go.set()  # the child escalates to a parent that waits for its stop
+            assert await system.spawn(Runs).ask("so that no worker is still at it")
+            await anyio.wait_all_tasks_blocked()
+            gc.collect()
+            assert len(kept) == 2
+            assert [weak() for weak in kept] == [None, None]
+    assert not ref.is_alive()

@@ -108,7 +108,7 @@ def finish(cell: Cell) -> None:
             waiter.set_result(None)
     # What a dead cell, kept alive by a reference, does not need any more.
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
-    cell.variables = cell.waits_for = cell.judging = cell.restarts = cell.children = None
+    cell.variables = cell.waits_for = cell.judging = cell.restarts = cell.children = cell.escalated = None
     parent = cell.parent
     if parent is not None and parent.children is not None:
         parent.children.pop(cell.id, None)

@@ -253,7 +253,8 @@ class Workers:
 
     def _settle(self, cell: Cell) -> None:
         """Let the cell keep the context variables that it has changed; the worker ends."""
-        cell.variables = copy_context()
+        if cell.phase != DEAD:
+            cell.variables = copy_context()
 
     def _after_cancel(self, worker: Worker, clean: _Clean) -> bool:
         """Clean up after the scope was cancelled. Return True if the worker ends."""
