@@ -6,10 +6,10 @@ import sqlite3
 from typing import TYPE_CHECKING
 
 from papyra.persistence.models import CompactionReport
+from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import stored_bytes
 from papyra_contrib.sqlite._progress import ticking
 from papyra_contrib.sqlite._queries import SMALLEST, kept_boundary, number_range
-from papyra_contrib.sqlite._schema import primary_code
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,6 +12,7 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
+from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import (
     beside,
     create_private,
@@ -33,7 +34,6 @@ from papyra_contrib.sqlite._schema import (
     is_initialized,
     last_number,
     lay_out,
-    primary_code,
     use_wal,
 )
 from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, published, stranger

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
+from papyra_contrib.sqlite._errors import is_damage, primary_code
 from papyra_contrib.sqlite._files import complaint, orphan_log
 from papyra_contrib.sqlite._progress import ticking
 from papyra_contrib.sqlite._queries import number_range
 from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
-from papyra_contrib.sqlite._schema import NotOurs, identity_of, is_damage, last_number, primary_code
+from papyra_contrib.sqlite._schema import NotOurs, identity_of, last_number
 from papyra_contrib.sqlite._swap import published, stranger
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from papyra.exceptions import PersistenceError
+from papyra_contrib.sqlite._errors import primary_code
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,11 +25,9 @@ __all__ = [
     "connect",
     "connect_for_reading",
     "identity_of",
-    "is_damage",
     "is_initialized",
     "last_number",
     "lay_out",
-    "primary_code",
     "use_wal",
     "wait_for_recovery",
 ]
@@ -60,21 +59,6 @@ PRAGMA application_id = {application};
 PRAGMA user_version = {version};
 """
 
-# What the machine or other programs cause: no file descriptor left, no memory, no room, no leave.
-_CIRCUMSTANCES = frozenset(
-    {
-        sqlite3.SQLITE_BUSY,
-        sqlite3.SQLITE_CANTOPEN,
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_INTERRUPT,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_LOCKED,
-        sqlite3.SQLITE_NOMEM,
-        sqlite3.SQLITE_PERM,
-        sqlite3.SQLITE_PROTOCOL,
-        sqlite3.SQLITE_READONLY,
-    }
-)
 _IDENTITY = re.compile(rb"[0-9a-f]{16}")
 _BUSY_SLICE = 0.1  # seconds; short, because SQLite can't be interrupted while it waits for a lock
 
@@ -180,14 +164,3 @@ def _when_free(connection: sqlite3.Connection, statement: str, job: Job, timeout
         except sqlite3.OperationalError as error:
             if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                 raise
-
-
-def primary_code(error: BaseException) -> int | None:
-    """Return SQLite's result code without its extension, if the error has one."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code & 0xFF if isinstance(code, int) else None
-
-
-def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the error tells of the database's content, and not of the machine or of other programs."""
-    return primary_code(error) not in _CIRCUMSTANCES

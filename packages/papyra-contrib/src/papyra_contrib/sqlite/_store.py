@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
+from papyra_contrib.sqlite._errors import DAMAGE, FAILED_SYNC, HARMLESS, explain, primary_code
 from papyra_contrib.sqlite._files import (
     beside,
     complaint,
@@ -28,7 +29,6 @@ from papyra_contrib.sqlite._schema import (
     connect_for_reading,
     is_initialized,
     lay_out,
-    primary_code,
     use_wal,
     wait_for_recovery,
 )
@@ -47,12 +47,6 @@ _T = TypeVar("_T")
 
 SYNCHRONOUS = {"os": "NORMAL", "always": "FULL"}
 """In WAL mode NORMAL syncs at checkpoints only: a power loss takes the last transactions, never the database."""
-
-# After these a connection is as good as before; after any other a new one is opened, should its cache be wrong.
-_HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT})
-_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_NO_LEAVE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
-_FAILED_SYNC = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
 _FORK_WAITS = 0.5  # seconds, for work that goes on in other threads
 
@@ -92,7 +86,7 @@ class Store:
                 with suppress(sqlite3.Error):
                     if connection.in_transaction:  # SQLite itself may have rolled back
                         connection.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error) and primary_code(error) not in _HARMLESS:
+                if isinstance(error, sqlite3.Error) and primary_code(error) not in HARMLESS:
                     self.disconnect()
                 raise
 
@@ -286,22 +280,8 @@ class Store:
             code = primary_code(error)
             if code == sqlite3.SQLITE_INTERRUPT:
                 raise Interrupted from error
-            if code in _DAMAGE or getattr(error, "sqlite_errorcode", None) in _FAILED_SYNC:
+            if code in DAMAGE or getattr(error, "sqlite_errorcode", None) in FAILED_SYNC:
                 self.healthy = False
-            raise PersistenceError(_explain(error, self.path)) from error
+            raise PersistenceError(explain(error, self.path)) from error
         except OSError as error:
             raise PersistenceError(f"{self.path}: {error}") from error
-
-
-def _explain(error: sqlite3.Error, path: Path) -> str:
-    hints = {
-        sqlite3.SQLITE_BUSY: "another program keeps it locked; give a longer busy_timeout or find that program",
-        sqlite3.SQLITE_FULL: "the disk is full; writing works again once there is room",
-        sqlite3.SQLITE_CORRUPT: "`papyra persistence scan` tells the damage, `papyra persistence recover` repairs it",
-        sqlite3.SQLITE_NOTADB: "`papyra persistence scan` tells the damage, `papyra persistence recover` repairs it",
-        sqlite3.SQLITE_CANTOPEN: "its folder must exist and be writable, for SQLite keeps a log beside the database",
-    }
-    hint = hints.get(primary_code(error) or 0)
-    if primary_code(error) in _NO_LEAVE and path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        hint = "it belongs to another user; run as that one, or give the file away with chown"
-    return f"SQLite database {path}: {error}" + (f"; {hint}" if hint else "")

@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
+from papyra_contrib.sqlite._errors import is_damage
 from papyra_contrib.sqlite._files import COMPANIONS, beside, stamp, sync_file, sync_folder
-from papyra_contrib.sqlite._schema import NotOurs, connect, is_damage, is_initialized
+from papyra_contrib.sqlite._schema import NotOurs, connect, is_initialized
 
 if TYPE_CHECKING:
     from pathlib import Path
