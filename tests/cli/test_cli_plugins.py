@@ -23,6 +23,23 @@ class Old:
 hooks = object()
 """
 
+STRANGE_HOOKS = """
+from papyra import SystemHooks
+from papyra.hookspecs import hookimpl
+class Marked:
+    @hookimpl
+    def on_event(self, event): ...
+    @hookimpl
+    async def on_audit(self, report): ...
+class Misspelt:
+    @hookimpl
+    def on_evnt(self, event): ...
+class Greedy:
+    @hookimpl
+    def on_event(self, event, more): ...
+marked, misspelt, greedy, plain = Marked(), Misspelt(), Greedy(), SystemHooks(on_failure=print)
+"""
+
 
 def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, site: Site) -> None:
     site.add(
@@ -35,9 +52,14 @@ def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, si
         leaving = leaving:x
 
         [papyra.hooks]
-        watching = strange:hooks
+        nothing = strange:hooks
+        marked = strange_hooks:marked
+        misspelt = strange_hooks:misspelt
+        greedy = strange_hooks:greedy
+        plain = strange_hooks:plain
         """,
         strange=STRANGE,
+        strange_hooks=STRANGE_HOOKS,
         leaving="raise SystemExit(5)",
     )
     done = run("plugins", "-o", "json", PAPYRA_PLUGINS="papyra-toy,strange")
@@ -51,13 +73,23 @@ def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, si
         "old": "incompatible",
         "json": "shadowed",
         "leaving": "broken",
-        "watching": "ok",
+        "nothing": "broken",
+        "marked": "ok",
+        "misspelt": "broken",
+        "greedy": "broken",
+        "plain": "ok",
         "toy": "ok",
         "hello": "ok",
         "boom": "ok",
         "odd": "broken",
         "missing": "broken",
     }
+    hooks = {name: info for (group, name, _), info in infos.items() if group == "papyra.hooks"}
+    assert hooks["marked"]["capabilities"] == ["on_audit", "on_event"]
+    assert hooks["plain"]["capabilities"] == ["on_failure"]
+    assert hooks["nothing"]["reason"] == "it has no hooks; mark its functions with papyra.hookspecs.hookimpl"
+    assert "there is no hook on_evnt; hooks are on_event, " in hooks["misspelt"]["reason"]
+    assert "PluginValidationError" in hooks["greedy"]["reason"]
     toy_info = infos["papyra.backends", "toy", "papyra-toy"]
     assert set(toy_info) == {
         "name", "group", "distribution", "version", "target", "api", "capabilities", "status", "reason", "load_seconds",
@@ -103,10 +135,54 @@ def test_config_view_shows_every_value_and_where_it_came_from(run: Runner) -> No
     ]
 
 
-def test_config_view_survives_what_it_can_t_read(run: Runner) -> None:
+def test_config_view_survives_what_it_can_t_use(run: Runner) -> None:
     (run.folder / "pyproject.toml").write_text("[tool.papyra")
-    done = run("config", "view", PAPYRA_SETTINGS_MODULE="nowhere")
+    done = run("config", "view", PAPYRA_SETTINGS_MODULE="nowhere", PAPYRA_MAX_EVENTS="many")
     assert done.returncode == 0
-    assert "can't read" in done.stdout
-    assert "PAPYRA_SETTINGS_MODULE=nowhere" in done.stdout
-    assert "status\t3 can't be read\n" in done.stdout
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert ["value", "persistence", "-", "default", "yes"] in lines
+    assert [line[2] for line in lines if line[1] == "max_events"] == [
+        "PAPYRA_MAX_EVENTS must be a whole number of at least 1, as in 10000, not 'many'"
+    ]
+    broken = [line for line in lines if line[1] == "settings"]
+    assert [line[3:] for line in broken] == [
+        ["[tool.papyra]", "yes"],
+        ["PAPYRA_SETTINGS_MODULE=nowhere", "yes"],
+    ]
+    assert broken[0][2].startswith(
+        f"can't load [tool.papyra]: {run.folder}/pyproject.toml is no valid TOML: "
+    )
+    assert broken[1][2].startswith("PAPYRA_SETTINGS_MODULE='nowhere': can't import 'nowhere'")
+    assert lines[-1] == ["status", "3 can't be used"]
+
+
+def test_config_view_points_at_misspelt_names_and_masks_what_they_hold(run: Runner) -> None:
+    (run.folder / "pyproject.toml").write_text("[tool.papyra]\nmax-events = 5\n")
+    variables = {"PAPYRA_PERSISTANCE": "redis://u:pw@h/0", "PAPYRA_PLUGINS": "json"}
+    done = run("config", "view", **variables)
+    assert (
+        "value\tPAPYRA_PERSISTANCE\tunknown; did you mean PAPYRA_PERSISTENCE?\tenvironment\tno\n"
+        in done.stdout
+    )
+    assert "value\tmax-events\tunknown; did you mean max_events?\t[tool.papyra] of " in done.stdout
+    assert done.stdout.endswith("value\tPAPYRA_PLUGINS\tjson\tenvironment\tyes\nstatus\t2 unknown\n")
+    values = {
+        item["name"]: item for item in json.loads(run("config", "view", "-o", "json", **variables).stdout)
+    }
+    assert values["PAPYRA_PERSISTANCE"]["value"] == "redis://u:***@h/0"
+    assert values["max-events"]["value"] == 5
+
+
+def test_config_view_shows_each_place_that_has_a_value(run: Runner) -> None:
+    (run.folder / "pyproject.toml").write_text("[tool.papyra]\nmax_events = 2\n")
+    (run.folder / "conf.py").write_text(
+        "from papyra import Settings\nclass Mine(Settings):\n    def __init__(self): super().__init__(max_events=1)\n"
+    )
+    done = run("config", "view", PAPYRA_SETTINGS_MODULE="conf.Mine", PAPYRA_MAX_EVENTS="3")
+    lines = [line for line in done.stdout.splitlines() if "\tmax_events\t" in line]
+    assert lines == [
+        "value\tmax_events\t3\tPAPYRA_MAX_EVENTS\tyes",
+        f"value\tmax_events\t2\t[tool.papyra] of {run.folder}/pyproject.toml\tno",
+        "value\tmax_events\t1\tPAPYRA_SETTINGS_MODULE=conf.Mine\tno",
+    ]
+    assert done.stdout.endswith("status\tok\n")

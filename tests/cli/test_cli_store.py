@@ -172,6 +172,25 @@ def test_without_any_store_the_error_says_the_ways() -> None:
         assert way in caught.value.message
 
 
+def test_a_misspelt_name_is_pointed_at(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "pyproject.toml").write_text("[tool.papyra]\npersistance = 'memory:'\nmax-events = 1\n")
+    monkeypatch.setenv("PAPYRA_PERSISTANCE", "memory:")
+    with pytest.raises(click.UsageError) as caught:
+        choose_store(None, None)
+    assert (
+        "PAPYRA_PERSISTANCE (environment) is unknown; did you mean PAPYRA_PERSISTENCE?"
+        in caught.value.message
+    )
+    assert f"persistance ([tool.papyra] of {folder}/pyproject.toml) is unknown" in caught.value.message
+    assert "max-events" not in caught.value.message
+
+
+def test_no_settings_are_imported_where_something_goes_first(run: Runner) -> None:
+    (run.folder / "raising.py").write_text("1 / 0\n")
+    done = run("persistence", "scan", PAPYRA_SETTINGS_MODULE="raising", PAPYRA_PERSISTENCE="memory:")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_what_goes_first(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "conf_for_cli.py").write_text(
         "from papyra.settings import Settings\nsettings = Settings(persistence='s:')\n"

@@ -1,4 +1,4 @@
-"""The settings of an application, loaded the way the application loads them."""
+"""What is configured, seen as an application in this folder sees it."""
 
 from __future__ import annotations
 
@@ -6,30 +6,38 @@ import os
 import sys
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from papyra_cli._failure import Failure
-from papyra_cli._json import as_json
+from papyra.plugins import describe
+from papyra.settings import find_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator
 
-__all__ = ["settings_values"]
+    from papyra.settings import FoundSetting
+
+__all__ = ["complaint", "found_settings"]
 
 
-def settings_values() -> tuple[Mapping[str, object], str]:
-    """Return the settings by name and where they come from; what can't be loaded is a `Failure`."""
-    module = os.environ.get("PAPYRA_SETTINGS_MODULE", "")
-    if module and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # a console script has its own folder there, not the user's
-    try:
-        from papyra.settings import load_settings
-
+def found_settings() -> Iterator[FoundSetting]:
+    """Yield every value that is configured, what goes first first; later places are looked at when they are asked for."""
+    folder = Path.cwd()
+    if os.environ.get("PAPYRA_SETTINGS_MODULE") and str(folder) not in sys.path:
+        sys.path.append(str(folder))  # a console script has its own folder there, not the user's
+    settings = find_settings(project=folder)
+    while True:
         with redirect_stdout(sys.stderr):  # an application's import may print
-            values = cast("dict[str, object]", as_json(load_settings()))
-    except Exception as error:
-        raise Failure(
-            f"can't load the settings of PAPYRA_SETTINGS_MODULE={module}: {type(error).__name__}: {error}; "
-            "mend them, or give --path or --backend"
-        ) from error
-    return values, f"PAPYRA_SETTINGS_MODULE={module}" if module else "default"
+            found = next(settings, None)
+        if found is None:
+            return
+        yield found
+
+
+def complaint(setting: FoundSetting) -> str:
+    """Say what is wrong with a value, and where; nothing if nothing is."""
+    error = setting.error
+    if error is None:
+        return ""
+    text = str(error) if isinstance(error, ValueError | ImportError) else describe(error)
+    place = setting.origin.partition("=")[0]
+    return text if setting.name or place in text else f"can't load {setting.origin}: {text}"

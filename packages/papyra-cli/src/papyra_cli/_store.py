@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, quote, urlencode
 
 import click
@@ -16,12 +15,12 @@ import click
 from papyra.persistence.url import BackendURL
 from papyra_cli._failure import Failure, say
 from papyra_cli._rotation import find_siblings
-from papyra_cli._settings import settings_values
+from papyra_cli._settings import complaint, found_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SOURCES", "Store", "choose_store", "configured_store", "store_at"]
+__all__ = ["Store", "choose_store", "configured_store", "masked", "store_at"]
 
 _WAYS = (
     "give --path FILE or --backend URL, or set PAPYRA_PERSISTENCE, "
@@ -41,10 +40,7 @@ class Store:
     @property
     def shown(self) -> str:
         """The URL without its secrets."""
-        masked = re.sub(r"(//[^/@:?]*):[^/@?]*@", r"\1:***@", self.url)
-        return re.sub(
-            r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", masked, flags=re.IGNORECASE
-        )
+        return masked(self.url)
 
     def missing_file(self) -> Path | None:
         """Return the file that the store would be in, if it is a store in a file and the file is not there."""
@@ -89,7 +85,7 @@ def choose_store(path: str | None, backend: str | None) -> Store:
         return Store(backend, "--backend")
     store = configured_store()
     if store is None:
-        raise click.UsageError(f"no store to work on: {_WAYS}", _context())
+        raise click.UsageError(f"no store to work on: {_WAYS}{_misspelt()}", _context())
     return store
 
 
@@ -126,70 +122,30 @@ def store_at(path: str) -> Store:
 
 def configured_store() -> Store | None:
     """Return the store that the environment or a file configures; None if neither does."""
-    for look in SOURCES.values():
-        store = look()
-        if store is not None:
-            return store
+    for setting in found_settings():
+        if setting.origin == "default":
+            return None
+        if setting.error is not None and setting.name in ("", "persistence"):
+            raise Failure(f"{complaint(setting)}; mend it, or give --path or --backend") from setting.error
+        if setting.name == "persistence":
+            return Store(str(setting.value), setting.origin)
     return None
 
 
-def _from_environment() -> Store | None:
-    url = os.environ.get("PAPYRA_PERSISTENCE", "").strip()
-    return Store(url, "PAPYRA_PERSISTENCE") if url else None
+def masked(text: str) -> str:
+    """Return a URL, or any other text, without the secrets that URLs have."""
+    text = re.sub(r"(//[^/@:?]*):[^/@?]*@", r"\1:***@", text)
+    return re.sub(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
 
 
-def _from_pyproject() -> Store | None:
-    file = _nearest_pyproject()
-    if file is None:
-        return None
-    try:
-        with file.open("rb") as stream:
-            tool: object = tomllib.load(stream).get("tool")
-    except (OSError, ValueError) as error:
-        raise Failure(f"can't read {file}: {error}; mend it, or give --path or --backend") from error
-    url = _entry(_entry(tool, "papyra"), "persistence")
-    if url is None:
-        return None
-    if not isinstance(url, str):
-        raise Failure(f"persistence in [tool.papyra] of {file} must be a backend URL, not {url!r}")
-    return Store(_anchored(url, file.parent), f"[tool.papyra] of {file}")
-
-
-def _entry(table: object, key: str) -> object:
-    return cast("dict[str, object]", table).get(key) if isinstance(table, dict) else None
-
-
-def _nearest_pyproject() -> Path | None:
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "pyproject.toml").is_file():
-            return folder / "pyproject.toml"
-    return None
-
-
-def _anchored(url: str, folder: Path) -> str:
-    """Read a relative path in a pyproject.toml from the folder of that file, wherever the command runs."""
-    scheme, colon, rest = url.partition(":")
-    relative = rest.startswith(("./", "../")) or (scheme in _FILE_SCHEMES and not rest.startswith("/"))
-    if not colon or not rest or rest.startswith("?") or not relative:
-        return url
-    return f"{scheme}:{quote(os.fsencode(folder))}/{rest}"
-
-
-def _from_settings() -> Store | None:
-    if not os.environ.get("PAPYRA_SETTINGS_MODULE"):
-        return None
-    values, origin = settings_values()
-    url = values.get("persistence")
-    return Store(str(url), origin) if url else None
-
-
-SOURCES = {
-    "PAPYRA_PERSISTENCE": _from_environment,
-    "[tool.papyra]": _from_pyproject,
-    "PAPYRA_SETTINGS_MODULE": _from_settings,
-}
-"""Where a store may be configured, what goes first first."""
+def _misspelt() -> str:
+    """Name what looks as if it was to configure a store."""
+    odd = [setting for setting in found_settings() if "did you mean" in str(setting.error)]
+    return "".join(
+        f"; {setting.name} ({setting.origin}) is {setting.error}"
+        for setting in odd
+        if "persistence" in str(setting.error).lower()
+    )
 
 
 def _context() -> click.Context | None:

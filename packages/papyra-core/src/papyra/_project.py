@@ -36,7 +36,7 @@ def _table(file: Path) -> dict[str, object]:
         with file.open("rb") as stream:
             content: dict[str, object] = tomllib.load(stream)
     except ValueError as error:
-        raise ValueError(f"{file} is no TOML ({error}); mend it") from error
+        raise ValueError(f"{file} is no valid TOML: {error}") from error
     table = _below(_below(content, "tool"), "papyra")
     url = table.get("persistence")
     return {**table, "persistence": _anchored(url, file.parent)} if isinstance(url, str) else table

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
+from dataclasses import fields
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from papyra_cli._failure import Failure
+from papyra.settings import Settings
 from papyra_cli._group import HelpfulGroup
 from papyra_cli._options import output_command
 from papyra_cli._output import Styled, Table
-from papyra_cli._settings import settings_values
-from papyra_cli._store import SOURCES
+from papyra_cli._settings import complaint, found_settings
+from papyra_cli._store import masked
 
 if TYPE_CHECKING:
     from papyra_cli._output import Output
 
 __all__ = ["config"]
 
-_VARIABLES = ("PAPYRA_PERSISTENCE", "PAPYRA_PLUGINS", "PAPYRA_SETTINGS_MODULE", "NO_COLOR", "FORCE_COLOR")
+_FIELDS = [field.name for field in fields(Settings)]
+_VARIABLES = ("PAPYRA_PLUGINS", "PAPYRA_SETTINGS_MODULE", "NO_COLOR", "FORCE_COLOR")
 
 _LINE = ("name", "value", "origin", "used")
 _EXAMPLE = ("papyra config view", "which store would be used here, and why?")
@@ -41,8 +43,8 @@ def config() -> None:
 
 
 @config.command(
-    lines={"value": _LINE, "status": ("whether all of it could be read",)},
-    exit_codes={0: "done, also if something can't be read"},
+    lines={"value": _LINE, "status": ("what can't be used, and what is unknown",)},
+    exit_codes={0: "done, also if something can't be used"},
     examples=[
         _EXAMPLE,
         ("PAPYRA_PERSISTENCE=memory: papyra config view -o json", "what wins, for a program"),
@@ -50,42 +52,38 @@ def config() -> None:
 )
 @output_command
 def view(out: Output) -> None:
-    """Show every value and where it came from; what another one hides is marked as unused.
+    """Show every value and where it came from.
 
-    Passwords in URLs are masked.
+    What another one hides is marked as unused. What goes first: PAPYRA_<FIELD>, [tool.papyra] of the nearest pyproject.toml, PAPYRA_SETTINGS_MODULE, the default. A
+    program reads no pyproject.toml unless it asks for one. Misspelt names are pointed at, passwords in URLs masked.
     """
-    values = [*_stores(), *_settings(), *_environment()]
+    values = [*_settings(), *_environment()]
     table = Table("value", "Configuration", _LINE)
     for item in values:
         shown = Styled(item.error, "red") if item.error else "-" if item.value is None else str(item.value)
         table.rows.append((item.name, shown, item.origin, "yes" if item.used else "no"))
-    broken = sum(bool(item.error) for item in values)
-    note = Styled(f"{broken} can't be read", "red") if broken else Styled("ok", "green")
     records = [item._asdict() for item in values]
-    out.show(records, records, [table], note)
-
-
-def _stores() -> list[_Value]:
-    found: list[_Value] = []
-    for origin, look in SOURCES.items():
-        try:
-            store = look()
-        except Failure as error:
-            found.append(_Value("persistence", None, origin, not found, str(error)))
-            continue
-        if store is not None:
-            found.append(_Value("persistence", store.shown, store.origin, not found))
-    return found or [_Value("persistence", None, "nothing configures a store")]
+    out.show(records, records, [table], _note(values))
 
 
 def _settings() -> list[_Value]:
-    try:
-        values, origin = settings_values()
-    except Failure as error:
-        return [_Value("settings", None, "PAPYRA_SETTINGS_MODULE", used=True, error=str(error))]
-    return [_Value(name, value, origin) for name, value in values.items() if name != "persistence"]
+    """Return what was found, field by field; of the defaults, those that nothing hides."""
+    found: dict[str, list[_Value]] = {name: [] for name in _FIELDS}
+    for setting in found_settings():
+        before = found.setdefault(setting.name or setting.origin, [])
+        if setting.origin != "default" or not before:
+            value = masked(setting.value) if isinstance(setting.value, str) else setting.value
+            used = not before and setting.name in ("", *_FIELDS)
+            before.append(_Value(setting.name or "settings", value, setting.origin, used, complaint(setting)))
+    return [value for values in found.values() for value in values]
 
 
 def _environment() -> list[_Value]:
-    shown = (name for name in _VARIABLES if name in os.environ and name != "PAPYRA_PERSISTENCE")
-    return [_Value(name, os.environ[name], "environment") for name in shown]
+    return [_Value(name, os.environ[name], "environment") for name in _VARIABLES if name in os.environ]
+
+
+def _note(values: list[_Value]) -> Styled:
+    unknown = sum(bool(value.error) and not value.used for value in values)
+    broken = sum(bool(value.error) for value in values) - unknown
+    parts = [f"{broken} can't be used"] * bool(broken) + [f"{unknown} unknown"] * bool(unknown)
+    return Styled(", ".join(parts), "red") if parts else Styled("ok", "green")

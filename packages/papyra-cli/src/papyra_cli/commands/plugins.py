@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from papyra.observers import check_hooks
 from papyra.persistence.registry import check_backend
 from papyra.plugins import GROUPS, PluginInfo, PluginStatus, all_plugins, inspect_plugin
 from papyra_cli._exit import ExitCode
@@ -35,13 +36,10 @@ _COLORS = {
 _LINE = ("name", "group", "distribution", "target", "api", "capabilities", "status", "load time", "reason")
 
 
-def _check_nothing(_: object) -> tuple[str, ...]:
-    return ()
-
-
 _CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
     "papyra.backends": check_backend,
     "papyra.commands": check_command,
+    "papyra.hooks": check_hooks,
 }
 
 
@@ -62,9 +60,7 @@ def plugins(out: Output, check: bool) -> None:
     These are backends, commands and hooks, our own too; each is loaded once.
     """
     with redirect_stdout(sys.stderr):  # a stranger's import may print
-        infos = [
-            inspect_plugin(plugin, _CHECKS.get(plugin.group, _check_nothing)) for plugin in all_plugins()
-        ]
+        infos = [inspect_plugin(plugin, _CHECKS[plugin.group]) for plugin in all_plugins()]
     bad = sum(info.status is not PluginStatus.OK for info in infos)
     total = count(len(infos), "plugin", "plugins")
     note = Styled(f"{total}, {bad:,} not ok", "red") if bad else Styled(f"{total}, all ok", "green")
