@@ -7,7 +7,7 @@ import gc
 import logging
 import weakref
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import pytest
@@ -435,3 +435,36 @@ async def test_g19_a_reference_to_a_dead_actor_keeps_neither_its_variables_nor_a
             assert len(kept) == 2
             assert [weak() for weak in kept] == [None, None]
     assert not ref.is_alive()
+
+
+async def test_g20_a_dead_letter_that_comes_while_the_store_flushes_at_the_close_is_recorded() -> None:
+    flushes, flushed = anyio.Event(), anyio.Event()
+
+    class Slow(InMemoryPersistence):
+        taken: ClassVar[list[object]] = []
+
+        async def record_batch(self, records: Any) -> None:
+            await anyio.sleep(0.01)
+            self.taken.extend(records)
+
+        async def flush(self) -> None:
+            flushes.set()
+            await flushed.wait()
+
+    store = Slow()
+    with anyio.fail_after(10):
+        system = ActorSystem(persistence=store)
+        await system.start()
+        ref = system.spawn(Runs)
+        async with anyio.create_task_group() as group:
+            group.start_soon(system.aclose)
+            await flushes.wait()
+            with pytest.raises(ActorStopped):
+                await ref.tell("late")
+            flushed.set()
+    assert store.metrics.records_dropped == 0
+    assert [type(fact).__name__ for fact in store.taken] == [
+        "PersistedEvent",
+        "PersistedEvent",
+        "PersistedDeadLetter",
+    ]

@@ -310,11 +310,14 @@ class Facts:
 
     async def close(self, seconds: float) -> None:
         """Record what waits, within ``seconds``, and close the store; what did not get through is counted."""
+        deadline = anyio.current_time() + seconds
         await self._bounded("flushing", self.flush, seconds)
         self._closing = True
         if self._writer is not None:
             self._writer.set_result(None)
             self._writer = None
+        # What came while the store flushed: a message to an actor that has stopped is a dead letter still.
+        await self._bounded("flushing", self.flush, deadline - anyio.current_time())
         left = self._added - self._settled
         if left > 0:
             self._gave_up = True
