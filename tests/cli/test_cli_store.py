@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import importlib.util
 import json
 import os
 from pathlib import Path
@@ -303,3 +305,24 @@ def test_unknown_and_malformed_urls(run: Runner) -> None:
     configured = run("persistence", "scan", PAPYRA_PERSISTENCE="no scheme")
     assert configured.returncode == 3
     assert "(from PAPYRA_PERSISTENCE)" in configured.stderr
+
+
+def test_compressed_rotations_are_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _write(folder / "f.3", 1)
+    _write(folder / "f.2", 2)
+    _write(folder / "f.1", 3)
+    _write(folder / "f", 4)
+    for name in ("f.1", "f.2"):
+        packed = folder / (name + ".gz" if name == "f.1" else name)  # a crash may leave a packed one unnamed
+        packed.write_bytes(gzip.compress((folder / name).read_bytes()))
+    (folder / "f.1").unlink()
+    (folder / "f.3").rename(folder / "f.3.zst")
+    (folder / "f.3.zst").write_bytes(b"\x28\xb5\x2f\xfd, as if by zstd")
+    readable = importlib.util.find_spec("compression") is not None
+    assert store_at("f").url == ("json:f" if readable else "rotating:f")
+    (folder / "f.3.zst").unlink()
+    assert store_at("f").url == "rotating:f"
+    capsys.readouterr()
+    (folder / "f.1.gz").write_bytes(gzip.compress(b"notes")[:-3])
+    assert store_at("f").url == "json:f"
+    assert "f.1.gz, f.2 (f.1.gz does not begin with a record)" in capsys.readouterr().err

@@ -1,21 +1,26 @@
-"""Whether the files ``FILE.1``, ``FILE.2``, ... beside a file are its rotations, or somebody's copies."""
+"""Whether the files ``FILE.1``, ``FILE.2.gz``, ... beside a file are its rotations, or somebody's copies."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
+import zlib
+from contextlib import suppress
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import BinaryIO
+    from collections.abc import Callable, Iterator
+    from typing import IO, BinaryIO
 
 __all__ = ["Siblings", "find_siblings"]
 
-_NUMBER = re.compile("[1-9][0-9]{0,2}")  # no more digits: FILE.20260701 is somebody's copy
+_NUMBER = re.compile(r"([1-9][0-9]{0,2})(|\.gz|\.zst)")  # no more digits: FILE.20260701 is somebody's copy
+_GZIP, _ZSTD = b"\x1f\x8b", (b"\x28\xb5\x2f\xfd", b"\x5a\x2a\x4d\x18")  # with what such a file begins
 _KINDS = ("event", "audit", "dead_letter")
 _CHUNK = 64 * 2**10
 _LONGEST = 16 * 2**20  # of a line that is a record
@@ -23,9 +28,9 @@ _RETRIES = 5
 
 
 class Siblings(NamedTuple):
-    """The numbered files beside a file, and why they are not its rotations; no ``misfit`` means that they are."""
+    """The numbers of the files beside a file, with their names, and why they are not its rotations; no ``misfit`` means that they are."""
 
-    numbers: list[int]
+    numbers: dict[int, str]
     misfit: str
 
 
@@ -53,7 +58,8 @@ def find_siblings(path: str) -> Siblings:
     """Find the files ``path.N`` and judge whether they and ``path`` are one rotated set.
 
     They are if their numbers count up from 1, each begins with a record, and each ends before the next younger
-    one begins. Only first and last lines are read.
+    one begins. Only first and last lines are read; of compressed files only the first, and of those that this Python
+    can't unpack none.
     """
     before = _identity(path)
     siblings = _look(path)
@@ -66,8 +72,8 @@ def find_siblings(path: str) -> Siblings:
 
 
 def _look(path: str) -> Siblings:
-    numbers = _numbers(path)
-    return Siblings(numbers, _misfit(path, numbers) if numbers else "")
+    numbered = _numbered(path)
+    return Siblings(numbered, _misfit(path, numbered) if numbered else "")
 
 
 def _identity(path: str) -> tuple[int, int] | None:
@@ -78,23 +84,26 @@ def _identity(path: str) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _numbers(path: str) -> list[int]:
+def _numbered(path: str) -> dict[int, str]:
+    """Return the numbered files, the lowest first; of several with one number, as it is for the store, a plain one."""
     whole = Path(path)
     try:
         with os.scandir(whole.parent) as entries:
             names = [entry.name for entry in entries]
     except (FileNotFoundError, NotADirectoryError):
-        return []
+        return {}
     prefix = f"{whole.name}."
     suffixes = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
-    return sorted(int(suffix) for suffix in suffixes if _NUMBER.fullmatch(suffix))
+    matches = filter(None, map(_NUMBER.fullmatch, suffixes))
+    found = sorted(((int(match[1]), match[0]) for match in matches), reverse=True)
+    return {number: f"{path}.{suffix}" for number, suffix in reversed(list(dict(found).items()))}
 
 
-def _misfit(path: str, numbers: list[int]) -> str:
-    if numbers != list(range(1, len(numbers) + 1)):
+def _misfit(path: str, numbered: dict[int, str]) -> str:
+    if list(numbered) != list(range(1, len(numbered) + 1)):
         return "their numbers do not count up from 1"
-    names = [f"{path}.{number}" for number in reversed(numbers)]
-    chain = [(name, _ends_of(name)) for name in names]
+    names = reversed(numbered.values())
+    chain = [(name, _ends_of(name)) for name in names if not _is_unreadable_here(name)]
     if not _begins_nothing(path):
         chain.append((path, _ends_of(path)))
     for name, ends in chain:
@@ -126,13 +135,57 @@ def _ends_of(path: str) -> _Ends | None:
         return None
     try:
         with Path(path).open("rb") as file:
-            line = file.readline(_LONGEST)
+            magic = file.read(4)
+            file.seek(0)
+            line = _first_line(file, magic)
             first = _mark(line)
             if first is None:
                 return None
-            return _Ends(line, first, next(_marks_from_the_end(file), first))
+            packed = magic.startswith((_GZIP, *_ZSTD))
+            return _Ends(line, first, first if packed else next(_marks_from_the_end(file), first))
     except OSError:
         return None
+
+
+def _first_line(file: BinaryIO, magic: bytes) -> bytes:
+    """Return the first line of what may be compressed; none if it is damaged."""
+    if magic.startswith(_GZIP):
+        with suppress(EOFError, zlib.error):
+            return gzip.GzipFile(fileobj=file).readline(_LONGEST)
+        return b""
+    if magic.startswith(_ZSTD):
+        zstd = _zstd()
+        with suppress(EOFError, zstd.ZstdError):
+            return zstd.ZstdFile(file).readline(_LONGEST)
+        return b""
+    return file.readline(_LONGEST)
+
+
+class _Zstd(Protocol):
+    """What is used of `compression.zstd`."""
+
+    ZstdFile: Callable[[BinaryIO], IO[bytes]]
+    ZstdError: type[Exception]
+
+
+def _zstd() -> _Zstd:
+    return cast("_Zstd", import_module("compression.zstd"))
+
+
+def _is_unreadable_here(path: str) -> bool:
+    """Whether a file is compressed with zstd, and this Python can't unpack that: before 3.14 none can."""
+    if not Path(path).is_file():
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            if not file.read(4).startswith(_ZSTD):
+                return False
+        _zstd()
+    except OSError:
+        return False
+    except ImportError:
+        return True
+    return False
 
 
 def _marks_from_the_end(file: BinaryIO) -> Iterator[_Mark]:

@@ -90,7 +90,7 @@ def choose_store(path: str | None, backend: str | None) -> Store:
 
 
 def store_at(path: str) -> Store:
-    """Return the store in a file, rotating if its rotations (``FILE.1``, ...) stand beside it.
+    """Return the store in a file, rotating if its rotations (``FILE.1``, ``FILE.2.gz``, ...) stand beside it.
 
     What is only named like a rotation is left alone, and a note on stderr says so.
     """
@@ -106,7 +106,7 @@ def store_at(path: str) -> Store:
             f"the name {path} is not UTF-8, and no backend URL can hold it; rename the file"
         ) from error
     if misfit:
-        names = ", ".join(f"{path}.{number}" for number in numbers)
+        names = ", ".join(numbers.values())
         say(
             "note",
             f"left alone, as no rotations of {path}: {names} ({misfit}); "
