@@ -25,8 +25,8 @@ from papyra.persistence.models import (
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
+from papyra_contrib._jobs import Job
 from papyra_contrib.sqlite import SQLitePersistence, _scan
-from papyra_contrib.sqlite._jobs import Job
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._queries import _select, find
 from papyra_contrib.sqlite._schema import connect

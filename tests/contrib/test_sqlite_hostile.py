@@ -18,8 +18,8 @@ from papyra.persistence.models import (
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
+from papyra_contrib._jobs import Job
 from papyra_contrib.sqlite import SQLitePersistence
-from papyra_contrib.sqlite._jobs import Job
 from papyra_contrib.sqlite._lock import WriteLock
 
 pytestmark = pytest.mark.anyio

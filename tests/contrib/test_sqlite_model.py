@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from papyra.persistence import InMemoryPersistence, Query, RetentionPolicy
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import SQLitePersistence
-from papyra_contrib.sqlite._rows import to_row
 
 KINDS = (PersistedEvent, PersistedDeadLetter, PersistedAudit)
 

@@ -180,7 +180,7 @@ FORKED_AT_WORK = (
     FORKS
     + """
 import threading
-from papyra_contrib.sqlite._jobs import Job
+from papyra_contrib._jobs import Job
 
 path = sys.argv[1]
 backend = SQLitePersistence(path)
@@ -207,7 +207,7 @@ anyio.run(backend.aclose)
 KILLED_WITH_THE_LOCK = (
     FORKS
     + """
-from papyra_contrib.sqlite._jobs import Job
+from papyra_contrib._jobs import Job
 
 backend = SQLitePersistence(sys.argv[1])
 anyio.run(write, backend, 0)
@@ -225,8 +225,8 @@ NO_DESCRIPTORS = """
 import pathlib, resource
 from contextlib import suppress
 from papyra_contrib.sqlite import _scan
-from papyra_contrib.sqlite._jobs import Job
-from papyra_contrib.sqlite._progress import Meter
+from papyra_contrib._jobs import Job
+from papyra_contrib._progress import Meter
 from papyra_contrib.sqlite._store import Store
 
 anyio.run(SQLitePersistence(sys.argv[1]).record_event, event(1, 0))

@@ -16,13 +16,14 @@ from papyra.persistence.following import INTERVAL
 from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceScanReport
 from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.url import BackendURL, duration, one_of
+from papyra_contrib._jobs import Jobs
+from papyra_contrib._progress import Meter
+from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
 from papyra_contrib.sqlite._files import stored_bytes
-from papyra_contrib.sqlite._jobs import Jobs
 from papyra_contrib.sqlite._paging import NOWHERE, begin_following, begin_streaming, read_above, read_below
-from papyra_contrib.sqlite._progress import Meter
 from papyra_contrib.sqlite._queries import find
-from papyra_contrib.sqlite._rows import INSERT, to_row
+from papyra_contrib.sqlite._schema import INSERT
 from papyra_contrib.sqlite._store import SYNCHRONOUS, Store
 
 if TYPE_CHECKING:
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from papyra.persistence.models import CompactionReport, PersistenceRecoveryReport
     from papyra.persistence.progress import Progress
     from papyra.persistence.query import Query
-    from papyra_contrib.sqlite._jobs import Job
+    from papyra_contrib._jobs import Job
+    from papyra_contrib._rows import Row
     from papyra_contrib.sqlite._paging import Place
-    from papyra_contrib.sqlite._rows import Row
 
 __all__ = ["SQLitePersistence"]
 

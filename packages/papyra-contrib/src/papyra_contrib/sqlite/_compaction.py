@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from papyra.persistence.models import CompactionReport
 from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import stored_bytes
-from papyra_contrib.sqlite._progress import ticking
 from papyra_contrib.sqlite._queries import SMALLEST, kept_boundary, number_range
+from papyra_contrib.sqlite._ticking import ticking
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_contrib.sqlite._jobs import Job
-    from papyra_contrib.sqlite._progress import Part
+    from papyra_contrib._jobs import Job
+    from papyra_contrib._progress import Part
     from papyra_contrib.sqlite._queries import Boundary
     from papyra_contrib.sqlite._store import Store
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from papyra_contrib.sqlite._jobs import Job
+    from papyra_contrib._jobs import Job
 
 __all__ = ["WriteLock"]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from papyra.persistence.query import Query
+from papyra_contrib._rows import read_row
 from papyra_contrib.sqlite._queries import SMALLEST, find, kept_boundary
-from papyra_contrib.sqlite._rows import COLUMNS, read_row
-from papyra_contrib.sqlite._schema import identity_of, last_number
+from papyra_contrib.sqlite._schema import COLUMNS, identity_of, last_number
 
 if TYPE_CHECKING:
     import sqlite3
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from papyra.persistence.models import PersistedRecord
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_contrib.sqlite._rows import StoredRow
+    from papyra_contrib._rows import StoredRow
 
 __all__ = ["NOWHERE", "Place", "Span", "begin_following", "begin_streaming", "read_above", "read_below"]
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from papyra.persistence.models import PersistedAudit, PersistedRecord
 from papyra.persistence.payload import clean_text
+from papyra_contrib._rows import KINDS, read_row
 from papyra_contrib.sqlite._files import stored_bytes
-from papyra_contrib.sqlite._rows import COLUMNS, KINDS, read_row
+from papyra_contrib.sqlite._schema import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable

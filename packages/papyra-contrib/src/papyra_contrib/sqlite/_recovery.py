@@ -12,6 +12,8 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
+from papyra_contrib._progress import Part
+from papyra_contrib._rows import row_is_valid
 from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import (
     beside,
@@ -22,11 +24,10 @@ from papyra_contrib.sqlite._files import (
     orphan_log,
     resting,
 )
-from papyra_contrib.sqlite._progress import Part
 from papyra_contrib.sqlite._queries import number_range
-from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
 from papyra_contrib.sqlite._scan import scan
 from papyra_contrib.sqlite._schema import (
+    COLUMNS,
     NotOurs,
     connect,
     connect_for_reading,
@@ -37,14 +38,15 @@ from papyra_contrib.sqlite._schema import (
     use_wal,
 )
 from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, published, stranger
+from papyra_contrib.sqlite._ticking import along
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from papyra.persistence.models import PersistenceAnomaly, PersistenceRecoveryConfig
-    from papyra_contrib.sqlite._jobs import Job
-    from papyra_contrib.sqlite._progress import Meter
-    from papyra_contrib.sqlite._rows import StoredRow
+    from papyra_contrib._jobs import Job
+    from papyra_contrib._progress import Meter
+    from papyra_contrib._rows import StoredRow
     from papyra_contrib.sqlite._store import Store
 
 __all__ = ["recover"]
@@ -178,7 +180,7 @@ def _build(store: Store, job: Job, progress: Part) -> None:
         lay_out(target, *_origin(source, high))
         with job.interruptible(source):
             target.execute("BEGIN")
-            rows = progress.along(_readable(source, (low, high), job), low, high)
+            rows = along(_readable(source, (low, high), job), progress, low, high)
             target.executemany(insert, map(_as_text, rows))
             target.execute("COMMIT")
         # Closing would do this as well, but would not tell if it failed; and only the main file is published.

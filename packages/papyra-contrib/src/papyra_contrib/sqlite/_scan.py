@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
+from papyra_contrib._rows import row_is_valid
 from papyra_contrib.sqlite._errors import is_damage, primary_code
 from papyra_contrib.sqlite._files import complaint, orphan_log
-from papyra_contrib.sqlite._progress import ticking
 from papyra_contrib.sqlite._queries import number_range
-from papyra_contrib.sqlite._rows import COLUMNS, row_is_valid
-from papyra_contrib.sqlite._schema import NotOurs, identity_of, last_number
+from papyra_contrib.sqlite._schema import COLUMNS, NotOurs, identity_of, last_number
 from papyra_contrib.sqlite._swap import published, stranger
+from papyra_contrib.sqlite._ticking import along, ticking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from papyra_contrib.sqlite._jobs import Job
-    from papyra_contrib.sqlite._progress import Part
+    from papyra_contrib._jobs import Job
+    from papyra_contrib._progress import Part
     from papyra_contrib.sqlite._store import Store
 
 __all__ = ["scan"]
@@ -83,7 +83,7 @@ def _check(connection: sqlite3.Connection, path: str, progress: Part) -> Iterato
                     detail = line.decode("utf-8", "replace").replace("\n", "; ")
                     yield PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, path, detail)
         rows = connection.execute(f"SELECT {COLUMNS} FROM facts ORDER BY seq")  # noqa: S608 - fixed words
-        for row in progress.part(0.5, 1).along(rows, low, high):
+        for row in along(rows, progress.part(0.5, 1), low, high):
             if not row_is_valid(row):
                 detail = f"record {row[0]} is not what was written"
                 yield PersistenceAnomaly(PersistenceAnomalyType.CRC_MISMATCH, path, detail)

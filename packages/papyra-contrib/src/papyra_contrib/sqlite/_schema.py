@@ -16,10 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
+    from papyra_contrib._jobs import Job
     from papyra_contrib.sqlite._files import Stamp
-    from papyra_contrib.sqlite._jobs import Job
 
 __all__ = [
+    "COLUMNS",
+    "INSERT",
     "NotOurs",
     "begin_writing",
     "connect",
@@ -31,6 +33,13 @@ __all__ = [
     "use_wal",
     "wait_for_recovery",
 ]
+
+# The short columns stand before the payload, so that retention reads no overflow pages.
+COLUMNS = "seq, kind, timestamp, system_id, actor, type, payload, size, crc"
+INSERT = (
+    "INSERT INTO facts (kind, timestamp, system_id, actor, type, payload, size, crc) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 APPLICATION_ID = 0x50617079  # "Papy"
 VERSION = 1

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
+from papyra_contrib._jobs import Interrupted, Job
 from papyra_contrib.sqlite._errors import DAMAGE, FAILED_SYNC, HARMLESS, explain, primary_code
 from papyra_contrib.sqlite._files import (
     beside,
@@ -21,7 +22,6 @@ from papyra_contrib.sqlite._files import (
     resting,
 )
 from papyra_contrib.sqlite._forks import forget, forks_with, refuse_if_taken_along, taken_along
-from papyra_contrib.sqlite._jobs import Interrupted, Job
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._schema import (
     begin_writing,

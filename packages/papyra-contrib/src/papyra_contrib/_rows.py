@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue, PersistedRecord
 
 __all__ = [
-    "COLUMNS",
-    "INSERT",
     "KINDS",
     "MAX_PAYLOAD",
     "Row",
@@ -35,17 +33,10 @@ KINDS: dict[type[object], str] = {
 }
 
 Row: TypeAlias = tuple[str, float, str, str, str, str, int, int]
-"""What `INSERT` takes."""
+"""Kind, time, system, actor, type, payload as JSON, size in bytes, and check sum."""
 
 StoredRow: TypeAlias = tuple[Any, ...]
-"""What a SELECT of `COLUMNS` gives, texts as bytes; from a damaged file, anything may stand in it."""
-
-# The short columns stand before the payload, so that retention reads no overflow pages.
-COLUMNS = "seq, kind, timestamp, system_id, actor, type, payload, size, crc"
-INSERT = (
-    "INSERT INTO facts (kind, timestamp, system_id, actor, type, payload, size, crc) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
+"""A number or name before what a `Row` has, texts as bytes; from a damaged store, anything may stand in it."""
 
 _COUNTS = (
     "total_actors",

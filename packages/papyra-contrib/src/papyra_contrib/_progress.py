@@ -1,22 +1,14 @@
-"""Tell how far long work has come, also in the middle of a statement."""
+"""Tell how far long work has come."""
 
 from __future__ import annotations
 
-import sqlite3
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
-
     from papyra.persistence.progress import Progress
-    from papyra_contrib.sqlite._rows import StoredRow
 
-__all__ = ["Meter", "Part", "Stopped", "ticking"]
-
-_TICK = 20_000  # steps of SQLite's virtual machine: about a millisecond
-_ROWS = 500
+__all__ = ["Meter", "Part", "Stopped"]
 
 
 class Stopped(Exception):
@@ -65,36 +57,3 @@ class Part:
         """Return a part of this part."""
         size = self.end - self.begin
         return Part(self.meter, self.begin + begin * size, self.begin + end * size)
-
-    def along(self, rows: Iterable[StoredRow], lowest: int, highest: int) -> Iterator[StoredRow]:
-        """Give the rows on, and take their numbers for how far it is."""
-        for count, row in enumerate(rows):
-            if count % _ROWS == 0:
-                self.at((row[0] - lowest) / (highest - lowest + 1))
-            yield row
-
-
-@contextmanager
-def ticking(connection: sqlite3.Connection, part: Part, steps: int) -> Generator[None]:
-    """Tell the progress of the statements inside, which take about so many steps of SQLite's virtual machine."""
-    ticks, stopped = 0, None
-
-    def tick() -> int:
-        nonlocal ticks, stopped
-        ticks += 1
-        try:
-            part.at(ticks * _TICK / max(steps, 1))
-        except Stopped as error:  # SQLite would only say that it was interrupted
-            stopped = error
-        return stopped is not None
-
-    connection.set_progress_handler(tick, _TICK)
-    try:
-        yield
-    except sqlite3.Error:
-        if stopped is not None:
-            raise stopped from None
-        raise
-    finally:
-        connection.set_progress_handler(None, 0)
-    part.at(1.0)

@@ -1,19 +1,18 @@
-"""Run database work in a thread, and have a cancelled caller interrupt it instead of waiting it out."""
+"""Run blocking work in a thread, and have a cancelled caller interrupt it instead of waiting it out."""
 
 from __future__ import annotations
 
 import threading
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from papyra_contrib.sqlite._progress import Stopped
+from papyra_contrib._progress import Stopped
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Generator
 
 __all__ = ["Interrupted", "Job", "Jobs"]
@@ -21,6 +20,13 @@ __all__ = ["Interrupted", "Job", "Jobs"]
 _T = TypeVar("_T")
 
 _INTERRUPT_EVERY = 0.02
+
+
+class Interruptible(Protocol):
+    """A connection whose work another thread may stop."""
+
+    def interrupt(self) -> None:
+        """Stop what is being done."""
 
 
 class Interrupted(Exception):
@@ -33,7 +39,7 @@ class Job:
     def __init__(self) -> None:
         self.cancelled = False
         self._guard = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
+        self._connection: Interruptible | None = None
 
     def check(self) -> None:
         """Raise `Interrupted` if the caller was cancelled."""
@@ -48,8 +54,8 @@ class Job:
                 self._connection.interrupt()
 
     @contextmanager
-    def interruptible(self, connection: sqlite3.Connection) -> Generator[None]:
-        """Let statements of ``connection`` be interrupted inside. A rollback must stand outside."""
+    def interruptible(self, connection: Interruptible) -> Generator[None]:
+        """Let what ``connection`` does be interrupted inside. A rollback must stand outside."""
         self.check()
         with self._guard:
             self._connection = connection

@@ -1,0 +1,54 @@
+"""Tell how far a long statement has come, and a long row of rows."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from papyra_contrib._progress import Stopped
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator
+
+    from papyra_contrib._progress import Part
+    from papyra_contrib._rows import StoredRow
+
+__all__ = ["along", "ticking"]
+
+_TICK = 20_000  # steps of SQLite's virtual machine: about a millisecond
+_ROWS = 500
+
+
+def along(rows: Iterable[StoredRow], part: Part, lowest: int, highest: int) -> Iterator[StoredRow]:
+    """Give the rows on, and take their numbers for how far the part is."""
+    for count, row in enumerate(rows):
+        if count % _ROWS == 0:
+            part.at((row[0] - lowest) / (highest - lowest + 1))
+        yield row
+
+
+@contextmanager
+def ticking(connection: sqlite3.Connection, part: Part, steps: int) -> Generator[None]:
+    """Tell the progress of the statements inside, which take about so many steps of SQLite's virtual machine."""
+    ticks, stopped = 0, None
+
+    def tick() -> int:
+        nonlocal ticks, stopped
+        ticks += 1
+        try:
+            part.at(ticks * _TICK / max(steps, 1))
+        except Stopped as error:  # SQLite would only say that it was interrupted
+            stopped = error
+        return stopped is not None
+
+    connection.set_progress_handler(tick, _TICK)
+    try:
+        yield
+    except sqlite3.Error:
+        if stopped is not None:
+            raise stopped from None
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    part.at(1.0)
