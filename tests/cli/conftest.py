@@ -205,6 +205,7 @@ class Terminal:
         )
         os.close(slave)
         self.text = ""
+        self._read_so_far = b""
 
     def wait_for(self, text: str) -> None:
         """Read until ``text`` was shown."""
@@ -236,7 +237,8 @@ class Terminal:
             piece = os.read(self._master, 65536)
         except OSError:  # EIO: the last one who had the terminal open is gone
             return False
-        self.text += piece.decode(errors="replace").replace("\r\n", "\n")
+        self._read_so_far += piece  # which may end in the middle of a character
+        self.text = self._read_so_far.decode(errors="replace").replace("\r\n", "\n")
         return bool(piece)
 
 

@@ -57,8 +57,8 @@ class _Ends(NamedTuple):
 def find_siblings(path: str) -> Siblings:
     """Find the files ``path.N`` and judge whether they and ``path`` are one rotated set.
 
-    They are if their numbers count up from 1, each begins with a record, and each ends before the next younger
-    one begins. Only first and last lines are read; of compressed files only the first, and of those that this Python
+    They are if each begins with a record, each ends before the next younger one begins, and their numbers count up
+    from 1; a number may be missing, for a file was lost or a rotation interrupted, if all records are numbered. Only first and last lines are read; of compressed files only the first, and of those that this Python
     can't unpack none.
     """
     before = _identity(path)
@@ -100,8 +100,6 @@ def _numbered(path: str) -> dict[int, str]:
 
 
 def _misfit(path: str, numbered: dict[int, str]) -> str:
-    if list(numbered) != list(range(1, len(numbered) + 1)):
-        return "their numbers do not count up from 1"
     names = reversed(numbered.values())
     chain = [(name, _ends_of(name)) for name in names if not _is_unreadable_here(name)]
     if not _begins_nothing(path):
@@ -113,6 +111,9 @@ def _misfit(path: str, numbered: dict[int, str]) -> str:
     for (older, one), (younger, other) in pairwise(known):
         if one.line == other.line or not other.first.may_follow(one.last):
             return f"{younger} does not go on where {older} ends"
+    complete = list(numbered) == list(range(1, len(numbered) + 1))
+    if not complete and any(mark.seq is None for _, ends in known for mark in (ends.first, ends.last)):
+        return "their numbers do not count up from 1"
     return ""
 
 

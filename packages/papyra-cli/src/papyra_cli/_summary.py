@@ -38,6 +38,10 @@ class Tally:
         else:
             self.uncounted += 1
 
+    def ranked(self, top: int | None = None) -> dict[str, int]:
+        """Return the ``top`` names with most, or all of them; the alphabet decides between equals."""
+        return dict(sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))[:top])
+
 
 @dataclass(slots=True)
 class ActorTrouble:
@@ -127,7 +131,7 @@ class Counted:
     def summary(self, backend: str, anomalies: Iterable[PersistenceAnomaly], top: int) -> Summary:
         """Return what was counted, of actors and targets the ``top`` with most."""
         worst = sorted(self.actors.values(), key=lambda one: (-one.troubles(), one.actor))
-        targets = dict(self.targets.counts.most_common(top))
+        targets = self.targets.ranked(top)
         cut = {
             "event_types": self.event_types.uncounted,
             "message_types": self.message_types.uncounted,
@@ -143,8 +147,8 @@ class Counted:
             counts=self.counts,
             first_timestamp=self.first_timestamp,
             last_timestamp=self.last_timestamp,
-            event_types=dict(self.event_types.counts.most_common()),
-            message_types=dict(self.message_types.counts.most_common()),
+            event_types=self.event_types.ranked(),
+            message_types=self.message_types.ranked(),
             timeline=self.timeline.bars(_MOST_BARS),
             actors=worst[:top],
             dead_letter_targets=targets,

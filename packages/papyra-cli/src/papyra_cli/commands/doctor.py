@@ -62,7 +62,9 @@ def doctor() -> None:
 @startup_options
 @store_command
 def run(out: Output, store: Store, **options: Any) -> None:
-    """Find the store, open it, ask for its health, and check it as a starting ActorSystem does.
+    """Tell whether all is well with a store.
+
+    Finds it, opens it, asks for its health, and checks it as a starting ActorSystem does.
 
     Only --mode recover changes the store.
     """

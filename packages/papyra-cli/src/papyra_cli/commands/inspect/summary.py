@@ -38,7 +38,7 @@ __all__ = ["summary"]
         "actor": ("address", "crashes", "restarts", "last crash", "its error"),
         "target": ("address", "dead letters"),
         "audit": AUDIT_COLUMNS,
-        "anomaly": ("type", "count"),
+        "anomalies": ("type", "count"),
         "others": ("table", "facts that are in no row of it"),
         "status": ("how many in all",),
     },
@@ -97,7 +97,7 @@ def _tables(out: Output, result: Summary) -> list[Table]:
             for one in result.actors
         ],
         "target": result.dead_letter_targets.items(),
-        "anomaly": result.anomaly_types.items(),
+        "anomalies": result.anomaly_types.items(),
         "others": [(name, number) for name, number in result.others.items() if number],
     }
     audits = [result.newest_audit] if result.newest_audit else []

@@ -61,7 +61,7 @@ def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F
         ),
         ("papyra persistence compact --path papyra.ndjson --max-records 1000", "keep the newest thousand"),
         (
-            "papyra persistence compact --backend 'sqlite:./papyra.db?max_total_bytes=100MB'",
+            "papyra persistence compact --backend 'sqlite:./papyra.db?max_records=500'",
             "as the URL says",
         ),
     ],

@@ -1,0 +1,166 @@
+"""`--help` of every command is a manual page: options with defaults, lines, exit codes, and examples that run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import click
+import pytest
+from click.testing import CliRunner
+
+from papyra.persistence import open_backend
+from papyra.persistence.models import PersistedEvent
+from papyra_cli import ExitCode
+from papyra_cli._manual import ManualMixin
+from papyra_cli._names import OWN_COMMANDS, load_command
+from papyra_cli._root import papyra
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from click.testing import Result
+
+    from conftest import Runner
+
+
+def _below(command: ManualMixin, path: tuple[str, ...]) -> Iterator[tuple[str, ManualMixin]]:
+    yield " ".join(path), command
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            assert isinstance(inner, ManualMixin)
+            yield from _below(inner, (*path, name))
+
+
+def _all_commands() -> dict[str, ManualMixin]:
+    found = {"": papyra}
+    for name in OWN_COMMANDS:
+        command = load_command(name)
+        assert isinstance(command, ManualMixin)
+        found.update(_below(command, (name,)))
+    return found
+
+
+COMMANDS = _all_commands()
+LEAVES = {path: command for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
+EXAMPLES = [
+    pytest.param(line, id=line)
+    for line in dict.fromkeys(line for each in LEAVES.values() for line, _ in each.examples)
+]
+REFERENCE = (Path(__file__).parents[2] / "docs" / "reference" / "cli.md").read_text("utf-8")
+
+
+def help_of(path: str) -> str:
+    done = CliRunner().invoke(papyra, [*path.split(), "--help"], terminal_width=80)
+    assert done.exit_code == 0
+    return str(done.stdout)
+
+
+def test_all_commands_of_the_contract_are_there() -> None:
+    assert set(LEAVES) == {
+        *(f"persistence {name}" for name in ("scan", "recover", "compact", "inspect", "startup-check")),
+        *(f"inspect {name}" for name in ("events", "audits", "dead-letters", "summary")),
+        *("doctor run", "metrics persistence", "plugins", "config view"),
+    }
+
+
+@pytest.mark.parametrize("path", COMMANDS)
+def test_help_has_an_example_and_names_the_command(path: str) -> None:
+    text = help_of(path)
+    command = COMMANDS[path]
+    assert "Examples:" in text
+    for line, explanation in command.examples:
+        assert f"  # {explanation}\n  {line}\n" in text
+        assert len(line) < 79
+        assert path == "" or any(f"papyra {p}" in line for p in (path, path.replace(" ", " -o json ")))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_help_says_exit_codes_lines_and_defaults(path: str) -> None:
+    text = help_of(path)
+    command = LEAVES[path]
+    codes = {int(code) for code in re.findall(r"^  (\d+) ", text.partition("Exit codes:")[2], re.MULTILINE)}
+    opens_a_store = any(param.name == "backend" for param in command.params)
+    expected = {ExitCode.OK, ExitCode.NO, ExitCode.USAGE, ExitCode.INTERRUPTED}
+    assert codes - {ExitCode.NOT_RECOVERED} == expected | ({ExitCode.UNAVAILABLE} if opens_a_store else set())
+    assert "Lines in a pipe" in text
+    flat = " ".join(text.split())
+    for param in command.params:
+        assert isinstance(param, click.Option)
+        assert param.help
+        if not param.is_flag and param.name not in WITHOUT_DEFAULT:
+            _, _, rest = flat.partition(param.opts[-1] + " ")
+            assert "[default:" in rest.partition(" --")[0] or "[default:" in rest[:300], param.name
+
+
+WITHOUT_DEFAULT = ("event_type", "message_type", "actor", "backend")  # without it, nothing is left out
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_the_reference_names_the_columns_of_the_lines(path: str) -> None:
+    for word, columns in LEAVES[path].lines.items():
+        if word != "status" and (path, word) != ("inspect summary", "audit"):  # that one is "as above"
+            assert f"| `{word}` | {', '.join(columns)} |" in REFERENCE, word
+
+
+@pytest.mark.parametrize("path", LEAVES)
+def test_what_is_printed_into_a_pipe_is_what_the_help_says(
+    sample: Path, invoke: Callable[..., Result], path: str
+) -> None:
+    """Every line begins with a word that the help names, and has as many columns."""
+    store = ("--path", "papyra.ndjson") if any(p.name == "backend" for p in LEAVES[path].params) else ()
+    yes = ("--yes",) if path == "persistence recover" else ()
+    with sample.open("a") as file:
+        file.write("nonsense\n" if path != "persistence compact" else "")
+    lines = invoke(*path.split(), *store, *yes).stdout.splitlines()
+    known = LEAVES[path].lines
+    for line in lines:
+        word, *cells = line.split("\t")
+        assert word in known
+        assert len(cells) == len(known[word]), line
+    assert {line.split("\t")[0] for line in lines} >= {"status"}
+
+
+@pytest.fixture
+def folder(run: Runner, sample: Path) -> Path:
+    """Bring the stores that the examples speak of."""
+
+    async def fill() -> None:
+        backend = open_backend(f"sqlite:{run.folder / 'papyra.db'}")
+        await backend.record_event(PersistedEvent("s", "s:1", "A", {}, 1.0))
+        await backend.aclose()
+
+    anyio.run(fill)
+    run.env["PAPYRA_PERSISTENCE"] = "json:./papyra.ndjson"
+    return run.folder
+
+
+@pytest.mark.parametrize("line", EXAMPLES)
+def test_examples_run(folder: Path, run: Runner, invoke: Callable[..., Result], line: str) -> None:
+    words = shlex.split(line)
+    env = {}
+    if "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        env[name] = value
+    assert words.pop(0) == "papyra"
+    if "--follow" in words:
+        process = run.start(*words, stdout=-1, stderr=-1)
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.send_signal(2)
+        process.communicate(timeout=20)
+        assert process.returncode == ExitCode.INTERRUPTED
+        return
+    done = invoke(*words, **env)
+    assert (done.exit_code, "error" in done.stderr) == (0, False), done.output
+    assert done.stdout
+
+
+def test_a_group_lists_its_commands_with_whole_sentences() -> None:
+    for path, command in COMMANDS.items():
+        if isinstance(command, click.Group):
+            assert "..." not in help_of(path).partition("Commands:")[2].partition("Examples:")[0]
