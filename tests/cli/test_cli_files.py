@@ -187,6 +187,19 @@ def test_a_rotated_set_is_one_store_and_loses_no_file(tmp_path: Path) -> None:
     )
 
 
+def test_a_lost_file_of_a_set_is_a_gap_in_the_numbers(tmp_path: Path) -> None:
+    base = tmp_path / "facts"
+    for number, name in enumerate(["facts.3", "facts.2", "facts.1", "facts"]):
+        (tmp_path / name).write_text(
+            _line(2 * number, seq=2 * number + 1) + _line(2 * number + 1, seq=2 * number + 2)
+        )
+    (tmp_path / "facts.2").unlink()
+    scan = invoke("persistence", "scan", "--path", base, "-o", "json")
+    (anomaly,) = json.loads(scan.stdout)["anomalies"]
+    assert (scan.exit_code, anomaly["type"]) == (1, "sequence_gap")
+    assert (anomaly["path"], anomaly["detail"]) == (f"{base}.1", "seq goes from 2 to 5")
+
+
 def test_a_copy_beside_a_file_is_not_read_and_outlives_a_compaction(store: Path) -> None:
     copy = store.with_name("facts.ndjson.1")
     shutil.copy(store, copy)

@@ -121,6 +121,18 @@ def test_what_is_only_named_like_a_rotation_is_left_alone(
     )
 
 
+def test_a_set_that_lacks_a_number_is_one_store_if_its_records_are_numbered(folder: Path) -> None:
+    """A rotation was interrupted, or a file was lost: the command must not overlook the rest at 3 a.m."""
+    _write(folder / "f.7", 1, 2, numbered=1)
+    _write(folder / "f.2", 3, 4, numbered=5)
+    _write(folder / "f", 5, numbered=7)
+    assert store_at("f").url == "rotating:f?max_files=8"
+    (folder / "f").unlink()
+    assert store_at("f").url == "rotating:f?max_files=8"
+    _write(folder / "f", 5, numbered=6)  # no continuation
+    assert store_at("f").url == "json:f"
+
+
 def test_a_pipe_or_a_folder_named_like_a_rotation_is_none(folder: Path) -> None:
     _write(folder / "f", 5)
     os.mkfifo(folder / "f.1")

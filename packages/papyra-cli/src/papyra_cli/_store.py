@@ -115,7 +115,7 @@ def store_at(path: str) -> Store:
     if misfit or not numbers:
         return Store(f"json:{location}", "--path")
     # A set that was written with a larger max_files than the default must not lose files to this command.
-    files = len(numbers) + 1
+    files = max(numbers) + 1
     options = {"max_files": files} if files > _DEFAULT_MAX_FILES else {}
     return Store(f"rotating:{location}", "--path").with_options(options)
 
