@@ -167,7 +167,7 @@ class Site:
 def site(tmp_path: Path, run: Runner) -> Site:
     """Let ``run`` see distributions that a test makes up."""
     site = Site(tmp_path / "site")
-    run.env["PYTHONPATH"] = str(site.folder)
+    run.env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site.folder), os.environ.get("PYTHONPATH")]))
     return site
 
 
