@@ -50,6 +50,7 @@ EXPORTED = {
     "papyra.typing": "Receives ReceivesAny",
     "papyra.units": "count duration one_of size",
     "papyra_cli": "ExitCode main",
+    "papyra_contrib.redis": "RedisPersistence",
     "papyra_contrib.sqlite": "SQLitePersistence",
     "papyra_json": "JsonFilePersistence RotatingFilePersistence",
 }
@@ -98,7 +99,7 @@ SIGNATURES = {
     "papyra.persistence.PersistenceBackend.compact": "(self, *, dry_run=False, progress=None)",
     "papyra_json.JsonFilePersistence": "(path, retention_policy=None, *, durability='os', fsync_interval=1.0)",
     "papyra_json.RotatingFilePersistence": """
-        (path, *, max_bytes=50000000, max_files=5, retention_policy=None, durability='os', fsync_interval=1.0)
+        (path, *, max_bytes=50000000, max_files=5, retention_policy=None, durability='os', fsync_interval=1.0, compress=None)
     """,
 }
 

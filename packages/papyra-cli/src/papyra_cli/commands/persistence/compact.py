@@ -84,12 +84,10 @@ def compact(out: Output, store: Store, dry_run: bool, **limits: float | None) ->
         return await opened.compact(dry_run=dry_run), opened.backend.retention.keeps_all
 
     report, keeps_all = run_on_store(out, store.with_options(given), work)
-    if keeps_all:
-        say("note", _NO_LIMIT)
     if report.invalid_records:
         say("note", _told_of_invalid(report, dry_run))
     document = {**_fields(report), "dry_run": dry_run}
-    out.show(document, [document], _tables(out, report), _note(report, dry_run))
+    out.show(document, [document], _tables(out, report), _note(report, dry_run, keeps_all))
 
 
 async def _refuse_what_is_no_store(opened: OpenStore) -> None:
@@ -137,9 +135,10 @@ def _told_of_invalid(report: CompactionReport, dry_run: bool) -> str:
     return f"{passed_over} and went to {places}"
 
 
-def _note(report: CompactionReport, dry_run: bool) -> Styled:
+def _note(report: CompactionReport, dry_run: bool, keeps_all: bool) -> Styled:
     removed = count(report.removed_records, "record", "records")
     reclaimed = "" if report.reclaimed_bytes is None else f" and {size(report.reclaimed_bytes)}"
+    hint = f"; {_NO_LIMIT}" if keeps_all else ""
     if dry_run:
-        return Styled(f"dry run: would remove {removed}{reclaimed}; nothing was changed", "yellow")
-    return Styled(f"removed {removed}{reclaimed}", "green")
+        return Styled(f"dry run: would remove {removed}{reclaimed}; nothing was changed{hint}", "yellow")
+    return Styled(f"removed {removed}{reclaimed}{hint}", "green")
