@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -52,14 +51,6 @@ def test_follow_ends_when_its_reader_leaves_though_nothing_new_comes(run: Runner
 @pytest.mark.parametrize("command", ["hello", "--help"])
 def test_a_closed_stdout_is_quiet(run: Runner, toy: Path, command: str) -> None:
     assert _shell(run, f"papyra {command} | true").stderr == ""
-
-
-def test_jsonl_is_one_record_a_line(run: Runner, toy: Path) -> None:
-    done = run("inspect", "events", "--backend", f"toy:{toy}?noise=1", "-o", "jsonl")
-    records = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [record["event_type"] for record in records] == ["ActorStarted", "ActorStopped"]
-    assert set(records[0]) == {"system_id", "actor_address", "event_type", "payload", "timestamp"}
-    assert done.stderr == "noise from the backend\n"
 
 
 @pytest.mark.parametrize("form", ["plain", "table", "json"])

@@ -144,29 +144,6 @@ def test_a_usage_error_is_one_line_and_exit_code_2(run: Runner, argv: list[str],
     assert text in done.stderr
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_completion_scripts(run: Runner, shell: str) -> None:
-    done = run(_PAPYRA_COMPLETE=f"{shell}_source")
-    assert done.returncode == 0
-    assert "_PAPYRA_COMPLETE" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("papyra pers", {"plain,persistence"}),
-        ("papyra persistence sc", {"plain,scan"}),
-        ("papyra he", {"plain,hello"}),
-        ("papyra missing x", set()),
-        ("papyra persistence recover --mode q", {"plain,quarantine"}),
-    ],
-)
-def test_completion(run: Runner, toy: Path, words: str, expected: set[str]) -> None:
-    count = str(len(words.split()) - 1)
-    done = run(_PAPYRA_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=count)
-    assert (set(done.stdout.split()), done.stderr) == (expected, "")
-
-
 def test_exit_codes_are_a_contract() -> None:
     assert {code.name: code.value for code in ExitCode} == {
         "OK": 0,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import pytest
 
@@ -14,8 +13,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Runner, Terminal
-
-HOSTILE = "\x1b]0;owned\x07\x1b[2J \x9b31m \u202eevil\u2066 [red]markup[/red] [link=http://x]y[/link] :smile: \x7f\n\ttab"
 
 
 def test_a_scan_is_a_table_in_colour(toy: Path, terminal: Callable[..., Terminal]) -> None:
@@ -26,59 +23,20 @@ def test_a_scan_is_a_table_in_colour(toy: Path, terminal: Callable[..., Terminal
     assert "\x1b[31m1 anomaly found\x1b[0m" in shell.text
 
 
-@pytest.mark.parametrize(
-    ("options", "env", "colored"),
-    [
-        ([], {"NO_COLOR": "1"}, False),
-        ([], {"NO_COLOR": "1", "FORCE_COLOR": "1"}, False),
-        (["--color", "never"], {"FORCE_COLOR": "1"}, False),
-        (["--color", "always"], {"NO_COLOR": "1"}, True),
-        ([], {"TERM": "dumb"}, False),
-    ],
-)
-def test_what_decides_on_colour_on_a_terminal(
-    run: Runner,
-    toy: Path,
-    terminal: Callable[..., Terminal],
-    options: list[str],
-    env: dict[str, str],
-    colored: bool,
+@pytest.mark.parametrize("env", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_what_turns_colour_off_on_a_terminal(
+    run: Runner, toy: Path, terminal: Callable[..., Terminal], env: dict[str, str]
 ) -> None:
     run.env |= env
-    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}", *options)
+    shell = terminal("persistence", "scan", "--backend", f"toy:{toy}")
     assert shell.finish() == 1
-    assert ("\x1b[31m" in shell.text) is colored
-    if not colored:
-        assert "\x1b" not in shell.text
+    assert "\x1b" not in shell.text
 
 
 def test_colour_can_be_forced_into_a_pipe(run: Runner, toy: Path) -> None:
     command = ("persistence", "scan", "--backend", f"toy:{toy}")
-    assert "\x1b" not in run(*command).stdout
-    assert "\x1b[31mcorrupt_line\x1b[0m" in run(*command, FORCE_COLOR="1").stdout
-    assert "\x1b[31m" in run(*command, "--color", "always").stdout
     assert "\x1b[31m" in run("--color", "always", *command, "-o", "table").stdout
     assert "\x1b[31m\x1b[1merror" in run("--color", "always", "persistence", "scan", "--path", "none").stderr
-
-
-def test_a_hostile_payload_steers_no_terminal(toy: Path, terminal: Callable[..., Terminal]) -> None:
-    toy.write_text("event A 1700000000\n")
-    url = f"toy:{toy}?payload={quote(HOSTILE)}"
-    shell = terminal("inspect", "events", "--backend", url, "--color", "never")
-    assert shell.finish() == 0
-    assert "[red]markup[/red]" in shell.text.replace("\n", "") or "…" in shell.text
-    assert not set(shell.text) & set("\x1b\x07\x9b\u202e\u2066\x7f\t")
-
-
-@pytest.mark.parametrize("form", ["plain", "json", "jsonl", "table"])
-def test_a_hostile_payload_is_escaped_in_every_form(run: Runner, toy: Path, form: str) -> None:
-    toy.write_text("event A 1700000000\n")
-    url = f"toy:{toy}?payload={quote(HOSTILE)}"
-    done = run("inspect", "events", "--backend", url, "-o", form, COLUMNS="400")
-    assert done.returncode == 0
-    assert not set(done.stdout) & set("\x1b\x07\x9b\u202e\u2066\x7f")
-    assert "[red]markup[/red]" in done.stdout
-    assert "\\u202eevil" in done.stdout
 
 
 def test_a_hostile_path_is_escaped_in_an_error(run: Runner) -> None:
@@ -96,15 +54,6 @@ def test_recover_asks_first_and_takes_no_for_an_answer(toy: Path, terminal: Call
     assert shell.finish() == 1
     assert "nothing was changed" in shell.text
     assert toy.read_text() == before
-
-
-def test_recover_goes_on_after_a_yes(toy: Path, terminal: Callable[..., Terminal]) -> None:
-    shell = terminal("persistence", "recover", "--mode", "repair", "--backend", f"toy:{toy}")
-    shell.wait_for("[y/N]: ")
-    shell.type("y\n")
-    assert shell.finish() == 0
-    assert "none left" in shell.text
-    assert "nonsense" not in toy.read_text()
 
 
 def test_ctrl_c_at_the_question_exits_with_130(toy: Path, terminal: Callable[..., Terminal]) -> None:
