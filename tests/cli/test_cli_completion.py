@@ -114,6 +114,7 @@ def test_backends_are_offered_without_loading_one(run: Runner, site: Site) -> No
         "bad:",
         "json:",
         "memory:",
+        "redis:",
         "rotating:",
         "sqlite:",
     ]

@@ -12,7 +12,7 @@ import pytest
 from papyra_cli._exit import ExitCode
 from papyra_cli._root import papyra
 
-DOCUMENTED = ["papyra", "papyra.persistence", "papyra_json", "papyra_contrib.sqlite"]
+DOCUMENTED = ["papyra", "papyra.persistence", "papyra_json", "papyra_contrib.redis", "papyra_contrib.sqlite"]
 
 
 def _targets(nav):

@@ -41,14 +41,21 @@ def test_a_system_in_memory_loads_no_plugin_of_another_distribution():
     ] == []
 
 
-@pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite"])
+@pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite", "redis"])
 def test_opening_one_store_loads_no_other(scheme, tmp_path):
-    home = {"json": "papyra_json", "rotating": "papyra_json", "sqlite": "papyra_contrib.sqlite"}[scheme]
+    home = {"json": "papyra_json", "rotating": "papyra_json"}.get(scheme, f"papyra_contrib.{scheme}")
     loaded = loaded_by(
         f"from papyra.persistence import open_backend; open_backend('{scheme}:{tmp_path / 'store'}')"
     )
     assert home in loaded
-    others = {"papyra_json", "papyra_contrib.sqlite", "papyra_cli", "click", "rich"} - {home}
+    others = {
+        "papyra_json",
+        "papyra_contrib.redis",
+        "papyra_contrib.sqlite",
+        "papyra_cli",
+        "click",
+        "rich",
+    } - {home}
     assert sorted(others & loaded) == []
 
 

@@ -1,4 +1,4 @@
-"""The SQLite backend against a plain list, driven by Hypothesis; and the memory backend beside it."""
+"""Every store of ours but the files against a plain list, driven by Hypothesis."""
 
 from __future__ import annotations
 
@@ -128,3 +128,15 @@ def test_sqlite_does_what_the_model_says(policy, steps):
 def test_memory_does_what_the_model_says(limits, steps):
     # Not by bytes: memory estimates them in its own way.
     anyio.run(run, InMemoryPersistence, RetentionPolicy(*limits), steps, False)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(policy=policies, steps=steps)
+def test_redis_does_what_the_model_says(redis_server, policy, steps):
+    redis = pytest.importorskip("redis", reason="the library redis is not installed")
+    from papyra_contrib.redis import RedisPersistence
+
+    url = f"unix://{redis_server.socket}"
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        client.delete("model")
+    anyio.run(run, lambda policy: RedisPersistence(url, policy, stream="model"), policy, steps, True)

@@ -1,0 +1,5 @@
+"""The record of an actor system in a Redis stream: ``redis://localhost:6379/0?stream=papyra:facts``."""
+
+from papyra_contrib.redis._backend import RedisPersistence
+
+__all__ = ["RedisPersistence"]

@@ -1,0 +1,141 @@
+"""Between records and the entries of a stream, and walks along it, page by page."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+
+from papyra.persistence.models import PersistedRecord
+from papyra.persistence.payload import clean_text
+from papyra_contrib._jobs import Job
+from papyra_contrib._rows import read_row, to_row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from papyra.persistence.query import Query
+    from papyra.persistence.retention import RetentionPolicy
+    from papyra_contrib.redis._server import Argument, Server
+
+__all__ = ["START", "Entry", "Kept", "Walk", "find", "kept", "key_of", "last_id", "read_entry", "to_fields"]
+
+Entry: TypeAlias = "tuple[bytes, list[bytes]]"
+"""Its id, and its fields and values in turn."""
+
+START = b"0-0"
+"""What is before the id of every entry."""
+
+_FIELDS = (b"kind", b"timestamp", b"system_id", b"actor", b"type", b"payload", b"size", b"crc")
+_PAGE_BYTES = 2**22
+_MOST_ENTRIES = 500
+
+_R = TypeVar("_R", bound=PersistedRecord)
+
+
+class Kept(NamedTuple):
+    """A record within the retention policy, and the id of its entry."""
+
+    id: bytes
+    record: PersistedRecord
+
+
+def to_fields(record: PersistedRecord) -> tuple[list[Argument], int]:
+    """Return a record as the fields and values of an entry, and its size in bytes."""
+    row = to_row(record)
+    parts: list[Argument] = []
+    for field, value in zip(_FIELDS, row, strict=True):
+        parts += [field, repr(value) if isinstance(value, float) else str(value)]
+    return parts, row[-2]
+
+
+def read_entry(entry: Entry) -> tuple[PersistedRecord, int] | None:
+    """Return the record in an entry and its size; None if it is not what was written."""
+    identifier, parts = entry
+    values = dict(zip(parts[::2], parts[1::2], strict=True))
+    try:
+        kind, timestamp, system, actor, word, payload, size, crc = (values[field] for field in _FIELDS)
+        record = read_row(
+            (identifier, kind, float(timestamp), system, actor, word, payload, int(size), int(crc))
+        )
+        return None if record is None else (record, int(size))
+    except (KeyError, ValueError):
+        return None
+
+
+class Walk:
+    """The entries of a stream, oldest or newest first; between two of them, another ``job`` may be set."""
+
+    def __init__(
+        self, server: Server, stream: str, *, newest_first: bool = False, start: bytes | None = None
+    ) -> None:
+        self.job = Job()
+        self._server, self._stream = server, stream
+        self._command, self._end = ("XREVRANGE", b"-") if newest_first else ("XRANGE", b"+")
+        self._next = start or (b"+" if newest_first else b"-")
+
+    def __iter__(self) -> Iterator[Entry]:
+        count = _MOST_ENTRIES
+        while True:
+            self.job.check()
+            page: list[Entry] = self._server.call(
+                self._command, self._stream, self._next, self._end, "COUNT", count
+            )
+            yield from page
+            if len(page) < count:
+                return
+            self._next = b"(" + page[-1][0]
+            size = sum(len(value) for _, parts in page for value in parts)
+            count = max(1, min(_MOST_ENTRIES, 2 * count, count * _PAGE_BYTES // max(size, 1)))
+
+
+def kept(newest_first: Iterable[Entry], policy: RetentionPolicy, now: float) -> Iterator[Kept]:
+    """Give what the policy keeps, newest first, and read no further than it must; damaged entries are left out."""
+    oldest, count, left = policy.oldest_kept(now), policy.max_records, policy.max_total_bytes
+    given = 0
+    for entry in newest_first if count != 0 else ():
+        found = read_entry(entry)
+        if found is None or found[0].timestamp < oldest:
+            continue
+        record, size = found
+        if left is not None:
+            left -= size
+            if left < 0:
+                return
+        yield Kept(entry[0], record)
+        given += 1
+        if given == count:
+            return
+
+
+def find(
+    newest_first: Iterable[Kept], query: Query[_R], wanted: Callable[[_R], bool] | None = None
+) -> list[_R]:
+    """Return the newest ``query.limit`` records that match, oldest first."""
+    query = replace(query, type=_clean(query.type), actor=_clean(query.actor))
+    found: list[_R] = []
+    for _, record in newest_first if query.limit != 0 else ():
+        if query.matches(record) and (wanted is None or wanted(record)):
+            found.append(record)
+            if len(found) == query.limit:
+                break
+    found.reverse()
+    return found
+
+
+def _clean(text: str | None) -> str | None:
+    return None if text is None else clean_text(text)
+
+
+def last_id(server: Server, stream: str) -> bytes:
+    """Return the highest id that an entry has, or had before it was compacted away."""
+    if not server.call("EXISTS", stream):
+        return START
+    facts: list[object] = server.call("XINFO", "STREAM", stream)
+    last = dict(zip(facts[::2], facts[1::2], strict=True))[b"last-generated-id"]
+    return last if isinstance(last, bytes) else START
+
+
+def key_of(identifier: bytes) -> tuple[int, int]:
+    """Return what ids are ordered by."""
+    moment, _, number = identifier.partition(b"-")
+    return int(moment), int(number)

@@ -1,0 +1,89 @@
+"""A Redis server of the tests' own, on a Unix socket."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+_numbers = itertools.count()
+
+BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+class RedisServer:
+    """Starts and stops; what it has to keep stands in its folder. A socket's path must be short."""
+
+    def __init__(self, *options: str) -> None:
+        if BINARY is None:
+            pytest.skip("no redis-server here; the package redis-server has it")
+        self._folder = tempfile.TemporaryDirectory(prefix="papyra-")
+        self.socket = Path(self._folder.name, "redis.sock")
+        self.log = Path(self._folder.name, "log")
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        assert BINARY is not None
+        self.socket.unlink(missing_ok=True)
+        settings = {
+            "port": "0",
+            "unixsocket": str(self.socket),
+            "dir": self._folder.name,
+            "logfile": str(self.log),
+            "save": "",
+        }
+        command = [BINARY, *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        self._process = subprocess.Popen([*command, *self._options])
+        deadline = time.monotonic() + 20
+        while "ready to accept connections" not in (self.log.read_text() if self.log.exists() else ""):
+            assert self._process.poll() is None, self.log.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        """Let it die at once; the log of the next start begins anew."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+            self.log.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.kill()
+        self._folder.cleanup()
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    """Start a server for all tests; each uses a stream of its own."""
+    server = RedisServer()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def own_redis_server():
+    """Return a function that makes a server with options, to be started, killed and started again."""
+    servers: list[RedisServer] = []
+
+    def make(*options: str) -> RedisServer:
+        servers.append(RedisServer(*options))
+        servers[-1].start()
+        return servers[-1]
+
+    yield make
+    for server in servers:
+        server.close()
+
+
+@pytest.fixture
+def stream() -> str:
+    """Name a stream that no other test uses."""
+    return f"papyra:facts:{next(_numbers)}"

@@ -1,0 +1,514 @@
+"""What the Redis backend promises beyond the contract, with a real server."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from contextlib import aclosing
+
+import anyio
+import pytest
+
+from papyra.exceptions import BackendURLError, PersistenceError
+from papyra.persistence import Query, RetentionPolicy, backend_capabilities, open_backend
+from papyra.persistence.models import (
+    PersistedAudit,
+    PersistedEvent,
+    PersistenceAnomalyType,
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryMode,
+)
+
+redis = pytest.importorskip("redis", reason="the library redis is not installed; the extra redis brings it")
+
+from papyra_contrib.redis import RedisPersistence, _backend, _entries  # noqa: E402 - only where the library is
+
+anyio_test = pytest.mark.anyio
+
+REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
+QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
+
+
+def event(number: int, moment: float | None = None, **payload: object) -> PersistedEvent:
+    moment = 1e9 + number if moment is None else moment
+    return PersistedEvent("local", "local:1", "Happened", {"n": number, **payload}, moment)
+
+
+def events(*numbers: int) -> list[PersistedEvent]:
+    return [event(number) for number in numbers]
+
+
+def audit(number: int) -> PersistedAudit:
+    return PersistedAudit("local", 1e9 + number, 1, 1, 0, 0, 0, (), (), 0)
+
+
+@pytest.fixture
+def url(redis_server) -> str:
+    return f"unix://{redis_server.socket}"
+
+
+@pytest.fixture
+def raw(redis_server):
+    """A client to look behind the backend's back."""
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        yield client
+
+
+@pytest.fixture
+def open_store(url, stream):
+    return lambda policy=None, **options: RedisPersistence(url, policy, stream=stream, **options)
+
+
+async def take(records, count: int) -> list:
+    with anyio.fail_after(30):
+        return [await anext(records) for _ in range(count)]
+
+
+# -- how it is found
+
+
+@anyio_test
+async def test_it_is_found_by_its_scheme(redis_server, stream):
+    url = f"redis:{redis_server.socket}?stream={stream}&timeout=2s&max_records=5"
+    async with aclosing(open_backend(url)) as backend:
+        assert type(backend) is RedisPersistence
+        assert backend.retention == RetentionPolicy(max_records=5)
+        await backend.record_batch(events(*range(7)))
+        assert await backend.list_events() == events(*range(2, 7))
+    assert " ".join(sorted(backend_capabilities(backend))) == (
+        "batch compact follow metrics progress recover scan stream"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "tls", "address"),
+    [
+        ("redis://localhost:6379/0", False, "redis://localhost:6379/0"),
+        ("redis://example.org", False, "redis://example.org/0"),
+        ("redis:///2", False, "redis://localhost/2"),
+        ("redis://user:p%40ss@example.org:7000/3", True, "rediss://user:p%40ss@example.org:7000/3"),
+        ("redis:/run/redis.sock", False, "unix:///run/redis.sock"),
+        ("redis:///run/redis.sock", False, "unix:///run/redis.sock"),
+    ],
+)
+def test_an_address_is_read(url, tls, address):
+    assert _backend._address(url, tls=tls) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("redis:", "needs an address"),
+        ("redis:localhost", "needs an address"),
+        ("redis://:secret@localhost/facts", "a number, not 'facts'"),
+        ("redis://:secret@localhost:port/0", "can't open the redis backend"),
+        ("redis://localhost/0?stream=", "the name of a key"),
+        ("redis://localhost/0?timeout=0s", "above 0"),
+        ("redis:/run/redis.sock?tls=yes", "not encrypted"),
+        (
+            "redis://localhost/0?key=x",
+            "max_age_seconds, max_records, max_total_bytes, stream, timeout, tls",
+        ),
+    ],
+)
+def test_a_url_that_cannot_be_opened_says_why_and_no_password(url, words):
+    with pytest.raises(BackendURLError, match=words) as caught:
+        open_backend(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_without_the_library_it_says_what_to_install():
+    program = (
+        "import sys; sys.modules['redis'] = None\n"
+        "from papyra.persistence import open_backend\n"
+        "try: open_backend('redis://localhost')\n"
+        "except ImportError as error: print(error)"
+    )
+    told = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert "the plugin 'redis' of papyra-contrib" in told
+    assert "pip install 'papyra-contrib[redis]'" in told
+
+
+# -- a server that is not there, full, or used by others
+
+
+@anyio_test
+async def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path):
+    async with aclosing(RedisPersistence(f"unix://:secret@{tmp_path}/none.sock")) as backend:
+        for call in (backend.list_events, lambda: backend.record_event(event(1)), backend.scan):
+            with pytest.raises(PersistenceError, match=r"none\.sock.*server runs") as caught:
+                await call()
+            assert "secret" not in str(caught.value)
+        assert not backend.healthy
+        assert backend.metrics.write_errors == 1
+
+
+@anyio_test
+async def test_what_was_acknowledged_survives_the_server_s_death(own_redis_server, stream):
+    server = own_redis_server("--appendonly", "yes", "--appendfsync", "always")
+    acknowledged = []
+    async with aclosing(RedisPersistence(f"unix://{server.socket}", stream=stream)) as backend:
+        killer = threading.Timer(0.2, server.kill)
+        killer.start()
+        try:
+            while len(acknowledged) < 1_000_000:
+                batch = events(len(acknowledged), len(acknowledged) + 1)
+                await backend.record_batch(batch)
+                acknowledged += batch
+        except PersistenceError:
+            assert not backend.healthy
+        killer.join()
+        assert acknowledged
+        server.start()
+        found = await backend.list_events()
+        assert backend.healthy
+        assert found[: len(acknowledged)] == acknowledged
+        assert len(found) - len(acknowledged) in (0, 2)  # the last one got no answer
+        await backend.record_event(event(-1))
+        assert await backend.list_events(limit=1) == events(-1)
+
+
+@anyio_test
+async def test_a_full_server_refuses_whole_batches_and_later_ones_succeed(own_redis_server, stream):
+    server = own_redis_server()
+    with redis.Redis(unix_socket_path=str(server.socket)) as raw:
+        async with aclosing(RedisPersistence(f"unix://{server.socket}", stream=stream)) as backend:
+            await backend.record_batch(events(1, 2))
+            raw.config_set("maxmemory", "1mb")
+            with pytest.raises(PersistenceError, match="memory is full"):
+                await backend.record_batch(events(*range(3, 50)))
+            assert await backend.list_events() == events(1, 2)
+            assert backend.healthy
+            raw.config_set("maxmemory", "0")
+            await backend.record_batch(events(3))
+            assert await backend.list_events() == events(1, 2, 3)
+
+
+@anyio_test
+async def test_nothing_is_sent_twice(open_store, raw, stream):
+    """The library sends a command again by default, if it got no reply: a record was there two times."""
+    async with aclosing(open_store(timeout=0.1)) as backend:
+        await backend.record_event(event(1))
+        raw.execute_command("CLIENT", "PAUSE", 400, "ALL")  # what comes now is done later
+        with pytest.raises(PersistenceError, match="nobody knows"):
+            await backend.record_event(event(2))
+        raw.ping()  # answered after the pause
+        assert await backend.list_events() in (events(1), events(1, 2))
+
+
+@anyio_test
+async def test_a_key_of_another_program_is_not_touched(open_store, raw, stream):
+    raw.rpush(stream, "theirs")
+    async with aclosing(open_store()) as backend:
+        calls = (
+            lambda: backend.record_batch(events(1, 2)),
+            backend.list_events,
+            backend.compact,
+            lambda: backend.recover(QUARANTINE),
+            lambda: anext(backend.follow()),
+        )
+        for call in calls:
+            with pytest.raises(PersistenceError, match="stream=") as caught:
+                await call()
+            assert "Happened" not in str(caught.value)  # nothing of the records
+        (anomaly,) = (await backend.scan()).anomalies
+        assert anomaly.type is PersistenceAnomalyType.UNEXPECTED_FILE
+    assert raw.lrange(stream, 0, -1) == [b"theirs"]
+
+
+@anyio_test
+async def test_a_quarantine_that_cannot_take_an_entry_stops_the_recovery(open_store, raw, stream):
+    """In a transaction of Redis the entry would be deleted all the same."""
+    raw.set(f"{stream}:quarantine", "of another program")
+    raw.xadd(stream, {"garbage": "1"})
+    async with aclosing(open_store()) as backend:
+        with pytest.raises(PersistenceError):
+            await backend.recover(QUARANTINE)
+    assert raw.xlen(stream) == 1
+
+
+@anyio_test
+async def test_a_quarantine_keeps_what_a_recovery_takes_away(open_store, raw, stream):
+    async with aclosing(open_store()) as backend:
+        await backend.record_event(event(1))
+        identifier = raw.xadd(stream, {"garbage": "1", "more": "2"})
+        await backend.record_event(event(2))
+        before = raw.xrange(stream)
+        dry = await backend.recover(QUARANTINE, dry_run=True)
+        assert raw.xrange(stream) == before
+        assert await backend.recover(QUARANTINE) == dry
+        assert dry.quarantined_files == (f"{stream}:quarantine",)
+        assert await backend.list_events() == events(1, 2)
+    ((_, kept),) = raw.xrange(f"{stream}:quarantine")
+    assert kept == {b"entry": identifier, b"garbage": b"1", b"more": b"2"}
+
+
+@anyio_test
+@pytest.mark.parametrize("field", [b"timestamp", b"payload", b"size", b"crc", b"kind"])
+async def test_a_changed_entry_is_not_what_was_written(open_store, raw, stream, field):
+    async with aclosing(open_store()) as backend:
+        await backend.record_batch(events(1, 2))
+        ((_, fields),) = raw.xrange(stream, count=1)
+        raw.xadd(stream, {**fields, field: b"7"})
+        raw.xadd(stream, {name: value for name, value in fields.items() if name != field})
+        assert await backend.list_events() == events(1, 2)
+        report = await backend.scan()
+        assert [anomaly.type for anomaly in report.anomalies] == [PersistenceAnomalyType.CRC_MISMATCH] * 2
+        await backend.recover(REPAIR)
+        assert raw.xlen(stream) == 2
+
+
+# -- what it costs
+
+
+@anyio_test
+async def test_a_limited_query_reads_one_page(open_store, monkeypatch):
+    async with aclosing(open_store()) as backend:
+        await backend.record_batch(events(*range(2000)))
+        commands = []
+        call = backend._server.call
+
+        def counted(*command):
+            commands.append(command[0])
+            return call(*command)
+
+        monkeypatch.setattr(backend._server, "call", counted)
+        assert await backend.list_events(limit=10) == events(*range(1990, 2000))
+        assert commands == ["XREVRANGE"]
+
+
+@anyio_test
+async def test_pages_shrink_where_entries_are_large(open_store, monkeypatch):
+    monkeypatch.setattr(_entries, "_PAGE_BYTES", 100_000)
+    async with aclosing(open_store()) as backend:
+        await backend.record_batch([event(n, pad="x" * 10_000) for n in range(600)])
+        sizes = []
+        call = backend._server.call
+
+        def measured(*command):
+            reply = call(*command)
+            sizes.append(len(reply))
+            return reply
+
+        monkeypatch.setattr(backend._server, "call", measured)
+        assert len(await backend.list_events()) == 600
+        assert max(sizes[1:]) < 20
+
+
+# -- compaction
+
+
+@anyio_test
+async def test_old_entries_between_young_ones_are_compacted_away(open_store, raw, stream):
+    policy = RetentionPolicy(max_records=5, max_age_seconds=50)
+    async with aclosing(open_store(policy)) as backend:
+        backend.time_fn = lambda: 1e9 + 50
+        await backend.record_batch([event(n, moment=1.0) if n % 2 else event(n) for n in range(30)])
+        raw.xadd(stream, {"garbage": "1"})
+        kept = await backend.list_events()
+        assert kept == events(20, 22, 24, 26, 28)
+        dry = await backend.compact(dry_run=True)
+        report = await backend.compact()
+        assert report == dry
+        assert (report.before_records, report.after_records) == (31, 6)
+        assert raw.xlen(stream) == 6  # what is damaged is a recovery's affair
+        assert await backend.list_events() == kept
+
+
+@anyio_test
+async def test_progress_never_goes_down_and_ends_at_the_total(open_store, raw, stream):
+    async with aclosing(open_store(RetentionPolicy(max_records=500))) as backend:
+        await backend.record_batch(events(*range(1000)))
+        raw.xadd(stream, {"garbage": "1"})
+        for work in (
+            lambda progress: backend.scan(progress=progress),
+            lambda progress: backend.recover(REPAIR, dry_run=True, progress=progress),
+            lambda progress: backend.recover(REPAIR, progress=progress),
+            lambda progress: backend.compact(dry_run=True, progress=progress),
+            lambda progress: backend.compact(progress=progress),
+        ):
+            told: list[tuple[int, int]] = []
+            await work(lambda done, total, told=told: told.append((done, total)))
+            assert len(told) > 100
+            assert told == sorted(told)
+            assert told[-1][0] == told[-1][1] > 500
+
+
+@anyio_test
+@pytest.mark.parametrize("work", ["scan", "recover", "compact"])
+async def test_what_progress_raises_comes_out_and_leaves_the_store_whole(open_store, raw, stream, work):
+    async with aclosing(open_store(RetentionPolicy(max_records=500))) as backend:
+        await backend.record_batch(events(*range(1000)))
+        raw.xadd(stream, {"garbage": "1"})
+        kept = events(*range(500, 1000))
+
+        def progress(done: int, total: int) -> None:
+            if done > 100:
+                raise BrokenPipeError("enough")
+
+        with pytest.raises(BrokenPipeError, match="enough"):
+            await getattr(backend, work)(progress=progress)
+        assert await backend.list_events() == kept
+
+
+# -- follow and stream
+
+
+@anyio_test
+async def test_new_records_come_whoever_records_them(open_store):
+    async with aclosing(open_store()) as backend, aclosing(open_store()) as other:
+        await backend.record_batch([event(1), audit(2), event(3)])
+
+        def wanted(record) -> bool:
+            return isinstance(record, PersistedEvent)
+
+        async with aclosing(backend.follow(limit=2, wanted=wanted)) as records:
+            assert await take(records, 2) == events(1, 3)
+            await other.record_batch([event(4), audit(5), event(6)])
+            assert await take(records, 2) == events(4, 6)
+
+
+@anyio_test
+async def test_a_follower_misses_nothing_when_the_newest_are_compacted_away(open_store):
+    async with aclosing(open_store(RetentionPolicy(max_age_seconds=10))) as backend:
+        backend.time_fn = lambda: 1e9 + 10
+        await backend.record_event(event(0))
+        async with aclosing(backend.follow(limit=1)) as records:
+            assert await take(records, 1) == events(0)
+            old = [event(n, moment=1.0) for n in range(5)]
+            await backend.record_batch(old)
+            assert await take(records, 5) == old
+            assert (await backend.compact()).removed_records == 5
+            await backend.record_batch(events(1, 2))
+            assert await take(records, 2) == events(1, 2)
+            backend.time_fn = lambda: 2e9
+            assert (await backend.compact()).after_records == 0
+            await backend.record_batch(events(3, 4))
+            assert await take(records, 2) == events(3, 4)
+
+
+@anyio_test
+async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, stream):
+    """Also where the server's clock went back, so that ids begin lower than those that were read."""
+    await_reset = threading.Event()
+    async with aclosing(open_store()) as backend:
+        await backend.record_batch(events(1, 2))
+        following = backend._next
+
+        def watched(last, *rest):
+            records, last = following(last, *rest)
+            if last == _entries.START:
+                await_reset.set()
+            return records, last
+
+        backend._next = watched
+        async with aclosing(backend.follow(limit=1)) as records:
+            assert await take(records, 1) == events(2)
+            ((_, fields),) = raw.xrange(stream, count=1)
+            raw.delete(stream)
+            async with anyio.create_task_group() as group:
+                found: list = []
+
+                async def follow() -> None:
+                    found.extend(await take(records, 2))
+
+                group.start_soon(follow)
+                assert await anyio.to_thread.run_sync(await_reset.wait, 10)
+                raw.xadd(stream, fields, id="5-1")
+                await backend.record_event(event(3))
+            assert found == events(1, 3)
+
+
+@anyio_test
+async def test_a_follower_ends_when_the_backend_is_closed(open_store):
+    backend = open_store()
+    found: list = []
+
+    async def follow() -> None:
+        async with aclosing(backend.follow()) as records:
+            found.extend([record async for record in records])
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow)
+            await anyio.wait_all_tasks_blocked()
+            await backend.aclose()
+    assert found == []
+    for call in (backend.follow, backend.stream):
+        with pytest.raises(PersistenceError, match="closed"):
+            await anext(call())
+
+
+@anyio_test
+async def test_a_stream_gives_what_is_kept_newest_first_in_pages(open_store, monkeypatch):
+    monkeypatch.setattr(_backend, "_PAGE", 7)
+    policy = RetentionPolicy(max_records=95, max_age_seconds=98)
+    async with aclosing(open_store(policy)) as backend:
+        backend.time_fn = lambda: 1e9 + 100
+        await backend.record_batch([event(n) if n % 3 else audit(n) for n in range(100)])
+        kept = list(reversed([event(n) if n % 3 else audit(n) for n in range(5, 100)]))
+        assert await backend.select(Query()) == kept[::-1]
+        assert [record async for record in backend.stream()] == kept
+        span = backend.stream(since=1e9 + 20, until=1e9 + 30)
+        assert [record async for record in span] == kept[69:80]
+        async with aclosing(backend.stream()) as records:
+            found = await take(records, 1)
+            await backend.record_batch(events(*range(100, 120)))  # is newer than the stream
+            found += [record async for record in records]
+        assert found == kept
+
+
+WRITER = """
+import sys, anyio
+from contextlib import aclosing
+from papyra.persistence import RetentionPolicy
+from papyra.persistence.models import PersistedEvent
+from papyra_contrib.redis import RedisPersistence
+
+def event(writer, number, moment):
+    return PersistedEvent("local", f"local:{writer}", "Happened", {"n": number}, moment)
+
+async def main(url, stream, writer, count):
+    async with aclosing(RedisPersistence(url, RetentionPolicy(max_age_seconds=10), stream=stream)) as backend:
+        backend.time_fn = lambda: 1e9
+        for number in range(0, int(count), 2):
+            await backend.record_batch([event(writer, number, 1e9), event(writer, number + 1, 1e9)])
+            if number % 10 == int(writer):
+                await backend.record_batch([event("old", n, 1.0) for n in range(3)])
+                await backend.compact()  # takes away the newest
+
+anyio.run(main, *sys.argv[1:])
+"""
+
+
+@anyio_test
+async def test_nothing_is_lost_or_doubled_while_processes_write_and_compact(open_store, url, stream):
+    writers, count = 3, 60
+    async with aclosing(open_store()) as backend:
+        await backend.record_event(event(-1))
+
+        def wanted(record) -> bool:
+            return record.actor_address != "local:old"
+
+        async with aclosing(backend.follow(limit=1, wanted=wanted)) as records:
+            assert await take(records, 1) == events(-1)
+            arguments = [[url, stream, str(writer), str(count)] for writer in range(0, 2 * writers, 2)]
+            processes = [start(WRITER, *each) for each in arguments]
+            try:
+                found = await take(records, writers * count)
+                for process in processes:
+                    assert await anyio.to_thread.run_sync(process.wait, 30) == 0
+            finally:
+                for process in processes:
+                    process.kill()
+                    process.wait()
+        for writer in range(0, 2 * writers, 2):
+            own = [record.payload["n"] for record in found if record.actor_address == f"local:{writer}"]
+            assert own == list(range(count))
+        streamed = [record async for record in backend.stream() if wanted(record)]
+        assert streamed == [*reversed(found), event(-1)]
+
+
+def start(script: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", script, *arguments])

@@ -1,0 +1,33 @@
+"""The Redis backend keeps the contract, with a real server."""
+
+from __future__ import annotations
+
+import pytest
+
+from papyra.testing import BackendConformance
+
+redis = pytest.importorskip("redis", reason="the library redis is not installed; the extra redis brings it")
+
+from papyra_contrib.redis import RedisPersistence  # noqa: E402 - only where the library is
+
+
+class TestRedisPersistence(BackendConformance):
+    durable = True
+    shared = True
+
+    @pytest.fixture
+    def open_backend(self, redis_server, stream):
+        url = f"unix://{redis_server.socket}"
+        return lambda retention_policy=None: RedisPersistence(url, retention_policy, stream=stream)
+
+    @pytest.fixture
+    def backend_url(self, redis_server, stream):
+        return f"redis:{redis_server.socket}?stream={stream}:url"
+
+    @pytest.fixture
+    def damage_store(self, redis_server, stream):
+        def damage() -> None:
+            with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+                client.xadd(stream, {"not": "a record"})
+
+        return damage
