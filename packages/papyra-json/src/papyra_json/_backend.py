@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import os
 import weakref
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
+import anyio
+
 from papyra.exceptions import PersistenceError
 from papyra.persistence.batch import BatchBackend
+from papyra.persistence.following import INTERVAL
 from papyra.persistence.metrics import PersistenceMetrics
 from papyra.persistence.models import (
     PersistedRecord,
@@ -17,21 +21,23 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
     PersistenceRecoveryReport,
 )
+from papyra.persistence.query import Query
 from papyra.persistence.retention import RetentionPolicy
 from papyra_json import _care
 from papyra_json._appender import Appender
 from papyra_json._committer import Committer
+from papyra_json._feed import Feed, newest_first
 from papyra_json._files import odd_kind
 from papyra_json._fileset import FileSet
+from papyra_json._follow import follow
 from papyra_json._query import newest
 from papyra_json._work import Work, in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from papyra.persistence.models import CompactionReport, PersistenceScanReport
     from papyra.persistence.progress import Progress
-    from papyra.persistence.query import Query
 
 __all__ = ["Durability", "FilePersistence"]
 
@@ -113,6 +119,44 @@ class FilePersistence(BatchBackend):
         return await self._in_thread(
             "read", lambda work: newest(self._files, query, self.retention, now, work.check), Work()
         )
+
+    async def follow(
+        self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
+    ) -> AsyncGenerator[PersistedRecord]:
+        """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
+
+        ``wanted`` is called in a worker thread. Every new record comes once and in order, while other processes append,
+        rotate, compact, recover, move files away or delete them; the last ones before `aclose` come, too. Records
+        without ``seq`` (those of the published package) are told apart by their content: of equal ones, some
+        may be left out where a file is replaced just then.
+        """
+        self._refuse_if_closed()
+        if limit < 0:
+            raise ValueError(f"limit must not be negative, but is {limit}")
+        policy, now = self.retention, self.time_fn()
+        with closing(
+            Feed(lambda work: follow(self._files, limit, wanted or _any, policy, now, work))
+        ) as feed:
+            while True:
+                ending = self._closed  # then this look is the last one
+                while block := await self._in_thread("read", lambda _: feed.draw(), feed.work):
+                    for record in block:
+                        yield record
+                if ending:
+                    return
+                await anyio.sleep(INTERVAL)
+
+    async def stream(
+        self, *, since: float | None = None, until: float | None = None
+    ) -> AsyncGenerator[PersistedRecord]:
+        """Yield every kept record between two Unix times, newest first, with some thousand of them in memory."""
+        self._refuse_if_closed()
+        query: Query[PersistedRecord] = Query(since=since, until=until)
+        policy, now = self.retention, self.time_fn()
+        with closing(Feed(lambda work: newest_first(self._files, query, policy, now, work))) as feed:
+            while block := await self._in_thread("read", lambda _: feed.draw(), feed.work):
+                for record in block:
+                    yield record
 
     # -- care
 
@@ -208,6 +252,10 @@ class FilePersistence(BatchBackend):
             if error is work.failure:
                 raise
             raise PersistenceError(f"{self._path} could not be {done}: {error}") from error
+
+
+def _any(_: PersistedRecord) -> bool:
+    return True
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import anyio.to_thread
 
@@ -17,21 +17,27 @@ if TYPE_CHECKING:
 __all__ = ["Work", "in_thread"]
 
 _T = TypeVar("_T")
+_P = ParamSpec("_P")
 
 
 class Work:
     """What a thread at work shares with the task that waits for it.
 
-    ``progress`` is called in the thread; what it raised last is ``failure``.
+    ``progress`` is called in the thread. ``failure`` is what a function of the caller's raised there.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
         self.failure: BaseException | None = None
-        self._progress = progress
+        self._progress = progress and self.guarded(progress)
         self._ended = threading.Event()
         self._done = 0
         self._total = 0
         self._told = (0, 0)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the work shall stop."""
+        return self._ended.is_set()
 
     def end(self) -> None:
         """From any thread: let the work stop at its next step."""
@@ -64,11 +70,19 @@ class Work:
         if self._progress is None or reached == self._told:
             return
         self._told = reached
-        try:
-            self._progress(*reached)
-        except BaseException as error:
-            self.failure = error
-            raise
+        self._progress(*reached)
+
+    def guarded(self, function: Callable[_P, _T]) -> Callable[_P, _T]:
+        """Return a function of the caller's that keeps what it raises as ``failure``."""
+
+        def call(*arguments: _P.args, **keywords: _P.kwargs) -> _T:
+            try:
+                return function(*arguments, **keywords)
+            except BaseException as error:
+                self.failure = error
+                raise
+
+        return call
 
 
 async def in_thread(function: Callable[[Work], _T], work: Work) -> _T:
