@@ -178,8 +178,13 @@ async def test_a_callback_that_raises_ends_the_work_wherever_it_is(
     assert calls == limit - 1 > 5
 
 
-@pytest.mark.parametrize("limit", [1, 12, 13, 14, 21])
-async def test_a_cancelled_caller_ends_a_compaction_at_its_next_step(path, line, event, small_blocks, limit):
+@pytest.mark.parametrize(
+    ("call", "limit"),
+    [("scan", 1), ("scan", 6), ("repair", 12), *(("compact", limit) for limit in (1, 12, 13, 14, 21))],
+)
+async def test_a_cancelled_caller_ends_the_work_at_its_next_step(
+    path, line, event, small_blocks, call, limit
+):
     path.write_bytes(b"".join(map(line, range(1, 31))))
     before = path.read_bytes()
     store = JsonFilePersistence(path, RetentionPolicy(max_records=20))
@@ -194,7 +199,7 @@ async def test_a_cancelled_caller_ends_a_compaction_at_its_next_step(path, line,
             assert left.wait(10)
 
     with anyio.fail_after(10), anyio.CancelScope() as scope:
-        await store.compact(progress=progress)
+        await CALLS[call](store, progress)
     assert scope.cancelled_caught
     left.set()
     other = JsonFilePersistence(path)
