@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-import os
 import weakref
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
@@ -25,23 +23,22 @@ from papyra.persistence.query import Query
 from papyra.persistence.retention import RetentionPolicy
 from papyra_json import _care
 from papyra_json._appender import Appender
+from papyra_json._arguments import Durability, check_durability, checked_path
 from papyra_json._committer import Committer
 from papyra_json._feed import Feed, newest_first
-from papyra_json._files import odd_kind
 from papyra_json._fileset import FileSet
 from papyra_json._follow import follow
 from papyra_json._query import newest
 from papyra_json._work import Work, in_thread
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncGenerator, Callable, Sequence
 
     from papyra.persistence.models import CompactionReport, PersistenceScanReport
     from papyra.persistence.progress import Progress
 
 __all__ = ["Durability", "FilePersistence"]
-
-Durability: TypeAlias = Literal["os", "interval", "always"]
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=PersistedRecord)
@@ -63,8 +60,8 @@ class FilePersistence(BatchBackend):
         durability: Durability,
         fsync_interval: float,
     ) -> None:
-        _check_durability(durability, fsync_interval)
-        self._path = _checked_path(path)
+        check_durability(durability, fsync_interval)
+        self._path = checked_path(path)
         self._retention = retention_policy or RetentionPolicy()
         self._metrics = PersistenceMetrics()
         self._closed = False
@@ -260,29 +257,3 @@ def _any(_: PersistedRecord) -> bool:
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(path).absolute()
-
-
-def _checked_path(path: str | os.PathLike[str]) -> Path:
-    text = os.fsdecode(path)
-    if not text or "\0" in text:
-        raise ValueError(f"path must name a file, but is {text!r}; write for example 'papyra.ndjson'")
-    absolute = Path(text).absolute()
-    odd = "a folder" if text.endswith(os.sep) else odd_kind(absolute)
-    if odd is not None:
-        raise PersistenceError(
-            f"{absolute} is {odd}, but the facts go into a regular file; name one, as in {absolute / 'papyra.ndjson'}"
-            if odd == "a folder"
-            else f"{absolute} is {odd}, but the facts go into a regular file; name one, or move what is there"
-        )
-    return absolute
-
-
-def _check_durability(durability: object, fsync_interval: object) -> None:
-    if durability not in get_args(Durability):
-        raise ValueError(f"durability must be one of 'os', 'interval', 'always', not {durability!r}")
-    if (
-        not isinstance(fsync_interval, int | float)
-        or isinstance(fsync_interval, bool)
-        or not 0 < fsync_interval < math.inf
-    ):
-        raise ValueError(f"fsync_interval must be a number of seconds above 0, not {fsync_interval!r}")
