@@ -39,6 +39,17 @@ class Json(InMemoryPersistence):
     name = "json"
 """
 
+METADATA = """\
+Metadata-Version: 2.1
+Name: Throw_Away
+Version: 2.5
+Requires-Dist: anyio>=4.7
+Requires-Dist: Pytest>=8 ; extra == 'there'
+Requires-Dist: no-such-library>=1 ; python_version > "3" and extra == "missing"
+Provides-Extra: there
+Provides-Extra: missing
+"""
+
 ENTRY_POINTS = """
 [papyra.backends]
 good = throwaway.backends:Good
@@ -51,6 +62,8 @@ raising = throwaway.raising:Backend
 exiting = throwaway.exiting:Backend
 json = throwaway.backends:Json
 memory = throwaway.backends:NoBackend
+extra = throwaway.backends:Good [there]
+lacking = throwaway.backends:Good [there, missing]
 
 [console_scripts]
 throwaway = throwaway.exiting:main
@@ -68,7 +81,7 @@ def site(tmp_path):
     (package / "exiting.py").write_text("raise SystemExit(3)")
     info = tmp_path / "throw_away-2.5.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: Throw_Away\nVersion: 2.5\n")
+    (info / "METADATA").write_text(METADATA)
     (info / "entry_points.txt").write_text(ENTRY_POINTS)
     return tmp_path
 
@@ -134,6 +147,7 @@ class TestDistribution:
     def test_each_is_reported_with_its_status(self):
         assert {name: info.status for name, info in inspected().items()} == {
             "good": PluginStatus.OK,
+            "extra": PluginStatus.OK,
             "later": PluginStatus.INCOMPATIBLE,
             "unfinished": PluginStatus.BROKEN,
             "nobackend": PluginStatus.BROKEN,
@@ -181,8 +195,17 @@ class TestDistribution:
             assert inspected()["good"].load_seconds is None
             assert "throwaway" not in sys.modules
 
+    def test_a_plugin_of_an_extra_is_there_once_the_extra_is(self):
+        found = find_plugins(GROUP)
+        assert found["extra"].target == "throwaway.backends:Good"
+        assert backend_class("extra").name == "good"
+        assert "lacking" not in found
+        assert "lacking" not in {plugin.name for plugin in installed([GROUP])}
+
     def test_an_unknown_scheme_lists_what_is_installed(self):
-        with pytest.raises(UnknownBackend, match=r"'godd'.*installed are .*exiting, good, json") as caught:
+        with pytest.raises(
+            UnknownBackend, match=r"'godd'.*installed are .*exiting, extra, good, json"
+        ) as caught:
             open_backend("godd:")
         assert "pip install" not in str(caught.value)
         assert isinstance(caught.value, LookupError)

@@ -43,6 +43,7 @@ API_VERSION = "1.0"
 GROUPS = ("papyra.backends", "papyra.commands", "papyra.hooks")
 
 _HOST = frozenset({"papyra-core", "papyra-cli"})
+_REQUIRED = re.compile(r"^Requires-Dist:[ \t]*([A-Za-z0-9._-]+)[^;\n]*;(.*)$", re.MULTILINE)
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
 _UNKNOWN = "unknown"  # the distribution whose metadata names none
 _OWN = _HOST | {"papyra-json", "papyra-contrib"}
@@ -218,10 +219,31 @@ def _installed(group: str) -> Iterator[Plugin]:
         if name != _UNKNOWN:
             seen.add(name)
         for point in mine:
-            yield Plugin(point.name, group, name, version, point.value, point)
+            if not point.extras or _has_extras(distribution, point.extras):
+                target = point.value.partition("[")[0].strip()
+                yield Plugin(point.name, group, name, version, target, point)
+
+
+def _has_extras(distribution: Distribution, extras: Iterable[str]) -> bool:
+    """Whether what the extras of an entry point require is there: else nobody asked for that plugin."""
+    # Here and not above, as in `_installed`.
+    from importlib_metadata import Distribution
+
+    for name, marker in _REQUIRED.findall(_head(distribution)):
+        if any(re.search(rf"""\bextra\s*==\s*["']{re.escape(extra)}["']""", marker) for extra in extras):
+            found: Iterable[Distribution] = Distribution.discover(name=name)  # pyright: ignore[reportUnknownMemberType]  # as above
+            if next(iter(found), None) is None:
+                return False
+    return True
 
 
 def _name_and_version(distribution: Distribution) -> tuple[str, str]:
+    headers = dict(_HEADER.findall(_head(distribution)))
+    return _normalized(headers.get("Name", _UNKNOWN)), headers.get("Version", "")
+
+
+def _head(distribution: Distribution) -> str:
+    """Return the headers of a distribution's metadata; none if they can't be read."""
     # Not `distribution.metadata`: the email parser behind it costs 12 ms of every `papyra --help`.
     read = cast(
         "Callable[[str], str | None]",
@@ -229,10 +251,9 @@ def _name_and_version(distribution: Distribution) -> tuple[str, str]:
     )
     try:
         text = read("METADATA") or read("PKG-INFO") or ""
-    except Exception:  # noqa: BLE001 - as above: it may be unreadable in any way
+    except Exception:  # noqa: BLE001 - files that anyone may have written: unreadable in any way
         text = ""
-    headers = dict(_HEADER.findall(text.partition("\n\n")[0]))
-    return _normalized(headers.get("Name", _UNKNOWN)), headers.get("Version", "")
+    return text.partition("\n\n")[0]
 
 
 def _allow_list() -> frozenset[str] | None:
