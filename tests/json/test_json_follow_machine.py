@@ -204,6 +204,6 @@ class FollowedStore(RuleBasedStateMachine):
 
 
 FollowedStore.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestFollowedStore = FollowedStore.TestCase

@@ -146,8 +146,10 @@ async def _check_whole(
     await store.aclose()
 
 
-@pytest.mark.parametrize("error", [_Stop("enough"), BrokenPipeError(32, "nobody listens")])
-@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [*((call, _Stop("enough")) for call in CALLS), ("compact", BrokenPipeError(32, "nobody listens"))],
+)
 async def test_a_callback_that_raises_ends_the_work_wherever_it_is(
     tmp_path, line, event, small_blocks, call, error
 ):
