@@ -468,3 +468,97 @@ async def test_g20_a_dead_letter_that_comes_while_the_store_flushes_at_the_close
         "PersistedEvent",
         "PersistedDeadLetter",
     ]
+
+
+def cancel_tasks(name: str) -> None:
+    """Cancel tasks of the runtime, as a program does that cancels all it does not know."""
+    for task in asyncio.all_tasks():
+        if task.get_name().startswith(name):
+            task.cancel()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g03_a_time_out_outlives_the_cancellation_of_the_timers() -> None:
+    async def sleep(_actor: Runs) -> None:
+        sleeps.set()
+        await asyncio.sleep(3600)
+
+    sleeps = anyio.Event()
+    with anyio.fail_after(10):
+        async with ActorSystem(shutdown_timeout=0.1) as system:
+            asking = asyncio.create_task(system.spawn(Runs).ask(sleep, timeout=0.2))
+            await sleeps.wait()
+            cancel_tasks("papyra timers")
+            with pytest.raises(AskTimeout):
+                await asking
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g20_a_flush_outlives_the_cancellation_of_the_writer() -> None:
+    class Slow(InMemoryPersistence):
+        async def record_batch(self, records: Any) -> None:
+            writes.set()
+            await anyio.sleep(0.01)
+            await super().record_batch(records)
+
+    store, writes = Slow(), anyio.Event()
+    with anyio.fail_after(10):
+        async with ActorSystem(persistence=store) as system:
+            system.spawn(Runs)
+            await writes.wait()
+            await system.stop(system.spawn(Runs))
+            cancel_tasks("papyra facts")
+            await system.flush()
+            assert store.metrics.records_dropped == 1  # in the batch that was cut
+            assert len(await store.list_events()) == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g10_a_close_outlives_the_cancellation_of_all_tasks() -> None:
+    stopped: list[int] = []
+
+    class Slow(Runs):
+        async def on_stop(self) -> None:
+            stops.set()
+            await anyio.sleep(0.01)
+            stopped.append(1)
+
+    class Counted(InMemoryPersistence):
+        letters = 0
+
+        async def record_batch(self, records: Any) -> None:
+            self.letters += len(records)
+
+    store, stops = Counted(), anyio.Event()
+    with anyio.fail_after(10):
+        system = ActorSystem(persistence=store)
+        await system.start()
+        refs = [system.spawn(Slow) for _ in range(5)]
+        closing = asyncio.create_task(system.aclose())
+        await stops.wait()
+        cancel_tasks("papyra")
+        await closing
+    assert stopped == [1] * 4  # but for the one that was cancelled
+    assert not any(ref.is_alive() for ref in refs)
+    assert store.letters == 10
+    assert store.closed
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g20_a_fact_that_comes_while_the_writer_is_being_cancelled_harms_nothing() -> None:
+    """It was an error inside the runtime, which lost the actor: the close waited for it for ever."""
+    store = InMemoryPersistence()
+    with anyio.fail_after(10):
+        async with ActorSystem(persistence=store, shutdown_timeout=0.1) as system:
+            ref = system.spawn(Runs)
+            await system.flush()
+            await anyio.wait_all_tasks_blocked()  # the writer waits for facts
+            stopping = asyncio.create_task(system.stop(ref))
+            await asyncio.sleep(0)  # the actor is about to stop
+            cancel_tasks("papyra facts")
+            await stopping
+            await system.flush()
+            assert [event.event_type for event in await store.list_events()] == [
+                "ActorStarted",
+                "ActorStopped",
+            ]

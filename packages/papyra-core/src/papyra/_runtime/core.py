@@ -55,6 +55,8 @@ class Core:
         self.host: anyio.CancelScope | None = None
         self.closed = anyio.Event()
         self.closing = False
+        self._ended = anyio.Event()  # the task that closes
+        self._cut = False  # somebody cancelled that task, as on asyncio anybody can
         self._forced = False
         self._timeout = shutdown_timeout
 
@@ -76,8 +78,9 @@ class Core:
 
     def begin_close(self, *, forced: bool) -> None:
         """Begin to stop the tree; with ``forced`` cancel what runs, also if the stop has begun already."""
-        if not self.closing:
-            self.closing = True
+        if not self.closing or self._cut:
+            self.closing, self._cut = True, False
+            self._ended = anyio.Event()
             self.rt.loop.spawn(self._close, lambda: "papyra close")
         if forced and not self._forced:
             self._forced = True
@@ -102,15 +105,21 @@ class Core:
             wait_for_child(me, self.lifecycle.guardian)
         try:
             with anyio.CancelScope(shield=forced):
-                await self.closed.wait()
+                await self._until_closed()
         except anyio.get_cancelled_exc_class():
             self.begin_close(forced=True)
             with anyio.CancelScope(shield=True):
-                await self.closed.wait()
+                await self._until_closed()
             raise
         finally:
             if me is not None:
                 end_wait(me)
+
+    async def _until_closed(self) -> None:
+        while not self.closed.is_set():
+            await self._ended.wait()
+            if self._cut:
+                self.begin_close(forced=False)
 
     async def _close(self) -> None:
         lifecycle, rt = self.lifecycle, self.rt
@@ -132,10 +141,15 @@ class Core:
         except Exception as error:
             _logger.exception("closing the actor system raised")
             self.fatal = self.fatal or error
+        except anyio.get_cancelled_exc_class():
+            self._cut = self.rt.loop.has_strays
+            raise
         finally:
-            self.timers.close()
-            self.closed.set()
-            self.rt.facts.rouse()
+            if not self._cut:
+                self.timers.close()
+                self.closed.set()
+                self.rt.facts.rouse()
+            self._ended.set()
 
     def _out_of_time(self) -> None:
         self._forced = True

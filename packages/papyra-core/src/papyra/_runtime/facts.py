@@ -214,12 +214,19 @@ class Facts:
         self._buffer.append(fact)
         self._added += 1
         if not self._running:
-            self._running = True
-            assert self._loop is not None  # noqa: S101 - nothing happens in a system that is not started
-            self._loop.spawn(self._run, lambda: "papyra facts")
-        elif self._writer is not None:
-            self._writer.set_result(None)
-            self._writer = None
+            self._start_writer()
+        else:
+            self._wake_writer()
+
+    def _start_writer(self) -> None:
+        self._running = True
+        assert self._loop is not None  # noqa: S101 - nothing happens in a system that is not started
+        self._loop.spawn(self._run, lambda: "papyra facts")
+
+    def _wake_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None and not writer.done():  # done: somebody cancelled it, as on asyncio anybody can
+            writer.set_result(None)
 
     async def _run(self) -> None:
         assert self._loop is not None  # noqa: S101 - see _add
@@ -296,9 +303,12 @@ class Facts:
 
     async def flush(self) -> None:
         """Return once every fact so far is recorded, or given up and counted."""
-        if self._settled < self._added and self._running and self._loop is not None:
+        so_far = self._added
+        while self._settled < so_far and (self._running or self._buffer) and self._loop is not None:
+            if not self._running:
+                self._start_writer()  # it was cancelled
             waiter = self._loop.waiter()
-            self._flushing.append((self._added, waiter))
+            self._flushing.append((so_far, waiter))
             await waiter
         if not self._closing:
             await self.backend.flush()
@@ -307,19 +317,18 @@ class Facts:
         """Take nothing any more: the event loop has ended, and the writer with it."""
         self._closing = True
         self._writer = None
+        self._buffer.clear()
 
     async def close(self, seconds: float) -> None:
         """Record what waits, within ``seconds``, and close the store; what did not get through is counted."""
         deadline = anyio.current_time() + seconds
         await self._bounded("flushing", self.flush, seconds)
         self._closing = True
-        if self._writer is not None:
-            self._writer.set_result(None)
-            self._writer = None
+        self._wake_writer()
         # What came while the store flushed: a message to an actor that has stopped is a dead letter still.
         await self._bounded("flushing", self.flush, deadline - anyio.current_time())
         left = self._added - self._settled
-        if left > 0:
+        if left > 0 and not self._gave_up:
             self._gave_up = True
             self._buffer.clear()
             self.backend.metrics.records_dropped += left

@@ -128,3 +128,5 @@ class Timers:
                     self._waiter = None
         finally:
             self._running = False
+            if self._heap and self._loop.has_strays and not self._loop.ending():
+                self._rouse()  # somebody cancelled this task, as on asyncio anybody can
