@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -15,7 +17,6 @@ from papyra.persistence.models import PersistedEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 
 def make_event(number: int, **fields: Any) -> PersistedEvent:
@@ -62,6 +63,17 @@ def numbered_line(number: int, seq: int | None = None) -> bytes:
 def line() -> Callable[..., bytes]:
     """Return the line of an event, with its newline; its ``seq`` is its number."""
     return numbered_line
+
+
+@pytest.fixture
+def quick_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where the system has one: thousands of syncs are nothing there."""
+    memory = Path("/dev/shm")
+    if not memory.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=memory) as folder:
+        yield Path(folder)
 
 
 PROLOGUE = """

@@ -68,7 +68,7 @@ class Appender:
         self._mark = b""  # the last bytes before the end
         self._next_seq = 1
         self._identity = (0, 0)
-        self._names_changed = False  # in the folder, since it was synced
+        self._names_changed = False  # perhaps, in the folder, since it was synced
         self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
 
     @property
@@ -144,10 +144,11 @@ class Appender:
 
     def _open(self) -> None:
         base = self._files.base
-        known = base.exists()
         fd = open_regular(base, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        # Whoever made, moved or wrote the file may sync nothing, or have died before it did.
+        self._names_changed = True
+        self.dirty = self._sync_each or self._sync_later
         try:
-            self._names_changed = self._names_changed or not known
             status = os.fstat(fd)
             tail = repair_tail(base, fd, status.st_size)
             last = last_sequence(self._files) if tail.seq is None else tail.seq
@@ -206,23 +207,26 @@ class Appender:
                 raise
 
     def _cut(self, end: int) -> None:
-        """Cut what a failed write has left, so that its callers hear the truth: none of it is stored."""
+        """Cut what a failed write has left, so that its callers hear the truth: none of it is stored.
+
+        Where syncs are asked for, the cut is synced too, or a power cut might bring some of it back among later records.
+        """
         try:
             os.ftruncate(self._fd, end)
-        except OSError:
+            if self._sync_each or self._sync_later:
+                self._sync()
+        except (OSError, PersistenceError):
             self._detach()  # the next append finds the tail torn, and repairs it
 
     def _take_back(self, data: bytes) -> None:
-        """Cut a batch whose sync failed off the base, which may be the fresh file already."""
+        """Cut a batch whose sync failed off its file, and off the fresh one that may have taken its place."""
+        if self._fd >= 0:
+            _cut_off(self._fd, data)
         self._detach()
         with suppress(OSError, PersistenceError):
             fd = open_regular(self._files.base, os.O_RDWR)
-            try:
-                start = os.fstat(fd).st_size - len(data)
-                if start >= 0 and os.pread(fd, len(data), start) == data:
-                    os.ftruncate(fd, start)
-            finally:
-                os.close(fd)
+            _cut_off(fd, data)
+            os.close(fd)
 
     def _rotate(self) -> None:
         if self.dirty:
@@ -294,10 +298,18 @@ class Appender:
             os.close(file.fd)
 
     def _reopen(self) -> None:
-        """Go on in the fresh file; it must hold all that was written into the old one."""
+        """Go on in the fresh file; it must hold all that was written into the old one, if not more by others."""
         expected = self._next_seq
         self._detach()
         self._open()
-        if self._next_seq != expected:
+        if self._next_seq < expected:
             self._detach()
             raise PersistenceError(f"records of {self._files.base} were lost when it failed to sync")
+
+
+def _cut_off(fd: int, data: bytes) -> None:
+    """Cut ``data`` off the end of a file, if it ends so and can be cut."""
+    with suppress(OSError):
+        start = os.fstat(fd).st_size - len(data)
+        if start >= 0 and os.pread(fd, len(data), start) == data:
+            os.ftruncate(fd, start)

@@ -60,18 +60,23 @@ def backward(file: Readable, end: int) -> Iterator[tuple[int, bytes, bool]]:
 
     A line beyond `MAX_LINE` comes in pieces, which are no valid records.
     """
-    position, tail, size = end, b"", _FIRST_BLOCK
+    position, size = end, _FIRST_BLOCK
+    pieces: list[bytes] = []  # of a line that began in an earlier block, the last first
+    length = 0
     while position > 0:
         step = min(size, position)
         size = min(2 * size, _BLOCK)
         position -= step
-        data = file.read_at(step, position) + tail
-        cut = data.find(b"\n") + 1 if position else 0  # before it, a line may have begun in an earlier block
-        if position and cut in (0, len(data)):
-            tail = data if len(data) <= MAX_LINE else b""
+        data = file.read_at(step, position)
+        cut = data.find(b"\n") + 1 if position else 0
+        if position and not cut:
+            pieces.append(data)
+            length += len(data)
+            if length > MAX_LINE:
+                pieces, length = [], 0
             continue
-        lines = data[cut:].split(b"\n")
-        at = position + len(data)
+        at = position + len(data) + length
+        lines = b"".join((data[cut:], *reversed(pieces))).split(b"\n")
         last = lines.pop()
         if last:
             at -= len(last)
@@ -80,4 +85,4 @@ def backward(file: Readable, end: int) -> Iterator[tuple[int, bytes, bool]]:
             line = lines.pop()
             at -= len(line) + 1
             yield at, line, True
-        tail = data[:cut]
+        pieces, length = [data[:cut]], cut

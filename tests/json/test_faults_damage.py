@@ -1,0 +1,151 @@
+"""Damage to a file, wherever it is: it is reported at its place, and all that is whole is kept byte for byte."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from papyra.persistence import Query, RetentionPolicy
+from papyra.persistence.models import PersistenceRecoveryMode
+from papyra_json._appender import Appender
+from papyra_json._care import recover, scan
+from papyra_json._encode import encode
+from papyra_json._fileset import FileSet
+from papyra_json._query import newest
+from papyra_json._work import Work
+
+from .conftest import make_event
+
+REPAIR, QUARANTINE = PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE
+PUBLISHED = (Path(__file__).parent / "data" / "published.ndjson").read_bytes().splitlines(keepends=True)
+
+
+@pytest.fixture
+def path(quick_disk, monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda fd: None)  # thousands, and none of them matters here
+    return quick_disk / "facts"
+
+
+def _check(path, content: bytes, originals: list[bytes], mode=REPAIR) -> None:
+    """Check what a scan and a recovery make of a file of which only some lines are as they were written."""
+    for left in path.parent.iterdir():
+        left.unlink()
+    files = FileSet(path)
+    path.write_bytes(content)
+    whole, invalid = _plainly(content, set(originals))
+    found = scan(files, "json", Work()).anomalies
+    places = [(one.line, one.offset) for one in found if one.type != "sequence_gap"]
+    assert places == invalid
+    assert {one.path for one in found} <= {str(path)}
+    assert len(newest(files, Query(), RetentionPolicy(), 0.0, Work().check)) == len(whole)
+    report = recover(files, "json", mode, None, Work())
+    assert path.read_bytes() == b"".join(whole)
+    again = recover(files, "json", mode, None, Work())
+    assert not again.scan.anomalies
+    assert not again.repaired_files + again.quarantined_files
+    for aside in report.quarantined_files:
+        assert sorted(Path(aside).read_bytes()) == sorted(_rest(content, whole))
+
+
+def _plainly(content: bytes, originals: set[bytes]) -> tuple[list[bytes], list[tuple[int, int]]]:
+    """Return the lines that are whole, and number and offset of those that are not, or lack their newline."""
+    whole: list[bytes] = []
+    invalid: list[tuple[int, int]] = []
+    offset = 0
+    for number, text in enumerate(content.split(b"\n"), 1):
+        line = text + b"\n"
+        ended = offset + len(text) < len(content)
+        if line in originals:
+            whole.append(line)
+        if (line not in originals or not ended) and (text or ended):
+            invalid.append((number, offset))
+        offset += len(line)
+    return whole, invalid
+
+
+def _rest(content: bytes, whole: list[bytes]) -> bytes:
+    for line in whole:
+        content = content.replace(line if line in content else line[:-1], b"", 1)
+    return content
+
+
+def _records(*texts: str) -> list[bytes]:
+    return encode([make_event(number, payload={"x": text}) for number, text in enumerate(texts, 1)], 1)
+
+
+LINES = [*PUBLISHED[:1], *_records("one", "zwölf", "three")]
+
+
+def test_faults_cut_at_every_byte(path):
+    content = b"".join(LINES)
+    for cut in range(len(content) + 1):
+        _check(path, content[:cut], LINES)
+        kept = path.read_bytes()
+        appender = Appender(FileSet(path), sync_each=False, sync_later=False)
+        assert appender.append(encode([make_event(9)], appender.next_seq)).records == 1
+        appender.close()
+        assert path.read_bytes().startswith(kept)
+        assert b'"local:9"' in path.read_bytes()[len(kept) :]
+        assert scan(FileSet(path), "json", Work()).anomalies == ()
+
+
+def test_faults_a_bit_flips_in_any_byte(path):
+    lines = _records("one", "zwölf", "three", "four")
+    content = b"".join(lines)
+    chance = random.Random(1)
+    for at in range(len(content)):
+        flipped = bytearray(content)
+        flipped[at] ^= 1 << chance.randrange(8)
+        _check(path, bytes(flipped), lines, chance.choice([REPAIR, QUARANTINE]))
+
+
+@pytest.mark.parametrize("page", [b"\0" * 512, b"\xff" * 512, b"{" * 512, b"\n" * 512, b"\xc3" * 100, b""])
+def test_faults_a_page_is_lost(path, page):
+    """Overwritten with what a disk may leave there, or not there any more."""
+    lines = [*PUBLISHED[:10], *_records(*("é" * size for size in range(5, 60, 4)))]
+    content = b"".join(lines)
+    for start in range(0, len(content), 512):
+        end = start + (len(page) or 512)
+        _check(path, content[:start] + page + content[end:], lines, QUARANTINE)
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        b"# a comment\n", b"[1, 2]\n", b'"text"\n', b"{}\n", b"null\n", b"\n", b"\r\n", b"\xef\xbb\xbf\n",
+        b'{"level": "info", "message": "from another program"}\n', b"[" * 100_000 + b"]" * 100_000 + b"\n",
+        PUBLISHED[0][:-2] + b', "deep": ' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001 + b"\n", b"\xc3\n",
+        "half of é".encode()[:-1] + b"\n", PUBLISHED[0][:-1] + PUBLISHED[1], LINES[1][:-1] + LINES[2], b"y" * 300_000 + b"\n",
+    ],
+)  # fmt: skip
+def test_faults_foreign_lines(path, foreign):
+    for at in range(len(LINES) + 1):
+        content = [*LINES[:at], foreign, *LINES[at:]]
+        _check(path, b"".join(content), LINES, QUARANTINE)
+        _check(path, b"".join(content)[:-1], LINES, QUARANTINE)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_faults_any_damage(path, seed):
+    """Several of them at once: bytes changed, lost, moved, doubled."""
+    chance = random.Random(seed)
+    lines = _records(*("x" * chance.randrange(90) for _ in range(30)))
+    content = bytearray(b"".join(lines))
+    for _ in range(chance.randint(1, 5)):
+        start, end = sorted(chance.randrange(len(content)) for _ in range(2))
+        end = min(end, start + chance.choice([1, 10, 600]))
+        piece = content[start:end]
+        match chance.randrange(4):
+            case 0:
+                content[start:end] = chance.randbytes(len(piece))
+            case 1:
+                del content[start:end]
+            case 2:
+                content[start:start] = piece
+            case _:
+                del content[start:end]
+                content += piece
+    _check(path, bytes(content), lines, QUARANTINE)

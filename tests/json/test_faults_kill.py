@@ -1,0 +1,43 @@
+"""Killed at any step or instant: nothing acknowledged is lost or doubled, and whoever comes next goes on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ._scenarios import SCENARIOS
+
+
+def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.json._kills", *map(str, arguments)]
+    root = Path(__file__).parents[2]
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_faults_killed_before_each_call_and_amid_each_write(quick_disk):
+    done = _run("sweep", quick_disk)
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert set(steps) == set(SCENARIOS)
+    assert all(int(count.removesuffix(" steps")) > 5 for count in steps.values())
+
+
+def test_faults_killed_before_each_system_call(quick_disk):
+    strace = shutil.which("strace")
+    if strace is None:
+        pytest.skip("strace is not installed; the sweep over the calls of `os` covers the same steps")
+    done = _run("traced", quick_disk, strace)
+    if "no tracing" in done.stderr:
+        pytest.skip("tracing is not allowed here; the sweep over the calls of `os` covers the same steps")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" system calls\n") == 4
+
+
+def test_faults_killed_at_a_hundred_instants(quick_disk):
+    done = _run("instants", quick_disk, 34)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count(" records\n") == 3
