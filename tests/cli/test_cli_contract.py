@@ -6,7 +6,6 @@ Each test quotes its line, and runs the real command in a process, in a pipe and
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -192,51 +191,7 @@ def test_compact_names_where_invalid_lines_went(run: Runner, damaged: Path) -> N
     assert Path(quarantine).read_text() == 'nonsense\n[]\n{"kind":"eve'
 
 
-# Safe on a file that an application is writing.
-
-WRITER = """
-import sys, anyio
-from papyra.persistence import open_backend
-from papyra.persistence.models import PersistedEvent
-
-async def main():
-    store = open_backend(sys.argv[1])
-    for number in range(int(sys.argv[2])):
-        await store.record_event(PersistedEvent("s", "s:1", "A", {"n": number}, 1_800_000_000.0 + number))
-        print(number, flush=True)
-    await store.aclose()
-
-anyio.run(main)
-"""
-
-
-@pytest.mark.parametrize("scheme", ["json", "sqlite"])
-def test_care_of_a_live_store_loses_nothing(run: Runner, scheme: str) -> None:
-    """An application writes 400 facts while it is compacted, repaired and compacted again and again."""
-    import subprocess
-
-    url = f"{scheme}:./live"
-    writer = subprocess.Popen(
-        [sys.executable, "-c", WRITER, url, "400"],
-        stdout=subprocess.PIPE,
-        cwd=run.folder,
-        env=run.environment,
-        text=True,
-    )
-    assert writer.stdout is not None
-    assert writer.stdout.readline() == "0\n"  # the store is there
-    rounds = 0
-    while writer.poll() is None or rounds == 0:
-        for command in (("compact",), ("recover", "--yes")):
-            done = run("persistence", *command, "--backend", url)
-            assert (done.returncode, done.stderr) == (0, "")
-        rounds += 1
-        if rounds > 1:
-            writer.stdout.read()  # it may write on: a full pipe would hold it up
-    writer.stdout.close()
-    assert writer.returncode == 0
-    found = run("inspect", "events", "--backend", url, "--limit", "1000", "-o", "jsonl").stdout
-    assert [json.loads(line)["payload"]["n"] for line in found.splitlines()] == list(range(400))
+# Safe on a file that an application is writing: `test_cli_follow.py`.
 
 
 # `recover --mode repair|quarantine [--quarantine-dir DIR]`, `--dry-run`; on a terminal it asks first, `--yes` answers. With

@@ -156,7 +156,9 @@ def test_examples_run(folder: Path, run: Runner, invoke: Callable[..., Result], 
         assert process.returncode == ExitCode.INTERRUPTED
         return
     done = invoke(*words, **env)
-    assert (done.exit_code, "error" in done.stderr) == (0, False), done.output
+    # Whether all plugins are ok depends on what is installed beside.
+    assert done.exit_code in ((0, 1) if "--check" in words else (0,)), done.output
+    assert "error" not in done.stderr
     assert done.stdout
 
 

@@ -7,7 +7,7 @@ import time
 from datetime import datetime
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papyra.persistence.models import CompactionReport, PersistenceAnomaly, PersistenceAnomalyType
@@ -17,6 +17,7 @@ from papyra_cli._reports import size
 from papyra_cli._times import format_time, read_moment
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text())
 def test_printable_is_one_line_and_printable(text: str) -> None:
     assert printable(text).isprintable()
@@ -28,6 +29,7 @@ def test_printable_shows_what_was_there() -> None:
     assert printable("a\x1b\n\t\x9b\u202e\ud800\U000e0001é") == "a\\x1b\\n\\t\\x9b\\u202e\\ud800\\U000e0001é"
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text() | st.floats(),

@@ -9,7 +9,7 @@ import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papyra.persistence.models import (
@@ -94,6 +94,7 @@ def test_memory_does_not_grow_with_the_records_nor_with_their_names() -> None:
     assert sum(summary.timeline.facts) == 66_000
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(
     st.lists(
         st.floats(allow_nan=True, allow_infinity=True) | st.floats(1.7e9, 1.8e9) | st.floats(0, 3),

@@ -70,8 +70,15 @@ def _innermost(error: BaseException) -> BaseException:
     return _innermost(group.exceptions[0]) if len(group.exceptions) == 1 else group
 
 
+def _no_such_option(error: click.NoSuchOption) -> str:
+    """Say it the same way with every version of click."""
+    guess = f", did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
+    return f"no such option {error.option_name!r}{guess}"
+
+
 def _usage(error: click.UsageError) -> str:
-    message = error.format_message().rstrip(".")
+    message = _no_such_option(error) if isinstance(error, click.NoSuchOption) else error.format_message()
+    message = message.rstrip(".")
     if message[:2].istitle():  # click's begin like sentences
         message = message[0].lower() + message[1:]
     if error.ctx is None:

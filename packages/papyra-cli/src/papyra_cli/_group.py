@@ -28,8 +28,8 @@ class HelpfulGroup(ManualMixin, click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            hint = "options of a command stand behind its name"
-            raise click.UsageError(f"{error.format_message().rstrip('.')} ({hint})", ctx) from error
+            problem = f"no such option {error.option_name!r} (options of a command stand behind its name)"
+            raise click.UsageError(problem, ctx) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
