@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from typing import TYPE_CHECKING
@@ -22,8 +23,9 @@ from papyra.persistence.models import (
     PersistenceScanReport,
 )
 from papyra_cli._bars import Line
+from papyra_cli._display import Display
 from papyra_cli._output import Output
-from papyra_cli._progress import Gauge
+from papyra_cli._progress import Gauge, watched
 from papyra_cli._root import papyra
 from papyra_cli._run import OpenStore
 
@@ -164,6 +166,29 @@ def test_a_bar_shows_how_far_it_is_and_only_on_a_terminal(
     assert "━" in shell.text
     assert shell.text.endswith("\x1b[2Kclean\n")
     assert (done.stdout, done.stderr) == ("status\tclean\n", "")
+
+
+@pytest.mark.anyio
+async def test_a_terminal_that_goes_away_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Gone(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            tried.set()
+            raise OSError(5, "Input/output error")
+
+    async def work() -> str:
+        await tried.wait()
+        await anyio.sleep(0.01)  # the drawing has failed, and could have ended this
+        return "done"
+
+    monkeypatch.setattr("sys.stderr", Gone())
+    monkeypatch.setattr("papyra_cli._progress._SILENCE", 0)
+    monkeypatch.setenv("TERM", "xterm")
+    with anyio.fail_after(10):
+        tried = anyio.Event()
+        assert await watched(Display(), "reading", Gauge(in_bytes=True), work) == "done"
 
 
 @pytest.mark.parametrize(

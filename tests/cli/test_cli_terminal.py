@@ -74,6 +74,7 @@ def test_ctrl_c_during_work_exits_with_130_and_closes_the_backend(
     shell.type("\x03")
     assert shell.finish() == 130
     assert "Traceback" not in shell.text
+    assert shell.text.rindex("\x1b[?25h") > shell.text.rindex("\x1b[?25l")  # the cursor is shown again
     assert toy.with_name("facts.toy.closed").exists()
 
 

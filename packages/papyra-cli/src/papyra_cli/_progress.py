@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -64,7 +65,8 @@ async def _draw(display: Display, label: str, gauge: Gauge) -> None:
     await anyio.sleep(_SILENCE)
     from papyra_cli._bars import Line
 
-    with Line(label, gauge, began, colored=display.colored(sys.stderr)) as line:
+    # A terminal that is gone ends no work.
+    with suppress(OSError), Line(label, gauge, began, colored=display.colored(sys.stderr)) as line:
         while True:
             line.redraw()
             await anyio.sleep(_REDRAW)
