@@ -10,6 +10,7 @@ import pytest
 
 from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryMode
+from papyra_json import JsonFilePersistence, _reading
 from papyra_json._appender import Appender
 from papyra_json._care import recover, scan
 from papyra_json._encode import encode
@@ -17,7 +18,7 @@ from papyra_json._fileset import FileSet
 from papyra_json._query import newest
 from papyra_json._work import Work
 
-from .conftest import make_event
+from .conftest import make_event, numbered_line
 
 REPAIR, QUARANTINE = PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE
 PUBLISHED = (Path(__file__).parent / "data" / "published.ndjson").read_bytes().splitlines(keepends=True)
@@ -149,3 +150,82 @@ def test_faults_any_damage(path, seed):
                 del content[start:end]
                 content += piece
     _check(path, bytes(content), lines, QUARANTINE)
+
+
+HUGE = """
+def peak():
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+
+async def main():
+    repair = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
+    store = JsonFilePersistence(path)
+    before = peak()
+    for one in (await store.scan()).anomalies:
+        say(one.type, one.line, one.offset)
+    say([one.payload["number"] for one in await store.list_events(limit=1)])
+    say([one.payload["number"] for one in await store.list_events()])
+    await store.recover(repair)
+    await store.record_event(event(5))
+    say([one.payload["number"] for one in await store.list_events()], (await store.scan()).anomalies)
+    await store.aclose()
+    say((peak() - before) // 1024)
+anyio.run(main)
+"""
+
+
+def test_faults_lines_of_a_gigabyte(path, start):
+    """NULs of a hole: in the middle a gigabyte, at the end a quarter of one."""
+    first, second = b"".join(map(numbered_line, (1, 2))), b"".join(map(numbered_line, (3, 4)))
+    with path.open("wb") as file:
+        file.write(first)
+        file.seek(2**30, os.SEEK_CUR)
+        file.write(b"\n" + second)
+        file.truncate(file.tell() + 2**28)
+    output, _ = start(HUGE, path).communicate(timeout=60)
+    *said, grown = output.splitlines()
+    assert said == [
+        f"corrupt_line 3 {len(first)}",
+        f"torn_tail 6 {len(first) + 2**30 + 1 + len(second)}",
+        "[4]",
+        "[1, 2, 3, 4]",
+        "[1, 2, 3, 4, 5] ()",
+    ]
+    assert int(grown) < 80  # MiB, of which the longest line that may be a record takes 16
+    assert path.stat().st_size < 2000
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("nest", [lambda inner: {"a": inner}, lambda inner: [inner]])
+async def test_faults_payloads_of_any_depth_are_stored_as_something(path, nest):
+    deep = {}
+    for _ in range(100_000):
+        deep = nest(deep)
+    store = JsonFilePersistence(path)
+    await store.record_batch([make_event(1, payload={"deep": deep, "flat": 1}), make_event(2)])
+    found = await store.list_events()
+    assert "RecursionError" in found[0].payload["deep"]
+    assert (found[0].payload["flat"], found[1]) == (1, make_event(2))
+    assert not (await store.scan()).has_anomalies
+    await store.aclose()
+
+
+class _Bytes(bytes):
+    def read_at(self, size: int, offset: int) -> bytes:
+        return self[offset : offset + size]
+
+
+def test_faults_lines_are_the_same_from_both_ends(monkeypatch):
+    for seed in range(1000):
+        chance = random.Random(seed)
+        monkeypatch.setattr(_reading, "_BLOCK", chance.choice([1, 3, 8, 64]))
+        monkeypatch.setattr(_reading, "_FIRST_BLOCK", chance.choice([1, 2, 8]))
+        pieces = [b"\n", b"a", b"bb" * chance.randrange(20), b"\n\n"]
+        content = _Bytes(b"".join(chance.choices(pieces, k=chance.randrange(40))))
+        lines, offset = [], 0
+        for line in content.splitlines(keepends=True):
+            lines.append((offset, line.removesuffix(b"\n"), line.endswith(b"\n")))
+            offset += len(line)
+        assert list(_reading.backward(content, len(content)))[::-1] == lines
+        found = [line for _, _, block in _reading.forward(content, 0, len(content)) for line in block]
+        assert found == [line for _, line, _ in lines]

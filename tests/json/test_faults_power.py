@@ -319,6 +319,15 @@ def test_faults_what_a_compaction_keeps_is_synced_whatever_the_level(store):
     assert _cut_power(store) == [1, 2]
 
 
+def test_faults_no_number_is_given_out_twice_over_a_power_cut(store):
+    store.begin(("always", "always"), (None, 1))
+    store.record(0, 3, None)
+    store.compact(0, None)
+    assert _cut_power(store) == []
+    store._writer(0).append(encode([_event(3)], 1))
+    assert b'"seq":4,' in store.disk.names["facts"].data
+
+
 @pytest.mark.parametrize("calls", range(12))
 def test_faults_what_the_dead_have_written_is_synced_before_it_is_rotated(store, calls):
     store.begin(("always", "always"), (400, 500))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
-from papyra_json._decode import KNOWN_HEADS, InvalidLine, all_plain, decode, sequence_of
+from papyra_json._decode import KNOWN_HEADS, MAX_LINE, InvalidLine, all_plain, decode, sequence_of
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
@@ -50,6 +50,11 @@ class FileWalk:
     def dropped_ranges(self) -> list[Range]:
         """The bytes that are no valid record, or one that is too old; in order."""
         return sorted(_pairs(self.invalid) + _pairs(self.old)) if self.old else self.invalid_ranges
+
+
+def _is_terminated(file: OpenFile, line: bytes, start: int, end: int) -> bool:
+    # Of a line that is too long only its beginning was given.
+    return end - start > len(line) and (len(line) <= MAX_LINE or file.read_at(1, end - 1) == b"\n")
 
 
 def _pairs(flat: array[int]) -> list[Range]:
@@ -149,7 +154,7 @@ class Walk:
         last = len(lines) - 1
         for index, line in enumerate(lines):
             stop = end if index == last else start + len(line) + 1
-            torn = end - start == len(line) and index == last  # no newline
+            torn = index == last and not _is_terminated(walk.file, line, start, end)
             try:
                 seq = sequence_of(line)
                 old = self._oldest > float("-inf") and decode(line).timestamp < self._oldest
