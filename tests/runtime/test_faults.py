@@ -562,3 +562,90 @@ async def test_g20_a_fact_that_comes_while_the_writer_is_being_cancelled_harms_n
                 "ActorStarted",
                 "ActorStopped",
             ]
+
+
+async def test_g09_children_stop_first_also_where_an_actor_that_stops_itself_fails() -> None:
+    stopped: list[str] = []
+
+    class Child(Actor):
+        async def on_stop(self) -> None:
+            stopped.append("child")
+
+    class Parent(Runs):
+        async def on_start(self) -> None:
+            self.context.spawn_child(Child)
+
+        async def on_stop(self) -> None:
+            stopped.append("parent")
+
+    async def stop_and_fail(actor: Runs) -> None:
+        actor.context.stop_self()
+        raise ValueError("told to")
+
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            parent = system.spawn(Parent, policy=SupervisionPolicy(Strategy.RESTART))
+            await parent.tell(stop_and_fail)
+            await parent.tell("what is left")
+            last = await system.wait_for_event(
+                lambda event: isinstance(event, ev.ActorStopped) and event.address["actor_id"] == 1
+            )
+    assert stopped == ["child", "parent"]
+    assert last.payload == {"reason": "failed"}
+    assert [letter.message for letter in system.dead_letters.messages] == ["what is left"]
+
+
+async def test_g19_a_watcher_that_is_dead_is_not_kept() -> None:
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            watched, actor = system.spawn(Runs), Runs()
+            await system.stop(system.spawn(lambda: actor))
+            actor.context.watch(watched)  # as a task may do that the actor has left behind
+            assert not watched._cell.watchers
+
+
+async def test_g19_a_worker_keeps_no_message_of_another_actor() -> None:
+    class Message:
+        """Something that must go away."""
+
+    class Sleeps(Actor):
+        async def on_start(self) -> None:
+            starts.set()
+            await let_go.wait()
+
+    starts, let_go = anyio.Event(), anyio.Event()
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            message, first = Message(), system.spawn(Runs)
+            await first.ask("start")
+            await first.tell(message)
+            system.spawn(Sleeps)  # the same worker comes to it next
+            kept = weakref.ref(message)
+            del message
+            await starts.wait()
+            gc.collect()
+            assert kept() is None
+            let_go.set()
+
+
+async def test_g10_a_clock_that_raises_ends_the_system() -> None:
+    """The actor was lost, and the close waited for it for ever."""
+
+    class Broken(Exception):
+        """What the clock raises, once."""
+
+    def clock() -> float:
+        calls.append(1)
+        if len(calls) == 1:
+            raise Broken
+        return float(len(calls))
+
+    calls: list[int] = []
+    with anyio.fail_after(10):
+        system = ActorSystem(time_fn=clock, shutdown_timeout=0.1)
+        await system.start()
+        ref = system.spawn(Runs)
+        with pytest.raises(ActorStopped):
+            await ref.ask("answer")
+        with pytest.raises(Broken):
+            await system.aclose()

@@ -55,7 +55,7 @@ class Supervision:
         self.rt.facts.crash(cell, error)
         cell.failure = error
         parent = cell.parent
-        if cell.force or (cell.stopping and not has_mail(cell)) or not _decides(parent):
+        if _stops_anyway(cell) or not _decides(parent):
             self.apply(cell, error, None)
             return
         assert parent is not None  # noqa: S101 - _decides saw to it
@@ -168,8 +168,8 @@ class Supervision:
         policy = cell.policy
         self.rt.callbacks.call("on_failure", FailureInfo(cell.address, error, policy.strategy, decision))
         taken = decision or _BY_STRATEGY[policy.strategy]
-        if cell.force or (cell.stopping and not has_mail(cell)):
-            stop_failed(cell, "failed")  # it was to stop anyway
+        if _stops_anyway(cell):
+            stop_failed(cell, "failed")
         elif taken is SupervisorDecision.RESUME and cell.actor is not None:
             cell.failure = None
             cell.phase = DRAINING if cell.stopping else ACTIVE
@@ -226,6 +226,11 @@ def _note_plain_methods(actor: Actor, error: TypeError) -> None:
     for name in ("receive", "on_start"):
         if not inspect.iscoroutinefunction(getattr(actor, name)):
             error.add_note(f"{type(actor).__name__}.{name} is a plain function: write `async def {name}`")
+
+
+def _stops_anyway(cell: Cell) -> bool:
+    """Whether nobody needs to decide on a failure: the actor stops, and has no message left to handle."""
+    return cell.force > 0 or (cell.stopping and (cell.halted or not has_mail(cell)))
 
 
 def _decides(parent: Cell | None) -> bool:

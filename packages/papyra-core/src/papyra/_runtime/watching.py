@@ -29,6 +29,8 @@ def watch(watcher: Cell, watched: Cell) -> None:
         ):
             _tell(watcher, watched)
         return
+    if watcher.phase == DEAD:
+        return  # a task that the actor left behind: nobody would be told
     if watched.watchers is None:
         watched.watchers = {}
     if watcher.watching is None:

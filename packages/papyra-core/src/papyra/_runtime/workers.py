@@ -112,6 +112,8 @@ class Workers:
                     return
         except Exception as error:  # noqa: BLE001 - an error of this package's own: it ends the system, and the host sees it
             self._fatal(error)
+            if worker.cell is not None and not worker.abandoned:
+                interrupted(worker.cell)
         except anyio.get_cancelled_exc_class():
             # Not its scope but the task was cancelled: the event loop ends, or somebody cancels all tasks there are.
             if worker.cell is not None and not worker.abandoned:
@@ -188,6 +190,7 @@ class Workers:
                             boxes.append(box)  # type: ignore[arg-type]  # None is not calm
                 else:
                     left -= 4
+                    item = None  # it may be another actor's, and `on_start` may take its time
                     try:
                         await (lifecycle.begin(cell) if cell.fresh else lifecycle.step(cell))
                     except BaseException as error:
