@@ -99,7 +99,7 @@ async def test_promise_06_files_that_do_not_belong_to_the_set(path, line):
     path.write_bytes(line(1))
     for name in ("facts.ndjson.3", "facts.ndjson.01", "facts.ndjson.0", "facts.ndjson.99999999999"):
         path.with_name(name).write_bytes(line(1))
-    for name in ("facts.ndjson.bak", "facts.ndjson.1.gz", "other.ndjson.7", "facts.ndjson.quarantine-1"):
+    for name in ("facts.ndjson.bak", "facts.ndjson.1.bz2", "other.ndjson.7", "facts.ndjson.quarantine-1"):
         path.with_name(name).write_bytes(b"whatever")
     report = await RotatingFilePersistence(path, max_files=3).scan()
     assert {one.type for one in report.anomalies} == {Kind.UNEXPECTED_FILE}

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
+from papyra_json._compressor import Compressor
 from papyra_json._encode import renumber
 from papyra_json._files import identity, open_regular, write_all
 from papyra_json._fileset import OpenFile
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from papyra_json._codec import Codec
     from papyra_json._fileset import FileSet
 
 __all__ = ["CLOSING_PATIENCE", "Appended", "Appender"]
@@ -70,6 +72,7 @@ class Appender:
         self._identity = (0, 0)
         self._names_changed = False  # perhaps, in the folder, since it was synced
         self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
+        self._compressor: Compressor | None = None
 
     @property
     def next_seq(self) -> int:
@@ -98,6 +101,10 @@ class Appender:
                     self._attach()
                 self._sync()
 
+    def compress_with(self, codec: Codec) -> None:
+        """Have files compressed, beside all else, once they are full."""
+        self._compressor = Compressor(self._files, codec)
+
     def hurry(self) -> None:
         """From any thread: wait no more than `CLOSING_PATIENCE` seconds for the lock, from now on."""
         self._patient_until = min(self._patient_until, time.monotonic() + CLOSING_PATIENCE)
@@ -111,6 +118,8 @@ class Appender:
 
     def close(self) -> None:
         """Close all files; what is not synced stays so."""
+        if self._compressor is not None:
+            self._compressor.stop()
         self._detach()
         self._lock.close()
 
@@ -134,7 +143,14 @@ class Appender:
             self._files.trim()
         if status is not None and identity(status) in self._distrusted:
             self._renew(self._files.base)
+        before = self._identity
         self._open()
+        if self._identity != before:
+            self._look_for_full_files()
+
+    def _look_for_full_files(self) -> None:
+        if self._compressor is not None:
+            self._compressor.look()
 
     def _is_as_left(self) -> bool:
         """Tell whether a file of the same length ends as it was left, too; then the next append fuses nothing."""
@@ -239,6 +255,7 @@ class Appender:
             self._detach()
         self._open()
         self._next_seq = max(seq, self._next_seq)
+        self._look_for_full_files()
 
     # -- syncing
 

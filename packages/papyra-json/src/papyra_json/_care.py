@@ -20,6 +20,7 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
+from papyra_json._codec import UnreadableHere
 from papyra_json._lock import Notes, SetLock
 from papyra_json._plan import keep_newest, keep_valid
 from papyra_json._quarantine import move_aside, quarantine_name
@@ -63,7 +64,7 @@ def _odd_files(files: FileSet, snapshot: Snapshot, unexpected: list[Path]) -> li
             PersistenceAnomaly(
                 PersistenceAnomalyType.UNEXPECTED_FILE,
                 str(path),
-                f"not read, for its number is not one of the {files.max_files} files of the set",
+                f"not read, for it is not one of the {files.max_files} files of the set",
             )
             for path in unexpected
         ),
@@ -96,11 +97,15 @@ def recover(
     ):
         unexpected = files.unexpected()
         odd = _odd_files(files, snapshot, unexpected)
-        refused = [path for path, error in snapshot.failed if isinstance(error, PersistenceError)]
+        refused = [
+            path
+            for path, error in snapshot.failed
+            if isinstance(error, PersistenceError) and not isinstance(error, UnreadableHere)
+        ]
         aside = [*unexpected, *refused]
         plan = keep_valid(walk)
         every = mode is PersistenceRecoveryMode.QUARANTINE
-        dropped = [kept for kept in plan if kept.walk.invalid and (every or not kept.records)]
+        dropped = [kept for kept in plan if kept.walk.lost and (every or not kept.records)]
         repaired = [*(kept.walk.file.path for kept in plan if not kept.unchanged), *aside]
         if dry_run:
             quarantined = [quarantine_name(kept.walk.file.path, folder) for kept in dropped]

@@ -22,6 +22,7 @@ __all__ = [
     "TEMPORARY",
     "Range",
     "copy_ranges",
+    "drafting",
     "identity",
     "make_folder",
     "odd_kind",
@@ -135,20 +136,26 @@ def replacing(path: Path, like: int) -> Generator[int]:
     It stands beside ``path``, has the owner and mode of the open file ``like``, and is synced before it is
     renamed, as is the folder after. At every instant the old or the new content is there, whole.
     """
+    with drafting(path, like) as (temporary, fd):
+        yield fd
+        sync_file(fd)
+        temporary.replace(path)
+    sync_folder(str(path.parent))
+
+
+@contextmanager
+def drafting(path: Path, like: int) -> Generator[tuple[Path, int]]:
+    """Give a new file beside ``path``, with the owner and mode of the open file ``like``; an error removes it."""
     temporary = path.with_name(f".{path.name}{TEMPORARY}{secrets.token_hex(8)}")
     fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE_FLAGS, 0o600)
     try:
-        try:
-            _take_after(fd, like)
-            yield fd
-            sync_file(fd)
-        finally:
-            os.close(fd)
-        temporary.replace(path)
+        _take_after(fd, like)
+        yield temporary, fd
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    sync_folder(str(path.parent))
+    finally:
+        os.close(fd)
 
 
 def _take_after(fd: int, like: int) -> None:

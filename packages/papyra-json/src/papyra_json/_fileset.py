@@ -1,7 +1,8 @@
 """The files of a store: ``base``, and for a rotating one ``base.1`` (the youngest of the full) to ``base.N`` (the oldest).
 
-A single file is a set of one. A number may be missing - a crash in the middle of a rotation leaves such a hole - and
-the order of the others stands.
+A single file is a set of one. A full file is named ``base.N.gz`` or ``base.N.zst`` once it is compressed; of several
+with one number, as only others make them, the first counts. A number may be missing - a crash in the middle of a
+rotation leaves such a hole - and the order of the others stands.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
+from papyra_json._codec import SUFFIXES
 from papyra_json._decode import InvalidLine, sequence_of
-from papyra_json._files import TEMPORARY, identity, odd_kind
+from papyra_json._files import TEMPORARY, identity, odd_kind, open_regular
 from papyra_json._opened import OpenFile, Snapshot
+from papyra_json._platform import locked_file
 from papyra_json._reading import forward
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["FileSet", "OpenFile", "Snapshot"]
@@ -37,24 +41,40 @@ class FileSet:
         self.base = base
         self.max_files = max_files
         name = re.escape(base.name)
-        self._numbered = re.compile(rf"{name}\.(\d+)", re.ASCII)
+        suffix = "|".join(map(re.escape, SUFFIXES))
+        self._numbered = re.compile(rf"{name}\.(\d+)({suffix})", re.ASCII)
         # More digits than three, or than the limit itself needs, are a date or the like, and no rotation of ours.
         self._digits = max(3, len(str(max_files - 1)))
-        self._temporary = re.compile(rf"\.{name}(\.\d+)?{re.escape(TEMPORARY)}[0-9a-f]+", re.ASCII)
+        self._temporary = re.compile(rf"\.{name}(\.\d+({suffix}))?{re.escape(TEMPORARY)}[0-9a-f]+", re.ASCII)
 
-    def member(self, number: int) -> Path:
+    def member(self, number: int, suffix: str = "") -> Path:
         """Return the path of a file by its number; 0 is the base."""
-        return self.base.with_name(f"{self.base.name}.{number}") if number else self.base
+        return self.base.with_name(f"{self.base.name}.{number}{suffix}") if number else self.base
 
     def present(self) -> list[Path]:
         """Return the paths of the set at which something stands, oldest first."""
+        standing = ((number, self.suffixes(number)) for number in self._numbers())
+        return [self.member(number, suffixes[0]) for number, suffixes in standing if suffixes]
+
+    def _numbers(self) -> Iterable[int]:
+        """Return the numbers at which something may stand, from the highest to that of the base."""
         if self.max_files <= _FEW:  # a folder may hold far more files than the set
-            members = map(self.member, range(self.max_files - 1, -1, -1))
-            return [path for path in members if _is_there(path)]
+            return range(self.max_files - 1, -1, -1)
         numbers = {self._number_of(name) for name in _names_in(self.base.parent)}
-        return [
-            self.member(number) for number in sorted(numbers, reverse=True) if 0 <= number < self.max_files
-        ]
+        return sorted((number for number in numbers if 0 <= number < self.max_files), reverse=True)
+
+    def suffixes(self, number: int) -> list[str]:
+        """Return how the names of what stands at a number end; what has the first of them counts."""
+        known = SUFFIXES if number else SUFFIXES[:1]
+        return [suffix for suffix in known if _is_there(self.member(number, suffix))]
+
+    def uncompressed(self) -> list[Path]:
+        """Return the full files whose name says that they are not compressed, the youngest first.
+
+        But for those beside which another stands with the same number: it is somebody else's, and in the way.
+        """
+        numbers = sorted(number for number in self._numbers() if number)
+        return [self.member(number) for number in numbers if self.suffixes(number) == [""]]
 
     def unexpected(self) -> list[Path]:
         """Return what is numbered like a file of the set, but does not belong to it.
@@ -63,8 +83,15 @@ class FileSet:
         """
         if self.max_files == 1:
             return []
+        others = [
+            self.member(number, suffix) for number in self._numbers() for suffix in self.suffixes(number)[1:]
+        ]
+        return sorted(others + self._beyond())
+
+    def _beyond(self) -> list[Path]:
+        """Return what has a higher number than the set has."""
         names = _names_in(self.base.parent)
-        return sorted(self.base.with_name(name) for name in names if self._number_of(name) >= self.max_files)
+        return [self.base.with_name(name) for name in names if self._number_of(name) >= self.max_files]
 
     def _number_of(self, name: str) -> int:
         """Return the number of a file by its name: 0 for the base, -1 for another's file, much for what is no rotation."""
@@ -110,14 +137,17 @@ class FileSet:
     def rotate(self) -> None:
         """Move every file up by one number and let go of the oldest if the set is full. For the lock's holder.
 
-        At each step every file has one name, so a crash in between leaves a hole, and no record is lost.
+        At each step every file has one name, so a crash in between leaves a hole, and no other record is lost.
         """
         free = self._first_free()
         if self.max_files == 1:
             self.base.unlink()
             return
+        for suffix in self.suffixes(free):
+            self.member(free, suffix).unlink()
         for number in range(free, 0, -1):
-            self.member(number - 1).replace(self.member(number))
+            for suffix in self.suffixes(number - 1):
+                self.member(number - 1, suffix).replace(self.member(number, suffix))
 
     def trim(self) -> None:
         """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder.
@@ -126,7 +156,7 @@ class FileSet:
         """
         removed = [
             path
-            for path in self.unexpected()
+            for path in sorted(self._beyond())
             if self._number_of(path.name) < _NO_NUMBER and _begins_with_record(path)
         ]
         if removed:
@@ -140,21 +170,25 @@ class FileSet:
             path.unlink()
 
     def remove_temporaries(self) -> None:
-        """Remove what interrupted replacements have left. For the lock's holder: nobody else has any."""
+        """Remove what interrupted work has left. For the lock's holder.
+
+        Who works without that lock holds the temporary file's own.
+        """
         for name in _names_in(self.base.parent):
-            if self._temporary.fullmatch(name):
+            if self._temporary.fullmatch(name) and not _in_use(self.base.with_name(name)):
                 with suppress(OSError):
                     self.base.with_name(name).unlink()
 
     def _first_free(self) -> int:
         """Return the lowest number that is free, or that of the oldest file, which has to go."""
         number = 0
-        while _is_there(self.member(number)):
-            odd = odd_kind(self.member(number))
-            if odd is not None:
-                raise PersistenceError(
-                    f"can't rotate {self.base}: {self.member(number)} is {odd}, not a file of the set; move it"
-                )
+        while suffixes := self.suffixes(number):
+            for path in (self.member(number, suffix) for suffix in suffixes):
+                odd = odd_kind(path)
+                if odd is not None:
+                    raise PersistenceError(
+                        f"can't rotate {self.base}: {path} is {odd}, not a file of the set; move it"
+                    )
             if number == self.max_files - 1:
                 break
             number += 1
@@ -170,6 +204,18 @@ def _begins_with_record(path: Path) -> bool:
     except (OSError, PersistenceError, InvalidLine):
         return False
     return False
+
+
+def _in_use(path: Path) -> bool:
+    try:
+        fd = open_regular(path, os.O_RDONLY)
+    except (OSError, PersistenceError):
+        return False
+    try:
+        with locked_file(fd) as free:
+            return not free
+    finally:
+        os.close(fd)
 
 
 def _is_there(path: Path) -> bool:

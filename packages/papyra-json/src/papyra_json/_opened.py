@@ -59,6 +59,12 @@ class OpenFile:
             self._size = self.packed.size  # only now, for it may take to unpack all
         return self._size
 
+    def as_stored(self) -> OpenFile:
+        """Return the same open file as one whose content is what is stored, compressed or not."""
+        plain = copy(self)
+        plain.packed, plain._size = None, self.stored
+        return plain
+
     def cut(self, size: int) -> OpenFile:
         """Return the same open file as one whose content ends at ``size``."""
         shorter = copy(self)

@@ -98,13 +98,15 @@ class Packed:
         return ranges
 
     def block_at(self, offset: int) -> Placed | None:
-        """Return the block that begins at an offset of the content, if it is whole."""
+        """Return the block that an offset of the content lies in, if there are blocks."""
         blocks = self._found()
         number = self._number_at(blocks, offset)
-        if number == len(blocks) or blocks[number].block.start != offset or not blocks[number].size:
-            return None
-        self._content(number)
-        return None if blocks[number].at in self._damage else blocks[number]
+        return blocks[number] if number < len(blocks) else None
+
+    def is_intact(self, placed: Placed) -> bool:
+        """Tell whether a block can be read."""
+        self.read_at(1, placed.block.start)
+        return bool(placed.size) and placed.at not in self._damage
 
     def raw(self, placed: Placed) -> bytes:
         """Return a block as it is stored, without its head."""

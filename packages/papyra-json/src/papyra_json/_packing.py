@@ -10,8 +10,11 @@ from papyra_json._files import write_all
 from papyra_json._times import Times, times_in
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from papyra_json._codec import Codec
-    from papyra_json._packed import Packed, Placed
+    from papyra_json._files import Range
+    from papyra_json._packed import Packed
 
 __all__ = ["Packer"]
 
@@ -38,10 +41,22 @@ class Packer:
                 return
             self._pack(end or MAX_BLOCK)
 
-    def write_block(self, source: Packed, placed: Placed) -> None:
-        """Take a block as it is, between lines."""
-        self.finish()
-        self._put(source.raw(placed), placed.block._replace(start=self._start))
+    def copy(self, source: Packed, ranges: Iterable[Range], advance: Callable[[int], None]) -> int:
+        """Take parts of a file, which end where lines do, as `copy_ranges` does; whole blocks are not packed anew."""
+        copied = 0
+        for start, end in ranges:
+            while start < end:
+                placed = source.block_at(start)
+                size = min(end - start, MAX_BLOCK if placed is None else placed.end - start)
+                if placed is not None and size == placed.block.length and source.is_intact(placed):
+                    self.finish()
+                    self._put(source.raw(placed), placed.block._replace(start=self._start))
+                else:
+                    self.write(source.read_at(size, start))
+                start += size
+                copied += size
+                advance(size)
+        return copied
 
     def finish(self) -> None:
         """Write what was taken."""

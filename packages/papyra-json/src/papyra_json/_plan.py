@@ -33,7 +33,7 @@ class Kept:
     def unchanged(self) -> bool:
         """Whether the file stays as it is."""
         whole = [(0, self.walk.file.size)] if self.walk.file.size else []
-        return self.ranges == whole and not self._adds_newline
+        return self.ranges == whole and not self._adds_newline and not self.walk.damaged
 
     @property
     def _adds_newline(self) -> bool:

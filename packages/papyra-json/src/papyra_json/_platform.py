@@ -9,13 +9,13 @@ import fcntl
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["SAFE_FLAGS", "in_forked_child", "locked", "sync_file", "sync_folder"]
+__all__ = ["SAFE_FLAGS", "in_forked_child", "locked", "locked_file", "sync_file", "sync_folder"]
 
 SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For every open: no symbolic link is followed, and a FIFO without a peer can't hang the caller."""
@@ -51,6 +51,35 @@ def locked(fd: int, checkpoint: Callable[[], None], *, shared: bool = False) -> 
     finally:
         # Said outright, for a forked child may have inherited the open file and would keep the lock.
         fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+_held: set[int] = set()
+
+
+@contextmanager
+def locked_file(fd: int) -> Generator[bool]:
+    """Hold the advisory lock of an open file if it is free, and tell whether it was."""
+    _held.add(fd)
+    mine = False
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        yield mine
+    finally:
+        _held.discard(fd)
+        if mine:
+            fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _let_go() -> None:
+    """Close what a child has inherited: it would hold the locks as long as it lives, though their holder is dead."""
+    for fd in _held:
+        os.close(fd)
+    _held.clear()
+
+
+in_forked_child(_let_go)
 
 
 def sync_file(fd: int) -> None:

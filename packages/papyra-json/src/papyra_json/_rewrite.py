@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from papyra_json._decode import sequence_of
 from papyra_json._files import copy_ranges, replacing, write_all
+from papyra_json._packing import Packer
 from papyra_json._platform import sync_folder
 from papyra_json._quarantine import quarantine
 from papyra_json._reading import forward
@@ -28,9 +29,7 @@ def quarantine_invalid(
 ) -> list[Path]:
     """Copy what is no valid record of each file to a quarantine file; return the files made."""
     return [
-        quarantine(kept.walk.file.path, kept.walk.file, ranges, folder, advance)
-        for kept in plan
-        if (ranges := kept.walk.invalid_ranges)
+        quarantine(kept.walk.file.path, *lost, folder, advance) for kept in plan if (lost := kept.walk.lost)
     ]
 
 
@@ -106,5 +105,10 @@ def replace(kept: Kept, advance: Callable[[int], None] = lambda _: None) -> None
     """Replace one file by what is kept of it."""
     source = kept.walk.file
     with replacing(source.path, source.fd) as target:
-        if copy_ranges(source, target, kept.ranges, advance) < kept.size:
+        if source.packed is not None:
+            packer = Packer(target, source.packed.codec)
+            if packer.copy(source.packed, kept.ranges, advance) < kept.size:
+                packer.write(b"\n")
+            packer.finish()
+        elif copy_ranges(source, target, kept.ranges, advance) < kept.size:
             write_all(target, b"\n")

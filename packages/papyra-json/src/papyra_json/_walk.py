@@ -35,6 +35,7 @@ class FileWalk:
     young: int = 0  # of them, those the age limit keeps
     young_bytes: int = 0
     lacks_newline: bool = False  # the last record is whole but for its newline
+    damaged: bool = False  # it is compressed, and not all of it could be read
     invalid: array[int] = field(default_factory=lambda: array("Q"))  # start, end, start, end, ...
     old: array[int] = field(default_factory=lambda: array("Q"))
     marks: list[tuple[int, int, int]] = field(
@@ -45,6 +46,14 @@ class FileWalk:
     def invalid_ranges(self) -> list[Range]:
         """The bytes that are no valid record."""
         return _pairs(self.invalid)
+
+    @property
+    def lost(self) -> tuple[OpenFile, list[Range]] | None:
+        """What would be dropped as no valid record: these bytes of a file. Of what is damaged while compressed, all."""
+        if self.damaged:
+            stored = self.file.as_stored()
+            return stored, [(0, stored.size)]
+        return (self.file, self.invalid_ranges) if self.invalid else None
 
     @property
     def dropped_ranges(self) -> list[Range]:
@@ -109,7 +118,7 @@ class Walk:
         """
         if [walk.file.identity for walk in self.files] != [file.identity for file in files] or not files:
             return False
-        if any(walk.file.size != file.size for walk, file in zip(self.files[:-1], files, strict=False)):
+        if any(walk.file.stored != file.stored for walk, file in zip(self.files[:-1], files, strict=False)):
             return False
         last = self.files[-1]
         size = last.file.size
@@ -132,6 +141,9 @@ class Walk:
                 self._look_closely(walk, walk.lines + 1, start, end, lines)
             walk.lines += len(lines)
             self._advance(end - start)
+        for detail in walk.file.damage:
+            walk.damaged = True
+            self._report(PersistenceAnomalyType.UNREADABLE_FILE, walk, detail, None, None)
 
     def _all_well(self, lines: list[bytes]) -> bool:
         """Tell whether all lines are as we write them, with numbers that go on; then count them.
@@ -214,6 +226,11 @@ class Walk:
         return self._kept_seq
 
     def _report(
-        self, kind: PersistenceAnomalyType, walk: FileWalk, detail: str, line: int, offset: int
+        self,
+        kind: PersistenceAnomalyType,
+        walk: FileWalk,
+        detail: str,
+        line: int | None,
+        offset: int | None,
     ) -> None:
         self.anomalies.append(PersistenceAnomaly(kind, str(walk.file.path), detail, line, offset))

@@ -1,0 +1,121 @@
+"""Damage in compressed files is reported and repaired, and confined to the block it is in."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+
+import pytest
+
+from papyra.persistence import Query, RetentionPolicy
+from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra_json import RotatingFilePersistence
+from papyra_json._care import recover, scan
+from papyra_json._fileset import FileSet
+from papyra_json._query import newest
+from papyra_json._work import Work
+
+from ._compressed import pack
+
+QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
+
+
+@pytest.mark.anyio
+async def test_damage_to_lines_is_reported_where_it_was_before_they_were_packed(path, line):
+    lines = [line(number) for number in range(1, 3001)]
+    lines[2000] = lines[2000].replace(b"local:2001", b"local:2oo1")
+    pack(path.with_name("facts.ndjson.1.gz"), b"".join(lines))
+    path.write_bytes(line(3001))
+    store = RotatingFilePersistence(path)
+    (anomaly,) = (await store.scan()).anomalies
+    assert (anomaly.type, anomaly.line, anomaly.offset) == (
+        "crc_mismatch",
+        2001,
+        sum(map(len, lines[:2000])),
+    )
+    report = await store.recover(QUARANTINE)
+    packed = path.with_name("facts.ndjson.1.gz")
+    assert report.repaired_files == (str(packed),)
+    assert gzip.decompress(packed.read_bytes()) == b"".join(lines[:2000] + lines[2001:])
+    (kept,) = path.parent.glob("*quarantine*")
+    assert kept.read_bytes() == lines[2000]
+    assert not (await store.scan()).has_anomalies
+
+
+def _read(files: FileSet) -> list[PersistedRecord]:
+    return newest(files, Query(), RetentionPolicy(), 0.0, lambda: None)
+
+
+def _damaged(content: bytes) -> list[bytes]:
+    """Damage bytes in many ways: flipped, blanked, cut out, cut off, appended to."""
+    step = max(1, len(content) // 40)
+    flipped = [
+        content[:at] + bytes([content[at] ^ 0x10]) + content[at + 1 :] for at in range(0, len(content), step)
+    ]
+    blank = [content[:at] + bytes(100) + content[at + 100 :] for at in range(40, len(content), 4 * step)]
+    without = [content[:at] + content[at + 150 :] for at in range(40, len(content), 4 * step)]
+    cut = [content[:at] for at in range(60, len(content), 4 * step)]
+    return [*flipped, *blank, *without, *cut, content + b"garbage"]
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_of_a_damaged_file_all_is_read_that_can_be(path, line, event, foreign):
+    lines = [line(number) for number in range(1, 101)]
+    packed = path.with_name("facts.ndjson.1.gz")
+    pack(packed, b"".join(lines), step=2000)
+    whole = gzip.compress(b"".join(lines)) if foreign else packed.read_bytes()
+    path.write_bytes(line(101))
+    files = FileSet(path, 5)
+    saved = []
+    for content in _damaged(whole):
+        packed.write_bytes(content)
+        if not content.startswith(b"\x1f\x8b"):
+            continue  # a plain file of garbage; test_promise_07_recover is about those
+        before = path.parent / "before"
+        before.write_bytes(content)
+        events = _read(files)
+        assert events == [event(one.payload["number"]) for one in events], "nothing that was never written"
+        saved.append(len(events))
+        anomalies = scan(files, "rotating", Work()).anomalies
+        harmless = content != whole and len(events) == 101 and not anomalies
+        assert harmless or any(one.path == str(packed) for one in anomalies), content.hex()
+        report = recover(files, "rotating", QUARANTINE.mode, None, Work())
+        assert _read(files) == events
+        assert scan(files, "rotating", Work()).anomalies == ()
+        assert (recover(files, "rotating", QUARANTINE.mode, None, Work())).repaired_files == ()
+        if not harmless:
+            aside = [file.read_bytes() for file in path.parent.glob("*quarantine*") if file.is_file()]
+            assert content in aside, "every byte is kept"
+            assert report.quarantined_files
+        for file in path.parent.glob("*quarantine*"):
+            file.unlink()
+    assert min(saved) >= 1
+    if not foreign:
+        assert sorted(saved)[len(saved) // 4] > 80, "damage is confined to its block"
+
+
+@pytest.mark.anyio
+async def test_recovery_and_compaction_pack_only_what_changed(path, line, event, monkeypatch):
+    lines = [line(number) for number in range(1, 20_001)]
+    lines[9000] = b"garbage\n"
+    packed = path.with_name("facts.ndjson.1.gz")
+    pack(packed, b"".join(lines))
+    path.write_bytes(line(20_001))
+    policy = RetentionPolicy(max_records=15_001)
+    store = RotatingFilePersistence(path, retention_policy=policy)
+    wanted = b"".join(lines[5000 - 1 : 9000] + lines[9001:])
+    made: list[int] = []
+    real = zlib.compressobj
+
+    def compressobj(*arguments):
+        made.append(len(made))
+        return real(*arguments)
+
+    monkeypatch.setattr(zlib, "compressobj", compressobj)
+    report = await store.compact()
+    assert len(made) == 2  # blocks of thirteen: where the kept ones begin, and where the garbage was
+    assert (report.before_records, report.after_records) == (20_000, 15_001)
+    assert gzip.decompress(packed.read_bytes()) == wanted
+    assert report.before_bytes - report.after_bytes == sum(map(len, lines)) - len(wanted)
+    assert not (await store.scan()).has_anomalies
+    assert len(await store.list_events(since=event(19_000).timestamp)) == 1002
