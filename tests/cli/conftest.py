@@ -302,14 +302,12 @@ def both(run: Runner, terminal: Callable[..., Terminal]) -> Callable[..., Both]:
     return start
 
 
-NOW = time.time()
-
-
 def _records() -> list[dict[str, object]]:
     """Make a day's facts, the newest a minute ago: starts and stops, crashes and restarts, dead letters, audits."""
     records: list[dict[str, object]] = []
+    now = time.time()
     for number in range(240):
-        base: dict[str, object] = {"system_id": "shop", "timestamp": NOW - 60 - 300 * (239 - number)}
+        base: dict[str, object] = {"system_id": "shop", "timestamp": now - 60 - 300 * (239 - number)}
         event = base | {"kind": "event", "actor_address": f"shop:{number % 7}"}
         if number % 40 == 39:
             counts = {"total_actors": 7, "alive_actors": 6, "stopping_actors": 1, "restarting_actors": 0}

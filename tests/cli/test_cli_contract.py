@@ -149,14 +149,24 @@ def test_no_store(both: Callable[..., Both]) -> None:
         (["--max-records", "50", "--max-age", "1h"], 12),
     ],
 )
-def test_compact_with_limits(sample: Path, both: Callable[..., Both], limits: list[str], left: int) -> None:
+def test_compact_with_limits(
+    sample: Path, invoke: Callable[..., Result], limits: list[str], left: int
+) -> None:
+    dry = invoke("persistence", "compact", "--path", "papyra.ndjson", "--dry-run", *limits)
+    assert f"compaction\tafter_records\t{left}\n" in dry.stdout
+    done = invoke("persistence", "compact", "--path", "papyra.ndjson", *limits)
+    assert f"compaction\tafter_records\t{left}\n" in done.stdout
+    assert sample.read_text().count("\n") == left
+
+
+def test_compact_tells_before_after_and_reclaimed(sample: Path, both: Callable[..., Both]) -> None:
     before = sample.read_bytes()
-    dry = both("persistence", "compact", "--path", "papyra.ndjson", "--dry-run", "--color", "never", *limits)
+    argv = ("persistence", "compact", "--path", "papyra.ndjson", "--max-records", "10", "--dry-run")
+    dry = both(*argv, "--color", "never")
     assert (dry.pipe.returncode, dry.code) == (0, 0)
     assert sample.read_bytes() == before
     assert list(sample.parent.iterdir()) == [sample]
-    assert f"compaction\tafter_records\t{left}\n" in dry.pipe.stdout
-    for word in ("records", "bytes", "before", "after", "reclaimed", "dry run"):
+    for word in ("records", "bytes", "before", "after", "reclaimed", "dry run: would remove 230 records"):
         assert word in dry.pipe.stdout
         assert word in dry.shown
 
