@@ -649,3 +649,38 @@ async def test_g10_a_clock_that_raises_ends_the_system() -> None:
             await ref.ask("answer")
         with pytest.raises(Broken):
             await system.aclose()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_g11_a_host_that_is_cancelled_again_still_waits_for_the_close() -> None:
+    stopped: list[int] = []
+
+    class Slow(Runs):
+        async def on_stop(self) -> None:
+            stops.set()
+            await let_go.wait()
+            stopped.append(1)
+
+    async def host() -> None:
+        async with system:
+            await system.spawn(Slow).ask("running")
+            runs.set()
+            await anyio.sleep_forever()
+
+    runs, stops, let_go = anyio.Event(), anyio.Event(), anyio.Event()
+    store = InMemoryPersistence()
+    system = ActorSystem(persistence=store)
+    with anyio.fail_after(10):
+        hosting = asyncio.create_task(host())
+        await runs.wait()
+        hosting.cancel()
+        await stops.wait()
+        for _ in range(3):
+            hosting.cancel()
+            await asyncio.wait([hosting], timeout=0.01)
+            assert not hosting.done()
+        let_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await hosting
+    assert stopped == [1]
+    assert store.closed

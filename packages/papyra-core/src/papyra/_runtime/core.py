@@ -108,8 +108,7 @@ class Core:
                 await self._until_closed()
         except anyio.get_cancelled_exc_class():
             self.begin_close(forced=True)
-            with anyio.CancelScope(shield=True):
-                await self._until_closed()
+            await self._until_closed_all_the_same()
             raise
         finally:
             if me is not None:
@@ -120,6 +119,15 @@ class Core:
             await self._ended.wait()
             if self._cut:
                 self.begin_close(forced=False)
+                self.timers.resume()  # cancelled, too, where all tasks were
+
+    async def _until_closed_all_the_same(self) -> None:
+        while True:
+            try:
+                with anyio.CancelScope(shield=True):
+                    return await self._until_closed()
+            except anyio.get_cancelled_exc_class():
+                pass  # asyncio's own cancel(), which no shield holds off, once more: the caller raises the first
 
     async def _close(self) -> None:
         lifecycle, rt = self.lifecycle, self.rt

@@ -109,6 +109,11 @@ class Timers:
             self._clock.detach(self.fire)
         self._rouse()
 
+    def resume(self) -> None:
+        """Go on, should the task have been cancelled with calls still to make."""
+        if self._heap:
+            self._rouse()
+
     def _rouse(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -128,5 +133,5 @@ class Timers:
                     self._waiter = None
         finally:
             self._running = False
-            if self._heap and self._loop.has_strays and not self._loop.ending():
-                self._rouse()  # somebody cancelled this task, as on asyncio anybody can
+            if self._loop.has_strays and not self._loop.ending():
+                self.resume()  # somebody cancelled this task, as on asyncio anybody can
