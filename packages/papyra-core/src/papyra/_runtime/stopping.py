@@ -97,7 +97,10 @@ def finish(cell: Cell) -> None:
     if cell.name is not None and rt.names.get(cell.name) is cell:
         del rt.names[cell.name]
     if cell.parent is not None:
-        rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
+        try:
+            rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
+        except Exception as error:  # noqa: BLE001 - a user's clock; who waits for this stop must be told all the same
+            rt.loop.fatal(error)
     if cell.watching is not None:
         forget(cell)
     if cell.watchers is not None:
