@@ -26,7 +26,7 @@ import anyio
 import anyio._backends._asyncio  # here, and not in every child
 import pytest
 
-from ._scenarios import SCENARIOS, Scenario, plain_numbers
+from ._scenarios import FAILED, SCENARIOS, Scenario, plain_numbers
 from ._steps import CHANGING, Steps, die
 from .conftest import make_event
 
@@ -37,11 +37,19 @@ if TYPE_CHECKING:
 
 _PR_SET_PTRACER = 0x59616D61
 
-SYSTEM_CALLS = (
+CHANGING_CALLS = (
     "openat", "write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate", "rename", "renameat", "renameat2",
     "unlink", "unlinkat", "mkdir", "mkdirat", "rmdir", "link", "linkat", "flock", "fchmod", "fchown",
     "copy_file_range", "sendfile",
 )  # fmt: skip
+FAILING_CALLS = (
+    "write",
+    "pread64",
+    "fsync",
+    "ftruncate",
+    "rename",
+    "unlink",
+)  # where Python itself calls none
 
 
 def forked(work: Callable[[], object]) -> int:
@@ -103,26 +111,28 @@ def sweep(folder: str) -> None:
                 break
 
 
-def traced(folder: str, strace: str) -> None:
-    """Kill stores at each system call that changes something: before the n-th of a kind in a thread, for every n."""
-    for name in ("torn tail", "rotation, synced", "compact a set", "quarantine of a set"):
+def traced(folder: str, strace: str, happening: str) -> None:
+    """Have something happen to stores at each system call that matters: at the n-th of a kind in a thread, for every n."""
+    kill = happening == "signal=KILL"
+    names = ("torn tail", "rotation, synced", "compact a set", "quarantine of a set")
+    calls = ",".join(f"?{call}" for call in (CHANGING_CALLS if kill else FAILING_CALLS))
+    for name in names if kill else names[:2]:
         log = Path(folder, f"{name}.log")
         case = Case(name, f"{folder}/{name}/all")
-        assert _trace(strace, case, f"--output={log}", f"--trace={_set(SYSTEM_CALLS)}") == 0
+        assert _trace(strace, case, f"--output={log}", f"--trace={calls}") == 0
         case.check(f"{name}: traced")
-        calls = Counter(re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE))
-        kills = sorted({(call, at) for (_, call), most in calls.items() for at in range(1, most + 1)})
-        for call, at in kills:
+        most = Counter(re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE))
+        steps = sorted({(call, at) for (_, call), count in most.items() for at in range(1, count + 1)})
+        heard = 0
+        for call, at in steps:
             case = Case(name, f"{folder}/{name}/{call}-{at}")
-            inject = f"--inject={call}:signal=KILL:when={at}"
+            inject = f"--inject={call}:{happening}:when={at}"
             code = _trace(strace, case, "--output=/dev/null", f"--trace={call}", inject)
-            assert code == -signal.SIGKILL, (name, call, at, code)
-            case.check(f"{name}: killed at the call {call} number {at}")
-        print(f"{name}: {len(kills)} system calls")
-
-
-def _set(calls: tuple[str, ...]) -> str:
-    return ",".join(f"?{call}" for call in calls)  # not every machine knows all of them
+            assert code == (-signal.SIGKILL if kill else 0), (name, call, at, code)
+            heard += case.outcomes[:100].count(FAILED)
+            case.check(f"{name}: {happening} at the call {call} number {at}")
+        assert kill or heard, "nothing failed"
+        print(f"{name}: {len(steps)} system calls")
 
 
 def _trace(strace: str, case: Case, *options: str) -> int:
@@ -139,20 +149,29 @@ def _trace(strace: str, case: Case, *options: str) -> int:
     child = forked(work)
     while not case.outcomes[-1]:
         time.sleep(0.0005)
-    tracer = subprocess.Popen([strace, "-f", "-qq", *options, "-p", str(child)], stderr=subprocess.PIPE)
-    status = Path(f"/proc/{child}/status")
-    while "TracerPid:\t0\n" in status.read_text():
-        if tracer.poll() is not None:
-            os.kill(child, signal.SIGKILL)
-            exit_code(child)
-            sys.exit(f"no tracing: {tracer.communicate()[1].decode()}")
-        time.sleep(0.001)
+    tracer = _attached([strace, "-f", "-qq", *options, "-p", str(child)], child)
     os.write(go, b".")
     code = exit_code(child)
     os.close(ready)
     os.close(go)
     tracer.communicate()
     return code
+
+
+def _attached(command: list[str], child: int) -> subprocess.Popen[bytes]:
+    """Start a tracer and wait until it has the child; a busy machine may refuse it a process of its own."""
+    status = Path(f"/proc/{child}/status")
+    said = b""
+    for _ in range(3):
+        tracer = subprocess.Popen(command, stderr=subprocess.PIPE)
+        while tracer.poll() is None:
+            if "TracerPid:\t0\n" not in status.read_text():
+                return tracer
+            time.sleep(0.001)
+        said += tracer.communicate()[1]
+    os.kill(child, signal.SIGKILL)
+    exit_code(child)
+    sys.exit(f"no tracing: {said.decode()}")
 
 
 def instants(folder: str, kills: str) -> None:

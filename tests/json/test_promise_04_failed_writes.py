@@ -7,8 +7,6 @@ import errno
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
@@ -49,20 +47,6 @@ async def test_promise_04_a_file_at_its_limit_rolls_back(path, start):
     output, _ = start(FULL, path).communicate(timeout=20)
     assert output.splitlines() == ["PersistenceError 0 True"] * 4 + ["4 11"]
     assert await _numbers(path) == list(range(11))
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    if sys.platform != "linux" or os.geteuid() != 0 or mount is None:
-        pytest.skip("only root can mount a small disk")
-    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], check=False)
-    if done.returncode:
-        pytest.skip("mounting is not allowed here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 async def test_promise_04_a_full_disk_rolls_back_until_there_is_room(small_disk, event):
