@@ -73,7 +73,9 @@ def children_gone(cell: Cell) -> bool:
     number, child = children.popitem()
     children[number] = child
     request_stop(child, "shutdown" if cell.reason == "shutdown" else None)
-    wait_for_child(cell, child)
+    cell.waits_for = child
+    if child.waits_for is not None:
+        wait_for_child(cell, child)
     if child.phase == JUDGED:
         cell.rt.signal(child)  # this cell decides no more
     return False
