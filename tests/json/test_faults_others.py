@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import threading
@@ -12,6 +13,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
@@ -195,3 +197,25 @@ async def test_faults_segments_removed_or_moved_by_others(path, event):
     assert not (await store.scan()).has_anomalies
     assert [one.payload["number"] for one in await store.list_events()][-10:] == list(range(20, 30))
     await store.aclose()
+
+
+async def test_faults_a_file_that_is_cut_amid_a_failing_write_does_not_grow(path, event, monkeypatch):
+    """What ``copytruncate`` does at the worst moment: no hole of NULs takes the place of what was cut."""
+    store = JsonFilePersistence(path)
+    await store.record_event(event(0))
+    real = os.write
+
+    def write(fd, data):
+        if os.fstat(fd).st_ino != path.stat().st_ino:
+            return real(fd, data)  # of the event loop
+        os.truncate(path, 0)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(PersistenceError, match="No space left"):
+            await store.record_event(event(1))
+    assert path.read_bytes() == b""
+    await store.record_event(event(2))
+    await store.aclose()
+    assert plain_numbers(path, 1) == [2]

@@ -228,7 +228,8 @@ class Appender:
         Where syncs are asked for, the cut is synced too, or a power cut might bring some of it back among later records.
         """
         try:
-            os.ftruncate(self._fd, end)
+            if os.fstat(self._fd).st_size > end:  # else somebody has cut it meanwhile
+                os.ftruncate(self._fd, end)
             if self._sync_each or self._sync_later:
                 self._sync()
         except (OSError, PersistenceError):
