@@ -129,6 +129,20 @@ async def test_faults_renamed_away_again_and_again_under_a_writer(path, event, c
         assert not (await JsonFilePersistence(file).scan()).has_anomalies
 
 
+async def test_faults_what_is_numbered_beside_a_single_file_stays(path, event):
+    """As logrotate names the files that it moves away, or a store of many whose path was opened as a single file."""
+    for number in (0, 1):
+        store = JsonFilePersistence(path)
+        await store.record_event(event(number))
+        await store.aclose()
+        path.rename(path.with_name(f"facts.ndjson.{number + 1}"))
+    store = JsonFilePersistence(path)
+    await store.record_event(event(2))
+    await store.aclose()
+    files = [path.with_name(f"facts.ndjson.{number}") for number in (1, 2)]
+    assert [plain_numbers(file, 1) for file in files] == [[0], [1]]
+
+
 async def test_faults_the_lock_goes_away_again_and_again(path, event):
     """Whoever holds the lock file that was removed finishes; the next agree on a new one."""
     stores = [JsonFilePersistence(path) for _ in range(3)]

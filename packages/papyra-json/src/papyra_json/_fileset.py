@@ -152,8 +152,11 @@ class FileSet:
     def trim(self) -> None:
         """Remove files beyond ``max_files``, which an earlier, larger limit has left. For the lock's holder.
 
-        Only those that begin with a record: anything else is somebody else's, and a scan reports it.
+        Only those that begin with a record: anything else is somebody else's, and a scan reports it. What is numbered
+        beside a set of one is somebody else's whatever it holds: logrotate's copies of the one file begin so, too.
         """
+        if self.max_files == 1:
+            return
         removed = [
             path
             for path in sorted(self._beyond())
