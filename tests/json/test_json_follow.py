@@ -20,6 +20,8 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
 )
 from papyra_json import JsonFilePersistence, RotatingFilePersistence, _follow
+from papyra_json._care import compact
+from papyra_json._encode import encode
 from papyra_json._fileset import FileSet
 from papyra_json._follow import follow
 from papyra_json._lock import SetLock
@@ -323,6 +325,33 @@ async def test_compactions_and_recoveries_double_nothing_and_leave_nothing_out(p
         await store().compact()
         assert looks.look() == [14]
     await writer.aclose()
+
+
+@pytest.mark.parametrize("max_files", [1, 4])
+def test_a_compaction_may_drop_the_last_of_what_was_read(path, line, event, max_files):
+    """The clock was set back for a while, or another host's is slow; then age takes the last records first."""
+    hour = 3600.0
+    files = FileSet(path, max_files)
+    times = [*[2 * hour] * 900, *[0.0] * 600]
+
+    def content(first, last):
+        records = [event(number, timestamp=times[number]) for number in range(first, last)]
+        return b"".join(encode(records, 1 + first))
+
+    path.write_bytes(content(0, 1))
+    with closing(Looks(path, max_files=max_files)) as looks:
+        _append(path, content(1, 600))
+        assert looks.look() == list(range(1, 600))
+        if max_files > 1:
+            path.rename(path.with_name("facts.ndjson.1"))
+        _append(path, content(600, 1500))
+        assert looks.look() == list(range(600, 1500))
+        policy = RetentionPolicy(max_age_seconds=hour)
+        report = compact(files, "json", policy, 2 * hour, Work(), dry_run=False)
+        assert report.after_records == 900
+        assert looks.look() == []
+        _append(path, line(1500))
+        assert looks.look() == [1500]
 
 
 @pytest.mark.anyio

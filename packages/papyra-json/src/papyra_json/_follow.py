@@ -39,7 +39,7 @@ __all__ = ["follow"]
 _RECENT = 256  # records, far more than a torn tail loses
 _FILES = 16
 
-_Mark: TypeAlias = tuple[int, int]  # where a record's line ends, without its newline, and its hash
+_Mark: TypeAlias = tuple[int, int, float]  # where a line ends, without its newline, its hash and its time
 
 
 def follow(
@@ -69,6 +69,7 @@ class _Follower:
         self._marks: deque[_Mark] = deque()  # of the last records read in it
         self._recent: deque[int] = deque(maxlen=_RECENT)  # hashes of the last records read, in whichever file
         self._ends: deque[int] = deque(maxlen=_FILES)  # and of the last record of each file
+        self._lasting: deque[_Mark] = deque(maxlen=_RECENT)  # younger than all that was read since
 
     def close(self) -> None:
         """Close the files."""
@@ -83,7 +84,8 @@ class _Follower:
             ended.files = [self._without_torn_line(file) for file in snapshot.files]
             for file in ended.files[-_FILES:]:
                 self._meet(file, file.size)
-                self._recent.extend(mark[1] for mark in self._marks)
+                for mark in self._marks:
+                    self._remember(mark)
             query: Query[PersistedRecord] = Query()
             records = filter(wanted, matching(ended, query, policy, now, self._check))
             found = list(islice(records, min(limit, sys.maxsize)))
@@ -128,6 +130,17 @@ class _Follower:
             self._youngest.close()
         self._youngest = file
 
+    def _remember(self, mark: _Mark) -> None:
+        """Keep what it takes to know a record again.
+
+        Where the last ones go first, for they are older than others, the age limit of a compaction leaves one that all
+        that came later is older than.
+        """
+        self._recent.append(mark[1])
+        while self._lasting and self._lasting[-1][2] <= mark[2]:
+            self._lasting.pop()
+        self._lasting.append(mark)
+
     def _meet(self, file: OpenFile, end: int) -> None:
         """Go to another file, of which everything before ``end`` is known."""
         if self._marks:
@@ -157,7 +170,7 @@ class _Follower:
 
     def _first_new(self, files: Sequence[OpenFile]) -> tuple[int, int]:
         """Return the first file, and the offset in it, from which on all records are new."""
-        known = set(chain(self._recent, self._ends))
+        known = set(chain(self._recent, self._ends, (mark[1] for mark in self._lasting)))
         for index in range(len(files) - 1, -1, -1):
             file = files[index]
             if _are_same(file, self._youngest):
@@ -185,8 +198,9 @@ class _Follower:
                     records.append(decode(line))
                 except InvalidLine:
                     continue
-                self._marks.append((stop, hash(line)))
-                self._recent.append(hash(line))
+                mark = (stop, hash(line), records[-1].timestamp)
+                self._marks.append(mark)
+                self._remember(mark)
             if records:
                 yield records
 
@@ -202,10 +216,10 @@ def _marks_before(file: OpenFile, end: int) -> deque[_Mark]:
     marks: deque[_Mark] = deque(maxlen=_RECENT)
     for offset, line, _ in backward(file, end) if end else ():
         try:
-            decode(line)
+            time = decode(line).timestamp
         except InvalidLine:
             continue
-        marks.appendleft((offset + len(line), hash(line)))
+        marks.appendleft((offset + len(line), hash(line), time))
         if len(marks) == _RECENT:
             break
     return marks
@@ -214,7 +228,7 @@ def _marks_before(file: OpenFile, end: int) -> deque[_Mark]:
 def _stands(mark: _Mark, file: OpenFile) -> bool:
     """Tell whether the record that was marked still stands there."""
     for offset, line, _ in backward(file, min(mark[0] + 1, file.size)):
-        return (offset + len(line), hash(line)) == mark
+        return (offset + len(line), hash(line)) == mark[:2]
     return False
 
 
