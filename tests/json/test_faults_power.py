@@ -115,6 +115,28 @@ def test_faults_what_was_rolled_back_does_not_come_back(store, level):
         store.teardown()
 
 
+@pytest.mark.parametrize("tail", ["hidden", "unterminated"])
+def test_faults_a_repair_is_on_the_disk_before_the_next_record(store, tail):
+    """Else what was cut, or a NUL for the newline that was added, might stand beside it after a power cut."""
+    for calls, seed in itertools.product(range(12), range(20)):
+        store.begin(("always", "always"), (None, 1))
+        store.record(0, 2, None)
+        file = store.disk.names["facts"]
+        if tail == "hidden":  # behind garbage as long as the next record, in whose place that will be
+            second = file.data.index(b"\n") + 1
+            file.data[second:second] = b"x" * len(encode([numbered_event(9)], 2)[0])
+        else:
+            del file.data[-1]
+        file.durable = bytes(file.data)
+        store.disk.chance, store.disk.calls_left = random.Random(seed), calls
+        with contextlib.suppress(Died):
+            store.writers[1].append(encode([numbered_event(9)], 2))
+        store.disk.cut_power()
+        kept = [0] if tail == "hidden" else [0, 1]
+        assert store._plainly() in (kept, [*kept, 9])
+        store.teardown()
+
+
 @pytest.mark.parametrize("work", ["append", "compact", "recover"])
 def test_faults_what_is_dropped_is_safe_before_it_is_cut(store, work):
     for calls, seed in itertools.product(range(12), range(20)):

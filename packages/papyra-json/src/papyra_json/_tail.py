@@ -11,6 +11,7 @@ from papyra.exceptions import PersistenceError
 from papyra_json._decode import InvalidLine, sequence_of
 from papyra_json._files import write_all
 from papyra_json._opened import OpenFile
+from papyra_json._platform import sync_file
 from papyra_json._quarantine import quarantine
 from papyra_json._reading import backward
 
@@ -43,13 +44,16 @@ def repair_tail(path: Path, fd: int, size: int) -> Tail:
             f"{path} is compressed, and no fact can be appended to it; unpack it, or name another"
         )
     tail = _find_tail(file)
+    if tail.terminated and tail.end == size:
+        return tail
     if tail.end < size:
         quarantine(path, file, [(tail.end, size)])
         os.ftruncate(fd, tail.end)
-    if tail.terminated:
-        return tail
-    write_all(fd, b"\n")
-    return Tail(tail.end + 1, tail.seq)
+    if not tail.terminated:
+        write_all(fd, b"\n")
+        tail = Tail(tail.end + 1, tail.seq)
+    sync_file(fd)  # or a power cut might leave parts of what was cut among the records to come
+    return tail
 
 
 def _find_tail(file: OpenFile) -> Tail:
