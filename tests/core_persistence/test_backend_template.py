@@ -18,6 +18,37 @@ ROOT = Path(__file__).parents[2]
 TEMPLATE = ROOT / "templates" / "backend"
 
 
+FULL_DISK = """
+import resource
+import signal
+
+import anyio
+
+from papyra.persistence.models import PersistedEvent
+from papyra_tape import TapePersistence
+
+
+async def main() -> None:
+    event = PersistedEvent("shop", "shop:1", "ActorStarted", {}, 0.0)
+    store = TapePersistence("facts")
+    await store.record_event(event)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, most))
+    try:
+        await store.record_batch([event] * 100)
+    except OSError as error:
+        print(error.strerror)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    print(len(await store.list_events()))
+    await store.record_event(event)
+    print(len(await store.list_events()))
+
+
+anyio.run(main)
+"""
+
+
 def run(*command: object, folder: Path, path: str = "") -> subprocess.CompletedProcess[str]:
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "PAPYRA_"))
@@ -77,6 +108,12 @@ def test_its_own_tests_pass_as_generated(tape: Path, path: str) -> None:
     passed = re.search(r"(\d+) passed", ran.stdout)
     assert passed is not None
     assert int(passed[1]) > 200
+
+
+def test_a_full_disk_stores_nothing_of_a_batch(tape: Path, path: str, tmp_path: Path) -> None:
+    (tmp_path / "full.py").write_text(FULL_DISK, "utf-8")
+    ran = run("full", folder=tmp_path, path=path)
+    assert ran.stdout.split() == ["File", "too", "large", "1", "2"], ran.stdout
 
 
 def test_papyra_plugins_finds_it_in_order_and_says_what_is_broken(tape: Path, path: str) -> None:
