@@ -137,7 +137,7 @@ def test_without_the_library_it_says_what_to_install():
 async def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path):
     async with aclosing(RedisPersistence(f"unix://:secret@{tmp_path}/none.sock")) as backend:
         for call in (backend.list_events, lambda: backend.record_event(event(1)), backend.scan):
-            with pytest.raises(PersistenceError, match=r"none\.sock.*server runs") as caught:
+            with pytest.raises(PersistenceError, match=r"none\.sock.*[^.]; find out.*server runs") as caught:
                 await call()
             assert "secret" not in str(caught.value)
         assert not backend.healthy
@@ -191,7 +191,7 @@ async def test_nothing_is_sent_twice(open_store, raw, stream):
     async with aclosing(open_store(timeout=0.1)) as backend:
         await backend.record_event(event(1))
         raw.execute_command("CLIENT", "PAUSE", 400, "ALL")  # what comes now is done later
-        with pytest.raises(PersistenceError, match="nobody knows"):
+        with pytest.raises(PersistenceError, match="may have been stored, or not"):
             await backend.record_event(event(2))
         raw.ping()  # answered after the pause
         assert await backend.list_events() in (events(1), events(1, 2))

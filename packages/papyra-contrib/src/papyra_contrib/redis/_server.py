@@ -98,6 +98,7 @@ class Server:
         except redis.RedisError as error:
             self.reachable = not isinstance(error, redis.ConnectionError | redis.TimeoutError)
             text = str(error).rpartition("caused error: ")[2]  # before it stands a piece of what was written
+            text = text.rstrip(".")
             raise PersistenceError(f"Redis at {self.name}: {text}; {_hint(error, text)}") from error
         else:
             self.reachable = True
@@ -107,7 +108,7 @@ def _hint(error: redis.RedisError, text: str) -> str:
     if isinstance(error, redis.AuthenticationError | NoPermissionError):
         return "give a user and password that may use the stream, as in redis://USER:PASSWORD@HOST"
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        return "find out whether the server runs there; of what was being written nobody knows whether it was stored"
+        return "find out whether the server runs there; a write under way may have been stored, or not"
     if isinstance(error, OutOfMemoryError):
         return "its memory is full; writing works again once there is room"
     if isinstance(error, redis.ReadOnlyError):
