@@ -94,6 +94,36 @@ def test_of_a_damaged_file_all_is_read_that_can_be(path, line, event, foreign):
         assert sorted(saved)[len(saved) // 4] > 80, "damage is confined to its block"
 
 
+def _broken_head(content: bytes) -> bytes:
+    return content[:30] + bytes([content[30] ^ 1]) + content[31:]
+
+
+@pytest.mark.parametrize(
+    "join",
+    [
+        lambda ours, foreign: ours + foreign,
+        lambda ours, foreign: foreign + ours,
+        lambda ours, foreign: foreign + bytes(5000) + ours,
+        lambda ours, foreign: _broken_head(ours) + foreign,
+    ],
+    ids=["appended", "before", "padded", "head"],
+)
+def test_what_any_tool_can_read_is_no_damage(path, line, event, join):
+    lines = [line(number) for number in range(1, 101)]
+    packed = path.with_name("facts.ndjson.1.gz")
+    pack(packed, b"".join(lines), step=2000)
+    content = join(packed.read_bytes(), gzip.compress(b"".join(lines)))
+    packed.write_bytes(content)
+    path.write_bytes(line(101))
+    files = FileSet(path, 5)
+    expected = [event(number) for number in [*range(1, 101), *range(1, 101), 101]]
+    assert _read(files) == expected
+    assert {one.type for one in scan(files, "rotating", Work()).anomalies} == {"sequence_gap"}
+    recover(files, "rotating", PersistenceRecoveryMode.REPAIR, None, Work())
+    assert _read(files) == expected
+    assert packed.read_bytes() == content
+
+
 @pytest.mark.anyio
 async def test_recovery_and_compaction_pack_only_what_changed(path, line, event, monkeypatch):
     lines = [line(number) for number in range(1, 20_001)]

@@ -86,7 +86,9 @@ class Stream:
                 return more
             if self._decoder.eof:
                 # Another member or frame may follow, or NULs, as tapes are padded.
-                self._input = self._decoder.unused_data.lstrip(b"\0") or self._next_step().lstrip(b"\0")
+                self._input = self._decoder.unused_data.lstrip(b"\0")
+                while not self._input and (step := self._next_step()):
+                    self._input = step.lstrip(b"\0")
                 self._over = not self._input
                 self._decoder = self._codec.decoder()
             else:

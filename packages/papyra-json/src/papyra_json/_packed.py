@@ -131,8 +131,7 @@ class Packed:
                 at, start = at + size, start + block.length
                 continue
             found = self._next_head(at + 1)
-            if found is None and not blocks:
-                self._stream = Stream(self._fd, self.codec, self._damage)
+            if not self._damage and self._is_for_any_tool(only=found is None and not blocks):
                 return []
             after = self._stored if found is None else found[0]
             self._damage[at] = f"the stored bytes {at} to {after} are no block of compressed lines"
@@ -141,6 +140,18 @@ class Packed:
                 start = blocks[-1].end if blocks else 0
             at = after
         return blocks
+
+    def _is_for_any_tool(self, *, only: bool) -> bool:
+        """Tell whether to read it from the start, as any tool does: it is whole so, or there is no block of ours.
+
+        Another tool may have appended to it, and a head that is damaged leaves what stands behind it whole.
+        """
+        damage: dict[int, str] = {}
+        stream = Stream(self._fd, self.codec, damage)
+        if damage and not only:
+            return False
+        self._stream, self._damage = stream, damage
+        return True
 
     def _head_at(self, at: int) -> Block | None:
         return self.codec.parse(os.pread(self._fd, self.codec.head_size, at))
