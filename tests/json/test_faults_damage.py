@@ -174,6 +174,7 @@ anyio.run(main)
 """
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc to measure memory with")
 def test_faults_lines_of_a_gigabyte(path, start):
     """NULs of a hole: in the middle a gigabyte, at the end a quarter of one."""
     first, second = b"".join(map(numbered_line, (1, 2))), b"".join(map(numbered_line, (3, 4)))
