@@ -52,4 +52,4 @@ def test_a_check_that_fails_shows_what_it_compared(tmp_path: Path) -> None:
         check=False,
     )
     assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert "assert [PersistedEvent(" in ran.stdout
+    assert "At index 0 diff: PersistedEvent(" in ran.stdout
