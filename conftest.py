@@ -25,12 +25,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from sybil import Region, Sybil
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from sybil import Document, Example
 
@@ -132,3 +133,13 @@ def _leave_folder(namespace: dict[str, Any]) -> None:
 pytest_collect_file = Sybil(
     parsers=[_parse], patterns=["*.md"], setup=_enter_folder, teardown=_leave_folder
 ).pytest()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escape the lone surrogates that a test has logged: no report with them comes through to xdist's controller."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections
+    ]
+    return report
