@@ -6,7 +6,9 @@ import os
 import shutil
 import sqlite3
 import sys
+import tempfile
 from contextlib import aclosing, closing
+from pathlib import Path
 
 import anyio
 import pytest
@@ -141,8 +143,11 @@ anyio.run(read, sys.argv[1])
 
 
 @pytest.mark.parametrize("open_elsewhere", [False, True])
-async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(path, open_elsewhere):
+async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(open_elsewhere):
     """SQLite could not make its index there, so nothing could be read."""
+    # Not in tmp_path: another run of pytest takes the rights of others from the folder of all runs.
+    top = tempfile.TemporaryDirectory()
+    path = Path(top.name) / "store" / "papyra.db"
     writer = SQLitePersistence(path)
     try:
         await writer.record_batch(events(1, 2))
@@ -151,8 +156,7 @@ async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(path, ope
         for file in path.parent.iterdir():
             file.chmod(0o444)
         path.parent.chmod(0o555)
-        for folder in path.parents[1:-2]:
-            folder.chmod(folder.stat().st_mode | 0o055)
+        Path(top.name).chmod(0o755)
         refusals = await anyio.run_process([sys.executable, "-c", AS_ANOTHER_USER, str(path)], stderr=None)
         assert len(refusals.stdout.splitlines()) == 2
         assert {file.name for file in path.parent.iterdir()} == {
@@ -163,6 +167,7 @@ async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(path, ope
     finally:
         path.parent.chmod(0o755)
         await writer.aclose()
+        top.cleanup()
 
 
 # -- files that vanish
