@@ -142,12 +142,18 @@ anyio.run(read, sys.argv[1])
 """
 
 
+@pytest.fixture
+def open_folder():
+    """A folder that others may enter; not in tmp_path, for each run of pytest closes the folder of all runs to them."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("open_elsewhere", [False, True])
-async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(open_elsewhere):
+async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(open_folder, open_elsewhere):
     """SQLite could not make its index there, so nothing could be read."""
-    # Not in tmp_path: another run of pytest takes the rights of others from the folder of all runs.
-    top = tempfile.TemporaryDirectory()
-    path = Path(top.name) / "store" / "papyra.db"
+    path = open_folder / "store" / "papyra.db"
     writer = SQLitePersistence(path)
     try:
         await writer.record_batch(events(1, 2))
@@ -156,7 +162,6 @@ async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(open_else
         for file in path.parent.iterdir():
             file.chmod(0o444)
         path.parent.chmod(0o555)
-        Path(top.name).chmod(0o755)
         refusals = await anyio.run_process([sys.executable, "-c", AS_ANOTHER_USER, str(path)], stderr=None)
         assert len(refusals.stdout.splitlines()) == 2
         assert {file.name for file in path.parent.iterdir()} == {
@@ -167,7 +172,6 @@ async def test_a_store_in_a_folder_that_may_not_be_written_can_be_read(open_else
     finally:
         path.parent.chmod(0o755)
         await writer.aclose()
-        top.cleanup()
 
 
 # -- files that vanish
