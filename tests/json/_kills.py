@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio._backends._asyncio  # here, and not in every child
-import pytest
 
+from ._records import make_event
 from ._scenarios import FAILED, SCENARIOS, Scenario, plain_numbers
 from ._steps import CHANGING, Steps, die
-from .conftest import make_event
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +99,7 @@ def sweep(folder: str) -> None:
             case = Case(name, f"{folder}/{name}/{step}")
 
             def work(case: Case = case, step: int = step) -> None:
-                Steps(pytest.MonkeyPatch(), CHANGING, step, die)
+                Steps(setattr, CHANGING, step, die)
                 case.scenario.work(case.path, case.outcomes)
 
             code = exit_code(forked(work))
@@ -119,7 +118,7 @@ def traced(folder: str, strace: str, happening: str) -> None:
     for name in names if kill else names[:2]:
         log = Path(folder, f"{name}.log")
         case = Case(name, f"{folder}/{name}/all")
-        assert _trace(strace, case, f"--output={log}", f"--trace={calls}") == 0
+        assert trace(strace, case, f"--output={log}", f"--trace={calls}") == 0
         case.check(f"{name}: traced")
         most = Counter(re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE))
         steps = sorted({(call, at) for (_, call), count in most.items() for at in range(1, count + 1)})
@@ -127,7 +126,7 @@ def traced(folder: str, strace: str, happening: str) -> None:
         for call, at in steps:
             case = Case(name, f"{folder}/{name}/{call}-{at}")
             inject = f"--inject={call}:{happening}:when={at}"
-            code = _trace(strace, case, "--output=/dev/null", f"--trace={call}", inject)
+            code = trace(strace, case, "--output=/dev/null", f"--trace={call}", inject)
             assert code == (-signal.SIGKILL if kill else 0), (name, call, at, code)
             heard += case.outcomes[:100].count(FAILED)
             case.check(f"{name}: {happening} at the call {call} number {at}")
@@ -135,7 +134,7 @@ def traced(folder: str, strace: str, happening: str) -> None:
         print(f"{name}: {len(steps)} system calls")
 
 
-def _trace(strace: str, case: Case, *options: str) -> int:
+def trace(strace: str, case: Case, *options: str) -> int:
     """Do the work of a case under strace, which takes hold of a process that waits for it."""
     ready, go = os.pipe()
 

@@ -13,8 +13,6 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pytest
-
 from papyra_json import RotatingFilePersistence
 from papyra_json._appender import Appender
 from papyra_json._care import scan
@@ -24,11 +22,10 @@ from papyra_json._fileset import FileSet
 from papyra_json._work import Work
 
 from ._compressed import compressed
-from ._kills import _trace as trace
-from ._kills import exit_code, forked
+from ._kills import exit_code, forked, trace
+from ._records import make_event, numbered_line
 from ._scenarios import DONE
 from ._steps import CHANGING, Steps, die
-from .conftest import make_event, numbered_line
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence
@@ -117,7 +114,7 @@ def sweep(folder: str) -> None:
         case = Case(f"{folder}/{step}")
 
         def work(case: Case = case, step: int = step) -> None:
-            Steps(pytest.MonkeyPatch(), CHANGING, step, die)
+            Steps(setattr, CHANGING, step, die)
             case.work()
 
         code = exit_code(forked(work))

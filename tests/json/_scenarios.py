@@ -18,7 +18,7 @@ from papyra_json._care import compact, recover, scan
 from papyra_json._encode import encode
 from papyra_json._work import Work
 
-from .conftest import make_event, numbered_line
+from ._records import make_event, numbered_line
 
 if TYPE_CHECKING:
     from collections.abc import MutableSequence, Sequence

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    import pytest
-
 CHANGING = (
     "open",
     "write",
@@ -39,7 +37,7 @@ class Steps:
 
     def __init__(
         self,
-        patch: pytest.MonkeyPatch,
+        patch: Callable[[object, str, object], None],
         names: Collection[str],
         at: int,
         happen: Callable[[str], None],
@@ -51,9 +49,9 @@ class Steps:
         self._happen = happen
         self._on = on
         for name in names:
-            patch.setattr(os, name, self._watched(name, getattr(os, name)))
+            patch(os, name, self._watched(name, getattr(os, name)))
         if "write" in names:
-            patch.setattr(fcntl, "flock", self._watched("flock", fcntl.flock))
+            patch(fcntl, "flock", self._watched("flock", fcntl.flock))
 
     @property
     def reached(self) -> bool:

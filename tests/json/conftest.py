@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -10,26 +9,16 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from zlib import crc32
+from typing import TYPE_CHECKING
 
 import pytest
 
-from papyra.persistence.models import PersistedEvent
+from ._records import make_event, numbered_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-
-def make_event(number: int, **fields: Any) -> PersistedEvent:
-    values: dict[str, Any] = {
-        "system_id": "local",
-        "actor_address": f"local:{number}",
-        "event_type": "ActorStarted",
-        "payload": {"number": number},
-        "timestamp": 1_700_000_000.0 + number,
-    }
-    return PersistedEvent(**{**values, **fields})
+    from papyra.persistence.models import PersistedEvent
 
 
 @pytest.fixture
@@ -42,23 +31,6 @@ def event() -> Callable[..., PersistedEvent]:
 def path(tmp_path: Path) -> Path:
     """Where a test's store stands."""
     return tmp_path / "facts.ndjson"
-
-
-def numbered_line(number: int, seq: int | None = None) -> bytes:
-    """Build, by the letter of the specification, the line of `make_event(number)`."""
-    body = json.dumps(
-        {
-            "kind": "event",
-            "system_id": "local",
-            "actor_address": f"local:{number}",
-            "event_type": "ActorStarted",
-            "payload": {"number": number},
-            "timestamp": 1_700_000_000.0 + number,
-            "seq": number if seq is None else seq,
-        },
-        separators=(",", ":"),
-    ).encode()[:-1]
-    return body + b',"crc":"%08x"}\n' % crc32(body)
 
 
 @pytest.fixture

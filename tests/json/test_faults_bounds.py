@@ -16,11 +16,11 @@ from papyra_json._fileset import FileSet
 from papyra_json._query import newest
 from papyra_json._work import Work
 
+from ._records import make_event
 from ._scenarios import members
-from .conftest import make_event
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(12))
 def test_faults_no_workload_exceeds_the_bounds(quick_disk, monkeypatch, seed):
     chance = random.Random(seed)
     path = quick_disk / "facts"

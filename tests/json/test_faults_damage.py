@@ -18,7 +18,7 @@ from papyra_json._fileset import FileSet
 from papyra_json._query import newest
 from papyra_json._work import Work
 
-from .conftest import make_event, numbered_line
+from ._records import make_event, numbered_line
 
 REPAIR, QUARANTINE = PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE
 PUBLISHED = (Path(__file__).parent / "data" / "published.ndjson").read_bytes().splitlines(keepends=True)
@@ -129,7 +129,7 @@ def test_faults_foreign_lines(path, foreign):
         _check(path, b"".join(content)[:-1], LINES, QUARANTINE)
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(30))
 def test_faults_any_damage(path, seed):
     """Several of them at once: bytes changed, lost, moved, doubled."""
     chance = random.Random(seed)

@@ -19,7 +19,7 @@ def _outcomes(name, path, happen, step, *, on, calls=CHANGING + READING):
     scenario.prepare(path)
     outcomes = bytearray(len(scenario.records))
     with pytest.MonkeyPatch.context() as patch:
-        steps = Steps(patch, calls, step, happen, on=on)
+        steps = Steps(patch.setattr, calls, step, happen, on=on)
         with suppress(OSError, PersistenceError):
             scenario.work(path, outcomes)
     return outcomes, steps.reached

@@ -66,7 +66,6 @@ def _write_anew(path):
     draft.replace(path)
 
 
-@pytest.mark.parametrize("durability", ["os", "always"])
 @pytest.mark.parametrize("make", [JsonFilePersistence, RotatingFilePersistence])
 @pytest.mark.parametrize(
     ("meddle", "kept"),
@@ -75,10 +74,8 @@ def _write_anew(path):
         (_remove_folder, 0), (_move_folder, 0), (_write_anew, 1),
     ],
 )  # fmt: skip
-async def test_faults_what_comes_after_goes_to_the_file_that_is_there(
-    path, event, make, durability, meddle, kept
-):
-    stores = [make(path, durability=durability) for _ in range(2)]
+async def test_faults_what_comes_after_goes_to_the_file_that_is_there(path, event, make, meddle, kept):
+    stores = [make(path), make(path, durability="always")]
     expected: list[int] = []
     for number in range(9):
         if number % 3 == 2:

@@ -22,7 +22,7 @@ from ._disk import Died
 from ._powered import PoweredStore, numbered_event
 
 PoweredStore.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=70,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
