@@ -26,7 +26,7 @@ async def main():
     await store.record_event(event(1))
     held = threading.Event()
 
-    def append(lines, done):
+    def append(*arguments):
         held.set()
         time.sleep(60)
 

@@ -19,6 +19,8 @@ from papyra_json._plan import keep_valid
 from papyra_json._platform import sync_file, sync_folder
 from papyra_json._rewrite import note_jumps, quarantine_invalid, replace
 from papyra_json._tail import last_sequence, repair_tail
+from papyra_json._times import times_in
+from papyra_json._tracker import Tracker
 from papyra_json._walk import Walk
 
 if TYPE_CHECKING:
@@ -73,14 +75,18 @@ class Appender:
         self._names_changed = False  # perhaps, in the folder, since it was synced
         self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
         self._compressor: Compressor | None = None
+        self._tracker = Tracker(self._lock)
 
     @property
     def next_seq(self) -> int:
         """The number that the next record will have, unless another process writes before."""
         return self._next_seq
 
-    def append(self, lines: Sequence[bytes]) -> Appended:
-        """Append lines that are numbered from `next_seq` on and, if so asked for, sync them; never raises."""
+    def append(self, lines: Sequence[bytes], times: Sequence[float] | None = None) -> Appended:
+        """Append lines that are numbered from `next_seq` on and, if so asked for, sync them; never raises.
+
+        ``times`` are those of the records, one for each line, if who appends has them at hand.
+        """
         expected = self._next_seq
         done = Appended()
         try:
@@ -88,7 +94,7 @@ class Appender:
                 self._attach()
                 if self._next_seq != expected:
                     lines = renumber(lines, self._next_seq)
-                self._append(lines, done)
+                self._append(lines, times, done)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers that wait must hear of it
             done.error = error
         return done
@@ -165,15 +171,24 @@ class Appender:
         self._names_changed = True
         self.dirty = self._sync_each or self._sync_later
         try:
-            status = os.fstat(fd)
-            tail = repair_tail(base, fd, status.st_size)
+            file = OpenFile(base, fd)
+            tail = repair_tail(file)
+            self._know_times(file, tail.end)
             last = last_sequence(self._files) if tail.seq is None else tail.seq
             self._end, self._next_seq = tail.end, max(last, self._lock.read_notes().last_seq) + 1
             self._mark = os.pread(fd, _MARK, max(0, tail.end - _MARK))
         except BaseException:
             os.close(fd)
             raise
-        self._fd, self._identity = fd, identity(status)
+        self._fd, self._identity = fd, file.identity
+
+    def _know_times(self, file: OpenFile, end: int) -> None:
+        """Learn the times in the file; if it only goes on where it was left, those of the rest."""
+        left = self._end if file.identity == self._identity and 0 < self._end <= end else -1
+        if left > 0 and file.read_at(_MARK, max(0, left - _MARK)) == self._mark:
+            self._tracker.go_on(file, left, end)
+        else:
+            self._tracker.begin(file, end)
 
     def _detach(self) -> None:
         if self._fd >= 0:
@@ -182,14 +197,15 @@ class Appender:
 
     # -- writing
 
-    def _append(self, lines: Sequence[bytes], done: Appended) -> None:
+    def _append(self, lines: Sequence[bytes], times: Sequence[float] | None, done: Appended) -> None:
         while done.records < len(lines):
             count = self._fitting(lines, done.records)
             if count == 0:
                 self._rotate()
                 continue
-            data = b"".join(lines[done.records : done.records + count])
-            self._write(data, count)
+            part = slice(done.records, done.records + count)
+            data = b"".join(lines[part])
+            self._write(data, count, times_in(lines[part]) if times is None else times[part])
             done.records += count
             done.size += len(data)
 
@@ -204,7 +220,7 @@ class Appender:
                 return index - first or int(self._end == 0)
         return len(lines) - first
 
-    def _write(self, data: bytes, count: int) -> None:
+    def _write(self, data: bytes, count: int, times: Sequence[float]) -> None:
         start = self._end
         try:
             write_all(self._fd, data)
@@ -214,6 +230,7 @@ class Appender:
         self._end += len(data)
         self._mark = data[-_MARK:]
         self._next_seq += count
+        self._tracker.add(times)
         self.dirty = self._sync_each or self._sync_later
         if self._sync_each:
             try:
@@ -221,6 +238,7 @@ class Appender:
             except BaseException:
                 self._take_back(data)
                 raise
+        self._tracker.note(self._end)
 
     def _cut(self, end: int) -> None:
         """Cut what a failed write has left, so that its callers hear the truth: none of it is stored.
@@ -248,6 +266,7 @@ class Appender:
     def _rotate(self) -> None:
         if self.dirty:
             self._sync()
+        self._tracker.note(self._end, at_once=True)
         seq = self._next_seq
         try:
             self._files.rotate()

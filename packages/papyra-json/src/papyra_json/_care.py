@@ -24,7 +24,8 @@ from papyra_json._codec import UnreadableHere
 from papyra_json._lock import Notes, SetLock
 from papyra_json._plan import keep_newest, keep_valid
 from papyra_json._quarantine import move_aside, quarantine_name
-from papyra_json._rewrite import forget_jumps, note_jumps, quarantine_invalid, rewrite
+from papyra_json._rewrite import forget_jumps, note_jumps, note_times, quarantine_invalid, rewrite
+from papyra_json._timetable import read_table
 from papyra_json._walk import Walk
 
 if TYPE_CHECKING:
@@ -124,9 +125,10 @@ def compact(
     """Make ``policy`` physical as of the Unix time ``now``; what is no valid record goes to the quarantine."""
     if not files.present():
         return CompactionReport(name, 0, 0, 0, 0)
+    oldest = policy.oldest_kept(now)
     with (
         closing(SetLock(files.base, work.check)) as lock,
-        _surveyed(files, lock, policy.oldest_kept(now), work, dry_run=dry_run) as (snapshot, walk),
+        _surveyed(files, lock, oldest, work, dry_run=dry_run, learn_times=not dry_run) as (snapshot, walk),
     ):
         snapshot.raise_failure()
         plan = keep_newest(walk, policy)
@@ -153,7 +155,7 @@ def open_shared(files: FileSet, lock: SetLock) -> tuple[Snapshot, Notes | None]:
 
 @contextmanager
 def _surveyed(
-    files: FileSet, lock: SetLock, oldest: float, work: Work, *, dry_run: bool
+    files: FileSet, lock: SetLock, oldest: float, work: Work, *, dry_run: bool, learn_times: bool = False
 ) -> Generator[tuple[Snapshot, Walk]]:
     """Walk over the files, and give them with the lock held alone, so that they stay as the walk has found them.
 
@@ -162,7 +164,8 @@ def _surveyed(
     early, notes = open_shared(files, lock)
     with early:
         work.left(_size(early) * (1 if dry_run else 2))  # to be read, and perhaps to be copied
-        walk = _walked(early, Walk(notes or Notes(), oldest, work.advance))
+        known = read_table(early.table) if learn_times else None
+        walk = _walked(early, Walk(notes or Notes(), oldest, work.advance, known))
         if dry_run:
             yield early, walk
             return
@@ -172,7 +175,7 @@ def _surveyed(
             work.left(size + max(0, size - _size(early)))
             if not walk.resume(snapshot.files):
                 work.left(2 * size)
-                walk = _walked(snapshot, Walk(lock.read_notes(), oldest, work.advance))
+                walk = _walked(snapshot, Walk(lock.read_notes(), oldest, work.advance, known))
             yield snapshot, walk
 
 
@@ -182,8 +185,10 @@ def _rewrite(
     work.check()
     work.left(sum(kept.size for kept in plan if not kept.unchanged))
     note_jumps(lock, walk, plan, all_jumps=all_jumps)
+    entries = lock.read_table()
     rewrite(files, plan, work.advance)
     forget_jumps(lock, walk, plan)
+    note_times(lock, plan, entries)
 
 
 def _size(snapshot: Snapshot) -> int:

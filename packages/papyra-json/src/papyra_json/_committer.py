@@ -21,6 +21,7 @@ import anyio.to_thread
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra_json._appender import Appended
 from papyra_json._encode import encode
+from papyra_json._times import times_of
 from papyra_json._wakeup import loop_caller
 
 if TYPE_CHECKING:
@@ -168,16 +169,20 @@ class Committer:
     def _commit(self, group: list[_Request]) -> None:
         """Append the records of a group and tell each caller what became of its own."""
         lines: list[bytes] = []
+        times: list[float] = []
         ends: list[int] = []
         for request in group:
             try:
-                lines += encode(request.records, self._appender.next_seq + len(lines))
+                more = encode(request.records, self._appender.next_seq + len(lines))
+                times += times_of(request.records, more)
+                lines += more
             except Exception as error:  # noqa: BLE001 - what is no record fails its own batch, not the others
                 request.error = error
             except BaseException as error:  # noqa: BLE001 - raised by a payload's repr, it must not end this thread
                 request.error = PersistenceError(f"a record could not be laid out: {error!r}")
             ends.append(len(lines))
-        appended = self._appender.append(lines) if lines else Appended()
+        known = times if len(times) == len(lines) else None
+        appended = self._appender.append(lines, known) if lines else Appended()
         self._metrics.records_written += appended.records
         self._metrics.bytes_written += appended.size
         start = 0

@@ -17,6 +17,7 @@ from papyra.exceptions import PersistenceError
 from papyra_json._codec import SUFFIXES
 from papyra_json._decode import InvalidLine, sequence_of
 from papyra_json._files import TEMPORARY, identity, odd_kind, open_regular
+from papyra_json._lock import table_beside
 from papyra_json._opened import OpenFile, Snapshot
 from papyra_json._platform import locked_file
 from papyra_json._reading import forward
@@ -104,7 +105,7 @@ class FileSet:
 
     def open_all(self) -> Snapshot:
         """Open every file of the set. For who holds the lock."""
-        snapshot = Snapshot()
+        snapshot = Snapshot(table_beside(self.base))
         for path in self.present():
             try:
                 snapshot.files.append(OpenFile.open(path))

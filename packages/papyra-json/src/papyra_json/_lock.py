@@ -3,7 +3,9 @@
 Every change of a set - a batch, a rotation, a recovery, a compaction - holds the advisory lock on ``<file>.lock``. The
 lock file is permanent: it is never renamed or removed, so that all processes lock the same one.
 
-It also holds notes about ``seq``, for what can't be read off the records that are left, as a JSON object in a line. Of
+It begins with a table of what is known of the times in the files (see `_timetable`), which saves reading.
+
+Behind it stand notes about ``seq``, for what can't be read off the records that are left, as a JSON object in a line. Of
 several lines the one with the highest ``version`` counts; one whose ``crc`` does not fit was interrupted:
 
 - ``gaps``: pairs ``[a, b]``. Where ``seq`` jumps within such a range, a recovery or compaction made or saw the jump;
@@ -25,15 +27,19 @@ from zlib import crc32
 
 import orjson
 
+from papyra.exceptions import PersistenceError
 from papyra_json._decode import MAX_SEQ, intact
 from papyra_json._files import identity, make_folder, open_regular, write_all
 from papyra_json._platform import in_forked_child, locked
+from papyra_json._timetable import TABLE, line_of, place_of, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from pathlib import Path
 
-__all__ = ["Notes", "SetLock"]
+    from papyra_json._timetable import Entry
+
+__all__ = ["Notes", "SetLock", "table_beside"]
 
 _MAX_FILE = 2**20
 _MAX_GAPS = 500  # beyond, neighbours are merged: the notes must not grow with the damage
@@ -62,6 +68,24 @@ class Notes:
             self.gaps = [(first[0], max(first[1], second[1])) for first, second in pairs]
 
 
+def table_beside(base: Path) -> bytes:
+    """Return what stands in the table of a set, for who does not hold its lock; nothing if it can't be read."""
+    try:
+        fd = open_regular(_path_of(base), os.O_RDONLY)
+    except (OSError, PersistenceError):
+        return b""
+    try:
+        return os.pread(fd, TABLE, 0)
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
+
+
+def _path_of(base: Path) -> Path:
+    return base.with_name(base.name + ".lock")
+
+
 _locks: weakref.WeakSet[SetLock] = weakref.WeakSet()
 
 
@@ -88,8 +112,9 @@ class SetLock:
         """``checkpoint`` is called while the lock is waited for, and may raise to end that."""
         self._checkpoint = checkpoint
         self._base = base
-        self.path = base.with_name(base.name + ".lock")
+        self.path = _path_of(base)
         self._fd = -1
+        self._has_room = False  # for the table, for sure
         _locks.add(self)
 
     @contextmanager
@@ -157,6 +182,7 @@ class SetLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+            self._has_room = False
 
     def read_notes(self) -> Notes:
         """Return the notes; empty ones if there are none or they can't be understood. For who holds the lock."""
@@ -175,13 +201,14 @@ class SetLock:
         new line is written and synced before or behind the old one, with a higher version.
         """
         found, start, end = self._newest()
+        end = max(end, TABLE)
         fields = {"last_seq": notes.last_seq, "gaps": notes.gaps, "version": _version(found) + 1}
         body = orjson.dumps(fields)[:-1]
         line = body + b',"crc":"%08x"}' % crc32(body)
-        before = len(line) < start
+        before = len(line) < start - TABLE
         try:
             if before:
-                _write_at(self._fd, line.ljust(start - 1) + b"\n", 0)
+                _write_at(self._fd, line.ljust(start - TABLE - 1) + b"\n", TABLE)
             else:
                 os.ftruncate(self._fd, end)  # what an interrupted write has left there
                 _write_at(self._fd, line + b"\n", end)
@@ -193,16 +220,36 @@ class SetLock:
         if before:
             os.ftruncate(self._fd, start)
 
+    def read_table(self) -> list[Entry]:
+        """Return what is known of the times in the files. For who holds the lock."""
+        return read_table(os.pread(self._fd, TABLE, 0))
+
+    def write_entry(self, entry: Entry) -> None:
+        """Write down what is known of the times in a file. For who holds the lock alone.
+
+        Nothing is synced: what is lost or torn has to be read again, no more.
+        """
+        line = line_of(entry)
+        if line is not None:
+            if not self._has_room:
+                found, start, _ = self._newest()
+                if found and start < TABLE:
+                    self.write_notes(self.read_notes())
+                self._has_room = True
+            _write_at(self._fd, line, place_of(entry))
+
     def _newest(self) -> tuple[dict[str, Any], int, int]:
         """Return the newest whole line of notes, and the bytes where it stands; an empty one if there is none."""
         newest: tuple[dict[str, Any], int, int] = ({}, 0, 0)
+        content = os.pread(self._fd, _MAX_FILE, 0)
         end = 0
-        for line in os.pread(self._fd, _MAX_FILE, 0).splitlines(keepends=True):
+        # Before there was a table, the notes stood in its place.
+        for line in (*content[:TABLE].splitlines(keepends=True), *content[TABLE:].splitlines(keepends=True)):
             start, end = end, end + len(line)
             text = line.strip()
             with suppress(ValueError, TypeError):
                 found: dict[str, Any] | None = orjson.loads(text)
-                if not isinstance(found, dict):
+                if not isinstance(found, dict) or "end" in found:
                     continue
                 whole = line.endswith(b"\n") and ("crc" not in found or intact(text))
                 if whole and _version(found) >= _version(newest[0]):

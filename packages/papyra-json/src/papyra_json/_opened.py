@@ -84,9 +84,11 @@ class OpenFile:
 class Snapshot:
     """The files of a set, oldest first, and those that could not be opened, with the reason."""
 
-    def __init__(self) -> None:
+    def __init__(self, table: bytes = b"") -> None:
+        """``table`` is what was known of the times in the files before they were opened."""
         self.files: list[OpenFile] = []
         self.failed: list[tuple[Path, Exception]] = []
+        self.table = table
 
     def __enter__(self) -> Self:
         return self

@@ -55,21 +55,21 @@ def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, li
         yield offset, position, [carry]
 
 
-def backward(file: Readable, end: int) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield lines from the end to the start: offset, line, and whether a newline ended it.
+def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
+    """Yield lines from the end back to the start, where one must begin: offset, line, and whether a newline ended it.
 
     A line beyond `MAX_LINE` comes in pieces, which are no valid records.
     """
     position, size = end, _FIRST_BLOCK
     pieces: list[bytes] = []  # of a line that began in an earlier block, the last first
     length = 0
-    while position > 0:
-        step = min(size, position)
+    while position > start:
+        step = min(size, position - start)
         size = min(2 * size, _BLOCK)
         position -= step
         data = file.read_at(step, position)
-        cut = data.find(b"\n") + 1 if position else 0
-        if position and not cut:
+        cut = data.find(b"\n") + 1 if position > start else 0
+        if position > start and not cut:
             pieces.append(data)
             length += len(data)
             if length > MAX_LINE:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
+from papyra.exceptions import PersistenceError
 from papyra_json._decode import sequence_of
 from papyra_json._files import copy_ranges, replacing, write_all
+from papyra_json._opened import OpenFile
 from papyra_json._packing import Packer
 from papyra_json._platform import sync_folder
 from papyra_json._quarantine import quarantine
 from papyra_json._reading import forward
+from papyra_json._timetable import Entry, check_at, entry_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
     from papyra_json._plan import Kept
     from papyra_json._walk import Walk
 
-__all__ = ["forget_jumps", "note_jumps", "quarantine_invalid", "replace", "rewrite"]
+__all__ = ["forget_jumps", "note_jumps", "note_times", "quarantine_invalid", "replace", "rewrite"]
 
 
 def quarantine_invalid(
@@ -65,6 +68,26 @@ def forget_jumps(lock: SetLock, walk: Walk, plan: Sequence[Kept]) -> None:
         if gaps != notes.gaps:
             notes.gaps = gaps
             lock.write_notes(notes)
+
+
+def note_times(lock: SetLock, plan: Sequence[Kept], entries: Sequence[Entry]) -> None:
+    """Note the times in the files that were replaced, or that the walk has learnt; ``entries`` were those before.
+
+    What bounds the times of some records bounds those of which some were dropped. If it can't be noted, readers will
+    have to read more.
+    """
+    number = max((entry.number for entry in entries), default=0)
+    for kept in plan:
+        file, times, end = kept.walk.file, kept.walk.times, kept.size
+        entry = entry_for(file, file.size, entries) if times is None and file.packed is None else None
+        if entry is not None and not kept.unchanged:
+            times, end = entry.times, sum(max(0, min(stop, entry.end) - start) for start, stop in kept.ranges)
+        if times is None or not end:
+            continue
+        number += entry is None
+        with suppress(OSError, PersistenceError), closing(OpenFile.open(file.path)) as new:
+            own = number if entry is None else entry.number
+            lock.write_entry(Entry(own, end, check_at(new, end), times))
 
 
 def _lowest_sequence(walk: Walk, plan: Sequence[Kept]) -> int:

@@ -16,8 +16,6 @@ from papyra_json._quarantine import quarantine
 from papyra_json._reading import backward
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from papyra_json._fileset import FileSet
 
 __all__ = ["Tail", "last_sequence", "repair_tail"]
@@ -32,27 +30,26 @@ class Tail:
     terminated: bool = True
 
 
-def repair_tail(path: Path, fd: int, size: int) -> Tail:
+def repair_tail(file: OpenFile) -> Tail:
     """Make an open file end after its last valid record, and return that end.
 
     A whole record that only lacks its newline gets it. All else behind the last valid record is copied to
     the quarantine and cut. To be interrupted in between costs a second copy, nothing else.
     """
-    file = OpenFile(path, fd)
     if file.packed is not None:
         raise PersistenceError(
-            f"{path} is compressed, and no fact can be appended to it; unpack it, or name another"
+            f"{file.path} is compressed, and no fact can be appended to it; unpack it, or name another"
         )
     tail = _find_tail(file)
-    if tail.terminated and tail.end == size:
+    if tail.terminated and tail.end == file.size:
         return tail
-    if tail.end < size:
-        quarantine(path, file, [(tail.end, size)])
-        os.ftruncate(fd, tail.end)
+    if tail.end < file.size:
+        quarantine(file.path, file, [(tail.end, file.size)])
+        os.ftruncate(file.fd, tail.end)
     if not tail.terminated:
-        write_all(fd, b"\n")
+        write_all(file.fd, b"\n")
         tail = Tail(tail.end + 1, tail.seq)
-    sync_file(fd)  # or a power cut might leave parts of what was cut among the records to come
+    sync_file(file.fd)  # or a power cut might leave parts of what was cut among the records to come
     return tail
 
 

@@ -23,8 +23,6 @@ __all__ = ["Times", "times_in", "times_of"]
 # line the closing brace is the record's own, so the timestamp is, too.
 _TIMES = re.compile(rb',"timestamp":(-?[0-9.eE+-]+),"seq":[0-9]+,"crc":"[0-9a-f]{8}"\}$', re.MULTILINE)
 
-_PLAIN = frozenset((float, int))
-
 
 @dataclass(slots=True)
 class Times:
@@ -69,7 +67,7 @@ def times_of(records: Sequence[PersistedRecord], lines: Sequence[bytes]) -> Sequ
     """Return the times of records that were laid out as ``lines``: 30 ns a record, a tenth of `times_in`."""
     times = [record.timestamp for record in records]
     # Of other types, and of what is not finite, the encoder makes something else.
-    return times if _PLAIN.issuperset(map(type, times)) and isfinite(sum(times)) else times_in(lines)
+    return times if {float}.issuperset(map(type, times)) and isfinite(sum(times)) else times_in(lines)
 
 
 def _time_in(line: bytes) -> float | None:
