@@ -164,6 +164,19 @@ def test_what_is_known_outlives_compaction_restarts_and_copies(path, event, read
         assert sum(read) < 500_000
 
 
+def test_what_is_not_known_does_not_become_known_by_a_compaction(path, event, line):
+    files = FileSet(path)
+    write(files, [event(number) for number in range(3000)])
+    with path.open("ab") as file:
+        file.write(line(7, 3001) + line(8, 3002))
+    compact(files, "json", RetentionPolicy(max_records=3000), 0.0, Work(), dry_run=False)
+    for number in (7, 8):
+        assert find(files, until=event(number).timestamp, limit=1) == [number]
+    compact(files, "json", RetentionPolicy(max_records=2900), 0.0, Work(), dry_run=False)
+    write(files, [event(number) for number in range(3000, 6000)])
+    assert find(files, until=event(7).timestamp) == [7]
+
+
 @pytest.mark.parametrize("what", ["deleted", "empty", "garbage", "flipped", "of another set"])
 def test_without_its_table_all_is_read(path, event, line, read, what):
     files = FileSet(path)

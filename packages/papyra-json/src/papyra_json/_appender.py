@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from papyra_json._codec import Codec
     from papyra_json._fileset import FileSet
+    from papyra_json._times import Times
 
 __all__ = ["CLOSING_PATIENCE", "Appended", "Appender"]
 
@@ -82,10 +83,10 @@ class Appender:
         """The number that the next record will have, unless another process writes before."""
         return self._next_seq
 
-    def append(self, lines: Sequence[bytes], times: Sequence[float] | None = None) -> Appended:
+    def append(self, lines: Sequence[bytes], times: Times | None = None) -> Appended:
         """Append lines that are numbered from `next_seq` on and, if so asked for, sync them; never raises.
 
-        ``times`` are those of the records, one for each line, if who appends has them at hand.
+        ``times`` are those of the records, if who appends knows them.
         """
         expected = self._next_seq
         done = Appended()
@@ -197,15 +198,15 @@ class Appender:
 
     # -- writing
 
-    def _append(self, lines: Sequence[bytes], times: Sequence[float] | None, done: Appended) -> None:
+    def _append(self, lines: Sequence[bytes], times: Times | None, done: Appended) -> None:
         while done.records < len(lines):
             count = self._fitting(lines, done.records)
             if count == 0:
                 self._rotate()
                 continue
-            part = slice(done.records, done.records + count)
-            data = b"".join(lines[part])
-            self._write(data, count, times_in(lines[part]) if times is None else times[part])
+            part = lines[done.records : done.records + count]
+            data = b"".join(part)
+            self._write(data, count, times_in(part) if times is None else times)
             done.records += count
             done.size += len(data)
 
@@ -220,7 +221,7 @@ class Appender:
                 return index - first or int(self._end == 0)
         return len(lines) - first
 
-    def _write(self, data: bytes, count: int, times: Sequence[float]) -> None:
+    def _write(self, data: bytes, count: int, times: Times) -> None:
         start = self._end
         try:
             write_all(self._fd, data)

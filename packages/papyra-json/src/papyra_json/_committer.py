@@ -12,6 +12,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Literal
 
@@ -169,20 +170,20 @@ class Committer:
     def _commit(self, group: list[_Request]) -> None:
         """Append the records of a group and tell each caller what became of its own."""
         lines: list[bytes] = []
-        times: list[float] = []
+        stored: list[Sequence[PersistedRecord]] = []
         ends: list[int] = []
         for request in group:
             try:
-                more = encode(request.records, self._appender.next_seq + len(lines))
-                times += times_of(request.records, more)
-                lines += more
+                records = tuple(request.records)  # a caller that was cancelled may change its list
+                lines += encode(records, self._appender.next_seq + len(lines))
+                stored.append(records)
             except Exception as error:  # noqa: BLE001 - what is no record fails its own batch, not the others
                 request.error = error
             except BaseException as error:  # noqa: BLE001 - raised by a payload's repr, it must not end this thread
                 request.error = PersistenceError(f"a record could not be laid out: {error!r}")
             ends.append(len(lines))
-        known = times if len(times) == len(lines) else None
-        appended = self._appender.append(lines, known) if lines else Appended()
+        times = times_of(chain.from_iterable(stored), lines)
+        appended = self._appender.append(lines, times) if lines else Appended()
         self._metrics.records_written += appended.records
         self._metrics.bytes_written += appended.size
         start = 0

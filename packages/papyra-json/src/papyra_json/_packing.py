@@ -67,11 +67,10 @@ class Packer:
         content = bytes(self._buffer[:end])
         del self._buffer[:end]
         whole = content.endswith(b"\n")
-        times = Times()
         if self._split or not (whole or not self._buffer):
             times = Times(-inf, inf)  # of a line that two blocks share, each reader reads both
         else:
-            times.add(times_in(content.removesuffix(b"\n").split(b"\n")))
+            times = times_in(content.removesuffix(b"\n").split(b"\n"))
         self._split = not whole
         packed = self._codec.compress(content)
         self._put(packed, Block(self._start, len(packed), len(content), times.oldest, times.newest))

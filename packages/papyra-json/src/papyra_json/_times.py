@@ -7,13 +7,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from math import inf, isfinite, nextafter
-from operator import sub
+from operator import countOf, sub
 from typing import TYPE_CHECKING
 
 from papyra_json._decode import InvalidLine, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from papyra.persistence.models import PersistedRecord
 
@@ -37,37 +37,50 @@ class Times:
     newest: float = -inf
     disorder: float = 0.0
 
-    def add(self, times: Sequence[float]) -> None:
-        """Take in the records that come next."""
+    @classmethod
+    def of(cls, times: list[float]) -> Times:
+        """Return how some times in a row lie."""
         if not times:
-            return
+            return cls()
+        if len(times) == 1:
+            return cls(times[0], times[0])
         ordered = sorted(times)
-        if not isfinite(sum(ordered)):
-            self.oldest, self.newest, self.disorder = -inf, inf, inf
-            return
-        back = self.newest - ordered[0]
-        if ordered != times:
-            back = max(back, *map(sub, accumulate(times, max), times))
+        back = 0.0 if ordered == times else max(map(sub, accumulate(times, max), times))
+        # A difference was rounded, perhaps down.
+        return cls(ordered[0], ordered[-1], nextafter(back, inf) if back > 0 else 0.0)
+
+    def add(self, later: Times) -> None:
+        """Take in the records that come next."""
+        back = self.newest - later.oldest
         if back > 0:
-            self.disorder = max(self.disorder, nextafter(back, inf))  # the difference was rounded
-        self.oldest = min(self.oldest, float(ordered[0]))
-        self.newest = max(self.newest, float(ordered[-1]))
+            self.disorder = max(self.disorder, nextafter(back, inf))
+        # Comparisons, for this is done for every append: 0.15 us, where min() and max() took 0.5.
+        if later.disorder > self.disorder:
+            self.disorder = later.disorder
+        if later.oldest < self.oldest:
+            self.oldest = later.oldest
+        if later.newest > self.newest:
+            self.newest = later.newest
 
 
-def times_in(lines: Sequence[bytes]) -> list[float]:
-    """Return the times of the records in lines; more may come of those that are no records."""
+def times_in(lines: Sequence[bytes]) -> Times:
+    """Return how the times of the records in lines lie; lines that are no records may count, too."""
     found = _TIMES.findall(b"\n".join(lines))
+    times: list[float] = []
     if len(found) == len(lines):
         with suppress(ValueError):
-            return list(map(float, found))
-    return [time for line in lines if (time := _time_in(line)) is not None]
+            times = list(map(float, found))
+    if not times:
+        times = [time for line in lines if (time := _time_in(line)) is not None]
+    return Times.of(times) if isfinite(sum(times)) else Times(-inf, inf, inf)
 
 
-def times_of(records: Sequence[PersistedRecord], lines: Sequence[bytes]) -> Sequence[float]:
-    """Return the times of records that were laid out as ``lines``: 30 ns a record, a tenth of `times_in`."""
+def times_of(records: Iterable[PersistedRecord], lines: Sequence[bytes]) -> Times:
+    """Return the same of records and what was made of them; 0.03 us a record, a tenth of what the lines alone take."""
     times = [record.timestamp for record in records]
-    # Of other types, and of what is not finite, the encoder makes something else.
-    return times if {float}.issuperset(map(type, times)) and isfinite(sum(times)) else times_in(lines)
+    # Of what is no float, or is not finite, the encoder makes something else.
+    plain = countOf(map(type, times), float) == len(times) and isfinite(sum(times))
+    return Times.of(times) if plain else times_in(lines)
 
 
 def _time_in(line: bytes) -> float | None:

@@ -10,8 +10,6 @@ from papyra_json._times import Times, times_in
 from papyra_json._timetable import Entry, check_at, entry_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from papyra_json._lock import SetLock
     from papyra_json._opened import OpenFile
 
@@ -47,7 +45,7 @@ class Tracker:
         self._file = file
         self._read(start, end)
 
-    def add(self, times: Sequence[float]) -> None:
+    def add(self, times: Times) -> None:
         """Take in the times of records that come next."""
         if self._times is not None:
             self._times.add(times)
