@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 import weakref
 from contextvars import ContextVar
 from typing import Any, ClassVar
@@ -689,3 +690,35 @@ async def test_g11_a_host_that_is_cancelled_again_still_waits_for_the_close() ->
             await hosting
     assert stopped == [1]
     assert store.closed
+
+
+async def test_g06_a_worker_that_serves_one_actor_alone_is_no_spare_for_the_others() -> None:
+    """It counted as one while it let the loop go round, and whoever was told something just then was never run."""
+    variable: ContextVar[int] = ContextVar("variable")
+    busy, told = 0, anyio.Event()
+
+    class Stained(Actor):
+        async def receive(self, message: str) -> None:
+            nonlocal busy
+            if message == "set":
+                variable.set(1)  # from now on it has a worker of its own
+            elif message == "busy":
+                time.sleep(0.001)  # noqa: ASYNC251 - so that the worker lets the loop go round
+                busy += 1
+            else:
+                await told.wait()
+
+    class Other(Actor):
+        async def receive(self, message: str) -> None:
+            told.set()
+
+    with anyio.fail_after(10):
+        async with ActorSystem() as system:
+            stained, other = system.spawn(Stained), system.spawn(Other)
+            await stained.ask("set")
+            for message in [*["busy"] * 8, "wait"]:
+                await stained.tell(message)
+            while busy < 8:
+                await anyio.lowlevel.checkpoint()
+            await other.tell("hello")
+            await told.wait()

@@ -227,11 +227,11 @@ class Workers:
                         worker.cell = None
                         if rt.facts.pressed():
                             sleep(NUDGE)  # noqa: ASYNC251 - on purpose, see there
-                        rt.awake += 1
+                        rt.awake += not mine  # one that serves a cell alone is no spare for the queue
                         try:
                             await rt.loop.breathe()
                         finally:
-                            rt.awake -= 1
+                            rt.awake -= not mine
                         began = perf_counter()
             worker.cell = None
             if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
