@@ -195,6 +195,27 @@ async def test_a_forked_child_of_the_dead_holds_nothing_back(path, start):
         os.kill(child, signal.SIGKILL)
 
 
+async def test_who_follows_gets_every_record_once_while_files_are_compressed(path, event):
+    store = RotatingFilePersistence(path, max_bytes=2000, max_files=50, compress="gzip")
+    seen: list[int] = []
+
+    async def follow() -> None:
+        async for record in store.follow(limit=1):
+            seen.append(record.payload["number"])  # noqa: PERF401 - it shall be seen at once
+
+    await store.record_event(event(0))
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(follow)
+            await until(lambda: seen == [0])
+            for first in range(1, 201, 10):
+                await store.record_batch([event(number) for number in range(first, first + 10)])
+                await compressed(path)
+            await until(lambda: len(seen) > 200)
+            await store.aclose()
+    assert seen == list(range(201))
+
+
 WRITER = """
 async def main():
     store = RotatingFilePersistence(path, max_bytes=3000, max_files=300, compress="gzip")
