@@ -105,6 +105,26 @@ async def test_a_store_that_is_closed_drops_what_it_compresses(path, event, monk
     assert names(path) == ["", ".1.gz", ".lock"]
 
 
+async def test_a_scan_takes_no_file_for_two_that_gets_its_new_name_meanwhile(path, line, monkeypatch):
+    full, packed = path.with_name("facts.ndjson.1"), path.with_name("facts.ndjson.1.gz")
+    full.write_bytes(line(1))
+    path.write_bytes(line(2))
+    files = FileSet(path, 5)
+    real = Path.lstat
+
+    def lstat(self):
+        status = real(self)
+        if self == full:
+            full.rename(packed)
+        return status
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "lstat", lstat)
+        assert files.unexpected() == []
+    full.write_bytes(line(1))
+    assert files.unexpected() == [packed]
+
+
 async def test_a_full_disk_leaves_the_plain_file(path, event, monkeypatch, caplog):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

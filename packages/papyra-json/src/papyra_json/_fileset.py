@@ -84,10 +84,21 @@ class FileSet:
         """
         if self.max_files == 1:
             return []
-        others = [
-            self.member(number, suffix) for number in self._numbers() for suffix in self.suffixes(number)[1:]
-        ]
-        return sorted(others + self._beyond())
+        twins = (path for number in self._numbers() for path in self._twins(number))
+        return sorted([*twins, *self._beyond()])
+
+    def _twins(self, number: int) -> list[Path]:
+        """Return what stands at a number beside what counts. Two looks must agree, for a file may just be compressed."""
+        found = self._identities(number)
+        return list(found)[1:] if len(found) > 1 and self._identities(number) == found else []
+
+    def _identities(self, number: int) -> dict[Path, tuple[int, int]]:
+        found: dict[Path, tuple[int, int]] = {}
+        for suffix in SUFFIXES if number else SUFFIXES[:1]:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                path = self.member(number, suffix)
+                found[path] = identity(path.lstat())
+        return found
 
     def _beyond(self) -> list[Path]:
         """Return what has a higher number than the set has."""
