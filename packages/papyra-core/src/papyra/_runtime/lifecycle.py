@@ -29,7 +29,6 @@ from papyra._runtime.cell import (
     STARTING,
     Cell,
 )
-from papyra._runtime.dispatcher import MAX_BOXES
 from papyra._runtime.factory import build
 from papyra._runtime.mailbox import discard, grant, has_mail
 from papyra._runtime.stopping import begin_reaping, children_gone, finish
@@ -137,8 +136,7 @@ class Lifecycle:
             self.rt.schedule(cell)
         else:
             cell.box = None
-            if len(boxes) < MAX_BOXES:
-                boxes.append(box)
+            boxes.append(box)
 
     async def step(self, cell: Cell) -> None:
         """Do what is due besides messages, until the cell is queued again, idle, paused or dead."""
@@ -252,7 +250,7 @@ class Lifecycle:
         else:
             cell.box = None
             if box is not None:
-                self.rt.keep_box(box)
+                self.rt.boxes.append(box)
         return True
 
     async def _start(self, cell: Cell) -> None:

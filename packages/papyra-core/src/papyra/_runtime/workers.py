@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 
 from papyra._runtime.cell import DEAD, SIGNAL, STARTING, Envelope
-from papyra._runtime.dispatcher import MAX_BOXES, Worker
+from papyra._runtime.dispatcher import Worker
 from papyra._runtime.mailbox import grant
 from papyra._runtime.stopping import interrupted
 from papyra.proxy import CallerError
@@ -134,7 +134,7 @@ class Workers:
         context, watched = clean.context, clean.watched
         cancelling = rt.loop.cancelling()
         rng = rt.schedule_rng
-        left = budget = 8
+        left = budget = 8  # messages until the next look at the clock
         began = perf_counter()
         while True:
             while ready:
@@ -148,7 +148,7 @@ class Workers:
                 box = cell.box
                 receive: Any = cell.receive or (_bind(cell) if box and box[0] is not SIGNAL else None)
                 calm = box is not None  # nothing but messages comes up
-                n = limit = left if rng is None else rng.randint(1, left)
+                n = left
                 try:
                     while n and box:
                         n -= 1
@@ -178,16 +178,14 @@ class Workers:
                     rt.signal_and_schedule(cell)
                     worker.cell = None
                     return False
-                handled = limit - n
-                cell.processed += handled
-                left -= handled
+                cell.processed += left - n
+                left = n
                 if calm:
                     if box:
                         ready.append(cell)
                     else:
                         cell.box = None
-                        if len(boxes) < MAX_BOXES:
-                            boxes.append(box)  # type: ignore[arg-type]  # None is not calm
+                        boxes.append(box)  # type: ignore[arg-type]  # None is not calm
                 else:
                     left -= 4
                     item = None  # it may be another actor's, and `on_start` may take its time
@@ -222,7 +220,8 @@ class Workers:
                 if left <= 0 or rng is not None:
                     # Adapt: look at the clock more often where messages take long.
                     late = perf_counter() - began > SLICE if rng is None else rng.random() < 0.3
-                    left = budget = max(1, budget >> 1) if late else min(TURN, budget << 1)
+                    budget = max(1, budget >> 1) if late else min(TURN, budget << 1)
+                    left = budget if rng is None else rng.randint(1, budget)
                     if late:
                         worker.cell = None
                         if rt.facts.pressed():
