@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
@@ -66,20 +65,18 @@ async def test_who_waits_for_a_lock_can_be_cancelled(path, line, call):
     with SetLock(path).exclusive():
         ended: list[BaseException] = []
         done = threading.Event()
-        real = _lock.locked
+        real = _lock.take_lock
 
-        @contextlib.contextmanager
         def watched(*arguments, **options):
             try:
-                with real(*arguments, **options):
-                    yield
+                real(*arguments, **options)
             except PersistenceError as error:
                 ended.append(error)
                 done.set()
                 raise
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(_lock, "locked", watched)
+            patched.setattr(_lock, "take_lock", watched)
             with anyio.move_on_after(0.1):
                 await getattr(store, call)(*arguments)
             assert await anyio.to_thread.run_sync(done.wait, 5)

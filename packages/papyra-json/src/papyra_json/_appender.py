@@ -63,6 +63,7 @@ class Appender:
         self.healthy = True
         self.dirty = False  # whether something written is not synced yet, though it shall be
         self._files = files
+        self._name = str(files.base)
         self._lock = SetLock(files.base, self._lose_patience)
         self._patient_until = float("inf")
         self._sync_each = sync_each
@@ -135,7 +136,7 @@ class Appender:
     def _attach(self) -> None:
         """Have the base open, whole, and know its end and the next number."""
         try:
-            status = self._files.base.lstat()
+            status = os.lstat(self._name)
         except FileNotFoundError:
             status = None
         if self._fd >= 0:

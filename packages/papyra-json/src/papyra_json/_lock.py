@@ -30,7 +30,7 @@ import orjson
 from papyra.exceptions import PersistenceError
 from papyra_json._decode import MAX_SEQ, intact
 from papyra_json._files import identity, make_folder, open_regular, write_all
-from papyra_json._platform import in_forked_child, locked
+from papyra_json._platform import drop_lock, in_forked_child, take_lock
 from papyra_json._timetable import TABLE, line_of, place_of, read_table
 
 if TYPE_CHECKING:
@@ -113,21 +113,27 @@ class SetLock:
         self._checkpoint = checkpoint
         self._base = base
         self.path = _path_of(base)
+        self._name = str(self.path)  # looked at for every batch
         self._fd = -1
+        self._identity = (0, 0)
         self._has_room = False  # for the table, for sure
         _locks.add(self)
 
     @contextmanager
     def exclusive(self) -> Generator[None]:
         """Hold the lock alone, to write; the lock file is made if it is missing."""
-        make_folder(self.path.parent)
         while True:
             if self._fd < 0:
-                self._fd = self._open_or_make()
-            with locked(self._fd, self._checkpoint):
+                make_folder(self.path.parent)
+                self._take(self._open_or_make())
+            fd = self._fd
+            take_lock(fd, self._checkpoint)
+            try:
                 if self._is_current():
                     yield
                     return
+            finally:
+                drop_lock(fd)
             self.close()
 
     def _open_or_make(self) -> int:
@@ -158,24 +164,31 @@ class SetLock:
         """Hold the lock with other readers, and make nothing; False means that there is no lock to hold."""
         while True:
             try:
-                self._fd = open_regular(self.path, os.O_RDONLY)
+                self._take(open_regular(self.path, os.O_RDONLY))
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 yield False
                 return
             try:
-                with locked(self._fd, self._checkpoint, shared=True):
+                fd = self._fd
+                take_lock(fd, self._checkpoint, shared=True)
+                try:
                     if self._is_current():
                         yield True
                         return
+                finally:
+                    drop_lock(fd)
             finally:
                 self.close()
 
     def _is_current(self) -> bool:
         """Tell whether the lock file is still the one opened: somebody may have removed it all the same."""
         try:
-            return identity(self.path.lstat()) == identity(os.fstat(self._fd))
+            return identity(os.lstat(self._name)) == self._identity
         except FileNotFoundError:
             return False
+
+    def _take(self, fd: int) -> None:
+        self._fd, self._identity = fd, identity(os.fstat(fd))
 
     def close(self) -> None:
         """Close the lock file."""

@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["SAFE_FLAGS", "in_forked_child", "locked", "locked_file", "sync_file", "sync_folder"]
+__all__ = [
+    "SAFE_FLAGS",
+    "drop_lock",
+    "in_forked_child",
+    "locked_file",
+    "sync_file",
+    "sync_folder",
+    "take_lock",
+]
 
 SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """For every open: no symbolic link is followed, and a FIFO without a peer can't hang the caller."""
@@ -29,9 +37,8 @@ def in_forked_child(call: Callable[[], None]) -> None:
     os.register_at_fork(after_in_child=call)
 
 
-@contextmanager
-def locked(fd: int, checkpoint: Callable[[], None], *, shared: bool = False) -> Generator[None]:
-    """Hold the advisory lock of an open file; wait for it until ``checkpoint`` raises.
+def take_lock(fd: int, checkpoint: Callable[[], None], *, shared: bool = False) -> None:
+    """Take the advisory lock of an open file; wait for it until ``checkpoint`` raises.
 
     The wait is a poll, for nothing ends a thread's blocking ``flock``, and an interpreter that exits joins its threads.
     The lock belongs to the open file, not to the process: two opens in one process exclude each other too.
@@ -41,16 +48,16 @@ def locked(fd: int, checkpoint: Callable[[], None], *, shared: bool = False) -> 
     while True:
         try:
             fcntl.flock(fd, how)
-            break
+            return
         except BlockingIOError:
             checkpoint()
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-    try:
-        yield
-    finally:
-        # Said outright, for a forked child may have inherited the open file and would keep the lock.
-        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def drop_lock(fd: int) -> None:
+    """Give the advisory lock back. Closing the file would not do: a forked child may have inherited it."""
+    fcntl.flock(fd, fcntl.LOCK_UN)
 
 
 _held: set[int] = set()
@@ -69,7 +76,7 @@ def locked_file(fd: int) -> Generator[bool]:
     finally:
         _held.discard(fd)
         if mine:
-            fcntl.flock(fd, fcntl.LOCK_UN)
+            drop_lock(fd)
 
 
 def _let_go() -> None:
