@@ -25,6 +25,9 @@ from papyra_cli._root import papyra
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LIMIT = 120
+"""Seconds after which something hangs, and no longer is slow because the machine is busy."""
+
 TOY_BACKEND = '''
 """A store in a text file: a line "event TYPE TIME" is an event, any other is damage."""
 import os
@@ -45,7 +48,7 @@ class Toy(InMemoryPersistence):
     def from_url(cls, url):
         parsed = BackendURL.parse(url)
         policy, options = parsed.convert_with_retention(
-            {"slow": float, "stubborn": str, "fail": str, "payload": str, "opening": str, "noise": str}
+            {"slow": float, "until": str, "stubborn": str, "fail": str, "payload": str, "opening": str, "noise": str}
         )
         if "opening" in options:
             raise RuntimeError(options["opening"])
@@ -64,6 +67,8 @@ class Toy(InMemoryPersistence):
     async def work(self):
         Path(f"{self.path}.working").touch()
         await anyio.sleep(self.options.get("slow", 0))
+        while "until" in self.options and not Path(self.options["until"]).exists():
+            await anyio.sleep(0.01)
         if "fail" in self.options:
             raise {"OSError": OSError(28, "No space left on device"), "denied": PermissionError(13, "Permission denied", "/x"),
                    "bug": RuntimeError("first\\nsecond")}[self.options["fail"]]
@@ -105,6 +110,19 @@ def boom():
 not_a_command = 42
 """
 
+INSTALLED = Path(sys.executable).with_name("papyra")
+
+PATIENT = """\
+#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+' '''
+# The command, but that no work is taken for long, however busy the machine is.
+from papyra_cli import _completion, _progress, main
+
+_completion._PATIENCE = _progress._SILENCE = 600.0
+main()
+"""
+
 
 @dataclass
 class Runner:
@@ -112,16 +130,23 @@ class Runner:
 
     folder: Path
     env: dict[str, str] = field(default_factory=dict)
+    command: Path = INSTALLED
 
     @property
     def argv(self) -> list[str]:
-        return [str(Path(sys.executable).with_name("papyra"))]
+        return [str(self.command)]
+
+    def patient(self) -> Runner:
+        """Return one that draws no progress, and waits as long as it takes for what completion reads."""
+        command = self.folder.with_name("patient") / "papyra"
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(PATIENT.format(python=sys.executable))
+        command.chmod(0o755)
+        return Runner(self.folder, self.env, command)
 
     @property
     def environment(self) -> dict[str, str]:
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PAPYRA", "COV_", "COVERAGE"))}
-        for name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS"):
-            clean.pop(name, None)
         return clean | {"TERM": "xterm-256color", "PYTHONWARNINGS": "error"} | self.env
 
     def __call__(self, *args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
@@ -133,11 +158,20 @@ class Runner:
             encoding="utf-8",
             cwd=self.folder,
             env=self.environment | env,
-            timeout=30,
+            timeout=LIMIT,
         )
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*self.argv, *args], cwd=self.folder, env=self.environment, **options)  # type: ignore[call-overload]  # passed on
+
+
+@pytest.fixture(autouse=True)
+def _same_environment_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take away what whoever runs the tests has set for commands of their own, also where no process is started."""
+    for name in list(os.environ):
+        if name.startswith("PAPYRA_") or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("TERM", "xterm-256color")
 
 
 @pytest.fixture
@@ -217,21 +251,25 @@ class Terminal:
         os.write(self._master, text.encode())
 
     def interrupt(self) -> None:
-        """Press Ctrl-C until it is heard: between a prompt and the read behind it, Python may miss one."""
+        """Press Ctrl-C until it is heard: between a prompt and the read behind it, Python may miss one.
+
+        But not soon again: a second one while the command ends would be another story.
+        """
         while self.process.poll() is None:
             self.type("\x03")
-            while select.select([self._master], [], [], 0.5)[0] and self._read():
-                pass
+            while select.select([self._master], [], [], 10)[0]:
+                if not self._read():
+                    return
 
     def finish(self) -> int:
         """Read to the end and return the exit code."""
         while self._read():
             pass
         os.close(self._master)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=LIMIT)
 
     def _read(self) -> bool:
-        if not select.select([self._master], [], [], 20)[0]:
+        if not select.select([self._master], [], [], LIMIT)[0]:
             raise AssertionError(f"nothing more was shown after: {self.text!r}")
         try:
             piece = os.read(self._master, 65536)
@@ -249,11 +287,11 @@ def _own_terminal() -> None:
 
 @pytest.fixture
 def terminal(run: Runner) -> Iterator[Callable[..., Terminal]]:
-    """Start ``papyra`` on a terminal."""
+    """Start ``papyra`` on a terminal; only if ``progress`` is wanted may it be drawn past a second."""
     started: list[Terminal] = []
 
-    def start(*args: str) -> Terminal:
-        started.append(Terminal(run, *args))
+    def start(*args: str, progress: bool = False) -> Terminal:
+        started.append(Terminal(run if progress else run.patient(), *args))
         return started[-1]
 
     yield start

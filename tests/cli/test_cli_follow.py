@@ -50,7 +50,7 @@ class Follower:
     def __init__(self, run: Runner, *args: str) -> None:
         argv = ("inspect", "events", "--follow", *args)
         self.process = run.start(*argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        self._watchdog = Timer(30, self.process.kill)  # the reads below wait for ever
+        self._watchdog = Timer(240, self.process.kill)  # the reads below wait for ever
         self._watchdog.start()
 
     def lines(self, count: int) -> list[str]:
@@ -63,7 +63,7 @@ class Follower:
     def stop(self) -> bytes:
         """Press Ctrl-C, and return what was printed since and what went to stderr."""
         self.process.send_signal(signal.SIGINT)
-        out, err = self.process.communicate(timeout=20)
+        out, err = self.process.communicate(timeout=120)
         self._watchdog.cancel()
         assert (self.process.returncode, err) == (130, b"papyra: error: interrupted\n")
         return out
@@ -92,7 +92,7 @@ def test_each_event_comes_once_whatever_happens_to_the_store(run: Runner, url: s
 
     Nothing is lost from the store, either.
     """
-    assert write(run, url, 0, 5).wait(timeout=20) == 0
+    assert write(run, url, 0, 5).wait(timeout=120) == 0
     with following(run, "--backend", url, "--limit", "2", "-o", "jsonl") as follower:
         assert follower.numbers(2) == [3, 4]
         writer = write(run, url, 5, COUNT)
@@ -111,12 +111,12 @@ def test_each_event_comes_once_whatever_happens_to_the_store(run: Runner, url: s
 
 def test_filters_hold_while_following(run: Runner) -> None:
     url = "json:./live"
-    assert write(run, url, 0, 10).wait(timeout=20) == 0
+    assert write(run, url, 0, 10).wait(timeout=120) == 0
     with following(run, "--backend", url, "--actor", "s:1", "--limit", "1", "-o", "jsonl") as follower:
         assert follower.numbers(1) == [7]
-        assert write(run, url, 10, 20).wait(timeout=20) == 0
+        assert write(run, url, 10, 20).wait(timeout=120) == 0
         assert follower.numbers(4) == [10, 13, 16, 19]
-        assert write(run, url, 20, 25).wait(timeout=20) == 0
+        assert write(run, url, 20, 25).wait(timeout=120) == 0
         assert follower.numbers(1) == [22]
         assert follower.stop() == b""
 
@@ -124,10 +124,10 @@ def test_filters_hold_while_following(run: Runner) -> None:
 def test_a_file_that_is_named_by_its_path_is_followed_when_it_is_rotated(run: Runner) -> None:
     """Nothing beside the file told that it would be."""
     url = "rotating:./live?max_bytes=4KB&max_files=200"
-    assert write(run, url, 0, 5).wait(timeout=20) == 0
+    assert write(run, url, 0, 5).wait(timeout=120) == 0
     with following(run, "--path", "live", "--limit", "1", "-o", "jsonl") as follower:
         assert follower.numbers(1) == [4]
-        assert write(run, url, 5, COUNT).wait(timeout=20) == 0
+        assert write(run, url, 5, COUNT).wait(timeout=120) == 0
         assert (run.folder / "live.3").exists()
         assert follower.numbers(COUNT - 5) == list(range(5, COUNT))
         assert follower.stop() == b""
@@ -153,5 +153,5 @@ def test_a_reader_that_leaves_ends_it_quietly(run: Runner, sample: Path, form: s
         assert follower.process.stdout is not None
         assert follower.process.stderr is not None
         follower.process.stdout.close()
-        assert follower.process.wait(timeout=20) == 0
+        assert follower.process.wait(timeout=120) == 0
         assert follower.process.stderr.read() == b""

@@ -152,7 +152,7 @@ def test_examples_run(folder: Path, run: Runner, invoke: Callable[..., Result], 
         assert process.stdout is not None
         assert process.stdout.readline()
         process.send_signal(2)
-        process.communicate(timeout=20)
+        process.communicate(timeout=120)
         assert process.returncode == ExitCode.INTERRUPTED
         return
     done = invoke(*words, **env)

@@ -96,7 +96,7 @@ def test_moments(text: str, moment: float) -> None:
 
 def test_moments_without_an_offset_are_local_and_spans_are_ago() -> None:
     assert read_moment("2026-07-01") == datetime(2026, 7, 1).timestamp()
-    assert read_moment("15m") == pytest.approx(time.time() - 900, abs=5)
+    assert read_moment("15m") == pytest.approx(time.time() - 900, abs=60)
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "15x", "m", "-5", "2026-13-01", "1e5", "٣"])

@@ -21,7 +21,7 @@ def _shell(run: Runner, line: str, **env: str) -> subprocess.CompletedProcess[st
         text=True,
         cwd=run.folder,
         env=run.environment | env,
-        timeout=30,
+        timeout=120,
     )
 
 

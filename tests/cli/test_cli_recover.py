@@ -138,7 +138,7 @@ def test_options_of_a_start_that_do_not_fit(options: list[str], text: str) -> No
 
 
 def test_a_check_that_takes_too_long_has_failed(run: Runner, toy: Path) -> None:
-    done = run("persistence", "startup-check", "--timeout", "10ms", "--backend", f"toy:{toy}?slow=30")
+    done = run("persistence", "startup-check", "--timeout", "10ms", "--backend", f"toy:{toy}?slow=600")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "did not end within 0.01 s" in done.stderr
 
