@@ -41,6 +41,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 _FENCE = RawFencedCodeBlockLexer(re.compile(r"(?P<language>\w+)[ \t]*(?P<attributes>[^\n]*)\n"))
 _TITLE = re.compile(r'title="([\w./-]+)"')
+_MATTERS_OF_TASTE = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "COLUMNS", "LINES", "PYTEST_ADDOPTS")
 _run_python = PythonEvaluator()
 
 
@@ -112,8 +113,11 @@ def _parse(document: Document) -> Iterator[Region]:
 def _enter_folder(namespace: dict[str, Any]) -> None:
     folder = tempfile.mkdtemp(prefix="papyra-page-")
     namespace.update(
-        __name__="__main__", __folder__=folder, __back__=(Path.cwd(), os.environ["PATH"], set(sys.modules))
+        __name__="__main__", __folder__=folder, __back__=(Path.cwd(), dict(os.environ), set(sys.modules))
     )
+    for name in list(os.environ):  # of whoever runs the tests, and not of the reader
+        if name.startswith("PAPYRA_") or name in _MATTERS_OF_TASTE:
+            del os.environ[name]
     os.chdir(folder)
     sys.path.insert(0, folder)
     os.environ["PATH"] = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
@@ -121,8 +125,10 @@ def _enter_folder(namespace: dict[str, Any]) -> None:
 
 def _leave_folder(namespace: dict[str, Any]) -> None:
     folder = namespace["__folder__"]
-    back, os.environ["PATH"], modules = namespace["__back__"]
+    back, environment, modules = namespace["__back__"]
     os.chdir(back)
+    os.environ.clear()
+    os.environ.update(environment)
     sys.path.remove(folder)
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):
