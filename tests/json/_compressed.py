@@ -41,7 +41,7 @@ def names(path) -> list[str]:
 
 async def until(condition: Callable[[], object]) -> None:
     """Wait until something is so that another thread or process brings about."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         while not condition():  # noqa: ASYNC110 - nobody tells
             await anyio.sleep(0.002)
 

@@ -122,15 +122,18 @@ def traced(folder: str, strace: str, happening: str) -> None:
         case.check(f"{name}: traced")
         most = Counter(re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE))
         steps = sorted({(call, at) for (_, call), count in most.items() for at in range(1, count + 1)})
-        heard = 0
+        heard = killed = 0
         for call, at in steps:
             case = Case(name, f"{folder}/{name}/{call}-{at}")
             inject = f"--inject={call}:{happening}:when={at}"
             code = trace(strace, case, "--output=/dev/null", f"--trace={call}", inject)
-            assert code == (-signal.SIGKILL if kill else 0), (name, call, at, code)
+            # Which thread does what is not the same each time, nor how often one waits.
+            assert code in ((0, -signal.SIGKILL) if kill else (0,)), (name, call, at, code)
+            killed += code != 0
             heard += case.outcomes[:100].count(FAILED)
             case.check(f"{name}: {happening} at the call {call} number {at}")
         assert kill or heard, "nothing failed"
+        assert not kill or killed > len(steps) / 2, "hardly any was killed"
         print(f"{name}: {len(steps)} system calls")
 
 

@@ -183,7 +183,7 @@ def test_faults_lines_of_a_gigabyte(path, start):
         file.seek(2**30, os.SEEK_CUR)
         file.write(b"\n" + second)
         file.truncate(file.tell() + 2**28)
-    output, _ = start(HUGE, path).communicate(timeout=60)
+    output, _ = start(HUGE, path).communicate(timeout=120)
     *said, grown = output.splitlines()
     assert said == [
         f"corrupt_line 3 {len(first)}",

@@ -15,7 +15,7 @@ from ._scenarios import SCENARIOS
 def _run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.json._kills", *map(str, arguments)]
     root = Path(__file__).parents[2]
-    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=280, check=False)
 
 
 def test_faults_killed_before_each_call_and_amid_each_write(quick_disk):

@@ -114,7 +114,7 @@ async def test_faults_renamed_away_again_and_again_under_a_writer(path, event, c
             await store.record_event(event(number))
         ended.set()
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         async with anyio.create_task_group() as group:
             group.start_soon(write)
             await anyio.to_thread.run_sync(rotate)
@@ -155,7 +155,7 @@ async def test_faults_the_lock_goes_away_again_and_again(path, event):
         for number in range(first, first + 100):
             await store.record_event(event(number))
 
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         async with anyio.create_task_group() as group:
             group.start_soon(anyio.to_thread.run_sync, remove)
             async with anyio.create_task_group() as writers:

@@ -70,7 +70,7 @@ def read_only(quick_disk, line):
 def _attempts(start, path) -> list[str]:
     who = "nobody" if os.geteuid() == 0 else "myself"
     process = start(READ_ONLY, path, who)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     return [line.strip().rstrip(":") for line in output.splitlines()]
 
@@ -205,7 +205,7 @@ anyio.run(main)
 
 
 def test_faults_a_limit_of_file_sizes_stops_care_and_harms_nothing(path, start):
-    output, _ = start(LIMITED, path).communicate(timeout=30)
+    output, _ = start(LIMITED, path).communicate(timeout=120)
     assert output.splitlines() == ["PersistenceError True"] * 12 + [
         "() 90 ['facts.ndjson', 'facts.ndjson.lock']"
     ]

@@ -50,7 +50,7 @@ async def test_a_forked_child_does_not_keep_the_lock_of_the_dead(path, start, ev
     try:
         process.wait()
         store = JsonFilePersistence(path)
-        with anyio.fail_after(10):
+        with anyio.fail_after(120):
             await store.record_event(event(3))
             await store.aclose()
     finally:
@@ -64,12 +64,16 @@ async def test_who_waits_for_a_lock_can_be_cancelled(path, line, call):
     arguments = [PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)] if call == "recover" else []
     with SetLock(path).exclusive():
         ended: list[BaseException] = []
-        done = threading.Event()
+        waits, done = threading.Event(), threading.Event()
         real = _lock.take_lock
 
-        def watched(*arguments, **options):
+        def watched(fd, checkpoint, **options):
+            def looked() -> None:
+                waits.set()
+                checkpoint()
+
             try:
-                real(*arguments, **options)
+                real(fd, looked, **options)
             except PersistenceError as error:
                 ended.append(error)
                 done.set()
@@ -77,9 +81,11 @@ async def test_who_waits_for_a_lock_can_be_cancelled(path, line, call):
 
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(_lock, "take_lock", watched)
-            with anyio.move_on_after(0.1):
-                await getattr(store, call)(*arguments)
-            assert await anyio.to_thread.run_sync(done.wait, 5)
+            async with anyio.create_task_group() as group:
+                group.start_soon(getattr(store, call), *arguments)
+                assert await anyio.to_thread.run_sync(waits.wait, 60)
+                group.cancel_scope.cancel()
+            assert await anyio.to_thread.run_sync(done.wait, 60)
     assert "cancelled" in str(ended[0])
 
 
@@ -95,7 +101,7 @@ async def test_closing_does_not_wait_for_ever(path, event, monkeypatch):
             errors.append(error)
 
     lock = SetLock(path)
-    with lock.exclusive(), anyio.fail_after(10):
+    with lock.exclusive(), anyio.fail_after(120):
         async with anyio.create_task_group() as group:
             group.start_soon(record)
             await anyio.wait_all_tasks_blocked()

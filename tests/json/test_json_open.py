@@ -129,7 +129,7 @@ async def test_a_fork_must_open_its_own(path, event, start):
         """,
         path,
     )
-    output, _ = process.communicate(timeout=20)
+    output, _ = process.communicate(timeout=120)
     assert "opened before this process was forked; open it anew" in output
     assert [found.payload["number"] for found in await JsonFilePersistence(path).list_events()] == [1, 3]
 
@@ -168,7 +168,7 @@ with tempfile.TemporaryDirectory() as folder:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
 def test_what_may_not_be_read_or_written_is_explained(path, start):
-    output, _ = start(FORBIDDEN, path).communicate(timeout=20)
+    output, _ = start(FORBIDDEN, path).communicate(timeout=120)
     lines = output.splitlines()
     assert len(lines) == 12
     for line in lines[:4]:  # the folder may not be entered

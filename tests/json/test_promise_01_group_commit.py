@@ -52,7 +52,7 @@ def gate(monkeypatch):
     def held(self):
         group = real(self)
         gate.taken += 1
-        gate.open.wait(20)
+        gate.open.wait(60)
         return group
 
     monkeypatch.setattr(_committer.Committer, "_next_group", held)
@@ -185,7 +185,7 @@ async def test_promise_01_a_forgotten_store_ends_its_thread(path, event):
     assert thread is not None
     del store
     gc.collect()
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         await anyio.to_thread.run_sync(thread.join)
 
 
@@ -220,6 +220,6 @@ def test_promise_01_one_store_may_serve_one_loop_after_another(path, event):
 
 
 async def _until(condition) -> None:
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         while not condition():
             await anyio.lowlevel.checkpoint()

@@ -57,7 +57,7 @@ def test_promise_02_each_record_is_there_once_and_numbered_in_order(path, start,
     anyio.run(meddle)
     wanted: set[int] = set()
     for number, writer in enumerate(writers):
-        output, _ = writer.communicate(timeout=30)
+        output, _ = writer.communicate(timeout=120)
         assert writer.returncode == 0
         wanted |= set(range(number * 1_000_000, number * 1_000_000 + int(output)))
     store = _open(kind, path)

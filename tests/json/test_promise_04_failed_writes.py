@@ -44,7 +44,7 @@ anyio.run(main)
 
 
 async def test_promise_04_a_file_at_its_limit_rolls_back(path, start):
-    output, _ = start(FULL, path).communicate(timeout=20)
+    output, _ = start(FULL, path).communicate(timeout=120)
     assert output.splitlines() == ["PersistenceError 0 True"] * 4 + ["4 11"]
     assert await _numbers(path) == list(range(11))
 
@@ -320,7 +320,7 @@ async def test_promise_04_failing_syncs_of_the_kernel(path, start, when):
         f"inject=fsync:error=EIO:when={when}",
     )
     process = start(TRACED, path, prefix=prefix)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=120)
     if process.returncode and not output:
         pytest.skip("tracing is not allowed here")
     said = [line.split() for line in output.splitlines()]

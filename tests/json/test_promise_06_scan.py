@@ -141,7 +141,7 @@ async def test_promise_06_it_is_right_while_others_append(path, start, locked):
     ]
     store = RotatingFilePersistence(path, max_files=100)
     scans = 0
-    with anyio.fail_after(50):
+    with anyio.fail_after(120):
         while any(writer.poll() is None for writer in writers):
             assert (await store.scan()).anomalies == ()
             scans += 1
@@ -176,19 +176,19 @@ async def test_promise_06_a_cancelled_scan_stops(path, line, monkeypatch):
     def slow(self, lines):
         looked.append(len(lines))
         reached.set()
-        go.wait(20)
+        go.wait(60)
         return real(self, lines)
 
     monkeypatch.setattr(_walk.Walk, "_all_well", slow)
     store = JsonFilePersistence(path)
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         async with anyio.create_task_group() as group:
             group.start_soon(store.scan)
             await anyio.to_thread.run_sync(reached.wait)
             group.cancel_scope.cancel()
     go.set()
     await store.aclose()
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         while any(thread.name != "MainThread" and _is_scanning(thread) for thread in threading.enumerate()):
             await anyio.lowlevel.checkpoint()
     assert len(looked) < 5

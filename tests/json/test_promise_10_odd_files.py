@@ -46,7 +46,7 @@ async def test_promise_10_also_when_it_comes_later(path, tmp_path, event, make, 
         await store.record_event(event(0))
         path.unlink()
     _put(path, odd, tmp_path / "victim")
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         with pytest.raises(PersistenceError, match=WORDS[odd]):
             await store.record_event(event(1))
         with pytest.raises(PersistenceError, match=WORDS[odd]):
