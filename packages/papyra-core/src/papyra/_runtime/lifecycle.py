@@ -103,6 +103,18 @@ class Lifecycle:
             rt.wake()
         return cell
 
+    def has_only_to_die(self, cell: Cell) -> bool:
+        """Whether a cell is idle, and no code of its actor is to be run when it stops."""
+        rng = self.rt.schedule_rng
+        return (
+            cell.phase == ACTIVE
+            and cell.box is None
+            and not cell.children
+            and cell.actor is not None
+            and _stops_silently(cell.actor)
+            and (rng is None or rng.random() < 0.5)
+        )
+
     # -- the steps of a life
 
     async def begin(self, cell: Cell) -> None:
@@ -147,9 +159,7 @@ class Lifecycle:
             cell.box = self.rt.new_box()
         if cell.stopping and cell.phase == ACTIVE and cell.actor is not None and _has_only_to_stop(cell):
             cell.phase = CLOSING
-            if (
-                getattr(cell.actor.on_stop, "__func__", None) is not Actor.on_stop
-            ):  # 0.25 us for one that does nothing
+            if not _stops_silently(cell.actor):
                 await self._run_on_stop(cell)
             finish(cell)
             return
@@ -330,6 +340,11 @@ class Lifecycle:
             await actor.on_stop()
         if scope.cancelled_caught:
             _logger.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
+
+
+def _stops_silently(actor: Actor) -> bool:
+    """Whether its ``on_stop`` is the one that does nothing: to await that takes 0.25 us."""
+    return getattr(actor.on_stop, "__func__", None) is Actor.on_stop
 
 
 def _has_only_to_stop(cell: Cell) -> bool:
