@@ -127,7 +127,7 @@ ROWS = {
         Row(
             "append",
             "facts a second, appended to a JSON file one by one, each awaited",
-            {"papyra": 20_000, "papyra-trio": 20_000, "published": 5_000},
+            {"papyra": 20_000, "papyra-trio": 20_000, "published": 5_000, "floor": 20_000},
             (Goal("per_second", 8, "published"),),
             script="files",
         ),

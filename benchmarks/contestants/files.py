@@ -9,8 +9,10 @@ import json
 import os
 import resource
 import sys
+import threading
 import time
 from pathlib import Path
+from queue import SimpleQueue
 
 import anyio
 
@@ -61,6 +63,44 @@ async def append(n: int, folder: Path) -> dict[str, float]:
         )
     elapsed = time.perf_counter() - began
     await backend.aclose()
+    return {"per_second": n / elapsed}
+
+
+async def append_floor(n: int, folder: Path) -> dict[str, float]:
+    """Have a thread write each line, with nothing around it: two wake-ups of a thread, and one write."""
+    import asyncio
+
+    import orjson
+
+    descriptor = os.open(folder / "floor.ndjson", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    lines: SimpleQueue[tuple[bytes, asyncio.Future[None]] | None] = SimpleQueue()
+    loop = asyncio.get_running_loop()
+
+    def write() -> None:
+        while (request := lines.get()) is not None:
+            line, done = request
+            os.write(descriptor, line)
+            loop.call_soon_threadsafe(done.set_result, None)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    began = time.perf_counter()
+    for i in range(n):
+        fact = {
+            "kind": "event",
+            "system_id": "local",
+            "actor_address": "local:1",
+            "event_type": "ActorStarted",
+            "payload": {},
+            "timestamp": 1.7e9 + i,
+        }
+        done = loop.create_future()
+        lines.put((orjson.dumps(fact) + b"\n", done))
+        await done
+    elapsed = time.perf_counter() - began
+    lines.put(None)
+    writer.join()
+    os.close(descriptor)
     return {"per_second": n / elapsed}
 
 
