@@ -176,6 +176,25 @@ def test_counters_that_can_be_read_are_plain_numbers():
     }
 
 
+@pytest.mark.parametrize("work", ["scan", "recovery", "compaction"])
+def test_care_counts_as_done_or_as_an_error_and_a_dry_run_not_at_all(work):
+    done = {"scan": "scans", "recovery": "recoveries", "compaction": "compactions"}[work]
+    metrics = PersistenceMetrics()
+    with metrics.counting(work):
+        pass
+    with metrics.counting(work, dry_run=True):
+        pass
+    for dry_run in (False, True):
+        with pytest.raises(OSError, match="disk"), metrics.counting(work, dry_run=dry_run):
+            raise OSError("disk")
+    with pytest.raises(KeyboardInterrupt), metrics.counting(work):
+        raise KeyboardInterrupt
+    assert {name: count for name, count in metrics.snapshot().items() if count} == {
+        done: 1,
+        f"{work}_errors": 1,
+    }
+
+
 # -- the memory backend, beyond conformance
 
 

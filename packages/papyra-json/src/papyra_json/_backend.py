@@ -160,14 +160,10 @@ class FilePersistence(BatchBackend):
     async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Report all damage; write nothing, whatever others write meanwhile."""
         self._refuse_if_closed()
-        try:
+        with self.metrics.counting("scan"):
             report = await self._in_thread(
                 "scanned", lambda work: _care.scan(self._files, self.name, work), Work(progress)
             )
-        except Exception:
-            self.metrics.scan_errors += 1
-            raise
-        self.metrics.scans += 1
         self.metrics.anomalies_detected += len(report.anomalies)
         return report
 
@@ -190,17 +186,12 @@ class FilePersistence(BatchBackend):
             return PersistenceRecoveryReport(self.name, await self.scan(progress=progress))
         self._refuse_if_closed()
         folder = None if config.quarantine_dir is None else _absolute(config.quarantine_dir)
-        try:
+        with self.metrics.counting("recovery", dry_run=dry_run):
             report = await self._in_thread(
                 "recovered",
                 lambda work: _care.recover(self._files, self.name, mode, folder, work, dry_run=dry_run),
                 Work(progress),
             )
-        except Exception:
-            self.metrics.recovery_errors += 1
-            raise
-        if not dry_run:
-            self.metrics.recoveries += 1
         self.metrics.anomalies_detected += len(report.scan.anomalies)
         return report
 
@@ -208,18 +199,12 @@ class FilePersistence(BatchBackend):
         """Drop what the retention policy does not keep; what is no valid record goes to the quarantine."""
         self._refuse_if_closed()
         policy, now = self.retention, self.time_fn()
-        try:
-            report = await self._in_thread(
+        with self.metrics.counting("compaction", dry_run=dry_run):
+            return await self._in_thread(
                 "compacted",
                 lambda work: _care.compact(self._files, self.name, policy, now, work, dry_run=dry_run),
                 Work(progress),
             )
-        except Exception:
-            self.metrics.compaction_errors += 1
-            raise
-        if not dry_run:
-            self.metrics.compactions += 1
-        return report
 
     # -- facts about the backend itself
 

@@ -186,14 +186,10 @@ class RedisPersistence(BatchBackend):
     async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Verify each entry's check sum; changes nothing."""
         self._refuse_if_closed()
-        try:
+        with self.metrics.counting("scan"):
             anomalies = await self._care(
                 self._reads, progress, lambda job, meter: _care.scan(self._server, self._stream, job, meter)
             )
-        except Exception:
-            self.metrics.scan_errors += 1
-            raise
-        self.metrics.scans += 1
         self.metrics.anomalies_detected += len(anomalies)
         return PersistenceScanReport(self.name, anomalies)
 
@@ -214,15 +210,8 @@ class RedisPersistence(BatchBackend):
         def work(job: Job, meter: Meter) -> PersistenceRecoveryReport:
             return _care.recover(self._server, self._stream, allowed, self.name, job, meter, dry_run=dry_run)
 
-        if dry_run:
-            return await self._care(self._reads, progress, work)
-        try:
-            report = await self._care(self._writes, progress, work)
-        except Exception:
-            self.metrics.recovery_errors += 1
-            raise
-        self.metrics.recoveries += 1
-        return report
+        with self.metrics.counting("recovery", dry_run=dry_run):
+            return await self._care(self._reads if dry_run else self._writes, progress, work)
 
     async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Delete what is beyond retention, while others write."""
@@ -234,15 +223,8 @@ class RedisPersistence(BatchBackend):
                 self._server, self._stream, policy, now, self.name, job, meter, dry_run=dry_run
             )
 
-        if dry_run:
-            return await self._care(self._reads, progress, work)
-        try:
-            report = await self._care(self._writes, progress, work)
-        except Exception:
-            self.metrics.compaction_errors += 1
-            raise
-        self.metrics.compactions += 1
-        return report
+        with self.metrics.counting("compaction", dry_run=dry_run):
+            return await self._care(self._reads if dry_run else self._writes, progress, work)
 
     # -- facts about the backend itself
 

@@ -180,14 +180,10 @@ class SQLitePersistence(BatchBackend):
     async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Run SQLite's own check and verify each row's check sum; changes nothing."""
         self._refuse_if_unusable()
-        try:
+        with self.metrics.counting("scan"):
             anomalies = await self._care(
                 self._reads, progress, lambda job, meter: _scan.scan(self._store, job, meter.part(0, 1))
             )
-        except Exception:
-            self.metrics.scan_errors += 1
-            raise
-        self.metrics.scans += 1
         self.metrics.anomalies_detected += len(anomalies)
         return PersistenceScanReport(self.name, anomalies)
 
@@ -209,15 +205,8 @@ class SQLitePersistence(BatchBackend):
         def work(job: Job, meter: Meter) -> PersistenceRecoveryReport:
             return _recovery.recover(self._store, allowed, self.name, job, meter, dry_run=dry_run)
 
-        if dry_run:
-            return await self._care(self._reads, progress, work)
-        try:
-            report = await self._care(self._writes, progress, work)
-        except Exception:
-            self.metrics.recovery_errors += 1
-            raise
-        self.metrics.recoveries += 1
-        return report
+        with self.metrics.counting("recovery", dry_run=dry_run):
+            return await self._care(self._reads if dry_run else self._writes, progress, work)
 
     async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Delete what is beyond retention and shrink the file. Other writers wait meanwhile.
@@ -231,15 +220,8 @@ class SQLitePersistence(BatchBackend):
         def work(job: Job, meter: Meter) -> CompactionReport:
             return compact(self._store, policy, now, self.name, job, meter.part(0, 1))
 
-        if dry_run:
-            return await self._care(self._reads, progress, work)
-        try:
-            report = await self._care(self._writes, progress, work)
-        except Exception:
-            self.metrics.compaction_errors += 1
-            raise
-        self.metrics.compactions += 1
-        return report
+        with self.metrics.counting("compaction", dry_run=dry_run):
+            return await self._care(self._reads if dry_run else self._writes, progress, work)
 
     # -- facts about the backend itself
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 __all__ = ["PersistenceMetrics"]
 
@@ -25,6 +30,24 @@ class PersistenceMetrics:
     recovery_errors: int = 0
     compaction_errors: int = 0
     records_dropped: int = 0
+
+    @contextmanager
+    def counting(
+        self, work: Literal["scan", "recovery", "compaction"], *, dry_run: bool = False
+    ) -> Generator[None]:
+        """Count what is done inside: as done, or as an error if it raises; not at all if it is a ``dry_run``."""
+        try:
+            yield
+        except Exception:
+            if not dry_run:
+                self.scan_errors += work == "scan"
+                self.recovery_errors += work == "recovery"
+                self.compaction_errors += work == "compaction"
+            raise
+        if not dry_run:
+            self.scans += work == "scan"
+            self.recoveries += work == "recovery"
+            self.compactions += work == "compaction"
 
     def snapshot(self) -> dict[str, int]:
         """Return the counters as they are now."""
