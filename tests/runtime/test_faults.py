@@ -153,24 +153,28 @@ async def test_g15_a_cancelled_task_of_the_actors_own_is_a_failure_wherever_it_i
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_g14_a_cancellation_left_behind_by_another_actor_is_a_failure_and_not_the_end() -> None:
-    async def arm(_actor: Runs) -> None:
+    left: list[asyncio.Task[Any]] = []
+
+    async def leave(_actor: Runs) -> None:
         task = asyncio.current_task()
         assert task is not None
-        asyncio.get_running_loop().call_later(0.05, task.cancel)
+        left.append(task)
 
     async def sleep(_actor: Runs) -> str:
-        await asyncio.sleep(0.3)
-        return "done"
+        assert asyncio.current_task() is left[0]
+        asyncio.get_running_loop().call_soon(left[0].cancel)
+        await asyncio.sleep(3600)
+        return "never"
 
     with anyio.fail_after(10):
         async with ActorSystem() as system:
             first, second = system.spawn(Runs), system.spawn(Runs, name="second")
             for ref in (first, second):
                 await ref.ask("warm")
-            await first.ask(arm)  # the worker that parks last is woken first
+            await first.ask(leave)  # the worker that parks last is woken first
             with pytest.raises(RuntimeError, match="nobody asked for"):
                 await second.ask(sleep)
-            assert await second.ask(sleep) == "done"
+            assert await second.ask("still there") == "still there"
 
 
 async def test_g06_an_actor_that_fails_at_every_start_starves_nobody() -> None:
@@ -220,24 +224,28 @@ async def test_g05_a_ring_through_two_systems_is_found() -> None:
 
 async def test_g05_a_tell_to_itself_with_room_is_no_deadlock() -> None:
     got: list[object] = []
+    entered, gate = anyio.Event(), anyio.Event()
 
     class Busy(Actor):
         async def receive(self, message: object) -> None:
             got.append(message)
-            if message == "sleep":
-                await anyio.sleep(0.05)
+            if message == "wait":
+                entered.set()
+                await gate.wait()
             if message == 7:
                 await self.context.self_ref.tell("self")
 
     with anyio.fail_after(10):
         async with ActorSystem() as system:
             ref = system.spawn(Busy, mailbox_capacity=8)
-            await ref.tell("sleep")
-            await anyio.sleep(0.01)
+            await ref.tell("wait")
+            await entered.wait()
             for number in range(8):
                 await ref.tell(number)
             async with anyio.create_task_group() as group:
                 group.start_soon(ref.tell, "late")
+                await anyio.wait_all_tasks_blocked()
+                gate.set()
             await system.stop(ref)
     assert "self" in got
     assert "late" in got
@@ -498,8 +506,9 @@ async def test_g03_a_time_out_outlives_the_cancellation_of_the_timers() -> None:
 async def test_g20_a_flush_outlives_the_cancellation_of_the_writer() -> None:
     class Slow(InMemoryPersistence):
         async def record_batch(self, records: Any) -> None:
-            writes.set()
-            await anyio.sleep(0.01)
+            if not writes.is_set():
+                writes.set()
+                await anyio.sleep_forever()
             await super().record_batch(records)
 
     store, writes = Slow(), anyio.Event()

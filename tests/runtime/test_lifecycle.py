@@ -462,8 +462,10 @@ async def test_g09_what_is_queued_may_still_use_the_children_and_new_ones() -> N
 
 async def test_g09_past_the_timeout_what_runs_is_cancelled() -> None:
     log: list[str] = []
+    inside = anyio.Event()
 
     async def stuck(actor: Logged) -> None:
+        inside.set()
         try:
             await anyio.sleep_forever()
         finally:
@@ -474,6 +476,7 @@ async def test_g09_past_the_timeout_what_runs_is_cancelled() -> None:
             ref = system.spawn(logged(log, "a"))
             await ref.tell(stuck)
             await ref.tell(nothing)
+            await inside.wait()
             await system.stop(ref, timeout=0.05)
             assert log == ["a on_start", "cancelled", "a on_stop"]
             assert [letter.message for letter in system.dead_letters.messages] == [nothing]
@@ -868,8 +871,10 @@ async def test_g10_a_closing_system_takes_no_new_actors_at_the_top() -> None:
 
 async def test_g10_past_the_shutdown_timeout_what_runs_is_cancelled() -> None:
     log: list[str] = []
+    inside = anyio.Event()
 
     async def stuck(actor: Logged) -> None:
+        inside.set()
         await anyio.sleep_forever()
 
     store = Recording()
@@ -878,6 +883,7 @@ async def test_g10_past_the_shutdown_timeout_what_runs_is_cancelled() -> None:
             ref = system.spawn(logged(log, "a"))
             await ref.tell(stuck)
             await ref.tell(nothing)
+            await inside.wait()
     assert log == ["a on_start", "a on_stop"]
     assert stops(system) == [(1, "shutdown")]
     assert store.said() == ["ActorStarted 1", "PersistedDeadLetter", "ActorStopped 1"]
