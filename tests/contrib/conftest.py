@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -40,7 +41,7 @@ class RedisServer:
         }
         command = [BINARY, *(word for name, value in settings.items() for word in (f"--{name}", value))]
         self._process = subprocess.Popen([*command, *self._options])
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while "ready to accept connections" not in (self.log.read_text() if self.log.exists() else ""):
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline
@@ -53,6 +54,15 @@ class RedisServer:
             self._process.wait()
             self._process = None
             self.log.unlink(missing_ok=True)
+
+    def stand_still(self) -> None:
+        """Let it do nothing before `go_on`; what it is sent meanwhile it reads then."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         self.kill()

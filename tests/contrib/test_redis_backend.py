@@ -147,8 +147,9 @@ async def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path
 @anyio_test
 async def test_what_was_acknowledged_survives_the_server_s_death(own_redis_server, stream):
     server = own_redis_server("--appendonly", "yes", "--appendfsync", "always")
-    acknowledged = []
+    acknowledged = events(-2)
     async with aclosing(RedisPersistence(f"unix://{server.socket}", stream=stream)) as backend:
+        await backend.record_batch(acknowledged)
         killer = threading.Timer(0.2, server.kill)
         killer.start()
         try:
@@ -159,7 +160,6 @@ async def test_what_was_acknowledged_survives_the_server_s_death(own_redis_serve
         except PersistenceError:
             assert not backend.healthy
         killer.join()
-        assert acknowledged
         server.start()
         found = await backend.list_events()
         assert backend.healthy
@@ -186,14 +186,27 @@ async def test_a_full_server_refuses_whole_batches_and_later_ones_succeed(own_re
 
 
 @anyio_test
-async def test_nothing_is_sent_twice(open_store, raw, stream):
+async def test_nothing_is_sent_twice(own_redis_server, stream, monkeypatch):
     """The library sends a command again by default, if it got no reply: a record was there two times."""
-    async with aclosing(open_store(timeout=0.1)) as backend:
+    server = own_redis_server()
+    connection = redis.UnixDomainSocketConnection
+    read = connection.read_response
+
+    def read_or_let_it_go_on(*arguments, **options):
+        try:
+            return read(*arguments, **options)
+        except redis.TimeoutError:
+            server.go_on()  # so that what were sent again would get through
+            raise
+
+    async with aclosing(RedisPersistence(f"unix://{server.socket}", stream=stream, timeout=1.0)) as backend:
         await backend.record_event(event(1))
-        raw.execute_command("CLIENT", "PAUSE", 400, "ALL")  # what comes now is done later
+        monkeypatch.setattr(connection, "read_response", read_or_let_it_go_on)
+        server.stand_still()
         with pytest.raises(PersistenceError, match="may have been stored, or not"):
             await backend.record_event(event(2))
-        raw.ping()  # answered after the pause
+        with redis.Redis(unix_socket_path=str(server.socket)) as raw:
+            raw.ping()  # answered when it has gone on
         assert await backend.list_events() in (events(1), events(1, 2))
 
 
@@ -414,7 +427,7 @@ async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, strea
                     found.extend(await take(records, 2))
 
                 group.start_soon(follow)
-                assert await anyio.to_thread.run_sync(await_reset.wait, 10)
+                assert await anyio.to_thread.run_sync(await_reset.wait, 60)
                 raw.xadd(stream, fields, id="5-1")
                 await backend.record_event(event(3))
             assert found == events(1, 3)
@@ -498,7 +511,7 @@ async def test_nothing_is_lost_or_doubled_while_processes_write_and_compact(open
             try:
                 found = await take(records, writers * count)
                 for process in processes:
-                    assert await anyio.to_thread.run_sync(process.wait, 30) == 0
+                    assert await anyio.to_thread.run_sync(process.wait, 60) == 0
             finally:
                 for process in processes:
                     process.kill()

@@ -351,7 +351,7 @@ async def test_a_cancelled_write_stops_waiting_at_once(path, holder):
                 with lock.hold(Job(), 0), anyio.move_on_after(0.05) as scope:
                     await backend.record_event(event(2))
             assert scope.cancelled_caught
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 100  # of the thousand it would have waited
         await backend.record_event(event(3))
         assert list(await backend.list_events()) == [event(1), event(3)]
     lock.close()

@@ -393,7 +393,7 @@ def test_a_child_does_not_keep_the_lock_of_a_killed_parent(tmp_path):
         parent.wait()
 
         async def write() -> None:
-            async with aclosing(SQLitePersistence(path, busy_timeout=2)) as backend:
+            async with aclosing(SQLitePersistence(path, busy_timeout=30)) as backend:
                 await backend.record_event(PersistedEvent("local", "local:1", "Happened", {"n": 1}, 1.0))
 
         anyio.run(write)
