@@ -216,7 +216,7 @@ async def test_g20_a_cancelled_flush_harms_nothing() -> None:
 
 async def test_g20_a_json_file_has_each_of_2000_actors_twice(tmp_path: Path) -> None:
     path = tmp_path / "facts.ndjson"
-    async with running(seconds=20, persistence=JsonFilePersistence(path)) as system:
+    async with running(seconds=60, persistence=JsonFilePersistence(path)) as system:
         refs = [system.spawn(Quiet) for _ in range(2_000)]
         for ref in refs[::2]:
             await system.stop(ref)
@@ -422,7 +422,7 @@ async def test_g22_a_hanging_store_does_not_hang_aclose(caplog: pytest.LogCaptur
         async with ActorSystem(persistence=store, shutdown_timeout=0.1) as system:
             ref = system.spawn(Quiet)
             assert await ref.ask(1) == 1
-    assert anyio.current_time() - began < 15  # it has three times one second
+    assert anyio.current_time() - began < 15  # it has twice one second
     assert store.done == ["closing"]
     assert store.metrics.records_dropped == 2
     assert "did not take 2 facts" in caplog.text

@@ -52,7 +52,7 @@ def cells() -> int:
 
 
 async def test_g19_twenty_thousand_stopped_actors_leave_nothing() -> None:
-    async with running(25) as system:
+    async with running(100) as system:
         await system.spawn(Quiet).ask(1)
         gc.collect()
         before = cells()

@@ -419,7 +419,7 @@ async def test_g14_a_decision_that_waits_for_the_judged_child_is_a_deadlock_not_
 
         async def decide(boss: Boss, child: ActorRef, _exc: Exception) -> SupervisorDecision:
             try:
-                with anyio.fail_after(2):
+                with anyio.fail_after(4):
                     if how == "ask":
                         await child.ask("ping")
                     elif how == "stop":
@@ -451,7 +451,7 @@ async def test_g14_the_same_where_the_parent_already_waits(how: str) -> None:
 
         async def decide(_boss: Boss, child: ActorRef, _exc: Exception) -> SupervisorDecision:
             try:
-                with anyio.fail_after(2):
+                with anyio.fail_after(4):
                     await (child.ask("ping") if how == "ask" else between.ask(child))
             except Exception as error:
                 seen.append(error)
