@@ -138,3 +138,31 @@ async def test_g06_a_system_that_stops_many_idle_actors_lets_other_tasks_go_on()
         await system.aclose()
         group.cancel_scope.cancel()
     assert turns > 20  # 40 ms of work, a pause each half a millisecond
+
+
+@pytest.mark.parametrize("by", ["stop", "aclose"])
+async def test_g08_an_on_stop_that_can_not_even_be_looked_up_keeps_nobody_from_stopping(
+    by: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Idle):
+        @property
+        def on_stop(self) -> Any:
+            raise OSError("can't")
+
+    watcher = type("W", (Watcher,), {"seen": []})
+    system = ActorSystem()
+    async with system:
+        watching = system.spawn(watcher)
+        top = system.spawn(type("P", (Parent,), {"kinds": [Idle, Broken, Idle]}))
+        children = await top.ask("children")
+        await children[1].ask(1)
+        await watching.tell(children[1])
+        await watching.ask(top)
+        if by == "stop":
+            await system.stop(top)
+            await watching.ask(children[1])  # it hears of that once more, and is through
+            assert watcher.seen[:2] == [number(children[1]), number(top)]
+    stopped = [event.address["actor_id"] for event in system.events() if isinstance(event, ev.ActorStopped)]
+    expected = [*(number(child) for child in reversed(children)), number(top)]
+    assert [actor for actor in stopped if actor != number(watching)] == expected
+    assert caplog.text.count("OSError: can't") == 1
