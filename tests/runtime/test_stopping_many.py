@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, ActorTerminated
+from papyra import Actor, ActorStopped, ActorSystem, ActorTerminated, SystemHooks
 from papyra import events as ev
 from papyra.testing import explore
 
@@ -138,6 +139,35 @@ async def test_g06_a_system_that_stops_many_idle_actors_lets_other_tasks_go_on()
         await system.aclose()
         group.cancel_scope.cancel()
     assert turns > 20  # 40 ms of work, a pause each half a millisecond
+
+
+async def test_g06_a_slow_hook_lets_other_tasks_go_on_between_the_ends_of_idle_actors() -> None:
+    turns = 0
+    seen: list[int] = []  # the turn in which each end was told of
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await anyio.lowlevel.checkpoint()
+
+    def on_event(event: ev.ActorEvent) -> None:
+        if isinstance(event, ev.ActorStopped):
+            seen.append(turns)
+            time.sleep(0.001)
+
+    async with anyio.create_task_group() as group:
+        system = ActorSystem(hooks=SystemHooks(on_event=on_event))
+        await system.start()
+        refs = [system.spawn(Idle) for _ in range(CHILDREN)]
+        await refs[-1].ask(1)
+        group.start_soon(count)
+        await system.aclose()
+        group.cancel_scope.cancel()
+    assert len(seen) == CHILDREN
+    settled = seen[CHILDREN // 2 :]  # until then the worker learns that it must look at the clock each time
+    # There may be two workers, and trio goes on in any order.
+    assert max(settled.count(turn) for turn in settled) < 10
 
 
 @pytest.mark.parametrize("by", ["stop", "aclose"])

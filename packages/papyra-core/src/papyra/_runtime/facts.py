@@ -72,7 +72,7 @@ class Facts:
         self._events: deque[PersistedEvent] = deque(maxlen=settings.max_events)
         self._events_ever = 0
         self._event_waiters: list[Waiter] = []
-        self._tells_events = False
+        self.tells_events = False
         self._buffer: deque[PersistedRecord] = deque()
         self._added = 0  # facts ever put into the buffer
         self._settled = 0  # of these, recorded or given up
@@ -90,7 +90,7 @@ class Facts:
     def bind(self, loop: Loop) -> None:
         """Say which event loop the writer runs on."""
         self._loop = loop
-        self._tells_events = self._callbacks.wants("on_event")
+        self.tells_events = self._callbacks.wants("on_event")
 
     # -- what happened
 
@@ -111,7 +111,7 @@ class Facts:
             self._added += 1
         else:
             self._add(fact)
-        if self._tells_events:
+        if self.tells_events:
             self._callbacks.call("on_event", self._materialize(fact))
         if self._event_waiters:
             self.rouse()
