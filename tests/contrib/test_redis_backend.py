@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from contextlib import aclosing
 
 import anyio
@@ -451,6 +452,31 @@ async def test_a_follower_ends_when_the_backend_is_closed(open_store):
     for call in (backend.follow, backend.stream):
         with pytest.raises(PersistenceError, match="closed"):
             await anext(call())
+
+
+@anyio_test
+async def test_a_follower_ends_when_the_backend_is_closed_before_its_first_look(open_store, monkeypatch):
+    backend = open_store()
+    looks = threading.Event()
+    real = _backend.last_id
+
+    def last_id(server, stream):
+        looks.set()
+        while not server._closed:
+            time.sleep(0.001)
+        return real(server, stream)
+
+    monkeypatch.setattr(_backend, "last_id", last_id)
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as group:
+
+            async def follow() -> None:
+                async with aclosing(backend.follow()) as records:
+                    assert [record async for record in records] == []
+
+            group.start_soon(follow)
+            assert await anyio.to_thread.run_sync(looks.wait, 60)
+            await backend.aclose()
 
 
 @anyio_test

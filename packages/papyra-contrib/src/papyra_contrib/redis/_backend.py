@@ -150,18 +150,19 @@ class RedisPersistence(BatchBackend):
             walk = self._walk(job, last)
             return find(kept(walk, policy, now), newest, wanted), last
 
-        records, last = await waits.run(begin)
+        look = begin
         while True:
-            for record in records:
-                yield record
-            if self._closed:
-                return
             try:
-                records, last = await waits.run(partial(self._next, last, wanted))
+                records, last = await waits.run(look)
             except PersistenceError:
                 if self._closed:
                     return
                 raise
+            for record in records:
+                yield record
+            if self._closed:
+                return
+            look = partial(self._next, last, wanted)
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None
