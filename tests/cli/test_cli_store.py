@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+import anyio
 import click
 import pytest
 
+from papyra.persistence import open_backend
+from papyra.persistence.models import PersistedEvent
 from papyra.persistence.url import BackendURL
 from papyra_cli._failure import Failure
 from papyra_cli._store import Store, choose_store, configured_store, store_at
@@ -105,7 +108,7 @@ def test_a_last_line_longer_than_one_read_is_found(folder: Path) -> None:
         ({"f.1": [3.0], "f.2": [2.0, 4.0]}, "f.1 does not go on where f.2 ends"),
         ({"f.2": [3.0]}, "their numbers do not count up from 1"),
         ({"f.1": [3.0], "f.3": [1.0]}, "their numbers do not count up from 1"),
-        ({"f.1": []}, "f.1 does not begin with a record"),
+        ({"f.1": []}, "f.1 holds no record"),
     ],
 )
 def test_what_is_only_named_like_a_rotation_is_left_alone(
@@ -133,6 +136,47 @@ def test_a_set_that_lacks_a_number_is_one_store_if_its_records_are_numbered(fold
     assert store_at("f").url == "json:f"
 
 
+async def _fill(url: str) -> None:
+    store = open_backend(url)
+    for number in range(14):
+        event = PersistedEvent("shop", "shop:1", "ActorStarted", {}, 1_700_000_000.0 + number)
+        await store.record_event(event)
+    await store.aclose()
+
+
+async def _has_anomalies(url: str) -> bool:
+    store = open_backend(url)
+    report = await store.scan()
+    await store.aclose()
+    return report is not None and report.has_anomalies
+
+
+def _damaged(whole: bytes, damage: str) -> bytes:
+    size = len(whole)
+    return {
+        "middle": whole[: size // 2] + bytes([whole[size // 2] ^ 0x10]) + whole[size // 2 + 1 :],
+        "first line": whole[:60] + bytes(20) + whole[80:],
+        "last line": whole[:-30] + bytes([whole[-30] ^ 1]) + whole[-29:],
+        "zeros": bytes(size),
+        "cut": whole[: size // 2 - 20],
+    }[damage]
+
+
+@pytest.mark.parametrize("victim", ["f", "f.1", "f.2", "f.3"])
+@pytest.mark.parametrize("damage", ["middle", "first line", "last line", "zeros", "cut"])
+@pytest.mark.parametrize("compress", ["", "&compress=gzip"])
+def test_a_damaged_set_is_still_one_store(
+    folder: Path, capsys: pytest.CaptureFixture[str], compress: str, damage: str, victim: str
+) -> None:
+    """Left alone as a stranger, the damaged file would take the others with it, and a scan would find nothing."""
+    anyio.run(_fill, f"rotating:f?max_bytes=600&max_files=4{compress}")
+    file = next(path for path in (folder / victim, folder / f"{victim}.gz") if path.exists())
+    file.write_bytes(_damaged(file.read_bytes(), damage))
+    assert store_at("f").url == "rotating:f"
+    assert capsys.readouterr().err == ""
+    assert anyio.run(_has_anomalies, store_at("f").url)
+
+
 def test_a_pipe_or_a_folder_named_like_a_rotation_is_none(folder: Path) -> None:
     _write(folder / "f", 5)
     os.mkfifo(folder / "f.1")
@@ -144,7 +188,7 @@ def test_a_pipe_or_a_folder_named_like_a_rotation_is_none(folder: Path) -> None:
 
 def test_a_missing_file_with_strangers_beside_it_is_an_error(folder: Path) -> None:
     (folder / "f.1").write_text("notes\n")
-    with pytest.raises(Failure, match=r"there is no file f; .*: f\.1 does not begin with a record"):
+    with pytest.raises(Failure, match=r"there is no file f; .*: f\.1 holds no record"):
         store_at("f")
 
 
@@ -337,4 +381,4 @@ def test_compressed_rotations_are_found(folder: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     (folder / "f.1.gz").write_bytes(gzip.compress(b"notes")[:-3])
     assert store_at("f").url == "json:f"
-    assert "f.1.gz, f.2 (f.1.gz does not begin with a record)" in capsys.readouterr().err
+    assert "f.1.gz, f.2 (f.1.gz holds no record)" in capsys.readouterr().err

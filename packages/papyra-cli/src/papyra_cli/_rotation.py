@@ -25,6 +25,7 @@ _KINDS = ("event", "audit", "dead_letter")
 _CHUNK = 64 * 2**10
 _LONGEST = 16 * 2**20  # of a line that is a record
 _RETRIES = 5
+_SUBFIELD = b"Py"  # marks what the store itself compressed: after a gzip member's header, or in a skippable zstd frame
 
 
 class Siblings(NamedTuple):
@@ -47,7 +48,7 @@ class _Mark(NamedTuple):
 
 
 class _Ends(NamedTuple):
-    """A file's first line, the record in it, and the last record of the file."""
+    """The first line of a file that is a record, that record, and the last one of the file."""
 
     line: bytes
     first: _Mark
@@ -57,9 +58,11 @@ class _Ends(NamedTuple):
 def find_siblings(path: str) -> Siblings:
     """Find the files ``path.N`` and judge whether they and ``path`` are one rotated set.
 
-    They are if each begins with a record, each ends before the next younger one begins, and their numbers count up
-    from 1; a number may be missing, for a file was lost or a rotation interrupted, if all records are numbered. Only first and last lines are read; of compressed files only the first, and of those that this Python
-    can't unpack none.
+    They are if each holds a record, each ends before the next younger one begins, and their numbers count up from 1; a
+    number may be missing, for a file was lost or a rotation interrupted, if all records are numbered. Damage makes nobody
+    a stranger: lines that are no record are passed over, and so are files of NULs alone, and those that the store
+    compressed and nothing can be read of. Only the first record and the last are looked for; in compressed files only the
+    first, and in those that this Python can't unpack none.
     """
     before = _identity(path)
     siblings = _look(path)
@@ -105,8 +108,8 @@ def _misfit(path: str, numbered: dict[int, str]) -> str:
     if not _begins_nothing(path):
         chain.append((path, _ends_of(path)))
     for name, ends in chain:
-        if ends is None:
-            return f"{name} does not begin with a record"
+        if ends is None and not _is_a_wreck(name, youngest=name == path):
+            return f"{name} holds no record"
     known = [(name, ends) for name, ends in chain if ends is not None]
     for (older, one), (younger, other) in pairwise(known):
         if one.line == other.line or not other.first.may_follow(one.last):
@@ -138,28 +141,50 @@ def _ends_of(path: str) -> _Ends | None:
         with Path(path).open("rb") as file:
             magic = file.read(4)
             file.seek(0)
-            line = _first_line(file, magic)
-            first = _mark(line)
-            if first is None:
-                return None
             packed = magic.startswith((_GZIP, *_ZSTD))
+            for line in _lines(file, magic):
+                first = _mark(line)
+                if first is not None:
+                    break
+            else:
+                return None
             return _Ends(line, first, first if packed else next(_marks_from_the_end(file), first))
     except OSError:
         return None
 
 
-def _first_line(file: BinaryIO, magic: bytes) -> bytes:
-    """Return the first line of what may be compressed; none if it is damaged."""
+def _is_a_wreck(path: str, *, youngest: bool) -> bool:
+    """Whether a file that holds no record belongs to a set all the same: damage did that to it.
+
+    The youngest one does, for it is the very file that the store was said to be.
+    """
+    if not Path(path).is_file():
+        return False
+    if youngest:
+        return True
+    try:
+        with Path(path).open("rb") as file:
+            start = file.read(_CHUNK)
+    except OSError:
+        return False
+    marked = start[12:14] if start.startswith(_GZIP) else start[8:10] if start.startswith(_ZSTD) else b""
+    return marked == _SUBFIELD or (start != b"" and not start.strip(b"\0"))
+
+
+def _lines(file: BinaryIO, magic: bytes) -> Iterator[bytes]:
+    """Yield the first lines of what may be compressed, as far as it can be unpacked."""
+    unpacked: IO[bytes] | gzip.GzipFile = file
+    errors: tuple[type[Exception], ...] = ()
     if magic.startswith(_GZIP):
-        with suppress(EOFError, zlib.error):
-            return gzip.GzipFile(fileobj=file).readline(_LONGEST)
-        return b""
-    if magic.startswith(_ZSTD):
+        unpacked, errors = gzip.GzipFile(fileobj=file), (EOFError, zlib.error)
+    elif magic.startswith(_ZSTD):
         zstd = _zstd()
-        with suppress(EOFError, zstd.ZstdError):
-            return zstd.ZstdFile(file).readline(_LONGEST)
-        return b""
-    return file.readline(_LONGEST)
+        unpacked, errors = zstd.ZstdFile(file), (EOFError, zstd.ZstdError)
+    left = _LONGEST
+    with suppress(*errors):
+        while left > 0 and (line := unpacked.readline(left)):
+            left -= len(line)
+            yield line
 
 
 class _Zstd(Protocol):
@@ -216,7 +241,9 @@ def _mark(line: bytes) -> _Mark | None:
     if not isinstance(loaded, dict):
         return None
     record = cast("dict[str, object]", loaded)
-    timestamp, seq = record.get("timestamp"), record.get("seq")
+    timestamp, seq, crc = record.get("timestamp"), record.get("seq"), record.get("crc")
+    if isinstance(crc, str) and crc != format(zlib.crc32(line[: line.rfind(b',"crc"')]), "08x"):
+        return None
     if record.get("kind") not in _KINDS or isinstance(timestamp, bool):
         return None
     if not isinstance(timestamp, int | float):
