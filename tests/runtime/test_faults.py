@@ -638,11 +638,12 @@ async def test_g19_a_worker_keeps_no_message_of_another_actor() -> None:
             let_go.set()
 
 
-@pytest.mark.parametrize("at", ["the start", "the stop"])
-async def test_g10_a_clock_that_raises_ends_the_system(at: str) -> None:
+@pytest.mark.parametrize("kind", [Exception, BaseException])
+@pytest.mark.parametrize("at", ["the start", "the close", "the stop"])
+async def test_g10_a_clock_that_raises_ends_the_system(at: str, kind: type[BaseException]) -> None:
     """The actor was lost, and the close waited for it for ever."""
 
-    class Broken(Exception):
+    class Broken(kind):  # type: ignore[valid-type, misc]  # either kind
         """What the clock raises, once."""
 
     def clock() -> float:
@@ -661,6 +662,8 @@ async def test_g10_a_clock_that_raises_ends_the_system(at: str) -> None:
                 await ref.ask("answer")
         else:
             assert await ref.ask("answer") == "answer"
+        if at == "the stop":
+            await system.stop(ref)
         with pytest.raises(Broken):
             await system.aclose()
     assert system.list_actors() == []

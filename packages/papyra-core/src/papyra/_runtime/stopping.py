@@ -126,7 +126,7 @@ def _end(cell: Cell) -> None:
     if cell.parent is not None:
         try:
             rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
-        except Exception as error:  # noqa: BLE001 - a user's clock; who waits for this stop must be told all the same
+        except BaseException as error:  # noqa: BLE001 - a user's clock; who waits for this stop must be told all the same
             rt.loop.fatal(error)
     if cell.watching is not None:
         forget(cell)
