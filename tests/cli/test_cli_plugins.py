@@ -135,6 +135,15 @@ def test_config_view_shows_every_value_and_where_it_came_from(run: Runner) -> No
     ]
 
 
+def test_config_view_points_at_what_is_no_backend_url(run: Runner) -> None:
+    done = run("config", "view", PAPYRA_PERSISTENCE="facts.ndjson")
+    assert "persistence\tnot a backend URL: 'facts.ndjson' has no scheme; write 'scheme:path'" in done.stdout
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "status\t1 can't be used")
+    secret = run("config", "view", "-o", "json", PAPYRA_PERSISTENCE="no_scheme://user:hush@host/0")
+    assert "not a backend URL" in secret.stdout
+    assert "hush" not in secret.stdout
+
+
 def test_config_view_survives_what_it_can_t_use(run: Runner) -> None:
     (run.folder / "pyproject.toml").write_text("[tool.papyra")
     done = run("config", "view", PAPYRA_SETTINGS_MODULE="nowhere", PAPYRA_MAX_EVENTS="many")

@@ -6,6 +6,7 @@ import gzip
 import importlib.util
 import json
 import os
+import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -209,6 +210,17 @@ def test_a_path_that_is_not_there_is_an_error_and_creates_nothing(run: Runner) -
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
         assert "there is no file none.ndjson; check --path" in done.stderr
     assert list(run.folder.iterdir()) == []
+
+
+def test_a_database_is_not_taken_for_damaged_lines(run: Runner) -> None:
+    database = sqlite3.connect(run.folder / "f.db")
+    database.execute("CREATE TABLE facts (fact)")
+    database.close()
+    before = (run.folder / "f.db").read_bytes()
+    done = run("persistence", "recover", "--mode", "repair", "--yes", "--path", "f.db")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "papyra: error: f.db is an SQLite database; give --backend sqlite:f.db\n"
+    assert (run.folder / "f.db").read_bytes() == before
 
 
 def test_a_name_that_no_url_can_hold_is_refused_rather_than_mistaken(folder: Path) -> None:

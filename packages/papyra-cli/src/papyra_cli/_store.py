@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 import click
 
 from papyra.persistence.url import BackendURL
+from papyra_cli._exit import ExitCode
 from papyra_cli._failure import Failure, say
 from papyra_cli._rotation import find_siblings
 from papyra_cli._settings import complaint, found_settings
@@ -27,6 +28,7 @@ _WAYS = (
     "persistence in [tool.papyra] of pyproject.toml, or PAPYRA_SETTINGS_MODULE"
 )
 _DEFAULT_MAX_FILES = 5
+_SQLITE = b"SQLite format 3\0"  # with what a database begins
 _FILE_SCHEMES = ("json", "rotating", "sqlite")  # whose path is a file's, so that it can be relative to one
 
 
@@ -92,7 +94,7 @@ def choose_store(path: str | None, backend: str | None) -> Store:
 def store_at(path: str) -> Store:
     """Return the store in a file, rotating if its rotations (``FILE.1``, ``FILE.2.gz``, ...) stand beside it.
 
-    What is only named like a rotation is left alone, and a note on stderr says so.
+    What is only named like a rotation is left alone, and a note on stderr says so. An SQLite database is a `Failure`.
     """
     numbers, misfit = find_siblings(path)
     if (misfit or not numbers) and not os.path.lexists(path):
@@ -105,6 +107,8 @@ def store_at(path: str) -> Store:
         raise Failure(
             f"the name {path} is not UTF-8, and no backend URL can hold it; rename the file"
         ) from error
+    if _is_database(path):  # as lines it is all damage, and a recovery would take them out
+        raise Failure(f"{path} is an SQLite database; give --backend sqlite:{location}", ExitCode.USAGE)
     if misfit:
         names = ", ".join(numbers.values())
         say(
@@ -118,6 +122,16 @@ def store_at(path: str) -> Store:
     files = max(numbers) + 1
     options = {"max_files": files} if files > _DEFAULT_MAX_FILES else {}
     return Store(f"rotating:{location}", "--path").with_options(options)
+
+
+def _is_database(path: str) -> bool:
+    if not Path(path).is_file():  # opening a pipe would wait for a writer
+        return False
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except OSError:
+        return False
 
 
 def configured_store() -> Store | None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from papyra.exceptions import BackendURLError
+from papyra.persistence.url import BackendURL
 from papyra.settings import Settings
 from papyra_cli._group import HelpfulGroup
 from papyra_cli._options import output_command
@@ -74,8 +76,19 @@ def _settings() -> list[_Value]:
         if setting.origin != "default" or not before:
             value = masked(setting.value) if isinstance(setting.value, str) else setting.value
             used = not before and setting.name in ("", *_FIELDS)
-            before.append(_Value(setting.name or "settings", value, setting.origin, used, complaint(setting)))
+            error = complaint(setting) or _url_error(setting.name, setting.value)
+            before.append(_Value(setting.name or "settings", value, setting.origin, used, error))
     return [value for values in found.values() for value in values]
+
+
+def _url_error(name: str, value: object) -> str:
+    """Say what is wrong with a backend URL as such; whether something opens it is not looked at."""
+    if name == "persistence" and isinstance(value, str):
+        try:
+            BackendURL.parse(value)
+        except BackendURLError as error:
+            return masked(str(error))
+    return ""
 
 
 def _environment() -> list[_Value]:
