@@ -58,6 +58,7 @@ def run_seeded(
 ) -> _T:
     """Run ``main(*args)`` in virtual time, with the interleaving that ``seed`` stands for.
 
+    The order is that of the actors; on trio also that of ``main``'s own tasks, which on asyncio take turns as ever.
     Deterministic as long as ``main`` uses no threads, sockets or other sources of chance. A seed stands for
     an interleaving of one version of Papyra on one backend, not of all.
     """
