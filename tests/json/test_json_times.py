@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 
 import pytest
@@ -19,21 +18,6 @@ from papyra_json._work import Work
 from ._compressed import compressed
 
 ALL = RetentionPolicy()
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """Count the bytes that are read."""
-    sizes: list[int] = []
-    real = os.pread
-
-    def pread(fd, size, offset):
-        data = real(fd, size, offset)
-        sizes.append(len(data))
-        return data
-
-    monkeypatch.setattr(os, "pread", pread)
-    return sizes
 
 
 def write(files: FileSet, events, batch: int = 500, max_bytes: int | None = None) -> None:

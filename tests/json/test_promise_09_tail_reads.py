@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from papyra.persistence import RetentionPolicy
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def read(monkeypatch):
-    """Count the bytes that are read."""
-    sizes: list[int] = []
-    real = os.pread
-
-    def pread(fd, size, offset):
-        data = real(fd, size, offset)
-        sizes.append(len(data))
-        return data
-
-    monkeypatch.setattr(os, "pread", pread)
-    return sizes
 
 
 async def test_promise_09_ten_records_cost_a_block(path, line, event, read):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import IO, BinaryIO
 
-__all__ = ["Siblings", "find_siblings"]
+__all__ = ["Siblings", "find_siblings", "start_of"]
 
 _NUMBER = re.compile(r"([1-9][0-9]{0,2})(|\.gz|\.zst)")  # no more digits: FILE.20260701 is somebody's copy
 _GZIP, _ZSTD = b"\x1f\x8b", (b"\x28\xb5\x2f\xfd", b"\x5a\x2a\x4d\x18")  # with what such a file begins
@@ -72,6 +72,17 @@ def find_siblings(path: str) -> Siblings:
             break
         before, siblings = now, _look(path)  # an application rotated its files meanwhile
     return siblings
+
+
+def start_of(path: str, size: int) -> bytes:
+    """Return the first ``size`` bytes of a file; none if they can't be read, or it is something else."""
+    if not Path(path).is_file():  # opening a pipe would wait for a writer
+        return b""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(size)
+    except OSError:  # who wants more of it than a look meets the error
+        return b""
 
 
 def _look(path: str) -> Siblings:
@@ -158,15 +169,9 @@ def _is_a_wreck(path: str, *, youngest: bool) -> bool:
 
     The youngest one does, for it is the very file that the store was said to be.
     """
-    if not Path(path).is_file():
-        return False
     if youngest:
-        return True
-    try:
-        with Path(path).open("rb") as file:
-            start = file.read(_CHUNK)
-    except OSError:
-        return False
+        return Path(path).is_file()
+    start = start_of(path, _CHUNK)
     marked = start[12:14] if start.startswith(_GZIP) else start[8:10] if start.startswith(_ZSTD) else b""
     return marked == _SUBFIELD or (start != b"" and not start.strip(b"\0"))
 
@@ -200,15 +205,10 @@ def _zstd() -> _Zstd:
 
 def _is_unreadable_here(path: str) -> bool:
     """Whether a file is compressed with zstd, and this Python can't unpack that: before 3.14 none can."""
-    if not Path(path).is_file():
+    if not start_of(path, 4).startswith(_ZSTD):
         return False
     try:
-        with Path(path).open("rb") as file:
-            if not file.read(4).startswith(_ZSTD):
-                return False
         _zstd()
-    except OSError:
-        return False
     except ImportError:
         return True
     return False

@@ -15,7 +15,7 @@ import click
 from papyra.persistence.url import BackendURL
 from papyra_cli._exit import ExitCode
 from papyra_cli._failure import Failure, say
-from papyra_cli._rotation import find_siblings
+from papyra_cli._rotation import find_siblings, start_of
 from papyra_cli._settings import complaint, found_settings
 
 if TYPE_CHECKING:
@@ -107,7 +107,9 @@ def store_at(path: str) -> Store:
         raise Failure(
             f"the name {path} is not UTF-8, and no backend URL can hold it; rename the file"
         ) from error
-    if _is_database(path):  # as lines it is all damage, and a recovery would take them out
+    if (
+        start_of(path, len(_SQLITE)) == _SQLITE
+    ):  # as lines it is all damage, and a recovery would take them out
         raise Failure(f"{path} is an SQLite database; give --backend sqlite:{location}", ExitCode.USAGE)
     if misfit:
         names = ", ".join(numbers.values())
@@ -122,16 +124,6 @@ def store_at(path: str) -> Store:
     files = max(numbers) + 1
     options = {"max_files": files} if files > _DEFAULT_MAX_FILES else {}
     return Store(f"rotating:{location}", "--path").with_options(options)
-
-
-def _is_database(path: str) -> bool:
-    if not Path(path).is_file():  # opening a pipe would wait for a writer
-        return False
-    try:
-        with Path(path).open("rb") as file:
-            return file.read(len(_SQLITE)) == _SQLITE
-    except OSError:
-        return False
 
 
 def configured_store() -> Store | None:
