@@ -16,7 +16,7 @@ from papyra_json._files import identity, open_regular, write_all
 from papyra_json._fileset import OpenFile
 from papyra_json._lock import SetLock
 from papyra_json._plan import keep_valid
-from papyra_json._platform import sync_file, sync_folder
+from papyra_json._platform import drop_lock, sync_file, sync_folder
 from papyra_json._rewrite import note_jumps, quarantine_invalid, replace
 from papyra_json._tail import last_sequence, repair_tail
 from papyra_json._times import times_in
@@ -92,11 +92,14 @@ class Appender:
         expected = self._next_seq
         done = Appended()
         try:
-            with self._lock.exclusive():
+            lock = self._lock.take()
+            try:
                 self._attach()
                 if self._next_seq != expected:
                     lines = renumber(lines, self._next_seq)
                 self._append(lines, times, done)
+            finally:
+                drop_lock(lock)
         except Exception as error:  # noqa: BLE001 - whatever it is, the callers that wait must hear of it
             done.error = error
         return done

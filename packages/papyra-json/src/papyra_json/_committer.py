@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from queue import Empty, SimpleQueue
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra_json._appender import Appended
 from papyra_json._encode import encode
+from papyra_json._spinning import Spinner
 from papyra_json._times import times_of
-from papyra_json._wakeup import loop_caller
+from papyra_json._wakeup import current_task, new_waiter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from papyra.persistence.metrics import PersistenceMetrics
     from papyra.persistence.models import PersistedRecord
     from papyra_json._appender import Appender
-    from papyra_json._wakeup import Call
+    from papyra_json._wakeup import Call, Waiter
 
 __all__ = ["Committer"]
 
@@ -40,13 +42,16 @@ _GROUP = 20_000  # records after which a group takes no more batches, to bound i
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """What is to be done, and the caller that waits for it: nobody if ``call`` is None."""
+    """What is to be done, and how its caller waits, if it does; then when it was done, and why it could not be."""
 
     what: Literal["store", "sync", "stop"]
     records: Sequence[PersistedRecord] = ()
-    call: Call | None = None
-    done: anyio.Event | None = None
+    waiter: Waiter | None = None
+    done_at: float = 0.0
     error: Exception | None = None
+
+    def is_done(self) -> bool:
+        return self.done_at > 0
 
 
 class Committer:
@@ -64,6 +69,7 @@ class Committer:
         self._thread: threading.Thread | None = None
         self._process = 0
         self._stopping = False
+        self._spinner = Spinner()
 
     async def store(self, records: Sequence[PersistedRecord]) -> None:
         """Return once the records are stored; a caller that is cancelled leaves them to be stored or to fail."""
@@ -96,12 +102,23 @@ class Committer:
         self, what: Literal["store", "sync", "stop"], records: Sequence[PersistedRecord] = ()
     ) -> None:
         self._start()
-        done = anyio.Event()
-        request = _Request(what, records, loop_caller(), done)
-        self._queue.put(request)
-        await done.wait()
+        task, request, lone = current_task(), _Request(what, records), len(records) == 1
+        began = monotonic()
+        if lone and self._spinner.suits(task) and self._queue.empty():
+            self._queue.put(request)
+            await anyio.lowlevel.checkpoint()  # the loop does what else there is, while the thread wakes up
+            if not self._spinner.spin(request.is_done, monotonic() - began):
+                request.waiter = new_waiter()
+                if not request.is_done():  # asked again, now that the thread would see the waiter
+                    await request.waiter.wait()
+        else:
+            request.waiter = new_waiter()
+            self._queue.put(request)
+            await request.waiter.wait()
         if request.error is not None:
             raise request.error
+        if lone:
+            self._spinner.learn(task, request.done_at - began)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -126,7 +143,7 @@ class Committer:
                 _wake([last])
                 if last.what == "stop":
                     return
-            elif self._sync_at is not None and time.monotonic() >= self._sync_at:
+            elif self._sync_at is not None and monotonic() >= self._sync_at:
                 self._sync()
 
     def _next_group(self) -> tuple[list[_Request], _Request | None]:
@@ -137,12 +154,9 @@ class Committer:
         while request is not None and request.what == "store":
             group.append(request)
             size += len(request.records)
-            if size >= _GROUP:
+            if size >= _GROUP or self._queue.empty():
                 return group, None
-            try:
-                request = self._queue.get_nowait()
-            except Empty:
-                return group, None
+            request = self._queue.get()  # at once, for nobody else takes anything out
         return group, request
 
     def _wait(self) -> _Request | None:
@@ -150,7 +164,7 @@ class Committer:
         if self._sync_at is None:
             return self._queue.get()
         try:
-            return self._queue.get(timeout=max(0.0, self._sync_at - time.monotonic()))
+            return self._queue.get(timeout=max(0.0, self._sync_at - monotonic()))
         except Empty:
             return None
 
@@ -161,7 +175,7 @@ class Committer:
         except Exception as error:  # noqa: BLE001 - the thread must live on; who waits for the sync hears of it
             self._metrics.write_errors += 1
             if self._sync_interval is not None:
-                self._sync_at = time.monotonic() + self._sync_interval
+                self._sync_at = monotonic() + self._sync_interval
             failure = PersistenceError(f"{self._name} could not be synced: {error}")
             failure.__cause__ = error
             return failure
@@ -184,17 +198,18 @@ class Committer:
             ends.append(len(lines))
         times = times_of(chain.from_iterable(stored), lines)
         appended = self._appender.append(lines, times) if lines else Appended()
-        self._metrics.records_written += appended.records
-        self._metrics.bytes_written += appended.size
+        metrics = self._metrics
+        metrics.records_written += appended.records
+        metrics.bytes_written += appended.size
         start = 0
         for request, end in zip(group, ends, strict=True):
             if request.error is None and end > appended.records:
                 request.error = self._failure(appended, start, end)
             if request.error is not None:
-                self._metrics.write_errors += 1
+                metrics.write_errors += 1
             start = end
         if self._appender.dirty and self._sync_at is None and self._sync_interval is not None:
-            self._sync_at = time.monotonic() + self._sync_interval
+            self._sync_at = monotonic() + self._sync_interval
         _wake(group)
 
     def _failure(self, appended: Appended, start: int, end: int) -> PersistenceError:
@@ -211,15 +226,16 @@ class Committer:
 
 def _wake(requests: Sequence[_Request]) -> None:
     """Let the callers go on, with one call into each of their loops."""
-    loops: dict[Call, list[anyio.Event]] = {}
+    loops: dict[Call, list[Waiter]] = {}
     for request in requests:
-        if request.call is not None and request.done is not None:
-            loops.setdefault(request.call, []).append(request.done)
-    for call, events in loops.items():
+        request.done_at = monotonic()
+        if request.waiter is not None:
+            loops.setdefault(request.waiter.call, []).append(request.waiter)
+    for call, waiters in loops.items():
         with suppress(RuntimeError):  # its loop is closed: nobody waits any more
-            call(partial(_set_all, events))
+            call(waiters[0].wake if len(waiters) == 1 else partial(_wake_all, waiters))
 
 
-def _set_all(events: Sequence[anyio.Event]) -> None:
-    for event in events:
-        event.set()
+def _wake_all(waiters: Sequence[Waiter]) -> None:
+    for waiter in waiters:
+        waiter.wake()

@@ -65,7 +65,8 @@ def encode(records: Sequence[PersistedRecord], seq: int) -> list[bytes]:
     except (TypeError, ValueError, RecursionError):
         bodies = [_body(record, number) for number, record in enumerate(records, seq)]
     # orjson writes NaN and infinity as null without a word. One search in all is cheaper than one in each.
-    if b"null" in b"".join(bodies) or max(map(len, bodies), default=0) > _LONG:
+    together = b"".join(bodies)
+    if b"null" in together or (len(together) > _LONG and max(map(len, bodies)) > _LONG):
         pairs = enumerate(zip(bodies, records, strict=True), seq)
         bodies = [_reconsidered(body, record, number) for number, (body, record) in pairs]
     return [body + b',"crc":"%08x"}\n' % crc32(body) for body in bodies]

@@ -102,9 +102,11 @@ def make_folder(path: Path) -> None:
 
 def write_all(fd: int, data: bytes) -> None:
     """Write all of ``data``; after an error a part of it may stand in the file."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+    written = os.write(fd, data)  # nearly always all, and then no view of it is needed
+    if written < len(data):
+        view = memoryview(data)[written:]
+        while view:
+            view = view[os.write(fd, view) :]
 
 
 def copy_ranges(

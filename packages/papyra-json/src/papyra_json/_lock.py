@@ -122,18 +122,28 @@ class SetLock:
     @contextmanager
     def exclusive(self) -> Generator[None]:
         """Hold the lock alone, to write; the lock file is made if it is missing."""
+        fd = self.take()
+        try:
+            yield
+        finally:
+            drop_lock(fd)
+
+    def take(self) -> int:
+        """Do what `exclusive` does, at less cost; what it returns is to be given to `drop_lock`, come what may."""
         while True:
             if self._fd < 0:
                 make_folder(self.path.parent)
-                self._take(self._open_or_make())
+                self._keep(self._open_or_make())
             fd = self._fd
             take_lock(fd, self._checkpoint)
+            current = False
             try:
-                if self._is_current():
-                    yield
-                    return
+                current = self._is_current()
             finally:
-                drop_lock(fd)
+                if not current:
+                    drop_lock(fd)
+            if current:
+                return fd
             self.close()
 
     def _open_or_make(self) -> int:
@@ -164,7 +174,7 @@ class SetLock:
         """Hold the lock with other readers, and make nothing; False means that there is no lock to hold."""
         while True:
             try:
-                self._take(open_regular(self.path, os.O_RDONLY))
+                self._keep(open_regular(self.path, os.O_RDONLY))
             except (FileNotFoundError, NotADirectoryError, PermissionError):
                 yield False
                 return
@@ -187,7 +197,7 @@ class SetLock:
         except FileNotFoundError:
             return False
 
-    def _take(self, fd: int) -> None:
+    def _keep(self, fd: int) -> None:
         self._fd, self._identity = fd, identity(os.fstat(fd))
 
     def close(self) -> None:
