@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from queue import Empty, SimpleQueue
-from time import monotonic
+from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Literal
 
 import anyio
@@ -23,7 +23,7 @@ import anyio.to_thread
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra_json._appender import Appended
 from papyra_json._encode import encode
-from papyra_json._spinning import Spinner
+from papyra_json._spinning import Spinner, calibrate
 from papyra_json._times import times_of
 from papyra_json._wakeup import current_task, new_waiter
 
@@ -70,6 +70,7 @@ class Committer:
         self._process = 0
         self._stopping = False
         self._spinner = Spinner()
+        self._spun = False  # whether the caller of the last group has spun, and is soon back
 
     async def store(self, records: Sequence[PersistedRecord]) -> None:
         """Return once the records are stored; a caller that is cancelled leaves them to be stored or to fail."""
@@ -90,6 +91,9 @@ class Committer:
                     self._stopping = True
                     self._appender.hurry()
                     await self._ask("stop")
+            except BaseException:
+                self.abandon()  # it may not have come so far as to be asked
+                raise
             finally:
                 await anyio.to_thread.run_sync(self._thread.join)
 
@@ -102,23 +106,25 @@ class Committer:
         self, what: Literal["store", "sync", "stop"], records: Sequence[PersistedRecord] = ()
     ) -> None:
         self._start()
-        task, request, lone = current_task(), _Request(what, records), len(records) == 1
-        began = monotonic()
-        if lone and self._spinner.suits(task) and self._queue.empty():
+        task, request = current_task(), _Request(what, records)
+        if len(records) == 1 and self._spinner.suits(task) and self._queue.empty():
             self._queue.put(request)
+            handed = monotonic()
             await anyio.lowlevel.checkpoint()  # the loop does what else there is, while the thread wakes up
-            if not self._spinner.spin(request.is_done, monotonic() - began):
+            if not self._spinner.spin(request.is_done, monotonic() - handed):
                 request.waiter = new_waiter()
                 if not request.is_done():  # asked again, now that the thread would see the waiter
                     await request.waiter.wait()
         else:
             request.waiter = new_waiter()
+            began, worked = monotonic(), thread_time()
             self._queue.put(request)
             await request.waiter.wait()
+            if len(records) == 1:
+                busy = (thread_time() - worked) / max(monotonic() - began, 0.000001)
+                self._spinner.waited(task, request.done_at - began, busy)
         if request.error is not None:
             raise request.error
-        if lone:
-            self._spinner.learn(task, request.done_at - began)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -132,6 +138,7 @@ class Committer:
     # -- in the thread
 
     def _run(self) -> None:
+        calibrate()
         while True:
             group, last = self._next_group()
             if group:
@@ -150,6 +157,8 @@ class Committer:
         """Return the batches that wait, and the request of another kind that ended them, if one did."""
         group: list[_Request] = []
         size = 0
+        if self._spun:
+            self._spinner.question.until(self._is_asked)
         request = self._wait()
         while request is not None and request.what == "store":
             group.append(request)
@@ -158,6 +167,9 @@ class Committer:
                 return group, None
             request = self._queue.get()  # at once, for nobody else takes anything out
         return group, request
+
+    def _is_asked(self) -> bool:
+        return not self._queue.empty()
 
     def _wait(self) -> _Request | None:
         """Wait for a request, or for the time of the next sync."""
@@ -196,21 +208,26 @@ class Committer:
             except BaseException as error:  # noqa: BLE001 - raised by a payload's repr, it must not end this thread
                 request.error = PersistenceError(f"a record could not be laid out: {error!r}")
             ends.append(len(lines))
-        times = times_of(chain.from_iterable(stored), lines)
+        times = times_of(stored[0] if len(stored) == 1 else list(chain.from_iterable(stored)), lines)
         appended = self._appender.append(lines, times) if lines else Appended()
         metrics = self._metrics
         metrics.records_written += appended.records
         metrics.bytes_written += appended.size
+        if appended.records < len(lines) or len(stored) < len(group):
+            self._tell_failures(group, ends, appended)
+        if self._sync_interval is not None and self._sync_at is None and self._appender.dirty:
+            self._sync_at = monotonic() + self._sync_interval
+        _wake(group)
+        self._spun = len(group) == 1 and group[0].waiter is None
+
+    def _tell_failures(self, group: list[_Request], ends: list[int], appended: Appended) -> None:
         start = 0
         for request, end in zip(group, ends, strict=True):
             if request.error is None and end > appended.records:
                 request.error = self._failure(appended, start, end)
             if request.error is not None:
-                metrics.write_errors += 1
+                self._metrics.write_errors += 1
             start = end
-        if self._appender.dirty and self._sync_at is None and self._sync_interval is not None:
-            self._sync_at = monotonic() + self._sync_interval
-        _wake(group)
 
     def _failure(self, appended: Appended, start: int, end: int) -> PersistenceError:
         stored = max(0, appended.records - start)

@@ -69,7 +69,7 @@ def encode(records: Sequence[PersistedRecord], seq: int) -> list[bytes]:
     if b"null" in together or (len(together) > _LONG and max(map(len, bodies)) > _LONG):
         pairs = enumerate(zip(bodies, records, strict=True), seq)
         bodies = [_reconsidered(body, record, number) for number, (body, record) in pairs]
-    return [body + b',"crc":"%08x"}\n' % crc32(body) for body in bodies]
+    return [b'%b,"crc":"%08x"}\n' % (body, crc32(body)) for body in bodies]
 
 
 def renumber(lines: Sequence[bytes], seq: int) -> list[bytes]:
@@ -77,7 +77,7 @@ def renumber(lines: Sequence[bytes], seq: int) -> list[bytes]:
     bodies = [
         b'%b,"seq":%d' % (line[: line.rindex(b',"seq":')], number) for number, line in enumerate(lines, seq)
     ]
-    return [body + b',"crc":"%08x"}\n' % crc32(body) for body in bodies]
+    return [b'%b,"crc":"%08x"}\n' % (body, crc32(body)) for body in bodies]
 
 
 def _body(record: PersistedRecord, number: int) -> bytes:

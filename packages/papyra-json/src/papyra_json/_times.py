@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from papyra_json._decode import InvalidLine, decode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from papyra.persistence.models import PersistedRecord
 
@@ -75,11 +75,11 @@ def times_in(lines: Sequence[bytes]) -> Times:
     return Times.of(times) if isfinite(sum(times)) else Times(-inf, inf, inf)
 
 
-def times_of(records: Iterable[PersistedRecord], lines: Sequence[bytes]) -> Times:
+def times_of(records: Sequence[PersistedRecord], lines: Sequence[bytes]) -> Times:
     """Return the same of records and what was made of them; 0.03 us a record, a tenth of what the lines alone take."""
+    if len(records) == 1 and type(time := records[0].timestamp) is float and isfinite(time):
+        return Times(time, time)  # 0.7 us less
     times = [record.timestamp for record in records]
-    if len(times) == 1 and type(times[0]) is float and isfinite(times[0]):
-        return Times(times[0], times[0])  # 0.6 us less
     # Of what is no float, or is not finite, the encoder makes something else.
     plain = countOf(map(type, times), float) == len(times) and isfinite(sum(times))
     return Times.of(times) if plain else times_in(lines)

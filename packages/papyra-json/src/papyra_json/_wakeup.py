@@ -37,9 +37,12 @@ def current_task() -> object:
 
 
 def _trio() -> Any:
-    """Return the module if its loop runs here: none does where it was never imported."""
+    """Return the module if one of its tasks runs here: none does where it was never imported."""
     trio: Any = sys.modules.get("trio")
-    return trio if trio is not None and trio.lowlevel.in_trio_run() else None
+    # In a task, not only in a run: as a guest, trio shares the thread with tasks of asyncio. And while another thread
+    # imports it, it may not be whole.
+    here = getattr(getattr(trio, "lowlevel", None), "in_trio_task", None)
+    return trio if here is not None and here() else None
 
 
 class _Asyncio:
