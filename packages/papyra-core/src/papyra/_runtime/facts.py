@@ -74,11 +74,12 @@ class Facts:
         self._event_waiters: list[Waiter] = []
         self.tells_events = False
         self._buffer: deque[PersistedRecord] = deque()
-        self._added = 0  # facts ever put into the buffer
-        self._settled = 0  # of these, recorded or given up
+        self._under_way = 0  # facts that the store has been given
+        self._settled = 0  # that are recorded or given up
         self._flushing: list[tuple[int, Waiter]] = []
         self._writer: Waiter | None = None
         self._running = False
+        self._at_work = False  # the writer runs, and looks into the buffer before it waits
         self._closing = False
         self._gave_up = False  # at the close, on what the store had not taken
         self._loop: Loop | None = None
@@ -96,19 +97,13 @@ class Facts:
 
     def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
         """Note a lifecycle event."""
-        now = self.clock()
+        system_id, buffer = self._system_id, self._buffer
         # The record as it goes to the store is kept as the history, too: one object for both.
-        fact = PersistedEvent(self._system_id, f"{self._system_id}:{cell.id}", kind.__name__, payload, now)
+        fact = PersistedEvent(system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock())
         self._events.append(fact)
         self._events_ever += 1
-        if (
-            self._running
-            and self._writer is None
-            and len(self._buffer) < self._max_buffer
-            and not self._closing
-        ):
-            self._buffer.append(fact)  # `_add`, without a call, where the writer is at work
-            self._added += 1
+        if self._at_work and len(buffer) < self._max_buffer:
+            buffer.append(fact)  # `_add`, without a call
         else:
             self._add(fact)
         if self.tells_events:
@@ -212,7 +207,6 @@ class Facts:
                 )
             return
         self._buffer.append(fact)
-        self._added += 1
         if not self._running:
             self._start_writer()
         else:
@@ -232,6 +226,7 @@ class Facts:
         assert self._loop is not None  # noqa: S101 - see _add
         try:
             while True:
+                self._at_work = bool(self._buffer) and not self._closing
                 if self._buffer:
                     await self._write_batch()
                 elif self._closing:
@@ -240,13 +235,18 @@ class Facts:
                     self._writer = self._loop.waiter()
                     await self._writer
         finally:
-            self._running = False
+            self._running = self._at_work = False
             self._writer = None
             self._wake_flushing(everyone=True)
 
     async def _write_batch(self) -> None:
         buffer = self._buffer
-        batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH))]
+        if len(buffer) <= MAX_BATCH:
+            batch = list(buffer)
+            buffer.clear()
+        else:
+            batch = [buffer.popleft() for _ in range(MAX_BATCH)]
+        self._under_way = len(batch)
         self._batch_began = time.monotonic()
         metrics = self.backend.metrics
         errors_before = metrics.write_errors
@@ -264,6 +264,7 @@ class Facts:
                 metrics.records_dropped += len(batch)
             raise
         finally:
+            self._under_way = 0
             self._settled += len(batch)
             self._full = False
             self._wake_flushing()
@@ -299,11 +300,11 @@ class Facts:
     @property
     def buffered(self) -> int:
         """How many facts wait for the store."""
-        return self._added - self._settled
+        return self._under_way + len(self._buffer)
 
     async def flush(self) -> None:
         """Return once every fact so far is recorded, or given up and counted."""
-        so_far = self._added
+        so_far = self._settled + self.buffered
         while self._settled < so_far and (self._running or self._buffer) and self._loop is not None:
             if not self._running:
                 self._start_writer()  # it was cancelled
@@ -316,6 +317,7 @@ class Facts:
     def abandon(self) -> None:
         """Take nothing any more: the event loop has ended, and the writer with it."""
         self._closing = True
+        self._at_work = False
         self._writer = None
         self._buffer.clear()
 
@@ -324,10 +326,11 @@ class Facts:
         deadline = anyio.current_time() + seconds
         await self._bounded("flushing", self.flush, seconds)
         self._closing = True
+        self._at_work = False
         self._wake_writer()
         # What came while the store flushed: a message to an actor that has stopped is a dead letter still.
         await self._bounded("flushing", self.flush, deadline - anyio.current_time())
-        left = self._added - self._settled
+        left = self.buffered
         if left > 0 and not self._gave_up:
             self._gave_up = True
             self._buffer.clear()

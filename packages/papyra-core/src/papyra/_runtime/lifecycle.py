@@ -116,6 +116,18 @@ class Lifecycle:
 
     # -- the steps of a life
 
+    def begin_silently(self, cell: Cell) -> bool:
+        """Give a fresh cell its first turn if no code of its actor is to be run in it; return whether it had it."""
+        actor = cell.actor
+        if actor is None or cell.stopping or cell.box is not None or not _starts_silently(actor):
+            return False
+        cell.fresh = False
+        cell.limit = cell.capacity
+        cell.phase = ACTIVE
+        cell.started = True
+        self.rt.facts.event(ev.ActorStarted, cell, {})
+        return True
+
     async def begin(self, cell: Cell) -> None:
         """Give a fresh cell its first turn: `step`, with the way that nearly all take cut short."""
         actor = cell.actor
@@ -345,6 +357,14 @@ def _stops_silently(actor: Actor) -> bool:
     try:
         return getattr(actor.on_stop, "__func__", None) is Actor.on_stop
     except Exception:  # noqa: BLE001 - a user's property: `_run_on_stop` sees to what it raises
+        return False
+
+
+def _starts_silently(actor: Actor) -> bool:
+    """Whether its ``on_start`` is the one that does nothing."""
+    try:
+        return getattr(actor.on_start, "__func__", None) is Actor.on_start
+    except Exception:  # noqa: BLE001 - a user's property: `begin` sees to what it raises
         return False
 
 

@@ -190,7 +190,10 @@ class Workers:
                     left -= 4
                     item = None  # it may be another actor's, and `on_start` may take its time
                     try:
-                        await (lifecycle.begin(cell) if cell.fresh else lifecycle.step(cell))
+                        if not cell.fresh:
+                            await lifecycle.step(cell)
+                        elif not lifecycle.begin_silently(cell):
+                            await lifecycle.begin(cell)
                     except BaseException as error:
                         if isinstance(error, Exception):
                             raise  # no actor's: `step` sees to those
