@@ -61,9 +61,46 @@ def _suited() -> Spinner:
 
 
 def _until_done(answered):
-    while not answered():
+    for _ in range(100_000):
+        if answered():
+            return True
         _spinning._burn(0.00001)
-    return True
+    return False
+
+
+async def _append_beside(store, event, many, work):
+    """Append events, with a task beside that does its work once in each pass of the loop."""
+    ended = False
+
+    async def other():
+        while not ended:
+            work()
+            await anyio.lowlevel.checkpoint()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(other)
+        for number in range(many):
+            await store.record_event(event(number))
+        ended = True
+
+
+def _gated(store):
+    """Have each write wait until the event is set; return it, and how many lines each write had."""
+    real, opened, writes = store._appender.append, threading.Event(), []
+
+    def append(lines, times):
+        writes.append(len(lines))
+        opened.wait(60)
+        return real(lines, times)
+
+    store._appender.append = append
+    return opened, writes
+
+
+async def _seen(condition) -> None:
+    with anyio.fail_after(60):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
 
 
 # -- who spins
@@ -268,6 +305,47 @@ async def test_promise_01_an_answer_between_the_look_and_the_wait_is_heard(path,
     await store.aclose()
 
 
+async def test_promise_01_an_answer_is_heard_also_where_the_clock_stands_at_zero(
+    path, event, spins, monkeypatch
+):
+    spins(_until_done)
+    store = JsonFilePersistence(path)
+    await store.record_event(event(0))
+    monkeypatch.setattr(_committer, "monotonic", lambda: 0.0)
+    with anyio.fail_after(60):
+        spins(lambda answered: False)
+        await store.record_event(event(1))
+        spun = []
+        spins(lambda answered: spun.append(_until_done(answered)) or spun[0])
+        await store.record_event(event(2))
+    assert spun == [True]
+    assert len(await store.list_events()) == 3
+    await store.aclose()
+
+
+async def test_promise_01_the_thread_does_not_spin_for_questions_that_come_late(clock):
+    spinner, looks = Spinner(), []
+    question = spinner.question
+    while question.pays():
+        question.until(lambda: False)
+    clock.burns.clear()
+    committer = _committer.Committer(None, None, "store", None)
+    committer._spinner = spinner
+    committer._sleep = lambda: looks.append(1)
+    committer._spun = True
+    committer._wait()
+    assert (clock.burns, looks) == ([], [1])
+    assert question.pays()  # that one came at once
+    for _ in range(100):
+        question.learn(0.0)
+    committer._spun = True
+    committer._wait()
+    assert clock.burns
+    clock.burns.clear()
+    committer._wait()  # but once for one caller that has spun
+    assert clock.burns == []
+
+
 async def test_promise_01_a_failure_is_raised_where_it_was_spun_for(path, event, spins):
     spins(_until_done)
     store = JsonFilePersistence(path)
@@ -283,20 +361,9 @@ async def test_promise_01_other_tasks_go_on_while_one_appends_and_appends(path, 
     """Each append lets the loop do its work, also if it never has to wait; trio has an order of its own."""
     spins(_until_done)
     store = JsonFilePersistence(path)
-    passes, ended = 0, False
-
-    async def other():
-        nonlocal passes
-        while not ended:
-            passes += 1
-            await anyio.lowlevel.checkpoint()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(other)
-        for number in range(100):
-            await store.record_event(event(number))
-        ended = True
-    assert passes >= 50
+    passes = []
+    await _append_beside(store, event, 100, lambda: passes.append(1))
+    assert len(passes) >= 50
     await store.aclose()
 
 
@@ -331,28 +398,18 @@ async def test_promise_01_the_thread_says_that_it_is_done_before_it_looks_who_wa
 
 async def test_promise_01_who_finds_others_in_the_queue_awaits_with_them(path, event, monkeypatch):
     monkeypatch.setattr(Spinner, "suits", lambda self, task: True)
-    spun, opened = [], threading.Event()
+    spun = []
     monkeypatch.setattr(Spinner, "spin", lambda self, answered, passed: spun.append(1) or answered())
     store = JsonFilePersistence(path)
     await store.record_event(event(0))
-    real = store._appender.append
-
-    def append(lines, times):
-        opened.wait(60)
-        return real(lines, times)
-
-    store._appender.append = append
+    opened, writes = _gated(store)
     spun.clear()
     async with anyio.create_task_group() as group:
         group.start_soon(store.record_event, event(1))
-        with anyio.fail_after(60):
-            while not spun or store._committer._is_asked():  # the thread has it
-                await anyio.lowlevel.checkpoint()
+        await _seen(lambda: spun and writes)  # the thread has it
         for number in (2, 3, 4):
             group.start_soon(store.record_event, event(number))
-        with anyio.fail_after(60):
-            while store._committer._queue.qsize() < 3:
-                await anyio.lowlevel.checkpoint()
+        await _seen(lambda: store._committer._queue.qsize() == 3)
         opened.set()
     assert len(spun) == 2  # the one that the thread was at, and the first behind it
     await store.aclose()
@@ -365,20 +422,13 @@ async def test_promise_01_the_passes_of_a_loop_with_other_work_are_seen(path, ev
         Spinner, "spin", lambda self, answered, passed: passes.append(passed) or _until_done(answered)
     )
     store = JsonFilePersistence(path)
-    ended = False
 
-    async def other():
-        while not ended:
-            began = monotonic()
-            while monotonic() - began < 0.005:
-                pass
-            await anyio.lowlevel.checkpoint()
+    def work():
+        began = monotonic()
+        while monotonic() - began < 0.005:
+            pass
 
-    async with anyio.create_task_group() as group:
-        group.start_soon(other)
-        for number in range(20):
-            await store.record_event(event(number))
-        ended = True
+    await _append_beside(store, event, 20, work)
     assert max(passes) >= 0.005
     await store.aclose()
 
@@ -420,22 +470,11 @@ async def test_promise_01_who_spins_shares_a_write_with_who_comes_meanwhile(path
     spins(lambda answered: answered())
     store = JsonFilePersistence(path)
     await store.record_event(event(0))
-    writes = []
-    real = store._appender.append
-    opened = threading.Event()
-
-    def append(lines, times):
-        writes.append(len(lines))
-        opened.wait(60)
-        return real(lines, times)
-
-    store._appender.append = append
+    opened, writes = _gated(store)
     async with anyio.create_task_group() as group:
         for number in range(1, 11):
             group.start_soon(store.record_event, event(number))
-        with anyio.fail_after(60):
-            while not writes or store._committer._queue.qsize() < 10 - writes[0]:
-                await anyio.lowlevel.checkpoint()
+        await _seen(lambda: writes and store._committer._queue.qsize() == 10 - writes[0])
         opened.set()
     assert len(writes) <= 2
     assert sum(writes) == 10

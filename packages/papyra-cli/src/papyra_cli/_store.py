@@ -107,9 +107,8 @@ def store_at(path: str) -> Store:
         raise Failure(
             f"the name {path} is not UTF-8, and no backend URL can hold it; rename the file"
         ) from error
-    if (
-        start_of(path, len(_SQLITE)) == _SQLITE
-    ):  # as lines it is all damage, and a recovery would take them out
+    # As lines it is all damage, and a recovery would take them out.
+    if start_of(path, len(_SQLITE)) == _SQLITE:
         raise Failure(f"{path} is an SQLite database; give --backend sqlite:{location}", ExitCode.USAGE)
     if misfit:
         names = ", ".join(numbers.values())

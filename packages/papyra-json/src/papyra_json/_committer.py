@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING, Literal
@@ -47,11 +48,11 @@ class _Request:
     what: Literal["store", "sync", "stop"]
     records: Sequence[PersistedRecord] = ()
     waiter: Waiter | None = None
-    done_at: float = 0.0
+    done_at: float = -inf
     error: Exception | None = None
 
     def is_done(self) -> bool:
-        return self.done_at > 0
+        return self.done_at > -inf
 
 
 class Committer:
@@ -70,7 +71,7 @@ class Committer:
         self._process = 0
         self._stopping = False
         self._spinner = Spinner()
-        self._spun = False  # whether the caller of the last group has spun, and is soon back
+        self._spun = False  # whether the caller of the last group has spun, and may soon be back
 
     async def store(self, records: Sequence[PersistedRecord]) -> None:
         """Return once the records are stored; a caller that is cancelled leaves them to be stored or to fail."""
@@ -107,7 +108,7 @@ class Committer:
     ) -> None:
         self._start()
         task, request = current_task(), _Request(what, records)
-        if len(records) == 1 and self._spinner.suits(task) and self._queue.empty():
+        if len(records) == 1 and self._spinner.suits(task) and not self._is_asked():
             self._queue.put(request)
             handed = monotonic()
             await anyio.lowlevel.checkpoint()  # the loop does what else there is, while the thread wakes up
@@ -157,13 +158,11 @@ class Committer:
         """Return the batches that wait, and the request of another kind that ended them, if one did."""
         group: list[_Request] = []
         size = 0
-        if self._spun:
-            self._spinner.question.until(self._is_asked)
         request = self._wait()
         while request is not None and request.what == "store":
             group.append(request)
             size += len(request.records)
-            if size >= _GROUP or self._queue.empty():
+            if size >= _GROUP or not self._is_asked():
                 return group, None
             request = self._queue.get()  # at once, for nobody else takes anything out
         return group, request
@@ -173,6 +172,19 @@ class Committer:
 
     def _wait(self) -> _Request | None:
         """Wait for a request, or for the time of the next sync."""
+        if not self._spun:
+            return self._sleep()
+        self._spun = False
+        question = self._spinner.question
+        if question.pays():
+            question.until(self._is_asked)
+            return self._sleep()
+        began = monotonic()
+        request = self._sleep()
+        question.learn(monotonic() - began)
+        return request
+
+    def _sleep(self) -> _Request | None:
         if self._sync_at is None:
             return self._queue.get()
         try:

@@ -103,10 +103,8 @@ def make_folder(path: Path) -> None:
 def write_all(fd: int, data: bytes) -> None:
     """Write all of ``data``; after an error a part of it may stand in the file."""
     written = os.write(fd, data)  # nearly always all, and then no view of it is needed
-    if written < len(data):
-        view = memoryview(data)[written:]
-        while view:
-            view = view[os.write(fd, view) :]
+    while written < len(data):
+        written += os.write(fd, memoryview(data)[written:])
 
 
 def copy_ranges(

@@ -21,16 +21,14 @@ if TYPE_CHECKING:
 __all__ = ["LIMIT", "Spinner", "calibrate"]
 
 LIMIT = 0.0001
-"""Seconds that a loop is held at most. An actor's turn may take twenty times as long."""
+"""Seconds of spinning at most, at a time. (A worker of the runtime lets its loop go round every 0.5 ms.)"""
 
 _SPINS = 50  # in a row; the next caller awaits its answer, and sees whether the loop has other work
 _IDLE = 0.55  # of that time, at most, the thread of a loop without other work does something
 _BUSY = 0.00004  # seconds that a pass of a loop without other work does not take
 _RECENT = 0.0003  # seconds within which a caller that appends one record after the other comes back
 _SECOND = 0.00003  # seconds of a second try
-_STEP = (
-    0.0000002  # seconds by which the first try is cut if it was enough; it is stretched by nine times as much
-)
+_STEP = 0.0000002  # seconds by which the first try is cut if it was enough, or stretched nine times if not
 
 _BLOCK = bytes(2**19)
 _LEAST = 6 * 2**10  # bytes of which zlib makes a checksum without the interpreter's lock
@@ -41,6 +39,10 @@ class Spin:
 
     def __init__(self) -> None:
         self.usual = LIMIT / 2  # seconds within which it comes nine times of ten
+
+    def pays(self) -> bool:
+        """Tell whether it comes soon enough."""
+        return self.usual < LIMIT
 
     def until(self, came: Callable[[], bool], passed: float = 0.0) -> bool:
         """Spin until ``came()``, but not for long; return what it said last. ``passed`` are seconds waited already."""
@@ -77,7 +79,7 @@ class Spinner:
         return (
             self._left > 0
             and self._task == id(task)
-            and self._answer.usual < LIMIT
+            and self._answer.pays()
             and monotonic() - self._at < _RECENT
         )
 

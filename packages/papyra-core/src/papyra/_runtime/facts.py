@@ -241,11 +241,7 @@ class Facts:
 
     async def _write_batch(self) -> None:
         buffer = self._buffer
-        if len(buffer) <= MAX_BATCH:
-            batch = list(buffer)
-            buffer.clear()
-        else:
-            batch = [buffer.popleft() for _ in range(MAX_BATCH)]
+        batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH))]
         self._under_way = len(batch)
         self._batch_began = time.monotonic()
         metrics = self.backend.metrics

@@ -38,7 +38,7 @@ from papyra.hooks import FailureInfo
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from papyra._runtime.dispatcher import Dispatcher
     from papyra.supervision import SupervisionPolicy
@@ -110,32 +110,30 @@ class Lifecycle:
             and cell.box is None
             and not cell.children
             and cell.actor is not None
-            and _stops_silently(cell.actor)
+            and _inherits(cell.actor, "on_stop", Actor.on_stop)
             and (rng is None or rng.random() < 0.5)
         )
 
     # -- the steps of a life
 
-    def begin_silently(self, cell: Cell) -> bool:
-        """Give a fresh cell its first turn if no code of its actor is to be run in it; return whether it had it."""
+    def begin(self, cell: Cell) -> Coroutine[Any, Any, None] | None:
+        """Give a fresh cell its first turn: `step`, with the ways that nearly all take cut short.
+
+        Return what of it is to be awaited: nothing if no code of the actor is to be run in it.
+        """
         actor = cell.actor
-        if actor is None or cell.stopping or cell.box is not None or not _starts_silently(actor):
-            return False
+        if actor is None or cell.stopping or cell.box is not None:
+            return self.step(cell)
         cell.fresh = False
         cell.limit = cell.capacity
+        if not _inherits(actor, "on_start", Actor.on_start):
+            return self._begin(cell, actor)
         cell.phase = ACTIVE
         cell.started = True
         self.rt.facts.event(ev.ActorStarted, cell, {})
-        return True
+        return None
 
-    async def begin(self, cell: Cell) -> None:
-        """Give a fresh cell its first turn: `step`, with the way that nearly all take cut short."""
-        actor = cell.actor
-        if actor is None or cell.stopping or cell.box is not None:
-            await self.step(cell)
-            return
-        cell.fresh = False
-        cell.limit = cell.capacity
+    async def _begin(self, cell: Cell, actor: Actor) -> None:
         boxes = self.rt.boxes
         cell.box = box = boxes.pop() if boxes else _NEW_BOX()
         try:
@@ -170,7 +168,7 @@ class Lifecycle:
             cell.box = self.rt.new_box()
         if cell.stopping and cell.phase == ACTIVE and cell.actor is not None and _has_only_to_stop(cell):
             cell.phase = CLOSING
-            if not _stops_silently(cell.actor):
+            if not _inherits(cell.actor, "on_stop", Actor.on_stop):
                 await self._run_on_stop(cell)
             finish(cell)
             return
@@ -352,19 +350,11 @@ class Lifecycle:
             _logger.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
 
 
-def _stops_silently(actor: Actor) -> bool:
-    """Whether its ``on_stop`` is the one that does nothing: to await that takes 0.25 us."""
+def _inherits(actor: Actor, hook: str, default: Callable[..., Any]) -> bool:
+    """Whether a hook of an actor is the one of `Actor`, which does nothing: to await that takes 0.25 us."""
     try:
-        return getattr(actor.on_stop, "__func__", None) is Actor.on_stop
-    except Exception:  # noqa: BLE001 - a user's property: `_run_on_stop` sees to what it raises
-        return False
-
-
-def _starts_silently(actor: Actor) -> bool:
-    """Whether its ``on_start`` is the one that does nothing."""
-    try:
-        return getattr(actor.on_start, "__func__", None) is Actor.on_start
-    except Exception:  # noqa: BLE001 - a user's property: `begin` sees to what it raises
+        return getattr(getattr(actor, hook), "__func__", None) is default
+    except Exception:  # noqa: BLE001 - a user's property: who calls the hook sees to what it raises
         return False
 
 

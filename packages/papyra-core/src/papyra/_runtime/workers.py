@@ -190,10 +190,9 @@ class Workers:
                     left -= 4
                     item = None  # it may be another actor's, and `on_start` may take its time
                     try:
-                        if not cell.fresh:
-                            await lifecycle.step(cell)
-                        elif not lifecycle.begin_silently(cell):
-                            await lifecycle.begin(cell)
+                        rest = lifecycle.begin(cell) if cell.fresh else lifecycle.step(cell)
+                        if rest is not None:
+                            await rest
                     except BaseException as error:
                         if isinstance(error, Exception):
                             raise  # no actor's: `step` sees to those
