@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra_json._codec import codec_for
-from papyra_json._packing import Packer
+from papyra_json._segment.codec import codec_for
+from papyra_json._segment.writer import Packer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ from ._steps import CHANGING, Steps, die
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra_json._backend import FilePersistence
+    from papyra_json._file_persistence import FilePersistence
 
 _PR_SET_PTRACER = 0x59616D61
 

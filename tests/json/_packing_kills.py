@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from papyra_json import RotatingFilePersistence
-from papyra_json._appender import Appender
-from papyra_json._care import scan
-from papyra_json._codec import codec_for
-from papyra_json._encode import encode
-from papyra_json._fileset import FileSet
-from papyra_json._work import Work
+from papyra_json._fileset.names import FileSet
+from papyra_json._maintenance.operations import scan
+from papyra_json._record.encode import encode
+from papyra_json._segment.codec import codec_for
+from papyra_json._threads import Work
+from papyra_json._write.appender import Appender
 
 from ._compressed import compressed
 from ._kills import exit_code, forked, trace

@@ -13,10 +13,10 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
-from papyra_json._appender import Appender
-from papyra_json._care import compact, recover, scan
-from papyra_json._encode import encode
-from papyra_json._work import Work
+from papyra_json._maintenance.operations import compact, recover, scan
+from papyra_json._record.encode import encode
+from papyra_json._threads import Work
+from papyra_json._write.appender import Appender
 
 from ._records import make_event, numbered_line
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from papyra.persistence.models import PersistenceRecoveryReport
-    from papyra_json._backend import FilePersistence
+    from papyra_json._file_persistence import FilePersistence
 
 UNKNOWN, DONE, FAILED = 0, 1, 2
 
@@ -87,7 +87,7 @@ class Scenario:
 
     def work(self, path: Path, outcomes: MutableSequence[int]) -> None:
         """Do the same without threads and event loop, which take ten times as long to start."""
-        files = self.store(path)._files
+        files = self.store(path).files
         appender = Appender(
             files, sync_each=self.durability == "always", sync_later=False, max_bytes=self.max_bytes
         )
@@ -95,10 +95,10 @@ class Scenario:
             done = appender.append(encode([make_event(number)], appender.next_seq))
             outcomes[count] = DONE if done.records else FAILED
         appender.close()
-        self._care(path)
+        self.operations(path)
 
-    def _care(self, path: Path) -> PersistenceRecoveryReport | None:
-        files = self.store(path)._files
+    def operations(self, path: Path) -> PersistenceRecoveryReport | None:
+        files = self.store(path).files
         if self.keep is not None:
             compact(files, "json", RetentionPolicy(max_records=self.keep), 0.0, Work(), dry_run=False)
         if self.mode is not None:
@@ -110,8 +110,8 @@ class Scenario:
     def check(self, path: Path, outcomes: Sequence[int]) -> None:
         """Check what is there, finish what was interrupted, and go on from there."""
         found = self._check_records(path, outcomes)
-        self._care(path)
-        again = self._care(path)
+        self.operations(path)
+        again = self.operations(path)
         assert again is None or not (again.scan.anomalies or again.repaired_files or again.quarantined_files)
         if self.keep is not None:
             found = found[-self.keep :]
@@ -119,7 +119,7 @@ class Scenario:
             assert set_bytes(path, self.max_files) == _lines(*found), (
                 "valid lines are to stay byte for byte, and nothing else"
             )
-        files = self.store(path)._files
+        files = self.store(path).files
         appender = Appender(files, sync_each=False, sync_later=False, max_bytes=self.max_bytes)
         done = appender.append(encode([make_event(99)], appender.next_seq))
         appender.close()

@@ -16,11 +16,11 @@ import pytest
 
 from papyra.persistence import RetentionPolicy
 from papyra_json import RotatingFilePersistence
-from papyra_json._codec import codec_for
-from papyra_json._compressor import Compressor
-from papyra_json._fileset import FileSet
-from papyra_json._packing import Packer
-from papyra_json._platform import locked_file
+from papyra_json._fileset.names import FileSet
+from papyra_json._fs.posix import locked_file
+from papyra_json._maintenance.compressor import Compressor
+from papyra_json._segment.codec import codec_for
+from papyra_json._segment.writer import Packer
 
 from ._compressed import compressed, names, numbers, until
 
@@ -181,7 +181,7 @@ import sys
 import threading
 from pathlib import Path
 from pathlib import Path
-from papyra_json._packing import Packer
+from papyra_json._segment.writer import Packer
 
 reached, real = threading.Event(), Packer.finish
 def finish(self):

@@ -20,14 +20,15 @@ from papyra.persistence.models import (
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
-from papyra_json import JsonFilePersistence, RotatingFilePersistence, _follow
-from papyra_json._care import compact
-from papyra_json._encode import encode
-from papyra_json._fileset import FileSet
-from papyra_json._follow import follow
-from papyra_json._lock import SetLock
-from papyra_json._opened import OpenFile, Snapshot
-from papyra_json._work import Work
+from papyra_json import JsonFilePersistence, RotatingFilePersistence
+from papyra_json._fileset.lock import SetLock
+from papyra_json._fileset.names import FileSet
+from papyra_json._maintenance.operations import compact
+from papyra_json._read import follow as _follow
+from papyra_json._read.follow import follow
+from papyra_json._record.encode import encode
+from papyra_json._segment.segment import Segment, Snapshot
+from papyra_json._threads import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -190,7 +191,7 @@ async def test_a_follower_that_waits_for_the_lock_can_be_cancelled(path, line, s
     holder = start(
         """
         from pathlib import Path
-        from papyra_json._lock import SetLock
+        from papyra_json._fileset.lock import SetLock
         with SetLock(Path(path)).exclusive():
             say("held")
             signal.pause()
@@ -461,13 +462,13 @@ def test_nothing_new_costs_one_look_at_the_file(path, line, monkeypatch):
 def test_one_new_record_costs_the_same_however_long_the_file_is(path, line, monkeypatch):
     path.write_bytes(b"".join(map(line, range(1, 20_000))))
     read: list[int] = []
-    real = OpenFile.read_at
+    real = Segment.read_at
 
-    def counting(self: OpenFile, size: int, offset: int) -> bytes:
+    def counting(self: Segment, size: int, offset: int) -> bytes:
         read.append(size)
         return real(self, size, offset)
 
-    monkeypatch.setattr(OpenFile, "read_at", counting)
+    monkeypatch.setattr(Segment, "read_at", counting)
     with closing(Looks(path, limit=10)) as looks:
         assert len(looks.first) == 10
         assert sum(read) < 200_000  # of 3.4 million
@@ -500,7 +501,7 @@ anyio.run(main)
 REPLACE = """
 import shutil, time
 from pathlib import Path
-from papyra_json._lock import SetLock
+from papyra_json._fileset.lock import SetLock
 
 path = Path(path)
 say("ready")

@@ -12,13 +12,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
-from papyra_json._appender import Appender
-from papyra_json._care import compact, recover
-from papyra_json._encode import encode
-from papyra_json._fileset import FileSet
-from papyra_json._follow import follow
-from papyra_json._lock import SetLock
-from papyra_json._work import Work
+from papyra_json._fileset.lock import SetLock
+from papyra_json._fileset.names import FileSet
+from papyra_json._maintenance.operations import compact, recover
+from papyra_json._read.follow import follow
+from papyra_json._record.encode import encode
+from papyra_json._threads import Work
+from papyra_json._write.appender import Appender
 
 THEN = st.sampled_from(["", "record", "look", "record and look"])
 

@@ -12,8 +12,9 @@ import pytest
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
-from papyra_json import JsonFilePersistence, _lock
-from papyra_json._lock import SetLock
+from papyra_json import JsonFilePersistence
+from papyra_json._fileset import lock as _lock
+from papyra_json._fileset.lock import SetLock
 
 pytestmark = pytest.mark.anyio
 
@@ -90,7 +91,7 @@ async def test_who_waits_for_a_lock_can_be_cancelled(path, line, call):
 
 
 async def test_closing_does_not_wait_for_ever(path, event, monkeypatch):
-    monkeypatch.setattr("papyra_json._appender.CLOSING_PATIENCE", 0.1)
+    monkeypatch.setattr("papyra_json._write.appender.CLOSING_PATIENCE", 0.1)
     store = JsonFilePersistence(path)
     errors: list[Exception] = []
 

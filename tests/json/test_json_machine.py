@@ -12,12 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
-from papyra_json._appender import Appender
-from papyra_json._care import compact, recover, scan
-from papyra_json._encode import encode
-from papyra_json._fileset import FileSet
-from papyra_json._query import newest
-from papyra_json._work import Work
+from papyra_json._fileset.names import FileSet
+from papyra_json._maintenance.operations import compact, recover, scan
+from papyra_json._read.query import newest
+from papyra_json._record.encode import encode
+from papyra_json._threads import Work
+from papyra_json._write.appender import Appender
 
 
 def _event(number: int) -> PersistedEvent:

@@ -10,9 +10,10 @@ import pytest
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
-from papyra_json import JsonFilePersistence, RotatingFilePersistence, _rewrite
-from papyra_json._lock import Notes, SetLock
-from papyra_json._timetable import TABLE
+from papyra_json import JsonFilePersistence, RotatingFilePersistence
+from papyra_json._fileset.lock import Notes, SetLock
+from papyra_json._fileset.time_index import TABLE
+from papyra_json._maintenance import rewrite as _rewrite
 
 pytestmark = pytest.mark.anyio
 
@@ -50,7 +51,7 @@ async def test_a_compaction_that_can_not_forget_has_succeeded(path, line, monkey
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("papyra_json._lock.SetLock.write_notes", full)
+    monkeypatch.setattr("papyra_json._fileset.lock.SetLock.write_notes", full)
     assert (await store.compact()).after_records == 2
     assert not (await store.scan()).has_anomalies
 

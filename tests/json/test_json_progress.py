@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from papyra.persistence.models import PersistedEvent
-    from papyra_json._backend import FilePersistence
+    from papyra_json._file_persistence import FilePersistence
 
 pytestmark = pytest.mark.anyio
 
@@ -39,8 +39,8 @@ CALLS: dict[str, Callable[[FilePersistence, Callable[[int, int], object]], objec
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read and copy in blocks of two lines or so."""
-    monkeypatch.setattr("papyra_json._reading._BLOCK", 400)
-    monkeypatch.setattr("papyra_json._files._CHUNK", 400)
+    monkeypatch.setattr("papyra_json._record.lines._BLOCK", 400)
+    monkeypatch.setattr("papyra_json._fs.files._CHUNK", 400)
 
 
 def _fill(path: Path, line: Callable[..., bytes]) -> None:

@@ -12,7 +12,7 @@ from papyra_json import RotatingFilePersistence
 pytestmark = pytest.mark.anyio
 
 
-def _files(path):
+def files(path):
     return sorted(
         file.name for file in path.parent.iterdir() if re.fullmatch(r"facts\.ndjson(\.\d+)?", file.name)
     )
@@ -24,7 +24,7 @@ async def test_the_set_never_has_more_files_and_no_file_more_bytes(path, event, 
     real = os.open
 
     def watching(name, flags, *mode):
-        seen.append(len(_files(path)))
+        seen.append(len(files(path)))
         return real(name, flags, *mode)
 
     monkeypatch.setattr(os, "open", watching)
@@ -33,8 +33,8 @@ async def test_the_set_never_has_more_files_and_no_file_more_bytes(path, event, 
     for size in (1, 1, 2, 3, 5, 8, 20, 1, 1):
         await store.record_batch([event(number + one) for one in range(size)])
         number += size
-        seen.append(len(_files(path)))
-        assert all(path.with_name(name).stat().st_size <= 1000 for name in _files(path))
+        seen.append(len(files(path)))
+        assert all(path.with_name(name).stat().st_size <= 1000 for name in files(path))
     assert max(seen) == max_files
     found = [one.payload["number"] for one in await store.list_events()]
     assert found == list(range(number - len(found), number))
@@ -47,7 +47,7 @@ async def test_a_record_longer_than_a_file_has_one_of_its_own(path, event):
     events = [event(number, payload={"text": "x" * (600 if number % 3 == 1 else 5)}) for number in range(9)]
     await store.record_batch(events)
     assert await store.list_events() == events
-    for file in _files(path):
+    for file in files(path):
         content = path.with_name(file).read_bytes()
         assert len(content) <= 500 or content.count(b"\n") == 1
     await store.aclose()
@@ -57,12 +57,12 @@ async def test_a_smaller_set_lets_go_of_the_oldest_files(path, event):
     store = RotatingFilePersistence(path, max_bytes=500, max_files=6)
     await store.record_batch([event(number) for number in range(40)])
     await store.aclose()
-    assert len(_files(path)) == 6
+    assert len(files(path)) == 6
     store = RotatingFilePersistence(path, max_bytes=500, max_files=3)
     await store.list_events()
-    assert len(_files(path)) == 6  # reading removes nothing
+    assert len(files(path)) == 6  # reading removes nothing
     await store.record_event(event(40))
-    assert len(_files(path)) == 3
+    assert len(files(path)) == 3
     assert not (await store.scan()).has_anomalies
     await store.aclose()
 
@@ -77,7 +77,7 @@ async def test_a_hole_in_the_numbers_is_filled_first(path, line, event):
     assert not (await store.scan()).has_anomalies
     await store.record_event(event(4))
     assert [one.payload["number"] for one in await store.list_events()] == [1, 2, 3, 4]
-    assert len(_files(path)) == 4
+    assert len(files(path)) == 4
     await store.record_event(event(5))
     assert [one.payload["number"] for one in await store.list_events()] == [2, 3, 4, 5]
     await store.aclose()
@@ -98,7 +98,7 @@ async def test_a_large_limit_finds_its_files_too(path, event, max_files):
     await store.record_batch([event(number) for number in range(80)])
     found = [one.payload["number"] for one in await store.list_events()]
     assert found == list(range(80))[-len(found) :]
-    assert len(_files(path)) == min(max_files, 80)
+    assert len(files(path)) == min(max_files, 80)
     await store.aclose()
 
 

@@ -12,8 +12,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra_json import JsonFilePersistence, _committer, _spinning
-from papyra_json._spinning import LIMIT, Spinner
+from papyra_json import JsonFilePersistence
+from papyra_json._write import committer as _committer
+from papyra_json._write import spinning as _spinning
+from papyra_json._write.spinning import LIMIT, Spinner
 
 pytestmark = pytest.mark.anyio
 

@@ -8,12 +8,12 @@ import pytest
 
 from papyra.persistence import Query, RetentionPolicy
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
-from papyra_json._appender import Appender
-from papyra_json._care import compact
-from papyra_json._encode import encode
-from papyra_json._fileset import FileSet
-from papyra_json._query import newest
-from papyra_json._work import Work
+from papyra_json._fileset.names import FileSet
+from papyra_json._maintenance.operations import compact
+from papyra_json._read.query import newest
+from papyra_json._record.encode import encode
+from papyra_json._threads import Work
+from papyra_json._write.appender import Appender
 
 from ._compressed import compressed
 

@@ -14,18 +14,20 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.models import JSONValue, PersistedAudit, PersistedEvent, PersistenceRecoveryMode
-from papyra_json import _packing, _spans, _tracker
-from papyra_json._appender import Appender
-from papyra_json._care import compact, recover
-from papyra_json._codec import codec_for
-from papyra_json._compressor import Compressor
-from papyra_json._decode import InvalidLine, decode
-from papyra_json._encode import encode
-from papyra_json._fileset import FileSet
-from papyra_json._query import newest
-from papyra_json._reading import forward
-from papyra_json._times import times_of
-from papyra_json._work import Work
+from papyra_json._fileset.names import FileSet
+from papyra_json._maintenance.compressor import Compressor
+from papyra_json._maintenance.operations import compact, recover
+from papyra_json._read import time_search
+from papyra_json._read.query import newest
+from papyra_json._record.decode import InvalidLine, decode
+from papyra_json._record.encode import encode
+from papyra_json._record.lines import forward
+from papyra_json._record.time_range import times_of
+from papyra_json._segment import writer as _packing
+from papyra_json._segment.codec import codec_for
+from papyra_json._threads import Work
+from papyra_json._write import time_tracker
+from papyra_json._write.appender import Appender
 
 STEPS = st.one_of(
     st.floats(0, 2),
@@ -33,14 +35,14 @@ STEPS = st.one_of(
     st.sampled_from([0.0, 1e-7, -1e-7, 3600.0, -3600.0, 1e9, -1e9, 0.1, 1 / 3]),
 )
 SMALL = {  # so that a few records are many
-    _tracker: {"_STEP": 400, "_MOST": 5000, "_AGAIN": 1500},
-    _spans: {"_FINE": 200, "_PROBE": 64, "_MOST": 1000},
+    time_tracker: {"_STEP": 400, "_MOST": 5000, "_AGAIN": 1500},
+    time_search: {"_FINE": 200, "_PROBE": 64, "_MOST": 1000},
     _packing: {"_BLOCK": 500, "MAX_BLOCK": 500},
 }
 
 
 class TimedStore(RuleBasedStateMachine):
-    """Two writers whose clocks jump, foreign tools that write as they like, and all care that is taken of the set."""
+    """Two writers whose clocks gap, foreign tools that write as they like, and all care that is taken of the set."""
 
     @initialize(shape=st.sampled_from([(None, 1), (1500, 4), (900, 80)]))
     def begin(self, shape):
@@ -84,7 +86,7 @@ class TimedStore(RuleBasedStateMachine):
     @rule(writer=st.integers(0, 1), steps=st.lists(STEPS, min_size=1, max_size=20))
     def record_and_die_before_it_is_noted(self, writer, steps):
         with self.patch.context() as patched:
-            patched.setattr(_tracker.Tracker, "note", lambda *_, **__: None)
+            patched.setattr(time_tracker.Tracker, "note", lambda *_, **__: None)
             self._record(self.writers[writer], steps)
         self.reopen(writer)
 

@@ -11,7 +11,8 @@ import anyio.lowlevel
 import pytest
 
 from papyra.persistence.models import PersistedEvent
-from papyra_json import JsonFilePersistence, _committer
+from papyra_json import JsonFilePersistence
+from papyra_json._write import committer as _committer
 
 pytestmark = pytest.mark.anyio
 

@@ -151,10 +151,10 @@ async def test_promise_06_it_is_right_while_others_append(path, start, locked):
 
 async def test_promise_06_half_a_batch_of_a_first_writer_is_no_damage(path, line, monkeypatch):
     """Without a lock file there is nothing to hold; what looks torn is looked at again once there is one."""
-    from papyra_json import _care
+    from papyra_json._maintenance import operations
 
     path.write_bytes(line(1)[:50])
-    real = _care.Walk.add
+    real = operations.Scanner.add
 
     def add(self, file):
         walk = real(self, file)
@@ -162,16 +162,16 @@ async def test_promise_06_half_a_batch_of_a_first_writer_is_no_damage(path, line
         path.with_name("facts.ndjson.lock").write_bytes(b"")
         return walk
 
-    monkeypatch.setattr(_care.Walk, "add", add)
+    monkeypatch.setattr(operations.Scanner, "add", add)
     assert (await JsonFilePersistence(path).scan()).anomalies == ()
 
 
 async def test_promise_06_a_cancelled_scan_stops(path, line, monkeypatch):
-    from papyra_json import _walk
+    from papyra_json._maintenance import scanner
 
     path.write_bytes(b"".join(line(number) for number in range(1, 20_000)))
     reached, go, looked = threading.Event(), threading.Event(), []
-    real = _walk.Walk._all_well
+    real = scanner.Scanner._all_well
 
     def slow(self, lines):
         looked.append(len(lines))
@@ -179,7 +179,7 @@ async def test_promise_06_a_cancelled_scan_stops(path, line, monkeypatch):
         go.wait(60)
         return real(self, lines)
 
-    monkeypatch.setattr(_walk.Walk, "_all_well", slow)
+    monkeypatch.setattr(scanner.Scanner, "_all_well", slow)
     store = JsonFilePersistence(path)
     with anyio.fail_after(120):
         async with anyio.create_task_group() as group:

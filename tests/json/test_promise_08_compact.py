@@ -162,14 +162,14 @@ async def test_promise_08_memory_does_not_grow_with_the_file(path, line, start):
 
 
 async def test_promise_08_writers_go_on_while_records_are_checked(path, line, event, monkeypatch):
-    from papyra_json import _walk
+    from papyra_json._maintenance import scanner
 
     many = 10_000
     path.write_bytes(b"".join(line(number) for number in range(1, many + 1)))
     store = JsonFilePersistence(path, RetentionPolicy(max_records=100))
     await store.record_event(event(many + 1))
     reached, go, blocks = threading.Event(), threading.Event(), []
-    real = _walk.Walk._all_well
+    real = scanner.Scanner._all_well
 
     def slow(self, lines):
         blocks.append(len(lines))
@@ -177,7 +177,7 @@ async def test_promise_08_writers_go_on_while_records_are_checked(path, line, ev
         go.wait(60)
         return real(self, lines)
 
-    monkeypatch.setattr(_walk.Walk, "_all_well", slow)
+    monkeypatch.setattr(scanner.Scanner, "_all_well", slow)
     with anyio.fail_after(120):
         async with anyio.create_task_group() as group:
             group.start_soon(store.compact)

@@ -111,11 +111,11 @@ async def test_promise_10_planted_names_are_passed_over(path, line, event, monke
 
 
 async def test_promise_10_temporary_names_can_not_be_guessed_or_planted(path, event, monkeypatch, tmp_path):
-    from papyra_json import _files
+    from papyra_json._fs import files
 
     store = JsonFilePersistence(path, RetentionPolicy(max_records=1))
     await store.record_batch([event(1), event(2)])
-    monkeypatch.setattr(_files.secrets, "token_hex", lambda _: "known")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "known")
     planted = tmp_path / ".facts.ndjson.tmp-known"
     planted.mkdir()  # a link would be removed as a leftover; what stays must not be used
     with pytest.raises(PersistenceError, match="could not be compacted"):

@@ -1,6 +1,6 @@
 """NDJSON files as the record of a Papyra actor system."""
 
-from papyra_json._rotating import RotatingFilePersistence
-from papyra_json._single import JsonFilePersistence
+from papyra_json._json_file import JsonFilePersistence
+from papyra_json._rotating_file import RotatingFilePersistence
 
 __all__ = ["JsonFilePersistence", "RotatingFilePersistence"]

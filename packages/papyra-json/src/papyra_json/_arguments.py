@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from papyra.exceptions import PersistenceError
-from papyra_json._files import odd_kind
+from papyra_json._fs.files import odd_kind
 
 __all__ = ["Durability", "check_durability", "checked_path"]
 

@@ -1,0 +1,1 @@
+"""The files of a set: their names, lock, rotation and quarantine."""

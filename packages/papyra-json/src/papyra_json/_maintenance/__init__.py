@@ -1,0 +1,1 @@
+"""Scan, recover, compact and compress."""

@@ -1,0 +1,1 @@
+"""Queries, searches by time, and following."""

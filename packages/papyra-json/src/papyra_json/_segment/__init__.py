@@ -1,0 +1,1 @@
+"""One file of a set, plain or compressed."""

@@ -1,0 +1,1 @@
+"""Appends: group commit and the end of the file."""
