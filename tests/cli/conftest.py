@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from papyra_cli._root import papyra
+from papyra_cli._main import papyra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,7 +117,9 @@ PATIENT = """\
 '''exec' "{python}" "$0" "$@"
 ' '''
 # The command, but that no work is taken for long, however busy the machine is.
-from papyra_cli import _completion, _progress, main
+from papyra_cli import main
+from papyra_cli._click import completion as _completion
+from papyra_cli._output import progress as _progress
 
 _completion._PATIENCE = _progress._SILENCE = 600.0
 main()

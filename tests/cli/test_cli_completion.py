@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from papyra_cli._completion import _offered
-from papyra_cli._shells import _joined
+from papyra_cli._click.completion import _offered
+from papyra_cli._click.shell_scripts import _joined
 
 if TYPE_CHECKING:
     from conftest import Runner, Site

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent
 from papyra_cli import ExitCode
-from papyra_cli._manual import ManualMixin
-from papyra_cli._names import OWN_COMMANDS, load_command
-from papyra_cli._root import papyra
+from papyra_cli._click.commands import ManualMixin
+from papyra_cli._click.registry import OWN_COMMANDS, load_command
+from papyra_cli._main import papyra
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

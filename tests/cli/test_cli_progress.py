@@ -22,12 +22,12 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
-from papyra_cli._bars import Line
-from papyra_cli._display import Display
-from papyra_cli._output import Output
-from papyra_cli._progress import Gauge, watched
-from papyra_cli._root import papyra
-from papyra_cli._run import OpenStore
+from papyra_cli._main import papyra
+from papyra_cli._output.display import Display
+from papyra_cli._output.output import Output
+from papyra_cli._output.progress import Gauge, watched
+from papyra_cli._output.progress_bar import Line
+from papyra_cli._store.session import OpenStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +185,7 @@ async def test_a_terminal_that_goes_away_ends_no_work(monkeypatch: pytest.Monkey
         return "done"
 
     monkeypatch.setattr("sys.stderr", Gone())
-    monkeypatch.setattr("papyra_cli._progress._SILENCE", 0)
+    monkeypatch.setattr("papyra_cli._output.progress._SILENCE", 0)
     monkeypatch.setenv("TERM", "xterm")
     with anyio.fail_after(60):
         tried = anyio.Event()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner, Result
 
-from papyra_cli._root import papyra
+from papyra_cli._main import papyra
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,7 +11,7 @@ import click
 import pytest
 
 from papyra_cli import ExitCode
-from papyra_cli._names import OWN_COMMANDS, load_command
+from papyra_cli._click.registry import OWN_COMMANDS, load_command
 
 if TYPE_CHECKING:
     from pathlib import Path

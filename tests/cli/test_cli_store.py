@@ -18,8 +18,8 @@ import pytest
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent
 from papyra.persistence.url import BackendURL
-from papyra_cli._failure import Failure
-from papyra_cli._store import Store, choose_store, configured_store, store_at
+from papyra_cli._errors import Failure
+from papyra_cli._store.choose import Store, choose_store, configured_store, store_at
 
 if TYPE_CHECKING:
     from conftest import Runner

@@ -19,10 +19,10 @@ from papyra.persistence.models import (
     PersistenceAnomaly,
     PersistenceAnomalyType,
 )
-from papyra_cli._summary import Counted
-from papyra_cli._summary_view import sparkline
-from papyra_cli._timeline import Timeline
-from papyra_cli._times import format_span
+from papyra_cli._output.formats import format_span
+from papyra_cli.commands._summary.counts import Counted
+from papyra_cli.commands._summary.timeline import Timeline
+from papyra_cli.commands._summary.view import sparkline
 
 if TYPE_CHECKING:
     from collections.abc import Callable

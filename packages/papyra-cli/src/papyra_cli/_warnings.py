@@ -6,10 +6,10 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
-from papyra_cli._failure import say
+from papyra_cli._errors import say
 
 if TYPE_CHECKING:
-    from papyra_cli._display import Display
+    from papyra_cli._output.display import Display
 
 __all__ = ["tell_of_warnings"]
 

@@ -11,14 +11,14 @@ import click
 from papyra.exceptions import BackendURLError
 from papyra.persistence.url import BackendURL
 from papyra.settings import Settings
-from papyra_cli._group import HelpfulGroup
-from papyra_cli._options import output_command
-from papyra_cli._output import Styled, Table
-from papyra_cli._settings import complaint, found_settings
-from papyra_cli._store import masked
+from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.options import output_command
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._store.choose import masked
+from papyra_cli._store.settings import complaint, found_settings
 
 if TYPE_CHECKING:
-    from papyra_cli._output import Output
+    from papyra_cli._output.output import Output
 
 __all__ = ["config"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from papyra.persistence import backend_capabilities
-from papyra_cli._group import HelpfulGroup
-from papyra_cli._options import store_command
-from papyra_cli._output import Styled, Table
-from papyra_cli._run import run_on_store
-from papyra_cli._startup import (
+from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.options import store_command
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._store.session import run_on_store
+from papyra_cli.commands._startup import (
     STARTUP_EXIT_CODES,
     STARTUP_LINES,
     check,
@@ -25,9 +25,9 @@ from papyra_cli._startup import (
 
 if TYPE_CHECKING:
     from papyra.persistence.startup import PersistenceStartupConfig, StartupCheck
-    from papyra_cli._output import Output
-    from papyra_cli._run import OpenStore
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
+    from papyra_cli._store.session import OpenStore
 
 __all__ = ["doctor"]
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from papyra.persistence import safe_metrics_snapshot
-from papyra_cli._group import HelpfulGroup
-from papyra_cli._options import store_command
-from papyra_cli._output import Styled, Table
-from papyra_cli._run import run_on_store
+from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.options import store_command
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._store.session import run_on_store
 
 if TYPE_CHECKING:
-    from papyra_cli._output import Output
-    from papyra_cli._run import OpenStore
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
+    from papyra_cli._store.session import OpenStore
 
 __all__ = ["metrics"]
 

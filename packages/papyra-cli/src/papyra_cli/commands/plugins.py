@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from papyra.observers import check_hooks
+from papyra.hook_discovery import check_hooks
 from papyra.persistence.registry import check_backend
 from papyra.plugins import GROUPS, PluginInfo, PluginStatus, all_plugins, inspect_plugin
-from papyra_cli._exit import ExitCode
-from papyra_cli._manual import ManualCommand
-from papyra_cli._names import check_command
-from papyra_cli._options import output_command
-from papyra_cli._output import Styled, Table
-from papyra_cli._reports import count
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import output_command
+from papyra_cli._click.registry import check_command
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._output.reports import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from papyra_cli._output import Output
+    from papyra_cli._output.output import Output
 
 __all__ = ["plugins"]
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import store_command
-from papyra_cli._records import AUDIT_COLUMNS, audit_table
-from papyra_cli.commands.inspect._listing import list_records, record_options
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import store_command
+from papyra_cli._output.tables import AUDIT_COLUMNS, audit_table
+from papyra_cli.commands.inspect._record_list import list_records, record_options
 
 if TYPE_CHECKING:
-    from papyra_cli._output import Output
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
 
 __all__ = ["audits"]
 

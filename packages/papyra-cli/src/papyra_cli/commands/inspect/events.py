@@ -11,18 +11,18 @@ import click
 from papyra.persistence import Query
 from papyra.persistence.models import PersistedEvent
 from papyra.persistence.url import BackendURL
-from papyra_cli._completion import actors, event_types
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import store_command
-from papyra_cli._records import EVENT_COLUMNS, event_table
-from papyra_cli._rotation import find_siblings
-from papyra_cli._run import run_on_store
-from papyra_cli._store import Store
-from papyra_cli.commands.inspect._listing import list_records, record_options
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.completion import actors, event_types
+from papyra_cli._click.options import store_command
+from papyra_cli._output.tables import EVENT_COLUMNS, event_table
+from papyra_cli._store.choose import Store
+from papyra_cli._store.rotation import find_siblings
+from papyra_cli._store.session import run_on_store
+from papyra_cli.commands.inspect._record_list import list_records, record_options
 
 if TYPE_CHECKING:
-    from papyra_cli._output import Output
-    from papyra_cli._run import OpenStore
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.session import OpenStore
 
 __all__ = ["events"]
 

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 
 import click
 
-from papyra_cli._failure import say
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import since_option, store_command, until_option
-from papyra_cli._output import Styled, Table
-from papyra_cli._records import AUDIT_COLUMNS, audit_table
-from papyra_cli._reports import count, note_damage
-from papyra_cli._run import run_on_store
-from papyra_cli._summary import Counted
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import since_option, store_command, until_option
+from papyra_cli._errors import say
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._output.reports import count, note_damage
+from papyra_cli._output.tables import AUDIT_COLUMNS, audit_table
+from papyra_cli._store.session import run_on_store
+from papyra_cli.commands._summary.counts import Counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from papyra_cli._output import Output
-    from papyra_cli._run import OpenStore
-    from papyra_cli._store import Store
-    from papyra_cli._summary import Summary
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
+    from papyra_cli._store.session import OpenStore
+    from papyra_cli.commands._summary.counts import Summary
 
 __all__ = ["summary"]
 
@@ -112,6 +112,6 @@ def _joined(counts: list[int]) -> str:
 
 
 def _picture(out: Output, result: Summary, width: int) -> RenderableType:
-    from papyra_cli._summary_view import picture
+    from papyra_cli.commands._summary.view import picture
 
     return picture(out, result, width)

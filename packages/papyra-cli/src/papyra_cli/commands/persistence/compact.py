@@ -8,21 +8,21 @@ import click
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.url import RETENTION_OPTIONS
-from papyra_cli._failure import say
-from papyra_cli._json import as_json
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import dry_run_option, reading, store_command
-from papyra_cli._output import Styled, Table
-from papyra_cli._reports import count, size
-from papyra_cli._run import run_on_store
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import dry_run_option, reading, store_command
+from papyra_cli._errors import say
+from papyra_cli._output.json import as_json
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._output.reports import count, size
+from papyra_cli._store.session import run_on_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra.persistence.models import CompactionReport
-    from papyra_cli._output import Output
-    from papyra_cli._run import OpenStore
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
+    from papyra_cli._store.session import OpenStore
 
 __all__ = ["compact"]
 

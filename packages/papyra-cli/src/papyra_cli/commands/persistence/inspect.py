@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING
 import click
 
 from papyra.persistence.models import PersistedEvent
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import limit_option, since_option, store_command, until_option
-from papyra_cli._output import Styled, Table
-from papyra_cli._records import EVENT_COLUMNS, event_table
-from papyra_cli._reports import count, note_damage
-from papyra_cli._run import run_on_store
-from papyra_cli._summary import Counted
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import limit_option, since_option, store_command, until_option
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._output.reports import count, note_damage
+from papyra_cli._output.tables import EVENT_COLUMNS, event_table
+from papyra_cli._store.session import run_on_store
+from papyra_cli.commands._summary.counts import Counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from papyra.persistence.models import PersistedRecord
-    from papyra_cli._output import Output
-    from papyra_cli._run import OpenStore
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
+    from papyra_cli._store.session import OpenStore
 
 __all__ = ["inspect"]
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import click
 
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import dry_run_option, quarantine_dir_option, store_command, yes_option
+from papyra_cli._errors import Failure
 from papyra_cli._escape import printable
-from papyra_cli._exit import ExitCode
-from papyra_cli._failure import Failure
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import dry_run_option, quarantine_dir_option, store_command, yes_option
-from papyra_cli._output import Styled, Table
-from papyra_cli._reports import ANOMALY_COLUMNS, anomaly_table, count
-from papyra_cli._run import OpenStore, run_on_store
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._output.reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._store.session import OpenStore, run_on_store
 
 if TYPE_CHECKING:
     from papyra.persistence.models import PersistenceRecoveryReport, PersistenceScanReport
-    from papyra_cli._output import Output
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
 
 __all__ = ["recover"]
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from papyra_cli._exit import ExitCode
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import store_command
-from papyra_cli._output import Styled
-from papyra_cli._reports import ANOMALY_COLUMNS, anomaly_table, count
-from papyra_cli._run import OpenStore, run_on_store
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import store_command
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.output import Styled
+from papyra_cli._output.reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._store.session import OpenStore, run_on_store
 
 if TYPE_CHECKING:
-    from papyra_cli._output import Output
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
 
 __all__ = ["scan"]
 

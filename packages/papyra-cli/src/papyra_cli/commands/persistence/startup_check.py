@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from papyra_cli._manual import ManualCommand
-from papyra_cli._options import store_command
-from papyra_cli._run import run_on_store
-from papyra_cli._startup import (
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.options import store_command
+from papyra_cli._store.session import run_on_store
+from papyra_cli.commands._startup import (
     STARTUP_EXIT_CODES,
     STARTUP_LINES,
     check,
@@ -22,8 +22,8 @@ from papyra_cli._startup import (
 )
 
 if TYPE_CHECKING:
-    from papyra_cli._output import Output
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
 
 __all__ = ["startup_check"]
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papyra_cli._failure import say
-from papyra_cli._output import Styled, Table
+from papyra_cli._errors import say
+from papyra_cli._output.output import Styled, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from papyra_cli._display import display_params
-from papyra_cli._exit import ExitCode
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.display import display_params
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

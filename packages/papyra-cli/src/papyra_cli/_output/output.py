@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import click
 
-from papyra_cli._display import Display
 from papyra_cli._escape import printable
-from papyra_cli._json import dump, dump_readable
-from papyra_cli._times import format_time
+from papyra_cli._output.display import Display
+from papyra_cli._output.formats import format_time
+from papyra_cli._output.json import dump, dump_readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Sequence
@@ -157,14 +157,16 @@ class Output:
     def _show_drawn(
         self, tables: Iterable[Table], note: Cell, picture: Callable[[int], RenderableType] | None
     ) -> None:
-        from papyra_cli import _table  # rich: only here, for it takes longer to import than most commands run
+        from papyra_cli._output import rich_tables  # rich takes longer to import than most commands run
 
-        width = _table.terminal_width(self._stream)
+        width = rich_tables.terminal_width(self._stream)
         pictures = (
-            [picture(width)] if picture else [_table.grid(table, width) for table in tables if table.rows]
+            [picture(width)]
+            if picture
+            else [rich_tables.grid(table, width) for table in tables if table.rows]
         )
         for each in pictures:
-            self.write(_table.draw(each, color=self._color, stream=self._stream))
+            self.write(rich_tables.draw(each, color=self._color, stream=self._stream))
         self.write(self._plain(note))
 
     def _give_back(self) -> None:

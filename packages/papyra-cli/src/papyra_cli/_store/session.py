@@ -13,10 +13,10 @@ import anyio.lowlevel
 
 from papyra.exceptions import BackendURLError, PapyraError
 from papyra.persistence import open_backend
-from papyra_cli._exit import ExitCode
-from papyra_cli._failure import Failure, say
-from papyra_cli._progress import Gauge, watched
-from papyra_cli._store import _FILE_SCHEMES
+from papyra_cli._errors import Failure, say
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.progress import Gauge, watched
+from papyra_cli._store.choose import _FILE_SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         PersistenceRecoveryReport,
         PersistenceScanReport,
     )
-    from papyra_cli._output import Output
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
 
 __all__ = ["OpenStore", "run_on_store"]
 

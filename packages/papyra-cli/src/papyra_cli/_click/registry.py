@@ -49,7 +49,7 @@ def command_names() -> dict[str, str]:
 
     Those that ``PAPYRA_PLUGINS`` leaves out are listed, too: running one says so.
     """
-    from papyra_cli._listing import installed_names
+    from papyra_cli._click.listing import installed_names
 
     names = {printable(name): f"(from {printable(owner)})" for name, owner in installed_names(GROUP).items()}
     return names | {name: own.help for name, own in OWN_COMMANDS.items()}

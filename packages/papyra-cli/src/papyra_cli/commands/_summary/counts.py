@@ -8,13 +8,13 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
-from papyra_cli._timeline import Timeline
+from papyra_cli.commands._summary.timeline import Timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from papyra.persistence.models import PersistedRecord, PersistenceAnomaly
-    from papyra_cli._timeline import Bars
+    from papyra_cli.commands._summary.timeline import Bars
 
 __all__ = ["ActorTrouble", "Counted", "Summary", "Tally"]
 

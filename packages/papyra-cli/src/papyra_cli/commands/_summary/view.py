@@ -9,11 +9,11 @@ from rich.columns import Columns
 from rich.console import Group
 from rich.text import Text
 
-from papyra_cli._output import Styled, Table
-from papyra_cli._records import AUDIT_COUNTS, audit_counts
-from papyra_cli._reports import count
-from papyra_cli._table import framed, grid, safe_text
-from papyra_cli._times import format_span
+from papyra_cli._output.formats import format_span
+from papyra_cli._output.output import Styled, Table
+from papyra_cli._output.reports import count
+from papyra_cli._output.rich_tables import framed, grid, safe_text
+from papyra_cli._output.tables import AUDIT_COUNTS, audit_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
     from papyra.persistence.models import PersistedAudit
-    from papyra_cli._output import Cell, Output
-    from papyra_cli._summary import Summary
-    from papyra_cli._timeline import Bars
+    from papyra_cli._output.output import Cell, Output
+    from papyra_cli.commands._summary.counts import Summary
+    from papyra_cli.commands._summary.timeline import Bars
 
 __all__ = ["picture", "sparkline"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papyra_cli._output import Table
+from papyra_cli._output.output import Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
-    from papyra_cli._output import Output
+    from papyra_cli._output.output import Output
 
 __all__ = [
     "AUDIT_COLUMNS",

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from papyra_cli._completion import backend_urls
-from papyra_cli._output import Output
-from papyra_cli._store import choose_store
-from papyra_cli._times import read_moment
+from papyra_cli._click.completion import backend_urls
+from papyra_cli._output.formats import read_moment
+from papyra_cli._output.output import Output
+from papyra_cli._store.choose import choose_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
-    from papyra_cli._output import Cell, Table
+    from papyra_cli._output.output import Cell, Table
 
 __all__ = ["draw", "framed", "grid", "safe_text", "terminal_width"]
 

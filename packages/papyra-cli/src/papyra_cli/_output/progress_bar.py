@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from papyra_cli._reports import count, size
+from papyra_cli._output.reports import count, size
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Task
 
-    from papyra_cli._progress import Gauge
+    from papyra_cli._output.progress import Gauge
 
 __all__ = ["Line"]
 

@@ -12,7 +12,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from papyra_cli._display import Display
+    from papyra_cli._output.display import Display
 
 __all__ = ["Gauge", "watched"]
 
@@ -63,7 +63,7 @@ async def watched(display: Display, label: str, gauge: Gauge, work: Callable[[],
 async def _draw(display: Display, label: str, gauge: Gauge) -> None:
     began = time.monotonic()
     await anyio.sleep(_SILENCE)
-    from papyra_cli._bars import Line
+    from papyra_cli._output.progress_bar import Line
 
     # A terminal that is gone ends no work.
     with suppress(OSError), Line(label, gauge, began, colored=display.colored(sys.stderr)) as line:

@@ -9,7 +9,7 @@ from typing import cast
 import click
 
 from papyra_cli._escape import printable
-from papyra_cli._exit import ExitCode
+from papyra_cli._exit_codes import ExitCode
 
 __all__ = ["Failure", "explain", "report", "say"]
 

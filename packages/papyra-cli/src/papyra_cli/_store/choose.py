@@ -13,10 +13,10 @@ from urllib.parse import parse_qsl, quote, urlencode
 import click
 
 from papyra.persistence.url import BackendURL
-from papyra_cli._exit import ExitCode
-from papyra_cli._failure import Failure, say
-from papyra_cli._rotation import find_siblings, start_of
-from papyra_cli._settings import complaint, found_settings
+from papyra_cli._errors import Failure, say
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._store.rotation import find_siblings, start_of
+from papyra_cli._store.settings import complaint, found_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

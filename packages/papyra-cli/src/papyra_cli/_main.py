@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from papyra_cli import _failure
-from papyra_cli._display import Display
-from papyra_cli._exit import ExitCode
-from papyra_cli._group import HelpfulGroup
-from papyra_cli._names import command_names, load_command
+from papyra_cli import _errors
+from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.registry import command_names, load_command
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.display import Display
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,7 +68,7 @@ class RootGroup(HelpfulGroup):
             _close_stdout()
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where all errors end, told in one line
             display = Display.of(ctx)
-            ctx.exit(_failure.report(error, debug=display.debug, color=display.colored(sys.stderr)))
+            ctx.exit(_errors.report(error, debug=display.debug, color=display.colored(sys.stderr)))
 
     def main(
         self,
@@ -83,20 +83,20 @@ class RootGroup(HelpfulGroup):
             return super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         _open_missing_streams()
         if "_PAPYRA_COMPLETE" in os.environ:
-            from papyra_cli import _shells
+            from papyra_cli._click import shell_scripts
 
-            _shells.register()
+            shell_scripts.register()
         try:
             # `invoke` returns None, so what comes back can only be the code of a `ctx.exit`.
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except (click.ClickException, click.Abort) as error:
-            code = _failure.report(error)
+            code = _errors.report(error)
         try:
             sys.stdout.flush()
         except BrokenPipeError:
             _close_stdout()
         except OSError as error:  # a full disk: what is buffered meets it only here
-            code = code or _failure.report(error)
+            code = code or _errors.report(error)
             _close_stdout()
         sys.exit(code or ExitCode.OK)
 

@@ -9,18 +9,18 @@ import click
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
 from papyra.persistence.url import duration
-from papyra_cli._exit import ExitCode
-from papyra_cli._failure import Failure
-from papyra_cli._options import quarantine_dir_option, reading
-from papyra_cli._output import Styled
-from papyra_cli._reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._click.options import quarantine_dir_option, reading
+from papyra_cli._errors import Failure
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.output import Styled
+from papyra_cli._output.reports import ANOMALY_COLUMNS, anomaly_table, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra.persistence.startup import StartupCheck
-    from papyra_cli._output import Table
-    from papyra_cli._run import OpenStore
+    from papyra_cli._output.output import Table
+    from papyra_cli._store.session import OpenStore
 
 __all__ = [
     "STARTUP_EXIT_CODES",

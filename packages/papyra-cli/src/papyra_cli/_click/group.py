@@ -6,8 +6,8 @@ from difflib import get_close_matches
 
 import click
 
-from papyra_cli._exit import ExitCode
-from papyra_cli._manual import ManualCommand, ManualMixin
+from papyra_cli._click.commands import ManualCommand, ManualMixin
+from papyra_cli._exit_codes import ExitCode
 
 __all__ = ["HelpfulGroup"]
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from papyra_cli._options import limit_option, since_option, until_option
-from papyra_cli._output import Styled
-from papyra_cli._reports import count
-from papyra_cli._run import run_on_store
+from papyra_cli._click.options import limit_option, since_option, until_option
+from papyra_cli._output.output import Styled
+from papyra_cli._output.reports import count
+from papyra_cli._store.session import run_on_store
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from papyra.persistence import PersistenceBackend
     from papyra.persistence.models import PersistedRecord
-    from papyra_cli._output import Output, Table
-    from papyra_cli._store import Store
+    from papyra_cli._output.output import Output, Table
+    from papyra_cli._store.choose import Store
 
 __all__ = ["list_records", "record_options"]
 

@@ -1,0 +1,1 @@
+"""Our click commands, options and completion."""

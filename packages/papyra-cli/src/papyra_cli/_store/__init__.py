@@ -1,0 +1,1 @@
+"""Which store a command works on, and its session."""

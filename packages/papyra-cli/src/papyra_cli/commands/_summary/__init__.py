@@ -1,0 +1,1 @@
+"""What `inspect summary` counts and shows."""
