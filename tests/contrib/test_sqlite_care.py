@@ -14,7 +14,8 @@ import pytest
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
-from papyra_contrib.sqlite import SQLitePersistence, _compaction, _ticking
+from papyra_contrib.sqlite import SQLitePersistence, _compaction
+from papyra_contrib.sqlite import _statement_progress as _ticking
 
 pytestmark = pytest.mark.anyio
 

@@ -227,7 +227,7 @@ from contextlib import suppress
 from papyra_contrib.sqlite import _scan
 from papyra_contrib._jobs import Job
 from papyra_contrib._progress import Meter
-from papyra_contrib.sqlite._store import Store
+from papyra_contrib.sqlite._database import Store
 
 anyio.run(SQLitePersistence(sys.argv[1]).record_event, event(1, 0))
 store = Store(pathlib.Path(sys.argv[1]), "os", 0)

@@ -17,9 +17,9 @@ from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.url import BackendURL, duration, one_of
 from papyra_contrib._jobs import Jobs
 from papyra_contrib._progress import Meter
-from papyra_contrib.redis import _care
+from papyra_contrib.redis import _maintenance as _care
+from papyra_contrib.redis._connection import Server
 from papyra_contrib.redis._entries import START, Walk, find, kept, key_of, last_id, read_entry, to_fields
-from papyra_contrib.redis._server import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_contrib.redis._server import Argument, Server
+    from papyra_contrib.redis._connection import Argument, Server
 
 __all__ = ["START", "Entry", "Kept", "Walk", "find", "kept", "key_of", "last_id", "read_entry", "to_fields"]
 

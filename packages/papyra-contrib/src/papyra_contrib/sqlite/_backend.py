@@ -20,11 +20,11 @@ from papyra_contrib._jobs import Jobs
 from papyra_contrib._progress import Meter
 from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
+from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
 from papyra_contrib.sqlite._files import stored_bytes
 from papyra_contrib.sqlite._paging import NOWHERE, begin_following, begin_streaming, read_above, read_below
 from papyra_contrib.sqlite._queries import find
 from papyra_contrib.sqlite._schema import INSERT
-from papyra_contrib.sqlite._store import SYNCHRONOUS, Store
 
 if TYPE_CHECKING:
     import sqlite3
@@ -80,7 +80,7 @@ class SQLitePersistence(BatchBackend):
         if not 0 <= busy_timeout < float("inf"):
             raise ValueError(f"busy_timeout must be a number of seconds of at least 0, not {busy_timeout!r}")
         self._retention = retention_policy or RetentionPolicy()
-        self._store = Store(_checked_path(path), durability, busy_timeout)
+        self._store = Database(_checked_path(path), durability, busy_timeout)
         self._writes, self._reads = Jobs(1), Jobs(_READS_AT_ONCE)
         self._closed = False
 
@@ -97,7 +97,7 @@ class SQLitePersistence(BatchBackend):
     # -- writing
 
     async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
-        """Store records in one transaction: all of them, or none if this raises."""
+        """Database records in one transaction: all of them, or none if this raises."""
         self._refuse_if_unusable()
         if not records:
             return

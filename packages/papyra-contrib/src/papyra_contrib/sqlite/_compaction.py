@@ -9,7 +9,7 @@ from papyra.persistence.models import CompactionReport
 from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import stored_bytes
 from papyra_contrib.sqlite._queries import SMALLEST, kept_boundary, number_range
-from papyra_contrib.sqlite._ticking import ticking
+from papyra_contrib.sqlite._statement_progress import ticking
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib._jobs import Job
     from papyra_contrib._progress import Part
+    from papyra_contrib.sqlite._database import Database
     from papyra_contrib.sqlite._queries import Boundary
-    from papyra_contrib.sqlite._store import Store
 
 __all__ = ["compact", "preview"]
 
@@ -29,7 +29,7 @@ _COUNT_STEPS, _DELETE_STEPS, _VACUUM_STEPS = 12, 20, 17
 
 
 def preview(
-    store: Store, policy: RetentionPolicy, now: float, name: str, job: Job, progress: Part
+    store: Database, policy: RetentionPolicy, now: float, name: str, job: Job, progress: Part
 ) -> CompactionReport:
     """Report what `compact` would do; the bytes after it are an estimate from the rows that would be left."""
     before_bytes = stored_bytes(store.path)
@@ -49,7 +49,7 @@ def preview(
 
 
 def compact(
-    store: Store, policy: RetentionPolicy, now: float, name: str, job: Job, progress: Part
+    store: Database, policy: RetentionPolicy, now: float, name: str, job: Job, progress: Part
 ) -> CompactionReport:
     """Delete what the policy no longer keeps, rewrite the database without the gaps, and empty its log."""
     if not store.path.exists():
@@ -66,7 +66,7 @@ def compact(
     return CompactionReport(name, before, before - removed, before_bytes, stored_bytes(store.path))
 
 
-def _give_back(store: Store, rows: int, job: Job, progress: Part) -> None:
+def _give_back(store: Database, rows: int, job: Job, progress: Part) -> None:
     with store.guarded(), store.exclusively(job):
         connection = store.connection(job)
         with job.interruptible(connection):

@@ -37,8 +37,8 @@ from papyra_contrib.sqlite._schema import (
     lay_out,
     use_wal,
 )
+from papyra_contrib.sqlite._statement_progress import along
 from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, published, stranger
-from papyra_contrib.sqlite._ticking import along
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from papyra_contrib._jobs import Job
     from papyra_contrib._progress import Meter
     from papyra_contrib._rows import StoredRow
-    from papyra_contrib.sqlite._store import Store
+    from papyra_contrib.sqlite._database import Database
 
 __all__ = ["recover"]
 
@@ -55,7 +55,7 @@ _MOST_FAILURES = 200_000  # reads of a damaged part before the rest of it is giv
 
 
 def recover(
-    store: Store,
+    store: Database,
     config: PersistenceRecoveryConfig,
     name: str,
     job: Job,
@@ -76,7 +76,7 @@ def recover(
 
 
 def _forecast(
-    store: Store, config: PersistenceRecoveryConfig, report: PersistenceScanReport, folder: Path
+    store: Database, config: PersistenceRecoveryConfig, report: PersistenceScanReport, folder: Path
 ) -> PersistenceRecoveryReport:
     damaged = _of_database(report.anomalies, store.path)
     strangers = (_movable_stranger(store.path), orphan_log(store.path))
@@ -92,7 +92,7 @@ def _forecast(
 
 
 def _repair(
-    store: Store,
+    store: Database,
     config: PersistenceRecoveryConfig,
     report: PersistenceScanReport,
     folder: Path,
@@ -168,7 +168,7 @@ def _recognized(path: Path) -> bool:
             return False
 
 
-def _build(store: Store, job: Job, progress: Part) -> None:
+def _build(store: Database, job: Job, progress: Part) -> None:
     building = clear_building(store.path)
     create_private(building, like=store.path)
     places = ", ".join("?" * len(COLUMNS.split(",")))

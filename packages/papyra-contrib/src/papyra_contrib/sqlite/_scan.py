@@ -14,15 +14,15 @@ from papyra_contrib.sqlite._errors import is_damage, primary_code
 from papyra_contrib.sqlite._files import complaint, orphan_log
 from papyra_contrib.sqlite._queries import number_range
 from papyra_contrib.sqlite._schema import COLUMNS, NotOurs, identity_of, last_number
+from papyra_contrib.sqlite._statement_progress import along, ticking
 from papyra_contrib.sqlite._swap import published, stranger
-from papyra_contrib.sqlite._ticking import along, ticking
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from papyra_contrib._jobs import Job
     from papyra_contrib._progress import Part
-    from papyra_contrib.sqlite._store import Store
+    from papyra_contrib.sqlite._database import Database
 
 __all__ = ["scan"]
 
@@ -30,7 +30,7 @@ _MOST_COMPLAINTS = 100
 _CHECK_STEPS = 36  # of SQLite's virtual machine for each row, as measured with SQLite 3.40
 
 
-def scan(store: Store, job: Job, progress: Part) -> tuple[PersistenceAnomaly, ...]:
+def scan(store: Database, job: Job, progress: Part) -> tuple[PersistenceAnomaly, ...]:
     """Return every anomaly; a file that can't be read at all is one, too. Changes nothing.
 
     What keeps the scan itself from its work, such as too many open files, is raised.

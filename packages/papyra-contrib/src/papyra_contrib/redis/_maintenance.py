@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib._jobs import Job
     from papyra_contrib._progress import Meter
+    from papyra_contrib.redis._connection import Server
     from papyra_contrib.redis._entries import Entry
-    from papyra_contrib.redis._server import Server
 
 __all__ = ["compact", "recover", "scan"]
 

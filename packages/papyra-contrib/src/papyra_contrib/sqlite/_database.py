@@ -21,7 +21,7 @@ from papyra_contrib.sqlite._files import (
     orphan_log,
     resting,
 )
-from papyra_contrib.sqlite._forks import forget, forks_with, refuse_if_taken_along, taken_along
+from papyra_contrib.sqlite._fork_safety import forget, forks_with, refuse_if_taken_along, taken_along
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._schema import (
     begin_writing,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from papyra_contrib.sqlite._files import Identity, Stamp
 
-__all__ = ["SYNCHRONOUS", "Store"]
+__all__ = ["SYNCHRONOUS", "Database"]
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ SYNCHRONOUS = {"os": "NORMAL", "always": "FULL"}
 _FORK_WAITS = 0.5  # seconds, for work that goes on in other threads
 
 
-class Store:
+class Database:
     """Every method blocks and belongs in a thread: reads in any number of them, the rest in one at a time."""
 
     def __init__(self, path: Path, durability: str, busy_timeout: float) -> None:
@@ -74,7 +74,7 @@ class Store:
 
     @contextmanager
     def transaction(self, job: Job) -> Generator[sqlite3.Connection]:
-        """Store all that is written inside, or nothing if anything raises."""
+        """Database all that is written inside, or nothing if anything raises."""
         with self.guarded(), self.exclusively(job):
             connection = self.connection(job)
             begin_writing(connection, job, self.busy_timeout)
