@@ -9,8 +9,8 @@ import tomllib
 import click
 import pytest
 
-from papyra_cli._exit import ExitCode
-from papyra_cli._root import papyra
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._main import papyra
 
 DOCUMENTED = ["papyra", "papyra.persistence", "papyra_json", "papyra_contrib.redis", "papyra_contrib.sqlite"]
 

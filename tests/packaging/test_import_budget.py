@@ -60,6 +60,6 @@ def test_opening_one_store_loads_no_other(scheme, tmp_path):
 
 
 def test_the_command_loads_no_command_before_it_runs_one():
-    loaded = loaded_by("import papyra_cli._root")
+    loaded = loaded_by("import papyra_cli._main")
     assert sorted(name for name in loaded if name.startswith("papyra_cli.commands.")) == []
     assert "papyra_json" not in loaded

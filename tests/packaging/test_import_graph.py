@@ -10,11 +10,11 @@ import pytest
 # Lower layers of papyra first. A module imports from its own layer or below.
 LAYERS = [
     ["papyra._version", "papyra.exceptions", "papyra.address", "papyra.messages", "papyra.events",
-     "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra._project",
+     "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra._pyproject",
      "papyra.units", "papyra.plugins"],
     ["papyra.persistence"],
     ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs",
-     "papyra.observers"],
+     "papyra.hook_discovery"],
     ["papyra.system"],
     ["papyra", "papyra.testing"],
 ]  # fmt: skip

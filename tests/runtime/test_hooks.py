@@ -56,7 +56,7 @@ async def running(**options: Any) -> AsyncIterator[ActorSystem]:
 @pytest.fixture(autouse=True)
 def _no_hook_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     # On a busy machine one may take a tenth of a second that does nothing.
-    monkeypatch.setattr("papyra._runtime.observer.SLOW", math.inf)
+    monkeypatch.setattr("papyra._runtime.hook_calls.SLOW", math.inf)
 
 
 class Fails(Actor):
@@ -204,7 +204,7 @@ async def test_a_hanging_hook_does_not_hang_aclose_and_is_named_once(
 async def test_a_flood_of_async_hooks_is_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("papyra._runtime.observer.MAX_PENDING", 5)
+    monkeypatch.setattr("papyra._runtime.hook_calls.MAX_PENDING", 5)
     gate, called = anyio.Event(), 0
 
     async def slow(_report: object) -> None:
@@ -225,7 +225,7 @@ async def test_a_flood_of_async_hooks_is_bounded(
 async def test_a_call_that_hangs_is_named_when_others_wait_behind_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("papyra._runtime.observer.LATE", -1.0)
+    monkeypatch.setattr("papyra._runtime.hook_calls.LATE", -1.0)
     entered, gate = anyio.Event(), anyio.Event()
 
     async def slow(_report: object) -> None:
@@ -245,7 +245,7 @@ async def test_a_call_that_hangs_is_named_when_others_wait_behind_it(
 async def test_a_plain_hook_that_keeps_the_event_loop_is_named_once_with_the_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("papyra._runtime.observer.SLOW", 0.01)
+    monkeypatch.setattr("papyra._runtime.hook_calls.SLOW", 0.01)
 
     class Mine(SystemHooks):
         def on_audit(self, _report: object) -> None:
@@ -273,13 +273,13 @@ async def test_a_hook_that_awaits_what_was_cancelled_is_a_failure_and_the_others
 ) -> None:
     told: list[object] = []
 
-    async def stray(report: object) -> None:
+    async def spurious_cancellation(report: object) -> None:
         told.append(report)
         future = asyncio.get_running_loop().create_future()
         future.cancel()
         await future
 
-    async with running(hooks=SystemHooks(on_audit=stray)) as system:
+    async with running(hooks=SystemHooks(on_audit=spurious_cancellation)) as system:
         reports = [system.audit() for _ in range(3)]
     assert told == reports
     assert counts(system) == {"ActorSystem(hooks=...)": (3, 0, 0, 0)}

@@ -1637,7 +1637,7 @@ async def test_g12_a_stray_cancellation_does_not_end_the_system(where: str) -> N
     if not _on_asyncio():
         pytest.skip("only asyncio has cancelled tasks to await")
 
-    async def stray() -> None:
+    async def spurious_cancellation() -> None:
         task = asyncio.ensure_future(asyncio.sleep(60))
         task.cancel()
         await task
@@ -1645,15 +1645,15 @@ async def test_g12_a_stray_cancellation_does_not_end_the_system(where: str) -> N
     class Strays(Actor):
         async def on_start(self) -> None:
             if where == "on_start":
-                await stray()
+                await spurious_cancellation()
 
         async def receive(self, message: Any) -> None:
             if where == "receive":
-                await stray()
+                await spurious_cancellation()
 
         async def on_stop(self) -> None:
             if where == "on_stop":
-                await stray()
+                await spurious_cancellation()
 
     with anyio.fail_after(5):
         async with ActorSystem() as system:
@@ -1674,7 +1674,7 @@ async def test_g12_a_stray_cancellation_is_a_failure_like_any_other() -> None:
     if not _on_asyncio():
         pytest.skip("only asyncio has cancelled tasks to await")
 
-    async def stray(_actor: Any) -> None:
+    async def spurious_cancellation(_actor: Any) -> None:
         task = asyncio.ensure_future(asyncio.sleep(60))
         task.cancel()
         await task
@@ -1682,10 +1682,10 @@ async def test_g12_a_stray_cancellation_is_a_failure_like_any_other() -> None:
     with anyio.fail_after(5):
         async with ActorSystem() as system:
             ref = system.spawn(Runs, name="restarts")
-            await ref.tell(stray)
+            await ref.tell(spurious_cancellation)
             assert await ref.ask(nothing) == "answer"
             with pytest.raises(RuntimeError, match="cancellation that nobody asked for") as caught:
-                await ref.ask(stray)
+                await ref.ask(spurious_cancellation)
             assert isinstance(caught.value.__cause__, asyncio.CancelledError)
             assert await ref.ask(nothing) == "answer"
             crashes = [event for event in system.events() if isinstance(event, ev.ActorCrashed)]

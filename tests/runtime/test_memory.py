@@ -72,7 +72,7 @@ async def test_g19_twenty_thousand_stopped_actors_leave_nothing() -> None:
         assert len(system.events()) == 10_000
         core = system._core
         assert core is not None
-        assert len(core.rt.boxes) <= 64
+        assert len(core.rt.mailbox_pool) <= 64
         assert not core.lifecycle.guardian.children or len(core.lifecycle.guardian.children) == 1
 
 
@@ -98,7 +98,7 @@ async def test_g19_mailboxes_kept_for_reuse_are_few() -> None:
             await ref.ask(1)
         core = system._core
         assert core is not None
-        assert len(core.rt.boxes) <= 512
+        assert len(core.rt.mailbox_pool) <= 512
 
 
 async def test_g19_history_is_bounded_by_default_and_counted_in_full() -> None:

@@ -196,7 +196,9 @@ async def test_g11_the_host_can_be_cancelled_at_each_of_200_checkpoints(first: i
             if len(anyio.get_running_tasks()) == tasks_before:
                 break
             await anyio.lowlevel.checkpoint()
-        assert len(anyio.get_running_tasks()) == tasks_before, f"a stray task, cancelled at {rounds}"
+        assert len(anyio.get_running_tasks()) == tasks_before, (
+            f"a spurious_cancellation task, cancelled at {rounds}"
+        )
 
 
 # -- stores that misbehave
@@ -297,7 +299,7 @@ def test_g22_a_store_that_misbehaves_changes_neither_results_nor_order(
 async def test_g22_a_full_disk_changes_no_result_and_is_visible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    import papyra_json._files as files
+    import papyra_json._fs.files as files
 
     def full(_fd: int, _data: object) -> int:
         raise OSError(28, "No space left on device")

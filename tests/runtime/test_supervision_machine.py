@@ -66,7 +66,7 @@ COMMANDS = st.one_of(
     st.tuples(st.just("fail"), INDEX, st.sampled_from(PLACES), st.integers(1, 3)),
     st.tuples(st.just("watch"), INDEX, INDEX),
     st.tuples(st.just("stop"), INDEX),
-    st.tuples(st.just("breathe"), st.integers(1, 20)),
+    st.tuples(st.just("yield_to_loop"), st.integers(1, 20)),
 )
 
 
@@ -215,7 +215,7 @@ class World:
     async def do(self, tasks: Any, verb: str, *arguments: Any) -> None:
         if verb == "spawn":
             self.spawn(*arguments)
-        elif verb == "breathe":
+        elif verb == "yield_to_loop":
             for _ in range(arguments[0]):
                 await anyio.lowlevel.checkpoint()
         elif self.refs:

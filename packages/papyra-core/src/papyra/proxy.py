@@ -6,7 +6,7 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Envelope
-from papyra._runtime.mailbox import ask, breathe, deliver
+from papyra._runtime.mailbox import ask, deliver, yield_to_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -102,7 +102,7 @@ class _Path:
         rt = self._cell.rt
         rt.credit -= 1
         if rt.credit < 0:
-            await breathe(self._cell)  # as in `ActorRef.tell`
+            await yield_to_loop(self._cell)  # as in `ActorRef.tell`
         await deliver(self._cell, envelope)
 
 

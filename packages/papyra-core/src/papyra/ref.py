@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic
 
 from papyra._runtime.cell import DRAINING, Envelope
-from papyra._runtime.mailbox import ask, breathe, deliver
+from papyra._runtime.mailbox import ask, deliver, yield_to_loop
 from papyra.proxy import ActorProxy
 from papyra.typing import M, R
 
@@ -53,14 +53,14 @@ class ActorRef(Generic[M, R]):
         rt = cell.rt
         rt.credit = credit = rt.credit - 1
         if credit < 0:
-            await breathe(cell)
+            await yield_to_loop(cell)
         box: deque[Any] | None = cell.box
         if box is not None:
             if len(box) < cell.limit:
                 box.append(message)
                 return
         elif cell.limit > 0:
-            box = rt.boxes.pop() if rt.boxes else _NEW_BOX()
+            box = rt.mailbox_pool.pop() if rt.mailbox_pool else _NEW_BOX()
             box.append(message)
             cell.box = box
             rt.ready.append(cell)

@@ -120,7 +120,7 @@ def _overrides(project: str | os.PathLike[str] | None) -> Iterator[FoundSetting]
     if project is None:
         return
     # Here and not above: a program that asks for no project needs no TOML.
-    from papyra._project import read_project
+    from papyra._pyproject import read_project
 
     try:
         origin, table = read_project(project)

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from papyra._runtime import inventory
+from papyra._runtime import introspection
+from papyra._runtime._eventloop import running_loop
 from papyra._runtime.callbacks import Callbacks
-from papyra._runtime.cell import DEAD, NO_LIMIT
-from papyra._runtime.core import Core
-from papyra._runtime.facts import Facts
+from papyra._runtime.cell import NO_LIMIT, STOPPED
+from papyra._runtime.fact_writer import Facts
 from papyra._runtime.force import force
-from papyra._runtime.loops import running_loop
+from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.stopping import request_stop, stop_from_inside, stop_waiter
-from papyra._runtime.waits import StopWait, begin_wait, end_wait
+from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.exceptions import ActorStopped, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
@@ -112,7 +112,7 @@ class ActorSystem:
         self._callbacks = Callbacks(hooks, on_dead_letter)
         self._facts = Facts(system_id, persistence, self._callbacks, self._now, self._settings)
         self._dead_letters = DeadLetters(self._facts)
-        self._core: Core | None = None
+        self._core: RunningSystem | None = None
         self._starting: anyio.Event | None = None
         self._closed = False
 
@@ -139,7 +139,9 @@ class ActorSystem:
             await self._check_store()
             if self._closed:
                 raise SystemNotRunning(self._system_id, "start", closed=True)
-            self._core = Core(self, loop, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout)
+            self._core = RunningSystem(
+                self, loop, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout
+            )
         finally:
             self._starting.set()
             self._starting = None
@@ -176,7 +178,7 @@ class ActorSystem:
         await core.close(forced=False)
         self._raise_fatal(core)
 
-    def _raise_fatal(self, core: Core) -> None:
+    def _raise_fatal(self, core: RunningSystem) -> None:
         fatal, core.fatal = core.fatal, None
         if fatal is not None:
             raise fatal
@@ -210,13 +212,13 @@ class ActorSystem:
             raise closing_error
         return swallowed
 
-    def _running(self, action: str) -> Core:
+    def _running(self, action: str) -> RunningSystem:
         core = self._core
         if core is None or core.closing:
             raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
         return core
 
-    def _open(self, action: str) -> Core:
+    def _open(self, action: str) -> RunningSystem:
         """Return the core also while it closes: actors that work off their mailboxes need it still."""
         core = self._core
         if core is None or core.closed.is_set():
@@ -269,7 +271,7 @@ class ActorSystem:
         cell = self._cell(ref)
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be at least 0 seconds or None, not {timeout!r}")
-        if cell.phase == DEAD:
+        if cell.phase == STOPPED:
             return
         me = cell.rt.current_cell()
         if me is not None and me.is_below(cell):
@@ -293,7 +295,7 @@ class ActorSystem:
         finally:
             if me is not None:
                 end_wait(me)
-            if timer is not None and cell.phase == DEAD:
+            if timer is not None and cell.phase == STOPPED:
                 timer.cancel()
 
     async def stop_all(self) -> None:
@@ -333,7 +335,7 @@ class ActorSystem:
 
     def refs(self, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
         """Return the references of all actors, oldest first; with ``alive_only=False`` also of those that are stopping."""
-        return [ActorRef(cell) for cell in self._cells() if not alive_only or inventory.is_alive(cell)]
+        return [ActorRef(cell) for cell in self._cells() if not alive_only or introspection.is_alive(cell)]
 
     def refs_by_type(self, type_or_name: type | str, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
         """Return the references of the actors of a class (or below it), or of a class with this name."""
@@ -351,7 +353,7 @@ class ActorSystem:
         return [
             ActorRef(cell)
             for cell in self._cells()
-            if fits(cell) and (not alive_only or inventory.is_alive(cell))
+            if fits(cell) and (not alive_only or introspection.is_alive(cell))
         ]
 
     def list_names(self) -> list[str]:
@@ -361,22 +363,22 @@ class ActorSystem:
     def list_actors(self, alive_only: bool = False) -> list[ActorInfo]:
         """Describe every actor, oldest first."""
         return [
-            inventory.describe_actor(cell)
+            introspection.describe_actor(cell)
             for cell in self._cells()
-            if not alive_only or inventory.is_alive(cell)
+            if not alive_only or introspection.is_alive(cell)
         ]
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
         """Describe one actor, given its reference, address, ``"system:id"`` or name; None if there is none."""
         if isinstance(target, ActorRef):
-            return inventory.describe_actor(self._cell(target))
+            return introspection.describe_actor(self._cell(target))
         ref = self.ref_for_name(target) if isinstance(target, str) else self.ref_for(target)
         if ref is None and isinstance(target, str):
             try:
                 ref = self.ref_for(target)
             except ValueError:
                 return None  # a name that nobody has, and no address
-        return inventory.describe_actor(self._cell(ref)) if ref is not None else None
+        return introspection.describe_actor(self._cell(ref)) if ref is not None else None
 
     def _cells(self) -> list[Cell]:
         return list(self._core.rt.cells.values()) if self._core is not None else []
@@ -393,7 +395,7 @@ class ActorSystem:
 
     def audit(self, include_actor_details: bool = True) -> AuditReport:
         """Return what the system looks like now, and record it."""
-        report = inventory.audit(self._running("audit").rt, details=include_actor_details)
+        report = introspection.audit(self._running("audit").rt, details=include_actor_details)
         self._facts.audit(report)
         return report
 
@@ -403,7 +405,7 @@ class ActorSystem:
         if core is None:
             raise SystemNotRunning(self._system_id, "show a control panel", closed=self._closed)
         state = "closed" if core.closed.is_set() else "closing" if core.closing else "running"
-        return inventory.panel(core.rt, state)
+        return introspection.panel(core.rt, state)
 
     def events(self) -> list[ActorEvent]:
         """Return the newest lifecycle events (10,000 unless the settings say otherwise), oldest first."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.observer import Observer
+from papyra._runtime.hook_calls import Observer
 from papyra.exceptions import PluginError
+from papyra.hook_discovery import find_hooks
 from papyra.hooks import HOOK_NAMES
-from papyra.observers import find_hooks
 from papyra.plugins import describe, find_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from papyra._runtime.loops import Loop
+    from papyra._runtime._eventloop import Loop
 
 __all__ = ["Callbacks"]
 

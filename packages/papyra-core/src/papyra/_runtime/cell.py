@@ -11,43 +11,43 @@ if TYPE_CHECKING:
     from collections import OrderedDict, deque
     from collections.abc import Awaitable, Callable
 
-    from papyra._runtime.dispatcher import Dispatcher
-    from papyra._runtime.loops import Waiter
+    from papyra._runtime._eventloop import Waiter
+    from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
-    from papyra._runtime.waits import Wait
+    from papyra._runtime.wait_graph import Wait
     from papyra.actor import Actor
     from papyra.context import ActorContext
     from papyra.supervision import SupervisionPolicy
 
 __all__ = [
-    "ACTIVE",
     "BACKING_OFF",
-    "CLOSING",
-    "DEAD",
     "DRAINING",
-    "JUDGED",
     "NO_LIMIT",
     "PHASES",
-    "REAPING",
-    "RENEWING",
-    "RETIRING",
+    "RESTARTING_CHILDREN",
+    "RESTARTING_STOP",
+    "RUNNING",
     "SIGNAL",
     "STARTING",
+    "STOPPED",
+    "STOPPING",
+    "STOPPING_CHILDREN",
+    "SUSPENDED",
     "Cell",
     "Envelope",
 ]
 
 # Phases, in the order of a life. Plain ints: they are compared for every turn.
 STARTING: Final = 0  # on_start of a new instance is due or running
-ACTIVE: Final = 1
-JUDGED: Final = 2  # failed; the parent's on_child_failure decides
-RETIRING: Final = 3  # restart: on_stop of the old instance is due or running
-RENEWING: Final = 4  # restart: waits for its children to stop
+RUNNING: Final = 1
+SUSPENDED: Final = 2  # failed; the parent's on_child_failure decides
+RESTARTING_STOP: Final = 3  # restart: on_stop of the old instance is due or running
+RESTARTING_CHILDREN: Final = 4  # restart: waits for its children to stop
 BACKING_OFF: Final = 5  # restart: waits for its time
 DRAINING: Final = 6  # stop: takes no new messages, works off what is queued
-REAPING: Final = 7  # stop: waits for its children to stop
-CLOSING: Final = 8  # stop: on_stop is due or running
-DEAD: Final = 9
+STOPPING_CHILDREN: Final = 7  # stop: waits for its children to stop
+STOPPING: Final = 8  # stop: on_stop is due or running
+STOPPED: Final = 9
 
 PHASES = (
     "starting",
@@ -158,7 +158,7 @@ class Cell:
 
     def __init__(
         self,
-        rt: Dispatcher,
+        rt: Runtime,
         id: int,  # noqa: A002 - an actor's number is its id
         name: str | None,
         parent: Cell | None,

@@ -6,7 +6,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from papyra._runtime.cell import CLOSING, DEAD, RETIRING
+from papyra._runtime.cell import RESTARTING_STOP, STOPPED, STOPPING
 from papyra._runtime.mailbox import close
 from papyra._runtime.stopping import finish
 
@@ -26,7 +26,7 @@ def force(cell: Cell, grace: float, level: int = 1) -> None:
     ``on_stop`` gets as far as its first await. Level 3 gives up on code that ignores cancellation: the actor
     is reported and counts as stopped, its task is left behind.
     """
-    if cell.phase == DEAD:
+    if cell.phase == STOPPED:
         return
     _apply(cell, level)
     timers = cell.rt.timers
@@ -41,7 +41,7 @@ def _apply(cell: Cell, level: int) -> None:
     busy = {worker.cell: worker for worker in rt.workers.values() if worker.cell is not None}
     me = rt.current_cell()
     for each in reversed(cell.subtree()):
-        if each.phase == DEAD:
+        if each.phase == STOPPED:
             continue
         each.force = max(each.force, level, 1)
         if not each.stopping:
@@ -58,5 +58,5 @@ def _apply(cell: Cell, level: int) -> None:
                 "actor %s ignores cancellation; it counts as stopped and its task is left behind", each
             )
             finish(each)
-        elif level > 0 or each.phase not in (RETIRING, CLOSING):
+        elif level > 0 or each.phase not in (RESTARTING_STOP, STOPPING):
             worker.interrupt()

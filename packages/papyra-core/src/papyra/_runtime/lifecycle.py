@@ -15,22 +15,22 @@ import anyio
 
 from papyra import events as ev
 from papyra._runtime.cell import (
-    ACTIVE,
     BACKING_OFF,
-    CLOSING,
-    DEAD,
     DRAINING,
-    JUDGED,
-    REAPING,
-    RENEWING,
-    RETIRING,
+    RESTARTING_CHILDREN,
+    RESTARTING_STOP,
+    RUNNING,
     SIGNAL,
     STARTING,
+    STOPPED,
+    STOPPING,
+    STOPPING_CHILDREN,
+    SUSPENDED,
     Cell,
 )
-from papyra._runtime.factory import build
 from papyra._runtime.mailbox import discard, grant, has_mail
-from papyra._runtime.stopping import begin_reaping, children_gone, finish
+from papyra._runtime.spawning import build
+from papyra._runtime.stopping import begin_stopping_children, children_gone, finish
 from papyra._runtime.supervision import Supervision
 from papyra.actor import Actor
 from papyra.exceptions import ActorNameTaken, ActorStopped
@@ -40,7 +40,7 @@ from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from papyra._runtime.dispatcher import Dispatcher
+    from papyra._runtime.runtime import Runtime
     from papyra.supervision import SupervisionPolicy
 
 __all__ = ["Lifecycle"]
@@ -56,12 +56,12 @@ _NEW_BOX: type[deque[Any]] = deque
 class Lifecycle:
     """Start, restart and stop the cells of one dispatcher."""
 
-    def __init__(self, rt: Dispatcher) -> None:
+    def __init__(self, rt: Runtime) -> None:
         self.rt = rt
         self.supervision = Supervision(rt)
         # The root of the tree: an actor-less cell whose stop is the stop of the system.
         self.guardian = Cell(rt, 0, None, None, None, UNNAMED_POLICY, 1)
-        self.guardian.phase = ACTIVE
+        self.guardian.phase = RUNNING
         self.guardian.fresh = False
 
     # -- spawn
@@ -106,7 +106,7 @@ class Lifecycle:
         """Whether a cell is idle, and no code of its actor is to be run when it stops."""
         rng = self.rt.schedule_rng
         return (
-            cell.phase == ACTIVE
+            cell.phase == RUNNING
             and cell.box is None
             and not cell.children
             and cell.actor is not None
@@ -128,14 +128,14 @@ class Lifecycle:
         cell.limit = cell.capacity
         if not _inherits(actor, "on_start", Actor.on_start):
             return self._begin(cell, actor)
-        cell.phase = ACTIVE
+        cell.phase = RUNNING
         cell.started = True
         self.rt.facts.event(ev.ActorStarted, cell, {})
         return None
 
     async def _begin(self, cell: Cell, actor: Actor) -> None:
-        boxes = self.rt.boxes
-        cell.box = box = boxes.pop() if boxes else _NEW_BOX()
+        mailbox_pool = self.rt.mailbox_pool
+        cell.box = box = mailbox_pool.pop() if mailbox_pool else _NEW_BOX()
         try:
             await actor.on_start()
         except BaseException as error:
@@ -146,9 +146,9 @@ class Lifecycle:
             failure = None  # its traceback leads to this frame: leave no cycle behind
             await self.step(cell)
             return
-        if cell.phase == DEAD:
+        if cell.phase == STOPPED:
             return  # it was left behind, and has ended after all
-        cell.phase = ACTIVE
+        cell.phase = RUNNING
         cell.started = True
         self.rt.facts.event(ev.ActorStarted, cell, {})
         if cell.stopping or cell.judging or cell.escalated is not None:
@@ -157,7 +157,7 @@ class Lifecycle:
             self.rt.schedule(cell)
         else:
             cell.box = None
-            boxes.append(box)
+            mailbox_pool.append(box)
 
     async def step(self, cell: Cell) -> None:
         """Do what is due besides messages, until the cell is queued again, idle, paused or dead."""
@@ -166,8 +166,8 @@ class Lifecycle:
             cell.limit = 0 if cell.stopping else cell.capacity
         if cell.box is None:
             cell.box = self.rt.new_box()
-        if cell.stopping and cell.phase == ACTIVE and cell.actor is not None and _has_only_to_stop(cell):
-            cell.phase = CLOSING
+        if cell.stopping and cell.phase == RUNNING and cell.actor is not None and _has_only_to_stop(cell):
+            cell.phase = STOPPING
             if not _inherits(cell.actor, "on_stop", Actor.on_stop):
                 await self._run_on_stop(cell)
             finish(cell)
@@ -175,26 +175,26 @@ class Lifecycle:
         while True:
             phase = cell.phase
             if phase == STARTING and cell.force:
-                begin_reaping(cell)  # its time was over before it began
+                begin_stopping_children(cell)  # its time was over before it began
             elif phase == STARTING:
                 await self._start(cell)
-            elif phase in (ACTIVE, DRAINING):
-                if (cell.judging or cell.escalated is not None) and await self._heed(cell):
+            elif phase in (RUNNING, DRAINING):
+                if (cell.judging or cell.escalated is not None) and await self._handle_child_failures(cell):
                     continue
-                if self._tend(cell):
+                if self._settle_running(cell):
                     return
-            elif phase == JUDGED:
+            elif phase == SUSPENDED:
                 if not await self.supervision.awaited(cell):
                     self._pause(cell)
                     return
-            elif cell.force and phase in (RETIRING, CLOSING) and self._interrupted():
+            elif cell.force and phase in (RESTARTING_STOP, STOPPING) and self._interrupted():
                 self.rt.signal_and_schedule(cell)  # on_stop must not run in a scope that is cancelled already
                 return
-            elif phase == RETIRING:
+            elif phase == RESTARTING_STOP:
                 await self._run_on_stop(cell)
-                if cell.phase != DEAD:
-                    cell.phase = RENEWING
-            elif phase == RENEWING:
+                if cell.phase != STOPPED:
+                    cell.phase = RESTARTING_CHILDREN
+            elif phase == RESTARTING_CHILDREN:
                 if not children_gone(cell):
                     self._pause(cell)
                     return
@@ -207,14 +207,14 @@ class Lifecycle:
                 # In a turn of its own, behind the others: an actor that fails at every start must not starve them.
                 self.rt.signal_and_schedule(cell)
                 return
-            elif phase == REAPING:
+            elif phase == STOPPING_CHILDREN:
                 if cell.box:
                     await self._discard(cell)
                 if not children_gone(cell):
                     self._pause(cell)
                     return
-                cell.phase = CLOSING
-            elif phase == CLOSING:
+                cell.phase = STOPPING
+            elif phase == STOPPING:
                 await self._run_on_stop(cell)
                 finish(cell)
                 return
@@ -226,7 +226,7 @@ class Lifecycle:
         while discard(cell, MAX_BURIALS):
             if self.rt.ready and not self.rt.awake:
                 self.rt.wake()
-            await self.rt.loop.breathe()
+            await self.rt.loop.yield_to_loop()
 
     def _interrupted(self) -> bool:
         worker = self.rt.workers.get(self.rt.loop.current_task())
@@ -240,11 +240,11 @@ class Lifecycle:
         else:
             cell.paused = True
 
-    async def _heed(self, cell: Cell) -> bool:
+    async def _handle_child_failures(self, cell: Cell) -> bool:
         """See to children that failed. Return True if that gave the cell another phase, or may have."""
         if cell.judging:
             await self.supervision.judge(cell)
-            if cell.phase not in (ACTIVE, DRAINING):
+            if cell.phase not in (RUNNING, DRAINING):
                 return True
         if cell.escalated is not None:
             error, cell.escalated = cell.escalated, None
@@ -252,11 +252,11 @@ class Lifecycle:
             return True
         return False
 
-    def _tend(self, cell: Cell) -> bool:
+    def _settle_running(self, cell: Cell) -> bool:
         """Look after an active cell. Return True if it needs no further step now."""
         box = cell.box
         if cell.halted or cell.force or (cell.stopping and not (box and has_mail(cell))):
-            begin_reaping(cell)
+            begin_stopping_children(cell)
             return False
         if cell.stopping and box:
             cell.phase = DRAINING
@@ -269,14 +269,14 @@ class Lifecycle:
         else:
             cell.box = None
             if box is not None:
-                self.rt.boxes.append(box)
+                self.rt.mailbox_pool.append(box)
         return True
 
     async def _start(self, cell: Cell) -> None:
         actor = cell.actor
         assert actor is not None  # noqa: S101 - a cell in this phase has an instance
         if cell.force:
-            begin_reaping(cell)
+            begin_stopping_children(cell)
             return
         try:
             await actor.on_start()
@@ -287,10 +287,10 @@ class Lifecycle:
             await self.supervision.failed(cell, failure)
             failure = None  # as above
             return
-        if cell.phase == DEAD:
+        if cell.phase == STOPPED:
             return  # as above
         cell.failure = None
-        cell.phase = DRAINING if cell.stopping else ACTIVE
+        cell.phase = DRAINING if cell.stopping else RUNNING
         if cell.renewed:
             cell.renewed = False
             self.rt.facts.event(ev.ActorRestarted, cell, {"reason": "actor restarted"})
@@ -301,7 +301,7 @@ class Lifecycle:
             cell.timer.cancel()
             cell.timer = None
         if cell.force or cell.halted or (cell.stopping and not has_mail(cell)):
-            begin_reaping(cell)
+            begin_stopping_children(cell)
             return
         cell.escalated = None
         assert cell.factory is not None  # noqa: S101 - only a dead cell has none
@@ -329,7 +329,7 @@ class Lifecycle:
             if failure is None:
                 raise
             _logger.error("on_stop of actor %s raised", cell, exc_info=failure)
-            if cell.phase != DEAD:  # nothing is recorded of an actor after its end
+            if cell.phase != STOPPED:  # nothing is recorded of an actor after its end
                 self.rt.facts.crash(cell, failure)
                 self.rt.callbacks.call(
                     "on_failure", FailureInfo(cell.address, failure, cell.policy.strategy, None)
@@ -340,7 +340,11 @@ class Lifecycle:
         """Return the failure that ``error`` is, or None if it is to be raised on (guarantee 12)."""
         if isinstance(error, Exception):
             return error
-        return self.rt.stray(cell, error) if isinstance(error, anyio.get_cancelled_exc_class()) else None
+        return (
+            self.rt.spurious_cancellation(cell, error)
+            if isinstance(error, anyio.get_cancelled_exc_class())
+            else None
+        )
 
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it gets as far as its first await
@@ -367,4 +371,4 @@ def _takes_children(cell: Cell) -> bool:
     """Whether an actor may spawn: also while it works off its mailbox, for that is ordinary work."""
     if cell.parent is None:
         return not cell.stopping
-    return cell.phase in (STARTING, ACTIVE, DRAINING) and not cell.halted and not cell.force
+    return cell.phase in (STARTING, RUNNING, DRAINING) and not cell.halted and not cell.force

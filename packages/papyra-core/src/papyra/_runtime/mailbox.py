@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Any
 import anyio.lowlevel
 
 from papyra._runtime.cell import NO_LIMIT, SIGNAL, Envelope
-from papyra._runtime.dispatcher import BREATH
-from papyra._runtime.waits import begin_wait, end_wait
+from papyra._runtime.runtime import SEND_BUDGET
+from papyra._runtime.wait_graph import begin_wait, end_wait
 from papyra.exceptions import ActorStopped, AskTimeout, PapyraError
 
 if TYPE_CHECKING:
+    from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
-    from papyra._runtime.loops import Waiter
 
 __all__ = [
     "ask",
-    "breathe",
-    "bury",
     "close",
     "deliver",
     "depth",
@@ -29,6 +27,8 @@ __all__ = [
     "has_mail",
     "refuse",
     "stopped_early",
+    "to_dead_letter",
+    "yield_to_loop",
 ]
 
 
@@ -72,9 +72,9 @@ def enqueue(cell: Cell, item: object) -> None:
         box.append(item)
 
 
-async def breathe(cell: Cell) -> None:
+async def yield_to_loop(cell: Cell) -> None:
     """Let the event loop go round, and be cancelled: a loop of sends must not starve it, nor run on for ever."""
-    cell.rt.credit = BREATH
+    cell.rt.credit = SEND_BUDGET
     await anyio.lowlevel.checkpoint()
 
 
@@ -191,12 +191,12 @@ def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
     while box and most:
         item = box.popleft()
         if item is not SIGNAL:
-            bury(cell, item)
+            to_dead_letter(cell, item)
             most -= 1
     return bool(box)
 
 
-def bury(cell: Cell, item: object) -> None:
+def to_dead_letter(cell: Cell, item: object) -> None:
     """Make a dead letter of ``item``, and tell its asker, if it has one, that the actor stopped."""
     if isinstance(item, Envelope):
         cell.rt.facts.dead_letter(cell, item.message, expects_reply=item.expects_reply)

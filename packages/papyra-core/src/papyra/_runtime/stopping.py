@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from papyra import events as ev
-from papyra._runtime.cell import CLOSING, DEAD, JUDGED, REAPING, RENEWING, RETIRING
+from papyra._runtime.cell import (
+    RESTARTING_CHILDREN,
+    RESTARTING_STOP,
+    STOPPED,
+    STOPPING,
+    STOPPING_CHILDREN,
+    SUSPENDED,
+)
 from papyra._runtime.mailbox import close, discard, stopped_early
-from papyra._runtime.waits import wait_for_child
+from papyra._runtime.wait_graph import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
 
 if TYPE_CHECKING:
+    from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
-    from papyra._runtime.loops import Waiter
 
 __all__ = [
-    "begin_reaping",
+    "begin_stopping_children",
     "children_gone",
     "finish",
     "interrupted",
@@ -31,7 +38,7 @@ AT_ONCE = 16
 
 def request_stop(cell: Cell, reason: str | None = None) -> None:
     """Take no new messages, and stop once what is queued is done. Harmless if the cell stops already."""
-    if cell.phase == DEAD:
+    if cell.phase == STOPPED:
         return
     if not cell.stopping:
         cell.reason = reason or "stopped"
@@ -41,7 +48,7 @@ def request_stop(cell: Cell, reason: str | None = None) -> None:
 
 def stop_from_inside(cell: Cell, me: Cell) -> None:
     """Stop ``cell``, at the request of ``me`` at or below it: ``me`` takes no further message."""
-    if me.phase == DEAD:
+    if me.phase == STOPPED:
         return
     me.halted = True
     request_stop(me)
@@ -54,16 +61,16 @@ def stop_failed(cell: Cell, reason: str) -> None:
     """Have a cell that failed stop, without working off its mailbox."""
     cell.reason = reason
     close(cell)
-    begin_reaping(cell)
+    begin_stopping_children(cell)
 
 
-def begin_reaping(cell: Cell) -> None:
+def begin_stopping_children(cell: Cell) -> None:
     """Have a cell stop now, its children first; what is in its mailbox becomes dead letters."""
     close(cell)
     if cell.timer is not None:
         cell.timer.cancel()
         cell.timer = None
-    cell.phase = REAPING
+    cell.phase = STOPPING_CHILDREN
 
 
 def children_gone(cell: Cell) -> bool:
@@ -89,14 +96,14 @@ def children_gone(cell: Cell) -> bool:
     cell.waits_for = child
     if child.waits_for is not None:
         wait_for_child(cell, child)
-    if child.phase == JUDGED:
+    if child.phase == SUSPENDED:
         cell.rt.signal(child)  # this cell decides no more
     return False
 
 
 def finish(cell: Cell) -> None:
     """Make the cell dead, and have its parent go on if it waits for that."""
-    if cell.phase == DEAD:
+    if cell.phase == STOPPED:
         return  # it was left behind in its ``on_stop``, which has ended after all
     _end(cell)
     parent = cell.parent
@@ -104,7 +111,9 @@ def finish(cell: Cell) -> None:
         parent.children.pop(cell.id, None)
         # One that waits for its children has the next of them stop here and now: a turn of its own for each
         # child would be a third of what the stop of a system costs (row `record`).
-        if parent.phase in (REAPING, RENEWING) and (not parent.paused or children_gone(parent)):
+        if parent.phase in (STOPPING_CHILDREN, RESTARTING_CHILDREN) and (
+            not parent.paused or children_gone(parent)
+        ):
             cell.rt.signal(parent)
 
 
@@ -116,7 +125,7 @@ def _end(cell: Cell) -> None:
     answering, cell.answering = cell.answering, None
     if answering is not None:
         answering.reply(None, stopped_early(cell))
-    cell.phase = DEAD
+    cell.phase = STOPPED
     # Not kept for another: a worker left behind in this actor's code may still look into it.
     cell.box = None
     cell.paused = False
@@ -146,17 +155,17 @@ def interrupted(cell: Cell) -> None:
     answering, cell.answering = cell.answering, None
     if answering is not None:
         answering.reply(None, stopped_early(cell))
-    if cell.phase in (RETIRING, CLOSING):
+    if cell.phase in (RESTARTING_STOP, STOPPING):
         cell.actor = None  # its on_stop is what was cancelled
-    if cell.phase < REAPING:
-        begin_reaping(cell)
+    if cell.phase < STOPPING_CHILDREN:
+        begin_stopping_children(cell)
     cell.rt.signal_and_schedule(cell)
 
 
 def stop_waiter(cell: Cell) -> Waiter:
     """Return something to await that is done when the cell is dead."""
     waiter = cell.rt.loop.waiter()
-    if cell.phase == DEAD:
+    if cell.phase == STOPPED:
         waiter.set_result(None)
     else:
         if cell.stop_waiters is None:

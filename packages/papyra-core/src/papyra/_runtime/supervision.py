@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra import events as ev
-from papyra._runtime.cell import ACTIVE, BACKING_OFF, DEAD, DRAINING, JUDGED, RETIRING, STARTING
-from papyra._runtime.dispatcher import Worker
+from papyra._runtime.cell import BACKING_OFF, DRAINING, RESTARTING_STOP, RUNNING, STARTING, STOPPED, SUSPENDED
 from papyra._runtime.mailbox import has_mail
+from papyra._runtime.runtime import Worker
 from papyra._runtime.stopping import stop_failed
-from papyra._runtime.waits import waits_on
+from papyra._runtime.wait_graph import waits_on
 from papyra.actor import Actor
 from papyra.hooks import FailureInfo
 from papyra.ref import ActorRef
@@ -23,7 +23,7 @@ from papyra.supervision import Strategy, SupervisorDecision
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
-    from papyra._runtime.dispatcher import Dispatcher
+    from papyra._runtime.runtime import Runtime
 
 __all__ = ["Supervision"]
 
@@ -39,7 +39,7 @@ _BY_STRATEGY = {
 class Supervision:
     """Decide on failures and carry the decisions out."""
 
-    def __init__(self, rt: Dispatcher) -> None:
+    def __init__(self, rt: Runtime) -> None:
         self.rt = rt
 
     async def failed(self, cell: Cell, error: Exception, *, escalated: bool = False) -> None:
@@ -50,7 +50,7 @@ class Supervision:
             _logger.warning("actor %s fails with what its child escalated: %s", cell, type(error).__name__)
         else:
             _logger.error("actor %s failed", cell, exc_info=error)
-        if cell.phase == DEAD:
+        if cell.phase == STOPPED:
             return  # it was left behind, and has ended after all
         self.rt.facts.crash(cell, error)
         cell.failure = error
@@ -59,7 +59,7 @@ class Supervision:
             self.apply(cell, error, None)
             return
         assert parent is not None  # noqa: S101 - _decides saw to it
-        cell.phase = JUDGED
+        cell.phase = SUSPENDED
         if waits_on(parent, cell):
             await self._consult_apart(parent, cell, error)
             return
@@ -84,7 +84,7 @@ class Supervision:
             self._take_back(parent, cell)
             await self._consult_apart(parent, cell, error)
             return True
-        return cell.phase != JUDGED
+        return cell.phase != SUSPENDED
 
     def _take_back(self, parent: Cell, cell: Cell) -> None:
         if parent.judging is not None:
@@ -92,9 +92,9 @@ class Supervision:
 
     async def judge(self, parent: Cell) -> None:
         """Decide on the children that failed, in the parent's own turn."""
-        while parent.judging and parent.phase in (ACTIVE, DRAINING):
+        while parent.judging and parent.phase in (RUNNING, DRAINING):
             child, error = parent.judging.popitem(last=False)
-            if child.phase != JUDGED:
+            if child.phase != SUSPENDED:
                 continue
             await self._consult(parent, child, error)
             self.rt.signal(child)
@@ -139,15 +139,15 @@ class Supervision:
         except Exception as own:  # noqa: BLE001 - the parent's failure, handled as any other
             self._parent_failed(parent, own)
         except anyio.get_cancelled_exc_class() as error_:
-            stray = self.rt.stray(parent, error_)
-            if stray is None:
+            spurious_cancellation = self.rt.spurious_cancellation(parent, error_)
+            if spurious_cancellation is None:
                 self._leave_undecided(child, error)
                 raise
-            self._parent_failed(parent, stray)
+            self._parent_failed(parent, spurious_cancellation)
         except BaseException:
             self._leave_undecided(child, error)
             raise
-        if child.phase == JUDGED:
+        if child.phase == SUSPENDED:
             self.apply(child, error, decision)
 
     def _parent_failed(self, parent: Cell, own: Exception) -> None:
@@ -158,7 +158,7 @@ class Supervision:
 
     def _leave_undecided(self, child: Cell, error: Exception) -> None:
         """Let a child follow its policy whose parent was cancelled over it: it must not wait for ever."""
-        if child.phase == JUDGED:
+        if child.phase == SUSPENDED:
             self.apply(child, error, None)
             self.rt.signal(child)
 
@@ -172,7 +172,7 @@ class Supervision:
             stop_failed(cell, "failed")
         elif taken is SupervisorDecision.RESUME and cell.actor is not None:
             cell.failure = None
-            cell.phase = DRAINING if cell.stopping else ACTIVE
+            cell.phase = DRAINING if cell.stopping else RUNNING
             self.note_started(cell)
         elif taken is SupervisorDecision.RESTART:
             self._restart(cell)
@@ -202,7 +202,7 @@ class Supervision:
             stop_failed(cell, "restart_limit")
             return
         restarts.append(now)
-        cell.phase = RETIRING
+        cell.phase = RESTARTING_STOP
 
     def back_off(self, cell: Cell) -> None:
         """Wait before the new instance is built, if the policy says so."""
@@ -239,7 +239,7 @@ def _decides(parent: Cell | None) -> bool:
         parent is not None
         and parent.actor is not None
         and not parent.force
-        and parent.phase in (STARTING, ACTIVE, JUDGED, DRAINING)
+        and parent.phase in (STARTING, RUNNING, SUSPENDED, DRAINING)
         and type(parent.actor).on_child_failure is not Actor.on_child_failure
     )
 

@@ -16,7 +16,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra._runtime.loops import Loop, Waiter
+    from papyra._runtime._eventloop import Loop, Waiter
 
 __all__ = ["DrivenClock", "Timer", "Timers"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papyra._runtime.cell import DEAD, REAPING
+from papyra._runtime.cell import STOPPED, STOPPING_CHILDREN
 from papyra._runtime.mailbox import enqueue
 from papyra.messages import ActorTerminated
 from papyra.ref import ActorRef
@@ -23,13 +23,13 @@ def watch(watcher: Cell, watched: Cell) -> None:
         )
     if watched is watcher:
         raise ValueError(f"{watcher} can't watch itself: it would be gone before the message came")
-    if watched.phase == DEAD:
+    if watched.phase == STOPPED:
         if not any(
             isinstance(item, ActorTerminated) and item.ref == ActorRef(watched) for item in watcher.box or ()
         ):
             _tell(watcher, watched)
         return
-    if watcher.phase == DEAD:
+    if watcher.phase == STOPPED:
         return  # a task that the actor left behind: nobody would be told
     if watched.watchers is None:
         watched.watchers = {}
@@ -46,7 +46,7 @@ def unwatch(watcher: Cell, watched: Cell) -> None:
     if watched.watchers:
         watched.watchers.pop(watcher.id, None)
     box = watcher.box
-    if box and watched.phase == DEAD:  # the message may be on its way already
+    if box and watched.phase == STOPPED:  # the message may be on its way already
         for _ in range(len(box)):
             item = box.popleft()
             if not (isinstance(item, ActorTerminated) and item.ref == ActorRef(watched)):
@@ -72,5 +72,5 @@ def forget(watcher: Cell) -> None:
 
 def _tell(watcher: Cell, watched: Cell) -> None:
     # Full mailbox or not: this message is never refused. One that will handle no more messages is not told.
-    if watcher.phase < REAPING and not watcher.halted and not watcher.force:
+    if watcher.phase < STOPPING_CHILDREN and not watcher.halted and not watcher.force:
         enqueue(watcher, ActorTerminated(ActorRef(watched), watched.reason))

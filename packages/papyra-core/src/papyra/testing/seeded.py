@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 
-from papyra._runtime.dispatcher import SCHEDULE
+from papyra._runtime.runtime import SCHEDULE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable

@@ -72,7 +72,7 @@ class Loop(Protocol):
         """Whether the loop has ended, so that nothing runs any more."""
         ...
 
-    async def breathe(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Let every other task that can run do so once. Not a cancellation point on trio."""
         ...
 
@@ -80,15 +80,14 @@ class Loop(Protocol):
 def running_loop() -> Loop:
     """Return the loop that runs here; outside of one it is a `RuntimeError`."""
     if "trio" in sys.modules:
-        from papyra._runtime import trio_loop
+        from papyra._runtime._eventloop import _trio
 
-        if trio_loop.is_running():
-            return trio_loop.TrioLoop()
-    from papyra._runtime import (
-        asyncio_loop,
-    )  # here and not above: importing asyncio takes longer than all of Papyra
+        if _trio.is_running():
+            return _trio.TrioLoop()
+    # Not at the top: importing asyncio takes longer than importing all of Papyra.
+    from papyra._runtime._eventloop import _asyncio
 
     try:
-        return asyncio_loop.AsyncioLoop()
+        return _asyncio.AsyncioLoop()
     except RuntimeError:
         raise RuntimeError("no event loop runs here: start an actor system inside anyio.run(...)") from None

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from papyra._runtime.cell import DEAD, SIGNAL, STARTING, Envelope
-from papyra._runtime.dispatcher import Worker
+from papyra._runtime.cell import SIGNAL, STARTING, STOPPED, Envelope
 from papyra._runtime.mailbox import grant
+from papyra._runtime.runtime import Worker
 from papyra._runtime.stopping import interrupted
 from papyra.proxy import CallerError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from papyra._runtime.cell import Cell
-    from papyra._runtime.dispatcher import Dispatcher
+    from papyra._runtime.runtime import Runtime
 
 __all__ = ["Workers"]
 
@@ -80,7 +80,7 @@ class _Clean:
 class Workers:
     """Starts workers and is their code."""
 
-    def __init__(self, rt: Dispatcher, fatal: Callable[[BaseException], None]) -> None:
+    def __init__(self, rt: Runtime, fatal: Callable[[BaseException], None]) -> None:
         self._rt = rt
         self._fatal = fatal
         rt.start_worker = self.start
@@ -130,7 +130,7 @@ class Workers:
         rt = self._rt
         mine = worker.home is not None
         lifecycle = rt.lifecycle
-        boxes = rt.boxes
+        mailbox_pool = rt.mailbox_pool
         context, watched = clean.context, clean.watched
         cancelling = rt.loop.cancelling()
         rng = rt.schedule_rng
@@ -185,7 +185,7 @@ class Workers:
                         ready.append(cell)
                     else:
                         cell.box = None
-                        boxes.append(box)  # type: ignore[arg-type]  # None is not calm
+                        mailbox_pool.append(box)  # type: ignore[arg-type]  # None is not calm
                 else:
                     left -= 4
                     item = None  # it may be another actor's, and `on_start` may take its time
@@ -226,11 +226,11 @@ class Workers:
                     left = budget if rng is None else rng.randint(1, budget)
                     if late:
                         worker.cell = None
-                        if rt.facts.pressed():
+                        if rt.facts.is_backlogged():
                             sleep(NUDGE)  # noqa: ASYNC251 - on purpose, see there
                         rt.awake += not mine  # one that serves a cell alone is no spare for the queue
                         try:
-                            await rt.loop.breathe()
+                            await rt.loop.yield_to_loop()
                         finally:
                             rt.awake -= not mine
                         began = perf_counter()
@@ -257,7 +257,7 @@ class Workers:
 
     def _settle(self, cell: Cell) -> None:
         """Let the cell keep the context variables that it has changed; the worker ends."""
-        if cell.phase != DEAD:
+        if cell.phase != STOPPED:
             cell.variables = copy_context()
 
     def _after_cancel(self, worker: Worker, clean: _Clean) -> bool:
@@ -266,7 +266,7 @@ class Workers:
         if worker.abandoned:
             return True
         stained = worker.home is None and clean.stained()
-        if cell is not None and cell.phase != DEAD:
+        if cell is not None and cell.phase != STOPPED:
             if stained:
                 self._settle(cell)
             interrupted(cell)
@@ -294,10 +294,10 @@ class Workers:
         if isinstance(error, GeneratorExit) and not self._rt.runs_here(worker):
             raise error  # the coroutine is being closed: its loop has ended
         if isinstance(error, anyio.get_cancelled_exc_class()):
-            stray = self._rt.stray(cell, error)
-            if stray is None:
+            spurious_cancellation = self._rt.spurious_cancellation(cell, error)
+            if spurious_cancellation is None:
                 raise error
-            return stray
+            return spurious_cancellation
         mixed: object = error
         if isinstance(mixed, BaseExceptionGroup):
             # trio: tasks of a group that was cancelled, and some raised on their way out.

@@ -13,24 +13,24 @@ from collections import deque
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.cell import DEAD, SIGNAL
+from papyra._runtime.cell import SIGNAL, STOPPED
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import anyio
 
+    from papyra._runtime._eventloop import Loop, Waiter
     from papyra._runtime.callbacks import Callbacks
     from papyra._runtime.cell import Cell
-    from papyra._runtime.facts import Facts
+    from papyra._runtime.fact_writer import Facts
     from papyra._runtime.lifecycle import Lifecycle
-    from papyra._runtime.loops import Loop, Waiter
     from papyra._runtime.timers import Timers
     from papyra.system import ActorSystem
 
-__all__ = ["BREATH", "Dispatcher", "Worker"]
+__all__ = ["SEND_BUDGET", "Runtime", "Worker"]
 
-BREATH = 500
+SEND_BUDGET = 500
 """After so many sends the sender lets the event loop go round once (guarantee 6)."""
 
 MAX_BOXES = 512
@@ -79,11 +79,11 @@ WORKERS: dict[object, Worker] = {}
 """The workers of all systems by their tasks: an actor of one may wait for an actor of another."""
 
 
-class Dispatcher:
+class Runtime:
     """Everything that is shared by the cells of one system."""
 
     start_worker: Callable[[Cell | None], None]
-    """Start a worker task, for any cell or for one alone; set by `papyra._runtime.workers`."""
+    """Start a worker task, for any cell or for one alone; set by `papyra._runtime.worker_loop`."""
 
     lifecycle: Lifecycle
 
@@ -98,9 +98,11 @@ class Dispatcher:
     ) -> None:
         self.ready: deque[Cell] = deque()
         self.awake = 0
-        self.credit = BREATH
+        self.credit = SEND_BUDGET
         self.parked: list[Worker] = []
-        self.boxes: deque[deque[Any]] = deque(maxlen=MAX_BOXES)  # empty ones: a new deque costs twice as much
+        self.mailbox_pool: deque[deque[Any]] = deque(
+            maxlen=MAX_BOXES
+        )  # empty ones: a new deque costs twice as much
         self.workers: dict[object, Worker] = {}
         self.closing = False
         self.all_gone: Waiter | None = None
@@ -119,12 +121,12 @@ class Dispatcher:
 
     def new_box(self) -> deque[Any]:
         """Return an empty mailbox."""
-        return self.boxes.pop() if self.boxes else deque[Any]()
+        return self.mailbox_pool.pop() if self.mailbox_pool else deque[Any]()
 
     def wake(self) -> None:
         """Send a spare worker on its way."""
         if self.loop.is_closed():
-            self._bury_all()
+            self._all_to_dead_letters()
         self.awake += 1
         while self.parked:
             worker = self.parked.pop()
@@ -132,10 +134,10 @@ class Dispatcher:
                 return
         self.start_worker(None)
 
-    def _bury_all(self) -> None:
+    def _all_to_dead_letters(self) -> None:
         """Let every actor count as stopped: the event loop has ended under them, and no code of theirs can run."""
         for cell in list(self.cells.values()):
-            cell.stopping, cell.limit, cell.phase, cell.box = True, 0, DEAD, None
+            cell.stopping, cell.limit, cell.phase, cell.box = True, 0, STOPPED, None
         self.cells.clear()
         self.names.clear()
         self.facts.abandon()
@@ -167,7 +169,7 @@ class Dispatcher:
 
     def signal_and_schedule(self, cell: Cell) -> None:
         """Put a cell that a worker lets go of into the queue, to look at what it must do."""
-        if cell.phase == DEAD:
+        if cell.phase == STOPPED:
             return
         if cell.box is None:
             cell.box = deque()
@@ -200,7 +202,7 @@ class Dispatcher:
         except RuntimeError:  # trio, outside of its run
             return False
 
-    def stray(self, cell: Cell, error: BaseException) -> Exception | None:
+    def spurious_cancellation(self, cell: Cell, error: BaseException) -> Exception | None:
         """Return the failure that a cancellation out of an actor stands for, or None if it is a real one.
 
         On asyncio an actor may await something that was cancelled, or have its task cancelled by itself or

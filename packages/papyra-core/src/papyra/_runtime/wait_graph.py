@@ -15,12 +15,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from papyra._runtime.cell import JUDGED
+from papyra._runtime.cell import SUSPENDED
 from papyra.exceptions import ActorStopped, AskDeadlock, PapyraError
 
 if TYPE_CHECKING:
+    from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
-    from papyra._runtime.loops import Waiter
 
 __all__ = ["StopWait", "Wait", "begin_wait", "end_wait", "wait_for_child", "waits_on"]
 
@@ -51,7 +51,7 @@ def begin_wait(me: Cell, target: Cell, wait: Wait) -> None:
     """Note that the code of ``me`` waits for ``target``, or raise `AskDeadlock` if that wait could never end."""
     ring = _ring(me, target)
     if ring:
-        judged = next((cell for cell in ring if cell.phase == JUDGED and _undecided(cell)), None)
+        judged = next((cell for cell in ring if cell.phase == SUSPENDED and _undecided(cell)), None)
         if judged is None:
             raise AskDeadlock([*ring, me])
         # Its own worker asks the parent now, instead of the parent's next turn.

@@ -1,4 +1,4 @@
-"""asyncio's side of `papyra._runtime.loops`; imported only where asyncio runs."""
+"""asyncio's side of `papyra._runtime._eventloop`; imported only where asyncio runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from papyra._runtime.loops import Waiter
+    from papyra._runtime._eventloop import Waiter
 
 __all__ = ["AsyncioLoop"]
 
@@ -106,6 +106,6 @@ class AsyncioLoop:
         task = asyncio.current_task(self._loop)
         return task.cancelling if task is not None else None
 
-    async def breathe(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Go once around the loop."""
         await _yield_once()

@@ -13,7 +13,7 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from papyra._runtime.loops import Loop, Waiter
+    from papyra._runtime._eventloop import Loop, Waiter
 
 __all__ = ["Observer"]
 

@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra._runtime.dispatcher import Dispatcher
 from papyra._runtime.force import force
 from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.runtime import Runtime
 from papyra._runtime.stopping import request_stop, stop_waiter
 from papyra._runtime.timers import Timers
-from papyra._runtime.waits import end_wait, wait_for_child
-from papyra._runtime.workers import Workers
+from papyra._runtime.wait_graph import end_wait, wait_for_child
+from papyra._runtime.worker_loop import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from papyra._runtime._eventloop import Loop
     from papyra._runtime.callbacks import Callbacks
-    from papyra._runtime.facts import Facts
-    from papyra._runtime.loops import Loop
+    from papyra._runtime.fact_writer import Facts
     from papyra.system import ActorSystem
 
-__all__ = ["Core"]
+__all__ = ["RunningSystem"]
 
 _logger = logging.getLogger("papyra")
 
 
-class Core:
+class RunningSystem:
     """What exists of a system from its start to its end.
 
     Its tasks stand below no cancel scope of the host's: `ActorSystem.start` and ``aclose`` may be called
@@ -48,7 +48,7 @@ class Core:
         loop.fatal = callbacks.fatal = self._on_fatal
         facts.bind(loop)
         self.timers = Timers(loop, time_fn)
-        self.rt = Dispatcher(system, loop, facts, self.timers, callbacks, time_fn or loop.time)
+        self.rt = Runtime(system, loop, facts, self.timers, callbacks, time_fn or loop.time)
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
         Workers(self.rt, self._on_fatal)
         self.fatal: BaseException | None = None

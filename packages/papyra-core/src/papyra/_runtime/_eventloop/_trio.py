@@ -1,4 +1,4 @@
-"""trio's side of `papyra._runtime.loops`; imported only where trio runs."""
+"""trio's side of `papyra._runtime._eventloop`; imported only where trio runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-    from papyra._runtime.loops import Waiter
+    from papyra._runtime._eventloop import Waiter
 
 __all__ = ["TrioLoop", "is_running"]
 
@@ -142,6 +142,6 @@ class TrioLoop:
     def cancelling(self) -> None:
         """Return None: on trio a cancellation is always a scope's."""
 
-    async def breathe(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Go once around the loop."""
         await trio.lowlevel.cancel_shielded_checkpoint()

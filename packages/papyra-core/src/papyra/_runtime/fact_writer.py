@@ -25,9 +25,9 @@ from papyra.ref import ActorRef
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from papyra._runtime._eventloop import Loop, Waiter
     from papyra._runtime.callbacks import Callbacks
     from papyra._runtime.cell import Cell
-    from papyra._runtime.loops import Loop, Waiter
     from papyra.audit import AuditReport
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.models import JSONValue, PersistedRecord
@@ -289,7 +289,7 @@ class Facts:
                 waiter.set_result(None)
         self._flushing = waiting
 
-    def pressed(self) -> bool:
+    def is_backlogged(self) -> bool:
         """Whether a store that is at work has fallen behind, and not for so long that nothing helps it."""
         return len(self._buffer) > PRESSURE and time.monotonic() - self._batch_began < PATIENCE
 

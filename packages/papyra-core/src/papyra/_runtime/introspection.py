@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.cell import ACTIVE, BACKING_OFF, DEAD, DRAINING, PHASES, RENEWING, RETIRING
+from papyra._runtime.cell import (
+    BACKING_OFF,
+    DRAINING,
+    PHASES,
+    RESTARTING_CHILDREN,
+    RESTARTING_STOP,
+    RUNNING,
+    STOPPED,
+)
 from papyra._runtime.mailbox import depth
 from papyra.audit import ActorInfo, AuditReport
 from papyra.persistence.backend import safe_metrics_snapshot
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
-    from papyra._runtime.dispatcher import Dispatcher
+    from papyra._runtime.runtime import Runtime
 
 __all__ = ["audit", "describe_actor", "is_alive", "panel"]
 
@@ -22,17 +30,19 @@ def is_alive(cell: Cell) -> bool:
 
 
 def _is_restarting(cell: Cell) -> bool:
-    return cell.phase in (RETIRING, RENEWING, BACKING_OFF) or (cell.renewed and cell.phase < ACTIVE)
+    return cell.phase in (RESTARTING_STOP, RESTARTING_CHILDREN, BACKING_OFF) or (
+        cell.renewed and cell.phase < RUNNING
+    )
 
 
 def _state(cell: Cell, *, running: bool) -> str:
-    if cell.phase == DEAD:
+    if cell.phase == STOPPED:
         return "stopped"
     if cell.stopping:
         return "stopping"
     if _is_restarting(cell):
         return "restarting"
-    if cell.phase != ACTIVE:
+    if cell.phase != RUNNING:
         return PHASES[cell.phase]
     return "running" if running else "idle" if cell.box is None else "ready"
 
@@ -49,7 +59,7 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
         parent_rid=parent.id if parent is not None and parent.parent is not None else None,
         children_rids=tuple(cell.children or ()),
         alive=is_alive(cell),
-        stopping=cell.stopping and cell.phase != DEAD,
+        stopping=cell.stopping and cell.phase != STOPPED,
         restarting=_is_restarting(cell) and not cell.stopping,
         actor_type=cell.actor_type.__name__ if cell.actor_type is not None else "Actor",
         state=_state(cell, running=cell in running),
@@ -58,11 +68,11 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
     )
 
 
-def audit(rt: Dispatcher, *, details: bool) -> AuditReport:
+def audit(rt: Runtime, *, details: bool) -> AuditReport:
     """Count the actors of a system, and list them if asked."""
     cells = rt.cells.values()
     running = _running(rt)
-    dead = tuple(name for name, cell in rt.names.items() if cell.phase == DEAD)
+    dead = tuple(name for name, cell in rt.names.items() if cell.phase == STOPPED)
     orphans = tuple(
         name for name, cell in rt.names.items() if rt.cells.get(cell.id) is not cell and name not in dead
     )
@@ -81,7 +91,7 @@ def audit(rt: Dispatcher, *, details: bool) -> AuditReport:
     )
 
 
-def panel(rt: Dispatcher, state: str) -> dict[str, Any]:
+def panel(rt: Runtime, state: str) -> dict[str, Any]:
     """Return what an operator looks at first, ready for JSON."""
     report = audit(rt, details=False)
     busiest = sorted(rt.cells.values(), key=depth, reverse=True)[:5]
@@ -114,5 +124,5 @@ def panel(rt: Dispatcher, state: str) -> dict[str, Any]:
     }
 
 
-def _running(rt: Dispatcher) -> set[Cell]:
+def _running(rt: Runtime) -> set[Cell]:
     return {worker.cell for worker in rt.workers.values() if worker.cell is not None}
