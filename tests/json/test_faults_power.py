@@ -169,7 +169,7 @@ async def test_faults_an_interval_is_kept_under_load(quick_disk, monkeypatch):
         real(fd)
 
     monkeypatch.setattr(os, "fsync", sync)
-    monkeypatch.setattr(_committer, "_GROUP", 1)
+    monkeypatch.setattr(_committer, "GROUP_RECORDS", 1)
     store = JsonFilePersistence(quick_disk / "facts", durability="interval", fsync_interval=0.001)
     async with anyio.create_task_group() as group:
         for number in range(500):

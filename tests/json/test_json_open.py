@@ -130,7 +130,7 @@ async def test_a_fork_must_open_its_own(path, event, start):
         path,
     )
     output, _ = process.communicate(timeout=120)
-    assert "opened before this process was forked; open it anew" in output
+    assert "opened before this process was forked. Open the store again" in output
     assert [found.payload["number"] for found in await JsonFilePersistence(path).list_events()] == [1, 3]
 
 

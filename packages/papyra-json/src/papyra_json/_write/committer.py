@@ -1,7 +1,7 @@
-"""Group commit: one thread appends, in one go, all that waits; then the callers go on.
+"""Group commit: one thread appends all waiting batches with one write, then wakes their callers.
 
-The idea is that of databases' write-ahead logs (DeWitt et al., 1984): while one group is written, the next one gathers,
-so that the cost of a write or sync is shared by as many callers as there are.
+The idea comes from the write-ahead logs of databases (DeWitt et al., 1984). While one group is written, the next one
+gathers, so all waiting callers share the cost of a write or sync.
 """
 
 from __future__ import annotations
@@ -12,21 +12,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from math import inf
 from queue import Empty, SimpleQueue
-from time import monotonic, thread_time
+from time import monotonic
 from typing import TYPE_CHECKING, Literal
 
 import anyio
-import anyio.lowlevel
 import anyio.to_thread
 
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra_json._record.encode import encode
 from papyra_json._record.time_range import times_of
 from papyra_json._write.appender import Appended
-from papyra_json._write.spinning import Spinner, calibrate
-from papyra_json._write.wakeup import current_task, new_waiter
+from papyra_json._write.wakeup import new_waiter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,25 +35,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Committer"]
 
-_GROUP = 20_000  # records after which a group takes no more batches, to bound its memory
+GROUP_RECORDS = 20_000  # a group takes no more batches after this many records, to bound its memory
 
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """What is to be done, and how its caller waits, if it does; then when it was done, and why it could not be."""
+    """A request of a caller, and the error if it failed. Nobody waits for one without a waiter."""
 
-    what: Literal["store", "sync", "stop"]
+    action: Literal["store", "sync", "stop"]
     records: Sequence[PersistedRecord] = ()
     waiter: Waiter | None = None
-    done_at: float = -inf
     error: Exception | None = None
-
-    def is_done(self) -> bool:
-        return self.done_at > -inf
 
 
 class Committer:
-    """The queue before an appender, and the thread that serves it from the first record on."""
+    """A queue of requests to an appender. A thread serves it, started by the first record."""
 
     def __init__(
         self, appender: Appender, metrics: PersistenceMetrics, name: str, sync_interval: float | None
@@ -70,20 +63,21 @@ class Committer:
         self._thread: threading.Thread | None = None
         self._process = 0
         self._stopping = False
-        self._spinner = Spinner()
-        self._spun = False  # whether the caller of the last group has spun, and may soon be back
 
     async def store(self, records: Sequence[PersistedRecord]) -> None:
-        """Return once the records are stored; a caller that is cancelled leaves them to be stored or to fail."""
+        """Return once the records are stored. If the caller is cancelled, they are still stored, or fail, as a whole."""
         await self._ask("store", records)
 
     async def sync(self) -> None:
-        """Return once all that was stored before is on the disk."""
+        """Return once all records stored so far are on the disk."""
         if self._thread is not None:
             await self._ask("sync")
 
     async def close(self) -> None:
-        """Store what waits, sync it if that was asked for, and end the thread; a cancelled scope can't stop this."""
+        """Store the waiting batches, sync them if durability asks for it, and end the thread.
+
+        Runs to its end in a cancelled scope, too.
+        """
         if self._thread is None or self._process != os.getpid():
             return
         with anyio.CancelScope(shield=True):
@@ -93,98 +87,70 @@ class Committer:
                     self._appender.hurry()
                     await self._ask("stop")
             except BaseException:
-                self.abandon()  # it may not have come so far as to be asked
+                self.abandon()  # the request may not have reached the queue
                 raise
             finally:
                 await anyio.to_thread.run_sync(self._thread.join)
 
     def abandon(self) -> None:
-        """Let the thread end after its work, though nobody waits for it."""
+        """Let the thread end after its work, without a caller that waits for it."""
         if self._thread is not None:
             self._queue.put(_Request("stop"))
 
     async def _ask(
-        self, what: Literal["store", "sync", "stop"], records: Sequence[PersistedRecord] = ()
+        self, action: Literal["store", "sync", "stop"], records: Sequence[PersistedRecord] = ()
     ) -> None:
         self._start()
-        task, request = current_task(), _Request(what, records)
-        if len(records) == 1 and self._spinner.suits(task) and not self._is_asked():
-            self._queue.put(request)
-            handed = monotonic()
-            await anyio.lowlevel.checkpoint()  # the loop does what else there is, while the thread wakes up
-            if not self._spinner.spin(request.is_done, monotonic() - handed):
-                request.waiter = new_waiter()
-                if not request.is_done():  # asked again, now that the thread would see the waiter
-                    await request.waiter.wait()
-        else:
-            request.waiter = new_waiter()
-            began, worked = monotonic(), thread_time()
-            self._queue.put(request)
-            await request.waiter.wait()
-            if len(records) == 1:
-                busy = (thread_time() - worked) / max(monotonic() - began, 0.000001)
-                self._spinner.waited(task, request.done_at - began, busy)
+        waiter = new_waiter()
+        request = _Request(action, records, waiter)
+        self._queue.put(request)
+        await waiter.wait()
         if request.error is not None:
             raise request.error
 
     def _start(self) -> None:
         if self._thread is None:
             self._process = os.getpid()
-            # A daemon: a program that forgot aclose() must be able to end; what was acknowledged is written.
+            # A daemon thread: a program that forgot aclose() must be able to end. Acknowledged records are written.
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         elif self._process != os.getpid():
-            raise PersistenceError(f"{self._name} was opened before this process was forked; open it anew")
+            raise PersistenceError(
+                f"{self._name} was opened before this process was forked. Open the store again in the child."
+            )
 
     # -- in the thread
 
     def _run(self) -> None:
-        calibrate()
         while True:
             group, last = self._next_group()
             if group:
                 self._commit(group)
             if last is not None:
                 last.error = self._sync()
-                if last.what == "stop":
+                if last.action == "stop":
                     self._appender.close()
                 _wake([last])
-                if last.what == "stop":
+                if last.action == "stop":
                     return
             elif self._sync_at is not None and monotonic() >= self._sync_at:
                 self._sync()
 
     def _next_group(self) -> tuple[list[_Request], _Request | None]:
-        """Return the batches that wait, and the request of another kind that ended them, if one did."""
+        """Return the waiting batches, and the request of another kind that ended the group, if there is one."""
         group: list[_Request] = []
         size = 0
         request = self._wait()
-        while request is not None and request.what == "store":
+        while request is not None and request.action == "store":
             group.append(request)
             size += len(request.records)
-            if size >= _GROUP or not self._is_asked():
+            if size >= GROUP_RECORDS or self._queue.empty():
                 return group, None
-            request = self._queue.get()  # at once, for nobody else takes anything out
+            request = self._queue.get()  # returns at once because no other thread takes requests out
         return group, request
 
-    def _is_asked(self) -> bool:
-        return not self._queue.empty()
-
     def _wait(self) -> _Request | None:
-        """Wait for a request, or for the time of the next sync."""
-        if not self._spun:
-            return self._sleep()
-        self._spun = False
-        question = self._spinner.question
-        if question.pays():
-            question.until(self._is_asked)
-            return self._sleep()
-        began = monotonic()
-        request = self._sleep()
-        question.learn(monotonic() - began)
-        return request
-
-    def _sleep(self) -> _Request | None:
+        """Wait for a request, or until the time of the next sync."""
         if self._sync_at is None:
             return self._queue.get()
         try:
@@ -196,7 +162,7 @@ class Committer:
         self._sync_at = None
         try:
             self._appender.sync()
-        except Exception as error:  # noqa: BLE001 - the thread must live on; who waits for the sync hears of it
+        except Exception as error:  # noqa: BLE001 - the thread must live on; the caller of the sync gets the error
             self._metrics.write_errors += 1
             if self._sync_interval is not None:
                 self._sync_at = monotonic() + self._sync_interval
@@ -206,7 +172,7 @@ class Committer:
         return None
 
     def _commit(self, group: list[_Request]) -> None:
-        """Append the records of a group and tell each caller what became of its own."""
+        """Append the records of a group, and set the error of each request that failed."""
         lines: list[bytes] = []
         stored: list[Sequence[PersistedRecord]] = []
         ends: list[int] = []
@@ -215,10 +181,10 @@ class Committer:
                 records = tuple(request.records)  # a caller that was cancelled may change its list
                 lines += encode(records, self._appender.next_seq + len(lines))
                 stored.append(records)
-            except Exception as error:  # noqa: BLE001 - what is no record fails its own batch, not the others
+            except Exception as error:  # noqa: BLE001 - an invalid record fails its own batch only
                 request.error = error
             except BaseException as error:  # noqa: BLE001 - raised by a payload's repr, it must not end this thread
-                request.error = PersistenceError(f"a record could not be laid out: {error!r}")
+                request.error = PersistenceError(f"a record could not be encoded: {error!r}")
             ends.append(len(lines))
         times = times_of(stored[0] if len(stored) == 1 else list(chain.from_iterable(stored)), lines)
         appended = self._appender.append(lines, times) if lines else Appended()
@@ -226,13 +192,12 @@ class Committer:
         metrics.records_written += appended.records
         metrics.bytes_written += appended.size
         if appended.records < len(lines) or len(stored) < len(group):
-            self._tell_failures(group, ends, appended)
+            self._set_errors(group, ends, appended)
         if self._sync_interval is not None and self._sync_at is None and self._appender.dirty:
             self._sync_at = monotonic() + self._sync_interval
         _wake(group)
-        self._spun = len(group) == 1 and group[0].waiter is None
 
-    def _tell_failures(self, group: list[_Request], ends: list[int], appended: Appended) -> None:
+    def _set_errors(self, group: list[_Request], ends: list[int], appended: Appended) -> None:
         start = 0
         for request, end in zip(group, ends, strict=True):
             if request.error is None and end > appended.records:
@@ -247,21 +212,20 @@ class Committer:
         if stored:
             failure: PersistenceError = PartialWriteError(failed, total)
         else:
-            what = "a record" if total == 1 else f"{total} records"
-            failure = PersistenceError(f"{what} could not be written to {self._name}: {appended.error}")
+            count = "a record" if total == 1 else f"{total} records"
+            failure = PersistenceError(f"{count} could not be written to {self._name}: {appended.error}")
         failure.__cause__ = appended.error
         return failure
 
 
 def _wake(requests: Sequence[_Request]) -> None:
-    """Let the callers go on, with one call into each of their loops."""
+    """Wake the callers with one call into each of their event loops."""
     loops: dict[Call, list[Waiter]] = {}
     for request in requests:
-        request.done_at = monotonic()
         if request.waiter is not None:
             loops.setdefault(request.waiter.call, []).append(request.waiter)
     for call, waiters in loops.items():
-        with suppress(RuntimeError):  # its loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # its loop is closed, so no caller waits any more
             call(waiters[0].wake if len(waiters) == 1 else partial(_wake_all, waiters))
 
 

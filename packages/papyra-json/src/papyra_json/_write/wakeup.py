@@ -1,6 +1,6 @@
-"""Wait in an event loop for what another thread does, on asyncio and trio.
+"""Wait in an event loop for another thread, on asyncio and trio.
 
-anyio has this, too, but at a price: its event takes some microseconds more than the loop's own future, and
+anyio offers this too, but its event takes some microseconds more than the loop's own future, and
 `anyio.from_thread.run_sync` makes the thread wait for the loop.
 """
 
@@ -17,30 +17,24 @@ if TYPE_CHECKING:
     Call: TypeAlias = Callable[[Callable[[], object]], object]
     Waiter: TypeAlias = "_Asyncio | _Trio"
 
-__all__ = ["current_task", "new_waiter"]
+__all__ = ["new_waiter"]
 
 
 def new_waiter() -> Waiter:
-    """Return what the running task may wait with.
+    """Return a waiter for the running task.
 
-    Its ``call`` runs something soon in the task's loop, from any thread; it raises `RuntimeError` once that loop is
-    closed. Its ``wake`` ends the wait, perhaps before it began, and is to be run in the loop.
+    Its ``call`` runs a function in the task's loop, from any thread, and raises `RuntimeError` once that loop is
+    closed. Its ``wake`` ends the wait, even one that has not begun. Call it in the loop.
     """
     trio = _trio()
     return _Asyncio() if trio is None else _Trio(trio)
 
 
-def current_task() -> object:
-    """Return the running task."""
-    trio = _trio()
-    return asyncio.current_task() if trio is None else trio.lowlevel.current_task()
-
-
 def _trio() -> Any:
-    """Return the module if one of its tasks runs here: none does where it was never imported."""
+    """Return the trio module if one of its tasks runs in this thread."""
     trio: Any = sys.modules.get("trio")
-    # In a task, not only in a run: as a guest, trio shares the thread with tasks of asyncio. And while another thread
-    # imports it, it may not be whole.
+    # Ask for a task, not only a run: as a guest, trio shares the thread with tasks of asyncio. The attributes may be
+    # missing while another thread imports trio.
     here = getattr(getattr(trio, "lowlevel", None), "in_trio_task", None)
     return trio if here is not None and here() else None
 
@@ -54,7 +48,7 @@ class _Asyncio:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
-        if not self._future.done():  # a task that was cancelled has cancelled it
+        if not self._future.done():  # cancelling the task has cancelled the future
             self._future.set_result(None)
 
     async def wait(self) -> None:
