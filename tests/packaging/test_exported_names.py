@@ -50,6 +50,7 @@ EXPORTED = {
     "papyra.typing": "Receives ReceivesAny",
     "papyra.units": "count duration one_of size",
     "papyra_cli": "ExitCode main",
+    "papyra_contrib.receptionist": "Listing LocalReceptionist Receptionist ServiceKey",
     "papyra_contrib.redis": "RedisPersistence",
     "papyra_contrib.sqlite": "SQLitePersistence",
     "papyra_json": "JsonFilePersistence RotatingFilePersistence",

@@ -1,0 +1,131 @@
+"""The interface, and the part of it that a local and a clustered receptionist share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, Generic
+
+import anyio
+
+from papyra_contrib.receptionist._courier import POKE, Courier
+from papyra_contrib.receptionist._key import M, R
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from typing import Self
+
+    from papyra import ActorRef, ActorSystem
+    from papyra_contrib.receptionist._key import ServiceKey
+
+__all__ = ["Receptionist"]
+
+
+class Receptionist(ABC):
+    """Register actors under service keys, and find them.
+
+    Eventual by contract: `find` returns what is known here and now. A registration ends with its actor; a
+    restart of the actor does not end it.
+    """
+
+    def __init__(self) -> None:
+        self._events: dict[str, anyio.Event] = {}
+        self._couriers: dict[tuple[str, ActorRef[Any, Any]], ActorRef[Any, Any]] = {}
+        self._ended = False
+
+    @staticmethod
+    def of(system: ActorSystem) -> Receptionist:
+        """Return the receptionist of ``system``: its cluster's, or a local one where it has no cluster."""
+        from papyra_contrib.receptionist._local import LocalReceptionist
+
+        cluster = getattr(system, "_cluster", None)
+        return cluster if isinstance(cluster, Receptionist) else LocalReceptionist.of_system(system)
+
+    @abstractmethod
+    async def register(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
+        """Offer the service ``key`` by the local actor ``ref``. Twice is the same as once.
+
+        Raises `ActorStopped` if the actor is stopped.
+        """
+
+    @abstractmethod
+    async def withdraw(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
+        """Offer ``key`` by ``ref`` no more. The actor lives on. Harmless if it was not registered."""
+
+    @abstractmethod
+    def find(self, key: ServiceKey[M, R]) -> tuple[ActorRef[M, R], ...]:
+        """Return the actors that are known to offer ``key`` here and now, in the order of registration."""
+
+    @abstractmethod
+    def _system_of_couriers(self) -> ActorSystem:
+        """Return the system in which the actors live that carry listings to subscribers."""
+
+    def listings(self, key: ServiceKey[M, R]) -> AsyncIterator[tuple[ActorRef[M, R], ...]]:
+        """Iterate over the current actors of ``key``, then each newer tuple; a slow reader gets the latest.
+
+        The iterator ends when the system closes.
+        """
+        return _Listings(self, key)
+
+    async def subscribe(self, key: ServiceKey[M, R], ref: ActorRef[Any, Any]) -> None:
+        """Send the actor ``ref`` a `Listing` now, and one for each change.
+
+        A subscriber with a full mailbox skips to the newest listing. The subscription ends with the actor.
+        """
+        if (key.name, ref) in self._couriers:
+            return
+        system = self._system_of_couriers()
+        courier: ActorRef[Any, Any] = system.spawn(
+            lambda: Courier(key, ref, self.find, self._forget_courier), mailbox_capacity=None
+        )
+        self._couriers[key.name, ref] = courier
+        await courier.tell(POKE)
+
+    async def unsubscribe(self, key: ServiceKey[M, R], ref: ActorRef[Any, Any]) -> None:
+        """Send ``ref`` no more listings of ``key``. Harmless if it was not subscribed."""
+        courier = self._couriers.pop((key.name, ref), None)
+        if courier is not None:
+            await self._system_of_couriers().stop(courier, timeout=0)
+
+    def _forget_courier(self, key: ServiceKey[Any, Any], subscriber: ActorRef[Any, Any]) -> None:
+        self._couriers.pop((key.name, subscriber), None)
+
+    async def _inform(self, name: str) -> None:
+        """Have iterators and subscribers of the service ``name`` look again."""
+        self._changed(name)
+        for (service, _), courier in list(self._couriers.items()):
+            if service == name and courier.is_alive():
+                await courier.tell(POKE)
+
+    def _changed(self, name: str) -> None:
+        """Have every iterator over the service ``name`` look again."""
+        waiting = self._events.pop(name, None)
+        if waiting is not None:
+            waiting.set()
+
+    def _end(self) -> None:
+        """End every iterator: the system closes."""
+        self._ended = True
+        for name in list(self._events):
+            self._changed(name)
+
+
+class _Listings(Generic[M, R]):
+    """An iterator that keeps nothing open: one that is dropped half-way leaves nothing behind."""
+
+    def __init__(self, receptionist: Receptionist, key: ServiceKey[M, R]) -> None:
+        self._receptionist = receptionist
+        self._key = key
+        self._last: tuple[ActorRef[M, R], ...] | None = None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[ActorRef[M, R], ...]:
+        receptionist = self._receptionist
+        while not receptionist._ended:
+            found = receptionist.find(self._key)
+            if found != self._last:
+                self._last = found
+                return found
+            await receptionist._events.setdefault(self._key.name, anyio.Event()).wait()
+        raise StopAsyncIteration
