@@ -211,7 +211,7 @@ async def test_g19_timed_out_asks_leave_nothing() -> None:
             await ref.ask(1)
             core = system._core
             assert core is not None
-            assert len(core.timers._heap) <= 200
+            assert len(core.timers) <= 200
             assert sum(1 for one in seen if one() is not None) <= 1
 
 
