@@ -15,14 +15,14 @@ import anyio
 import click
 import pytest
 
-from papyra.persistence import open_backend
+from papyra.persistence import InMemoryPersistence, open_backend
 from papyra.persistence.models import PersistedEvent
 from papyra.persistence.url import BackendURL
 from papyra_cli._errors import Failure
 from papyra_cli._store.choose import Store, choose_store, configured_store, store_at
 
 if TYPE_CHECKING:
-    from conftest import Runner
+    from conftest import Runner, Site
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +50,18 @@ def test_leading_slashes_are_no_authority(folder: Path, slashes: str) -> None:
     assert Path(BackendURL.parse(store_at(path).url).path).samefile(folder / "x")
 
 
+_EVENT = {
+    "kind": "event",
+    "system_id": "local",
+    "actor_address": "local:1",
+    "event_type": "ActorStarted",
+    "payload": {},
+}
+
+
 def _write(path: Path, *moments: float, numbered: int | None = None) -> None:
     """Write events of these times, with a ``seq`` from ``numbered`` on."""
-    records = [{"kind": "event", "timestamp": moment} for moment in moments]
+    records = [_EVENT | {"timestamp": moment} for moment in moments]
     if numbered is not None:
         records = [record | {"seq": seq} for seq, record in enumerate(records, numbered)]
     path.write_text("".join(json.dumps(record) + "\n" for record in records))
@@ -94,7 +103,7 @@ def test_numbers_go_before_times_and_a_torn_last_line_is_passed_over(folder: Pat
 def test_a_last_line_longer_than_one_read_is_found(folder: Path) -> None:
     _write(folder / "f.1", 1)
     with (folder / "f.1").open("a") as file:
-        file.write(json.dumps({"kind": "event", "payload": "x" * 300_000, "timestamp": 7}) + "\n")
+        file.write(json.dumps(_EVENT | {"payload": "x" * 300_000, "timestamp": 7}) + "\n")
     _write(folder / "f", 6)
     assert store_at("f").url == "json:f"
     _write(folder / "f", 7)
@@ -113,15 +122,16 @@ def test_a_last_line_longer_than_one_read_is_found(folder: Path) -> None:
     ],
 )
 def test_what_is_only_named_like_a_rotation_is_left_alone(
-    folder: Path, capsys: pytest.CaptureFixture[str], siblings: dict[str, list[float]], reason: str
+    folder: Path, caplog: pytest.LogCaptureFixture, siblings: dict[str, list[float]], reason: str
 ) -> None:
     for name, moments in {"f": [5.0], **siblings}.items():
         _write(folder / name, *moments)
     assert store_at("f").url == "json:f"
-    told = capsys.readouterr().err
+    names = ", ".join(siblings)
+    (told,) = caplog.messages
     assert told == (
-        f"papyra: note: left alone, as no rotations of f: {', '.join(siblings)} ({reason}); "
-        "if they are, give --backend rotating:f\n"
+        f"{names}: not read, because they are not rotations of f ({reason}). "
+        "If they are, give --backend rotating:f"
     )
 
 
@@ -189,7 +199,7 @@ def test_a_pipe_or_a_folder_named_like_a_rotation_is_none(folder: Path) -> None:
 
 def test_a_missing_file_with_strangers_beside_it_is_an_error(folder: Path) -> None:
     (folder / "f.1").write_text("notes\n")
-    with pytest.raises(Failure, match=r"there is no file f; .*: f\.1 holds no record"):
+    with pytest.raises(Failure, match=r"there is no file f; check --path"):
         store_at("f")
 
 
@@ -212,15 +222,86 @@ def test_a_path_that_is_not_there_is_an_error_and_creates_nothing(run: Runner) -
     assert list(run.folder.iterdir()) == []
 
 
-def test_a_database_is_not_taken_for_damaged_lines(run: Runner) -> None:
+def test_a_database_is_opened_as_one_and_not_taken_for_damaged_lines(run: Runner) -> None:
     database = sqlite3.connect(run.folder / "f.db")
     database.execute("CREATE TABLE facts (fact)")
     database.close()
     before = (run.folder / "f.db").read_bytes()
     done = run("persistence", "recover", "--mode", "repair", "--yes", "--path", "f.db")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "papyra: error: f.db is an SQLite database; give --backend sqlite:f.db\n"
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "f.db is an SQLite database of another program" in done.stderr
     assert (run.folder / "f.db").read_bytes() == before
+    anyio.run(_fill, f"sqlite:{run.folder}/own.db")
+    assert store_at(str(run.folder / "own.db")).url == f"sqlite:{quote(str(run.folder))}/own.db"
+
+
+KV_BACKEND = '''
+"""A third party's store in a file of its own format, which begins with KV1."""
+from pathlib import Path
+from papyra.persistence import InMemoryPersistence
+from papyra.persistence.url import BackendURL, file_url
+
+class KV(InMemoryPersistence):
+    name, schemes, in_files = "kv", ("kv", "keyvalue"), True
+
+    @classmethod
+    def recognizes(cls, path):
+        file = Path(path)
+        return file_url("kv", path) if file.is_file() and file.read_bytes().startswith(b"KV1") else None
+
+    @classmethod
+    def from_url(cls, url):
+        self = cls()
+        self.place = BackendURL.parse(url).path
+        return self
+
+    async def scan(self, *, progress=None):
+        print("opened", self.place)
+        return await super().scan()
+'''
+
+
+@pytest.fixture
+def kv(run: Runner, site: Site) -> Path:
+    """Install a third party's store in files, and make a file of it."""
+    site.add("papyra-kv", "[papyra.backends]\nkv = kv_backend:KV\n", kv_backend=KV_BACKEND)
+    (run.folder / "facts.kv").write_bytes(b"KV1 and lines\n")
+    return run.folder / "facts.kv"
+
+
+def test_r13_a_third_party_store_in_a_file_is_recognized_by_its_path(run: Runner, kv: Path) -> None:
+    done = run("persistence", "scan", "--path", "facts.kv")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "status\tclean\n", "opened facts.kv\n")
+
+
+def test_r13_an_alias_opens_the_store_and_a_relative_path_is_relative_to_the_project(
+    run: Runner, kv: Path
+) -> None:
+    (run.folder / "pyproject.toml").write_text("[tool.papyra]\npersistence = 'keyvalue:facts.kv'\n")
+    (run.folder / "deep").mkdir()
+    run.folder = run.folder / "deep"
+    assert run("persistence", "scan").stderr == f"opened {kv}\n"
+
+
+def test_r13_a_missing_file_of_a_third_party_store_is_noted(run: Runner, kv: Path) -> None:
+    done = run("doctor", "run", "--backend", "kv:none")
+    assert "none does not exist yet" in done.stderr
+
+
+def test_r13_a_backend_says_its_schemes_and_options() -> None:
+    from papyra_contrib.sqlite import SQLitePersistence
+    from papyra_json import JsonFilePersistence
+
+    assert (JsonFilePersistence.schemes, JsonFilePersistence.in_files) == (("json",), True)
+    assert {"max_records", "max_age_seconds", "max_total_bytes"} <= set(SQLitePersistence.options)
+    assert not InMemoryPersistence.in_files
+
+
+def test_a_file_of_another_format_is_no_store(run: Runner) -> None:
+    (run.folder / "picture").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
+    done = run("persistence", "recover", "--mode", "repair", "--yes", "--path", "picture")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "no installed backend recognizes picture as a store" in done.stderr
 
 
 def test_a_name_that_no_url_can_hold_is_refused_rather_than_mistaken(folder: Path) -> None:
@@ -375,7 +456,7 @@ def test_unknown_and_malformed_urls(run: Runner) -> None:
     assert "(from PAPYRA_PERSISTENCE)" in configured.stderr
 
 
-def test_compressed_rotations_are_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_compressed_rotations_are_found(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     _write(folder / "f.3", 1)
     _write(folder / "f.2", 2)
     _write(folder / "f.1", 3)
@@ -390,7 +471,9 @@ def test_compressed_rotations_are_found(folder: Path, capsys: pytest.CaptureFixt
     assert store_at("f").url == ("json:f" if readable else "rotating:f")
     (folder / "f.3.zst").unlink()
     assert store_at("f").url == "rotating:f"
-    capsys.readouterr()
+    caplog.clear()
     (folder / "f.1.gz").write_bytes(gzip.compress(b"notes")[:-3])
     assert store_at("f").url == "json:f"
-    assert "f.1.gz, f.2 (f.1.gz holds no record)" in capsys.readouterr().err
+    assert (
+        "f.1.gz, f.2: not read, because they are not rotations of f (f.1.gz holds no record)" in caplog.text
+    )

@@ -10,12 +10,6 @@ from urllib.parse import quote
 
 __all__ = ["read_project"]
 
-_FILE_SCHEMES = (
-    "json",
-    "rotating",
-    "sqlite",
-)  # whose path is a file's, so that it can be relative to another
-
 
 def read_project(folder: str | os.PathLike[str]) -> tuple[str, dict[str, object]]:
     """Return where the table stands and what is in it; it is empty if there is none.
@@ -48,8 +42,21 @@ def _below(table: dict[str, object], key: str) -> dict[str, object]:
 
 
 def _anchored(url: str, folder: Path) -> str:
+    """Return the URL with a relative path read from ``folder``."""
     scheme, colon, rest = url.partition(":")
-    relative = rest.startswith(("./", "../")) or (scheme in _FILE_SCHEMES and not rest.startswith("/"))
-    if not colon or not rest or rest.startswith("?") or not relative:
+    if not colon or not rest or rest.startswith(("?", "/")):
         return url
-    return f"{scheme}:{quote(os.fsencode(folder))}/{rest}"
+    if rest.startswith(("./", "../")) or _is_in_files(scheme):
+        return f"{scheme}:{quote(os.fsencode(folder))}/{rest}"
+    return url
+
+
+def _is_in_files(scheme: str) -> bool:
+    # Here and not above: a program that asks for no project must not load backends.
+    from papyra.exceptions import PapyraError
+    from papyra.persistence.registry import backend_class
+
+    try:
+        return backend_class(scheme).in_files
+    except PapyraError:  # unknown or broken: opening the store reports it
+        return False

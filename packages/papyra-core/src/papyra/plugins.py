@@ -88,6 +88,11 @@ class Plugin:
     shadowed_by: str | None = None
 
     @property
+    def is_own(self) -> bool:
+        """Whether one of our own distributions brings it."""
+        return self.distribution in _OWN
+
+    @property
     def disabled(self) -> bool:
         """Whether ``PAPYRA_PLUGINS`` leaves it out."""
         allowed = _allow_list()

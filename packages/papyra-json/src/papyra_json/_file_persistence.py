@@ -131,7 +131,8 @@ class FilePersistence(BatchBackend):
         if limit < 0:
             raise ValueError(f"limit must not be negative, but is {limit}")
         policy, now = self.retention, self.time_fn()
-        with closing(Feed(lambda work: follow(self.files, limit, wanted or _any, policy, now, work))) as feed:
+        files = await self._in_thread("read", lambda _: self._files_to_follow(), Work())
+        with closing(Feed(lambda work: follow(files, limit, wanted or _any, policy, now, work))) as feed:
             while True:
                 ending = self._closed  # then this look is the last one
                 while block := await self._in_thread("read", lambda _: feed.draw(), feed.work):
@@ -140,6 +141,9 @@ class FilePersistence(BatchBackend):
                 if ending:
                     return
                 await anyio.sleep(INTERVAL)
+
+    def _files_to_follow(self) -> FileSet:
+        return self.files
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None

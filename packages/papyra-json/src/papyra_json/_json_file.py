@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from typing import TYPE_CHECKING, ClassVar
 
 from papyra.exceptions import BackendURLError
-from papyra.persistence.url import BackendURL, duration, one_of
+from papyra.persistence.url import BackendURL, duration, file_url, one_of
 from papyra_json._file_persistence import FilePersistence
+from papyra_json._fileset.names import FileSet
+from papyra_json._fileset.recognize import MAX_SET_FILES, find_rotations, is_another_format
 
 if TYPE_CHECKING:
-    import os
     from typing import Self
 
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._file_persistence import Durability
 
 __all__ = ["JsonFilePersistence"]
+
+_logger = logging.getLogger("papyra")
 
 
 class JsonFilePersistence(FilePersistence):
@@ -30,6 +35,7 @@ class JsonFilePersistence(FilePersistence):
     """
 
     name: ClassVar[str] = "json"
+    in_files: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -42,6 +48,20 @@ class JsonFilePersistence(FilePersistence):
         super().__init__(path, 1, None, retention_policy, durability, fsync_interval)
 
     @classmethod
+    def recognizes(cls, path: str) -> str | None:
+        """Return the URL of a lone file; its lines may be damaged, but another binary format is not ours."""
+        rotations = find_rotations(path)
+        if rotations.form_a_set or not os.path.lexists(path) or is_another_format(path):
+            return None
+        if rotations.misfit:
+            names = ", ".join(map(str, rotations.files))
+            _logger.warning(
+                "%s: not read, because they are not rotations of %s (%s). If they are, give --backend %s",
+                names, path, rotations.misfit, file_url("rotating", path),
+            )  # fmt: skip
+        return file_url(cls.name, path)
+
+    @classmethod
     def from_url(cls, url: str) -> Self:
         """Open ``json:PATH`` with the options ``durability``, ``fsync_interval`` and those of a retention policy."""
         parsed = BackendURL.parse(url)
@@ -52,3 +72,8 @@ class JsonFilePersistence(FilePersistence):
             return cls(parsed.path, retention, **options)
         except ValueError as error:
             raise BackendURLError(f"can't open {url!r}: {error}") from error
+
+    def _files_to_follow(self) -> FileSet:
+        """Return a set in place of a lone file: another process may rotate it at any time."""
+        lone = not find_rotations(str(self.path)).files
+        return FileSet(self.path, MAX_SET_FILES) if lone else self.files

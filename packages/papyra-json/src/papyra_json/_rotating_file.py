@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from papyra.exceptions import BackendURLError
-from papyra.persistence.url import BackendURL, count, duration, one_of, size
+from papyra.persistence.url import BackendURL, count, duration, file_url, one_of, size
 from papyra_json._file_persistence import FilePersistence
+from papyra_json._fileset.recognize import find_rotations
 from papyra_json._segment.codec import codec_for
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from papyra_json._segment.codec import Compression
 
 __all__ = ["RotatingFilePersistence"]
+
+_DEFAULT_MAX_FILES = 5
 
 
 class RotatingFilePersistence(FilePersistence):
@@ -36,13 +39,14 @@ class RotatingFilePersistence(FilePersistence):
     """
 
     name: ClassVar[str] = "rotating"
+    in_files: ClassVar[bool] = True
 
     def __init__(
         self,
         path: str | os.PathLike[str],
         *,
         max_bytes: int = 50_000_000,
-        max_files: int = 5,
+        max_files: int = _DEFAULT_MAX_FILES,
         retention_policy: RetentionPolicy | None = None,
         durability: Durability = "os",
         fsync_interval: float = 1.0,
@@ -54,6 +58,16 @@ class RotatingFilePersistence(FilePersistence):
         super().__init__(path, max_files, max_bytes, retention_policy, durability, fsync_interval)
         if codec is not None:
             self._appender.compress_with(codec)
+
+    @classmethod
+    def recognizes(cls, path: str) -> str | None:
+        """Return the URL of the rotated set that begins at ``path``, as large as it is."""
+        rotations = find_rotations(path)
+        if not rotations.form_a_set:
+            return None
+        files = rotations.highest_number + 1
+        # Files beyond a smaller max_files would be removed.
+        return file_url(cls.name, path, **({"max_files": files} if files > _DEFAULT_MAX_FILES else {}))
 
     @classmethod
     def from_url(cls, url: str) -> Self:

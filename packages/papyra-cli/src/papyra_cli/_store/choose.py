@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, quote, urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import click
 
+from papyra.exceptions import PapyraError
+from papyra.persistence.registry import backend_class, recognize
 from papyra.persistence.url import BackendURL
-from papyra_cli._errors import Failure, say
-from papyra_cli._exit_codes import ExitCode
-from papyra_cli._store.rotation import find_siblings, start_of
+from papyra_cli._errors import Failure
 from papyra_cli._store.settings import complaint, found_settings
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ _WAYS = (
     "give --path FILE or --backend URL, or set PAPYRA_PERSISTENCE, "
     "persistence in [tool.papyra] of pyproject.toml, or PAPYRA_SETTINGS_MODULE"
 )
-_DEFAULT_MAX_FILES = 5
-_SQLITE = b"SQLite format 3\0"  # with what a database begins
-_FILE_SCHEMES = ("json", "rotating", "sqlite")  # whose path is a file's, so that it can be relative to one
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,19 +42,15 @@ class Store:
         return masked(self.url)
 
     def missing_file(self) -> Path | None:
-        """Return the file that the store would be in, if it is a store in a file and the file is not there."""
-        scheme, _, rest = self.url.partition(":")
-        if scheme not in _FILE_SCHEMES or not rest.partition("?")[0]:
-            return None
-        path = BackendURL.parse(self.url).path
+        """Return the file that the store would be in, if its backend keeps files and this one does not exist."""
         try:
-            os.lstat(path)
-        except (FileNotFoundError, NotADirectoryError):
-            rotated = scheme == "rotating" and find_siblings(path).numbers
-            return None if rotated else Path(path).absolute()
-        except OSError:  # nothing known
+            parsed = BackendURL.parse(self.url)
+            backend = backend_class(parsed.scheme)
+            if not backend.in_files or not parsed.path or _is_there(parsed.path):
+                return None
+            return None if backend.recognizes(parsed.path) else Path(parsed.path).absolute()
+        except (PapyraError, OSError):  # opening the store reports it
             return None
-        return None
 
     def with_options(self, options: Mapping[str, object]) -> Store:
         """Return the same store with some options of its URL replaced or added."""
@@ -71,6 +64,14 @@ class Store:
 def _written(value: object) -> str:
     """Write an option's value as URLs have it: numbers without an exponent."""
     return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
+
+
+def _is_there(path: str) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def choose_store(path: str | None, backend: str | None) -> Store:
@@ -92,37 +93,19 @@ def choose_store(path: str | None, backend: str | None) -> Store:
 
 
 def store_at(path: str) -> Store:
-    """Return the store in a file, rotating if its rotations (``FILE.1``, ``FILE.2.gz``, ...) stand beside it.
-
-    What is only named like a rotation is left alone, and a note on stderr says so. An SQLite database is a `Failure`.
-    """
-    numbers, misfit = find_siblings(path)
-    if (misfit or not numbers) and not os.path.lexists(path):
-        reason = f"; what is numbered beside it is no rotated set: {misfit}" if misfit else ""
-        raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()}){reason}")
+    """Return the store in a file, as the installed backend that recognizes it names it; else raise `Failure`."""
     try:
-        location = quote(path if not path.startswith("//") else "/" + path.lstrip("/"))
-    except UnicodeEncodeError as error:
-        # Its URL would name another file: percent-decoding replaces what is not UTF-8.
-        raise Failure(
-            f"the name {path} is not UTF-8, and no backend URL can hold it; rename the file"
-        ) from error
-    # As lines it is all damage, and a recovery would take them out.
-    if start_of(path, len(_SQLITE)) == _SQLITE:
-        raise Failure(f"{path} is an SQLite database; give --backend sqlite:{location}", ExitCode.USAGE)
-    if misfit:
-        names = ", ".join(numbers.values())
-        say(
-            "note",
-            f"left alone, as no rotations of {path}: {names} ({misfit}); "
-            f"if they are, give --backend rotating:{location}",
-        )
-    if misfit or not numbers:
-        return Store(f"json:{location}", "--path")
-    # A set that was written with a larger max_files than the default must not lose files to this command.
-    files = max(numbers) + 1
-    options = {"max_files": files} if files > _DEFAULT_MAX_FILES else {}
-    return Store(f"rotating:{location}", "--path").with_options(options)
+        url = recognize(path)
+    except PapyraError as error:
+        raise Failure(str(error)) from error
+    if url is not None:
+        return Store(url, "--path")
+    if not os.path.lexists(path):
+        raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()})")
+    raise Failure(
+        f"no installed backend recognizes {path} as a store. Check --path, or give --backend URL; "
+        "'papyra plugins' lists the backends"
+    )
 
 
 def configured_store() -> Store | None:

@@ -16,7 +16,6 @@ from papyra.persistence import open_backend
 from papyra_cli._errors import Failure, say
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._output.progress import Gauge, watched
-from papyra_cli._store.choose import _FILE_SCHEMES
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -119,7 +118,7 @@ def run_on_store(out: Output, store: Store, work: Callable[[OpenStore], Awaitabl
     async def run() -> _R:
         backend = _opened(store)
         try:
-            return await work(OpenStore(backend, out, store.url.partition(":")[0] in _FILE_SCHEMES))
+            return await work(OpenStore(backend, out, in_bytes=type(backend).in_files))
         finally:
             with anyio.move_on_after(_CLOSING, shield=True):
                 await backend.aclose()

@@ -15,13 +15,13 @@ from papyra.persistence.batch import BatchBackend
 from papyra.persistence.following import INTERVAL
 from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceScanReport
 from papyra.persistence.retention import RetentionPolicy
-from papyra.persistence.url import BackendURL, duration, one_of
+from papyra.persistence.url import BackendURL, duration, file_url, one_of
 from papyra_contrib._jobs import Jobs
 from papyra_contrib._progress import Meter
 from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
 from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
-from papyra_contrib.sqlite._files import stored_bytes
+from papyra_contrib.sqlite._files import is_database, stored_bytes
 from papyra_contrib.sqlite._paging import NOWHERE, begin_following, begin_streaming, read_above, read_below
 from papyra_contrib.sqlite._queries import find
 from papyra_contrib.sqlite._schema import INSERT
@@ -65,6 +65,7 @@ class SQLitePersistence(BatchBackend):
     """
 
     name: ClassVar[str] = "sqlite"
+    in_files: ClassVar[bool] = True
     papyra_api: ClassVar[str] = "1.0"
 
     def __init__(
@@ -83,6 +84,11 @@ class SQLitePersistence(BatchBackend):
         self._store = Database(_checked_path(path), durability, busy_timeout)
         self._writes, self._reads = Jobs(1), Jobs(_READS_AT_ONCE)
         self._closed = False
+
+    @classmethod
+    def recognizes(cls, path: str) -> str | None:
+        """Return the URL of an SQLite database; opening one of another program says whose it is."""
+        return file_url(cls.name, path) if is_database(Path(path)) else None
 
     @classmethod
     def from_url(cls, url: str) -> Self:

@@ -23,6 +23,7 @@ __all__ = [
     "create_private",
     "free_name",
     "identity",
+    "is_database",
     "keep_aside",
     "keep_orphan",
     "make_folder",
@@ -45,6 +46,8 @@ _CLOCK_TICK = 30_000_000  # nanoseconds; the kernel's clock for file times may s
 # Another disk, a file system without links, one that allows no more, a file of somebody else.
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
+_MAGIC = b"SQLite format 3\0"
+
 COMPANIONS = ("-wal", "-shm", "-journal")
 
 
@@ -63,6 +66,17 @@ def complaint(path: Path) -> str | None:
             )
             return f"{name} is {kind}, not a regular file; give the path of the database itself"
     return None
+
+
+def is_database(path: Path) -> bool:
+    """Return whether a file begins as every SQLite database does; one that can't be read does not."""
+    try:
+        if not path.is_file():  # opening a pipe would wait for a writer
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except OSError:
+        return False
 
 
 def identity(path: Path) -> Identity | None:

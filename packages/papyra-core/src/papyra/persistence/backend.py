@@ -19,10 +19,10 @@ from papyra.persistence.models import (
     PersistenceScanReport,
 )
 from papyra.persistence.retention import RetentionPolicy
-from papyra.persistence.url import BackendURL
+from papyra.persistence.url import RETENTION_OPTIONS, BackendURL
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from typing import Any, Self
 
     from papyra.persistence.models import (
@@ -52,11 +52,33 @@ class PersistenceBackend(ABC):
     name: ClassVar[str] = ""
     """The entry-point name and URL scheme, as in ``"json"``."""
 
+    schemes: ClassVar[tuple[str, ...]] = ()
+    """Every URL scheme of this backend, ``name`` first; declare the aliases, as in ``("postgresql",)``."""
+
+    in_files: ClassVar[bool] = False
+    """Whether the path of a URL names a file or folder: a relative one is then relative to the project.
+
+    Progress of such a backend is in bytes.
+    """
+
+    url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
+    """The options that this backend's URL takes besides `RETENTION_OPTIONS`, each with the function that reads it."""
+
+    options: ClassVar[Mapping[str, Callable[[str], Any]]] = RETENTION_OPTIONS
+    """Every option that this backend's URL takes: those of retention and ``url_options``."""
+
     time_fn: Callable[[], float] = staticmethod(time.time)
     """The clock that retention by age uses, in Unix time; the system replaces it if it was given one."""
 
     _metrics: PersistenceMetrics | None = None
     _retention: RetentionPolicy | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        own = vars(cls)
+        if "name" in own or "schemes" in own:
+            cls.schemes = tuple(dict.fromkeys((cls.name, *own.get("schemes", ()))))
+        cls.options = {**RETENTION_OPTIONS, **cls.url_options}
 
     # -- writing
 
@@ -240,6 +262,16 @@ class PersistenceBackend(ABC):
     def healthy(self) -> bool:
         """Whether everything acknowledged is known to be safe; a failed sync to disk makes it False for good."""
         return True
+
+    @classmethod
+    def recognizes(cls, path: str) -> str | None:
+        """Return the URL that opens the store at ``path``, or None if the file is not this backend's.
+
+        The command asks every installed backend when a user names a file with ``--path``. Look at the content, at
+        most at a bounded part of it, and change nothing; the file may be missing. `papyra.persistence.url.file_url`
+        builds the URL.
+        """
+        return None
 
     @classmethod
     def from_url(cls, url: str) -> Self:

@@ -1,20 +1,32 @@
-"""From a backend URL to an open backend."""
+"""From a backend URL, or the path of a file, to a backend."""
 
 from __future__ import annotations
 
 import inspect
+import logging
 from typing import TYPE_CHECKING, cast
 
-from papyra.exceptions import PluginError, UnknownBackend
+from papyra.exceptions import BackendURLError, PersistenceError, PluginError, UnknownBackend
 from papyra.persistence.backend import PersistenceBackend, backend_capabilities
 from papyra.persistence.memory import InMemoryPersistence
 from papyra.persistence.url import BackendURL
-from papyra.plugins import find_plugins
+from papyra.plugins import describe, find_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["backend_class", "backend_problem", "check_backend", "open_backend"]
+    from papyra.plugins import Plugin
+
+__all__ = [
+    "backend_class",
+    "backend_problem",
+    "check_backend",
+    "installed_backends",
+    "open_backend",
+    "recognize",
+]
+
+_logger = logging.getLogger("papyra")
 
 GROUP = "papyra.backends"
 
@@ -29,17 +41,59 @@ def open_backend(url: str) -> PersistenceBackend:
     return backend_class(BackendURL.parse(url).scheme).from_url(url)
 
 
-def backend_class(name: str) -> type[PersistenceBackend]:
-    """Return the class that the plugin ``name`` brings."""
-    if name == InMemoryPersistence.name:
-        return InMemoryPersistence  # part of core: there even where no metadata is, as in a frozen program
+def backend_class(scheme: str) -> type[PersistenceBackend]:
+    """Return the backend class for a URL scheme: a plugin's name, or one of the ``schemes`` of an installed backend."""
+    if scheme == InMemoryPersistence.name:
+        return InMemoryPersistence  # part of core: available even without metadata, as in a frozen program
     plugins = find_plugins(GROUP)
-    if name not in plugins:
-        raise UnknownBackend(name, {*plugins, InMemoryPersistence.name})
-    loaded = plugins[name].load()
+    if scheme in plugins:
+        return _loaded(plugins[scheme])
+    for kind in installed_backends():
+        if scheme in kind.schemes:
+            return kind
+    raise UnknownBackend(scheme, {*plugins, InMemoryPersistence.name})
+
+
+def installed_backends() -> Iterator[type[PersistenceBackend]]:
+    """Yield the backend classes that load; each is loaded when its turn comes.
+
+    Other distributions come before ours, and backends that need extra libraries, which are slow to import, last.
+    """
+
+    def turn(plugin: Plugin) -> tuple[bool, bool, str, str]:
+        return bool(plugin.entry_point.extras), plugin.is_own, plugin.distribution, plugin.name
+
+    for plugin in sorted(find_plugins(GROUP).values(), key=turn):
+        try:
+            yield _loaded(plugin)
+        except PluginError as error:
+            # One broken plugin must not hide the others; `papyra plugins` lists it with the reason.
+            _logger.debug("%s", error)
+
+
+def recognize(path: str) -> str | None:
+    """Return the URL of the store at ``path``, or None if no installed backend recognizes it.
+
+    Other distributions are asked before ours: a store with a format of its own is not taken for damaged lines.
+    """
+    for kind in installed_backends():
+        try:
+            url = kind.recognizes(path)
+        except (BackendURLError, PersistenceError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a third party's look may raise anything, and others may know the file
+            _logger.warning("the backend %r can't look at %s: %s", kind.name, path, describe(error))
+            continue
+        if url is not None:
+            return url
+    return None
+
+
+def _loaded(plugin: Plugin) -> type[PersistenceBackend]:
+    loaded = plugin.load()
     problem = backend_problem(loaded)
     if problem:
-        raise PluginError(f"the plugin {name!r} of {plugins[name].distribution} can't be used: {problem}")
+        raise PluginError(f"the plugin {plugin.name!r} of {plugin.distribution} can't be used: {problem}")
     return cast("type[PersistenceBackend]", loaded)
 
 

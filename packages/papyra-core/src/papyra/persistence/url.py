@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode
 
 from papyra.exceptions import BackendURLError
 from papyra.persistence.retention import RetentionPolicy
@@ -14,7 +14,7 @@ from papyra.units import count, duration, one_of, size
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["RETENTION_OPTIONS", "BackendURL", "count", "duration", "one_of", "size"]
+__all__ = ["RETENTION_OPTIONS", "BackendURL", "count", "duration", "file_url", "one_of", "size"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
@@ -95,3 +95,17 @@ class BackendURL:
         values = self.convert({**RETENTION_OPTIONS, **readers})
         limits = {name: values.pop(name) for name in RETENTION_OPTIONS if name in values}
         return (RetentionPolicy(**limits) if limits else None), values
+
+
+def file_url(scheme: str, path: str, **options: object) -> str:
+    """Return the backend URL of a file, as in ``json:./my%20facts?max_records=5``.
+
+    A path that is not UTF-8 is a `BackendURLError`, because percent-decoding would give another name.
+    """
+    try:
+        location = quote("/" + path.lstrip("/") if path.startswith("//") else path)
+    except UnicodeEncodeError as error:
+        raise BackendURLError(
+            f"no backend URL can hold the path {path!r}: it is not UTF-8. Rename it."
+        ) from error
+    return f"{scheme}:{location}" + (f"?{urlencode(options)}" if options else "")

@@ -10,24 +10,19 @@ import click
 
 from papyra.persistence import Query
 from papyra.persistence.models import PersistedEvent
-from papyra.persistence.url import BackendURL
 from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.completion import actors, event_types
 from papyra_cli._click.options import store_command
 from papyra_cli._output.tables import EVENT_COLUMNS, event_table
-from papyra_cli._store.choose import Store
-from papyra_cli._store.rotation import find_siblings
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands.inspect._record_list import list_records, record_options
 
 if TYPE_CHECKING:
     from papyra_cli._output.output import Output
+    from papyra_cli._store.choose import Store
     from papyra_cli._store.session import OpenStore
 
 __all__ = ["events"]
-
-_MOST_FILES = 1000
-"""More files than an application keeps, so that none is left out of what is read."""
 
 _GLANCE = 0.25
 """Seconds between two looks at whether anybody still reads what is printed."""
@@ -71,7 +66,7 @@ def events(out: Output, store: Store, limit: int, reverse: bool, following: bool
         query = Query(
             PersistedEvent, since=filters["since"], type=filters["event_type"], actor=filters["actor"]
         )
-        run_on_store(out, _as_it_may_become(store), lambda opened: _follow(opened, limit, query))
+        run_on_store(out, store, lambda opened: _follow(opened, limit, query))
         return
     list_records(
         out,
@@ -81,18 +76,6 @@ def events(out: Output, store: Store, limit: int, reverse: bool, following: bool
         ("event", "events"),
         reverse=reverse,
     )
-
-
-def _as_it_may_become(store: Store) -> Store:
-    """Return a lone file as the head of a rotated set: its application may rotate it at any time."""
-    scheme, _, rest = store.url.partition(":")
-    if (
-        store.origin != "--path"
-        or scheme != "json"
-        or find_siblings(BackendURL.parse(store.url).path).numbers
-    ):
-        return store
-    return Store(f"rotating:{rest}", store.origin).with_options({"max_files": _MOST_FILES})
 
 
 async def _follow(opened: OpenStore, limit: int, query: Query[PersistedEvent]) -> None:

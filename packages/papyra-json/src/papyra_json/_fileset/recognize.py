@@ -1,0 +1,186 @@
+"""Recognize a store by its content: lines of records in ``FILE``, and rotations in ``FILE.1``, ``FILE.2.gz``, ..."""
+
+from __future__ import annotations
+
+import os
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from papyra.exceptions import PersistenceError
+from papyra_json._fileset.names import FileSet
+from papyra_json._fs.files import odd_kind
+from papyra_json._record.decode import InvalidLine, decode, sequence_of
+from papyra_json._record.lines import backward, forward
+from papyra_json._segment.codec import UnreadableHere
+from papyra_json._segment.segment import Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MAX_SET_FILES", "Rotations", "find_rotations", "is_another_format"]
+
+MAX_SET_FILES = 1000
+"""More files than any application keeps; a larger number in a name is a date or the like."""
+
+_MAX_SEARCH_BYTES = 16 * 2**20
+_PROBE_BYTES = 64 * 2**10
+_MAX_RETRIES = 5
+
+
+class Rotations(NamedTuple):
+    """The numbered files beside a file, the youngest first; ``misfit`` says why they are not its rotations."""
+
+    files: list[Path]
+    misfit: str
+
+    @property
+    def form_a_set(self) -> bool:
+        """Whether there are rotations, and all of them belong to the file."""
+        return bool(self.files) and not self.misfit
+
+    @property
+    def highest_number(self) -> int:
+        """The number of the oldest file, 0 if there is none."""
+        return max(map(_number_of, self.files), default=0)
+
+
+class _Mark(NamedTuple):
+    """The place of a record in the order of a store."""
+
+    line: bytes
+    timestamp: float
+    seq: int | None
+
+    def may_follow(self, other: _Mark) -> bool:
+        if self.seq is not None and other.seq is not None:
+            return other.seq < self.seq
+        return other.timestamp <= self.timestamp
+
+
+class _Ends(NamedTuple):
+    first: _Mark
+    last: _Mark
+
+
+def find_rotations(path: str) -> Rotations:
+    """Find the files ``path.N`` and judge whether they and ``path`` are one rotated set.
+
+    They are if each file holds a record, if each ends before the next younger one begins, and if their numbers count up
+    from 1. A number may be missing if all records have a ``seq``, because then a scan reports what was lost. Damage alone
+    does not exclude a file: invalid lines are skipped, and so is a file of NULs, or one that only this package can have
+    compressed. Only the first and the last record of each file are read.
+    """
+    base = Path(path)
+    before, found = _identity(base), _look(base)
+    for _ in range(_MAX_RETRIES):
+        now = _identity(base)
+        if now == before:
+            break
+        before, found = now, _look(base)  # an application rotated its files meanwhile
+    return found
+
+
+def is_another_format(path: str) -> bool:
+    """Return whether a regular file holds no record and is binary, so that it is not a damaged store of lines."""
+    if odd_kind(Path(path)) is not None:
+        return False
+    try:
+        with closing(Segment.open(Path(path))) as file:
+            if next(_marks(file), None) is not None:
+                return False
+            start = file.as_stored().read_at(_PROBE_BYTES, 0)
+    except (OSError, PersistenceError):
+        return False  # opening the store reports the error
+    return b"\0" in start and start.strip(b"\0") != b""
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _look(base: Path) -> Rotations:
+    files = [path for path in reversed(FileSet(base, MAX_SET_FILES).present()) if path != base]
+    return Rotations(files, _misfit(base, files) if files else "")
+
+
+def _number_of(path: Path) -> int:
+    name = path.name.removesuffix(".gz").removesuffix(".zst")
+    return int(name.rpartition(".")[2])
+
+
+def _misfit(base: Path, files: list[Path]) -> str:
+    known: list[tuple[Path, _Ends]] = []
+    for path in [*reversed(files), base]:
+        if path == base and not os.path.lexists(base):
+            continue
+        try:
+            with closing(Segment.open(path)) as file:
+                ends = _ends_of(file)
+                if ends is not None:
+                    known.append((path, ends))
+                elif path != base and not _is_a_wreck(file):
+                    return f"{path} holds no record"
+        except UnreadableHere:
+            continue
+        except (OSError, PersistenceError):
+            return f"{path} holds no record"
+    return _gap_between(known) or _gap_in_numbers(files, known)
+
+
+def _gap_between(known: list[tuple[Path, _Ends]]) -> str:
+    for (older, one), (younger, other) in pairwise(known):
+        if one.first.line == other.first.line or not other.first.may_follow(one.last):
+            return f"{younger} does not go on where {older} ends"
+    return ""
+
+
+def _gap_in_numbers(files: list[Path], known: list[tuple[Path, _Ends]]) -> str:
+    complete = [_number_of(path) for path in files] == list(range(1, len(files) + 1))
+    if not complete and any(mark.seq is None for _, ends in known for mark in ends):
+        return "their numbers do not count up from 1"
+    return ""
+
+
+def _ends_of(file: Segment) -> _Ends | None:
+    first = next(_marks(file), None)
+    return None if first is None else _Ends(first, next(_marks_from_the_end(file), first))
+
+
+def _is_a_wreck(file: Segment) -> bool:
+    """Return whether a file without a record belongs to a set all the same: damage made it so."""
+    stored = file.as_stored()
+    if file.packed is not None:
+        mark = file.packed.codec.mark
+        return stored.read_at(len(mark), 0) == mark
+    start = stored.read_at(_PROBE_BYTES, 0)
+    return start != b"" and not start.strip(b"\0")
+
+
+def _marks(file: Segment) -> Iterator[_Mark]:
+    for offset, _, lines in forward(file, 0, file.size):
+        if offset > _MAX_SEARCH_BYTES:
+            return
+        yield from filter(None, map(_mark, lines))
+
+
+def _marks_from_the_end(file: Segment) -> Iterator[_Mark]:
+    size = file.size
+    for offset, line, _ in backward(file, size):
+        if size - offset > _MAX_SEARCH_BYTES:
+            return
+        mark = _mark(line)
+        if mark is not None:
+            yield mark
+
+
+def _mark(line: bytes) -> _Mark | None:
+    try:
+        return _Mark(line, decode(line).timestamp, sequence_of(line))
+    except InvalidLine:
+        return None
