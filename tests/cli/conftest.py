@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import logging
 import os
 import pty
 import select
@@ -311,11 +310,7 @@ def invoke(run: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
         monkeypatch.delenv(name)
 
     def start(*args: str, **env: str) -> Result:
-        last_resort = logging.lastResort
-        try:
-            return CliRunner(env=run.env | env).invoke(papyra, args)
-        finally:
-            logging.lastResort = last_resort
+        return CliRunner(env=run.env | env).invoke(papyra, args)
 
     return start
 

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 from papyra.persistence.models import CompactionReport, PersistenceAnomaly, PersistenceAnomalyType
 from papyra_cli._escape import printable
-from papyra_cli._output.formats import format_time, read_moment
+from papyra_cli._output.formats import format_time, read_moment, size
 from papyra_cli._output.json import as_json, dump, dump_readable
-from papyra_cli._output.reports import size
 
 
 @settings(deadline=None)  # a busy machine is no failure

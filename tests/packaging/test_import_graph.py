@@ -19,6 +19,12 @@ LAYERS = [
     ["papyra", "papyra.testing"],
 ]  # fmt: skip
 
+# The modules and folders of the other distributions, lowest first: each imports from itself and from those before it,
+# also in functions and for annotations.
+FOLDERS = {
+    "papyra_cli": ["_exit_codes", "_escape", "_errors", "_output", "_store", "_click", "commands", "_main"],
+}
+
 
 def _modules(root):
     found = {}
@@ -60,6 +66,12 @@ class _Imports(ast.NodeVisitor):
             self.found.add(name)
 
 
+class _AllImports(_Imports):
+    """Collect every import, in functions and for annotations too."""
+
+    visit_FunctionDef = visit_AsyncFunctionDef = visit_Lambda = visit_If = ast.NodeVisitor.generic_visit
+
+
 @pytest.fixture(scope="module")
 def graph(root):
     modules = _modules(root)
@@ -98,6 +110,23 @@ def test_core_is_a_staircase(graph):
         if one.partition(".")[0] == "papyra" and floor(one) > floor(name)
     ]
     assert up == []
+
+
+@pytest.mark.parametrize("package", FOLDERS)
+def test_the_folders_of_a_distribution_are_a_staircase(root, package):
+    modules = {name: path for name, path in _modules(root).items() if name.startswith(f"{package}.")}
+
+    def floor(name):
+        return FOLDERS[package].index(name.split(".")[1])
+
+    wrong = []
+    for name, path in modules.items():
+        if name.split(".")[1] in FOLDERS[package]:
+            visitor = _AllImports(modules)
+            visitor.visit(ast.parse(path.read_text("utf-8")))
+            wrong += [f"{name} imports {one}" for one in visitor.found if floor(one) > floor(name)]
+    assert wrong == []
+    assert {name.split(".")[1] for name in modules} - {"__main__"} == set(FOLDERS[package])
 
 
 def test_nothing_imports_the_command_and_core_no_sibling(graph):

@@ -1,21 +1,23 @@
-"""The root command: lists what is installed without loading it, and turns every failure into one line."""
+"""The root command and the process: streams, logging, exit codes."""
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from papyra_cli import _errors
-from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli._click.registry import command_names, load_command
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._output.display import Display
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from click.shell_completion import CompletionItem
 
@@ -57,11 +59,9 @@ class RootGroup(HelpfulGroup):
 
     def invoke(self, ctx: click.Context) -> None:
         """Run a command; whatever it raises becomes one line on stderr and an exit code."""
-        from papyra_cli._warnings import tell_of_warnings
-
-        tell_of_warnings(Display.of(ctx))
         try:
-            super().invoke(ctx)
+            with _warnings_on_stderr(Display.of(ctx)):
+                super().invoke(ctx)
         except click.exceptions.Exit:
             raise
         except BrokenPipeError:
@@ -99,6 +99,32 @@ class RootGroup(HelpfulGroup):
             code = code or _errors.report(error)
             _close_stdout()
         sys.exit(code or ExitCode.OK)
+
+
+class _OneLine(logging.Handler):
+    """Writes warnings and errors to stderr, one line each, with control characters escaped."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__(logging.WARNING)
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line."""
+        _errors.say(record.levelname.lower(), record.getMessage(), self._display.colored(sys.stderr))
+
+
+@contextmanager
+def _warnings_on_stderr(display: Display) -> Generator[None]:
+    """Show our own warnings in the form of the command's errors, and those of others where no one set up logging."""
+    handler, ours = _OneLine(display), logging.getLogger("papyra")
+    before, logging.lastResort = (logging.lastResort, ours.propagate), handler
+    ours.addHandler(handler)
+    ours.propagate = False  # an application's settings may set up logging, and would print them again
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        logging.lastResort, ours.propagate = before
 
 
 def _open_missing_streams() -> None:

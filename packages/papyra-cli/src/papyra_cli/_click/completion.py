@@ -55,7 +55,7 @@ def backend_urls(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     scheme, colon, path = incomplete.partition(":")
     if colon:
         return _offered((f"{scheme}:{name}" for name in _files(path)), incomplete)
-    from papyra_cli._click.listing import installed_names
+    from papyra_cli._click.registry import installed_names
 
     return _offered((f"{name}:" for name in ("memory", *installed_names("papyra.backends"))), incomplete)
 

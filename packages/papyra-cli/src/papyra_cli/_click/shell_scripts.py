@@ -1,4 +1,4 @@
-"""What click's completion scripts lack for backend URLs and addresses, in which there are colons."""
+"""Shell completion for words that hold colons and slashes: backend URLs, addresses, files."""
 
 from __future__ import annotations
 
@@ -16,18 +16,57 @@ from click.shell_completion import (
 
 __all__ = ["register"]
 
-_BASH_END = "    return 0\n"
-_BASH_NO_SPACE = "    [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == *[:/] ]] && compopt -o nospace\n"
-_ZSH_ADD = "        compadd -U -V unsorted -a completions\n"
-_ZSH_ADD_EACH = """\
-        local -a beginnings=(${(M)completions:#*[:/]}) words=(${completions:#*[:/]})
-        compadd -U -V unsorted -a words
-        compadd -U -S '' -V unsorted -a beginnings
+_BASH_SCRIPT = """\
+%(complete_func)s() {
+    local IFS=$'\\n' completion type value
+    for completion in $(env COMP_WORDS="${COMP_WORDS[*]}" COMP_CWORD=$COMP_CWORD %(complete_var)s=bash_complete $1); do
+        IFS=',' read type value <<< "$completion"
+        case $type in
+            dir) COMPREPLY=(); compopt -o dirnames ;;
+            file) COMPREPLY=(); compopt -o default ;;
+            plain) COMPREPLY+=($value) ;;
+        esac
+    done
+    # What ends with a colon or a slash goes on, so no space follows it.
+    [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == *[:/] ]] && compopt -o nospace
+    return 0
+}
+complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+_ZSH_SCRIPT = """\
+#compdef %(prog_name)s
+%(complete_func)s() {
+    local type key descr
+    local -a response described plain beginnings
+    (( ! $+commands[%(prog_name)s] )) && return 1
+    response=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) %(complete_var)s=zsh_complete %(prog_name)s)}")
+    for type key descr in ${response}; do
+        case $type in
+            dir) _path_files -/ ;;
+            file) _path_files -f ;;
+            plain)
+                # What ends with a colon or a slash goes on, so no space follows it.
+                if [[ $descr != _ ]]; then described+=("$key:$descr")
+                elif [[ $key == *[:/] ]]; then beginnings+=("$key")
+                else plain+=("$key"); fi ;;
+        esac
+    done
+    (( $#described )) && _describe -V unsorted described -U
+    (( $#plain )) && compadd -U -V unsorted -a plain
+    (( $#beginnings )) && compadd -U -S '' -V unsorted -a beginnings
+    return 0
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
 """
 
 
 class _OptionValues(ShellComplete):
-    """What follows ``--option=`` is a part of the word that a shell replaces, so it takes all of it."""
+    """Completes ``--option=value``: the shell replaces the whole word, so the option is part of each completion."""
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
         """Complete, and put the option before its values again."""
@@ -42,11 +81,11 @@ class _OptionValues(ShellComplete):
 class _Bash(_OptionValues, BashComplete):
     """Bash splits words at colons and equals signs, and puts a space behind a lone completion."""
 
-    source_template = BashComplete.source_template.replace(_BASH_END, _BASH_NO_SPACE + _BASH_END, 1)
-    _typed = ""  # of the word, up to where bash takes the next one to begin
+    source_template = _BASH_SCRIPT
+    _typed = ""  # the part of the word before the last break
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the one that is typed, and that one, put together again."""
+        """Return the words before the current one and the current one, joined where bash split them."""
         words = split_arg_string(os.environ["COMP_WORDS"])[: int(os.environ["COMP_CWORD"]) + 1]
         if len(words) <= int(os.environ["COMP_CWORD"]):
             words.append("")
@@ -56,7 +95,7 @@ class _Bash(_OptionValues, BashComplete):
         return before[1:], incomplete
 
     def format_completion(self, item: CompletionItem[str]) -> str:
-        """Leave out what bash does not replace."""
+        """Leave out the part that bash does not replace."""
         return f"{item.type},{item.value.removeprefix(self._typed)}"
 
 
@@ -66,7 +105,7 @@ def _is_break(word: str) -> bool:
 
 def _joined(words: list[str]) -> list[str]:
     joined: list[str] = []
-    open_end = False  # the word before ends with a colon or an equals sign
+    open_end = False  # whether the previous word ends with a colon or an equals sign
     for index, word in enumerate(words):
         parts = _is_break(word) and index > 0
         if word == "=" and joined[-1:] and joined[-1].startswith("--") and index < len(words) - 1:
@@ -84,12 +123,12 @@ class _Fish(_OptionValues, FishComplete):
 
 
 class _Zsh(_OptionValues, ZshComplete):
-    """Zsh puts a space behind every completion, also behind those that go on."""
+    """Zsh puts a space behind every completion unless it is told otherwise."""
 
-    source_template = ZshComplete.source_template.replace(_ZSH_ADD, _ZSH_ADD_EACH, 1)
+    source_template = _ZSH_SCRIPT
 
 
 def register() -> None:
-    """Let click use these."""
+    """Replace the completion classes of click with these."""
     for shell in (_Bash, _Fish, _Zsh):
         add_completion_class(shell)

@@ -1,11 +1,11 @@
-"""Moments and spans of time, as people write and read them."""
+"""Times, spans, counts and sizes as people write and read them."""
 
 from __future__ import annotations
 
 import time
 from datetime import datetime
 
-__all__ = ["format_span", "format_time", "read_moment"]
+__all__ = ["count", "format_span", "format_time", "read_moment", "size"]
 
 _SPANS = ((86400.0 * 365, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0, "s"))
 
@@ -65,3 +65,20 @@ def read_moment(text: str) -> float:
         raise ValueError(
             "expected Unix time, ISO 8601 as in 2026-07-01T12:00, or a span ago as in 15m (units ms, s, m, h, d, w)"
         ) from None
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Return a number with the right form of what it counts."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def size(number: int | None) -> str:
+    """Return bytes for people, in the units that ``--max-bytes`` reads."""
+    if number is None:
+        return "-"
+    amount, unit = float(number), "B"
+    for bigger in ("KB", "MB", "GB", "TB"):
+        if abs(amount) < 1000:
+            break
+        amount, unit = amount / 1000, bigger
+    return f"{number} B" if unit == "B" else f"{amount:.1f} {unit}"

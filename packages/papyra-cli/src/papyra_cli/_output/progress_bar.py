@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from papyra_cli._output.reports import count, size
+from papyra_cli._output.formats import count, size
 
 if TYPE_CHECKING:
     from types import TracebackType

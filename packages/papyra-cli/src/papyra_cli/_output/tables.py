@@ -1,30 +1,41 @@
-"""Stored facts as rows."""
+"""Records and anomalies as rows of plain tables."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papyra_cli._output.output import Table
+from papyra_cli._errors import say
+from papyra_cli._output.formats import count
+from papyra_cli._output.output import Styled, Table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+    from papyra.persistence.models import (
+        PersistedAudit,
+        PersistedDeadLetter,
+        PersistedEvent,
+        PersistenceAnomaly,
+    )
     from papyra_cli._output.output import Output
 
 __all__ = [
+    "ANOMALY_COLUMNS",
     "AUDIT_COLUMNS",
     "AUDIT_COUNTS",
     "DEAD_LETTER_COLUMNS",
     "EVENT_COLUMNS",
+    "anomaly_table",
     "audit_counts",
     "audit_table",
     "dead_letter_table",
     "event_table",
+    "note_damage",
 ]
 
 EVENT_COLUMNS = ("time", "actor", "type", "payload")
 DEAD_LETTER_COLUMNS = ("time", "target", "type", "payload")
+ANOMALY_COLUMNS = ("type", "path", "line", "offset", "detail")
 AUDIT_COUNTS = ("actors", "alive", "stopping", "restarting", "orphans", "dead", "dead letters")
 AUDIT_COLUMNS = ("time", "system", *AUDIT_COUNTS)
 
@@ -68,3 +79,23 @@ def audit_counts(audit: PersistedAudit) -> tuple[int, ...]:
         len(audit.registry_dead),
         audit.dead_letters_count,
     )
+
+
+def anomaly_table(anomalies: Sequence[PersistenceAnomaly], title: str = "Anomalies") -> Table:
+    """Return one row for each place where a store is damaged."""
+    table = Table("anomaly", title, ANOMALY_COLUMNS)
+    for found in anomalies:
+        place = ("-" if number is None else str(number) for number in (found.line, found.offset))
+        table.rows.append((Styled(str(found.type), "red"), found.path, *place, found.detail))
+    return table
+
+
+def note_damage(anomalies: int) -> None:
+    """Tell on stderr that a store is damaged, for what is no valid record is passed over in silence otherwise."""
+    if anomalies:
+        found = count(anomalies, "anomaly", "anomalies")
+        say(
+            "note",
+            f"{found} in the store, and what is no valid record was passed over; "
+            "'papyra persistence scan' lists them, 'papyra persistence recover' repairs",
+        )

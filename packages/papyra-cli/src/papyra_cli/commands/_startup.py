@@ -12,8 +12,9 @@ from papyra.persistence.url import duration
 from papyra_cli._click.options import quarantine_dir_option, reading
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled
-from papyra_cli._output.reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._output.tables import ANOMALY_COLUMNS, anomaly_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import click
 from papyra.exceptions import BackendURLError
 from papyra.persistence.url import BackendURL
 from papyra.settings import Settings
-from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli._click.options import output_command
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._store.choose import masked

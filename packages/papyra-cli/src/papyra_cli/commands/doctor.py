@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import click
 
 from papyra.persistence import backend_capabilities
-from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli._click.options import store_command
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._store.session import run_on_store

@@ -15,8 +15,8 @@ from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import output_command
 from papyra_cli._click.registry import check_command
 from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.reports import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -9,9 +9,8 @@ from rich.columns import Columns
 from rich.console import Group
 from rich.text import Text
 
-from papyra_cli._output.formats import format_span
+from papyra_cli._output.formats import count, format_span
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.reports import count
 from papyra_cli._output.rich_tables import framed, grid, safe_text
 from papyra_cli._output.tables import AUDIT_COUNTS, audit_counts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli.commands.inspect.audits import audits
 from papyra_cli.commands.inspect.dead_letters import dead_letters
 from papyra_cli.commands.inspect.events import events

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from papyra_cli._click.options import limit_option, since_option, until_option
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled
-from papyra_cli._output.reports import count
 from papyra_cli._store.session import run_on_store
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import click
 from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import since_option, store_command, until_option
 from papyra_cli._errors import say
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.reports import count, note_damage
-from papyra_cli._output.tables import AUDIT_COLUMNS, audit_table
+from papyra_cli._output.tables import AUDIT_COLUMNS, audit_table, note_damage
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._summary.counts import Counted
 

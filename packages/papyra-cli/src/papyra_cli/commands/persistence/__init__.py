@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from papyra_cli._click.group import HelpfulGroup
+from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli.commands.persistence.compact import compact
 from papyra_cli.commands.persistence.inspect import inspect
 from papyra_cli.commands.persistence.recover import recover

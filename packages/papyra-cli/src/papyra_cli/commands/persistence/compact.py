@@ -11,9 +11,9 @@ from papyra.persistence.url import RETENTION_OPTIONS
 from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import dry_run_option, reading, store_command
 from papyra_cli._errors import say
+from papyra_cli._output.formats import count, size
 from papyra_cli._output.json import as_json
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.reports import count, size
 from papyra_cli._store.session import run_on_store
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import click
 from papyra.persistence.models import PersistedEvent
 from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import limit_option, since_option, store_command, until_option
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.reports import count, note_damage
-from papyra_cli._output.tables import EVENT_COLUMNS, event_table
+from papyra_cli._output.tables import EVENT_COLUMNS, event_table, note_damage
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._summary.counts import Counted
 

@@ -15,8 +15,9 @@ from papyra_cli._click.options import dry_run_option, quarantine_dir_option, sto
 from papyra_cli._errors import Failure
 from papyra_cli._escape import printable
 from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._output.tables import ANOMALY_COLUMNS, anomaly_table
 from papyra_cli._store.session import OpenStore, run_on_store
 
 if TYPE_CHECKING:

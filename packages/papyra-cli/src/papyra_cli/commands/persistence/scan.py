@@ -9,8 +9,9 @@ import click
 from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import store_command
 from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled
-from papyra_cli._output.reports import ANOMALY_COLUMNS, anomaly_table, count
+from papyra_cli._output.tables import ANOMALY_COLUMNS, anomaly_table
 from papyra_cli._store.session import OpenStore, run_on_store
 
 if TYPE_CHECKING:
