@@ -12,12 +12,13 @@ EXPORTED = {
     "papyra": """
         Actor ActorAddress ActorContext ActorInfo ActorProxy ActorRef ActorStopped ActorSystem ActorTerminated
         AskDeadlock AskTimeout AuditReport Backoff DeadLetter FailureInfo MailboxClosed PapyraError Receives
-        ReceivesAny Settings Strategy SupervisionPolicy SupervisorDecision SystemHooks __version__ settings
+        ReceivesAny Settings Strategy SupervisionPolicy SupervisorDecision SystemHooks __version__
+        current_actor settings
     """,
     "papyra.actor": "Actor",
     "papyra.address": "ActorAddress",
     "papyra.audit": "ActorInfo AuditReport",
-    "papyra.context": "ActorContext",
+    "papyra.context": "ActorContext current_actor",
     "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped",
     "papyra.exceptions": """
         ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed PapyraError
@@ -25,6 +26,7 @@ EXPORTED = {
     """,
     "papyra.hooks": "FailureInfo HOOK_NAMES SystemHooks",
     "papyra.hookspecs": "hookimpl hookspec",
+    "papyra.instruments": "Instrument Target",
     "papyra.messages": "ActorTerminated DeadLetter",
     "papyra.persistence": """
         BatchBackend InMemoryPersistence PersistenceBackend Query RetentionPolicy backend_capabilities open_backend
@@ -42,6 +44,7 @@ EXPORTED = {
     "papyra.proxy": "ActorProxy",
     "papyra.ref": "ActorRef",
     "papyra.settings": "FoundSetting Settings find_settings load_settings settings",
+    "papyra.statistics": "BusyActor KindStatistics SystemStatistics",
     "papyra.supervision": "Backoff Strategy SupervisionPolicy SupervisorDecision",
     "papyra.system": "ActorSystem DeadLetters",
     "papyra.testing": """
@@ -60,7 +63,7 @@ EXPORTED = {
 SIGNATURES = {
     "papyra.ActorSystem": """
         (*, system_id='local', on_dead_letter=None, hooks=None, time_fn=None, persistence=None,
-        persistence_startup=None, persistence_recovery=None, shutdown_timeout=10.0, settings=None)
+        persistence_startup=None, persistence_recovery=None, shutdown_timeout=10.0, settings=None, instruments=())
     """,
     "papyra.ActorSystem.start": "(self)",
     "papyra.ActorSystem.aclose": "(self)",

@@ -11,7 +11,7 @@ import pytest
 LAYERS = [
     ["papyra._version", "papyra.exceptions", "papyra.address", "papyra.messages", "papyra.events",
      "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra._pyproject",
-     "papyra.units", "papyra.plugins"],
+     "papyra.units", "papyra.plugins", "papyra.instruments", "papyra.instrument_discovery", "papyra.statistics"],
     ["papyra.persistence"],
     ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs",
      "papyra.hook_discovery"],

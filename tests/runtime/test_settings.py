@@ -208,13 +208,17 @@ def test_a_program_reads_no_project_that_it_did_not_ask_for(
 def test_every_field_has_a_variable_and_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {
         "persistence": "memory:", "max_events": 2, "max_dead_letters": 3, "fact_buffer": 4, "payload_limit": 5,
+        "instruments": ("otel", "admin"),
     }  # fmt: skip
     assert list(values) == [field.name for field in dataclasses.fields(Settings)]
-    lines = [f"{name} = {value!r}\n" for name, value in values.items()]
+    lines = [
+        f"{name} = {list(value) if isinstance(value, tuple) else value!r}\n" for name, value in values.items()
+    ]
     (tmp_path / "pyproject.toml").write_text("[tool.papyra]\n" + "".join(lines))
     assert load_settings(project=tmp_path) == Settings(**values)
     for name, value in values.items():
-        monkeypatch.setenv(f"PAPYRA_{name.upper()}", f" {value} ")
+        text = ", ".join(value) if isinstance(value, tuple) else value
+        monkeypatch.setenv(f"PAPYRA_{name.upper()}", f" {text} ")
     assert load_settings() == Settings(**values)
     assert errors(project=tmp_path) == {}
 

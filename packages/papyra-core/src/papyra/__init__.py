@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from papyra.actor import Actor
     from papyra.address import ActorAddress
     from papyra.audit import ActorInfo, AuditReport
-    from papyra.context import ActorContext
+    from papyra.context import ActorContext, current_actor
     from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, MailboxClosed, PapyraError
     from papyra.hooks import FailureInfo, SystemHooks
     from papyra.messages import ActorTerminated, DeadLetter
@@ -51,6 +51,7 @@ __all__ = [
     "SupervisorDecision",
     "SystemHooks",
     "__version__",
+    "current_actor",
     "settings",
 ]
 
@@ -78,6 +79,7 @@ _HOMES = {
     "SupervisionPolicy": "papyra.supervision",
     "SupervisorDecision": "papyra.supervision",
     "SystemHooks": "papyra.hooks",
+    "current_actor": "papyra.context",
 }
 
 

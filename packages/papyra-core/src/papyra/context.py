@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime import watching
+from papyra._runtime._eventloop import current_tasks
 from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.runtime import WORKERS
 from papyra._runtime.stopping import stop_from_inside
 from papyra.ref import ActorRef
 
@@ -17,7 +19,19 @@ if TYPE_CHECKING:
     from papyra.system import ActorSystem
     from papyra.typing import M, R, Receives
 
-__all__ = ["ActorContext"]
+__all__ = ["ActorContext", "current_actor"]
+
+
+def current_actor() -> ActorRef[Any, Any] | None:
+    """Return the reference of the actor whose code runs here; None outside of actors.
+
+    It may be called anywhere, in any thread. A task that an actor started is not the actor's own code.
+    """
+    for task in current_tasks():
+        worker = WORKERS.get(task)
+        if worker is not None and worker.cell is not None:
+            return ActorRef(worker.cell)
+    return None
 
 
 class _Done:

@@ -1,6 +1,6 @@
 """Find what other distributions bring, through entry points, and never let a broken one break the rest.
 
-Groups: ``papyra.backends``, ``papyra.commands`` and ``papyra.hooks``. The environment variable
+Groups: ``papyra.backends``, ``papyra.commands``, ``papyra.hooks`` and ``papyra.instruments``. The environment variable
 ``PAPYRA_PLUGINS`` limits what loads: a comma-separated list of plugin or distribution names, empty for
 none. What papyra-core and papyra-cli bring themselves is no plugin in this sense and always loads.
 """
@@ -40,7 +40,7 @@ _logger = logging.getLogger("papyra")
 API_VERSION = "1.0"
 """What plugins are written against. One that declares another major in ``papyra_api`` is not used."""
 
-GROUPS = ("papyra.backends", "papyra.commands", "papyra.hooks")
+GROUPS = ("papyra.backends", "papyra.commands", "papyra.hooks", "papyra.instruments")
 
 _HOST = frozenset({"papyra-core", "papyra-cli"})
 _REQUIRED = re.compile(r"^Requires-Dist:[ \t]*([A-Za-z0-9._-]+)[^;\n]*;(.*)$", re.MULTILINE)

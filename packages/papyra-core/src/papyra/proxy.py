@@ -102,7 +102,11 @@ class _Path:
         rt = self._cell.rt
         rt.credit -= 1
         if rt.credit < 0:
-            await yield_to_loop(self._cell)  # as in `ActorRef.tell`
+            # As in `ActorRef.tell`.
+            if rt.countdown is not None:
+                rt.countdown.tell(self._cell, envelope)
+            if rt.credit < 0:
+                await yield_to_loop(self._cell)
         await deliver(self._cell, envelope)
 
 

@@ -53,7 +53,10 @@ class ActorRef(Generic[M, R]):
         rt = cell.rt
         rt.credit = credit = rt.credit - 1
         if credit < 0:
-            await yield_to_loop(cell)
+            if rt.countdown is not None:
+                message = rt.countdown.tell(cell, message)
+            if rt.credit < 0:
+                await yield_to_loop(cell)
         box: deque[Any] | None = cell.box
         if box is not None:
             if len(box) < cell.limit:

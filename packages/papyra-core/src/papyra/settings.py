@@ -11,7 +11,7 @@ import copy
 import os
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +22,7 @@ VARIABLE = "PAPYRA_SETTINGS_MODULE"
 
 _PREFIX = "PAPYRA_"
 _SIZES = ("max_events", "max_dead_letters", "fact_buffer", "payload_limit")
-_FIELDS = ("persistence", *_SIZES)
+_FIELDS = ("persistence", *_SIZES, "instruments")
 _VARIABLES = (*(f"{_PREFIX}{name.upper()}" for name in _FIELDS), VARIABLE, "PAPYRA_PLUGINS")
 
 
@@ -31,6 +31,7 @@ class Settings:
     """What systems and commands use where nothing else was said. Subclass or call it with other values.
 
     Sizes are numbers of objects, ``payload_limit`` of characters. ``persistence`` is a backend URL, None for memory.
+    ``instruments`` names plugins that measure every system, see `papyra.instruments`; none is used unless named.
     A subclass that changes defaults must be a frozen dataclass as well.
     """
 
@@ -39,10 +40,12 @@ class Settings:
     max_dead_letters: int = 1_000
     fact_buffer: int = 1_000_000
     payload_limit: int = 4096
+    instruments: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in _SIZES:
             _check_size(name, getattr(self, name))
+        object.__setattr__(self, "instruments", _names("instruments", self.instruments))
         for name in _FIELDS:
             owner = next(kind for kind in type(self).__mro__ if name in vars(kind))
             # The __init__ of a dataclass knows nothing of what a plain class below it says in its body.
@@ -137,6 +140,8 @@ def _overrides(project: str | os.PathLike[str] | None) -> Iterator[FoundSetting]
 def _read(name: str, raw: object, origin: str, what: str) -> FoundSetting:
     """Read a value as a variable or a file has it; ``what`` says in an error whose it is."""
     try:
+        if name == "instruments":
+            return FoundSetting(name, _names(what, raw), origin)
         if name not in _SIZES:
             if not isinstance(raw, str):
                 raise ValueError(f"{what} must be a backend URL, as in json:./papyra.ndjson, not {raw!r}")
@@ -152,6 +157,15 @@ def _read(name: str, raw: object, origin: str, what: str) -> FoundSetting:
 def _check_size(what: str, value: object) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ValueError(f"{what} must be a whole number of at least 1, as in 10000, not {value!r}")
+
+
+def _names(what: str, raw: object) -> tuple[str, ...]:
+    """Read names from a text with commas, or from a list of texts."""
+    given: object = raw.split(",") if isinstance(raw, str) else raw
+    parts = cast("list[object]", given) if isinstance(given, list | tuple) else [None]
+    if not all(isinstance(part, str) for part in parts):
+        raise ValueError(f"{what} must be names of plugins, as in 'prometheus,otel', not {raw!r}")
+    return tuple(part.strip() for part in cast("list[str]", parts) if part.strip())
 
 
 def _unknown(name: str, known: tuple[str, ...]) -> ValueError:

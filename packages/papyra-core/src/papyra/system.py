@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from papyra._runtime import introspection
 from papyra._runtime._eventloop import running_loop
@@ -15,8 +16,10 @@ from papyra._runtime.callbacks import Callbacks
 from papyra._runtime.cell import NO_LIMIT, STOPPED
 from papyra._runtime.fact_writer import Facts
 from papyra._runtime.force import force
+from papyra._runtime.instruments import Instruments
 from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.stopping import request_stop, stop_from_inside, stop_waiter
+from papyra._runtime.tallies import Walk
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.exceptions import ActorStopped, SystemNotRunning
@@ -29,7 +32,7 @@ from papyra.settings import Settings, load_settings
 from papyra.supervision import SupervisionPolicy
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
     from types import ModuleType, TracebackType
     from typing import Self
 
@@ -37,11 +40,16 @@ if TYPE_CHECKING:
     from papyra.audit import ActorInfo, AuditReport
     from papyra.events import ActorEvent
     from papyra.hooks import SystemHooks
+    from papyra.instruments import Instrument
     from papyra.messages import DeadLetter
     from papyra.persistence.models import CompactionReport, PersistenceRecoveryConfig
+    from papyra.statistics import BusyActor, SystemStatistics
     from papyra.typing import M, R, Receives
 
 __all__ = ["ActorSystem", "DeadLetters"]
+
+SLICE_ACTORS = 5_000
+"""Actors that `ActorSystem.sample` counts between two turns of the event loop."""
 
 _SYSTEM_ID = re.compile(r"[^:/\s]+")
 
@@ -74,7 +82,8 @@ class ActorSystem:
     memory. ``persistence_startup`` checks it before any actor exists; ``persistence_recovery`` alone means
     to repair at the start. ``time_fn`` replaces the clock, Unix time in seconds. ``shutdown_timeout`` is how
     many seconds `aclose` gives the actors (None: as long as they take). ``hooks`` may also be a module or an object as
-    a hook plugin has it. Nothing is opened before `start`.
+    a hook plugin has it. ``instruments`` measure and trace it (see `papyra.instruments`), beside those that the
+    settings name. Nothing is opened before `start`.
     """
 
     def __init__(
@@ -89,6 +98,7 @@ class ActorSystem:
         persistence_recovery: PersistenceRecoveryConfig | None = None,
         shutdown_timeout: float | None = 10.0,
         settings: Settings | None = None,
+        instruments: Iterable[Instrument] = (),
     ) -> None:
         if not _SYSTEM_ID.fullmatch(system_id):
             raise ValueError(f"system_id must be a word without ':', '/' and white space, not {system_id!r}")
@@ -112,6 +122,7 @@ class ActorSystem:
         self._callbacks = Callbacks(hooks, on_dead_letter)
         self._facts = Facts(system_id, persistence, self._callbacks, self._now, self._settings)
         self._dead_letters = DeadLetters(self._facts)
+        self._instruments = Instruments(instruments)
         self._core: RunningSystem | None = None
         self._starting: anyio.Event | None = None
         self._closed = False
@@ -137,11 +148,13 @@ class ActorSystem:
             self._callbacks.bind(loop)
             self._callbacks.add_plugins()
             await self._check_store()
+            await self._instruments.load(self._settings.instruments)
             if self._closed:
                 raise SystemNotRunning(self._system_id, "start", closed=True)
             self._core = RunningSystem(
                 self, loop, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout
             )
+            self._instruments.start(self._core.rt)
         finally:
             self._starting.set()
             self._starting = None
@@ -362,11 +375,10 @@ class ActorSystem:
 
     def list_actors(self, alive_only: bool = False) -> list[ActorInfo]:
         """Describe every actor, oldest first."""
-        return [
-            introspection.describe_actor(cell)
-            for cell in self._cells()
-            if not alive_only or introspection.is_alive(cell)
-        ]
+        if self._core is None:
+            return []
+        cells = (cell for cell in self._cells() if not alive_only or introspection.is_alive(cell))
+        return introspection.describe_actors(self._core.rt, cells)
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
         """Describe one actor, given its reference, address, ``"system:id"`` or name; None if there is none."""
@@ -401,11 +413,53 @@ class ActorSystem:
 
     def control_panel(self) -> dict[str, Any]:
         """Return what an operator looks at first, as plain data: actors, queues, workers, facts, the store's counters."""
-        core = self._core
-        if core is None:
-            raise SystemNotRunning(self._system_id, "show a control panel", closed=self._closed)
-        state = "closed" if core.closed.is_set() else "closing" if core.closing else "running"
-        return introspection.panel(core.rt, state)
+        core = self._started("show a control panel")
+        return introspection.panel(core.rt, self._state(core))
+
+    def statistics(self) -> SystemStatistics:
+        """Return the system in numbers, by the types of its actors, also after its close.
+
+        One walk over all actors: about 0.2 us for each. It may be called in another thread while the system runs.
+        """
+        core = self._started("read statistics")
+        walk = Walk(core.rt.tallies, core.rt.cells.values())
+        walk.count(0, len(walk.cells))
+        return introspection.statistics(core.rt, self._state(core), walk)
+
+    async def sample(self) -> SystemStatistics:
+        """Return the same as `statistics`, and keep the event loop for a millisecond at a time at most."""
+        core = self._started("read statistics")
+        walk = Walk(core.rt.tallies, core.rt.cells.values())
+        for start in range(0, len(walk.cells), SLICE_ACTORS):
+            walk.count(start, start + SLICE_ACTORS)
+            await anyio.lowlevel.checkpoint()
+        return introspection.statistics(core.rt, self._state(core), walk)
+
+    def busy(self) -> list[BusyActor]:
+        """Return the actors whose code runs now, where they are in it, and since when; the longest first.
+
+        A message that this has seen before is known again, so the times are as exact as the looks are frequent.
+        """
+        return self._started("look at busy actors").busy.look()
+
+    def add_instrument(self, instrument: Instrument) -> None:
+        """Measure the system with ``instrument`` from now on, or from its start on."""
+        if self._closed or (self._core is not None and self._core.closing):
+            raise SystemNotRunning(self._system_id, "add an instrument", closed=True)
+        self._instruments.add(instrument)
+
+    def remove_instrument(self, instrument: Instrument) -> None:
+        """Show ``instrument`` nothing more, and cancel its ``run``. One that was not added is a `ValueError`."""
+        self._instruments.remove(instrument)
+
+    def _started(self, action: str) -> RunningSystem:
+        if self._core is None:
+            raise SystemNotRunning(self._system_id, action, closed=self._closed)
+        return self._core
+
+    @staticmethod
+    def _state(core: RunningSystem) -> str:
+        return "closed" if core.closed.is_set() else "closing" if core.closing else "running"
 
     def events(self) -> list[ActorEvent]:
         """Return the newest lifecycle events (10,000 unless the settings say otherwise), oldest first."""
@@ -469,16 +523,7 @@ class ActorSystem:
         await self._facts.flush()
 
     def __repr__(self) -> str:
-        core = self._core
-        state = (
-            "new"
-            if core is None
-            else "closed"
-            if core.closed.is_set()
-            else "closing"
-            if core.closing
-            else "running"
-        )
+        state = self._state(self._core) if self._core is not None else "new"
         return f"<ActorSystem {self._system_id!r} {state}>"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import fields
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import click
 
@@ -75,6 +75,8 @@ def _settings() -> list[_Value]:
         before = found.setdefault(setting.name or setting.origin, [])
         if setting.origin != "default" or not before:
             value = masked(setting.value) if isinstance(setting.value, str) else setting.value
+            if isinstance(value, tuple):  # names of plugins
+                value = ", ".join(cast("tuple[str, ...]", value)) or None
             used = not before and setting.name in ("", *_FIELDS)
             error = complaint(setting) or _url_error(setting.name, setting.value)
             before.append(_Value(setting.name or "settings", value, setting.origin, used, error))

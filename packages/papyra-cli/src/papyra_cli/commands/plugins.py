@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from papyra.hook_discovery import check_hooks
+from papyra.instrument_discovery import check_instrument
 from papyra.persistence.registry import check_backend
 from papyra.plugins import GROUPS, PluginInfo, PluginStatus, all_plugins, inspect_plugin
 from papyra_cli._click.commands import ManualCommand
@@ -40,6 +41,7 @@ _CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
     "papyra.backends": check_backend,
     "papyra.commands": check_command,
     "papyra.hooks": check_hooks,
+    "papyra.instruments": check_instrument,
 }
 
 
@@ -57,7 +59,7 @@ _CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
 def plugins(out: Output, check: bool) -> None:
     """List the installed plugins, and whether they work.
 
-    These are backends, commands and hooks, our own too; each is loaded once.
+    These are backends, commands, hooks and instruments, our own too; each is loaded once.
     """
     with redirect_stdout(sys.stderr):  # a stranger's import may print
         infos = [inspect_plugin(plugin, _CHECKS[plugin.group]) for plugin in all_plugins()]

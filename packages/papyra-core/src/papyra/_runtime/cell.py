@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from papyra._runtime._eventloop import Waiter
+    from papyra._runtime.attached import Marks
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
     from papyra._runtime.wait_graph import Wait
@@ -72,7 +73,7 @@ class Envelope:
     future nobody looks at would be reported by asyncio as never retrieved.
     """
 
-    __slots__ = ("asker", "call", "error", "expects_reply", "message", "replied", "value", "waiter")
+    __slots__ = ("asker", "call", "error", "expects_reply", "marks", "message", "replied", "value", "waiter")
 
     def __init__(self, message: object, *, expects_reply: bool = True) -> None:
         self.message = message
@@ -80,6 +81,7 @@ class Envelope:
         self.call: Callable[[Actor], Awaitable[Any]] | None = None
         self.waiter: Waiter | None = None
         self.asker: Cell | None = None
+        self.marks: Marks | None = None
         self.replied = False
         self.value: Any = None
         self.error: BaseException | None = None

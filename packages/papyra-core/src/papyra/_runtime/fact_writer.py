@@ -120,6 +120,7 @@ class Facts:
         text = clean_text(
             f"{type(error).__name__}: {said}" if said else type(error).__name__, self._payload_limit
         )
+        cell.rt.tallies.of(cell.actor_type).failures += 1
         self.event(ev.ActorCrashed, cell, {"error": text, "reason": text})
 
     def dead_letter(self, cell: Cell, message: object, *, expects_reply: bool) -> None:

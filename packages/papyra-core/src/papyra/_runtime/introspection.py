@@ -16,12 +16,16 @@ from papyra._runtime.cell import (
 from papyra._runtime.mailbox import depth
 from papyra.audit import ActorInfo, AuditReport
 from papyra.persistence.backend import safe_metrics_snapshot
+from papyra.statistics import SystemStatistics
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from papyra._runtime.cell import Cell
     from papyra._runtime.runtime import Runtime
+    from papyra._runtime.tallies import Walk
 
-__all__ = ["audit", "describe_actor", "is_alive", "panel"]
+__all__ = ["audit", "describe_actor", "describe_actors", "is_alive", "panel", "statistics"]
 
 
 def is_alive(cell: Cell) -> bool:
@@ -66,6 +70,12 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
         mailbox_depth=depth(cell),
         processed=cell.processed,
     )
+
+
+def describe_actors(rt: Runtime, cells: Iterable[Cell]) -> list[ActorInfo]:
+    """Describe several actors of a system."""
+    running = _running(rt)
+    return [describe_actor(cell, running) for cell in cells]
 
 
 def audit(rt: Runtime, *, details: bool) -> AuditReport:
@@ -114,15 +124,34 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
             for cell in busiest
             if depth(cell)
         ],
-        "facts": {
-            "buffered": rt.facts.buffered,
-            "store": rt.facts.backend.name,
-            "healthy": rt.facts.backend.healthy,
-        },
+        "facts": _facts(rt),
         "persistence": safe_metrics_snapshot(rt.facts.backend),
         "hooks": rt.callbacks.panel(),
+        "instruments": rt.instruments.panel(),
     }
 
 
+def statistics(rt: Runtime, state: str, walk: Walk) -> SystemStatistics:
+    """Return a system in numbers; ``walk`` has counted the actors."""
+    refused = rt.tallies.refused
+    return SystemStatistics(
+        system_id=rt.system_id,
+        state=state,
+        kinds=walk.kinds(),
+        ready=len(rt.ready),
+        workers={"running": len(_running(rt)), "idle": len(rt.parked)},
+        spawned=rt.last_id,
+        dead_letters={"refused": refused, "unhandled": max(0, rt.facts.letters_ever - refused)},
+        facts=_facts(rt),
+        store=safe_metrics_snapshot(rt.facts.backend),
+        hooks=rt.callbacks.panel(),
+    )
+
+
+def _facts(rt: Runtime) -> dict[str, Any]:
+    backend = rt.facts.backend
+    return {"buffered": rt.facts.buffered, "store": backend.name, "healthy": backend.healthy}
+
+
 def _running(rt: Runtime) -> set[Cell]:
-    return {worker.cell for worker in rt.workers.values() if worker.cell is not None}
+    return {worker.cell for worker in list(rt.workers.values()) if worker.cell is not None}

@@ -293,6 +293,7 @@ class Lifecycle:
         cell.phase = DRAINING if cell.stopping else RUNNING
         if cell.renewed:
             cell.renewed = False
+            self.rt.tallies.of(cell.actor_type).restarts += 1
             self.rt.facts.event(ev.ActorRestarted, cell, {"reason": "actor restarted"})
         self.supervision.note_started(cell)
 
@@ -312,6 +313,7 @@ class Lifecycle:
             return
         actor._papyra_cell = cell
         cell.actor = actor
+        self.rt.tallies.change_type(cell, type(actor))
         cell.actor_type = type(actor)
         cell.renewed = True
         cell.phase = STARTING

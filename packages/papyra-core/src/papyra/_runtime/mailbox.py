@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 
+from papyra._runtime.attached import replied
 from papyra._runtime.cell import NO_LIMIT, SIGNAL, Envelope
 from papyra._runtime.runtime import SEND_BUDGET
 from papyra._runtime.wait_graph import begin_wait, end_wait
@@ -74,7 +75,8 @@ def enqueue(cell: Cell, item: object) -> None:
 
 async def yield_to_loop(cell: Cell) -> None:
     """Let the event loop go round, and be cancelled: a loop of sends must not starve it, nor run on for ever."""
-    cell.rt.credit = SEND_BUDGET
+    rt = cell.rt
+    rt.credit = SEND_BUDGET if rt.countdown is None else rt.countdown.stretch
     await anyio.lowlevel.checkpoint()
 
 
@@ -214,6 +216,7 @@ def stopped_early(cell: Cell) -> ActorStopped:
 
 def refuse(cell: Cell, item: object) -> None:
     """Leave one dead letter and raise `ActorStopped`."""
+    cell.rt.tallies.refused += 1
     message, expects_reply = (
         (item.message, item.expects_reply) if isinstance(item, Envelope) else (item, False)
     )
@@ -227,6 +230,9 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
     The reply, the actor's stop and the time-out all come through `Envelope.reply`; the first one counts.
     """
     rt = cell.rt
+    countdown = rt.countdown
+    if countdown is not None and envelope.marks is None and countdown.ask(cell, envelope):
+        return await _marked_ask(cell, envelope, timeout)
     me = rt.current_cell()
     if me is not None:
         if cell.stopping:
@@ -264,3 +270,15 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
         finally:
             del error  # the traceback refers to this frame: leave no cycle behind
     return envelope.value
+
+
+async def _marked_ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
+    """Ask, and tell the instruments that marked it how it ended."""
+    marks = envelope.marks or ()
+    try:
+        value = await ask(cell, envelope, timeout)
+    except BaseException as error:
+        replied(cell, marks, error)
+        raise
+    replied(cell, marks, None)
+    return value

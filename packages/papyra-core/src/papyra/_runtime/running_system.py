@@ -10,6 +10,7 @@ import anyio
 
 from papyra._runtime.force import force
 from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.running_code import BusyActors
 from papyra._runtime.runtime import Runtime
 from papyra._runtime.stopping import request_stop, stop_waiter
 from papyra._runtime.timers import Timers
@@ -51,6 +52,7 @@ class RunningSystem:
         self.rt = Runtime(system, loop, facts, self.timers, callbacks, time_fn or loop.time)
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
         Workers(self.rt, self._on_fatal)
+        self.busy = BusyActors(self.rt)
         self.fatal: BaseException | None = None
         self.host: anyio.CancelScope | None = None
         self.closed = anyio.Event()
@@ -142,6 +144,7 @@ class RunningSystem:
             with anyio.move_on_after(seconds, shield=True):
                 await rt.callbacks.drain()
             rt.callbacks.give_up()
+            await rt.instruments.close()
             with anyio.move_on_after(1.0, shield=True) as scope:
                 await rt.close()
             if scope.cancelled_caught:

@@ -14,6 +14,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import SIGNAL, STOPPED
+from papyra._runtime.tallies import Tallies
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,12 +24,14 @@ if TYPE_CHECKING:
     from papyra._runtime._eventloop import Loop, Waiter
     from papyra._runtime.callbacks import Callbacks
     from papyra._runtime.cell import Cell
+    from papyra._runtime.countdown import Countdown
     from papyra._runtime.fact_writer import Facts
+    from papyra._runtime.instruments import Instruments
     from papyra._runtime.lifecycle import Lifecycle
     from papyra._runtime.timers import Timers
     from papyra.system import ActorSystem
 
-__all__ = ["SEND_BUDGET", "Runtime", "Worker"]
+__all__ = ["SEND_BUDGET", "WORKERS", "Runtime", "Worker"]
 
 SEND_BUDGET = 500
 """After so many sends the sender lets the event loop go round once (guarantee 6)."""
@@ -86,6 +89,7 @@ class Runtime:
     """Start a worker task, for any cell or for one alone; set by `papyra._runtime.worker_loop`."""
 
     lifecycle: Lifecycle
+    instruments: Instruments
 
     def __init__(
         self,
@@ -99,6 +103,8 @@ class Runtime:
         self.ready: deque[Cell] = deque()
         self.awake = 0
         self.credit = SEND_BUDGET
+        self.countdown: Countdown | None = None  # while an instrument wants to see sends
+        self.tallies = Tallies()
         self.parked: list[Worker] = []
         self.mailbox_pool: deque[deque[Any]] = deque(
             maxlen=MAX_BOXES

@@ -133,6 +133,7 @@ def _end(cell: Cell) -> None:
     if cell.name is not None and rt.names.get(cell.name) is cell:
         del rt.names[cell.name]
     if cell.parent is not None:
+        rt.tallies.bury(cell)
         try:
             rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
         except BaseException as error:  # noqa: BLE001 - a user's clock; who waits for this stop must be told all the same

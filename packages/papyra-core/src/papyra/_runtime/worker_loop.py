@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from papyra._runtime.attached import begin, end
 from papyra._runtime.cell import SIGNAL, STARTING, STOPPED, Envelope
 from papyra._runtime.mailbox import grant
 from papyra._runtime.runtime import Worker
@@ -158,7 +159,7 @@ class Workers:
                         if item.__class__ is not Envelope:
                             await receive(item)
                         elif item is not SIGNAL:
-                            await _answer(cell, item)
+                            await (_answer(cell, item) if item.marks is None else _observed(cell, item))
                         else:
                             calm = False
                             n += 1  # it is no message: `processed` counts those
@@ -341,6 +342,17 @@ async def _answer(cell: Cell, envelope: Envelope) -> None:
     else:
         envelope.reply(value)
     cell.answering = None  # stays where a cancellation came out: `Lifecycle.interrupted` tells the asker
+
+
+async def _observed(cell: Cell, envelope: Envelope) -> None:
+    """Handle a message that an instrument marked."""
+    begun = begin(cell, envelope.marks or ())
+    try:
+        await _answer(cell, envelope)
+    except BaseException as error:
+        end(cell, begun, error)
+        raise
+    end(cell, begun, None)
 
 
 def _draw(ready: deque[Cell], rng: random.Random) -> Cell:

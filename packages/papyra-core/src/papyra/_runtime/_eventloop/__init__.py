@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Coroutine, Generator
 
-__all__ = ["Loop", "Waiter", "running_loop"]
+__all__ = ["Loop", "Waiter", "coroutine_of", "current_tasks", "running_loop"]
 
 
 class Waiter(Protocol):
@@ -91,3 +91,24 @@ def running_loop() -> Loop:
         return _asyncio.AsyncioLoop()
     except RuntimeError:
         raise RuntimeError("no event loop runs here: start an actor system inside anyio.run(...)") from None
+
+
+def coroutine_of(task: object) -> object:
+    """Return the coroutine that a task of either event loop runs, or None if it has ended."""
+    get_coro: Any = getattr(task, "get_coro", None)  # asyncio
+    return get_coro() if get_coro is not None else getattr(task, "coro", None)
+
+
+def current_tasks() -> list[object]:
+    """Return the task that runs here: none outside of an event loop, two where trio is a guest of asyncio."""
+    found: list[object] = []
+    if "trio" in sys.modules:
+        from papyra._runtime._eventloop import _trio
+
+        if _trio.is_running():
+            found.append(_trio.current_task())
+    if "asyncio" in sys.modules:
+        from papyra._runtime._eventloop import _asyncio
+
+        found.append(_asyncio.current_task())
+    return found

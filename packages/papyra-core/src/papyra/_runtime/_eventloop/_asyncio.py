@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from papyra._runtime._eventloop import Waiter
 
-__all__ = ["AsyncioLoop"]
+__all__ = ["AsyncioLoop", "current_task"]
 
 
 class _NamedTask(asyncio.Task[None]):
@@ -33,6 +33,14 @@ def _yield_once() -> Generator[None, None, None]:
 def _raise(error: BaseException) -> None:
     """Raise ``error``: until the system says where it goes."""
     raise error
+
+
+def current_task() -> object | None:
+    """Return the running task of asyncio, None outside of its loop."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None  # no loop runs in this thread
 
 
 class AsyncioLoop:

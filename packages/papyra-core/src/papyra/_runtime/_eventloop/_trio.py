@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from papyra._runtime._eventloop import Waiter
 
-__all__ = ["TrioLoop", "is_running"]
+__all__ = ["TrioLoop", "current_task", "is_running"]
 
 
 def is_running() -> bool:
@@ -22,6 +22,11 @@ def is_running() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def current_task() -> object:
+    """Return the running task of trio."""
+    return trio.lowlevel.current_task()
 
 
 class _Woken:

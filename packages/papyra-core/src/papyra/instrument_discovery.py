@@ -1,0 +1,58 @@
+"""From the names in the setting ``instruments`` to instruments: the plugins of the group ``papyra.instruments``."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from papyra.exceptions import PluginError
+from papyra.instruments import Instrument
+from papyra.plugins import find_plugins
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["check_instrument", "load_instruments", "make_instrument"]
+
+_logger = logging.getLogger("papyra")
+
+_METHODS = ("started", "send", "begin", "end", "replied", "run")
+
+
+def load_instruments(names: Iterable[str]) -> dict[str, object]:
+    """Import the plugins of these names, in this order. One that is not there or fails is logged and left out."""
+    plugins = find_plugins("papyra.instruments")
+    loaded: dict[str, object] = {}
+    for name in names:
+        plugin = plugins.get(name)
+        if plugin is None:
+            known = ", ".join(plugins) or "none"
+            _logger.error(
+                "no instrument %r is installed (setting instruments); installed are: %s", name, known
+            )
+            continue
+        try:
+            loaded[name] = plugin.load()
+        except PluginError as error:
+            _logger.error("the instrument %r is left out: %s", name, error)
+    return loaded
+
+
+def make_instrument(loaded: object) -> Instrument:
+    """Return the instrument that a plugin is, or that its class or function makes; anything else is a `PluginError`."""
+    made = loaded() if callable(loaded) and not isinstance(loaded, Instrument) else loaded
+    if not isinstance(made, Instrument):
+        raise PluginError(
+            f"it is {type(made).__name__}, not a papyra.instruments.Instrument, nor a class or function that makes one"
+        )
+    return made
+
+
+def check_instrument(loaded: object) -> Iterable[str]:
+    """Return the methods that a plugin's instrument has of its own, without making one. For `inspect_plugin`."""
+    kind = loaded if isinstance(loaded, type) else type(loaded)
+    if issubclass(kind, Instrument):
+        return [name for name in _METHODS if getattr(kind, name) is not getattr(Instrument, name)]
+    if isinstance(loaded, type) or not callable(loaded):
+        raise PluginError("it is no instrument") from TypeError(f"{kind.__name__} is not an Instrument")
+    return []
