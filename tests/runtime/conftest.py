@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
+from papyra._runtime import phases
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 HARD_LIMIT = 120.0  # seconds; a busy machine may need many for what takes six
+
+
+@pytest.fixture(autouse=True)
+def _checked_phases(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test also checks that actors go through their phases as the table of transitions says."""
+    monkeypatch.setattr(phases, "enter", phases.enter_checked)
 
 
 @pytest.fixture(autouse=True)

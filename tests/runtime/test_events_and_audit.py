@@ -158,7 +158,7 @@ async def test_wait_for_event_times_out_and_says_for_what() -> None:
     async with running() as system:
         with pytest.raises(TimeoutError, match=r"ActorCrashed within 0\.01 s"):
             await system.wait_for_event(ev.ActorCrashed, timeout=0.01)
-        assert not system._facts._event_waiters, "a waiter that gave up is forgotten"
+        assert not system._history._event_waiters, "a waiter that gave up is forgotten"
 
 
 async def test_wait_for_event_lets_a_predicates_error_through() -> None:

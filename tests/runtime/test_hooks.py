@@ -56,7 +56,7 @@ async def running(**options: Any) -> AsyncIterator[ActorSystem]:
 @pytest.fixture(autouse=True)
 def _no_hook_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     # On a busy machine one may take a tenth of a second that does nothing.
-    monkeypatch.setattr("papyra._runtime.hook_calls.SLOW", math.inf)
+    monkeypatch.setattr("papyra._runtime.hook_calls.SLOW_SECONDS", math.inf)
 
 
 class Fails(Actor):
@@ -204,7 +204,7 @@ async def test_a_hanging_hook_does_not_hang_aclose_and_is_named_once(
 async def test_a_flood_of_async_hooks_is_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("papyra._runtime.hook_calls.MAX_PENDING", 5)
+    monkeypatch.setattr("papyra._runtime.hook_calls.MAX_PENDING_CALLS", 5)
     gate, called = anyio.Event(), 0
 
     async def slow(_report: object) -> None:
@@ -219,13 +219,13 @@ async def test_a_flood_of_async_hooks_is_bounded(
         gate.set()
     assert called == 5
     assert counts(system) == {"ActorSystem(hooks=...)": (0, 0, 15, 0)}
-    assert told_of(caplog, "slower than what it is told") == ["ActorSystem(hooks=...)"]
+    assert told_of(caplog, "too slow") == ["ActorSystem(hooks=...)"]
 
 
 async def test_a_call_that_hangs_is_named_when_others_wait_behind_it(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("papyra._runtime.hook_calls.LATE", -1.0)
+    monkeypatch.setattr("papyra._runtime.hook_calls.LATE_SECONDS", -1.0)
     entered, gate = anyio.Event(), anyio.Event()
 
     async def slow(_report: object) -> None:
@@ -245,7 +245,7 @@ async def test_a_call_that_hangs_is_named_when_others_wait_behind_it(
 async def test_a_plain_hook_that_keeps_the_event_loop_is_named_once_with_the_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("papyra._runtime.hook_calls.SLOW", 0.01)
+    monkeypatch.setattr("papyra._runtime.hook_calls.SLOW_SECONDS", 0.01)
 
     class Mine(SystemHooks):
         def on_audit(self, _report: object) -> None:

@@ -26,8 +26,10 @@ from papyra import (
     SupervisionPolicy,
     SupervisorDecision,
 )
+from papyra._runtime.worker_loop import WORKER_LOOP
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
+from papyra.testing.seeded import SeededWorkers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -343,11 +345,11 @@ class World:
 
 async def scenario(commands: list[tuple[Any, ...]], seed: int, close: bool) -> None:
     store = Store()
+    WORKER_LOOP.set(partial(SeededWorkers, random.Random(seed)))  # real time, unlike `run_seeded`
     with anyio.fail_after(5):
         async with ActorSystem(persistence=store) as system:
             core = system._core
             assert core is not None
-            core.rt.schedule_rng = random.Random(seed)
             world = World(system)
             await world.run(commands)
             if not close:

@@ -96,7 +96,7 @@ class Sleeper(Actor):
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_a_test_that_can_go_on_no_more_is_told_so(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("papyra.testing.seeded._PATIENCE", 0.05)
+    monkeypatch.setattr("papyra.testing.seeded._IO_PATIENCE_SECONDS", 0.05)
 
     async def main() -> None:
         await anyio.Event().wait()

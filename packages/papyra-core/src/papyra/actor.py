@@ -15,7 +15,7 @@ __all__ = ["Actor"]
 
 
 class Actor:
-    """Handle one message at a time, with state that nobody else touches.
+    """Handle one message at a time, with state that no other code touches.
 
     Subclass it, define `receive`, and give the class (or any function that returns an instance) to
     `ActorSystem.spawn`. A subclass's ``__init__`` takes no arguments and need not call this one's.
@@ -29,29 +29,29 @@ class Actor:
         cell = self._papyra_cell
         if cell is None:
             raise RuntimeError(
-                f"{type(self).__name__}.context is not there yet: the actor is not spawned. "
+                f"{type(self).__name__}.context does not exist yet: the actor is not spawned. "
                 "Use it in on_start(), receive() and on_stop(), not in __init__()"
             )
-        if cell.context is None:  # made when first asked for: many actors never do
+        if cell.context is None:  # made on first use, because many actors never use it
             cell.context = ActorContext(cell)
         return cell.context
 
     async def on_start(self) -> None:
-        """Run before the first message. What it raises counts as a failure."""
+        """Run before the first message. An error counts as a failure of the actor."""
 
     async def receive(self, message: Any) -> Any:
-        """Handle one message; what it returns is the reply to an ask, what it raises is a failure."""
+        """Handle one message. The return value is the reply to an ask; an error is a failure of the actor."""
         raise NotImplementedError(f"{type(self).__name__} defines no `async def receive(self, message)`")
 
     async def on_stop(self) -> None:
-        """Run once when this instance is done with, whatever happened before."""
+        """Run once when this instance ends, whatever happened before."""
 
     async def on_child_failure(
         self, child_ref: ActorRef[Any, Any], exc: Exception
     ) -> SupervisorDecision | None:
         """Decide what happens to a child that failed with ``exc``; None leaves it to the child's own policy.
 
-        Runs between two messages of this actor, like everything an actor does, except where this actor
-        itself waits for that child: then it runs at once, for the wait could never end.
+        Runs between two messages of this actor, like all code of an actor. If this actor itself waits for
+        that child, it runs at once, because the wait could never end otherwise.
         """
         return None

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from papyra._runtime import watching
 from papyra._runtime._eventloop import current_tasks
 from papyra._runtime.cell import NO_LIMIT
-from papyra._runtime.runtime import WORKERS
 from papyra._runtime.stopping import stop_from_inside
+from papyra._runtime.worker import WORKERS
 from papyra.ref import ActorRef
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def current_actor() -> ActorRef[Any, Any] | None:
 
 
 class _Done:
-    """Nothing to wait for; so that ``context.watch(ref)`` and ``await context.watch(ref)`` both work."""
+    """An awaitable that is done, so that ``context.watch(ref)`` and ``await context.watch(ref)`` both work."""
 
     __slots__ = ()
 
@@ -48,7 +48,7 @@ _DONE = _Done()
 
 
 class ActorContext:
-    """The actor's own reference, its parent and children, its system, and what it may do to them."""
+    """The actor's own reference, its parent, its children and its system, and the operations on them."""
 
     __slots__ = ("_cell",)
 
@@ -67,7 +67,7 @@ class ActorContext:
 
     @property
     def parent(self) -> ActorRef[Any, Any] | None:
-        """The parent's reference; None for an actor that the system itself spawned."""
+        """The parent's reference; None for an actor that was spawned by the system itself."""
         parent = self._cell.parent
         return ActorRef(parent) if parent is not None and parent.parent is not None else None
 
@@ -90,7 +90,7 @@ class ActorContext:
         )
 
     def stop_self(self) -> Awaitable[None]:
-        """Stop after the current message; what is queued then becomes dead letters. There is nothing to wait for."""
+        """Stop after the current message; the queued messages become dead letters. Returns at once."""
         stop_from_inside(self._cell, self._cell)
         return _DONE
 
@@ -99,21 +99,21 @@ class ActorContext:
         await self.system.stop(ref, timeout=timeout)
 
     def watch(self, ref: ActorRef[Any, Any]) -> Awaitable[None]:
-        """Get an `ActorTerminated` message, exactly once, when the actor ``ref`` has stopped; at once if it has already.
+        """Receive one `ActorTerminated` message when the actor ``ref`` has stopped; at once if it has already.
 
-        A restart is no stop. Watching an actor twice is the same as once.
+        Watchers are not notified of a restart. Watching an actor twice has the same effect as once.
         """
         watching.watch(self._cell, ref._cell)
         return _DONE
 
     def unwatch(self, ref: ActorRef[Any, Any]) -> Awaitable[None]:
-        """Get no `ActorTerminated` for ``ref`` after all."""
+        """Stop watching ``ref``: no `ActorTerminated` arrives for it."""
         watching.unwatch(self._cell, ref._cell)
         return _DONE
 
     @property
     def mailbox_capacity(self) -> int | None:
-        """How many messages the actor's mailbox takes; None for no limit."""
+        """The most messages that may wait in the actor's mailbox; None for no limit."""
         capacity = self._cell.capacity
         return None if capacity >= NO_LIMIT else capacity
 

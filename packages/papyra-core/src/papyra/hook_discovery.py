@@ -1,4 +1,4 @@
-"""From an object that has hooks to calls of them: the one way for `papyra.SystemHooks` and for plugins."""
+"""Hook discovery: finds the hooks of an object, for `papyra.SystemHooks` and for plugins alike."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     import pluggy
 
-    # What a hook is told is as its specification says; here all of them are alike.
+    # A hook's argument is as its specification says; here all hooks are alike.
     Call: TypeAlias = Callable[[Any], object]
 
 __all__ = ["FoundHooks", "check_hooks", "find_hooks"]
 
 
 class FoundHooks(NamedTuple):
-    """Calls by the name of their hook, and what is wrong with the object, if anything is."""
+    """Calls by the name of their hook, and the problem of the object, if it has one."""
 
     calls: Mapping[str, Call]
     problem: str = ""
@@ -29,22 +29,21 @@ class FoundHooks(NamedTuple):
 def find_hooks(observer: object) -> FoundHooks:
     """Find the hooks of a `SystemHooks`, or of a module or object whose functions carry ``hookimpl``.
 
-    A class is called to make an object first. Whatever reading a stranger's object raises comes out, as does
-    pluggy's ``PluginValidationError`` for a function whose arguments do not fit its specification.
+    A class is called to make an object first. Errors from reading the object are raised, and so is pluggy's
+    ``PluginValidationError`` for a function whose arguments do not fit its specification.
     """
     if isinstance(observer, type):
         observer = observer()
     if isinstance(observer, SystemHooks):
         hooks = {name: cast("Call | None", getattr(observer, name)) for name in HOOK_NAMES}
         return FoundHooks({name: hook for name, hook in hooks.items() if hook is not None})
-    # Here and not above: most systems have no such hooks, and need no pluggy.
+    # Imported here, because most systems have no such hooks and need no pluggy.
     import pluggy
 
     from papyra import hookspecs
 
-    manager = pluggy.PluginManager(
-        "papyra"
-    )  # one for each: pluggy's call of several stops at the first that raises
+    # One manager for each object: a call of several plugins would end at the first error.
+    manager = pluggy.PluginManager("papyra")
     manager.add_hookspecs(hookspecs)
     manager.register(observer)
     callers = {caller.name: caller for caller in manager.get_hookcallers(observer) or ()}
@@ -53,7 +52,7 @@ def find_hooks(observer: object) -> FoundHooks:
 
 
 def check_hooks(loaded: object) -> Iterable[str]:
-    """Return the names of a hook plugin's hooks; one with something wrong is a `PluginError`. For `inspect_plugin`."""
+    """Return the names of a hook plugin's hooks, or raise `PluginError` for a problem. For `inspect_plugin`."""
     found = find_hooks(loaded)
     if found.problem:
         raise PluginError(found.problem) from TypeError(found.problem)
@@ -61,7 +60,7 @@ def check_hooks(loaded: object) -> Iterable[str]:
 
 
 def _call(caller: pluggy.HookCaller) -> Call:
-    assert caller.spec is not None  # noqa: S101 - only names of HOOK_NAMES come here, and each has a specification
+    assert caller.spec is not None  # noqa: S101 - every name in HOOK_NAMES has a specification
     (argument,) = caller.spec.argnames
 
     def call(value: object) -> object:

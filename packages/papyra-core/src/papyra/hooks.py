@@ -1,4 +1,4 @@
-"""Callbacks into a running system."""
+"""Hooks: callbacks for what happens in a running system."""
 
 from __future__ import annotations
 
@@ -17,16 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HOOK_NAMES", "FailureInfo", "SystemHooks"]
 
-HOOK_NAMES = (
-    "on_event",
-    "on_dead_letter",
-    "on_failure",
-    "on_audit",
-    "on_persistence_scan",
-    "on_persistence_recovery",
-    "on_persistence_error",
-)
-
 if TYPE_CHECKING:
     _T = TypeVar("_T")
     Hook: TypeAlias = Callable[[_T], Awaitable[object] | object]
@@ -34,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FailureInfo:
-    """An actor's failure: who, the exception, the strategy of its policy, and what its parent decided, if anything."""
+    """An actor's failure: its address, the exception, its policy's strategy, and the parent's decision, if any."""
 
     address: ActorAddress
     error: Exception
@@ -42,12 +32,13 @@ class FailureInfo:
     supervisor_decision: SupervisorDecision | None
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class SystemHooks:
     """Callbacks, each plain or async, all optional; pass them here or define them in a subclass.
 
-    A plain one is called on the spot, in the middle of what an actor does, and must be quick. Async ones run after,
-    in order, in a task of their own. What a hook raises harms nothing. A failing, a slow and a hanging one are logged
-    once each, and counted in ``control_panel()["hooks"]``.
+    A plain hook is called at once, in the middle of an actor's work, and must be quick. Async hooks run later,
+    in order, in a task of their own. An error of a hook harms nothing. A failing, a slow and a hanging hook are
+    logged once each, and counted in ``control_panel()["hooks"]``.
     """
 
     on_event: Hook[ActorEvent] | None = None
@@ -58,31 +49,16 @@ class SystemHooks:
     on_persistence_recovery: Hook[PersistenceRecoveryReport] | None = None
     on_persistence_error: Hook[Exception] | None = None
 
-    def __init__(
-        self,
-        *,
-        on_event: Hook[ActorEvent] | None = None,
-        on_dead_letter: Hook[DeadLetter] | None = None,
-        on_failure: Hook[FailureInfo] | None = None,
-        on_audit: Hook[AuditReport] | None = None,
-        on_persistence_scan: Hook[PersistenceScanReport] | None = None,
-        on_persistence_recovery: Hook[PersistenceRecoveryReport] | None = None,
-        on_persistence_error: Hook[Exception] | None = None,
-    ) -> None:
-        given = {
-            "on_event": on_event,
-            "on_dead_letter": on_dead_letter,
-            "on_failure": on_failure,
-            "on_audit": on_audit,
-            "on_persistence_scan": on_persistence_scan,
-            "on_persistence_recovery": on_persistence_recovery,
-            "on_persistence_error": on_persistence_error,
-        }
-        for name, hook in given.items():
+    def __post_init__(self) -> None:
+        for name in HOOK_NAMES:
+            hook = vars(self)[name]
             if hook is None:
-                continue  # so that a method of a subclass stays
-            if not callable(hook):
+                delattr(self, name)  # so that a method of a subclass stays
+            elif not callable(hook):
                 raise TypeError(
                     f"{name} must be a function or an async function of one argument, not {hook!r}"
                 )
-            setattr(self, name, hook)
+
+
+HOOK_NAMES = tuple(SystemHooks.__annotations__)
+"""The names of all hooks. The fields of `SystemHooks` are the one list of them."""

@@ -1,12 +1,13 @@
-"""An actor seen as an object: its methods become messages."""
+"""Proxies: an actor seen as an object, whose methods become messages."""
 
 from __future__ import annotations
 
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.cell import Envelope
-from papyra._runtime.mailbox import ask, deliver, yield_to_loop
+from papyra._runtime.asks import ask
+from papyra._runtime.envelope import Envelope
+from papyra._runtime.mailbox import deliver, yield_to_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -19,14 +20,14 @@ __all__ = ["ActorProxy"]
 
 
 class ActorProxy:
-    """Reach an actor's methods and attributes, inside the actor, one message at a time.
+    """Use an actor's methods and attributes inside the actor, one message at a time.
 
     ``await proxy.method(1)`` calls and returns; ``await proxy.method.defer(1)`` sends the call and does not
     wait for it; ``await proxy.attr`` reads; ``await proxy.attr.set(2)`` writes; paths may be nested
-    (``await proxy.stats.total``). A name with a leading underscore is an `AttributeError`. What the actor's
-    code raises is raised here, and counts as the actor's failure, as with an ask.
+    (``await proxy.stats.total``). A name with a leading underscore is an `AttributeError`. An error of the
+    actor's code is raised here and counts as the actor's failure, as with an ask.
 
-    On a path, the last names ``defer`` and ``set`` mean the above when called.
+    At the end of a path, a call of ``defer`` or ``set`` always has the meaning above.
     """
 
     __slots__ = ("_cell",)
@@ -39,14 +40,14 @@ class ActorProxy:
         return _Path(self._cell, (_checked(name),))
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"an actor's attribute is set by a message: await proxy.{name}.set(value)")
+        raise AttributeError(f"a message sets an actor's attribute: await proxy.{name}.set(value)")
 
     def __repr__(self) -> str:
         return f"<ActorProxy {self._cell}>"
 
 
 class _Path:
-    """Names to follow from the actor on."""
+    """Names to follow from the actor."""
 
     __slots__ = ("_cell", "_names")
     _cell: Cell
@@ -61,7 +62,7 @@ class _Path:
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(
-            f"an actor's attribute is set by a message: await proxy.{'.'.join(self._names)}.{name}.set(value)"
+            f"a message sets an actor's attribute: await proxy.{'.'.join(self._names)}.{name}.set(value)"
         )
 
     def __await__(self) -> Generator[Any, None, Any]:
@@ -111,7 +112,7 @@ class _Path:
 
 
 class CallerError(Exception):
-    """Carries a mistake of the caller's out of the actor, which does not fail for it."""
+    """Carries a mistake of the caller out of the actor, which does not fail because of it."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__(error)
@@ -119,7 +120,7 @@ class CallerError(Exception):
 
 
 class _Call:
-    """A call on its way; await it."""
+    """A call that is sent when awaited."""
 
     __slots__ = ("_coroutine",)
 
@@ -132,7 +133,9 @@ class _Call:
 
 def _checked(name: str) -> str:
     if name.startswith("_"):
-        raise AttributeError(f"{name!r}: a proxy reaches public names only, none with a leading underscore")
+        raise AttributeError(
+            f"{name!r}: a proxy reaches public names only, not names with a leading underscore"
+        )
     return name
 
 
@@ -143,7 +146,7 @@ def _envelope(
     args: tuple[object, ...],
     kwargs: dict[str, object],
 ) -> Envelope:
-    # The message of a dead letter: what was to be done, as plain data.
+    # The message of a dead letter: the call as plain data.
     described = {"proxy": verb, "name": ".".join(names), "args": list(args), "kwargs": dict(kwargs)}
     envelope = Envelope(described)
 
@@ -168,7 +171,7 @@ def _follow(actor: Actor, names: tuple[str, ...] | list[str]) -> Any:
 def _read(actor: Actor, names: tuple[str, ...]) -> Any:
     found = _follow(actor, names)
     if inspect.ismethod(found):
-        # Handed out, it would run outside of the actor.
+        # A bound method would run outside of the actor.
         name = ".".join(names)
         raise CallerError(TypeError(f"{name} is a method of {type(actor).__name__}: await proxy.{name}(...)"))
     return found
@@ -178,10 +181,10 @@ def _invoke(actor: Actor, names: tuple[str, ...], args: tuple[object, ...], kwar
     method = _follow(actor, names)
     try:
         inspect.signature(method).bind(*args, **kwargs)
-    except TypeError as error:  # also where it can't be called at all
+    except TypeError as error:  # also if it can't be called at all
         raise CallerError(TypeError(f"proxy.{'.'.join(names)}: {error}")) from error
     except ValueError:
-        pass  # a builtin that does not tell its signature: the call itself will say
+        pass  # a builtin without a signature: the call itself checks its arguments
     return method(*args, **kwargs)
 
 

@@ -1,17 +1,18 @@
-"""The handle through which everybody but the actor itself reaches an actor."""
+"""References: the handles through which all code except the actor itself reaches an actor."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic
 
-from papyra._runtime.cell import DRAINING, Envelope
-from papyra._runtime.mailbox import ask, deliver, yield_to_loop
+from papyra._runtime.asks import ask
+from papyra._runtime.envelope import Envelope
+from papyra._runtime.mailbox import deliver, yield_to_loop
+from papyra._runtime.phases import DRAINING
 from papyra.proxy import ActorProxy
 from papyra.typing import M, R
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import NoReturn
 
     from papyra._runtime.cell import Cell
@@ -26,15 +27,14 @@ _NEW_BOX: type[deque[Any]] = deque
 class ActorRef(Generic[M, R]):
     """A reference to one actor of a running system: immutable, hashable, equal to others by address.
 
-    ``ActorRef[M, R]`` takes messages ``M`` and replies ``R``, as the actor's ``receive`` declares them. It
-    stays valid over restarts; after the actor's stop it only raises `ActorStopped`.
+    ``ActorRef[M, R]`` takes messages ``M`` and replies ``R``, as the actor's ``receive`` declares them. A
+    reference stays valid over restarts. After the actor's stop its sends raise `ActorStopped`.
     """
 
-    __slots__ = ("_cell",)
-    _cell: Cell
+    __slots__ = ("__weakref__", "_cell")
 
     def __init__(self, cell: Cell) -> None:
-        _set_cell(self, cell)
+        self._cell = cell
 
     @property
     def address(self) -> ActorAddress:
@@ -47,8 +47,8 @@ class ActorRef(Generic[M, R]):
         Waits while the mailbox is full. Raises `ActorStopped`, and leaves one dead letter, if the actor is
         stopped or stopping. If cancelled, nothing was sent.
         """
-        # The hot path: 0.16 us. Every 500th send lets the event loop go round, or a loop of sends starves it;
-        # before it sends, so that a sender that is cancelled there has sent nothing.
+        # The hot path: 0.16 us. Every 500th send lets the event loop go round, because a loop of sends would
+        # starve it. It does so before it sends: a sender that is cancelled there has sent nothing.
         cell = self._cell
         rt = cell.rt
         rt.credit = credit = rt.credit - 1
@@ -75,26 +75,20 @@ class ActorRef(Generic[M, R]):
     async def ask(self, message: M, *, timeout: float | None = None) -> R:
         """Send ``message`` and return what ``receive`` returns, or raise the very exception that it raises.
 
-        Raises `ActorStopped` if the actor is, or comes to be, stopped before it replies; `AskTimeout` after
+        Raises `ActorStopped` if the actor is stopped, or stops before it replies; `AskTimeout` after
         ``timeout`` seconds (the message may still be handled, its reply is dropped); `AskDeadlock` at once
         if an actor's own code asks and the wait could never end.
         """
         return await ask(self._cell, Envelope(message), timeout)  # type: ignore[no-any-return]  # R is what the actor declares
 
     def is_alive(self) -> bool:
-        """Whether the actor takes messages: it is not stopped and not stopping."""
+        """Return whether the actor accepts messages: it is not stopped and not stopping."""
         cell = self._cell
         return cell.phase < DRAINING and not cell.stopping
 
     def proxy(self) -> ActorProxy:
-        """Return an object whose methods and attributes are the actor's, reached one message at a time."""
+        """Return an object whose methods and attributes are the actor's, each use of which is a message."""
         return ActorProxy(self._cell)
-
-    def __setattr__(self, name: str, value: object) -> NoReturn:
-        raise AttributeError(f"an ActorRef is immutable: can't set {name!r}")
-
-    def __delattr__(self, name: str) -> NoReturn:
-        raise AttributeError(f"an ActorRef is immutable: can't delete {name!r}")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActorRef):
@@ -110,7 +104,7 @@ class ActorRef(Generic[M, R]):
 
     def __reduce__(self) -> NoReturn:
         raise TypeError(
-            f"{self!r} belongs to a running system and can't be pickled; send its address and use "
+            f"{self!r} belongs to a running system and can't be pickled. Send its address, and use "
             "ActorSystem.ref_for(address)"
         )
 
@@ -119,7 +113,3 @@ class ActorRef(Generic[M, R]):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ActorRef[M, R]:
         return self
-
-
-# The way past the class's own __setattr__, at half the price of object.__setattr__.
-_set_cell: Callable[[ActorRef[Any, Any], Cell], None] = ActorRef.__dict__["_cell"].__set__

@@ -1,4 +1,4 @@
-"""The actor system: the one object an application makes."""
+"""The actor system: the one object that an application creates."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import anyio.lowlevel
 
 from papyra._runtime import introspection
 from papyra._runtime._eventloop import running_loop
-from papyra._runtime.callbacks import Callbacks
-from papyra._runtime.cell import NO_LIMIT, STOPPED
-from papyra._runtime.fact_writer import Facts
-from papyra._runtime.force import force
+from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.fact_writer import FactWriter
+from papyra._runtime.history import History
+from papyra._runtime.hook_calls import HookCalls
 from papyra._runtime.instruments import Instruments
+from papyra._runtime.phases import STOPPED
 from papyra._runtime.running_system import RunningSystem
-from papyra._runtime.stopping import request_stop, stop_from_inside, stop_waiter
+from papyra._runtime.spawning import spawn
+from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
@@ -57,33 +59,33 @@ _SYSTEM_ID = re.compile(r"[^:/\s]+")
 class DeadLetters:
     """The messages that were not handled."""
 
-    def __init__(self, facts: Facts) -> None:
-        self._facts = facts
+    def __init__(self, history: History) -> None:
+        self._history = history
 
     @property
     def messages(self) -> list[DeadLetter]:
-        """The newest of them (1,000 unless the settings say otherwise), oldest first."""
-        return list(self._facts.letters)
+        """The newest ones (1,000 unless the settings say otherwise), oldest first."""
+        return list(self._history.letters)
 
     @property
     def count(self) -> int:
-        """How many there ever were."""
-        return self._facts.letters_ever
+        """The number of all dead letters so far."""
+        return self._history.letters_ever
 
     def __len__(self) -> int:
-        return len(self._facts.letters)
+        return len(self._history.letters)
 
 
 class ActorSystem:
     """Spawns, names, supervises and watches actors, and records what happens to them.
 
-    Use it as ``async with ActorSystem() as system:``, or call `start` and `aclose`, from whatever tasks.
-    ``persistence`` is a backend or a backend URL; without one the settings' is used, and without that,
-    memory. ``persistence_startup`` checks it before any actor exists; ``persistence_recovery`` alone means
-    to repair at the start. ``time_fn`` replaces the clock, Unix time in seconds. ``shutdown_timeout`` is how
-    many seconds `aclose` gives the actors (None: as long as they take). ``hooks`` may also be a module or an object as
-    a hook plugin has it. ``instruments`` measure and trace it (see `papyra.instruments`), beside those that the
-    settings name. Nothing is opened before `start`.
+    Use it as ``async with ActorSystem() as system:``, or call `start` and `aclose`, from any tasks.
+    ``persistence`` is a backend or a backend URL; the default is that of the settings, or else memory.
+    ``persistence_startup`` checks the store before any actor exists; ``persistence_recovery`` alone means to
+    repair it at the start. ``time_fn`` replaces the clock and returns Unix time in seconds. `aclose` gives the
+    actors ``shutdown_timeout`` seconds (None: no limit). ``hooks`` may also be a module or an object with marked
+    functions, like those of a hook plugin. ``instruments`` measure and trace the system (see `papyra.instruments`),
+    in addition to those that the settings name. Nothing is opened before `start`.
     """
 
     def __init__(
@@ -119,9 +121,10 @@ class ActorSystem:
             persistence.time_fn = time_fn
         self._startup = _startup_config(persistence_startup, persistence_recovery)
         self._shutdown_timeout = shutdown_timeout
-        self._callbacks = Callbacks(hooks, on_dead_letter)
-        self._facts = Facts(system_id, persistence, self._callbacks, self._now, self._settings)
-        self._dead_letters = DeadLetters(self._facts)
+        self._hooks = HookCalls(hooks, on_dead_letter)
+        self._fact_writer = FactWriter(persistence, self._hooks, self._settings.fact_buffer)
+        self._history = History(system_id, self._fact_writer, self._hooks, self._now, self._settings)
+        self._dead_letters = DeadLetters(self._history)
         self._instruments = Instruments(instruments)
         self._core: RunningSystem | None = None
         self._starting: anyio.Event | None = None
@@ -130,10 +133,10 @@ class ActorSystem:
     # -- life
 
     async def start(self) -> None:
-        """Check the store, then start; starting twice is fine.
+        """Check the store, then start. A second call does nothing.
 
-        Damage in the store that the start-up configuration does not accept is a `RuntimeError`, and nothing
-        was started. A closed system can't be started again.
+        If the start-up configuration does not accept damage in the store, this raises `RuntimeError` and
+        starts nothing. A closed system can't be started again.
         """
         while self._starting is not None:
             await self._starting.wait()
@@ -144,15 +147,21 @@ class ActorSystem:
         self._starting = anyio.Event()
         try:
             loop = running_loop()
-            # Before the check: its hooks may be a plugin's, and may be async.
-            self._callbacks.bind(loop)
-            self._callbacks.add_plugins()
+            # Before the check, which calls hooks: of plugins, and async ones.
+            self._hooks.bind(loop)
+            self._hooks.add_plugins()
             await self._check_store()
             await self._instruments.load(self._settings.instruments)
             if self._closed:
                 raise SystemNotRunning(self._system_id, "start", closed=True)
             self._core = RunningSystem(
-                self, loop, self._facts, self._callbacks, self._time_fn, self._shutdown_timeout
+                self,
+                loop,
+                self._history,
+                self._fact_writer,
+                self._hooks,
+                self._time_fn,
+                self._shutdown_timeout,
             )
             self._instruments.start(self._core.rt)
         finally:
@@ -164,21 +173,22 @@ class ActorSystem:
             raise SystemNotRunning(self._system_id, "start with a store that is closed", closed=True)
         check = await run_startup_check(self._persistence, self._startup)
         if check.scan is not None:
-            self._callbacks.call("on_persistence_scan", check.scan)
+            self._hooks.call("on_persistence_scan", check.scan)
         if check.recovery is not None:
-            self._callbacks.call("on_persistence_recovery", check.recovery)
+            self._hooks.call("on_persistence_recovery", check.recovery)
         if not check.passed:
             with anyio.move_on_after(1.0):
-                await self._callbacks.drain()
+                await self._hooks.drain()
         check.raise_if_failed()
 
     async def aclose(self) -> None:
-        """Stop every actor, record every fact, close the store. Closing twice is fine.
+        """Stop every actor, record every fact, close the store. A second call does nothing.
 
-        Mailboxes are worked off, for at most ``shutdown_timeout`` seconds; then what still runs is cancelled,
-        and each ``on_stop`` gets that time once more. A caller that is cancelled has the rest cancelled at
-        once, waits all the same, and is cancelled then. An actor that calls this, or a task below it, does not wait. What ended
-        the system from inside (`KeyboardInterrupt` or the like out of an actor) is raised here.
+        The actors handle their queued messages for at most ``shutdown_timeout`` seconds. Then their running code
+        is cancelled, and each ``on_stop`` gets that time once more. If the caller is cancelled, the rest is
+        cancelled at once; the caller still waits for the end and is cancelled then. An actor that calls this, or
+        a task that it started, does not wait. If an actor ended the system (with a `KeyboardInterrupt`, say),
+        that error is raised here.
         """
         core = self._core
         if core is None:
@@ -211,11 +221,11 @@ class ActorSystem:
         assert core.host is not None  # noqa: S101 - as above
         closing_error: BaseException | None = None
         try:
-            # Cancelled already? Then so are the actors, and the close waits behind a shield. asyncio may
-            # have cancelled the task itself: then no scope says so, but the exception does.
+            # If the host is cancelled already, so are the actors, and the close waits behind a shield. asyncio
+            # may have cancelled the task itself: then the exception shows it, and no scope does.
             cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
             await core.close(forced=cancelled or anyio.current_effective_deadline() == -float("inf"))
-        except BaseException as error:  # noqa: BLE001 - the cancellation of the host: handed to its scope below, and raised again
+        except BaseException as error:  # noqa: BLE001 - the host's cancellation: passed to its scope below, and raised again
             closing_error = exc = error
         swallowed = core.host.__exit__(
             type(exc) if exc is not None else None, exc, exc.__traceback__ if exc else None
@@ -232,7 +242,7 @@ class ActorSystem:
         return core
 
     def _open(self, action: str) -> RunningSystem:
-        """Return the core also while it closes: actors that work off their mailboxes need it still."""
+        """Return the core, also while it closes: actors that drain their mailboxes still need it."""
         core = self._core
         if core is None or core.closed.is_set():
             raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
@@ -251,10 +261,10 @@ class ActorSystem:
     ) -> ActorRef[M, R]:
         """Make an actor and return its reference at once; ``on_start`` runs soon after.
 
-        ``factory`` is an `Actor` subclass or a function that returns a new instance each time; a restart
-        calls it again, and what it raises here is raised to the caller. Names are unique among living
-        actors. ``mailbox_capacity`` messages may wait; then senders do; None means no limit. Without a
-        ``policy`` an unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds.
+        ``factory`` is an `Actor` subclass or a function that returns a new instance each time. A restart calls
+        it again. An error of the factory is raised here. Names are unique among living actors. At most
+        ``mailbox_capacity`` messages may wait, then senders wait; None means no limit. Without a ``policy`` an
+        unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds.
         """
         core = self._running("spawn an actor") if parent is None else self._open("spawn an actor")
         if mailbox_capacity is None:
@@ -272,14 +282,14 @@ class ActorSystem:
         above = core.lifecycle.guardian
         if parent is not None:
             above = self._cell(parent)
-        return ActorRef(core.lifecycle.spawn(factory, name, above, policy, mailbox_capacity))
+        return ActorRef(spawn(core.rt, factory, name, above, policy, mailbox_capacity))
 
     async def stop(self, ref: ActorRef[Any, Any], *, timeout: float | None = None) -> None:
         """Stop an actor and return when it has stopped.
 
-        It takes no new messages from now on, works off what is queued, stops its children, newest first, and
-        runs ``on_stop``. After ``timeout`` seconds what still runs is cancelled. An actor that stops itself,
-        or one above itself, does not wait: it takes no further message after the current one.
+        The actor refuses new messages, handles the queued ones, stops its children, newest first, and runs
+        ``on_stop``. After ``timeout`` seconds its running code is cancelled. An actor that stops itself or one
+        of its ancestors does not wait; it handles no message after the current one.
         """
         cell = self._cell(ref)
         if timeout is not None and not timeout >= 0:
@@ -312,13 +322,13 @@ class ActorSystem:
                 timer.cancel()
 
     async def stop_all(self) -> None:
-        """Stop every actor, newest first; the system goes on."""
+        """Stop every actor, newest first. The system keeps running."""
         core = self._running("stop all actors")
         for cell in reversed(list((core.lifecycle.guardian.children or {}).values())):
             await self.stop(ActorRef(cell))
 
     async def broadcast(self, message: object, actor_type: type | str | None = None) -> int:
-        """Tell ``message`` to every living actor, or to those of a type; return to how many."""
+        """Tell ``message`` to every living actor, or to those of a type; return their number."""
         targets = self.refs() if actor_type is None else self.refs_by_type(actor_type)
         told = 0
         for ref in targets:
@@ -334,7 +344,7 @@ class ActorSystem:
     # -- finding them
 
     def ref_for(self, address: ActorAddress | str) -> ActorRef[Any, Any] | None:
-        """Return the reference of the actor at an address; None if there is none any more."""
+        """Return the reference of the actor at an address; None if there is none."""
         core = self._open("look up an actor")
         if isinstance(address, str):
             address = ActorAddress.parse(address)
@@ -347,11 +357,11 @@ class ActorSystem:
         return ActorRef(cell) if cell is not None else None
 
     def refs(self, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
-        """Return the references of all actors, oldest first; with ``alive_only=False`` also of those that are stopping."""
+        """Return the references of all actors, oldest first; ``alive_only=False`` includes stopping ones."""
         return [ActorRef(cell) for cell in self._cells() if not alive_only or introspection.is_alive(cell)]
 
     def refs_by_type(self, type_or_name: type | str, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
-        """Return the references of the actors of a class (or below it), or of a class with this name."""
+        """Return the references of the actors of a class or its subclasses, or of a class with this name."""
 
         def fits(cell: Cell) -> bool:
             kind = cell.actor_type
@@ -389,7 +399,7 @@ class ActorSystem:
             try:
                 ref = self.ref_for(target)
             except ValueError:
-                return None  # a name that nobody has, and no address
+                return None  # neither the name of an actor nor an address
         return introspection.describe_actor(self._cell(ref)) if ref is not None else None
 
     def _cells(self) -> list[Cell]:
@@ -400,19 +410,21 @@ class ActorSystem:
             raise TypeError(f"expected an ActorRef, as spawn() returns it, not {ref!r}")
         cell = ref._cell
         if cell.rt.system is not self:
-            raise ValueError(f"{ref!r} belongs to another actor system than {self._system_id!r}")
+            raise ValueError(
+                f"{ref!r} belongs to another actor system than {self._system_id!r}; use the system that spawned it"
+            )
         return cell
 
-    # -- what happened
+    # -- facts
 
     def audit(self, include_actor_details: bool = True) -> AuditReport:
-        """Return what the system looks like now, and record it."""
+        """Return the state of the system now, and record it."""
         report = introspection.audit(self._running("audit").rt, details=include_actor_details)
-        self._facts.audit(report)
+        self._history.audit(report)
         return report
 
     def control_panel(self) -> dict[str, Any]:
-        """Return what an operator looks at first, as plain data: actors, queues, workers, facts, the store's counters."""
+        """Return an operator's overview as plain data: actors, queues, workers, facts, the store's counters."""
         core = self._started("show a control panel")
         return introspection.panel(core.rt, self._state(core))
 
@@ -463,7 +475,7 @@ class ActorSystem:
 
     def events(self) -> list[ActorEvent]:
         """Return the newest lifecycle events (10,000 unless the settings say otherwise), oldest first."""
-        return self._facts.events()
+        return self._history.events()
 
     async def wait_for_event(
         self,
@@ -472,7 +484,7 @@ class ActorSystem:
         timeout: float | None = 1.0,
         start_index: int = 0,
     ) -> ActorEvent:
-        """Return the first event of a type, or for which a function says True, that happened or will happen.
+        """Return the first event, past or future, of a type or for which a function returns True.
 
         ``start_index`` skips that many events from the start of the system. Raises `TimeoutError` after
         ``timeout`` seconds, and `SystemNotRunning` if the system closes first.
@@ -483,13 +495,13 @@ class ActorSystem:
         try:
             with anyio.fail_after(timeout):
                 while True:
-                    for event in self._facts.events(seen):
+                    for event in self._history.events(seen):
                         if isinstance(event, kind) if isinstance(kind, type) else kind(event):
                             return event
-                    seen = max(seen, self._facts.events_ever)
+                    seen = max(seen, self._history.events_ever)
                     if core.closed.is_set():
                         raise SystemNotRunning(self._system_id, "wait for an event", closed=True)
-                    await self._facts.next_event()
+                    await self._history.next_event()
         except TimeoutError:
             wanted = getattr(kind, "__name__", kind)
             raise TimeoutError(f"no event {wanted} within {timeout} s in {core.rt.system_id!r}") from None
@@ -510,17 +522,17 @@ class ActorSystem:
         return self._system_id
 
     def now(self) -> float:
-        """Return the system's time: Unix time, unless it was given a ``time_fn``."""
+        """Return the system's time: Unix time in seconds, or that of its ``time_fn``."""
         return self._now()
 
     async def compact(self) -> CompactionReport:
-        """Make the store's retention physical, with every fact so far in it."""
+        """Record every fact so far, then delete the records that the store's retention excludes."""
         await self.flush()
         return await self._persistence.compact()
 
     async def flush(self) -> None:
-        """Return when every fact so far is recorded, or was given up and counted."""
-        await self._facts.flush()
+        """Return when every fact so far is recorded, or given up and counted."""
+        await self._fact_writer.flush()
 
     def __repr__(self) -> str:
         state = self._state(self._core) if self._core is not None else "new"
@@ -531,7 +543,7 @@ def _startup_config(
     startup: PersistenceStartupConfig | PersistenceStartupMode | None,
     recovery: PersistenceRecoveryConfig | None,
 ) -> PersistenceStartupConfig:
-    if isinstance(startup, str):  # a mode is one, and "recover" is as good
+    if isinstance(startup, str):  # a mode is a string, and plain strings are accepted too
         startup = PersistenceStartupConfig(PersistenceStartupMode(startup), recovery)
     if startup is None:
         mode = PersistenceStartupMode.IGNORE if recovery is None else PersistenceStartupMode.RECOVER

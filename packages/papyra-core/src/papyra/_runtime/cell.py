@@ -1,9 +1,10 @@
-"""An actor as the runtime sees it: a small record, for there may be a million of them."""
+"""An actor as the runtime sees it: a small record, because there may be a million of them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from papyra._runtime.phases import STARTING
 from papyra.address import ActorAddress
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from papyra._runtime._eventloop import Waiter
-    from papyra._runtime.attached import Marks
+    from papyra._runtime.envelope import Envelope
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
     from papyra._runtime.wait_graph import Wait
@@ -20,101 +21,19 @@ if TYPE_CHECKING:
     from papyra.context import ActorContext
     from papyra.supervision import SupervisionPolicy
 
-__all__ = [
-    "BACKING_OFF",
-    "DRAINING",
-    "NO_LIMIT",
-    "PHASES",
-    "RESTARTING_CHILDREN",
-    "RESTARTING_STOP",
-    "RUNNING",
-    "SIGNAL",
-    "STARTING",
-    "STOPPED",
-    "STOPPING",
-    "STOPPING_CHILDREN",
-    "SUSPENDED",
-    "Cell",
-    "Envelope",
-]
-
-# Phases, in the order of a life. Plain ints: they are compared for every turn.
-STARTING: Final = 0  # on_start of a new instance is due or running
-RUNNING: Final = 1
-SUSPENDED: Final = 2  # failed; the parent's on_child_failure decides
-RESTARTING_STOP: Final = 3  # restart: on_stop of the old instance is due or running
-RESTARTING_CHILDREN: Final = 4  # restart: waits for its children to stop
-BACKING_OFF: Final = 5  # restart: waits for its time
-DRAINING: Final = 6  # stop: takes no new messages, works off what is queued
-STOPPING_CHILDREN: Final = 7  # stop: waits for its children to stop
-STOPPING: Final = 8  # stop: on_stop is due or running
-STOPPED: Final = 9
-
-PHASES = (
-    "starting",
-    "active",
-    "failed",
-    "restarting",
-    "restarting",
-    "restarting",
-    "stopping",
-    "stopping",
-    "stopping",
-    "stopped",
-)
+__all__ = ["NO_LIMIT", "Cell"]
 
 NO_LIMIT: Final = 1 << 62
-
-
-class Envelope:
-    """What stands in a mailbox where a plain message does not do: an ask, a proxy's call, a signal.
-
-    The reply is written into the envelope, and ``waiter`` only wakes the asker: an exception kept in a
-    future nobody looks at would be reported by asyncio as never retrieved.
-    """
-
-    __slots__ = ("asker", "call", "error", "expects_reply", "marks", "message", "replied", "value", "waiter")
-
-    def __init__(self, message: object, *, expects_reply: bool = True) -> None:
-        self.message = message
-        self.expects_reply = expects_reply
-        self.call: Callable[[Actor], Awaitable[Any]] | None = None
-        self.waiter: Waiter | None = None
-        self.asker: Cell | None = None
-        self.marks: Marks | None = None
-        self.replied = False
-        self.value: Any = None
-        self.error: BaseException | None = None
-
-    def reply(self, value: object, error: BaseException | None = None) -> None:
-        """Give the asker its answer, if it still waits for one."""
-        if self.replied:
-            return
-        self.replied = True
-        self.value = value
-        self.error = error
-        if self.asker is not None:
-            self.asker.waits_for = self.asker.wait = None
-        waiter = self.waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    def fail(self, error: BaseException) -> None:
-        """Let the ask raise ``error``."""
-        self.reply(None, error)
-
-
-SIGNAL: Final = Envelope(None, expects_reply=False)
-"""Stands before everything else in the mailbox of a cell that has something other than messages to do."""
+"""The capacity of a mailbox without a limit, in messages."""
 
 
 class Cell:
     """One actor: its instance, its mailbox and its place in the tree.
 
-    ``box`` is None while the cell is idle, so an idle actor pays for no deque; a cell with a box is queued,
-    running or ``paused``. A ``fresh`` cell is queued without one: a thousand spawned at once need none yet.
-    ``limit`` is how many messages the fast path of `ActorRef.tell` may leave in the
-    box: the capacity, or 0 when it must take the slow path (senders wait, or the actor stops).
+    ``box`` is None while the cell is idle, so an idle actor pays for no deque. A cell with a box is queued,
+    running or ``paused``. A ``fresh`` cell is queued without a box, because a thousand actors that are spawned
+    at once need none yet. ``limit`` is the number of messages up to which the fast path of `ActorRef.tell` may
+    fill the box: the capacity, or 0 if a send must take the slow path (senders wait, or the actor stops).
     """
 
     __slots__ = (
@@ -132,7 +51,6 @@ class Cell:
         "fresh",
         "halted",
         "id",
-        "judging",
         "limit",
         "name",
         "parent",
@@ -151,6 +69,7 @@ class Cell:
         "stop_waiters",
         "stopping",
         "timer",
+        "undecided",
         "variables",
         "wait",
         "waits_for",
@@ -198,7 +117,7 @@ class Cell:
         self.watchers: dict[int, Cell] | None = None
         self.watching: dict[int, Cell] | None = None
         self.stop_waiters: list[Waiter] | None = None
-        self.judging: OrderedDict[Cell, Exception] | None = None
+        self.undecided: OrderedDict[Cell, Exception] | None = None
         self.escalated: Exception | None = None
         self.restarts: deque[float] | None = None
         self.timer: Timer | None = None
@@ -209,7 +128,7 @@ class Cell:
 
     @property
     def address(self) -> ActorAddress:
-        """The actor's address, made anew: a million kept ones would weigh 100 MB."""
+        """The actor's address, built for each call: a million kept ones would take 100 MB."""
         return ActorAddress(self.rt.system_id, self.id)
 
     def __str__(self) -> str:
@@ -217,7 +136,7 @@ class Cell:
         return f"{self.rt.system_id}:{self.id} ({f'{self.name!r}, ' if self.name else ''}{kind})"
 
     def is_below(self, other: Cell) -> bool:
-        """Whether ``other`` is this cell or stands above it in the tree."""
+        """Return whether ``other`` is this cell or an ancestor of it."""
         cell: Cell | None = self
         while cell is not None:
             if cell is other:
@@ -226,7 +145,7 @@ class Cell:
         return False
 
     def subtree(self) -> list[Cell]:
-        """Return this cell and all below it, parents first."""
+        """Return this cell and its descendants, parents first."""
         found: list[Cell] = [self]
         for cell in found:
             if cell.children:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.cell import Envelope
+from papyra._runtime.envelope import Envelope
 from papyra._runtime.runtime import SEND_BUDGET
 
 if TYPE_CHECKING:

@@ -1,8 +1,8 @@
-"""From actors to the store: history in memory, a bounded buffer, and one writer task.
+"""From actors to the store: a bounded buffer and one writer task.
 
-An actor only appends to the buffer. The writer hands all that waits to ``record_batch``, so the slower the
-store, the larger the batches. A full buffer drops what comes and counts it: a slow or broken store never
-slows an actor (guarantee 22).
+An actor only appends to the buffer. The writer gives all buffered facts to ``record_batch``, so a slower
+store gets larger batches. A full buffer drops new facts and counts them: a slow or broken store never slows
+an actor (guarantee 22).
 """
 
 from __future__ import annotations
@@ -10,78 +10,51 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra import events as ev
 from papyra.exceptions import PartialWriteError
-from papyra.messages import DeadLetter
-from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
-from papyra.persistence.payload import clean_text, json_payload
-from papyra.ref import ActorRef
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from papyra._runtime._eventloop import Loop, Waiter
-    from papyra._runtime.callbacks import Callbacks
-    from papyra._runtime.cell import Cell
-    from papyra.audit import AuditReport
+    from papyra._runtime.hook_calls import HookCalls
     from papyra.persistence.backend import PersistenceBackend
-    from papyra.persistence.models import JSONValue, PersistedRecord
-    from papyra.settings import Settings
+    from papyra.persistence.models import PersistedRecord
 
-__all__ = ["Facts"]
-
-_KINDS = {
-    kind.__name__: kind for kind in (ev.ActorStarted, ev.ActorRestarted, ev.ActorStopped, ev.ActorCrashed)
-}
+__all__ = ["FactWriter"]
 
 _logger = logging.getLogger("papyra")
 
-MAX_BATCH = 5_000
-"""Records handed to the store at once: enough to make its fixed costs vanish, few enough to stay responsive."""
+MAX_BATCH_RECORDS = 5_000
+"""Records given to the store at once: enough to hide its fixed costs, few enough to stay responsive."""
 
-PRESSURE = 1_000  # facts that wait, from which on the store is helped along
-PATIENCE = 2.0  # seconds for which a batch is helped: a store that hangs must not slow the actors
+BACKLOG_RECORDS = 1_000  # buffered facts from which on the store counts as behind
+BACKLOG_SECONDS = (
+    2.0  # a batch that takes longer is no longer helped: a hanging store must not slow the actors
+)
 
-_LOG_EVERY = 10.0  # seconds between two log lines about a store that fails
+LOG_INTERVAL_SECONDS = 10.0  # between two log lines about a store that fails
 
 
-class Facts:
-    """The facts of one system."""
+class FactWriter:
+    """The buffer of one system's facts, and the task that writes them to the store."""
 
-    def __init__(
-        self,
-        system_id: str,
-        backend: PersistenceBackend,
-        callbacks: Callbacks,
-        clock: Callable[[], float],
-        settings: Settings,
-    ) -> None:
-        self.clock = clock
+    def __init__(self, backend: PersistenceBackend, hooks: HookCalls, max_buffer: int) -> None:
         self.backend = backend
-        self.letters: deque[DeadLetter] = deque(maxlen=settings.max_dead_letters)
-        self.letters_ever = 0
-        self._system_id = system_id
-        self._callbacks = callbacks
-        self._max_buffer = settings.fact_buffer
-        self._payload_limit = settings.payload_limit
-        self._events: deque[PersistedEvent] = deque(maxlen=settings.max_events)
-        self._events_ever = 0
-        self._event_waiters: list[Waiter] = []
-        self.tells_events = False
-        self._buffer: deque[PersistedRecord] = deque()
-        self._under_way = 0  # facts that the store has been given
-        self._settled = 0  # that are recorded or given up
+        self.buffer: deque[PersistedRecord] = deque()
+        self.max_buffer = max_buffer
+        self.at_work = False  # the writer runs, and looks at the buffer again before it waits
+        self._hooks = hooks
+        self._batch_size = 0  # facts that the store is writing
+        self._settled = 0  # facts that are recorded or given up
         self._flushing: list[tuple[int, Waiter]] = []
         self._writer: Waiter | None = None
         self._running = False
-        self._at_work = False  # the writer runs, and looks into the buffer before it waits
         self._closing = False
-        self._gave_up = False  # at the close, on what the store had not taken
+        self._gave_up = False  # at the close, on the facts that were still buffered
         self._loop: Loop | None = None
         self._next_log = -1.0
         self._unlogged = 0
@@ -89,125 +62,21 @@ class Facts:
         self._batch_began = 0.0
 
     def bind(self, loop: Loop) -> None:
-        """Say which event loop the writer runs on."""
+        """Set the event loop that the writer runs on."""
         self._loop = loop
-        self.tells_events = self._callbacks.wants("on_event")
 
-    # -- what happened
-
-    def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
-        """Note a lifecycle event."""
-        system_id, buffer = self._system_id, self._buffer
-        # The record as it goes to the store is kept as the history, too: one object for both.
-        fact = PersistedEvent(system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock())
-        self._events.append(fact)
-        self._events_ever += 1
-        if self._at_work and len(buffer) < self._max_buffer:
-            buffer.append(fact)  # `_add`, without a call
-        else:
-            self._add(fact)
-        if self.tells_events:
-            self._callbacks.call("on_event", self._materialize(fact))
-        if self._event_waiters:
-            self.rouse()
-
-    def crash(self, cell: Cell, error: BaseException) -> None:
-        """Note that an actor's code raised ``error``."""
-        try:
-            said = str(error)
-        except Exception as broken:  # noqa: BLE001 - an exception's text is user code
-            said = f"<text raised {type(broken).__name__}>"
-        text = clean_text(
-            f"{type(error).__name__}: {said}" if said else type(error).__name__, self._payload_limit
-        )
-        cell.rt.tallies.of(cell.actor_type).failures += 1
-        self.event(ev.ActorCrashed, cell, {"error": text, "reason": text})
-
-    def dead_letter(self, cell: Cell, message: object, *, expects_reply: bool) -> None:
-        """Note a message that was not handled."""
-        now = self.clock()
-        letter = DeadLetter(ActorRef(cell), message, expects_reply, now)
-        self.letters.append(letter)
-        self.letters_ever += 1
-        # The payload is copied here and now: the sender may change its message later.
-        self._add(
-            PersistedDeadLetter(
-                self._system_id,
-                f"{self._system_id}:{cell.id}",
-                type(message).__name__,
-                json_payload(message, self._payload_limit),
-                now,
-            )
-        )
-        self._callbacks.call("on_dead_letter", letter)
-
-    def audit(self, report: AuditReport) -> None:
-        """Note an audit."""
-        self._add(
-            PersistedAudit(
-                report.system_id,
-                report.timestamp,
-                report.total_actors,
-                report.alive_actors,
-                report.stopping_actors,
-                report.restarting_actors,
-                report.registry_size,
-                report.registry_orphans,
-                report.registry_dead,
-                report.dead_letters_count,
-            )
-        )
-        self._callbacks.call("on_audit", report)
-
-    # -- history
-
-    def events(self, start: int = 0) -> list[ev.ActorEvent]:
-        """Return the kept events from the ``start``-th on, counted from the first there ever was."""
-        skip = max(0, start - (self._events_ever - len(self._events)))
-        return [self._materialize(fact) for fact in islice(self._events, skip, None)]
-
-    @property
-    def events_ever(self) -> int:
-        """How many events there ever were."""
-        return self._events_ever
-
-    def rouse(self) -> None:
-        """Have those that wait for an event look again."""
-        waiters, self._event_waiters = self._event_waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    async def next_event(self) -> None:
-        """Return once there is another event."""
-        assert self._loop is not None  # noqa: S101 - only a started system has events
-        waiter = self._loop.waiter()
-        self._event_waiters.append(waiter)
-        try:
-            await waiter
-        finally:
-            if waiter in self._event_waiters:
-                self._event_waiters.remove(waiter)
-
-    def _materialize(self, fact: PersistedEvent) -> ev.ActorEvent:
-        actor_id = int(fact.actor_address.rpartition(":")[2])
-        return _KINDS[fact.event_type](
-            {"system": self._system_id, "actor_id": actor_id}, dict(fact.payload), fact.timestamp
-        )
-
-    # -- the way to the store
-
-    def _add(self, fact: PersistedRecord) -> None:
-        if len(self._buffer) >= self._max_buffer or self._closing:
+    def add(self, fact: PersistedRecord) -> None:
+        """Buffer a fact, or drop and count it if the buffer is full."""
+        if len(self.buffer) >= self.max_buffer or self._closing:
             self.backend.metrics.records_dropped += 1
             if not self._full and not self._closing:
                 self._full = True
                 _logger.error(
-                    "the store of facts is slower than the facts: the buffer of %d is full and facts are dropped",
-                    self._max_buffer,
+                    "the store is too slow: the buffer of %d facts is full, and new facts are dropped",
+                    self.max_buffer,
                 )
             return
-        self._buffer.append(fact)
+        self.buffer.append(fact)
         if not self._running:
             self._start_writer()
         else:
@@ -215,20 +84,20 @@ class Facts:
 
     def _start_writer(self) -> None:
         self._running = True
-        assert self._loop is not None  # noqa: S101 - nothing happens in a system that is not started
+        assert self._loop is not None  # noqa: S101 - only a started system has facts
         self._loop.spawn(self._run, lambda: "papyra facts")
 
     def _wake_writer(self) -> None:
         writer, self._writer = self._writer, None
-        if writer is not None and not writer.done():  # done: somebody cancelled it, as on asyncio anybody can
+        if writer is not None and not writer.done():  # done: on asyncio, any code can cancel it
             writer.set_result(None)
 
     async def _run(self) -> None:
-        assert self._loop is not None  # noqa: S101 - see _add
+        assert self._loop is not None  # noqa: S101 - as above
         try:
             while True:
-                self._at_work = bool(self._buffer) and not self._closing
-                if self._buffer:
+                self.at_work = bool(self.buffer) and not self._closing
+                if self.buffer:
                     await self._write_batch()
                 elif self._closing:
                     return
@@ -236,32 +105,32 @@ class Facts:
                     self._writer = self._loop.waiter()
                     await self._writer
         finally:
-            self._running = self._at_work = False
+            self._running = self.at_work = False
             self._writer = None
             self._wake_flushing(everyone=True)
 
     async def _write_batch(self) -> None:
-        buffer = self._buffer
-        batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH))]
-        self._under_way = len(batch)
+        buffer = self.buffer
+        batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH_RECORDS))]
+        self._batch_size = len(batch)
         self._batch_began = time.monotonic()
         metrics = self.backend.metrics
         errors_before = metrics.write_errors
         try:
             await self.backend.record_batch(batch)
-        except Exception as error:  # noqa: BLE001 - whatever a store raises is counted, logged and told, and harms no actor
+        except Exception as error:  # noqa: BLE001 - any error of a store is counted, logged and reported, and harms no actor
             lost = error.failed if isinstance(error, PartialWriteError) else len(batch)
-            if not self._gave_up:  # else they are counted already
+            if not self._gave_up:  # otherwise they are counted already
                 metrics.records_dropped += lost
-            if metrics.write_errors == errors_before:  # a backend that does not count for itself
+            if metrics.write_errors == errors_before:  # the backend does not count them itself
                 metrics.write_errors += 1
             self._report(error, lost)
-        except BaseException:  # cancelled: the event loop ends without the system's aclose()
+        except BaseException:  # cancelled: the event loop ends before the system's aclose()
             if not self._gave_up:
                 metrics.records_dropped += len(batch)
             raise
         finally:
-            self._under_way = 0
+            self._batch_size = 0
             self._settled += len(batch)
             self._full = False
             self._wake_flushing()
@@ -270,7 +139,7 @@ class Facts:
         self._unlogged += lost
         now = time.monotonic()
         if now >= self._next_log:
-            self._next_log = now + _LOG_EVERY
+            self._next_log = now + LOG_INTERVAL_SECONDS
             _logger.error(
                 "the %s store did not take %d facts: %s",
                 self.backend.name or type(self.backend).__name__,
@@ -279,7 +148,7 @@ class Facts:
                 exc_info=error,
             )
             self._unlogged = 0
-        self._callbacks.call("on_persistence_error", error)
+        self._hooks.call("on_persistence_error", error)
 
     def _wake_flushing(self, *, everyone: bool = False) -> None:
         waiting: list[tuple[int, Waiter]] = []
@@ -291,18 +160,18 @@ class Facts:
         self._flushing = waiting
 
     def is_backlogged(self) -> bool:
-        """Whether a store that is at work has fallen behind, and not for so long that nothing helps it."""
-        return len(self._buffer) > PRESSURE and time.monotonic() - self._batch_began < PATIENCE
+        """Return whether the store is behind, and its current batch is recent enough that waiting helps it."""
+        return len(self.buffer) > BACKLOG_RECORDS and time.monotonic() - self._batch_began < BACKLOG_SECONDS
 
     @property
     def buffered(self) -> int:
-        """How many facts wait for the store."""
-        return self._under_way + len(self._buffer)
+        """The number of facts that are not yet recorded."""
+        return self._batch_size + len(self.buffer)
 
     async def flush(self) -> None:
-        """Return once every fact so far is recorded, or given up and counted."""
+        """Return when every fact so far is recorded, or given up and counted."""
         so_far = self._settled + self.buffered
-        while self._settled < so_far and (self._running or self._buffer) and self._loop is not None:
+        while self._settled < so_far and (self._running or self.buffer) and self._loop is not None:
             if not self._running:
                 self._start_writer()  # it was cancelled
             waiter = self._loop.waiter()
@@ -312,42 +181,42 @@ class Facts:
             await self.backend.flush()
 
     def abandon(self) -> None:
-        """Take nothing any more: the event loop has ended, and the writer with it."""
+        """Accept no more facts: the event loop has ended, and the writer with it."""
         self._closing = True
-        self._at_work = False
+        self.at_work = False
         self._writer = None
-        self._buffer.clear()
+        self.buffer.clear()
 
     async def close(self, seconds: float) -> None:
-        """Record what waits, within ``seconds``, and close the store; what did not get through is counted."""
+        """Record the buffered facts within ``seconds`` and close the store; facts that are left are counted."""
         deadline = anyio.current_time() + seconds
         await self._bounded("flushing", self.flush, seconds)
         self._closing = True
-        self._at_work = False
+        self.at_work = False
         self._wake_writer()
-        # What came while the store flushed: a message to an actor that has stopped is a dead letter still.
+        # Facts that came during the flush: a message to a stopped actor still is a dead letter.
         await self._bounded("flushing", self.flush, deadline - anyio.current_time())
         left = self.buffered
         if left > 0 and not self._gave_up:
             self._gave_up = True
-            self._buffer.clear()
+            self.buffer.clear()
             self.backend.metrics.records_dropped += left
-            _logger.error("the store of facts did not take %d facts within %s s at the close", left, seconds)
+            _logger.error("the store did not take %d facts within %s s at the close", left, seconds)
         if await self._bounded("closing", self.backend.aclose, seconds):
-            _logger.error("closing the store of facts did not end within %s s", seconds)
+            _logger.error("closing the store did not end within %s s", seconds)
 
     async def _bounded(self, what: str, call: Callable[[], Awaitable[None]], seconds: float) -> bool:
-        """Make a call of the store, for so long at most, whatever it raises. Return whether it was cut off."""
+        """Call the store for at most ``seconds``; its errors are logged. Return whether the call was cancelled."""
         scope = anyio.CancelScope(shield=True, deadline=anyio.current_time() + seconds)
         try:
-            # The handlers stand outside of the scope: on trio an error and a cancellation may come as one group.
+            # The handlers are outside of the scope, because on trio an error and a cancellation may come as one group.
             with scope:
                 await call()
         except Exception:
-            _logger.exception("%s the store of facts raised; the system closes all the same", what)
+            _logger.exception("%s the store raised; the system closes all the same", what)
         except anyio.get_cancelled_exc_class():
             raise
-        except BaseException as error:  # noqa: BLE001 - handed to the host, when everything is closed
+        except BaseException as error:  # noqa: BLE001 - raised in the host, when everything is closed
             assert self._loop is not None  # noqa: S101 - a system that closes was started
             self._loop.fatal(error)
         return scope.cancelled_caught

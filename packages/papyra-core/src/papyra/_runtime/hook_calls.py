@@ -1,4 +1,4 @@
-"""One who is told what happens: called without harm to anybody, and watched."""
+"""Calls of hooks: the user's and those of plugins. A hook that fails or is slow harms nothing and is counted."""
 
 from __future__ import annotations
 
@@ -10,26 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from papyra.exceptions import PluginError
+from papyra.hook_discovery import find_hooks
+from papyra.hooks import HOOK_NAMES
+from papyra.plugins import describe, find_plugins
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from papyra._runtime._eventloop import Loop, Waiter
 
-__all__ = ["Observer"]
+__all__ = ["HookCalls", "Observer"]
 
 _logger = logging.getLogger("papyra")
 
-MAX_PENDING = 10_000
-"""How many async calls of an observer may wait for their turn; one more is dropped."""
+MAX_PENDING_CALLS = 10_000
+"""Async calls of an observer that may wait; further calls are dropped."""
 
-SLOW = 0.1  # seconds for which a plain hook may keep the event loop
-LATE = 60.0  # seconds after which an async one that has not ended is told of, while others wait behind it
+SLOW_SECONDS = 0.1  # a plain hook that holds the event loop for longer is logged
+LATE_SECONDS = 60.0  # an async hook that takes longer is logged if other calls wait behind it
 
 
 class Observer:
-    """An object with hooks. Plain ones run on the spot, async ones in order in a task of the observer's own.
+    """An object with hooks. Plain hooks run at once; async ones run in order, in a task of the observer's own.
 
-    What goes wrong is logged once for each kind of thing, and then counted.
+    Each kind of problem is logged once and then counted.
     """
 
     def __init__(self, name: str, fatal: Callable[[BaseException], None]) -> None:
@@ -38,7 +43,7 @@ class Observer:
         self.slow = 0
         self.dropped = 0
         self._fatal = fatal
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self._pending: deque[tuple[str, Awaitable[object]]] = deque()
         self._loop: Loop | None = None
         self._running = False
@@ -48,41 +53,41 @@ class Observer:
 
     @property
     def pending(self) -> int:
-        """How many async calls have not ended, the one that runs among them."""
+        """The number of async calls that have not ended, including the running one."""
         return len(self._pending) + (self._call_began is not None)
 
-    def tell(self, hook: str, call: Callable[[Any], object], value: object, loop: Loop | None) -> None:
-        """Call a hook; the rest of an async one runs later, on ``loop``."""
+    def call(self, hook: str, call: Callable[[Any], object], value: object, loop: Loop | None) -> None:
+        """Call a hook. An async hook only starts here and runs later, on ``loop``."""
         began = time.perf_counter()
         try:
             result = call(value)
-        except Exception as error:  # noqa: BLE001 - a stranger's code
+        except Exception as error:  # noqa: BLE001 - user code
             result = None
             self._count_failure(hook, error)
-        except BaseException as error:  # noqa: BLE001 - not into the runtime, which is in the middle of a step
+        except BaseException as error:  # noqa: BLE001 - must not reach the runtime, which is in the middle of a step
             result = None
             self._fatal(error)
         took = time.perf_counter() - began
-        if took > SLOW:
+        if took > SLOW_SECONDS:
             self.slow += 1
-            self._say_once(
+            self._log_once(
                 "slow", "%s kept the event loop for %.2f s in %s; make it async or quick", took, hook
             )
         if inspect.isawaitable(result):
             self._later(hook, result, loop)
 
     def _later(self, hook: str, result: Awaitable[object], loop: Loop | None) -> None:
-        if loop is None or len(self._pending) >= MAX_PENDING:
+        if loop is None or len(self._pending) >= MAX_PENDING_CALLS:
             self._drop(result)
-            self._say_once("late", "%s is slower than what it is told: calls of %s are dropped", hook)
+            self._log_once("late", "%s is too slow: calls of %s are dropped", hook)
             return
         self._pending.append((hook, result))
         if not self._running:
             self._running = True
             self._loop = loop
             loop.spawn(self._run, lambda: f"papyra hooks: {self.name}")
-        elif self._call_began is not None and time.monotonic() - self._call_began > LATE:
-            self._say_once("late", "%s has not ended an async call for over %.0f s", LATE)
+        elif self._call_began is not None and time.monotonic() - self._call_began > LATE_SECONDS:
+            self._log_once("late", "%s has not ended an async call for over %.0f s", LATE_SECONDS)
 
     async def _run(self) -> None:
         try:
@@ -94,7 +99,7 @@ class Observer:
                     self._call_began = None
         finally:
             self._running, self._call_began = False, None
-            self._forget()  # what was cancelled takes no more
+            self._forget()  # a cancelled task runs no more calls
             waiters, self._idle = self._idle, []
             for waiter in waiters:
                 if not waiter.done():
@@ -103,29 +108,29 @@ class Observer:
     async def _finish(self, hook: str, result: Awaitable[object]) -> None:
         try:
             await result
-        except Exception as error:  # noqa: BLE001 - a stranger's code
+        except Exception as error:  # noqa: BLE001 - user code
             self._count_failure(hook, error)
         except anyio.get_cancelled_exc_class() as error:
             cancelling = self._loop.cancelling() if self._loop is not None else None
             if cancelling is None or cancelling():
                 raise
-            # Nobody cancelled this task: the hook awaited something that was cancelled.
+            # Nobody cancelled this task: the hook awaited something else that was cancelled.
             self._count_failure(hook, error)
-        except BaseException as error:  # noqa: BLE001 - ends the system, as out of a plain hook
+        except BaseException as error:  # noqa: BLE001 - ends the system, as from a plain hook
             self._fatal(error)
 
     async def drain(self) -> None:
-        """Return when no async call waits any more."""
+        """Return when no async call is left."""
         if self._running and self._loop is not None:
             waiter = self._loop.waiter()
             self._idle.append(waiter)
             await waiter
 
     def give_up(self) -> None:
-        """Cancel the async call that runs, and forget those that wait."""
+        """Cancel the running async call and drop the waiting ones."""
         if not self._running:
             return
-        self._say_once("late", "%s did not end %d async calls in time for the close", self.pending)
+        self._log_once("late", "%s did not end %d async calls in time for the close", self.pending)
         self.dropped += self._call_began is not None
         self._forget()
         if self._scope is not None:
@@ -143,10 +148,99 @@ class Observer:
 
     def _count_failure(self, hook: str, error: BaseException) -> None:
         self.failed += 1
-        self._say_once("failed", "%s raised in %s; the system goes on", hook, error=error)
+        self._log_once("failed", "%s raised in %s; the system goes on", hook, error=error)
 
-    def _say_once(self, kind: str, text: str, *about: object, error: BaseException | None = None) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
-            text += " (said once; control_panel() counts)"
+    def _log_once(self, kind: str, text: str, *about: object, error: BaseException | None = None) -> None:
+        if kind not in self._logged:
+            self._logged.add(kind)
+            text += " (logged once; control_panel() counts)"
             _logger.log(logging.ERROR if error else logging.WARNING, text, self.name, *about, exc_info=error)
+
+
+class HookCalls:
+    """The observers of one system; none of them can harm the system or another observer."""
+
+    def __init__(self, hooks: object, on_dead_letter: Callable[[Any], Any] | None) -> None:
+        self.fatal: Callable[[BaseException], None] | None = None
+        self._observers: list[Observer] = []
+        self._targets: dict[str, list[tuple[Observer, Callable[[Any], object]]]] = {
+            name: [] for name in HOOK_NAMES
+        }
+        self._loop: Loop | None = None
+        self._has_plugins = False
+        if hooks is not None:
+            calls, problem = find_hooks(hooks)
+            if problem:
+                raise TypeError(
+                    f"hooks must be a SystemHooks, or a module or object with hooks, not {hooks!r}: {problem}"
+                )
+            self._add("ActorSystem(hooks=...)", calls)
+        if on_dead_letter is not None:
+            self._add("ActorSystem(on_dead_letter=...)", {"on_dead_letter": on_dead_letter})
+
+    def add_plugins(self) -> None:
+        """Add the hook plugins of other distributions, once; broken ones are logged and left out."""
+        if self._has_plugins:
+            return
+        self._has_plugins = True
+        for plugin in find_plugins("papyra.hooks").values():
+            name = f"the hook plugin {plugin.name!r} of {plugin.distribution} {plugin.version}"
+            try:
+                calls, problem = find_hooks(plugin.load())
+            except PluginError as error:
+                if not plugin.disabled:
+                    _logger.warning("%s", error)
+                continue
+            except Exception as error:  # noqa: BLE001 - reads an object of other authors
+                _logger.warning("%s can't be used: %s", name, describe(error))
+                continue
+            if problem:
+                _logger.warning("%s: %s", name, problem)
+            self._add(name, calls)
+
+    def _add(self, name: str, calls: Mapping[str, Callable[[Any], object]]) -> None:
+        observer = Observer(name, self._on_fatal)
+        self._observers.append(observer)
+        for hook, call in calls.items():
+            self._targets[hook].append((observer, call))
+
+    def _on_fatal(self, error: BaseException) -> None:
+        if self.fatal is None:
+            raise error
+        self.fatal(error)
+
+    def wants(self, name: str) -> bool:
+        """Return whether any observer has this hook."""
+        return bool(self._targets[name])
+
+    def bind(self, loop: Loop) -> None:
+        """Set the event loop that async hooks run on."""
+        self._loop = loop
+
+    def call(self, name: str, value: object) -> None:
+        """Call the hook of every observer that has it."""
+        for observer, call in self._targets[name]:
+            observer.call(name, call, value, self._loop)
+
+    async def drain(self) -> None:
+        """Return when no async hook is left."""
+        for observer in self._observers:
+            await observer.drain()
+
+    def give_up(self) -> None:
+        """Cancel the running async hooks and drop the waiting ones."""
+        for observer in self._observers:
+            observer.give_up()
+
+    def panel(self) -> list[dict[str, Any]]:
+        """Return the observers and their counts, ready for JSON."""
+        return [
+            {
+                "observer": observer.name,
+                "failed": observer.failed,
+                "slow": observer.slow,
+                "dropped": observer.dropped,
+                "pending": observer.pending,
+            }
+            for observer in self._observers
+        ]

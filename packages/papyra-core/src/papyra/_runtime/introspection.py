@@ -1,19 +1,19 @@
-"""Looking at a running system: who is there, and how is he."""
+"""Introspection: descriptions of actors, audits and the control panel."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.cell import (
+from papyra._runtime.mailbox import depth
+from papyra._runtime.phases import (
     BACKING_OFF,
     DRAINING,
-    PHASES,
     RESTARTING_CHILDREN,
     RESTARTING_STOP,
     RUNNING,
+    STATES,
     STOPPED,
 )
-from papyra._runtime.mailbox import depth
 from papyra.audit import ActorInfo, AuditReport
 from papyra.persistence.backend import safe_metrics_snapshot
 from papyra.statistics import SystemStatistics
@@ -29,7 +29,7 @@ __all__ = ["audit", "describe_actor", "describe_actors", "is_alive", "panel", "s
 
 
 def is_alive(cell: Cell) -> bool:
-    """Whether an actor takes messages."""
+    """Return whether an actor accepts messages."""
     return cell.phase < DRAINING and not cell.stopping
 
 
@@ -47,12 +47,12 @@ def _state(cell: Cell, *, running: bool) -> str:
     if _is_restarting(cell):
         return "restarting"
     if cell.phase != RUNNING:
-        return PHASES[cell.phase]
+        return STATES[cell.phase]
     return "running" if running else "idle" if cell.box is None else "ready"
 
 
 def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
-    """Say all there is to say about an actor."""
+    """Describe an actor."""
     parent = cell.parent
     if running is None:
         running = _running(cell.rt)
@@ -79,7 +79,7 @@ def describe_actors(rt: Runtime, cells: Iterable[Cell]) -> list[ActorInfo]:
 
 
 def audit(rt: Runtime, *, details: bool) -> AuditReport:
-    """Count the actors of a system, and list them if asked."""
+    """Count the actors of a system; with ``details`` also describe them."""
     cells = rt.cells.values()
     running = _running(rt)
     dead = tuple(name for name, cell in rt.names.items() if cell.phase == STOPPED)
@@ -95,14 +95,14 @@ def audit(rt: Runtime, *, details: bool) -> AuditReport:
         registry_size=len(rt.names),
         registry_orphans=orphans,
         registry_dead=dead,
-        dead_letters_count=rt.facts.letters_ever,
+        dead_letters_count=rt.history.letters_ever,
         actors=tuple(describe_actor(cell, running) for cell in cells) if details else (),
-        timestamp=rt.facts.clock(),
+        timestamp=rt.history.clock(),
     )
 
 
 def panel(rt: Runtime, state: str) -> dict[str, Any]:
-    """Return what an operator looks at first, ready for JSON."""
+    """Return an operator's overview of the system, ready for JSON."""
     report = audit(rt, details=False)
     busiest = sorted(rt.cells.values(), key=depth, reverse=True)[:5]
     return {
@@ -116,7 +116,7 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
         },
         "names": report.registry_size,
         "dead_letters": report.dead_letters_count,
-        "events": rt.facts.events_ever,
+        "events": rt.history.events_ever,
         "ready": len(rt.ready),
         "workers": {"running": len(_running(rt)), "idle": len(rt.parked)},
         "longest_mailboxes": [
@@ -125,8 +125,8 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
             if depth(cell)
         ],
         "facts": _facts(rt),
-        "persistence": safe_metrics_snapshot(rt.facts.backend),
-        "hooks": rt.callbacks.panel(),
+        "persistence": safe_metrics_snapshot(rt.fact_writer.backend),
+        "hooks": rt.hooks.panel(),
         "instruments": rt.instruments.panel(),
     }
 
@@ -141,16 +141,16 @@ def statistics(rt: Runtime, state: str, walk: Walk) -> SystemStatistics:
         ready=len(rt.ready),
         workers={"running": len(_running(rt)), "idle": len(rt.parked)},
         spawned=rt.last_id,
-        dead_letters={"refused": refused, "unhandled": max(0, rt.facts.letters_ever - refused)},
+        dead_letters={"refused": refused, "unhandled": max(0, rt.history.letters_ever - refused)},
         facts=_facts(rt),
-        store=safe_metrics_snapshot(rt.facts.backend),
-        hooks=rt.callbacks.panel(),
+        store=safe_metrics_snapshot(rt.fact_writer.backend),
+        hooks=rt.hooks.panel(),
     )
 
 
 def _facts(rt: Runtime) -> dict[str, Any]:
-    backend = rt.facts.backend
-    return {"buffered": rt.facts.buffered, "store": backend.name, "healthy": backend.healthy}
+    backend = rt.fact_writer.backend
+    return {"buffered": rt.fact_writer.buffered, "store": backend.name, "healthy": backend.healthy}
 
 
 def _running(rt: Runtime) -> set[Cell]:

@@ -1,24 +1,23 @@
-"""Mailboxes beyond the fast path of `ActorRef.tell`: room, waiting senders, asks, and what is left over."""
+"""Mailboxes beyond the fast path of `ActorRef.tell`: room, waiting senders, and the messages left at a stop."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from papyra._runtime.attached import replied
-from papyra._runtime.cell import NO_LIMIT, SIGNAL, Envelope
+from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.runtime import SEND_BUDGET
 from papyra._runtime.wait_graph import begin_wait, end_wait
-from papyra.exceptions import ActorStopped, AskTimeout, PapyraError
+from papyra.exceptions import ActorStopped, PapyraError
 
 if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
 
 __all__ = [
-    "ask",
     "close",
     "deliver",
     "depth",
@@ -34,7 +33,7 @@ __all__ = [
 
 
 class _Sender:
-    """A sender that waits for room. Its message is put in only when it is woken: so one that is cancelled has sent nothing."""
+    """A sender that waits for room. It sends when it is woken, so a sender that is cancelled has sent nothing."""
 
     __slots__ = ("error", "granted", "item", "sent", "waiter")
 
@@ -53,18 +52,18 @@ class _Sender:
 
 
 def has_mail(cell: Cell) -> bool:
-    """Whether a message waits; signals are none."""
+    """Return whether a message waits; signals do not count."""
     return any(item is not SIGNAL for item in cell.box or ())
 
 
 def enqueue(cell: Cell, item: object) -> None:
-    """Put ``item`` in the box, full or not, and see that the cell gets a turn."""
+    """Put ``item`` in the box, even a full one, and make sure that the cell gets a turn."""
     box = cell.box
     if box is None:
         rt = cell.rt
         cell.box = box = rt.new_box()
         if cell.fresh:
-            box.append(SIGNAL)  # it is queued already, and must start first
+            box.append(SIGNAL)  # it is queued already, and starts first
             box.append(item)
         else:
             box.append(item)
@@ -74,24 +73,25 @@ def enqueue(cell: Cell, item: object) -> None:
 
 
 async def yield_to_loop(cell: Cell) -> None:
-    """Let the event loop go round, and be cancelled: a loop of sends must not starve it, nor run on for ever."""
+    """Let the event loop go round once. This is where a loop of sends can be cancelled."""
     rt = cell.rt
     rt.credit = SEND_BUDGET if rt.countdown is None else rt.countdown.stretch
     await anyio.lowlevel.checkpoint()
 
 
 async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
-    """Put ``item`` in the mailbox, waiting for room; `ActorStopped` and one dead letter if it takes none.
+    """Put ``item`` in the mailbox; wait for room if it is full.
 
-    The wait is first come, first served. A sender that is cancelled while it waits has sent nothing. An ask
-    that times out while it waits is not delivered. ``waits``: the caller has noted already who waits.
+    A stopping actor raises `ActorStopped` and leaves one dead letter. The wait is first come, first served. A
+    sender that is cancelled while it waits has sent nothing. An ask that times out while it waits is not
+    delivered. ``waits`` says that the caller has registered the wait already.
     """
     if cell.stopping:
         refuse(cell, item)
     me = None if waits else cell.rt.current_cell()
     room = cell.capacity - depth(cell)
-    # Where all in the line have been given their room and only have not woken yet, the rest is anybody's: a
-    # hundred senders would else take turns message by message, and an actor might wait for itself.
+    # If every waiting sender already has a slot and only has to wake up, let this one in. Otherwise a hundred
+    # senders would alternate message by message, and an actor might wait for itself.
     if room > cell.reserved and len(cell.senders or ()) == cell.reserved:
         enqueue(cell, item)
         return
@@ -128,7 +128,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
 
 
 def _send(cell: Cell, sender: _Sender) -> None:
-    """Put in what ``sender`` sends, after what those before it in the line send: trio wakes them in any order."""
+    """Deliver the item of ``sender``, after those of earlier senders: trio wakes tasks in any order."""
     first = None
     while first is not sender and cell.senders:
         first = cell.senders.popleft()
@@ -140,7 +140,7 @@ def _send(cell: Cell, sender: _Sender) -> None:
 
 
 def _withdraw(cell: Cell, sender: _Sender) -> None:
-    """Give up a place in the line, or the room that was granted already."""
+    """Give up a place in the line, or a slot that was granted already."""
     if cell.senders is not None and sender in cell.senders:
         cell.senders.remove(sender)
         cell.reserved -= sender.granted
@@ -148,14 +148,14 @@ def _withdraw(cell: Cell, sender: _Sender) -> None:
 
 
 def depth(cell: Cell) -> int:
-    """Count what waits in the mailbox."""
+    """Return the number of waiting items."""
     return len(cell.box) if cell.box is not None else 0
 
 
 def grant(cell: Cell) -> None:
-    """Give the room there is to the senders that wait for it, oldest first.
+    """Give free slots to the waiting senders, oldest first.
 
-    Those it was given to stand first in the line until they have sent, ``reserved`` of them.
+    The ``reserved`` senders at the front of the line have a slot and have not sent yet.
     """
     if cell.stopping:
         return
@@ -177,7 +177,7 @@ def grant(cell: Cell) -> None:
 
 
 def close(cell: Cell) -> None:
-    """Take no more messages: senders that wait get `ActorStopped`."""
+    """Refuse further messages; waiting senders get `ActorStopped`."""
     cell.stopping = True
     cell.limit = 0
     if cell.senders is not None:
@@ -188,7 +188,7 @@ def close(cell: Cell) -> None:
 
 
 def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
-    """Make dead letters of what is queued, in order, of ``most`` at once. Return whether some are left."""
+    """Make dead letters of at most ``most`` queued messages, in order. Return whether some are left."""
     box = cell.box
     while box and most:
         item = box.popleft()
@@ -199,16 +199,16 @@ def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
 
 
 def to_dead_letter(cell: Cell, item: object) -> None:
-    """Make a dead letter of ``item``, and tell its asker, if it has one, that the actor stopped."""
+    """Make a dead letter of ``item``; an asker gets `ActorStopped`."""
     if isinstance(item, Envelope):
-        cell.rt.facts.dead_letter(cell, item.message, expects_reply=item.expects_reply)
+        cell.rt.history.dead_letter(cell, item.message, expects_reply=item.expects_reply)
         item.reply(None, stopped_early(cell))
     else:
-        cell.rt.facts.dead_letter(cell, item, expects_reply=False)
+        cell.rt.history.dead_letter(cell, item, expects_reply=False)
 
 
 def stopped_early(cell: Cell) -> ActorStopped:
-    """Make the error of an ask that gets no reply; what stopped the actor is its cause."""
+    """Build the error of an ask that gets no reply; its cause is the failure that stopped the actor."""
     error = ActorStopped(cell, "stopped before it replied")
     error.__cause__ = cell.failure
     return error
@@ -216,69 +216,9 @@ def stopped_early(cell: Cell) -> ActorStopped:
 
 def refuse(cell: Cell, item: object) -> None:
     """Leave one dead letter and raise `ActorStopped`."""
-    cell.rt.tallies.refused += 1
     message, expects_reply = (
         (item.message, item.expects_reply) if isinstance(item, Envelope) else (item, False)
     )
-    cell.rt.facts.dead_letter(cell, message, expects_reply=expects_reply)
+    cell.rt.tallies.refused += 1
+    cell.rt.history.dead_letter(cell, message, expects_reply=expects_reply)
     raise ActorStopped(cell)
-
-
-async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
-    """Deliver ``envelope`` and return or raise what the actor replies.
-
-    The reply, the actor's stop and the time-out all come through `Envelope.reply`; the first one counts.
-    """
-    rt = cell.rt
-    countdown = rt.countdown
-    if countdown is not None and envelope.marks is None and countdown.ask(cell, envelope):
-        return await _marked_ask(cell, envelope, timeout)
-    me = rt.current_cell()
-    if me is not None:
-        if cell.stopping:
-            refuse(cell, envelope)
-        begin_wait(me, cell, envelope)
-        envelope.asker = me
-    timer = None
-    try:
-        if timeout is not None:
-            timer = rt.timers.after(timeout, lambda: envelope.reply(None, AskTimeout(cell, timeout)))
-        box = cell.box
-        if box is not None and len(box) < cell.limit:
-            box.append(envelope)
-        elif box is None and cell.limit > 0:
-            enqueue(cell, envelope)
-        else:
-            await deliver(cell, envelope, waits=True)
-        if not envelope.replied:
-            envelope.waiter = rt.loop.waiter()
-            await envelope.waiter
-    except BaseException:
-        envelope.waiter = None  # a late reply is dropped
-        envelope.asker = None
-        raise
-    finally:
-        if me is not None:
-            end_wait(me)
-        if timer is not None:
-            timer.cancel()
-    error = envelope.error
-    if error is not None:
-        envelope.error = None
-        try:
-            raise error
-        finally:
-            del error  # the traceback refers to this frame: leave no cycle behind
-    return envelope.value
-
-
-async def _marked_ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
-    """Ask, and tell the instruments that marked it how it ended."""
-    marks = envelope.marks or ()
-    try:
-        value = await ask(cell, envelope, timeout)
-    except BaseException as error:
-        replied(cell, marks, error)
-        raise
-    replied(cell, marks, None)
-    return value

@@ -1,4 +1,4 @@
-"""One running system: its parts put together, its stop, and what happens when the host is cancelled."""
+"""One running system: its parts, its close, and the cancellation of its host."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra._runtime.force import force
 from papyra._runtime.lifecycle import Lifecycle
 from papyra._runtime.running_code import BusyActors
 from papyra._runtime.runtime import Runtime
-from papyra._runtime.stopping import request_stop, stop_waiter
+from papyra._runtime.stopping import force, request_stop, stop_waiter
 from papyra._runtime.timers import Timers
 from papyra._runtime.wait_graph import end_wait, wait_for_child
-from papyra._runtime.worker_loop import Workers
+from papyra._runtime.worker_loop import WORKER_LOOP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime._eventloop import Loop
-    from papyra._runtime.callbacks import Callbacks
-    from papyra._runtime.fact_writer import Facts
+    from papyra._runtime.fact_writer import FactWriter
+    from papyra._runtime.history import History
+    from papyra._runtime.hook_calls import HookCalls
     from papyra.system import ActorSystem
 
 __all__ = ["RunningSystem"]
@@ -31,55 +31,57 @@ _logger = logging.getLogger("papyra")
 
 
 class RunningSystem:
-    """What exists of a system from its start to its end.
+    """The parts of a system that exist from its start to its end.
 
-    Its tasks stand below no cancel scope of the host's: `ActorSystem.start` and ``aclose`` may be called
-    from different tasks, and a cancelled host still gets its actors stopped in order.
+    Its tasks run outside of the host's cancel scopes. So `ActorSystem.start` and ``aclose`` may be called from
+    different tasks, and the actors of a cancelled host still stop in order.
     """
 
     def __init__(
         self,
         system: ActorSystem,
         loop: Loop,
-        facts: Facts,
-        callbacks: Callbacks,
+        history: History,
+        fact_writer: FactWriter,
+        hooks: HookCalls,
         time_fn: Callable[[], float] | None,
         shutdown_timeout: float | None,
     ) -> None:
-        loop.fatal = callbacks.fatal = self._on_fatal
-        facts.bind(loop)
+        loop.fatal = hooks.fatal = self._on_fatal
+        history.bind(loop)
+        fact_writer.bind(loop)
         self.timers = Timers(loop, time_fn)
-        self.rt = Runtime(system, loop, facts, self.timers, callbacks, time_fn or loop.time)
+        self.rt = Runtime(system, loop, history, fact_writer, self.timers, hooks, time_fn or loop.time)
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
-        Workers(self.rt, self._on_fatal)
+        WORKER_LOOP.get()(self.rt, self._on_fatal)
         self.busy = BusyActors(self.rt)
         self.fatal: BaseException | None = None
         self.host: anyio.CancelScope | None = None
         self.closed = anyio.Event()
         self.closing = False
         self._ended = anyio.Event()  # the task that closes
-        self._cut = False  # somebody cancelled that task, as on asyncio anybody can
+        self._cut = False  # that task was cancelled, as any code can do on asyncio
         self._forced = False
         self._timeout = shutdown_timeout
 
     @property
     def grace(self) -> float:
-        """How long an ``on_stop`` may take after everything else was cancelled, and the store for its last facts."""
+        """Seconds that an ``on_stop`` may take after all else was cancelled, and that the store has for its last facts."""
         return 10.0 if self._timeout is None else self._timeout
 
     def _on_fatal(self, error: BaseException) -> None:
-        """End the system: something other than an `Exception` came out of an actor."""
+        """End the system, because an actor raised something other than an `Exception`."""
         if self.fatal is None:
             self.fatal = error
             _logger.critical(
-                "the actor system ends: %s came out of an actor", type(error).__name__, exc_info=error
+                "the actor system ends: an actor raised %s", type(error).__name__, exc_info=error
             )
         self.begin_close(forced=True)
         if self.host is not None:
             self.host.cancel()
 
     def begin_close(self, *, forced: bool) -> None:
-        """Begin to stop the tree; with ``forced`` cancel what runs, also if the stop has begun already."""
+        """Begin to stop the tree. With ``forced``, cancel the running code, even if the stop has begun already."""
         if not self.closing or self._cut:
             self.closing, self._cut = True, False
             self._ended = anyio.Event()
@@ -90,7 +92,7 @@ class RunningSystem:
             force(self.lifecycle.guardian, self.grace, 0)
 
     def called_from_inside(self) -> bool:
-        """Whether the current task is one of this system's actors, or was started by one in a task group."""
+        """Return whether the current task is one of this system's actors, or was started by one in a task group."""
         tasks = {task.id: task.parent_id for task in anyio.get_running_tasks()}
         workers = {id(task) for task, worker in self.rt.workers.items() if worker.cell is not None}
         step: int | None = anyio.get_current_task().id
@@ -99,11 +101,11 @@ class RunningSystem:
         return step is not None
 
     async def close(self, *, forced: bool) -> None:
-        """Stop everything and return when it is done. A caller cancelled meanwhile has the stop forced, and still waits."""
+        """Stop everything and return when it is done. Cancelling the caller forces the stop; the caller still waits."""
         self.begin_close(forced=forced)
         me = self.rt.current_cell()
         if me is not None:
-            # An actor of another system closes this one: what asks it from in here would wait for ever.
+            # An actor of another system closes this one: an actor in here that asks it would wait for ever.
             wait_for_child(me, self.lifecycle.guardian)
         try:
             with anyio.CancelScope(shield=forced):
@@ -121,7 +123,7 @@ class RunningSystem:
             await self._ended.wait()
             if self._cut:
                 self.begin_close(forced=False)
-                self.timers.resume()  # cancelled, too, where all tasks were
+                self.timers.resume()  # if all tasks were cancelled, so was theirs
 
     async def _until_closed_all_the_same(self) -> None:
         while True:
@@ -129,7 +131,7 @@ class RunningSystem:
                 with anyio.CancelScope(shield=True):
                     return await self._until_closed()
             except anyio.get_cancelled_exc_class():
-                pass  # asyncio's own cancel(), which no shield holds off, once more: the caller raises the first
+                pass  # asyncio's own cancel() once more, which no shield stops: the caller raises the first one
 
     async def _close(self) -> None:
         lifecycle, rt = self.lifecycle, self.rt
@@ -140,10 +142,10 @@ class RunningSystem:
                 self.timers.after(self._timeout, partial(self._out_of_time))
             await stop_waiter(guardian)
             seconds = max(1.0, self.grace)
-            await rt.facts.close(seconds)
+            await rt.fact_writer.close(seconds)
             with anyio.move_on_after(seconds, shield=True):
-                await rt.callbacks.drain()
-            rt.callbacks.give_up()
+                await rt.hooks.drain()
+            rt.hooks.give_up()
             await rt.instruments.close()
             with anyio.move_on_after(1.0, shield=True) as scope:
                 await rt.close()
@@ -159,7 +161,7 @@ class RunningSystem:
             if not self._cut:
                 self.timers.close()
                 self.closed.set()
-                self.rt.facts.rouse()
+                self.rt.history.wake_waiters()
             self._ended.set()
 
     def _out_of_time(self) -> None:

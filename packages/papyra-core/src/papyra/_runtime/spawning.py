@@ -1,19 +1,62 @@
-"""Calling the factories that users give to spawn."""
+"""Spawning: from a user's factory to a queued cell."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from papyra._runtime.cell import Cell
+from papyra._runtime.phases import DRAINING, RUNNING, STARTING
 from papyra.actor import Actor
+from papyra.exceptions import ActorNameTaken, ActorStopped
+from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["build"]
+    from papyra._runtime.runtime import Runtime
+    from papyra.supervision import SupervisionPolicy
+
+__all__ = ["build", "spawn"]
+
+
+def spawn(
+    rt: Runtime,
+    factory: Callable[[], Any],
+    name: str | None,
+    parent: Cell,
+    policy: SupervisionPolicy | None,
+    capacity: int,
+) -> Cell:
+    """Build an actor and its cell, and queue its start. Errors of the factory are raised to the caller."""
+    if name is not None and name in rt.names:
+        raise ActorNameTaken(name, rt.names[name])
+    if not _takes_children(parent):
+        raise ActorStopped(parent, "is stopping or restarting and takes no children")
+    actor = build(factory)
+    # The factory is user code: it may have spawned actors itself.
+    if name is not None and name in rt.names:
+        raise ActorNameTaken(name, rt.names[name])
+    if policy is None:
+        policy = UNNAMED_POLICY if name is None else NAMED_POLICY
+    rt.last_id = number = rt.last_id + 1
+    cell = Cell(rt, number, name, parent, factory, policy, capacity)
+    actor._papyra_cell = cell
+    cell.actor = actor
+    cell.actor_type = type(actor)
+    rt.cells[number] = cell
+    if name is not None:
+        rt.names[name] = cell
+    if parent.children is None:
+        parent.children = {}
+    parent.children[number] = cell
+    rt.ready.append(cell)
+    if not rt.awake:
+        rt.wake()
+    return cell
 
 
 def build(factory: Callable[[], Any]) -> Actor:
-    """Call a factory; what it returns must be an actor nobody else has."""
+    """Call a factory and return its actor, which must be a new one."""
     if not callable(factory):
         hint = " (give the class or a function, not an instance)" if isinstance(factory, Actor) else ""
         raise TypeError(
@@ -32,3 +75,10 @@ def build(factory: Callable[[], Any]) -> Actor:
             f"{factory!r} returned an actor that was spawned already; each spawn needs a new instance"
         )
     return actor
+
+
+def _takes_children(cell: Cell) -> bool:
+    """Return whether an actor may spawn. It may do so while it drains its mailbox, because that is ordinary work."""
+    if cell.parent is None:
+        return not cell.stopping
+    return cell.phase in (STARTING, RUNNING, DRAINING) and not cell.halted and not cell.force

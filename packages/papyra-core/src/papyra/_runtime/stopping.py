@@ -1,11 +1,15 @@
-"""How an actor stops, and what is left to do when it has."""
+"""How an actor stops, what remains to be done when it has, and how a stop that takes too long is forced."""
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from typing import TYPE_CHECKING
 
 from papyra import events as ev
-from papyra._runtime.cell import (
+from papyra._runtime import phases
+from papyra._runtime.mailbox import close, discard, stopped_early
+from papyra._runtime.phases import (
     RESTARTING_CHILDREN,
     RESTARTING_STOP,
     STOPPED,
@@ -13,18 +17,19 @@ from papyra._runtime.cell import (
     STOPPING_CHILDREN,
     SUSPENDED,
 )
-from papyra._runtime.mailbox import close, discard, stopped_early
 from papyra._runtime.wait_graph import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
 
 if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
+    from papyra._runtime.worker import Worker
 
 __all__ = [
     "begin_stopping_children",
     "children_gone",
     "finish",
+    "force",
     "interrupted",
     "request_stop",
     "stop_failed",
@@ -32,12 +37,11 @@ __all__ = [
     "stop_waiter",
 ]
 
-AT_ONCE = 16
-"""Idle children that stop in one turn of their parent, 2 us each: to give each a turn of its own costs as much again."""
+_logger = logging.getLogger("papyra")
 
 
 def request_stop(cell: Cell, reason: str | None = None) -> None:
-    """Take no new messages, and stop once what is queued is done. Harmless if the cell stops already."""
+    """Refuse new messages, and stop when the queued ones are handled. Harmless if the cell is stopping already."""
     if cell.phase == STOPPED:
         return
     if not cell.stopping:
@@ -47,46 +51,46 @@ def request_stop(cell: Cell, reason: str | None = None) -> None:
 
 
 def stop_from_inside(cell: Cell, me: Cell) -> None:
-    """Stop ``cell``, at the request of ``me`` at or below it: ``me`` takes no further message."""
+    """Stop ``cell`` at the request of ``me``, which is ``cell`` or below it. ``me`` handles no further message."""
     if me.phase == STOPPED:
         return
     me.halted = True
     request_stop(me)
-    me.rt.signal(me)  # also if it was stopping already, and is only spared the rest of its mailbox
+    me.rt.signal(me)  # also if it was stopping already: the rest of its mailbox becomes dead letters
     if cell is not me:
         request_stop(cell)
 
 
 def stop_failed(cell: Cell, reason: str) -> None:
-    """Have a cell that failed stop, without working off its mailbox."""
+    """Stop a cell that failed. The messages in its mailbox become dead letters."""
     cell.reason = reason
     close(cell)
     begin_stopping_children(cell)
 
 
 def begin_stopping_children(cell: Cell) -> None:
-    """Have a cell stop now, its children first; what is in its mailbox becomes dead letters."""
+    """Stop a cell now, its children first. The messages in its mailbox become dead letters."""
     close(cell)
     if cell.timer is not None:
         cell.timer.cancel()
         cell.timer = None
-    cell.phase = STOPPING_CHILDREN
+    phases.enter(cell, STOPPING_CHILDREN)
 
 
 def children_gone(cell: Cell) -> bool:
-    """Stop the newest child there is, and before it those that are idle; True if there is none left."""
+    """Stop the newest child, and before it the idle ones that are newer. Return True if no child is left."""
     reason = "shutdown" if cell.reason == "shutdown" else "stopped"
-    # A hook may take its time, and the worker looks at the clock only between turns.
-    left = 1 if cell.rt.facts.tells_events else AT_ONCE
+    # A hook may be slow, and the worker looks at the clock only between turns.
+    left = 1 if cell.rt.history.reports_events else cell.rt.max_idle_stops
     while True:
         children = cell.children
         if not children:
             cell.waits_for = None
             return True
-        # The newest, in O(1): next(reversed(children)) walks over all that were removed before.
+        # The newest, in O(1): next(reversed(children)) would pass all entries that were removed before.
         number, child = children.popitem()
         left -= 1
-        if not (left and cell.rt.lifecycle.has_only_to_die(child)):
+        if not (left and cell.rt.lifecycle.can_stop_at_once(child)):
             break
         child.reason = reason
         close(child)
@@ -97,20 +101,20 @@ def children_gone(cell: Cell) -> bool:
     if child.waits_for is not None:
         wait_for_child(cell, child)
     if child.phase == SUSPENDED:
-        cell.rt.signal(child)  # this cell decides no more
+        cell.rt.signal(child)  # this cell makes no more decisions
     return False
 
 
 def finish(cell: Cell) -> None:
-    """Make the cell dead, and have its parent go on if it waits for that."""
+    """Make the cell dead, and let its parent continue if it waits for that."""
     if cell.phase == STOPPED:
-        return  # it was left behind in its ``on_stop``, which has ended after all
+        return  # it was abandoned in its ``on_stop``, which has now returned
     _end(cell)
     parent = cell.parent
     if parent is not None and parent.children is not None:
         parent.children.pop(cell.id, None)
-        # One that waits for its children has the next of them stop here and now: a turn of its own for each
-        # child would be a third of what the stop of a system costs (row `record`).
+        # A parent that waits for its children stops the next one here: a turn of its own for each child
+        # would be a third of what the stop of a system costs (benchmark row `record`).
         if parent.phase in (STOPPING_CHILDREN, RESTARTING_CHILDREN) and (
             not parent.paused or children_gone(parent)
         ):
@@ -118,15 +122,15 @@ def finish(cell: Cell) -> None:
 
 
 def _end(cell: Cell) -> None:
-    """Make the cell dead: everybody who waits for it but its parent is told, and the system forgets it."""
+    """Make the cell dead: notify everybody who waits for it, except its parent, and forget it."""
     rt = cell.rt
     if cell.box:
         discard(cell)
     answering, cell.answering = cell.answering, None
     if answering is not None:
         answering.reply(None, stopped_early(cell))
-    cell.phase = STOPPED
-    # Not kept for another: a worker left behind in this actor's code may still look into it.
+    phases.enter(cell, STOPPED)
+    # Not returned to the pool: a worker that was abandoned in this actor's code may still read it.
     cell.box = None
     cell.paused = False
     rt.cells.pop(cell.id, None)
@@ -135,8 +139,8 @@ def _end(cell: Cell) -> None:
     if cell.parent is not None:
         rt.tallies.bury(cell)
         try:
-            rt.facts.event(ev.ActorStopped, cell, {"reason": cell.reason})
-        except BaseException as error:  # noqa: BLE001 - a user's clock; who waits for this stop must be told all the same
+            rt.history.event(ev.ActorStopped, cell, {"reason": cell.reason})
+        except BaseException as error:  # noqa: BLE001 - from a user's clock; the waits for this stop must still end
             rt.loop.fatal(error)
     if cell.watching is not None:
         forget(cell)
@@ -146,25 +150,25 @@ def _end(cell: Cell) -> None:
     for waiter in waiters or ():
         if not waiter.done():
             waiter.set_result(None)
-    # What a dead cell, kept alive by a reference, does not need any more.
+    # References may keep a dead cell alive; release everything that it no longer needs.
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
-    cell.variables = cell.waits_for = cell.judging = cell.restarts = cell.children = cell.escalated = None
+    cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = cell.escalated = None
 
 
 def interrupted(cell: Cell) -> None:
-    """Go on with a cell whose running code was cancelled."""
+    """Continue with a cell whose running code was cancelled."""
     answering, cell.answering = cell.answering, None
     if answering is not None:
         answering.reply(None, stopped_early(cell))
     if cell.phase in (RESTARTING_STOP, STOPPING):
-        cell.actor = None  # its on_stop is what was cancelled
+        cell.actor = None  # its on_stop was cancelled
     if cell.phase < STOPPING_CHILDREN:
         begin_stopping_children(cell)
     cell.rt.signal_and_schedule(cell)
 
 
 def stop_waiter(cell: Cell) -> Waiter:
-    """Return something to await that is done when the cell is dead."""
+    """Return a waiter that is done when the cell is dead."""
     waiter = cell.rt.loop.waiter()
     if cell.phase == STOPPED:
         waiter.set_result(None)
@@ -173,3 +177,45 @@ def stop_waiter(cell: Cell) -> Waiter:
             cell.stop_waiters = []
         cell.stop_waiters.append(waiter)
     return waiter
+
+
+# -- force
+
+
+def force(cell: Cell, grace: float, level: int = 1) -> None:
+    """End the code that runs in ``cell`` and its descendants, one level harder each time ``grace`` seconds have passed.
+
+    Level 0 cancels the running code except ``on_stop``, and the mailboxes become dead letters. Level 1 also
+    cancels an ``on_stop`` that runs already; one that has not begun gets its time. Level 2 leaves no time: each
+    ``on_stop`` runs until its first await. Level 3 gives up on code that ignores cancellation: the actor is
+    logged and counts as stopped, and its task is abandoned.
+    """
+    if cell.phase == STOPPED:
+        return
+    rt = cell.rt
+    busy = {worker.cell: worker for worker in rt.workers.values() if worker.cell is not None}
+    me = rt.current_cell()
+    for each in reversed(cell.subtree()):
+        if each.phase != STOPPED:
+            _force_one(each, level, cell.reason, None if each is me else busy.get(each))
+    if level < 2:
+        rt.timers.after(grace, partial(force, cell, grace, 2))
+    else:
+        rt.timers.after(min(1.0, max(0.1, grace)), partial(force, cell, grace, 3))
+
+
+def _force_one(cell: Cell, level: int, reason: str, worker: Worker | None) -> None:
+    cell.force = max(cell.force, level, 1)
+    if not cell.stopping:
+        cell.reason = reason
+        close(cell)
+    cell.rt.signal(cell)
+    if worker is None:
+        return
+    if level >= 3:
+        worker.abandoned = worker.interrupted = True
+        worker.cell = None
+        _logger.error("actor %s ignores cancellation; it counts as stopped and its task is abandoned", cell)
+        finish(cell)
+    elif level > 0 or cell.phase not in (RESTARTING_STOP, STOPPING):
+        worker.interrupt()

@@ -1,4 +1,7 @@
-"""What becomes of an actor that failed: the parent's decision first, then the actor's own policy."""
+"""Supervision: the decision on a failed actor, and its execution.
+
+The parent's ``on_child_failure`` decides first. Without a decision, the actor's own policy applies.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,29 @@ import inspect
 import logging
 from collections import OrderedDict, deque
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import anyio
 
 from papyra import events as ev
-from papyra._runtime.cell import BACKING_OFF, DRAINING, RESTARTING_STOP, RUNNING, STARTING, STOPPED, SUSPENDED
+from papyra._runtime import phases
 from papyra._runtime.mailbox import has_mail
-from papyra._runtime.runtime import Worker
+from papyra._runtime.phases import (
+    BACKING_OFF,
+    DRAINING,
+    RESTARTING_STOP,
+    RUNNING,
+    STARTING,
+    STOPPED,
+    SUSPENDED,
+)
 from papyra._runtime.stopping import stop_failed
 from papyra._runtime.wait_graph import waits_on
+from papyra._runtime.worker import Worker
 from papyra.actor import Actor
 from papyra.hooks import FailureInfo
 from papyra.ref import ActorRef
-from papyra.supervision import Strategy, SupervisorDecision
+from papyra.supervision import SupervisorDecision
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
@@ -29,21 +41,15 @@ __all__ = ["Supervision"]
 
 _logger = logging.getLogger("papyra")
 
-_BY_STRATEGY = {
-    Strategy.STOP: SupervisorDecision.STOP,
-    Strategy.RESTART: SupervisorDecision.RESTART,
-    Strategy.ESCALATE: SupervisorDecision.ESCALATE,
-}
-
 
 class Supervision:
-    """Decide on failures and carry the decisions out."""
+    """Decide on failures and carry out the decisions."""
 
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
 
     async def failed(self, cell: Cell, error: Exception, *, escalated: bool = False) -> None:
-        """Handle a failure of ``cell``, in its own turn: log it, record it, and find a decision."""
+        """Log and record a failure of ``cell`` in its own turn, and decide on it or ask its parent."""
         if isinstance(error, TypeError) and cell.actor is not None:
             _note_plain_methods(cell.actor, error)
         if escalated:
@@ -51,144 +57,152 @@ class Supervision:
         else:
             _logger.error("actor %s failed", cell, exc_info=error)
         if cell.phase == STOPPED:
-            return  # it was left behind, and has ended after all
-        self.rt.facts.crash(cell, error)
+            return  # it was abandoned, and has now returned
+        self.rt.history.crash(cell, error)
         cell.failure = error
         parent = cell.parent
-        if _stops_anyway(cell) or not _decides(parent):
+        if parent is None or _stops_anyway(cell) or not _decides(parent):
             self.apply(cell, error, None)
             return
-        assert parent is not None  # noqa: S101 - _decides saw to it
-        cell.phase = SUSPENDED
-        if waits_on(parent, cell):
-            await self._consult_apart(parent, cell, error)
-            return
-        if parent.judging is None:
-            parent.judging = OrderedDict()
-        parent.judging[cell] = error
-        cell.waits_for = parent
-        self.rt.signal(parent)
+        phases.enter(cell, SUSPENDED)
+        if parent.undecided is None:
+            parent.undecided = OrderedDict()
+        parent.undecided[cell] = error
+        if not await self.decide(cell):
+            cell.waits_for = parent
+            self.rt.signal(parent)
 
-    async def awaited(self, cell: Cell) -> bool:
-        """Look at a cell that awaits its parent's decision; True if it need not wait any longer."""
-        parent = cell.parent
-        error = cell.failure
-        assert parent is not None  # noqa: S101 - only a cell with a parent is judged
+    # -- the parent's decision
+
+    async def decide(self, cell: Cell) -> bool:
+        """Decide on a suspended cell in its own turn. Return False while it has to wait for its parent's turn.
+
+        The parent's hook runs between two messages of the parent (`decide_children`). If the parent itself
+        waits for this cell, that turn would never come, and the hook runs at once in a task of its own.
+        """
+        parent, error = cell.parent, cell.failure
+        assert parent is not None  # noqa: S101 - only a cell with a parent is suspended
         assert isinstance(error, Exception)  # noqa: S101 - `failed` set it
-        queued = parent.judging is not None and cell in parent.judging
-        if cell.force or (queued and not _decides(parent)):
-            self._take_back(parent, cell)
+        waiting = parent.undecided is not None and cell in parent.undecided
+        if cell.force or (waiting and not _decides(parent)):
+            self._withdraw(parent, cell)
             self.apply(cell, error, None)
-            return True
-        if queued and waits_on(parent, cell):
-            self._take_back(parent, cell)
-            await self._consult_apart(parent, cell, error)
-            return True
-        return cell.phase != SUSPENDED
+        elif waiting and waits_on(parent, cell):
+            self._withdraw(parent, cell)
+            await self._ask_in_own_task(parent, cell, error)
+        elif cell.phase == SUSPENDED:
+            return False
+        return True
 
-    def _take_back(self, parent: Cell, cell: Cell) -> None:
-        if parent.judging is not None:
-            parent.judging.pop(cell, None)
+    async def decide_children(self, parent: Cell) -> None:
+        """Decide on the failed children of ``parent`` in its own turn."""
+        while parent.undecided and parent.phase in (RUNNING, DRAINING):
+            child, error = parent.undecided.popitem(last=False)
+            if child.phase == SUSPENDED:
+                await self._ask(parent, child, error)
+                self.rt.signal(child)
 
-    async def judge(self, parent: Cell) -> None:
-        """Decide on the children that failed, in the parent's own turn."""
-        while parent.judging and parent.phase in (RUNNING, DRAINING):
-            child, error = parent.judging.popitem(last=False)
-            if child.phase != SUSPENDED:
-                continue
-            await self._consult(parent, child, error)
-            self.rt.signal(child)
+    def _withdraw(self, parent: Cell, cell: Cell) -> None:
+        if parent.undecided is not None:
+            parent.undecided.pop(cell, None)
 
-    async def _consult_apart(self, parent: Cell, child: Cell, error: Exception) -> None:
-        """Consult a parent that waits for this child: not in the child's task, whose context variables are the child's."""
+    async def _ask(self, parent: Cell, child: Cell, error: Exception) -> None:
+        """Call the parent's ``on_child_failure`` and carry out its decision."""
+        decision: object = None
+        try:
+            if parent.actor is not None:
+                decision = parent.actor.on_child_failure(ActorRef(child), error)
+                if inspect.isawaitable(decision):
+                    decision = await decision
+                if decision is not None and not isinstance(decision, SupervisorDecision):
+                    raise TypeError(
+                        f"on_child_failure must return a SupervisorDecision or None, not {decision!r}"
+                    )
+        except BaseException as own:
+            failure = self._own_failure(parent, own)
+            if failure is None:
+                # The parent was cancelled. The child follows its policy: it must not wait for ever.
+                if child.phase == SUSPENDED:
+                    self.apply(child, error, None)
+                    self.rt.signal(child)
+                raise
+            decision = None
+            _logger.error("on_child_failure of actor %s raised", parent, exc_info=failure)
+            parent.escalated = failure  # the parent fails for itself, and the child follows its policy
+            self.rt.signal(parent)
+        if child.phase == SUSPENDED:
+            self.apply(child, error, decision if isinstance(decision, SupervisorDecision) else None)
+
+    def _own_failure(self, parent: Cell, error: BaseException) -> Exception | None:
+        if isinstance(error, Exception):
+            return error
+        if isinstance(error, anyio.get_cancelled_exc_class()):
+            return self.rt.spurious_cancellation(parent, error)
+        return None
+
+    async def _ask_in_own_task(self, parent: Cell, child: Cell, error: Exception) -> None:
+        """Run `_ask` in another task: the context variables of the child's task are the child's."""
         loop = self.rt.loop
         waiter = loop.waiter()
-
-        # Known as the child's: a wait for the child in it is a deadlock, and forcing the child cancels it.
+        # Registered as the child's: a wait for the child in it is a deadlock, and forcing the child cancels it.
         worker = Worker()
         worker.cell = child
 
-        async def consult() -> None:
+        async def ask() -> None:
             task = self.rt.enter(worker)
             try:
                 with anyio.CancelScope() as worker.scope:
-                    await self._consult(parent, child, error)
+                    await self._ask(parent, child, error)
             except anyio.get_cancelled_exc_class():
-                pass  # the event loop ends; nobody waits for this task
-            except BaseException as fatal:  # noqa: BLE001 - carried over to the child's worker, which knows what to do with it
-                carried.append(fatal)
+                pass  # the event loop ends, and nothing waits for this task
+            except BaseException as fatal:  # noqa: BLE001 - raised again in the child's worker
+                raised.append(fatal)
             finally:
                 self.rt.leave(task, worker)
                 if not waiter.done():
                     waiter.set_result(None)
 
-        carried: list[BaseException] = []
-        loop.spawn(consult, lambda: f"papyra actor {parent} decides on {child}", parent.variables)
+        raised: list[BaseException] = []
+        loop.spawn(ask, lambda: f"papyra actor {parent} decides on {child}", parent.variables)
         try:
             await waiter
         except BaseException:
             worker.interrupt()
             raise
-        if carried:
-            raise carried[0]
+        if raised:
+            raise raised[0]
 
-    async def _consult(self, parent: Cell, child: Cell, error: Exception) -> None:
-        decision = None
-        try:
-            decision = await _ask_parent(parent, child, error)
-        except Exception as own:  # noqa: BLE001 - the parent's failure, handled as any other
-            self._parent_failed(parent, own)
-        except anyio.get_cancelled_exc_class() as error_:
-            spurious_cancellation = self.rt.spurious_cancellation(parent, error_)
-            if spurious_cancellation is None:
-                self._leave_undecided(child, error)
-                raise
-            self._parent_failed(parent, spurious_cancellation)
-        except BaseException:
-            self._leave_undecided(child, error)
-            raise
-        if child.phase == SUSPENDED:
-            self.apply(child, error, decision)
-
-    def _parent_failed(self, parent: Cell, own: Exception) -> None:
-        """Note that a parent's own code failed: the child falls back on its policy, the parent is judged for itself."""
-        _logger.error("on_child_failure of actor %s raised", parent, exc_info=own)
-        parent.escalated = own
-        self.rt.signal(parent)
-
-    def _leave_undecided(self, child: Cell, error: Exception) -> None:
-        """Let a child follow its policy whose parent was cancelled over it: it must not wait for ever."""
-        if child.phase == SUSPENDED:
-            self.apply(child, error, None)
-            self.rt.signal(child)
+    # -- its execution
 
     def apply(self, cell: Cell, error: Exception, decision: SupervisorDecision | None) -> None:
-        """Carry out a decision, or the cell's policy, by setting the phase the cell goes on in."""
+        """Carry out a decision, or else the cell's policy, by entering the phase in which the cell continues."""
         cell.waits_for = None
-        policy = cell.policy
-        self.rt.callbacks.call("on_failure", FailureInfo(cell.address, error, policy.strategy, decision))
-        taken = decision or _BY_STRATEGY[policy.strategy]
+        strategy = cell.policy.strategy
+        self.rt.hooks.call("on_failure", FailureInfo(cell.address, error, strategy, decision))
         if _stops_anyway(cell):
             stop_failed(cell, "failed")
-        elif taken is SupervisorDecision.RESUME and cell.actor is not None:
-            cell.failure = None
-            cell.phase = DRAINING if cell.stopping else RUNNING
-            self.note_started(cell)
-        elif taken is SupervisorDecision.RESTART:
-            self._restart(cell)
-        else:
-            stop_failed(cell, "failed")
-            parent = cell.parent
-            if taken is SupervisorDecision.ESCALATE and parent is not None and parent.parent is not None:
-                if parent.escalated is None:
-                    parent.escalated = error
-                self.rt.signal(parent)
+            return
+        taken = decision or SupervisorDecision(strategy.value)
+        match taken:
+            case SupervisorDecision.RESUME:
+                self._resume(cell)
+            case SupervisorDecision.RESTART:
+                self._restart(cell)
+            case SupervisorDecision.STOP | SupervisorDecision.IGNORE:
+                stop_failed(cell, "failed")
+            case SupervisorDecision.ESCALATE:
+                stop_failed(cell, "failed")
+                self._escalate(cell, error)
+            case _:
+                assert_never(taken)
 
-    def note_started(self, cell: Cell) -> None:
-        """Record, once in its life, that the actor runs."""
-        if not cell.started:
-            cell.started = True
-            self.rt.facts.event(ev.ActorStarted, cell, {})
+    def _resume(self, cell: Cell) -> None:
+        if cell.actor is None:  # its factory failed: there is no instance to keep
+            stop_failed(cell, "failed")
+            return
+        cell.failure = None
+        phases.enter(cell, DRAINING if cell.stopping else RUNNING)
+        self.note_started(cell)
 
     def _restart(self, cell: Cell) -> None:
         policy = cell.policy
@@ -202,11 +216,24 @@ class Supervision:
             stop_failed(cell, "restart_limit")
             return
         restarts.append(now)
-        cell.phase = RESTARTING_STOP
+        phases.enter(cell, RESTARTING_STOP)
+
+    def _escalate(self, cell: Cell, error: Exception) -> None:
+        parent = cell.parent
+        if parent is not None and parent.parent is not None:
+            if parent.escalated is None:
+                parent.escalated = error
+            self.rt.signal(parent)
+
+    def note_started(self, cell: Cell) -> None:
+        """Record the start of an actor, once in its life."""
+        if not cell.started:
+            cell.started = True
+            self.rt.history.event(ev.ActorStarted, cell, {})
 
     def back_off(self, cell: Cell) -> None:
-        """Wait before the new instance is built, if the policy says so."""
-        cell.phase = BACKING_OFF
+        """Wait before the new instance is built, if the policy has a backoff."""
+        phases.enter(cell, BACKING_OFF)
         backoff = cell.policy.backoff
         if backoff is None or cell.stopping:
             return
@@ -220,7 +247,7 @@ class Supervision:
 
 
 def _note_plain_methods(actor: Actor, error: TypeError) -> None:
-    """Add to the error of awaiting what a plain ``receive`` returned that it is to be ``async def``."""
+    """Note on the error of awaiting a plain function's result that ``receive`` has to be ``async def``."""
     if "'await' expression" not in str(error):
         return
     for name in ("receive", "on_start"):
@@ -229,28 +256,15 @@ def _note_plain_methods(actor: Actor, error: TypeError) -> None:
 
 
 def _stops_anyway(cell: Cell) -> bool:
-    """Whether nobody needs to decide on a failure: the actor stops, and has no message left to handle."""
+    """Return whether no decision is needed, because the actor stops and has no message left to handle."""
     return cell.force > 0 or (cell.stopping and (cell.halted or not has_mail(cell)))
 
 
-def _decides(parent: Cell | None) -> bool:
-    """Whether a parent has a decision to make: it overrides `on_child_failure` and is not itself on its way out."""
+def _decides(parent: Cell) -> bool:
+    """Return whether a parent makes a decision: it overrides `on_child_failure` and is not stopping or restarting."""
     return (
-        parent is not None
-        and parent.actor is not None
+        parent.actor is not None
         and not parent.force
         and parent.phase in (STARTING, RUNNING, SUSPENDED, DRAINING)
         and type(parent.actor).on_child_failure is not Actor.on_child_failure
     )
-
-
-async def _ask_parent(parent: Cell, child: Cell, error: Exception) -> SupervisorDecision | None:
-    actor = parent.actor
-    if actor is None:
-        return None
-    decision: object = actor.on_child_failure(ActorRef(child), error)
-    if inspect.isawaitable(decision):
-        decision = await decision
-    if decision is None or isinstance(decision, SupervisorDecision):
-        return decision
-    raise TypeError(f"on_child_failure must return a SupervisorDecision or None, not {decision!r}")

@@ -10,14 +10,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from papyra._runtime.cell import (
-    BACKING_OFF,
-    NO_LIMIT,
-    RESTARTING_CHILDREN,
-    RESTARTING_STOP,
-    RUNNING,
-    STARTING,
-)
+from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.phases import BACKING_OFF, RESTARTING_CHILDREN, RESTARTING_STOP, RUNNING, STARTING
 from papyra.statistics import KindStatistics
 
 if TYPE_CHECKING:

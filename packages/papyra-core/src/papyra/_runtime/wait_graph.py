@@ -1,21 +1,21 @@
-"""Who waits for whom, and whether that can ever end.
+"""The graph of waits between actors, and the search for deadlocks in it.
 
-A cell whose own code waits (for a reply, for room in a mailbox, for another's stop) has exactly one thing it
-waits for, so the waits form chains: a wait that would close a chain to a ring is a deadlock, found by
-walking it. An actor that would close one by its own call gets `AskDeadlock`. Two kinds of ring close
-otherwise, and are cut instead:
+The code of a cell waits for at most one other cell: for a reply, for room in a mailbox, or for a stop. So the
+waits form chains. A wait that would close a chain to a ring is a deadlock, found by walking the chain. An
+actor whose call would close a ring gets `AskDeadlock`. Two kinds of ring are closed without such a call. The
+runtime cuts them:
 
 - A failed child waits for its parent's decision while the parent waits for that child. `on_child_failure`
-  normally runs between two of the parent's messages; then it runs at once.
-- An actor that stops or restarts waits for its children's stop while one of them waits for it. Then that
-  child's wait ends with an error, for the actor will handle no message before.
+  normally runs between two messages of the parent; in this case it runs at once.
+- An actor that stops or restarts waits for the stop of its children while one of them waits for it. That
+  child's wait ends with an error, because the actor handles no message before.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from papyra._runtime.cell import SUSPENDED
+from papyra._runtime.phases import SUSPENDED
 from papyra.exceptions import ActorStopped, AskDeadlock, PapyraError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Wait(Protocol):
     """A wait that can be ended with an error."""
 
     def fail(self, error: PapyraError) -> None:
-        """End the wait: what waits raises ``error``."""
+        """End the wait; the waiting call raises ``error``."""
         ...
 
 
@@ -48,30 +48,30 @@ class StopWait:
 
 
 def begin_wait(me: Cell, target: Cell, wait: Wait) -> None:
-    """Note that the code of ``me`` waits for ``target``, or raise `AskDeadlock` if that wait could never end."""
+    """Register that the code of ``me`` waits for ``target``; raise `AskDeadlock` if that wait could never end."""
     ring = _ring(me, target)
     if ring:
-        judged = next((cell for cell in ring if cell.phase == SUSPENDED and _undecided(cell)), None)
-        if judged is None:
+        suspended = next((cell for cell in ring if cell.phase == SUSPENDED and _undecided(cell)), None)
+        if suspended is None:
             raise AskDeadlock([*ring, me])
-        # Its own worker asks the parent now, instead of the parent's next turn.
-        judged.rt.signal(judged)
+        # Its own worker asks the parent now, not in the parent's next turn.
+        suspended.rt.signal(suspended)
     me.waits_for = target
     me.wait = wait
 
 
 def end_wait(me: Cell) -> None:
-    """Note that the code of ``me`` waits no more."""
+    """Register that the code of ``me`` no longer waits."""
     me.waits_for = me.wait = None
 
 
 def wait_for_child(cell: Cell, child: Cell) -> None:
-    """Note that ``cell``, which stops or restarts, waits for the stop of ``child``, and cut the ring if that closes one."""
+    """Register that ``cell``, which stops or restarts, waits for the stop of ``child``; cut the ring if there is one."""
     cell.waits_for = child
     if child.waits_for is None:
         return
     ring = _ring(cell, child)
-    for each in reversed(ring[1:]):  # the one that waits for `cell` itself first
+    for each in reversed(ring[1:]):  # the cell that waits for `cell` itself first
         if each.wait is not None:
             asks_it = each is ring[-1] and not isinstance(each.wait, StopWait)
             error = (
@@ -85,13 +85,13 @@ def wait_for_child(cell: Cell, child: Cell) -> None:
 
 
 def _undecided(cell: Cell) -> bool:
-    # Once `on_child_failure` runs, it can't be asked at once any more: to wait for the child in it is a deadlock.
-    queue = cell.parent.judging if cell.parent is not None else None
+    # Once `on_child_failure` runs it can't be called again: a wait for the child in it is a deadlock.
+    queue = cell.parent.undecided if cell.parent is not None else None
     return queue is not None and cell in queue
 
 
 def waits_on(waiting: Cell, cell: Cell) -> bool:
-    """Whether ``waiting`` waits for ``cell``, directly or through others."""
+    """Return whether ``waiting`` waits for ``cell``, directly or through others."""
     return bool(_ring(cell, waiting))
 
 
@@ -102,7 +102,7 @@ def _ring(me: Cell, target: Cell) -> list[Cell]:
         if step is me:
             return list(path)
         if step in path:
-            return []  # others wait in a ring, one of which is about to be told
+            return []  # a ring of other cells, one of which is about to get an error
         path[step] = None
         step = step.waits_for
     return []

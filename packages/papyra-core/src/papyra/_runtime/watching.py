@@ -1,11 +1,11 @@
-"""Who is told when an actor has stopped."""
+"""Watching: `ActorTerminated` for the actors that watch an actor which has stopped."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papyra._runtime.cell import STOPPED, STOPPING_CHILDREN
 from papyra._runtime.mailbox import enqueue
+from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
 from papyra.messages import ActorTerminated
 from papyra.ref import ActorRef
 
@@ -16,13 +16,15 @@ __all__ = ["forget", "tell_watchers", "unwatch", "watch"]
 
 
 def watch(watcher: Cell, watched: Cell) -> None:
-    """Have ``watcher`` told when ``watched`` has stopped."""
+    """Notify ``watcher`` when ``watched`` has stopped."""
     if watched.rt is not watcher.rt:
         raise ValueError(
-            f"{watched} lives in another actor system than {watcher}, and can't be watched from there"
+            f"actor {watched} belongs to another actor system than {watcher}; an actor can watch only actors of its own system"
         )
     if watched is watcher:
-        raise ValueError(f"{watcher} can't watch itself: it would be gone before the message came")
+        raise ValueError(
+            f"actor {watcher} can't watch itself: it would have stopped before the message arrives"
+        )
     if watched.phase == STOPPED:
         if not any(
             isinstance(item, ActorTerminated) and item.ref == ActorRef(watched) for item in watcher.box or ()
@@ -30,7 +32,7 @@ def watch(watcher: Cell, watched: Cell) -> None:
             _tell(watcher, watched)
         return
     if watcher.phase == STOPPED:
-        return  # a task that the actor left behind: nobody would be told
+        return  # called by a task that the actor left behind
     if watched.watchers is None:
         watched.watchers = {}
     if watcher.watching is None:
@@ -46,7 +48,7 @@ def unwatch(watcher: Cell, watched: Cell) -> None:
     if watched.watchers:
         watched.watchers.pop(watcher.id, None)
     box = watcher.box
-    if box and watched.phase == STOPPED:  # the message may be on its way already
+    if box and watched.phase == STOPPED:  # the message may be queued already
         for _ in range(len(box)):
             item = box.popleft()
             if not (isinstance(item, ActorTerminated) and item.ref == ActorRef(watched)):
@@ -54,7 +56,7 @@ def unwatch(watcher: Cell, watched: Cell) -> None:
 
 
 def tell_watchers(watched: Cell) -> None:
-    """Tell everybody who watches that ``watched`` has stopped."""
+    """Notify every watcher that ``watched`` has stopped."""
     watchers, watched.watchers = watched.watchers, None
     for watcher in (watchers or {}).values():
         if watcher.watching:
@@ -63,7 +65,7 @@ def tell_watchers(watched: Cell) -> None:
 
 
 def forget(watcher: Cell) -> None:
-    """Watch nothing any more."""
+    """End all watching by ``watcher``."""
     watching, watcher.watching = watcher.watching, None
     for watched in (watching or {}).values():
         if watched.watchers:
@@ -71,6 +73,6 @@ def forget(watcher: Cell) -> None:
 
 
 def _tell(watcher: Cell, watched: Cell) -> None:
-    # Full mailbox or not: this message is never refused. One that will handle no more messages is not told.
+    # A full mailbox never refuses this message. A watcher that handles no more messages gets none.
     if watcher.phase < STOPPING_CHILDREN and not watcher.halted and not watcher.force:
         enqueue(watcher, ActorTerminated(ActorRef(watched), watched.reason))

@@ -1,9 +1,9 @@
 """Run a test in an order drawn from a seed: same seed, same interleaving.
 
-The dispatcher takes cells from anywhere in its queue, gives them turns of any length and pauses between
-them as a random generator says, and time is virtual: where nothing can run, the clock jumps to the next
-timer. So a scenario that sleeps for minutes takes a millisecond, thousands of orders can be tried in
-seconds, and one that fails can be run again. The idea is that of FoundationDB's simulation.
+A random generator decides which cell runs next, how many messages its turn has, and where the event loop
+goes round. Time is virtual: if nothing can run, the clock jumps to the next timer. So a scenario that sleeps
+for minutes takes a millisecond, thousands of orders can be tried in seconds, and an order that fails can be
+run again. The idea is that of FoundationDB's simulation.
 """
 
 from __future__ import annotations
@@ -11,29 +11,131 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 
-from papyra._runtime.runtime import SCHEDULE
+from papyra._runtime.context_guard import keep
+from papyra._runtime.envelope import SIGNAL, Envelope
+from papyra._runtime.mailbox import grant
+from papyra._runtime.runtime import MAX_IDLE_STOPS
+from papyra._runtime.worker_loop import TURN_MESSAGES, WORKER_LOOP, Workers, answer, bind, observed
 
 if TYPE_CHECKING:
+    from collections import deque
     from collections.abc import Awaitable, Callable, Iterable
 
-__all__ = ["SimulationDeadlock", "explore", "run_seeded"]
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.context_guard import ContextGuard
+    from papyra._runtime.runtime import Runtime
+    from papyra._runtime.worker import Worker
+
+__all__ = ["SeededWorkers", "SimulationDeadlock", "explore", "run_seeded"]
 
 _T = TypeVar("_T")
 
-_PATIENCE = 5.0  # real seconds to wait for a thread or a socket before nothing is taken to be left
-_END_OF_TIME = 1e9  # virtual seconds on trio: nobody sets a timer that far off
+_IO_PATIENCE_SECONDS = 5.0  # real seconds to wait for a thread or a socket before the run counts as stuck
+_END_OF_TIME_SECONDS = 1e9  # virtual seconds on trio, later than any timer
+
+
+class SeededWorkers(Workers):
+    """Workers that take any cell of the queue, for a turn of any length, with pauses anywhere."""
+
+    def __init__(self, rng: random.Random, rt: Runtime, fatal: Callable[[BaseException], None]) -> None:
+        super().__init__(rt, fatal)
+        self._rng = rt.rng = rng
+        rt.max_idle_stops = rng.choice((1, MAX_IDLE_STOPS))
+
+    async def _work(self, worker: Worker, ready: deque[Cell], guard: ContextGuard) -> bool:
+        """Run the cells of ``ready``: the loop of `Workers`, without its short cuts."""
+        rt, rng = self._rt, self._rng
+        shared = worker.home is None
+        cancelling = rt.loop.cancelling()
+        while True:
+            while ready:
+                cell = _draw(ready, rng)
+                if cell.variables is not None and shared:
+                    self.start(cell)
+                    continue
+                worker.cell = cell
+                if ready and not rt.awake:
+                    rt.wake()
+                ended = await self._turn(worker, cell, ready)
+                if ended is not None:
+                    return ended
+                if shared and guard.changed():
+                    keep(cell)
+                    return True
+                if cancelling is not None and cancelling():
+                    return True
+                if rng.random() < 0.3:
+                    await self._pause(worker)
+            worker.cell = None
+            if not shared or rt.closing:
+                return True
+            await self._park(worker)
+
+    async def _turn(self, worker: Worker, cell: Cell, ready: deque[Cell]) -> bool | None:
+        """Run one turn of ``cell``. Return None to continue, else what `_work` returns."""
+        rt, box = self._rt, cell.box
+        only_messages = box is not None
+        try:
+            for _ in range(self._rng.randint(1, TURN_MESSAGES)):
+                if not box:
+                    break
+                item = box.popleft()
+                if cell.senders is not None:
+                    grant(cell)
+                if item is SIGNAL:
+                    only_messages = False
+                    break
+                cell.processed += 1
+                if item.__class__ is Envelope:
+                    await (answer(cell, item) if item.marks is None else observed(cell, item))
+                else:
+                    receive: Any = cell.receive or bind(cell)
+                    await receive(item)
+        except BaseException as error:  # noqa: BLE001 - classified there; all but failures are raised again
+            only_messages = False
+            if await self._message_failed(worker, cell, error):
+                return True
+        if worker.interrupted:
+            return self._release(worker, cell)
+        if only_messages:
+            if box:
+                ready.append(cell)
+            else:
+                cell.box = None
+            return None
+        try:
+            rest = rt.lifecycle.begin(cell) if cell.fresh else rt.lifecycle.step(cell)
+            if rest is not None:
+                await rest
+        except BaseException as error:  # noqa: BLE001 - as above
+            await self._step_failed(worker, cell, error)
+            return True
+        if worker.interrupted:
+            worker.cell = None
+            return worker.abandoned
+        return None
+
+
+def _draw(ready: deque[Cell], rng: random.Random) -> Cell:
+    """Take a cell from anywhere in the queue."""
+    index = rng.randrange(len(ready))
+    ready.rotate(-index)
+    cell = ready.popleft()
+    ready.rotate(index)
+    return cell
 
 
 class SimulationDeadlock(AssertionError):
-    """Nothing can happen any more, and the test has not ended."""
+    """Every task waits and no timer is set, but the test has not ended."""
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Instead of waiting for time to pass, let it have passed."""
+    """A selector that advances the clock where it would wait."""
 
     now = 0.0
 
@@ -44,7 +146,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         if timeout is not None and timeout > 0:
             self.now += timeout
             return ready
-        ready = super().select(_PATIENCE)
+        ready = super().select(_IO_PATIENCE_SECONDS)
         if not ready:
             raise SimulationDeadlock("every task waits, and no timer is set: nothing can happen any more")
         return ready
@@ -56,17 +158,17 @@ def run_seeded(
     *args: Any,
     backend: Literal["asyncio", "trio"] = "asyncio",
 ) -> _T:
-    """Run ``main(*args)`` in virtual time, with the interleaving that ``seed`` stands for.
+    """Run ``main(*args)`` in virtual time, with the interleaving of ``seed``.
 
-    The order is that of the actors; on trio also that of ``main``'s own tasks, which on asyncio take turns as ever.
-    Deterministic as long as ``main`` uses no threads, sockets or other sources of chance. A seed stands for
-    an interleaving of one version of Papyra on one backend, not of all.
+    The seed decides the order of the actors, and on trio also that of the tasks of ``main``; asyncio runs these
+    first come, first served. A run is repeatable if ``main`` uses no threads, sockets or other sources of
+    chance. A seed gives the same interleaving for one version of Papyra on one backend only.
     """
-    token = SCHEDULE.set(random.Random(seed))  # noqa: S311 - repeatable on purpose
+    token = WORKER_LOOP.set(partial(SeededWorkers, random.Random(seed)))  # noqa: S311 - repeatable on purpose
     try:
         return _on_asyncio(main, args) if backend == "asyncio" else _on_trio(seed, main, args)
     finally:
-        SCHEDULE.reset(token)
+        WORKER_LOOP.reset(token)
 
 
 def _on_asyncio(main: Callable[..., Awaitable[_T]], args: tuple[Any, ...]) -> _T:
@@ -86,7 +188,7 @@ def _on_trio(seed: int, main: Callable[..., Awaitable[_T]], args: tuple[Any, ...
 
     async def bounded() -> _T:
         # The clock jumps to the next timer, and to this one if there is no other.
-        with trio.move_on_after(_END_OF_TIME):
+        with trio.move_on_after(_END_OF_TIME_SECONDS):
             return await main(*args)
         raise SimulationDeadlock("every task waits, and no timer is set: nothing can happen any more")
 

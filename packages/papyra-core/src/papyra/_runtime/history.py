@@ -1,0 +1,160 @@
+"""What happened lately in one system: its newest events and dead letters, for its users and for the store.
+
+Each fact is kept in memory, given to the writer (`papyra._runtime.fact_writer`) and reported to the hooks.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from papyra import events as ev
+from papyra.messages import DeadLetter
+from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.persistence.payload import clean_text, json_payload
+from papyra.ref import ActorRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra._runtime._eventloop import Loop, Waiter
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.fact_writer import FactWriter
+    from papyra._runtime.hook_calls import HookCalls
+    from papyra.audit import AuditReport
+    from papyra.persistence.models import JSONValue
+    from papyra.settings import Settings
+
+__all__ = ["History"]
+
+_KINDS = {
+    kind.__name__: kind for kind in (ev.ActorStarted, ev.ActorRestarted, ev.ActorStopped, ev.ActorCrashed)
+}
+
+
+class History:
+    """The facts of one system, as they happen."""
+
+    def __init__(
+        self,
+        system_id: str,
+        writer: FactWriter,
+        hooks: HookCalls,
+        clock: Callable[[], float],
+        settings: Settings,
+    ) -> None:
+        self.clock = clock
+        self.letters: deque[DeadLetter] = deque(maxlen=settings.max_dead_letters)
+        self.letters_ever = 0
+        self.events_ever = 0
+        self.reports_events = False  # whether a hook wants events
+        self._system_id = system_id
+        self._writer = writer
+        self._hooks = hooks
+        self._payload_limit = settings.payload_limit
+        self._events: deque[PersistedEvent] = deque(maxlen=settings.max_events)
+        self._event_waiters: list[Waiter] = []
+        self._loop: Loop | None = None
+
+    def bind(self, loop: Loop) -> None:
+        """Set the event loop of the waits for events."""
+        self._loop = loop
+        self.reports_events = self._hooks.wants("on_event")
+
+    # -- notes
+
+    def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
+        """Note a lifecycle event."""
+        system_id, writer = self._system_id, self._writer
+        # One object serves as the record for the store and as the history.
+        fact = PersistedEvent(system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock())
+        self._events.append(fact)
+        self.events_ever += 1
+        if writer.at_work and len(writer.buffer) < writer.max_buffer:
+            writer.buffer.append(fact)  # `FactWriter.add`, without a call
+        else:
+            writer.add(fact)
+        if self.reports_events:
+            self._hooks.call("on_event", self._materialize(fact))
+        if self._event_waiters:
+            self.wake_waiters()
+
+    def crash(self, cell: Cell, error: BaseException) -> None:
+        """Note that an actor's code raised ``error``."""
+        try:
+            message = str(error)
+        except Exception as broken:  # noqa: BLE001 - an exception's text is user code
+            message = f"<text raised {type(broken).__name__}>"
+        text = clean_text(
+            f"{type(error).__name__}: {message}" if message else type(error).__name__, self._payload_limit
+        )
+        cell.rt.tallies.of(cell.actor_type).failures += 1
+        self.event(ev.ActorCrashed, cell, {"error": text, "reason": text})
+
+    def dead_letter(self, cell: Cell, message: object, *, expects_reply: bool) -> None:
+        """Note a message that was not handled."""
+        now = self.clock()
+        letter = DeadLetter(ActorRef(cell), message, expects_reply, now)
+        self.letters.append(letter)
+        self.letters_ever += 1
+        # The payload is copied now, because the sender may change its message later.
+        self._writer.add(
+            PersistedDeadLetter(
+                self._system_id,
+                f"{self._system_id}:{cell.id}",
+                type(message).__name__,
+                json_payload(message, self._payload_limit),
+                now,
+            )
+        )
+        self._hooks.call("on_dead_letter", letter)
+
+    def audit(self, report: AuditReport) -> None:
+        """Note an audit."""
+        self._writer.add(
+            PersistedAudit(
+                report.system_id,
+                report.timestamp,
+                report.total_actors,
+                report.alive_actors,
+                report.stopping_actors,
+                report.restarting_actors,
+                report.registry_size,
+                report.registry_orphans,
+                report.registry_dead,
+                report.dead_letters_count,
+            )
+        )
+        self._hooks.call("on_audit", report)
+
+    # -- reads
+
+    def events(self, start: int = 0) -> list[ev.ActorEvent]:
+        """Return the kept events from number ``start`` on, counted from the first event of the system."""
+        skip = max(0, start - (self.events_ever - len(self._events)))
+        return [self._materialize(fact) for fact in islice(self._events, skip, None)]
+
+    def wake_waiters(self) -> None:
+        """Let every wait for an event look again."""
+        waiters, self._event_waiters = self._event_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def next_event(self) -> None:
+        """Return when another event has happened."""
+        assert self._loop is not None  # noqa: S101 - only a started system has events
+        waiter = self._loop.waiter()
+        self._event_waiters.append(waiter)
+        try:
+            await waiter
+        finally:
+            if waiter in self._event_waiters:
+                self._event_waiters.remove(waiter)
+
+    def _materialize(self, fact: PersistedEvent) -> ev.ActorEvent:
+        actor_id = int(fact.actor_address.rpartition(":")[2])
+        return _KINDS[fact.event_type](
+            {"system": self._system_id, "actor_id": actor_id}, dict(fact.payload), fact.timestamp
+        )

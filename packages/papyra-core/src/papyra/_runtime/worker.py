@@ -1,0 +1,50 @@
+"""A worker: one task that runs cells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import anyio
+
+    from papyra._runtime._eventloop import Waiter
+    from papyra._runtime.cell import Cell
+
+__all__ = ["WORKERS", "Worker"]
+
+
+class Worker:
+    """A task that runs cells; ``cell`` is the current one."""
+
+    __slots__ = ("abandoned", "cell", "home", "interrupted", "roused", "scope", "waiter")
+
+    def __init__(self) -> None:
+        self.cell: Cell | None = None
+        self.home: Cell | None = None  # if set, it serves this cell alone, in that cell's context variables
+        self.scope: anyio.CancelScope | None = None
+        self.waiter: Waiter | None = None
+        self.interrupted = False  # its scope is cancelled, so no other cell may run in it
+        self.abandoned = False
+        self.roused = False  # and counted awake
+
+    def rouse(self) -> bool:
+        """Wake the parked worker; return False if it is being cancelled and will not take another cell."""
+        if self.waiter is None or self.waiter.done():
+            return False
+        self.roused = True
+        self.waiter.set_result(None)
+        return True
+
+    def interrupt(self) -> None:
+        """Cancel the actor's code that it runs."""
+        self.interrupted = True
+        if self.scope is not None:
+            self.scope.cancel()
+
+    def label(self) -> str:
+        """Name the worker in a task dump by the actor it runs."""
+        return f"papyra actor {self.cell}" if self.cell is not None else "papyra worker (idle)"
+
+
+WORKERS: dict[object, Worker] = {}
+"""The workers of all systems by their tasks, because an actor of one system may wait for an actor of another."""
