@@ -28,7 +28,7 @@ from papyra.persistence.models import (
 from papyra_contrib._jobs import Job
 from papyra_contrib.sqlite import SQLitePersistence, _scan
 from papyra_contrib.sqlite._lock import WriteLock
-from papyra_contrib.sqlite._queries import _select, find
+from papyra_contrib.sqlite._queries import _terms, find
 from papyra_contrib.sqlite._schema import connect
 
 pytestmark = pytest.mark.anyio
@@ -194,9 +194,9 @@ async def test_a_database_of_a_later_version_is_not_touched(path):
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_event(event(1))
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     async with aclosing(SQLitePersistence(path)) as backend:
-        with pytest.raises(PersistenceError, match=r"version 2.*install a papyra-contrib"):
+        with pytest.raises(PersistenceError, match=r"version 3.*install a newer papyra-contrib"):
             await backend.record_event(event(2))
 
 
@@ -257,9 +257,11 @@ async def test_a_payload_of_more_than_a_mebibyte_becomes_a_note(path):
 async def test_a_limited_query_walks_an_index_from_its_end(path, word, actor, since):
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_event(event(1))
-    sql, values = _select(Query(PersistedEvent, 10, since, since, word, actor), float("-inf"))
+    rest, values = _terms(Query(PersistedEvent, 10, since, since, word, actor), float("-inf"))
     with closing(sqlite3.connect(path)) as connection:
-        plan = " ".join(row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values))
+        plan = " ".join(
+            row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN SELECT * FROM facts {rest}", values)
+        )
     assert "SEARCH facts USING INDEX" in plan
     assert "SCAN" not in plan
     assert "TEMP B-TREE" not in plan

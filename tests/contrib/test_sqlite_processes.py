@@ -227,10 +227,10 @@ from contextlib import suppress
 from papyra_contrib.sqlite import _scan
 from papyra_contrib._jobs import Job
 from papyra_contrib._progress import Meter
-from papyra_contrib.sqlite._database import Store
+from papyra_contrib.sqlite._database import Database
 
 anyio.run(SQLitePersistence(sys.argv[1]).record_event, event(1, 0))
-store = Store(pathlib.Path(sys.argv[1]), "os", 0)
+store = Database(pathlib.Path(sys.argv[1]), "os", 0)
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken, raised = [], 0
 with suppress(OSError):

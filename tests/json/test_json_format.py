@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+from dataclasses import replace
 from pathlib import Path
 from zlib import crc32
 
@@ -26,6 +27,8 @@ DATA = Path(__file__).parent / "data"
 EVENT = PersistedEvent("local", "local:1", "ActorStarted", {}, 1700000000.1)
 LETTER = PersistedDeadLetter("local", "local:2", "str", "späť \u2028", 1700000000.2)
 AUDIT = PersistedAudit("local", 1700000000.3, 5, 3, 1, 1, 2, ("a",), ("b", "c"), 7)
+LETTER_IN_FULL = replace(LETTER, reason="stopped", target_name="orders", target_type="app.Orders")
+AUDIT_IN_FULL = replace(AUDIT, mailbox_depth={"sum": 9, "greatest": 5, "whose": "local:2"})
 
 
 async def test_lines_have_the_documented_keys_in_order(path):
@@ -77,14 +80,39 @@ async def test_files_of_the_published_package_are_read(tmp_path):
                 if found["kind"] == kind
             ]
             assert [
-                {name: json.loads(json.dumps(getattr(record, name))) for name in record.__slots__}
-                for record in records
+                {name: json.loads(json.dumps(getattr(record, name))) for name in found}
+                for record, found in zip(records, wanted, strict=True)
             ] == wanted
+            assert {record.run for record in records} == {""}
         assert not (await store.scan()).has_anomalies
         await store.record_event(EVENT)
         assert (await store.list_events(limit=1)) == [EVENT]
         assert not (await store.scan()).has_anomalies
         await store.aclose()
+
+
+async def test_r01_every_kind_of_line_carries_its_run_after_the_time(path):
+    stored = [replace(one, run="0Run00000001") for one in (EVENT, LETTER_IN_FULL, AUDIT_IN_FULL)]
+    store = JsonFilePersistence(path)
+    await store.record_batch([*stored, EVENT])  # and one of an older version, in the same batch
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    assert [line.get("run") for line in lines] == ["0Run00000001"] * 3 + [None]
+    assert list(lines[0])[-3:] == ["run", "seq", "crc"]
+    assert lines[1]["target_type"] == "app.Orders"
+    assert lines[2]["mailbox_depth"] == {"sum": 9, "greatest": 5, "whose": "local:2"}
+    listed = [*await store.list_events(), *await store.list_dead_letters(), *await store.list_audits()]
+    assert listed == [stored[0], EVENT, *stored[1:]]
+    await store.aclose()
+
+
+async def test_r02_a_payload_that_is_left_out_leaves_class_and_name(path, event):
+    store = JsonFilePersistence(path)
+    huge = {"type": "app.Orders", "name": "orders", "error": "x" * 2**20}
+    await store.record_event(replace(EVENT, payload=huge, run="0Run00000001"))
+    (found,) = await store.list_events()
+    assert (found.payload["type"], found.payload["name"]) == ("app.Orders", "orders")
+    assert "left out" in str(found.payload["note"])
+    await store.aclose()
 
 
 async def test_further_keys_and_spaces_are_accepted_and_unknown_kinds_reported(path, line):
@@ -217,7 +245,7 @@ async def test_a_repr_that_ends_the_thread_does_not(path, event):
             raise KeyboardInterrupt
 
     store = JsonFilePersistence(path)
-    with pytest.raises(PersistenceError, match="could not be laid out: KeyboardInterrupt"):
+    with pytest.raises(PersistenceError, match="could not be encoded: KeyboardInterrupt"):
         await store.record_event(event(1, payload={"odd": Interrupts()}))
     await store.record_event(event(2))
     assert await store.list_events() == [event(2)]

@@ -17,7 +17,7 @@ EXPORTED = {
     """,
     "papyra.actor": "Actor",
     "papyra.address": "ActorAddress",
-    "papyra.audit": "ActorInfo AuditReport",
+    "papyra.audit": "ActorInfo AuditReport MailboxDepth",
     "papyra.context": "ActorContext current_actor",
     "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped",
     "papyra.exceptions": """

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import math
 import zlib
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
-from papyra.persistence.payload import clean_text, json_payload
+from papyra.persistence.payload import clean_text, json_payload, kept_identity
 
 if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue, PersistedRecord
@@ -32,11 +32,41 @@ KINDS: dict[type[object], str] = {
     PersistedDeadLetter: "dead_letter",
 }
 
-Row: TypeAlias = tuple[str, float, str, str, str, str, int, int]
-"""Kind, time, system, actor, type, payload as JSON, size in bytes, and check sum."""
 
-StoredRow: TypeAlias = tuple[Any, ...]
-"""A number or name before what a `Row` has, texts as bytes; from a damaged store, anything may stand in it."""
+class Row(NamedTuple):
+    """A record as a store keeps it; `FIELDS` names the columns.
+
+    ``payload`` is JSON, and so is ``details``: what later versions added to a kind of record, or an empty text. ``size``
+    counts the bytes of the texts; ``crc`` is their check sum.
+    """
+
+    kind: str
+    timestamp: float
+    system: str
+    actor: str
+    type: str
+    run: str
+    details: str
+    payload: str
+    size: int
+    crc: int
+
+
+class StoredRow(NamedTuple):
+    """A row as it was read, texts as bytes; from a damaged store, any part may be of any type."""
+
+    number: Any
+    kind: Any
+    timestamp: Any
+    system: Any
+    actor: Any
+    type: Any
+    run: Any
+    details: Any
+    payload: Any
+    size: Any
+    crc: Any
+
 
 _COUNTS = (
     "total_actors",
@@ -48,10 +78,11 @@ _COUNTS = (
     "registry_dead",
     "dead_letters_count",
 )
+_LETTER_DETAILS = ("reason", "target_name", "target_type")
 
 
 def to_row(record: PersistedRecord) -> Row:
-    """Return the row of a record; what JSON can't hold is replaced, never refused."""
+    """Return the row of a record; a value that JSON can't hold is replaced, never refused."""
     payload: object
     if isinstance(record, PersistedEvent):
         kind, actor, word, payload = "event", record.actor_address, record.event_type, record.payload
@@ -63,20 +94,28 @@ def to_row(record: PersistedRecord) -> Row:
     timestamp = float(record.timestamp)
     if math.isnan(timestamp):
         timestamp = 0.0  # SQLite would make NULL of it
-    system, actor, word = clean_text(record.system_id), clean_text(actor), clean_text(word)
-    text = _json_text(payload, kind)
-    body = _body(kind.encode(), timestamp, system.encode(), actor.encode(), word.encode(), text.encode())
-    return kind, timestamp, system, actor, word, text, len(body), zlib.crc32(body)
+    system, actor, word, run = map(clean_text, (record.system_id, actor, word, record.run))
+    details, text = _details(record), _json_text(payload, kind)
+    body = _body(timestamp, *(one.encode() for one in (kind, system, actor, word, run, details, text)))
+    return Row(kind, timestamp, system, actor, word, run, details, text, len(body), zlib.crc32(body))
+
+
+def _details(record: PersistedRecord) -> str:
+    if isinstance(record, PersistedDeadLetter):
+        found = {name: getattr(record, name) for name in _LETTER_DETAILS if getattr(record, name)}
+        return _json_text(found, "dead_letter") if found else ""
+    if isinstance(record, PersistedAudit) and record.mailbox_depth is not None:
+        return _json_text({"mailbox_depth": record.mailbox_depth}, "audit")
+    return ""
 
 
 def row_is_valid(row: StoredRow) -> bool:
     """Whether a stored row is whole: of the right types, and as its check sum says."""
-    _, kind, timestamp, system, actor, word, payload, size, crc = row
-    texts = (kind, system, actor, word, payload)
-    if not isinstance(timestamp, float) or not all(isinstance(text, bytes) for text in texts):
+    texts = (row.kind, row.system, row.actor, row.type, row.run, row.details, row.payload)
+    if not isinstance(row.timestamp, float) or not all(isinstance(text, bytes) for text in texts):
         return False
-    body = _body(kind, timestamp, system, actor, word, payload)
-    return bool(len(body) == size and zlib.crc32(body) == crc)
+    body = _body(row.timestamp, *texts)
+    return bool(len(body) == row.size and zlib.crc32(body) == row.crc)
 
 
 def read_row(row: StoredRow) -> PersistedRecord | None:
@@ -84,23 +123,44 @@ def read_row(row: StoredRow) -> PersistedRecord | None:
     if not row_is_valid(row):
         return None
     try:
-        kind, system, actor, word = (row[column].decode() for column in (1, 3, 4, 5))
-        payload = json.loads(row[6])
-        if kind == "event":
-            return PersistedEvent(system, actor, word, payload, row[2])
-        if kind == "dead_letter":
-            return PersistedDeadLetter(system, actor, word, payload, row[2])
-        for name in ("registry_orphans", "registry_dead"):
-            payload[name] = tuple(payload[name])
-        return PersistedAudit(system, row[2], **payload)
-    except (ValueError, TypeError, KeyError, RecursionError):
-        return None  # the check sum fits: written so by something else
+        return _record(row)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None  # the check sum is right: another program wrote it
 
 
-def _body(kind: bytes, timestamp: float, system: bytes, actor: bytes, word: bytes, payload: bytes) -> bytes:
+def _record(row: StoredRow) -> PersistedRecord:
+    kind, system, actor, word, run = (
+        part.decode() for part in (row.kind, row.system, row.actor, row.type, row.run)
+    )
+    payload = json.loads(row.payload)
+    if kind == "event":
+        return PersistedEvent(system, actor, word, payload, row.timestamp, run)
+    details = json.loads(row.details) if row.details else {}
+    if kind == "dead_letter":
+        known = {name: details[name] for name in _LETTER_DETAILS if name in details}
+        return PersistedDeadLetter(system, actor, word, payload, row.timestamp, **known, run=run)
+    for name in ("registry_orphans", "registry_dead"):
+        payload[name] = tuple(payload[name])
+    return PersistedAudit(
+        system, row.timestamp, **payload, mailbox_depth=details.get("mailbox_depth"), run=run
+    )
+
+
+def _body(
+    timestamp: float,
+    kind: bytes,
+    system: bytes,
+    actor: bytes,
+    word: bytes,
+    run: bytes,
+    details: bytes,
+    payload: bytes,
+) -> bytes:
     # Lengths first, so that no two rows have one body; every part is bytes that the database returns as they are.
     head = f"{timestamp!r} {len(kind)} {len(system)} {len(actor)} {len(word)} "
-    return b"".join((head.encode(), kind, system, actor, word, payload))
+    if run or details:  # rows of older versions have neither
+        head += f"{len(run)} {len(details)} "
+    return b"".join((head.encode(), kind, system, actor, word, run, details, payload))
 
 
 def _json_text(payload: object, kind: str) -> str:
@@ -118,7 +178,7 @@ def _json_text(payload: object, kind: str) -> str:
     length = len(text.encode())
     if length > MAX_PAYLOAD and kind != "audit":  # an audit is counts, and means nothing without them
         note = f"a payload of {length} bytes was left out"
-        text = _dump({"omitted": note} if kind == "event" else note)
+        text = _dump({**kept_identity(payload), "omitted": note} if kind == "event" else note)
     return text
 
 

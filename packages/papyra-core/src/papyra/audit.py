@@ -1,4 +1,4 @@
-"""What a system looks like at one moment."""
+"""The state of a system at one moment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from papyra.address import ActorAddress
 
-__all__ = ["ActorInfo", "AuditReport"]
+__all__ = ["ActorInfo", "AuditReport", "MailboxDepth"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class ActorInfo:
     """An actor at one moment.
 
     ``rid`` is its number in the system; ``state`` is one of ``starting idle ready running failed
-    restarting stopping stopped``; ``mailbox_depth`` counts the messages that wait, ``processed`` those that
+    restarting stopping stopped``; ``mailbox_depth`` counts the messages that wait, ``processed`` the messages that
     were taken out.
     """
 
@@ -37,11 +37,25 @@ class ActorInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class MailboxDepth:
+    """How many messages wait: ``sum`` in all mailboxes, ``greatest`` in the longest one.
+
+    ``whose`` is the address of the actor with the longest mailbox and ``name`` its name, if it has one; both are None
+    if no message waits.
+    """
+
+    sum: int = 0
+    greatest: int = 0
+    whose: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AuditReport:
     """A system at one moment.
 
-    ``total_actors`` and ``dead_letters_count`` count all there ever were; the others what is there now.
-    ``registry_size`` counts the names in use. ``actors`` is empty if the details were not asked for.
+    ``total_actors`` and ``dead_letters_count`` count since the start of the system; the other counts are of this
+    moment. ``registry_size`` counts the names in use. ``actors`` is empty if the details were not asked for.
     """
 
     system_id: str
@@ -55,6 +69,7 @@ class AuditReport:
     dead_letters_count: int
     actors: tuple[ActorInfo, ...] = field(default=(), repr=False)
     timestamp: float = 0.0
+    mailbox_depth: MailboxDepth = MailboxDepth()
 
     def summary_lines(self) -> list[str]:
         """Return the report as lines for a person."""
@@ -64,6 +79,10 @@ class AuditReport:
             f"names: {self.registry_size} in use",
             f"dead letters: {self.dead_letters_count} ever",
         ]
+        depth = self.mailbox_depth
+        if depth.whose is not None:
+            longest = f"{depth.whose} {depth.name}" if depth.name else depth.whose
+            lines.append(f"messages waiting: {depth.sum}, at most {depth.greatest} ({longest})")
         for problem, names in (("orphaned", self.registry_orphans), ("dead", self.registry_dead)):
             if names:
                 lines.append(f"{problem} names: {', '.join(names)}")

@@ -521,6 +521,14 @@ class ActorSystem:
         """The system's name in addresses and facts."""
         return self._system_id
 
+    @property
+    def run_id(self) -> str:
+        """The id of this run, which all its facts carry; empty before `start`.
+
+        It has 12 letters and digits, sorts by start (in steps of 10 ms), and no other run has it, on any host.
+        """
+        return self._history.run
+
     def now(self) -> float:
         """Return the system's time: Unix time in seconds, or that of its ``time_fn``."""
         return self._now()

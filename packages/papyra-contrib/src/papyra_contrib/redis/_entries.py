@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.payload import clean_text
 from papyra_contrib._jobs import Job
-from papyra_contrib._rows import read_row, to_row
+from papyra_contrib._rows import StoredRow, read_row, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -25,7 +25,19 @@ Entry: TypeAlias = "tuple[bytes, list[bytes]]"
 START = b"0-0"
 """What is before the id of every entry."""
 
-_FIELDS = (b"kind", b"timestamp", b"system_id", b"actor", b"type", b"payload", b"size", b"crc")
+_FIELDS = (
+    b"kind",
+    b"timestamp",
+    b"system_id",
+    b"actor",
+    b"type",
+    b"run",
+    b"details",
+    b"payload",
+    b"size",
+    b"crc",
+)
+_ADDED = dict.fromkeys((b"run", b"details"), b"")  # left out where empty, as in entries of older versions
 _PAGE_BYTES = 2**22
 _MOST_ENTRIES = 500
 
@@ -44,20 +56,20 @@ def to_fields(record: PersistedRecord) -> tuple[list[Argument], int]:
     row = to_row(record)
     parts: list[Argument] = []
     for field, value in zip(_FIELDS, row, strict=True):
-        parts += [field, repr(value) if isinstance(value, float) else str(value)]
-    return parts, row[-2]
+        if value != "" or field not in _ADDED:
+            parts += [field, repr(value) if isinstance(value, float) else str(value)]
+    return parts, row.size
 
 
 def read_entry(entry: Entry) -> tuple[PersistedRecord, int] | None:
     """Return the record in an entry and its size; None if it is not what was written."""
     identifier, parts = entry
-    values = dict(zip(parts[::2], parts[1::2], strict=True))
+    values = _ADDED | dict(zip(parts[::2], parts[1::2], strict=True))
     try:
-        kind, timestamp, system, actor, word, payload, size, crc = (values[field] for field in _FIELDS)
-        record = read_row(
-            (identifier, kind, float(timestamp), system, actor, word, payload, int(size), int(crc))
-        )
-        return None if record is None else (record, int(size))
+        raw = StoredRow(identifier, *(values[field] for field in _FIELDS))
+        row = raw._replace(timestamp=float(raw.timestamp), size=int(raw.size), crc=int(raw.crc))
+        record = read_row(row)
+        return None if record is None else (record, row.size)
     except (KeyError, ValueError):
         return None
 

@@ -266,7 +266,7 @@ class SQLitePersistence(BatchBackend):
             raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
         with self._store.transaction(job) as connection:
             connection.executemany(INSERT, rows)
-        return sum(row[-2] for row in rows)
+        return sum(row.size for row in rows)
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

@@ -25,6 +25,7 @@ from papyra_contrib.sqlite._fork_safety import forget, forks_with, refuse_if_tak
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._schema import (
     begin_writing,
+    bring_up_to_date,
     connect,
     connect_for_reading,
     is_initialized,
@@ -118,7 +119,9 @@ class Database:
                 connection.execute(
                     "PRAGMA fullfsync = ON"
                 )  # macOS: its fsync alone stops at the disk's cache
-            if not initialized:
+            if initialized:
+                bring_up_to_date(connection, job, self.busy_timeout)
+            else:
                 lay_out(connection)
         except BaseException:
             connection.close()

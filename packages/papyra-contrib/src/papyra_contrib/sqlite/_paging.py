@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from papyra.persistence.query import Query
 from papyra_contrib._rows import read_row
 from papyra_contrib.sqlite._queries import SMALLEST, find, kept_boundary
-from papyra_contrib.sqlite._schema import COLUMNS, identity_of, last_number
+from papyra_contrib.sqlite._schema import identity_of, last_number, select_rows
 
 if TYPE_CHECKING:
     import sqlite3
@@ -77,9 +77,7 @@ def read_above(
     """Return the wanted records on the page above a place, and the place behind that."""
     identity, last = identity_of(connection), last_number(connection)
     above = place.last if identity == place.identity else 0  # all is new in another database
-    records, end = _page(
-        connection.execute(f"SELECT {COLUMNS} FROM facts WHERE seq > ? ORDER BY seq", (above,))  # noqa: S608 - fixed words
-    )
+    records, end = _page(select_rows(connection, "WHERE seq > ? ORDER BY seq", (above,)))
     # Where an older copy was restored, `last` goes back, and new rows have numbers that were read before.
     place = Place(identity, last) if end is None else Place(identity, end, more=True)
     return (records if wanted is None else list(filter(wanted, records))), place
@@ -110,9 +108,9 @@ def read_below(
     if identity_of(connection) != span.identity:
         return None
     records, end = _page(
-        connection.execute(
-            f"SELECT {COLUMNS} FROM facts WHERE seq >= ? AND seq < ? AND timestamp BETWEEN ? AND ? "  # noqa: S608 - fixed words
-            "ORDER BY seq DESC",
+        select_rows(
+            connection,
+            "WHERE seq >= ? AND seq < ? AND timestamp BETWEEN ? AND ? ORDER BY seq DESC",
             (span.first, span.below, span.since, span.until),
         )
     )
@@ -126,7 +124,7 @@ def _page(rows: Iterable[StoredRow]) -> _Page:
         record = read_row(row)
         if record is not None:
             records.append(record)
-            size += len(row[6])
+            size += len(row.payload)
         if count == _PAGE_ROWS or size > _PAGE_BYTES:
-            return _Page(records, row[0])
+            return _Page(records, row.number)
     return _Page(records, None)

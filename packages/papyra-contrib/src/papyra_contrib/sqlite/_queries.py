@@ -11,7 +11,7 @@ from papyra.persistence.models import PersistedAudit, PersistedRecord
 from papyra.persistence.payload import clean_text
 from papyra_contrib._rows import KINDS, read_row
 from papyra_contrib.sqlite._files import stored_bytes
-from papyra_contrib.sqlite._schema import COLUMNS
+from papyra_contrib.sqlite._schema import select_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -47,7 +47,7 @@ def find(
 ) -> list[_R]:
     """Return what matches and is kept, oldest first. With a limit, the cost depends on it and not on the store."""
     oldest = policy.oldest_kept(now)
-    numbered = ((row[0], read_row(row)) for row in connection.execute(*_select(query, oldest)))
+    numbered = ((row.number, read_row(row)) for row in select_rows(connection, *_terms(query, oldest)))
     # SQLite looks for the next row when it is asked for, so the limit may count whole rows alone.
     whole = (
         (number, record)
@@ -77,7 +77,7 @@ def kept_boundary(
     return Boundary(oldest, first)
 
 
-def _select(query: Query[_R], oldest: float) -> tuple[str, list[Any]]:
+def _terms(query: Query[_R], oldest: float) -> tuple[str, list[Any]]:
     since = oldest if query.since is None else max(query.since, oldest)
     terms: list[tuple[str, Any]] = []
     if query.kind is not None:
@@ -92,8 +92,7 @@ def _select(query: Query[_R], oldest: float) -> tuple[str, list[Any]]:
     if query.until is not None:
         terms.append(("timestamp <= ?", query.until))
     where = " AND ".join(term for term, _ in terms) or "TRUE"
-    sql = f"SELECT {COLUMNS} FROM facts WHERE {where} ORDER BY seq DESC"  # noqa: S608 - fixed words; values are bound
-    return sql, [value for _, value in terms]
+    return f"WHERE {where} ORDER BY seq DESC", [value for _, value in terms]
 
 
 def _first_by_count(connection: sqlite3.Connection, count: int, oldest: float, down_to: int) -> int:

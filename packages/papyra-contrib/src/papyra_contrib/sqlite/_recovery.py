@@ -35,6 +35,7 @@ from papyra_contrib.sqlite._schema import (
     is_initialized,
     last_number,
     lay_out,
+    select_rows,
     use_wal,
 )
 from papyra_contrib.sqlite._statement_progress import along
@@ -210,11 +211,8 @@ def _readable(source: sqlite3.Connection, numbers: tuple[int, int], job: Job) ->
     while todo and failures < _MOST_FAILURES:
         low, high = todo.pop()
         try:
-            for row in source.execute(
-                f"SELECT {COLUMNS} FROM facts WHERE seq BETWEEN ? AND ? ORDER BY seq",  # noqa: S608 - fixed words
-                (low, high),
-            ):
-                low = row[0] + 1
+            for row in select_rows(source, "WHERE seq BETWEEN ? AND ? ORDER BY seq", (low, high)):
+                low = row.number + 1
                 if row_is_valid(row):
                     yield row
         except sqlite3.Error as error:

@@ -13,7 +13,7 @@ from papyra_contrib._rows import row_is_valid
 from papyra_contrib.sqlite._errors import is_damage, primary_code
 from papyra_contrib.sqlite._files import complaint, orphan_log
 from papyra_contrib.sqlite._queries import number_range
-from papyra_contrib.sqlite._schema import COLUMNS, NotOurs, identity_of, last_number
+from papyra_contrib.sqlite._schema import NotOurs, identity_of, last_number, select_rows
 from papyra_contrib.sqlite._statement_progress import along, ticking
 from papyra_contrib.sqlite._swap import published, stranger
 
@@ -82,10 +82,10 @@ def _check(connection: sqlite3.Connection, path: str, progress: Part) -> Iterato
                     damaged = True
                     detail = line.decode("utf-8", "replace").replace("\n", "; ")
                     yield PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, path, detail)
-        rows = connection.execute(f"SELECT {COLUMNS} FROM facts ORDER BY seq")  # noqa: S608 - fixed words
+        rows = select_rows(connection, "ORDER BY seq")
         for row in along(rows, progress.part(0.5, 1), low, high):
             if not row_is_valid(row):
-                detail = f"record {row[0]} is not what was written"
+                detail = f"record {row.number} is not what was written"
                 yield PersistenceAnomaly(PersistenceAnomalyType.CRC_MISMATCH, path, detail)
     except sqlite3.Error as error:
         if not is_damage(error):

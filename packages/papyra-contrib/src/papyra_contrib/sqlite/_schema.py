@@ -1,4 +1,4 @@
-"""The database: how it is laid out, how it is told from others, and how connections to it are opened."""
+"""The database: its layout, how it is told from other databases, and how connections to it are opened."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import re
 import secrets
 import sqlite3
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from papyra.exceptions import PersistenceError
+from papyra_contrib._rows import StoredRow
 from papyra_contrib.sqlite._errors import primary_code
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
     from typing import Literal
 
@@ -24,26 +26,35 @@ __all__ = [
     "INSERT",
     "NotOurs",
     "begin_writing",
+    "bring_up_to_date",
     "connect",
     "connect_for_reading",
     "identity_of",
     "is_initialized",
     "last_number",
     "lay_out",
+    "select_rows",
     "use_wal",
     "wait_for_recovery",
 ]
 
-# The short columns stand before the payload, so that retention reads no overflow pages.
-COLUMNS = "seq, kind, timestamp, system_id, actor, type, payload, size, crc"
+COLUMNS = "seq, kind, timestamp, system_id, actor, type, run, details, payload, size, crc"
+"""The columns of a `StoredRow`."""
+
+_COLUMNS_BEFORE_RUNS = COLUMNS.replace("run, details", "'' AS run, '' AS details")
+
 INSERT = (
-    "INSERT INTO facts (kind, timestamp, system_id, actor, type, payload, size, crc) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO facts (kind, timestamp, system_id, actor, type, run, details, payload, size, crc) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 
 APPLICATION_ID = 0x50617079  # "Papy"
-VERSION = 1
+VERSION = 2
+"""Of the layout. Version 1 has no columns ``run`` and ``details``: it is read as it is, and the next write adds them."""
 
+_READABLE_VERSIONS = (1, VERSION)
+
+# The short columns come before the payload, so that retention reads no overflow pages.
 # AUTOINCREMENT: a number is never given twice, though its row was the newest and is gone; followers rely on that.
 # The identity tells the database from another that has its name later. It stands in the schema, without which
 # no row can be read either, so a recovery has it whenever it saves rows.
@@ -57,6 +68,8 @@ CREATE TABLE facts (
     system_id TEXT NOT NULL,
     actor TEXT NOT NULL,
     type TEXT NOT NULL,
+    run TEXT NOT NULL DEFAULT '',
+    details TEXT NOT NULL DEFAULT '',
     payload TEXT NOT NULL
 );
 CREATE INDEX facts_by_kind ON facts (kind, seq, timestamp);
@@ -68,12 +81,19 @@ PRAGMA application_id = {application};
 PRAGMA user_version = {version};
 """
 
+# DEFAULT: a process that still runs an older version goes on with its INSERT.
+_ADD_RUNS = (
+    "ALTER TABLE facts ADD COLUMN run TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE facts ADD COLUMN details TEXT NOT NULL DEFAULT ''",
+    f"PRAGMA user_version = {VERSION}",
+)
+
 _IDENTITY = re.compile(rb"[0-9a-f]{16}")
 _BUSY_SLICE = 0.1  # seconds; short, because SQLite can't be interrupted while it waits for a lock
 
 
 class NotOurs(PersistenceError):
-    """The file is a database, but not one that this version of the backend may write to."""
+    """The file is a database, but this version of the backend must not write to it."""
 
 
 def connect(path: Path, mode: Literal["ro", "rw", "ro&immutable=1"]) -> sqlite3.Connection:
@@ -106,7 +126,7 @@ def connect_for_reading(path: Path, rest: Stamp | None) -> sqlite3.Connection:
 def is_initialized(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether the database is ours; False if it is empty yet. Any other one is a `NotOurs`."""
     application = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = _version_of(connection)
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if (application, version, tables) == (0, 0, 0):
         return False
@@ -115,12 +135,24 @@ def is_initialized(connection: sqlite3.Connection, path: Path) -> bool:
             f"{path} is an SQLite database of another program (application_id {application:#x}, {tables} "
             "tables and indexes); it was not touched: give the backend a file of its own"
         )
-    if version != VERSION:
+    if version not in _READABLE_VERSIONS:
         raise NotOurs(
-            f"{path} has version {version} of the layout, and this is papyra-contrib with version {VERSION}; "
-            "it was not touched: install a papyra-contrib that knows it"
+            f"{path} has version {version} of the layout, and this papyra-contrib knows up to version {VERSION}; "
+            "it was not touched: install a newer papyra-contrib"
         )
     return True
+
+
+def _version_of(connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def select_rows(connection: sqlite3.Connection, rest: str, values: Sequence[Any] = ()) -> Iterator[StoredRow]:
+    """Return the rows of ``SELECT ... FROM facts`` and ``rest``, from a database of any version of the layout."""
+    columns = _COLUMNS_BEFORE_RUNS if _version_of(connection) == 1 else COLUMNS
+    found = connection.execute(f"SELECT {columns} FROM facts {rest}", values)  # noqa: S608 - fixed words; values are bound
+    return map(StoredRow._make, found)
 
 
 def lay_out(connection: sqlite3.Connection, identity: str | None = None, last: int = 0) -> None:
@@ -129,6 +161,21 @@ def lay_out(connection: sqlite3.Connection, identity: str | None = None, last: i
         identity=identity or secrets.token_hex(8), last=last, application=APPLICATION_ID, version=VERSION
     )
     connection.executescript(f"BEGIN IMMEDIATE; {layout} COMMIT;")
+
+
+def bring_up_to_date(connection: sqlite3.Connection, job: Job, timeout: float) -> None:
+    """Add the columns that a database of an older version lacks. No row is rewritten."""
+    if _version_of(connection) == VERSION:
+        return
+    begin_writing(connection, job, timeout)
+    try:
+        if _version_of(connection) != VERSION:
+            for statement in _ADD_RUNS:
+                connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 def identity_of(connection: sqlite3.Connection) -> str:

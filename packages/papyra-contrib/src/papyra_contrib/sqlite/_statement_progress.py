@@ -24,7 +24,7 @@ def along(rows: Iterable[StoredRow], part: Part, lowest: int, highest: int) -> I
     """Give the rows on, and take their numbers for how far the part is."""
     for count, row in enumerate(rows):
         if count % _ROWS == 0:
-            part.at((row[0] - lowest) / (highest - lowest + 1))
+            part.at((row.number - lowest) / (highest - lowest + 1))
         yield row
 
 

@@ -46,6 +46,7 @@ class FactWriter:
         self.backend = backend
         self.buffer: deque[PersistedRecord] = deque()
         self.max_buffer = max_buffer
+        self.run = ""
         self.at_work = False  # the writer runs, and looks at the buffer again before it waits
         self._hooks = hooks
         self._batch_size = 0  # facts that the store is writing
@@ -61,9 +62,10 @@ class FactWriter:
         self._full = False
         self._batch_began = 0.0
 
-    def bind(self, loop: Loop) -> None:
-        """Set the event loop that the writer runs on."""
+    def bind(self, loop: Loop, run: str) -> None:
+        """Set the event loop that the writer runs on, and the id of the run that the facts are of."""
         self._loop = loop
+        self.run = run
 
     def add(self, fact: PersistedRecord) -> None:
         """Buffer a fact, or drop and count it if the buffer is full."""

@@ -6,6 +6,7 @@ Each fact is kept in memory, given to the writer (`papyra._runtime.fact_writer`)
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ class History:
         self.clock = clock
         self.letters: deque[DeadLetter] = deque(maxlen=settings.max_dead_letters)
         self.letters_ever = 0
+        self.run = ""
         self.events_ever = 0
         self.reports_events = False  # whether a hook wants events
         self._system_id = system_id
@@ -57,9 +59,10 @@ class History:
         self._event_waiters: list[Waiter] = []
         self._loop: Loop | None = None
 
-    def bind(self, loop: Loop) -> None:
-        """Set the event loop of the waits for events."""
+    def bind(self, loop: Loop, run: str) -> None:
+        """Set the event loop of the waits for events, and the id of the run that facts carry."""
         self._loop = loop
+        self.run = run
         self.reports_events = self._hooks.wants("on_event")
 
     # -- notes
@@ -68,7 +71,9 @@ class History:
         """Note a lifecycle event."""
         system_id, writer = self._system_id, self._writer
         # One object serves as the record for the store and as the history.
-        fact = PersistedEvent(system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock())
+        fact = PersistedEvent(
+            system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock(), self.run
+        )
         self._events.append(fact)
         self.events_ever += 1
         if writer.at_work and len(writer.buffer) < writer.max_buffer:
@@ -106,6 +111,7 @@ class History:
                 type(message).__name__,
                 json_payload(message, self._payload_limit),
                 now,
+                run=self.run,
             )
         )
         self._hooks.call("on_dead_letter", letter)
@@ -124,6 +130,8 @@ class History:
                 report.registry_orphans,
                 report.registry_dead,
                 report.dead_letters_count,
+                {name: value for name, value in asdict(report.mailbox_depth).items() if value is not None},
+                self.run,
             )
         )
         self._hooks.call("on_audit", report)

@@ -14,7 +14,7 @@ from papyra._runtime.phases import (
     STATES,
     STOPPED,
 )
-from papyra.audit import ActorInfo, AuditReport
+from papyra.audit import ActorInfo, AuditReport, MailboxDepth
 from papyra.persistence.backend import safe_metrics_snapshot
 from papyra.statistics import SystemStatistics
 
@@ -98,7 +98,21 @@ def audit(rt: Runtime, *, details: bool) -> AuditReport:
         dead_letters_count=rt.history.letters_ever,
         actors=tuple(describe_actor(cell, running) for cell in cells) if details else (),
         timestamp=rt.history.clock(),
+        mailbox_depth=_mailbox_depth(cells),
     )
+
+
+def _mailbox_depth(cells: Iterable[Cell]) -> MailboxDepth:
+    total = greatest = 0
+    longest: Cell | None = None
+    for cell in cells:
+        waiting = depth(cell)
+        total += waiting
+        if waiting > greatest:
+            greatest, longest = waiting, cell
+    if longest is None:
+        return MailboxDepth()
+    return MailboxDepth(total, greatest, str(longest.address), longest.name)
 
 
 def panel(rt: Runtime, state: str) -> dict[str, Any]:

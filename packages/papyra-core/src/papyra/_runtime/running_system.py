@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.run_id import new_run_id
 from papyra._runtime.running_code import BusyActors
 from papyra._runtime.runtime import Runtime
 from papyra._runtime.stopping import force, request_stop, stop_waiter
@@ -48,8 +49,9 @@ class RunningSystem:
         shutdown_timeout: float | None,
     ) -> None:
         loop.fatal = hooks.fatal = self._on_fatal
-        history.bind(loop)
-        fact_writer.bind(loop)
+        run = new_run_id()
+        history.bind(loop, run)
+        fact_writer.bind(loop, run)
         self.timers = Timers(loop, time_fn)
         self.rt = Runtime(system, loop, history, fact_writer, self.timers, hooks, time_fn or loop.time)
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)

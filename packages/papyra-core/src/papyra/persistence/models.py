@@ -1,4 +1,4 @@
-"""What is stored, and what scans, repairs and compactions report: plain frozen values."""
+"""Stored facts, and the reports of scans, repairs and compactions: plain frozen values."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, J
 
 @dataclass(frozen=True, slots=True, init=False)
 class PersistedEvent:
-    """A lifecycle event as stored; ``timestamp`` is Unix time in seconds."""
+    """A lifecycle event as stored; ``timestamp`` is Unix time in seconds.
+
+    ``run`` is the id of the run that recorded it (`papyra.ActorSystem.run_id`), empty in records of older versions.
+    """
 
     system_id: str
     actor_address: str
     event_type: str
     payload: dict[str, JSONValue]
     timestamp: float
+    run: str = ""
 
     # Two are made in each actor's life: 0.37 us with the setters of the slots, 0.60 us as a frozen dataclass does it.
     def __init__(
@@ -45,22 +49,28 @@ class PersistedEvent:
         event_type: str,
         payload: dict[str, JSONValue],
         timestamp: float,
+        run: str = "",
     ) -> None:
         _set_system(self, system_id)
         _set_actor(self, actor_address)
         _set_type(self, event_type)
         _set_payload(self, payload)
         _set_time(self, timestamp)
+        _set_run(self, run)
 
 
-_set_system, _set_actor, _set_type, _set_payload, _set_time = (
+_set_system, _set_actor, _set_type, _set_payload, _set_time, _set_run = (
     PersistedEvent.__dict__[field.name].__set__ for field in fields(PersistedEvent)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PersistedAudit:
-    """An audit's counts as stored; ``timestamp`` is Unix time in seconds."""
+    """An audit's counts as stored; ``timestamp`` is Unix time in seconds.
+
+    ``mailbox_depth`` has the fields of `papyra.audit.MailboxDepth` as JSON. It is None, and ``run`` empty, in records
+    of older versions.
+    """
 
     system_id: str
     timestamp: float
@@ -72,17 +82,28 @@ class PersistedAudit:
     registry_orphans: tuple[str, ...]
     registry_dead: tuple[str, ...]
     dead_letters_count: int
+    mailbox_depth: dict[str, JSONValue] | None = None
+    run: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class PersistedDeadLetter:
-    """A message that found no actor; ``target`` is an address, ``payload`` the message or its ``repr``."""
+    """A message that was not handled; ``target`` is an address, ``payload`` the message or its ``repr``.
+
+    ``payload`` and ``message_type`` are what `papyra.deadletters.DeadLetterPolicy` leaves of the message. ``reason``
+    is one of ``stopped unhandled dropped``; ``target_type`` is the module and qualified name of the target's class. In
+    records of older versions ``reason``, ``target_type`` and ``run`` are empty, and ``target_name`` is None.
+    """
 
     system_id: str
     target: str
     message_type: str
     payload: JSONValue
     timestamp: float
+    reason: str = ""
+    target_name: str | None = None
+    target_type: str = ""
+    run: str = ""
 
 
 PersistedRecord: TypeAlias = PersistedEvent | PersistedAudit | PersistedDeadLetter
@@ -90,10 +111,10 @@ PersistedRecord: TypeAlias = PersistedEvent | PersistedAudit | PersistedDeadLett
 
 @dataclass(frozen=True, slots=True)
 class CompactionReport:
-    """What a compaction did, or with ``dry_run`` would do. Bytes are ``None`` where a store has no notion of them.
+    """What a compaction did, or would do with ``dry_run``. Bytes are ``None`` if the store does not count bytes.
 
-    ``invalid_records`` counts lines or rows that are no valid record and went to ``quarantined_files``, where a store
-    can have any; they are not among ``before_records``.
+    ``invalid_records`` counts the invalid lines or rows that went to ``quarantined_files``; they are not among
+    ``before_records``.
     """
 
     backend: str
@@ -126,7 +147,7 @@ class PersistenceAnomalyType(StrEnum):
     SEQUENCE_GAP = "sequence_gap"
     UNEXPECTED_FILE = "unexpected_file"
     UNREADABLE_FILE = "unreadable_file"
-    INTEGRITY = "integrity"  # what a database's own check complained of
+    INTEGRITY = "integrity"  # a problem that the database's own check reported
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +175,7 @@ class PersistenceScanReport:
 
 
 class PersistenceRecoveryMode(StrEnum):
-    """What a recovery may do with bytes that are no valid record."""
+    """What a recovery may do with bytes that are not a valid record."""
 
     IGNORE = "ignore"
     REPAIR = "repair"
@@ -165,7 +186,7 @@ class PersistenceRecoveryMode(StrEnum):
 class PersistenceRecoveryConfig:
     """How to recover: ``REPAIR`` drops what is invalid, ``QUARANTINE`` first moves it to ``quarantine_dir``.
 
-    Without ``quarantine_dir`` the quarantine stands beside the damaged file.
+    Without ``quarantine_dir`` the quarantine file is made beside the damaged file.
     """
 
     mode: PersistenceRecoveryMode = PersistenceRecoveryMode.IGNORE

@@ -1,4 +1,4 @@
-"""Make any value fit for JSON, without ever running more than its ``repr``."""
+"""Make JSON of any value. No code of the value runs except its ``repr``."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue
 
-__all__ = ["PAYLOAD_LIMIT", "clean_text", "json_payload"]
+__all__ = ["PAYLOAD_LIMIT", "clean_text", "json_payload", "kept_identity"]
 
 PAYLOAD_LIMIT = 4096
 """How many characters of a ``repr`` are kept."""
 
+_NAME_LIMIT = 4096  # characters
 _MAX_DEPTH = 32
 _MAX_ITEMS = 10_000  # a payload with more parts is stored as its repr
 # orjson, jq and JavaScript readers disagree beyond 64 bits.
@@ -45,6 +46,18 @@ def clean_text(text: str, limit: int | None = None) -> str:
     if text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def kept_identity(payload: object) -> dict[str, JSONValue]:
+    """Return the class and the name of the actor in an event's payload, for an event whose payload is too long to store."""
+    if not isinstance(payload, dict):
+        return {}
+    fields = cast("dict[object, object]", payload)
+    return {
+        name: clean_text(value, _NAME_LIMIT)
+        for name in ("type", "name")
+        if isinstance(value := fields.get(name), str)
+    }
 
 
 def _safe_repr(value: object) -> str:

@@ -38,10 +38,10 @@ __all__ = [
 ]
 
 MAX_LINE = 16 * 2**20
-"""No longer line is a record; ours are at most 1 MiB, the published package knew no limit."""
+"""A longer line is invalid. Ours are at most 1 MiB; the published package had no limit."""
 
 MAX_SEQ = 2**63
-"""No number that we gave out is as high. One that is counts as none, or there would be none left to give out."""
+"""A ``seq`` that is as high was not given by us. It is ignored, or no number would be left to give."""
 
 KNOWN_HEADS = (b'{"kind":"event",', b'{"kind":"dead_letter",', b'{"kind":"audit",')
 """How each line begins that `papyra_json` writes."""
@@ -55,7 +55,7 @@ _Object: TypeAlias = "dict[str, JSONValue]"
 
 
 class InvalidLine(Exception):
-    """A line is no record; ``type`` and the text say why."""
+    """An invalid line; ``type`` and the text say why it is invalid."""
 
     def __init__(
         self, detail: str, kind: PersistenceAnomalyType = PersistenceAnomalyType.CORRUPT_LINE
@@ -123,7 +123,7 @@ def all_plain(lines: Sequence[bytes]) -> bool:
 
 
 def decode(line: bytes) -> PersistedRecord:
-    """Return the record that a line without its newline holds; raise `InvalidLine` if there is none."""
+    """Return the record in a line without its newline; raise `InvalidLine` if the line is invalid."""
     return _record(_object(line))
 
 
@@ -174,6 +174,7 @@ def _event(found: _Object) -> PersistedEvent:
         _text(found, "event_type"),
         payload if isinstance(payload, dict) else {"value": payload},
         _number(found, "timestamp"),
+        _added_text(found, "run"),
     )
 
 
@@ -184,6 +185,10 @@ def _dead_letter(found: _Object) -> PersistedDeadLetter:
         _text(found, "message_type"),
         found["payload"],
         _number(found, "timestamp"),
+        _added_text(found, "reason"),
+        _added_text(found, "target_name") or None,
+        _added_text(found, "target_type"),
+        _added_text(found, "run"),
     )
 
 
@@ -199,6 +204,8 @@ def _audit(found: _Object) -> PersistedAudit:
         _texts(found, "registry_orphans"),
         _texts(found, "registry_dead"),
         _count(found, "dead_letters_count"),
+        depth if isinstance(depth := found.get("mailbox_depth"), dict) else None,
+        _added_text(found, "run"),
     )
 
 
@@ -213,21 +220,27 @@ def _text(found: _Object, name: str) -> str:
     value = found[name]
     if isinstance(value, str):
         return value
-    raise InvalidLine(f"the field {name!r} is no text")
+    raise InvalidLine(f"the field {name!r} is not a text")
+
+
+def _added_text(found: _Object, name: str) -> str:
+    """Return a field that lines of older versions do not have. A value of another type is a later version's: ignored."""
+    value = found.get(name)
+    return value if isinstance(value, str) else ""
 
 
 def _number(found: _Object, name: str) -> float:
     value = found[name]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    raise InvalidLine(f"the field {name!r} is no number")
+    raise InvalidLine(f"the field {name!r} is not a number")
 
 
 def _count(found: _Object, name: str) -> int:
     value = found[name]
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    raise InvalidLine(f"the field {name!r} is no whole number")
+    raise InvalidLine(f"the field {name!r} is not a whole number")
 
 
 def _texts(found: _Object, name: str) -> tuple[str, ...]:
@@ -236,4 +249,4 @@ def _texts(found: _Object, name: str) -> tuple[str, ...]:
         texts = tuple(item for item in value if isinstance(item, str))
         if len(texts) == len(value):
             return texts
-    raise InvalidLine(f"the field {name!r} is no list of texts")
+    raise InvalidLine(f"the field {name!r} is not a list of texts")

@@ -1,4 +1,4 @@
-"""The facts that the conformance tests record, and what they ask of a store again and again."""
+"""The facts that the conformance tests record, and the questions that several of them ask a store."""
 
 from __future__ import annotations
 
@@ -66,9 +66,9 @@ ODD_VALUES: dict[str, JSONValue] = {
 
 
 def event(number: int, **changes: Any) -> PersistedEvent:
-    """Make an event that tells its number; later ones have later times."""
+    """Make an event that tells its number; later ones have later times. Every third is of no known run."""
     made = PersistedEvent(
-        "conformance", f"conformance:{number}", "Numbered", {"number": number}, NOW + number
+        "conformance", f"conformance:{number}", "Numbered", {"number": number}, NOW + number, _run(number)
     )
     return replace(made, **changes)
 
@@ -86,14 +86,32 @@ def audit(number: int, **changes: Any) -> PersistedAudit:
         registry_orphans=("orphan", f"orphan-{number}"),
         registry_dead=(),
         dead_letters_count=number + 5,
+        mailbox_depth={"sum": number, "greatest": number, "whose": f"conformance:{number}"}
+        if number % 2
+        else None,
+        run=_run(number),
     )
     return replace(made, **changes)
 
 
 def letter(number: int, **changes: Any) -> PersistedDeadLetter:
     """Make a dead letter that tells its number."""
-    made = PersistedDeadLetter("conformance", f"conformance:{number}", "Lost", [number], NOW + number)
+    made = PersistedDeadLetter(
+        "conformance",
+        f"conformance:{number}",
+        "Lost",
+        [number],
+        NOW + number,
+        reason="stopped",
+        target_name=f"lost-{number}" if number % 2 else None,
+        target_type="conformance.Target",
+        run=_run(number),
+    )
     return replace(made, **changes)
+
+
+def _run(number: int) -> str:
+    return f"0Run{number:08d}" if number % 3 else ""
 
 
 def mixed(count: int) -> list[PersistedRecord]:
