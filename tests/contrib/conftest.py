@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -12,17 +11,16 @@ from pathlib import Path
 
 import pytest
 
-_numbers = itertools.count()
+from ._server_binaries import redis_binary
 
-BINARY = shutil.which("redis-server") or shutil.which("valkey-server")
+_numbers = itertools.count()
 
 
 class RedisServer:
     """Starts and stops; what it has to keep stands in its folder. A socket's path must be short."""
 
     def __init__(self, *options: str) -> None:
-        if BINARY is None:
-            pytest.skip("no redis-server here; the package redis-server has it")
+        self._binary = redis_binary()
         self._folder = tempfile.TemporaryDirectory(prefix="papyra-")
         self.socket = Path(self._folder.name, "redis.sock")
         self.log = Path(self._folder.name, "log")
@@ -30,7 +28,6 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        assert BINARY is not None
         self.socket.unlink(missing_ok=True)
         settings = {
             "port": "0",
@@ -39,10 +36,10 @@ class RedisServer:
             "logfile": str(self.log),
             "save": "",
         }
-        command = [BINARY, *(word for name, value in settings.items() for word in (f"--{name}", value))]
+        command = [self._binary, *(word for name, value in settings.items() for word in (f"--{name}", value))]
         self._process = subprocess.Popen([*command, *self._options])
         deadline = time.monotonic() + 60
-        while "ready to accept connections" not in (self.log.read_text() if self.log.exists() else ""):
+        while "eady to accept connections" not in (self.log.read_text() if self.log.exists() else ""):
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)

