@@ -480,3 +480,34 @@ async def test_an_error_of_the_actors_own_code_gets_no_such_note() -> None:
             with pytest.raises(TypeError) as caught:
                 await system.spawn(Wrong).ask("hello")
             assert not hasattr(caught.value, "__notes__")
+
+
+class Numbered(Actor):
+    def __init__(self, number: int, *, step: int = 1) -> None:
+        self.number = number
+
+    async def receive(self, message: object) -> int:
+        if message == "fail":
+            raise ValueError(message)
+        return self.number
+
+
+@pytest.mark.anyio
+async def test_arguments_after_the_factory_are_its_own_at_the_spawn_and_at_each_restart() -> None:
+    async with ActorSystem() as system:
+        refs = [system.spawn(Numbered, n, name=f"worker-{n}") for n in range(3)]
+        assert [await ref.ask("number") for ref in refs] == [0, 1, 2]
+        for ref in refs:
+            with pytest.raises(ValueError, match="fail"):
+                await ref.ask("fail")
+        assert [await ref.ask("number") for ref in refs] == [0, 1, 2]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("args", [(), (1, 2)])
+async def test_h16_arguments_that_do_not_fit_are_explained(args: tuple[int, ...]) -> None:
+    async with ActorSystem() as system:
+        spawn: Any = system.spawn
+        with pytest.raises(TypeError, match="positional argument") as caught:
+            spawn(Numbered, *args)
+        assert "spawn(factory, *args) calls the factory with these arguments" in caught.value.__notes__[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import papyra
 from papyra import Actor, ActorRef, ActorSystem
 from papyra.persistence import open_backend
 
@@ -28,8 +29,12 @@ async def main(system: ActorSystem) -> None:
     system.spawn(42)  # ERROR
     system.spawn(Doubler())  # ERROR
     system.spawn(Needy)  # ERROR
+    system.spawn(Needy, 5)  # ERROR
+    system.spawn(Needy, "a", "b")  # ERROR
+    system.spawn(Doubler, 5)  # ERROR
     system.spawn(Doubler, nome="d")  # ERROR
     system.spawn(Doubler, policy="restart")  # ERROR
     await system.stop("doubler")  # ERROR
     open_backend(None)  # ERROR
+    print(papyra.Actr)  # ERROR
     print(text, wrong)

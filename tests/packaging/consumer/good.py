@@ -56,7 +56,7 @@ class Bank(Actor):
     async def receive(self, message: str | ActorTerminated) -> int:
         if isinstance(message, ActorTerminated):  # Any
             return len(self.accounts)
-        account = self.context.spawn_child(lambda: Account(10), name=message)
+        account = self.context.spawn_child(Account, 10, name=message)
         assert_type(account, ActorRef[Deposit | Literal["balance"], Balance])
         self.accounts[message] = account
         await self.context.watch(account)

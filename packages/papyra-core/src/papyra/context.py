@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra.supervision import SupervisionPolicy
     from papyra.system import ActorSystem
-    from papyra.typing import M, R, Receives
+    from papyra.typing import M, R, Receives, Ts
 
 __all__ = ["ActorContext", "current_actor"]
 
@@ -78,15 +78,20 @@ class ActorContext:
 
     def spawn_child(
         self,
-        factory: Callable[[], Receives[M, R]],
-        *,
+        factory: Callable[[*Ts], Receives[M, R]],
+        *args: *Ts,
         name: str | None = None,
         mailbox_capacity: int | None = 1024,
         policy: SupervisionPolicy | None = None,
     ) -> ActorRef[M, R]:
         """Spawn an actor below this one; see `ActorSystem.spawn`."""
         return self.system.spawn(
-            factory, name=name, mailbox_capacity=mailbox_capacity, policy=policy, parent=ActorRef(self._cell)
+            factory,
+            *args,
+            name=name,
+            mailbox_capacity=mailbox_capacity,
+            policy=policy,
+            parent=ActorRef(self._cell),
         )
 
     def stop_self(self) -> Awaitable[None]:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from papyra.messages import DeadLetter
     from papyra.persistence.models import CompactionReport, PersistenceRecoveryConfig
     from papyra.statistics import BusyActor, SystemStatistics
-    from papyra.typing import M, R, Receives
+    from papyra.typing import M, R, Receives, Ts
 
 __all__ = ["ActorSystem", "DeadLetters"]
 
@@ -252,8 +252,8 @@ class ActorSystem:
 
     def spawn(
         self,
-        factory: Callable[[], Receives[M, R]],
-        *,
+        factory: Callable[[*Ts], Receives[M, R]],
+        *args: *Ts,
         name: str | None = None,
         mailbox_capacity: int | None = 1024,
         policy: SupervisionPolicy | None = None,
@@ -261,8 +261,9 @@ class ActorSystem:
     ) -> ActorRef[M, R]:
         """Make an actor and return its reference at once; ``on_start`` runs soon after.
 
-        ``factory`` is an `Actor` subclass or a function that returns a new instance each time. A restart calls
-        it again. An error of the factory is raised here. Names are unique among living actors. At most
+        ``factory`` is an `Actor` subclass or a function that returns a new instance each time; it is called with
+        ``args``. A restart calls it again with the same arguments. An error of the factory is raised here. Names
+        are unique among living actors. At most
         ``mailbox_capacity`` messages may wait, then senders wait; None means no limit. Without a ``policy`` an
         unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds.
         """
@@ -282,7 +283,7 @@ class ActorSystem:
         above = core.lifecycle.guardian
         if parent is not None:
             above = self._cell(parent)
-        return ActorRef(spawn(core.rt, factory, name, above, policy, mailbox_capacity))
+        return ActorRef(spawn(core.rt, factory, args, name, above, policy, mailbox_capacity))
 
     async def stop(self, ref: ActorRef[Any, Any], *, timeout: float | None = None) -> None:
         """Stop an actor and return when it has stopped.

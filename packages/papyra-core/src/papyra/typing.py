@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
+    from typing import TypeVarTuple
 
     # For its default: a bare `ActorRef` means any messages and replies, also under mypy's strict mode.
     from typing_extensions import TypeVar
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     M = TypeVar("M", contravariant=True, default=Any)
     R = TypeVar("R", covariant=True, default=Any)
+    Ts = TypeVarTuple("Ts")  # the arguments of a factory
 else:
     from typing import TypeVar
 

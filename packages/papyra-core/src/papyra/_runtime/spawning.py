@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Cell
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING
+from papyra._runtime.user_values import close_coroutine, describe, is_a
 from papyra.actor import Actor
 from papyra.exceptions import ActorNameTaken, ActorStopped
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
@@ -21,7 +23,8 @@ __all__ = ["build", "spawn"]
 
 def spawn(
     rt: Runtime,
-    factory: Callable[[], Any],
+    factory: Callable[..., Any],
+    args: tuple[object, ...],
     name: str | None,
     parent: Cell,
     policy: SupervisionPolicy | None,
@@ -32,6 +35,8 @@ def spawn(
         raise ActorNameTaken(name, rt.names[name])
     if not _takes_children(parent):
         raise ActorStopped(parent, "is stopping or restarting and takes no children")
+    if args and callable(factory):
+        factory = partial(factory, *args)
     actor = build(factory)
     # The factory is user code: it may have spawned actors itself.
     if name is not None and name in rt.names:
@@ -58,23 +63,33 @@ def spawn(
 def build(factory: Callable[[], Any]) -> Actor:
     """Call a factory and return its actor, which must be a new one."""
     if not callable(factory):
-        hint = " (give the class or a function, not an instance)" if isinstance(factory, Actor) else ""
+        raise TypeError(_not_a_factory(factory))
+    try:
+        actor = factory()
+    except TypeError as error:
+        if error.__traceback__ is not None and error.__traceback__.tb_next is None:
+            # Python refused the call itself: the arguments do not fit.
+            error.add_note(
+                "spawn(factory, *args) calls the factory with these arguments, and again at each restart. "
+                "Give it exactly the arguments that it takes"
+            )
+        raise
+    if not is_a(actor, Actor):
+        close_coroutine(actor)
         raise TypeError(
-            f"spawn() needs an Actor subclass or a function that returns an Actor, not {factory!r}{hint}"
-        )
-    actor = factory()
-    if not isinstance(actor, Actor):
-        close_coroutine = getattr(actor, "close", None)
-        if hasattr(actor, "__await__") and callable(close_coroutine):
-            close_coroutine()
-        raise TypeError(
-            f"spawn() needs an Actor subclass or a function that returns an Actor; {factory!r} returned {actor!r}"
+            "spawn() needs an Actor subclass or a function that returns an Actor; "
+            f"{describe(factory)} returned {describe(actor)}"
         )
     if actor._papyra_cell is not None:
         raise ValueError(
-            f"{factory!r} returned an actor that was spawned already; each spawn needs a new instance"
+            f"{describe(factory)} returned an actor that was spawned already; each spawn needs a new instance"
         )
-    return actor
+    return actor  # type: ignore[no-any-return]  # is_a has checked it
+
+
+def _not_a_factory(value: object) -> str:
+    hint = ". Give the class or a function, not an instance" if is_a(value, Actor) else ""
+    return f"spawn() needs an Actor subclass or a function that returns an Actor, not {describe(value)}{hint}"
 
 
 def _takes_children(cell: Cell) -> bool:
