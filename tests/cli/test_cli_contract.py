@@ -311,7 +311,7 @@ def test_plugins(toy: Path, site: Site, both: Callable[..., Both]) -> None:
     row = next(line for line in done.pipe.stdout.splitlines() if line.startswith("plugin\ttoy\t"))
     _, name, group, owner, target, api, capabilities, status, load_time, reason = row.split("\t")
     assert (name, group, owner, target) == ("toy", "papyra.backends", "papyra-toy 1.0", "toy_backend:Toy")
-    assert (api, status, reason) == ("1.0", "ok", "-")
+    assert (api, status, reason) == ("1.1", "ok", "-")
     assert "scan" in capabilities
     assert load_time.endswith(" ms")
     assert "broken" in done.shown

@@ -1,14 +1,18 @@
-"""A hard limit for each test, as for the runtime's."""
+"""A hard limit for each test, as for the runtime's, and a few actors that all tests use."""
 
 from __future__ import annotations
 
 import signal
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests: _world.py, _processes.py
 
 HARD_LIMIT_SECONDS = 180.0
 

@@ -19,10 +19,10 @@ EXPORTED = {
     "papyra.address": "ActorAddress",
     "papyra.audit": "ActorInfo AuditReport MailboxDepth",
     "papyra.context": "ActorContext current_actor",
-    "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped",
+    "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped NodeDown NodeUp",
     "papyra.exceptions": """
-        ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed PapyraError
-        PartialWriteError PersistenceError PluginError SystemNotRunning UnknownBackend
+        ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed NotClustered
+        PapyraError PartialWriteError PersistenceError PluginError SystemNotRunning UnknownBackend UnknownTransport
     """,
     "papyra.hooks": "FailureInfo HOOK_NAMES SystemHooks",
     "papyra.hookspecs": "hookimpl hookspec",
@@ -53,6 +53,13 @@ EXPORTED = {
     "papyra.typing": "Receives ReceivesAny",
     "papyra.units": "count duration one_of size",
     "papyra_cli": "ExitCode main",
+    "papyra_contrib.cluster": """
+        Cluster ClusterUnavailable Conflict Ended Entry Fence Host LateRef Lease Listing Member MemoryTransport
+        MessageRejected NameLost NodeGone NodeId NodeNameTaken NodeUnreachable NotClustered RemoteFailure RemoteRef
+        Reset ServiceKey Synced Transport TransportError UnknownTransport message
+    """,
+    "papyra_contrib.cluster.codec": "Codec MsgspecCodec References message",
+    "papyra_contrib.cluster.testing": "MemoryNetwork TransportConformance through_codec",
     "papyra_contrib.receptionist": "Listing LocalReceptionist Receptionist ServiceKey",
     "papyra_contrib.redis": "RedisPersistence",
     "papyra_contrib.sqlite": "SQLitePersistence",
@@ -63,7 +70,7 @@ EXPORTED = {
 SIGNATURES = {
     "papyra.ActorSystem": """
         (*, system_id='local', on_dead_letter=None, hooks=None, time_fn=None, persistence=None,
-        persistence_startup=None, persistence_recovery=None, shutdown_timeout=10.0, settings=None, instruments=())
+        persistence_startup=None, persistence_recovery=None, shutdown_timeout=10.0, settings=None, instruments=(), cluster=None)
     """,
     "papyra.ActorSystem.start": "(self)",
     "papyra.ActorSystem.aclose": "(self)",

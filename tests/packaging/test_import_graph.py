@@ -15,7 +15,7 @@ LAYERS = [
     ["papyra.persistence"],
     ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs",
      "papyra.hook_discovery"],
-    ["papyra.system"],
+    ["papyra.cluster", "papyra.system"],
     ["papyra", "papyra.testing"],
 ]  # fmt: skip
 

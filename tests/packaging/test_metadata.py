@@ -15,11 +15,13 @@ DISTRIBUTIONS = ["papyra-cli", "papyra-contrib", "papyra-core", "papyra-json"]
 # What may be imported without being depended on, and why.
 OPTIONAL = {
     "papyra-core": {
+        "papyra_contrib": "for type checkers alone: what ActorSystem.cluster returns",
         "papyra_json": "the one door to a sibling",
         "pytest": "papyra.testing, for the tests of others",
         "trio": "whoever runs on trio has it",
         "typing_extensions": "for type checkers alone",
-    }
+    },
+    "papyra-contrib": {"typing_extensions": "for type checkers alone"},
 }
 NAMES_OF_MODULES = {"importlib-metadata": "importlib_metadata", "papyra-core": "papyra"}
 

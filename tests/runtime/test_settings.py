@@ -208,7 +208,7 @@ def test_a_program_reads_no_project_that_it_did_not_ask_for(
 def test_every_field_has_a_variable_and_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {
         "persistence": "memory:", "max_events": 2, "max_dead_letters": 3, "fact_buffer": 4, "payload_limit": 5,
-        "instruments": ("otel", "admin"),
+        "instruments": ("otel", "admin"), "cluster": "memory:shop",
     }  # fmt: skip
     assert list(values) == [field.name for field in dataclasses.fields(Settings)]
     lines = [
@@ -285,7 +285,7 @@ def test_misspelt_names_are_found_and_do_not_count(tmp_path: Path, monkeypatch: 
         "PAPYRA_PERSISTANCE": "unknown; did you mean PAPYRA_PERSISTENCE?",
         "PAPYRA_max_events": errors()["PAPYRA_max_events"],
         "max-events": "unknown; did you mean max_events?",
-        "qqq": "unknown; known are persistence, max_events, max_dead_letters, fact_buffer, payload_limit",
+        "qqq": "unknown; known are persistence, max_events, max_dead_letters, fact_buffer, payload_limit, instruments, cluster",
     }
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue
 
-__all__ = ["ActorCrashed", "ActorEvent", "ActorRestarted", "ActorStarted", "ActorStopped"]
+__all__ = [
+    "ActorCrashed",
+    "ActorEvent",
+    "ActorRestarted",
+    "ActorStarted",
+    "ActorStopped",
+    "NodeDown",
+    "NodeUp",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +58,20 @@ class ActorStopped(ActorEvent):
 @dataclass(frozen=True, slots=True)
 class ActorCrashed(ActorEvent):
     """The actor's code raised an exception; ``payload["error"]`` is its type and text."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUp(ActorEvent):
+    """A node of the cluster is up. The address is the system's own, with the number 0.
+
+    ``payload`` has ``node`` and ``incarnation``.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDown(ActorEvent):
+    """A node of the cluster is gone for good, under this incarnation.
+
+    ``payload`` has ``node``, ``incarnation`` and ``reason``: ``left`` (it said so), ``expired`` (its lease ran out)
+    or ``lost`` (this very node lost its lease).
+    """

@@ -18,12 +18,14 @@ __all__ = [
     "AskTimeout",
     "BackendURLError",
     "MailboxClosed",
+    "NotClustered",
     "PapyraError",
     "PartialWriteError",
     "PersistenceError",
     "PluginError",
     "SystemNotRunning",
     "UnknownBackend",
+    "UnknownTransport",
 ]
 
 
@@ -131,5 +133,32 @@ class UnknownBackend(PersistenceError, LookupError):
         hint = f"{install} brings it; " if bringer else ""
         super().__init__(
             f"no backend for the scheme {scheme!r}: {hint}installed are {', '.join(sorted(known)) or 'none'}"
+        )
+        self.scheme = scheme
+
+
+class NotClustered(PapyraError, RuntimeError):
+    """The actor system has no cluster."""
+
+    def __init__(self, system_id: str) -> None:
+        super().__init__(
+            f"actor system {system_id!r} has no cluster; pass one, as in "
+            "ActorSystem(system_id='a', cluster='nats://127.0.0.1:4222/shop'), or set PAPYRA_CLUSTER"
+        )
+
+
+class UnknownTransport(PapyraError, LookupError):
+    """No installed distribution brings a cluster for this scheme."""
+
+    _BRINGERS: ClassVar[dict[str, str]] = {
+        "memory": "papyra-contrib[cluster]",
+        "nats": "papyra-contrib[nats]",
+    }
+
+    def __init__(self, scheme: str, known: Iterable[str]) -> None:
+        bringer = self._BRINGERS.get(scheme)
+        hint = f"pip install '{bringer}' brings it; " if bringer else ""
+        super().__init__(
+            f"no cluster for the scheme {scheme!r}: {hint}installed are {', '.join(sorted(known)) or 'none'}"
         )
         self.scheme = scheme

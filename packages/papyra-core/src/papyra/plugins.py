@@ -1,6 +1,7 @@
 """Find what other distributions bring, through entry points, and never let a broken one break the rest.
 
-Groups: ``papyra.backends``, ``papyra.commands``, ``papyra.hooks`` and ``papyra.instruments``. The environment variable
+Groups: ``papyra.backends``, ``papyra.clusters``, ``papyra.codecs``, ``papyra.commands``, ``papyra.hooks``,
+``papyra.instruments`` and ``papyra.transports``. The environment variable
 ``PAPYRA_PLUGINS`` limits what loads: a comma-separated list of plugin or distribution names, empty for
 none. What papyra-core and papyra-cli bring themselves is no plugin in this sense and always loads.
 """
@@ -37,10 +38,18 @@ __all__ = [
 
 _logger = logging.getLogger("papyra")
 
-API_VERSION = "1.0"
+API_VERSION = "1.1"
 """What plugins are written against. One that declares another major in ``papyra_api`` is not used."""
 
-GROUPS = ("papyra.backends", "papyra.commands", "papyra.hooks", "papyra.instruments")
+GROUPS = (
+    "papyra.backends",
+    "papyra.clusters",
+    "papyra.codecs",
+    "papyra.commands",
+    "papyra.hooks",
+    "papyra.instruments",
+    "papyra.transports",
+)
 
 _HOST = frozenset({"papyra-core", "papyra-cli"})
 _REQUIRED = re.compile(r"^Requires-Dist:[ \t]*([A-Za-z0-9._-]+)[^;\n]*;(.*)$", re.MULTILINE)

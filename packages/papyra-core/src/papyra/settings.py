@@ -22,7 +22,11 @@ VARIABLE = "PAPYRA_SETTINGS_MODULE"
 
 _PREFIX = "PAPYRA_"
 _SIZES = ("max_events", "max_dead_letters", "fact_buffer", "payload_limit")
-_FIELDS = ("persistence", *_SIZES, "instruments")
+_URLS = {
+    "persistence": "backend URL, as in json:./papyra.ndjson",
+    "cluster": "cluster URL, as in nats://127.0.0.1:4222/shop",
+}
+_FIELDS = ("persistence", *_SIZES, "instruments", "cluster")
 _VARIABLES = (*(f"{_PREFIX}{name.upper()}" for name in _FIELDS), VARIABLE, "PAPYRA_PLUGINS")
 
 
@@ -30,7 +34,8 @@ _VARIABLES = (*(f"{_PREFIX}{name.upper()}" for name in _FIELDS), VARIABLE, "PAPY
 class Settings:
     """What systems and commands use where nothing else was said. Subclass or call it with other values.
 
-    Sizes are numbers of objects, ``payload_limit`` of characters. ``persistence`` is a backend URL, None for memory.
+    Sizes are numbers of objects, ``payload_limit`` of characters. ``persistence`` is a backend URL, None for memory;
+    ``cluster`` is a cluster URL, None for a system of its own.
     ``instruments`` names plugins that measure every system, see `papyra.instruments`; none is used unless named.
     A subclass that changes defaults must be a frozen dataclass as well.
     """
@@ -41,6 +46,7 @@ class Settings:
     fact_buffer: int = 1_000_000
     payload_limit: int = 4096
     instruments: tuple[str, ...] = ()
+    cluster: str | None = None
 
     def __post_init__(self) -> None:
         for name in _SIZES:
@@ -144,7 +150,7 @@ def _read(name: str, raw: object, origin: str, what: str) -> FoundSetting:
             return FoundSetting(name, _names(what, raw), origin)
         if name not in _SIZES:
             if not isinstance(raw, str):
-                raise ValueError(f"{what} must be a backend URL, as in json:./papyra.ndjson, not {raw!r}")
+                raise ValueError(f"{what} must be a {_URLS[name]}, not {raw!r}")
             return FoundSetting(name, raw.strip(), origin)
         text = raw.strip() if isinstance(raw, str) else ""
         value = int(text) if text.isascii() and text.isdecimal() else raw

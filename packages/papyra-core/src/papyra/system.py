@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.lowlevel
 
 from papyra._runtime import introspection
 from papyra._runtime._eventloop import running_loop
-from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.cell import NO_LIMIT, Cell
 from papyra._runtime.fact_writer import FactWriter
 from papyra._runtime.history import History
 from papyra._runtime.hook_calls import HookCalls
@@ -24,7 +24,7 @@ from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop
 from papyra._runtime.tallies import Walk
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
-from papyra.exceptions import ActorStopped, SystemNotRunning
+from papyra.exceptions import ActorStopped, NotClustered, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
 from papyra.persistence.memory import InMemoryPersistence
 from papyra.persistence.registry import open_backend
@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
     from typing import Self
 
-    from papyra._runtime.cell import Cell
     from papyra.audit import ActorInfo, AuditReport
+    from papyra.cluster import ClusterDriver
     from papyra.events import ActorEvent
     from papyra.hooks import SystemHooks
     from papyra.instruments import Instrument
@@ -47,12 +47,14 @@ if TYPE_CHECKING:
     from papyra.persistence.models import CompactionReport, PersistenceRecoveryConfig
     from papyra.statistics import BusyActor, SystemStatistics
     from papyra.typing import M, R, Receives, Ts
+    from papyra_contrib.cluster import Cluster
 
 __all__ = ["ActorSystem", "DeadLetters"]
 
 SLICE_ACTORS = 5_000
 """Actors that `ActorSystem.sample` counts between two turns of the event loop."""
 
+_NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SYSTEM_ID = re.compile(r"[^:/\s]+")
 
 
@@ -85,7 +87,8 @@ class ActorSystem:
     repair it at the start. ``time_fn`` replaces the clock and returns Unix time in seconds. `aclose` gives the
     actors ``shutdown_timeout`` seconds (None: no limit). ``hooks`` may also be a module or an object with marked
     functions, like those of a hook plugin. ``instruments`` measure and trace the system (see `papyra.instruments`),
-    in addition to those that the settings name. Nothing is opened before `start`.
+    in addition to those that the settings name. ``cluster`` is a cluster or its URL; the default is that of the
+    settings, or else none. Then ``system_id`` is the node's name. Nothing is opened before `start`.
     """
 
     def __init__(
@@ -101,6 +104,7 @@ class ActorSystem:
         shutdown_timeout: float | None = 10.0,
         settings: Settings | None = None,
         instruments: Iterable[Instrument] = (),
+        cluster: ClusterDriver | str | None = None,
     ) -> None:
         if not _SYSTEM_ID.fullmatch(system_id):
             raise ValueError(f"system_id must be a word without ':', '/' and white space, not {system_id!r}")
@@ -126,6 +130,7 @@ class ActorSystem:
         self._history = History(system_id, self._fact_writer, self._hooks, self._now, self._settings)
         self._dead_letters = DeadLetters(self._history)
         self._instruments = Instruments(instruments)
+        self._cluster = _cluster_of(cluster or self._settings.cluster, system_id)
         self._core: RunningSystem | None = None
         self._starting: anyio.Event | None = None
         self._closed = False
@@ -154,7 +159,7 @@ class ActorSystem:
             await self._instruments.load(self._settings.instruments)
             if self._closed:
                 raise SystemNotRunning(self._system_id, "start", closed=True)
-            self._core = RunningSystem(
+            core = RunningSystem(
                 self,
                 loop,
                 self._history,
@@ -163,10 +168,26 @@ class ActorSystem:
                 self._time_fn,
                 self._shutdown_timeout,
             )
-            self._instruments.start(self._core.rt)
+            if self._cluster is not None:
+                await self._join(self._cluster, core)
+            self._core = core
+            self._instruments.start(core.rt)
         finally:
             self._starting.set()
             self._starting = None
+
+    async def _join(self, cluster: ClusterDriver, core: RunningSystem) -> None:
+        # Here and not above: a system without a cluster loads nothing of one.
+        from papyra._runtime.local_system import LocalSystem
+
+        core.rt.cluster = cluster
+        local = LocalSystem(core)
+        try:
+            await cluster.open(local)
+        except BaseException:
+            local.background.close()
+            core.timers.close()
+            raise
 
     async def _check_store(self) -> None:
         if self._persistence.closed:
@@ -349,6 +370,8 @@ class ActorSystem:
         core = self._open("look up an actor")
         if isinstance(address, str):
             address = ActorAddress.parse(address)
+        if self._cluster is not None and address.system != self._system_id:
+            return self._cluster.resolve(address)
         cell = core.rt.cells.get(address.actor_id) if address.system == self._system_id else None
         return ActorRef(cell) if cell is not None else None
 
@@ -410,6 +433,10 @@ class ActorSystem:
         if not isinstance(ref, ActorRef):
             raise TypeError(f"expected an ActorRef, as spawn() returns it, not {ref!r}")
         cell = ref._cell
+        if self._cluster is not None and not isinstance(cell, Cell):
+            raise TypeError(
+                f"{ref!r} lives on another node: only its own node can stop or inspect it; send it a message"
+            )
         if cell.rt.system is not self:
             raise ValueError(
                 f"{ref!r} belongs to another actor system than {self._system_id!r}; use the system that spawned it"
@@ -427,7 +454,10 @@ class ActorSystem:
     def control_panel(self) -> dict[str, Any]:
         """Return an operator's overview as plain data: actors, queues, workers, facts, the store's counters."""
         core = self._started("show a control panel")
-        return introspection.panel(core.rt, self._state(core))
+        panel = introspection.panel(core.rt, self._state(core))
+        if self._cluster is not None:
+            panel["cluster"] = self._cluster.panel()
+        return panel
 
     def statistics(self) -> SystemStatistics:
         """Return the system in numbers, by the types of its actors, also after its close.
@@ -518,6 +548,13 @@ class ActorSystem:
         return self._persistence
 
     @property
+    def cluster(self) -> Cluster:
+        """The cluster that this system is a node of; `NotClustered` without one."""
+        if self._cluster is None:
+            raise NotClustered(self._system_id)
+        return cast("Cluster", self._cluster)
+
+    @property
     def system_id(self) -> str:
         """The system's name in addresses and facts."""
         return self._system_id
@@ -546,6 +583,21 @@ class ActorSystem:
     def __repr__(self) -> str:
         state = self._state(self._core) if self._core is not None else "new"
         return f"<ActorSystem {self._system_id!r} {state}>"
+
+
+def _cluster_of(cluster: ClusterDriver | str | None, system_id: str) -> ClusterDriver | None:
+    if not cluster:
+        return None
+    if not _NODE_NAME.fullmatch(system_id):
+        raise ValueError(
+            f"the system_id of a cluster's node has 1 to 64 letters, digits, '_' and '-', and is not {system_id!r}"
+        )
+    if not isinstance(cluster, str):
+        return cluster
+    # Here and not above: a system without a cluster loads nothing of one.
+    from papyra.cluster import open_cluster
+
+    return open_cluster(cluster)
 
 
 def _startup_config(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from papyra.cluster import check_callable
 from papyra.hook_discovery import check_hooks
 from papyra.instrument_discovery import check_instrument
 from papyra.persistence.registry import check_backend
@@ -39,9 +40,12 @@ _LINE = ("name", "group", "distribution", "target", "api", "capabilities", "stat
 
 _CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
     "papyra.backends": check_backend,
+    "papyra.clusters": check_callable,
+    "papyra.codecs": check_callable,
     "papyra.commands": check_command,
     "papyra.hooks": check_hooks,
     "papyra.instruments": check_instrument,
+    "papyra.transports": check_callable,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from papyra._runtime.phases import STARTING
 from papyra.address import ActorAddress
@@ -21,10 +21,18 @@ if TYPE_CHECKING:
     from papyra.context import ActorContext
     from papyra.supervision import SupervisionPolicy
 
-__all__ = ["NO_LIMIT", "Cell"]
+__all__ = ["NO_LIMIT", "Cell", "Told"]
 
 NO_LIMIT: Final = 1 << 62
 """The capacity of a mailbox without a limit, in messages."""
+
+
+class Told(Protocol):
+    """A watcher that is no actor of this system, as of another node."""
+
+    def told(self, cell: Cell) -> None:
+        """Take note that ``cell`` has stopped."""
+        ...
 
 
 class Cell:
@@ -114,7 +122,7 @@ class Cell:
         self.answering: Envelope | None = None
         self.children: dict[int, Cell] | None = None
         self.senders: deque[Any] | None = None
-        self.watchers: dict[int, Cell] | None = None
+        self.watchers: dict[int, Cell | Told] | None = None
         self.watching: dict[int, Cell] | None = None
         self.stop_waiters: list[Waiter] | None = None
         self.undecided: OrderedDict[Cell, Exception] | None = None

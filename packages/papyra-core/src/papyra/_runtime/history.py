@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["History"]
 
 _KINDS = {
-    kind.__name__: kind for kind in (ev.ActorStarted, ev.ActorRestarted, ev.ActorStopped, ev.ActorCrashed)
+    kind.__name__: kind
+    for kind in (ev.ActorStarted, ev.ActorRestarted, ev.ActorStopped, ev.ActorCrashed, ev.NodeUp, ev.NodeDown)
 }
 
 

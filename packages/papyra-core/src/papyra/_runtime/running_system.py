@@ -30,6 +30,9 @@ __all__ = ["RunningSystem"]
 
 _logger = logging.getLogger("papyra")
 
+LEAVE_SECONDS = 2.0
+"""How long a closing system waits for its cluster to withdraw services, names and singletons."""
+
 
 class RunningSystem:
     """The parts of a system that exist from its start to its end.
@@ -139,10 +142,15 @@ class RunningSystem:
         lifecycle, rt = self.lifecycle, self.rt
         guardian = lifecycle.guardian
         try:
+            if rt.cluster is not None and not self._forced:
+                with anyio.move_on_after(LEAVE_SECONDS, shield=True):
+                    await rt.cluster.leave()
             request_stop(guardian, "shutdown")
             if self._timeout is not None:
                 self.timers.after(self._timeout, partial(self._out_of_time))
             await stop_waiter(guardian)
+            if rt.cluster is not None:
+                await rt.cluster.close()
             seconds = max(1.0, self.grace)
             await rt.fact_writer.close(seconds)
             with anyio.move_on_after(seconds, shield=True):

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from papyra._runtime.lifecycle import Lifecycle
     from papyra._runtime.timers import Timers
     from papyra._runtime.worker import Worker
+    from papyra.cluster import ClusterDriver
     from papyra.system import ActorSystem
 
 __all__ = ["SEND_BUDGET", "Runtime"]
@@ -85,6 +86,7 @@ class Runtime:
         self.window_clock = window_clock
         self.system = system
         self.system_id = system.system_id
+        self.cluster: ClusterDriver | None = None
         self.cells: dict[int, Cell] = {}
         self.names: dict[str, Cell] = {}
         self.last_id = 0

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from papyra._runtime.cell import Cell
 from papyra._runtime.mailbox import enqueue
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
 from papyra.messages import ActorTerminated
 from papyra.ref import ActorRef
-
-if TYPE_CHECKING:
-    from papyra._runtime.cell import Cell
 
 __all__ = ["forget", "tell_watchers", "unwatch", "watch"]
 
@@ -18,6 +14,9 @@ __all__ = ["forget", "tell_watchers", "unwatch", "watch"]
 def watch(watcher: Cell, watched: Cell) -> None:
     """Notify ``watcher`` when ``watched`` has stopped."""
     if watched.rt is not watcher.rt:
+        cluster = watcher.rt.cluster
+        if cluster is not None and cluster.watch(ActorRef(watcher), watched):
+            return
         raise ValueError(
             f"actor {watched} belongs to another actor system than {watcher}; an actor can watch only actors of its own system"
         )
@@ -43,6 +42,9 @@ def watch(watcher: Cell, watched: Cell) -> None:
 
 def unwatch(watcher: Cell, watched: Cell) -> None:
     """Undo `watch`."""
+    cluster = watcher.rt.cluster
+    if watched.rt is not watcher.rt and cluster is not None and cluster.unwatch(ActorRef(watcher), watched):
+        return
     if watcher.watching:
         watcher.watching.pop(watched.id, None)
     if watched.watchers:
@@ -59,6 +61,9 @@ def tell_watchers(watched: Cell) -> None:
     """Notify every watcher that ``watched`` has stopped."""
     watchers, watched.watchers = watched.watchers, None
     for watcher in (watchers or {}).values():
+        if not isinstance(watcher, Cell):
+            watcher.told(watched)
+            continue
         if watcher.watching:
             watcher.watching.pop(watched.id, None)
         _tell(watcher, watched)

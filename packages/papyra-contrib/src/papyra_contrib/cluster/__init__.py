@@ -1,0 +1,56 @@
+"""Beyond one machine: the same references, asks, watches and names across processes.
+
+Give a URL to ``ActorSystem(system_id="a", cluster="nats://127.0.0.1:4222/shop")``, or ``"memory:shop"`` without a
+server. What is promised, and what is not, is on the page "Clusters" of the documentation.
+"""
+
+from papyra_contrib.cluster._cluster import Cluster
+from papyra_contrib.cluster._errors import (
+    ClusterUnavailable,
+    Conflict,
+    MessageRejected,
+    NodeGone,
+    NodeNameTaken,
+    NodeUnreachable,
+    NotClustered,
+    RemoteFailure,
+    TransportError,
+    UnknownTransport,
+)
+from papyra_contrib.cluster._members import Fence, Member, NameLost
+from papyra_contrib.cluster._memory import MemoryTransport
+from papyra_contrib.cluster._messages import message
+from papyra_contrib.cluster._port import Ended, Entry, Host, Lease, NodeId, Reset, Synced, Transport
+from papyra_contrib.cluster._refs import LateRef, RemoteRef
+from papyra_contrib.receptionist import Listing, ServiceKey
+
+__all__ = [
+    "Cluster",
+    "ClusterUnavailable",
+    "Conflict",
+    "Ended",
+    "Entry",
+    "Fence",
+    "Host",
+    "LateRef",
+    "Lease",
+    "Listing",
+    "Member",
+    "MemoryTransport",
+    "MessageRejected",
+    "NameLost",
+    "NodeGone",
+    "NodeId",
+    "NodeNameTaken",
+    "NodeUnreachable",
+    "NotClustered",
+    "RemoteFailure",
+    "RemoteRef",
+    "Reset",
+    "ServiceKey",
+    "Synced",
+    "Transport",
+    "TransportError",
+    "UnknownTransport",
+    "message",
+]

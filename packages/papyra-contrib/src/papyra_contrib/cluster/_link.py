@@ -1,0 +1,51 @@
+"""Two nodes, each under one incarnation, and what is between them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from papyra_contrib.cluster._counters import Counters
+from papyra_contrib.cluster._inbound import Inbound
+from papyra_contrib.cluster._outbound import Outbound
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra.cluster import LocalSystem
+    from papyra_contrib.cluster._port import NodeId, Transport
+
+__all__ = ["Link"]
+
+
+class Link:
+    """Both halves of the way to one peer."""
+
+    def __init__(
+        self,
+        peer: NodeId,
+        transport: Transport,
+        local: LocalSystem,
+        soon: Callable[[Link], None],
+        credit: Callable[[Link, int, int], None],
+    ) -> None:
+        self.peer = peer
+        self.counters = Counters()
+        background = local.background
+        self.out = Outbound(
+            lambda message, ask: transport.send(peer, message, ask=ask),
+            lambda: soon(self),
+            background.waiter,
+            background.time,
+            lambda: transport.max_frame,
+        )
+        self.inbound = Inbound(
+            peer, local, self.counters, lambda target, number: credit(self, target, number)
+        )
+
+    def panel(self) -> dict[str, Any]:
+        """Return the counters, with what is under way and parked."""
+        return {
+            "outstanding": self.out.outstanding,
+            "parked": self.inbound.parked,
+            **self.counters.as_dict(),
+        }

@@ -1,0 +1,135 @@
+"""What the registry says, as values: members, services, claims, and the fence of a claim."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from papyra_contrib.cluster._port import NodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = [
+    "WIRE_VERSIONS",
+    "Claim",
+    "Fence",
+    "Member",
+    "NameLost",
+    "claim_value",
+    "member_value",
+    "read_claim",
+]
+
+WIRE_VERSIONS = (1, 1)
+"""The oldest and the newest wire version that this code speaks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node that is up. ``since`` is Unix time in seconds; the rest is what the node says of itself."""
+
+    node: str
+    incarnation: str
+    since: float
+    host: str
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Fence:
+    """Orders the holders of a name: a later one has a greater fence, also after the registry was lost.
+
+    ``str`` has a fixed width and sorts alike. Give it to a resource that refuses writes with a lesser fence.
+    """
+
+    epoch: int
+    revision: int
+
+    def __str__(self) -> str:
+        return f"{self.epoch:014d}-{self.revision:019d}"
+
+
+@dataclass(frozen=True, slots=True)
+class NameLost:
+    """Tell an actor that its node was cut off, and that somebody else has its name since."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who has a name: an actor's number (0: not spawned yet) on a node, and the revision of the first claim."""
+
+    holder: NodeId
+    actor_id: int
+    revision: int
+
+
+def member_value(me: NodeId, since: float, host: str, pid: int, version: str) -> bytes:
+    """Write the value of a node's lease."""
+    value = {
+        "inc": me.incarnation,
+        "since": since,
+        "host": host,
+        "pid": pid,
+        "papyra": version,
+        "wire": list(WIRE_VERSIONS),
+    }
+    return json.dumps(value).encode()
+
+
+def read_member(node: str, value: bytes) -> tuple[Member, tuple[int, int]] | None:
+    """Read the value of a node's lease; None if it is none."""
+    found = _mapping(value)
+    try:
+        low, high = cast("list[int]", found["wire"])
+        member = Member(
+            node,
+            str(found["inc"]),
+            float(found["since"]),
+            str(found.get("host", "")),
+            int(found.get("pid", 0)),
+            str(found.get("papyra", "")),
+        )
+        return member, (int(low), int(high))
+    except (KeyError, TypeError, ValueError):
+        return None  # any member may write there: what is no member's value is nobody
+
+
+def service_value(me: NodeId) -> bytes:
+    """Write the value of a service."""
+    return json.dumps({"inc": me.incarnation}).encode()
+
+
+def read_incarnation(value: bytes) -> str:
+    """Read the incarnation in the value of a service or lease; empty if there is none."""
+    return str(_mapping(value).get("inc", ""))
+
+
+def claim_value(me: NodeId, actor_id: int, first_revision: int = 0) -> bytes:
+    """Write the value of a claim; a second write of one claim says the revision of the first."""
+    value = {"node": me.node, "inc": me.incarnation, "id": actor_id}
+    if first_revision:
+        value["rev"] = first_revision
+    return json.dumps(value).encode()
+
+
+def read_claim(value: bytes, revision: int) -> Claim | None:
+    """Read the value of a claim; None if it is none."""
+    found = _mapping(value)
+    try:
+        holder = NodeId(str(found["node"]), str(found["inc"]))
+        return Claim(holder, int(found["id"]), int(found.get("rev", revision)))
+    except (KeyError, TypeError, ValueError):
+        return None  # as in `read_member`
+
+
+def _mapping(value: bytes) -> Mapping[str, Any]:
+    try:
+        found: object = json.loads(value)
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

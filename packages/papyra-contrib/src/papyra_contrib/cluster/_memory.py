@@ -1,0 +1,226 @@
+"""The engine for one process: ``memory:shop``."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
+
+from papyra.exceptions import BackendURLError
+from papyra.persistence.url import BackendURL
+from papyra_contrib.cluster._errors import Conflict, TransportError
+from papyra_contrib.cluster._memory_hub import HUBS, Faults, Hub
+from papyra_contrib.cluster._port import Change, Ended, Entry, Host, Lease, NodeId, Reset, Synced, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self
+
+__all__ = ["MemoryTransport"]
+
+REPEAT_SECONDS: Final = 0.1
+
+
+class MemoryTransport(Transport):
+    """Nodes of one process and one event loop, for programs that need no server, and for tests."""
+
+    name = "memory"
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._own_name: str | None = None
+        self._host: Host | None = None
+        self._lease: _MemoryLease | None = None
+        self._kept: deque[Callable[[Host], None]] = deque()
+        self.node = NodeId("", "")
+        self.missed = False
+        self._follow_at = 0.0
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """Read ``memory:CLUSTER``; the name may be left out."""
+        parsed = BackendURL.parse(url)
+        parsed.convert({})
+        if "/" in parsed.path:
+            raise BackendURLError(f"{url!r} names no cluster; write 'memory:CLUSTER', as in 'memory:shop'")
+        made = cls(HUBS.get(parsed.path) or Hub(0, Faults()))
+        made._own_name = parsed.path
+        return made
+
+    def configure(self, *, lease: int | None, stall: float) -> None:
+        """Take the lease; the first node of a cluster decides it."""
+        if lease is not None:
+            if self._hub.lease_is_set and lease != self._hub.lease_seconds:
+                raise ValueError(
+                    f"lease is {lease} s here, and {self._hub.lease_seconds} s in the cluster; give the same, or none"
+                )
+            self._wanted_lease = lease
+
+    _wanted_lease: int | None = None
+
+    async def open(self, node: NodeId, host: Host) -> None:
+        """Join the network."""
+        if self._own_name is not None:
+            self._hub = HUBS.setdefault(self._own_name, self._hub)
+        if self._wanted_lease is not None and not self._hub.lease_is_set:
+            self._hub.lease_seconds, self._hub.lease_is_set = self._wanted_lease, True
+        self.node, self._host = node, host
+        self.lease_seconds, self.epoch = self._hub.lease_seconds, self._hub.epoch
+        self._hub.attach(node, self)
+        self._hub.resync(self)
+
+    def send(self, peer: NodeId, frame: bytes, *, ask: int = 0) -> None:
+        """Give a frame to the network."""
+        if self._host is not None and self.node.node not in self._hub.paused:
+            self._hub.carry(self.node, peer, frame, ask)
+
+    def publish(self, frame: bytes) -> None:
+        """Give a frame for every other node to the network."""
+        for peer in list(self._hub.transports):
+            if peer != self.node:
+                self.send(peer, frame)
+
+    async def put(self, key: str, value: bytes, *, expect: int) -> int:
+        """Compare and set."""
+        return self._hub.put(self.node.node, key, value, expect, None)
+
+    async def end(self, key: str, *, expect: int) -> None:
+        """Compare and remove."""
+        self._hub.end(self.node.node, key, expect)
+
+    async def get(self, key: str) -> Entry | None:
+        """Read a key."""
+        return self._hub.get(self.node.node, key)
+
+    async def hold(self, key: str, value: bytes, ttl: int) -> Lease:
+        """Claim a key and keep it."""
+        self._lease = _MemoryLease(self._hub, self, key, value, ttl)
+        return self._lease
+
+    async def aclose(self) -> None:
+        """Leave the network."""
+        host, self._host = self._host, None
+        lease, self._lease = self._lease, None
+        if lease is not None:
+            lease.release()
+        if host is not None:
+            self._hub.detach(self.node)
+            if not self._hub.transports and self._own_name is not None:
+                HUBS.pop(self._own_name, None)
+
+    def vanish(self) -> None:
+        """Go without a word, as a process that is killed."""
+        self._host = None
+        if self._lease is not None:
+            self._lease.forget()
+            self._lease = None
+        self._hub.detach(self.node)
+
+    # -- called by the hub
+
+    def arrived(self, call: Callable[[Host], None]) -> None:
+        """Make a call of the host, now or when the node goes on."""
+        if self._host is None:
+            return
+        if self.node.node in self._hub.paused:
+            self._kept.append(call)
+        else:
+            call(self._host)
+
+    def follow(self, change: Change, delay: float) -> None:
+        """Hand over a change of the registry, in order."""
+        background = self._hub.background
+        now = background.time()
+        self._follow_at = max(now + delay, self._follow_at)
+        background.after(
+            self._follow_at - now, lambda: self.arrived(lambda host: self._changed(host, change))
+        )
+
+    def _changed(self, host: Host, change: Change) -> None:
+        if isinstance(change, Reset | Synced | Entry | Ended):
+            host.on_change(change)
+
+    def go_on(self) -> None:
+        """Make the calls that were kept while the node was paused; then the lease is looked at."""
+        while self._kept and self._host is not None:
+            self._kept.popleft()(self._host)
+        if self._lease is not None:
+            self._lease.check()
+
+    def lost(self, reason: str) -> None:
+        """Tell the host that its lease is lost."""
+        self._lease = None
+        if self._host is not None:
+            self._host.on_lost(reason)
+
+
+class _MemoryLease(Lease):
+    """Renews every third of its time; ends a sixth of it before the registry lets it go."""
+
+    def __init__(self, hub: Hub, transport: MemoryTransport, key: str, value: bytes, ttl: int) -> None:
+        self.ttl = float(ttl)
+        self._hub = hub
+        self._transport = transport
+        self._key = key
+        self._value = value
+        self._node = transport.node.node
+        self._over = False
+        self._timer: Any = None
+        sent = hub.background.time()
+        self._revision = hub.put(self._node, key, value, 0, self.ttl)
+        self._until = sent + self.ttl * 5 / 6
+        self._next = sent + self.ttl / 3
+        self._wait()
+
+    def valid(self) -> bool:
+        """Whether the last renewal still holds."""
+        return not self._over and self._hub.background.time() < self._until
+
+    def seconds_left(self) -> float:
+        """Return the seconds until it does not."""
+        return max(0.0, self._until - self._hub.background.time())
+
+    def _wait(self) -> None:
+        now = self._hub.background.time()
+        self._timer = self._hub.background.after(max(0.0, min(self._next, self._until) - now), self.check)
+
+    def check(self) -> None:
+        """Renew, or let go. A paused node does neither."""
+        if self._over or self._node in self._hub.paused:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self.valid():
+            self._over = True
+            self._transport.lost("expired")
+            return
+        sent = self._hub.background.time()
+        try:
+            self._revision = self._hub.put(self._node, self._key, self._value, self._revision, self.ttl)
+        except Conflict:
+            self._over = True
+            self._transport.lost("another node has the key of the lease")
+            return
+        except TransportError:
+            self._next = sent + REPEAT_SECONDS
+        else:
+            self._until = sent + self.ttl * 5 / 6
+            self._next = sent + self.ttl / 3
+        self._wait()
+
+    def forget(self) -> None:
+        """Renew no more, and leave the key to its end."""
+        self._over = True
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def release(self) -> None:
+        """End the key."""
+        over, self._over = self._over, True
+        if self._timer is not None:
+            self._timer.cancel()
+        if not over:
+            with suppress(
+                Conflict, TransportError
+            ):  # the registry is away, or has let it go: it ends by itself
+                self._hub.end(self._node, self._key, self._revision)

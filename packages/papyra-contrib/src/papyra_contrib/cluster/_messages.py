@@ -1,0 +1,112 @@
+"""Names on the wire: what may travel, and as what. Nothing is ever imported by name."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from papyra_contrib.cluster._errors import MessageRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+__all__ = ["JSON_TYPE", "REF_TYPE", "Registered", "check_json", "message", "registered", "registered_as"]
+
+_T = TypeVar("_T")
+
+JSON_TYPE: Final = "-"
+REF_TYPE: Final = "!ref"
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_PLAIN = frozenset({type(None), bool, str})
+_MAX_INT = 1 << 63
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A type under its wire name; ``encode`` and ``decode`` replace the codec's."""
+
+    name: str
+    type: type[Any]
+    encode: Callable[[Any], bytes] | None
+    decode: Callable[[bytes], Any] | None
+
+
+_by_type: dict[type[Any], Registered] = {}
+_by_name: dict[str, Registered] = {}
+
+
+def message(
+    name: str,
+    *,
+    encode: Callable[[Any], bytes] | None = None,
+    decode: Callable[[bytes], Any] | None = None,
+) -> Callable[[type[_T]], type[_T]]:
+    """Register a class under the name that it has on the wire, which is the contract between nodes.
+
+    Dataclasses, msgspec structs, attrs classes and enums need no more; others bring ``encode`` and ``decode``
+    as well. An exception class travels as its text and is made again from it. A second class under one name
+    is a `ValueError`. New fields need defaults; any other change needs a new name.
+    """
+    if not _NAME.fullmatch(name) or name == JSON_TYPE:
+        raise ValueError(
+            f"a wire name has 1 to 128 letters, digits, '_', '.' and '-', as in 'shop.Increment', and is not {name!r}"
+        )
+    if (encode is None) is not (decode is None):
+        raise ValueError(f"message({name!r}) needs both encode= and decode=, or neither")
+
+    def register(kind: type[_T]) -> type[_T]:
+        other = _by_name.get(name)
+        if other is not None and other.type is not kind:
+            raise ValueError(
+                f"the wire name {name!r} is taken by {other.type!r}; give {kind!r} a name of its own"
+            )
+        entry = Registered(name, kind, encode, decode)
+        _by_name[name] = entry
+        _by_type.setdefault(kind, entry)
+        return kind
+
+    return register
+
+
+def registered(kind: type[Any]) -> Registered | None:
+    """Return the registration of exactly this class."""
+    return _by_type.get(kind)
+
+
+def registered_as(name: str) -> Registered | None:
+    """Return the registration under a wire name."""
+    return _by_name.get(name)
+
+
+def all_registered() -> Iterator[Registered]:
+    """Yield every registration."""
+    yield from list(_by_name.values())
+
+
+def check_json(value: object) -> None:
+    """Raise `MessageRejected` unless ``value`` is JSON of exact types."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return
+    if isinstance(value, int) and kind is int:
+        if not -_MAX_INT <= value < _MAX_INT:
+            raise MessageRejected("invalid", f"an int on the wire has 64 bits, and {value} needs more")
+    elif isinstance(value, float) and kind is float:
+        if not math.isfinite(value):
+            raise MessageRejected("invalid", f"a float on the wire is finite, and not {value}")
+    elif isinstance(value, list) and kind is list:
+        for item in value:  # pyright: ignore[reportUnknownVariableType]  # anything, each is checked
+            check_json(item)  # pyright: ignore[reportUnknownArgumentType]  # as above
+    elif isinstance(value, dict) and kind is dict:
+        for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]  # as above
+            if type(key) is not str:  # pyright: ignore[reportUnknownArgumentType]  # as above
+                raise MessageRejected("invalid", f"a dict on the wire has keys of type str, and not {key!r}")
+            check_json(item)  # pyright: ignore[reportUnknownArgumentType]  # as above
+    else:
+        raise MessageRejected(
+            "unregistered",
+            f"{kind.__qualname__} has no wire name; put @message('a.name') above the class, or send plain JSON values",
+        )

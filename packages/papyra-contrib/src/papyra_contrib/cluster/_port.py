@@ -1,0 +1,178 @@
+"""The port: what an engine must do for a cluster. Bytes in, bytes out, and a small registry.
+
+An engine is a `Transport`; `papyra_contrib.cluster.testing.TransportConformance` has a test for each promise.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
+
+from papyra_contrib.cluster._errors import TransportError
+
+if TYPE_CHECKING:
+    from typing import Self
+
+__all__ = ["Change", "Ended", "Entry", "Host", "Lease", "NodeId", "Reset", "Synced", "Transport"]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class NodeId:
+    """A node under one incarnation; ``str`` is ``node@incarnation``."""
+
+    node: str
+    incarnation: str
+
+    def __str__(self) -> str:
+        return f"{self.node}@{self.incarnation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key of the registry was put. Revisions only grow, over all keys."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A key of the registry was ended: ``left`` on purpose, ``expired`` with its lease.
+
+    An ``expired`` key may also just vanish: followers ask for what is overdue. ``revision`` is that of the end,
+    0 if the engine has none.
+    """
+
+    key: str
+    reason: str
+    revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Changes may have been missed: all entries follow, then `Synced`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """Every entry there is was handed over since the `Reset`.
+
+    A key that is missing counts as ended only if `Transport.get` says so: what was read may lag.
+    """
+
+
+Change: TypeAlias = "Reset | Entry | Ended | Synced"
+
+
+class Host(Protocol):
+    """What a transport calls, in the program's event loop, one call at a time. It never raises."""
+
+    def on_frame(self, peer: NodeId, frame: bytes) -> None:
+        """Take a message from ``peer``: the engine vouches for the sender's name, not for the bytes."""
+        ...
+
+    def on_unreachable(self, ask: int) -> None:
+        """Take note that nobody listens where the message with this ask went: it was not delivered."""
+        ...
+
+    def on_change(self, change: Change) -> None:
+        """Take a change of the registry, in the order of revisions."""
+        ...
+
+    def on_lost(self, reason: str) -> None:
+        """Let go: the lease ends within the margin, and this node must not act as a member any more."""
+        ...
+
+
+class Lease(ABC):
+    """The membership of this node. It renews by itself."""
+
+    ttl: float
+    """Seconds that the registry keeps the key after a renewal."""
+
+    @abstractmethod
+    def valid(self) -> bool:
+        """Whether the node is a member beyond doubt: local, cheap and pessimistic by the margin."""
+
+    @abstractmethod
+    def seconds_left(self) -> float:
+        """Return for how many seconds `valid` stays true without another renewal."""
+
+
+class Transport(ABC):
+    """An engine. One object serves one incarnation: it is opened once and closed once."""
+
+    name: ClassVar[str] = ""
+    papyra_api: ClassVar[str] = "1.1"
+
+    max_frame: int = 1_000_000
+    """The largest message in bytes, known once open."""
+
+    lease_seconds: int = 3
+    """Seconds of a lease in this cluster, known once open."""
+
+    epoch: int = 0
+    """When the registry was made, in Unix milliseconds, known once open."""
+
+    reconnects: int = 0
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str) -> Self:
+        """Read the URL; nothing is opened. A malformed one is a `BackendURLError`."""
+
+    def configure(self, *, lease: int | None, stall: float) -> None:
+        """Take what `Cluster` was given: ``lease`` None means the cluster's own. Called once, before `open`."""
+        return
+
+    @abstractmethod
+    async def open(self, node: NodeId, host: Host) -> None:
+        """Connect, and hand over the registry: `Reset`, every entry, `Synced`, then each change."""
+
+    @abstractmethod
+    def send(self, peer: NodeId, frame: bytes, *, ask: int = 0) -> None:
+        """Send ``frame``, in order for each peer, without waiting. ``ask`` comes back if nobody listens there."""
+
+    @abstractmethod
+    def publish(self, frame: bytes) -> None:
+        """Send ``frame`` to every node; whether this one gets it, too, is open."""
+
+    def has_room(self) -> bool:
+        """Whether the outbox is below its bound."""
+        return True
+
+    async def room(self) -> None:
+        """Return when the outbox is below its bound."""
+        return
+
+    @abstractmethod
+    async def put(self, key: str, value: bytes, *, expect: int) -> int:
+        """Set ``key`` if it is at the revision ``expect`` (0: absent) and return the new revision.
+
+        Raises `Conflict`, or `TransportError` if the outcome is unknown.
+        """
+
+    @abstractmethod
+    async def end(self, key: str, *, expect: int) -> None:
+        """Remove ``key`` if it is at the revision ``expect``; as `put` otherwise."""
+
+    @abstractmethod
+    async def get(self, key: str) -> Entry | None:
+        """Return the entry as the leader has it; `TransportError` if it does not answer."""
+
+    @abstractmethod
+    async def hold(self, key: str, value: bytes, ttl: int) -> Lease:
+        """Claim ``key`` for ``ttl`` seconds and keep renewing it; `Conflict` if it is held."""
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """Send what is queued, end the lease, and leave no task, thread or socket. Closing twice is fine."""
+
+
+def no_answer(action: str, key: str) -> TransportError:
+    """Make the error of a request whose outcome is unknown."""
+    return TransportError(
+        f"the registry did not answer: {action} {key!r} may have been done or not; read the key"
+    )

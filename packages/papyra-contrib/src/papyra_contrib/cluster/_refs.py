@@ -1,0 +1,181 @@
+"""References to actors of other nodes, and to whoever has a name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, cast
+
+from papyra import ActorRef
+from papyra.address import ActorAddress
+from papyra.typing import M, R
+
+if TYPE_CHECKING:
+    from typing import NoReturn, Protocol
+
+    from papyra._runtime.cell import Cell
+    from papyra.proxy import ActorProxy
+    from papyra_contrib.cluster._port import NodeId
+
+    class Sender(Protocol):
+        """Sends to targets; the cluster."""
+
+        async def tell(self, target: Target, message: object) -> None: ...
+        async def ask(self, target: Target, message: object, timeout: float | None) -> Any: ...
+        async def holder(self, name: str) -> ActorRef[Any, Any]: ...
+        def holder_now(self, name: str) -> ActorRef[Any, Any] | None: ...
+
+
+__all__ = ["LateRef", "RemoteRef", "Target"]
+
+
+class Target:
+    """One actor of another node: what all references to it share. Stands where a local reference has its cell."""
+
+    __slots__ = ("__weakref__", "ended", "id", "name", "peer", "rt", "sender")
+
+    def __init__(self, rt: object, peer: NodeId, actor_id: int, sender: Sender) -> None:
+        self.rt = rt
+        self.peer = peer
+        self.id = actor_id
+        self.name: str | None = None
+        self.sender = sender
+        self.ended: str | None = None  # the reason, once the end is known
+
+    @property
+    def address(self) -> ActorAddress:
+        """The cluster-wide address."""
+        return ActorAddress(str(self.peer), self.id)
+
+    def __str__(self) -> str:
+        return f"{self.peer}:{self.id}"
+
+
+def _no_proxy(ref: object) -> TypeError:
+    return TypeError(f"{ref!r} lives on another node, where no proxy reaches; send it a message instead")
+
+
+class RemoteRef(ActorRef[M, R], Generic[M, R]):
+    """A reference to an actor of another node; to be used as any `ActorRef`, within what a network can promise."""
+
+    __slots__ = ()
+
+    def __init__(self, target: Target) -> None:
+        super().__init__(cast("Cell", target))
+
+    @property
+    def _target(self) -> Target:
+        return cast("Target", self._cell)
+
+    @property
+    def address(self) -> ActorAddress:
+        """The cluster-wide address, as in ``a@9f86d081884c:7``."""
+        return self._target.address
+
+    async def tell(self, message: M) -> None:
+        """Send ``message``, at most once and in order. Returns when it is in the outbox of this node.
+
+        Waits while 256 messages are under way to the actor. Raises `MessageRejected` if it can't travel,
+        `ActorStopped` once the actor's end is known, `NodeGone` or `NodeUnreachable`. If cancelled while it waits,
+        nothing was sent.
+        """
+        await self._target.sender.tell(self._target, message)
+
+    async def ask(self, message: M, *, timeout: float | None = None) -> R:
+        """Send ``message`` and return the reply, or raise what the actor raises; it always ends.
+
+        Without ``timeout`` the cluster's ``ask_timeout`` holds. Raises as `tell` does, and `AskTimeout`.
+        """
+        return cast("R", await self._target.sender.ask(self._target, message, timeout))
+
+    def is_alive(self) -> bool:
+        """Return False once the actor's end is known; True says only that nothing is known to the contrary."""
+        return self._target.ended is None
+
+    def proxy(self) -> ActorProxy:
+        """Raise `TypeError`: send a message instead."""
+        raise _no_proxy(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActorRef):
+            return NotImplemented
+        if not isinstance(other, RemoteRef):
+            return False
+        mine, theirs = self._target, other._target  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]  # of any messages
+        return mine.id == theirs.id and mine.peer == theirs.peer
+
+    def __hash__(self) -> int:
+        return hash((self._target.peer, self._target.id))
+
+    def __repr__(self) -> str:
+        return f"<RemoteRef {self._target}>"
+
+
+class _Name:
+    """Stands where a local reference has its cell, for a reference by name."""
+
+    __slots__ = ("id", "name", "rt", "sender")
+
+    def __init__(self, rt: object, name: str, sender: Sender) -> None:
+        self.rt = rt
+        self.id = 0
+        self.name = name
+        self.sender = sender
+
+    def __str__(self) -> str:
+        return f"the holder of {self.name!r}"
+
+
+class LateRef(ActorRef[M, R], Generic[M, R]):
+    """A reference to whoever holds a name when a message is sent. It can't be watched."""
+
+    __slots__ = ()
+
+    def __init__(self, rt: object, name: str, sender: Sender) -> None:
+        super().__init__(cast("Cell", _Name(rt, name, sender)))
+
+    @property
+    def _named(self) -> _Name:
+        return cast("_Name", self._cell)
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._named.name
+
+    @property
+    def address(self) -> ActorAddress:
+        """The address of the holder that is known now; `LookupError` if none is."""
+        holder = self._named.sender.holder_now(self.name)
+        if holder is None:
+            raise LookupError(f"nobody is known to hold the name {self.name!r} now")
+        return holder.address
+
+    async def tell(self, message: M) -> None:
+        """Tell the holder; waits two leases for one, then `NodeUnreachable`."""
+        await (await self._named.sender.holder(self.name)).tell(message)
+
+    async def ask(self, message: M, *, timeout: float | None = None) -> R:
+        """Ask the holder; waits two leases for one, then `NodeUnreachable`."""
+        holder = await self._named.sender.holder(self.name)
+        return cast("R", await holder.ask(message, timeout=timeout))
+
+    def is_alive(self) -> bool:
+        """Whether a holder is known now."""
+        return self._named.sender.holder_now(self.name) is not None
+
+    def proxy(self) -> ActorProxy:
+        """Raise `TypeError`: send a message instead."""
+        raise _no_proxy(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ActorRef):
+            return NotImplemented
+        return isinstance(other, LateRef) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash(("late", self.name))
+
+    def __repr__(self) -> str:
+        return f"<LateRef {self.name!r}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self!r} belongs to a running system and can't be pickled")

@@ -1,0 +1,168 @@
+"""Writes to the registry for this node: services and claims, repeated until the outcome is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+
+import anyio
+
+from papyra_contrib.cluster import _members
+from papyra_contrib.cluster._errors import ActorNameTaken, ClusterUnavailable, Conflict, TransportError
+from papyra_contrib.cluster._keys import name_key, node_key, service_key
+from papyra_contrib.cluster._members import Fence
+from papyra_contrib.cluster._port import Ended, Entry, NodeId
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from papyra_contrib.cluster._members import Claim
+    from papyra_contrib.cluster._session import Session
+
+    class Waits(Protocol):
+        """Where a session is found."""
+
+        async def session_ready(self, seconds: float) -> Session: ...
+
+
+__all__ = ["Claimed", "Registrar"]
+
+T = TypeVar("T")
+
+REPEAT_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A claim of this node: ``value`` and ``revision`` are what the registry has."""
+
+    holder: NodeId
+    fence: Fence
+    value: bytes
+    revision: int
+
+
+class Registrar:
+    """Puts and ends keys of this node. Every call ends within ``seconds`` or raises `ClusterUnavailable`."""
+
+    def __init__(self, waits: Waits, seconds: float) -> None:
+        self._waits = waits
+        self._seconds = seconds
+
+    async def put_service(self, name: str, actor_id: int) -> None:
+        """Register an actor of this node under a service key."""
+
+        async def attempt(session: Session) -> bool:
+            key = service_key(name, session.me.node, actor_id)
+            await self._put_own(session, key, _members.service_value(session.me))
+            return True
+
+        await self._repeat(f"register the service {name!r}", attempt)
+
+    async def end_key(self, key: str, *, only: bytes | None = None) -> None:
+        """End a key of this node; with ``only`` while it has that value."""
+
+        async def attempt(session: Session) -> bool:
+            found = await session.transport.get(key)
+            if found is None:
+                session.on_change(Ended(key, "left"))
+            elif only is None or found.value == only:
+                await session.transport.end(key, expect=found.revision)
+                session.on_change(Ended(key, "left", found.revision))
+            return True
+
+        await self._repeat(f"end {key!r}", attempt)
+
+    async def claim(self, name: str, actor_id: int) -> Claimed:
+        """Claim a name; `ActorNameTaken` names the holder."""
+        key = name_key(name)
+
+        async def attempt(session: Session) -> Claimed | None:
+            value = _members.claim_value(session.me, actor_id)
+            known = session.replica.entries.get(key)
+            if known is None or known.value != value:
+                holder = await self._living_holder(session, known)
+                if holder is not None:
+                    raise ActorNameTaken(name, f"{holder.holder}:{holder.actor_id}")
+                if not await self._put(session, key, value, known.revision if known is not None else 0):
+                    return None
+                known = session.replica.entries[key]
+            fence = Fence(session.transport.epoch, known.revision)
+            return Claimed(session.me, fence, value, known.revision)
+
+        return await self._repeat(f"claim the name {name!r}", attempt)
+
+    async def complete_claim(self, name: str, claimed: Claimed, actor_id: int) -> Claimed:
+        """Say which actor a claim is for, now that it was spawned; `ActorNameTaken` if the claim is lost."""
+        key = name_key(name)
+
+        async def attempt(session: Session) -> Claimed | None:
+            value = _members.claim_value(claimed.holder, actor_id, claimed.fence.revision)
+            known = session.replica.entries.get(key)
+            if session.me != claimed.holder or known is None or known.value not in (value, claimed.value):
+                raise ActorNameTaken(name, "another node")
+            if known.value != value and not await self._put(session, key, value, known.revision):
+                return None
+            return Claimed(claimed.holder, claimed.fence, value, session.replica.revision(key))
+
+        return await self._repeat(f"complete the claim of {name!r}", attempt)
+
+    async def _put(self, session: Session, key: str, value: bytes, expect: int) -> bool:
+        """Compare and set. False: somebody was faster, or nobody knows; what is there is known then."""
+        try:
+            revision = await session.transport.put(key, value, expect=expect)
+        except (Conflict, TransportError):
+            await self._refresh(session, key)
+            return False
+        session.on_change(Entry(key, value, revision))
+        return session.replica.revision(key) == revision
+
+    async def _put_own(self, session: Session, key: str, value: bytes) -> None:
+        """Set a key that nobody else writes, whatever is there."""
+        known = session.replica.entries.get(key)
+        if known is not None and known.value == value:
+            return
+        expect = known.revision if known is not None else 0
+        try:
+            revision = await session.transport.put(key, value, expect=expect)
+        except Conflict:
+            found = await session.transport.get(key)
+            expect = found.revision if found is not None else 0
+            revision = await session.transport.put(key, value, expect=expect)
+        session.on_change(Entry(key, value, revision))
+
+    async def _living_holder(self, session: Session, known: Entry | None) -> Claim | None:
+        """Return the claim in an entry if its node is up; one that is not known here is asked for."""
+        claim = _members.read_claim(known.value, known.revision) if known is not None else None
+        if claim is None or claim.holder in session.replica.ended:
+            return None
+        if session.replica.is_member(claim.holder):
+            return claim
+        found = await session.transport.get(node_key(claim.holder.node))
+        alive = found is not None and _members.read_incarnation(found.value) == claim.holder.incarnation
+        return claim if alive else None
+
+    async def _refresh(self, session: Session, key: str) -> None:
+        known = session.replica.entries.get(key)
+        found = await session.transport.get(key)
+        if found is not None:
+            session.on_change(found)
+        elif known is not None and session.replica.revision(key) == known.revision:
+            session.on_change(Ended(key, "left"))
+
+    async def _repeat(self, action: str, attempt: Callable[[Session], Awaitable[T | None]]) -> T:
+        """Attempt until there is a result; an unknown outcome is tried again, with what is known then."""
+        deadline = anyio.current_time() + self._seconds
+        while anyio.current_time() < deadline:
+            session = await self._waits.session_ready(deadline - anyio.current_time())
+            try:
+                result = await attempt(session)
+            except (Conflict, TransportError):
+                result = None
+            if result is not None:
+                return result
+            await anyio.sleep(REPEAT_SECONDS)
+        raise ClusterUnavailable(
+            f"can't {action}: the registry did not answer within {self._seconds} s; find out whether its server "
+            "runs, and try again"
+        )

@@ -1,0 +1,463 @@
+"""One incarnation of this node: its transport, lease, links and what it knows of the registry."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import anyio
+
+from papyra import __version__
+from papyra_contrib.cluster import _frames as wire
+from papyra_contrib.cluster._asks import PendingAsks
+from papyra_contrib.cluster._errors import (
+    ClusterUnavailable,
+    Conflict,
+    NodeGone,
+    NodeNameTaken,
+    NodeUnreachable,
+    TransportError,
+)
+from papyra_contrib.cluster._exports import Exports
+from papyra_contrib.cluster._keys import node_key
+from papyra_contrib.cluster._link import Link
+from papyra_contrib.cluster._members import WIRE_VERSIONS, member_value, read_incarnation
+from papyra_contrib.cluster._port import Change, Ended, Entry, Lease, NodeId, Transport
+from papyra_contrib.cluster._receiver import Receiver
+from papyra_contrib.cluster._replica import Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from papyra._runtime._eventloop import Waiter
+    from papyra.cluster import LocalSystem
+    from papyra_contrib.cluster._refs import Target
+    from papyra_contrib.cluster._replica import EndedIncarnations
+    from papyra_contrib.cluster._wire_values import WireValues
+
+    class Owner(Protocol):
+        """What a session tells its cluster."""
+
+        def member_up(self, peer: NodeId) -> None: ...
+        def member_down(self, peer: NodeId, reason: str) -> None: ...
+        def services_changed(self, names: set[str]) -> None: ...
+        def name_changed(self, name: str) -> None: ...
+        def target_ended(self, link: Link, number: int, reason: str) -> None: ...
+        def deliver_broadcast(self, key: str, message: object) -> None: ...
+        def watched_numbers(self, peer: NodeId) -> list[int]: ...
+        def let_go(self, session: Session, reason: str) -> None: ...
+
+
+__all__ = ["Session"]
+
+_logger = logging.getLogger("papyra")
+
+TICK_SECONDS: Final = 0.25
+REPEAT_SECONDS: Final = 0.1
+WATCH_LIST_SECONDS: Final = 10.0
+UNKNOWN_SECONDS: Final = 1.0
+MAX_UNKNOWN_MESSAGES: Final = 64
+MAX_UNKNOWN_PEERS: Final = 256
+SENDS_BEFORE_YIELD: Final = 200
+
+
+class Session:
+    """A membership from join to end; the node joins anew with another session. Is the host of its transport."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        local: LocalSystem,
+        transport: Transport,
+        node: str,
+        ended: EndedIncarnations,
+    ) -> None:
+        self._owner = owner
+        self._local = local
+        self._background = local.background
+        self.transport = transport
+        self.me = NodeId(node, secrets.token_hex(6))
+        self.replica = Replica(self, local.background.time, ended)
+        self.asks = PendingAsks()
+        self.exports = Exports(local, self._send_terminated)
+        self.links: dict[NodeId, Link] = {}
+        self.lease: Lease | None = None
+        self.closed = False
+        self.late = 0
+        self.values: WireValues
+        self._receiver: Receiver
+        self._changed = anyio.Event()
+        self._doubted: set[str] = set()
+        self._unknown: dict[NodeId, list[bytes]] = {}
+        self._dirty: list[Link] = []
+        self._pump_waiter: Waiter | None = None
+        self._next_watch_list = 0.0
+        self._broadcasts = 0
+        self._sends = 0
+
+    # -- join and end
+
+    def prepare(
+        self, values: WireValues, extract: Callable[[str], AbstractContextManager[object]] | None
+    ) -> None:
+        """Set what needs the cluster to be complete."""
+        self.values = values
+        self._receiver = Receiver(self._local, self.exports, self.asks, values, self._owner, extract)
+
+    async def join(self, seconds: float, former: str | None) -> None:
+        """Become a member, or raise and leave nothing behind. ``former`` is this node's incarnation before."""
+        try:
+            with anyio.fail_after(seconds):
+                await self.transport.open(self.me, self)
+            self.values.max_bytes = min(
+                self.values.max_bytes, self.transport.max_frame - wire.MAX_HEADER_BYTES
+            )
+            await self._claim_membership(seconds, former)
+            with anyio.fail_after(seconds):
+                await self.until(lambda: self.replica.is_synced and self.replica.is_member(self.me))
+        except TimeoutError as error:
+            await self._abandon()
+            raise ClusterUnavailable(
+                f"the registry of the cluster did not answer within {seconds} s; find out whether its server runs"
+            ) from error
+        except BaseException:
+            await self._abandon()
+            raise
+        self._background.spawn(self._pump, "papyra cluster sends")
+        self._background.after(TICK_SECONDS, self._tick)
+
+    async def _abandon(self) -> None:
+        self.closed = True
+        with anyio.CancelScope(shield=True):
+            await self.transport.aclose()
+
+    async def _claim_membership(self, seconds: float, former: str | None) -> None:
+        key, ttl = node_key(self.me.node), self.transport.lease_seconds
+        value = member_value(self.me, time.time(), socket.gethostname(), os.getpid(), __version__)
+        deadline = anyio.current_time() + seconds + ttl
+        seen: Entry | None = None
+        while True:
+            if anyio.current_time() > deadline:
+                raise TimeoutError
+            try:
+                self.lease = await self.transport.hold(key, value, ttl)
+                return
+            except Conflict:
+                pass
+            except TransportError:
+                await anyio.sleep(REPEAT_SECONDS)
+            try:
+                found = await self.transport.get(key)
+                if found is None:
+                    continue
+                if read_incarnation(found.value) == former:
+                    await self.transport.end(key, expect=found.revision)
+                    continue
+            except (Conflict, TransportError):
+                continue
+            if seen is not None and found.revision != seen.revision:
+                raise NodeNameTaken(self.me.node, f"incarnation {read_incarnation(found.value)}")
+            seen = found  # a node that crashed: its lease ends soon
+            await anyio.sleep(REPEAT_SECONDS)
+
+    def end(self, error: Callable[[object], Exception]) -> None:
+        """End every link and ask at once: this node is no member any more."""
+        if self.closed:
+            return
+        self.closed = True
+        for link in self.links.values():
+            link.counters.unknown += link.out.close(error(link.peer))
+            link.inbound.close()
+        self.asks.fail(lambda _: True, lambda ask: error(ask.target))
+        self.exports.close()
+        self._wake_pump()
+        self._note()
+
+    async def leave(self) -> None:
+        """Send what is queued, and end the membership."""
+        for link in self.links.values():
+            link.out.flush()
+        self.end(lambda target: NodeGone(target, "can't be reached: this node has left the cluster"))
+        with anyio.CancelScope(shield=True):
+            await self.transport.aclose()
+
+    def is_valid(self) -> bool:
+        """Whether this node is a member beyond doubt."""
+        return not self.closed and self.lease is not None and self.lease.valid()
+
+    # -- the host of the transport
+
+    def on_frame(self, peer: NodeId, frame: bytes) -> None:
+        """Handle a message, if this node is a member beyond doubt and the peer is one."""
+        if not self.is_valid() or peer == self.me:
+            return
+        if self.replica.is_member(peer):
+            self._receiver.receive(self.link(peer), frame)
+        elif peer in self.replica.ended:
+            self.late += 1
+        else:
+            self._keep(peer, frame)
+
+    def on_unreachable(self, ask: int) -> None:
+        """Fail an ask that nobody got."""
+        found = self.asks.find(ask)
+        if found is not None:
+            found.answer(
+                None, NodeUnreachable(f"{found.target} was not reached: nobody listens there; try again")
+            )
+
+    def on_change(self, change: Change) -> None:
+        """Follow the registry."""
+        if self.closed:
+            return
+        if isinstance(change, Ended) and change.key == node_key(self.me.node) and self.lease is not None:
+            self.on_lost(change.reason)
+            return
+        self.replica.apply(change)
+        self._note()
+
+    def on_lost(self, reason: str) -> None:
+        """Let go."""
+        if not self.closed:
+            self._owner.let_go(self, reason)
+
+    # -- the listener of the replica
+
+    def member_up(self, peer: NodeId) -> None:
+        """Handle what came from the node before the registry knew it."""
+        self._owner.member_up(peer)
+        for frame in self._unknown.pop(peer, ()):
+            self.on_frame(peer, frame)
+
+    def member_down(self, peer: NodeId, reason: str) -> None:
+        """End the link."""
+        link = self.links.pop(peer, None)
+        if link is not None:
+            link.counters.unknown += link.out.close(NodeGone(peer))
+        self.asks.fail(lambda ask: ask.peer == peer, lambda ask: NodeGone(ask.target))
+        self.exports.forget(peer)
+        self._owner.member_down(peer, reason)
+
+    def services_changed(self, names: set[str]) -> None:
+        """Hand on."""
+        self._owner.services_changed(names)
+
+    def name_changed(self, name: str) -> None:
+        """Hand on."""
+        self._owner.name_changed(name)
+
+    def synced(self) -> None:
+        """Compare the watches again: what was under way while the registry was away is lost."""
+        self._next_watch_list = 0.0
+
+    def doubt(self, key: str) -> None:
+        """Ask the leader for a key."""
+        if key not in self._doubted and not self.closed:
+            self._doubted.add(key)
+            self._background.spawn(lambda: self._verify(key), f"papyra cluster asks for {key}")
+
+    async def _verify(self, key: str) -> None:
+        try:
+            while not self.closed:
+                known = self.replica.entries.get(key)
+                if known is None:
+                    return
+                try:
+                    found = await self.transport.get(key)
+                except TransportError:
+                    await anyio.sleep(REPEAT_SECONDS)
+                    continue
+                if self.replica.revision(key) != known.revision:
+                    return  # it changed meanwhile, and is known again
+                if found is None:
+                    if self.is_valid() or self.lease is None:
+                        self.on_change(Ended(key, "expired"))
+                        return
+                elif found.revision != known.revision:
+                    self.on_change(found)
+                    return
+                elif key[2:] not in self.replica.overdue(self._overdue_seconds(), self.me.node):
+                    return  # it is there; what was read before lagged
+                await anyio.sleep(REPEAT_SECONDS)
+        finally:
+            self._doubted.discard(key)
+
+    # -- links
+
+    def link(self, peer: NodeId) -> Link:
+        """Return the link to a member."""
+        found = self.links.get(peer)
+        if found is None:
+            found = self.links[peer] = Link(peer, self.transport, self._local, self._soon, self._send_credit)
+        return found
+
+    async def link_to(self, target: Target) -> Link:
+        """Return the link to a target's node; an incarnation that is not known yet is asked for."""
+        peer = target.peer
+        if peer in self.replica.ended:
+            raise NodeGone(target)
+        if not self.replica.is_member(peer):
+            await self._look_for(peer)
+        low, high = self.replica.wire.get(peer.node, WIRE_VERSIONS)
+        if low > WIRE_VERSIONS[1] or high < WIRE_VERSIONS[0]:
+            raise NodeUnreachable(
+                f"{target} can't be reached: its node speaks the wire versions {low} to {high}, this one "
+                f"{WIRE_VERSIONS[0]} to {WIRE_VERSIONS[1]}; bring both to versions of Papyra with one in common"
+            )
+        return self.link(peer)
+
+    async def _look_for(self, peer: NodeId) -> None:
+        key = node_key(peer.node)
+        try:
+            found = await self.transport.get(key)
+        except TransportError as error:
+            raise NodeUnreachable(f"{peer} is not known here, and the registry does not answer") from error
+        if found is not None:
+            self.on_change(found)
+        if self.closed:
+            raise NodeUnreachable("this node is no member of the cluster now; it joins again by itself")
+        if not self.replica.is_member(peer):
+            if found is None or read_incarnation(found.value) != peer.incarnation:
+                self.replica.ended.add(peer, "expired")
+            raise NodeGone(peer)
+
+    async def before_send(self, link: Link, target: Target) -> None:
+        """Wait for the outbox and the window; let the event loop go round now and then."""
+        while True:
+            self._sends += 1
+            if not self.transport.has_room():
+                await self.transport.room()
+            elif self._sends >= SENDS_BEFORE_YIELD:
+                self._sends = 0
+                await anyio.lowlevel.checkpoint()
+            elif link.out.error is not None:
+                raise link.out.error
+            elif link.out.open_for(target.id):
+                return
+            else:
+                await link.out.admit(target.id)
+                return
+
+    def publish(self, key: str, type_name: str, body: bytes) -> None:
+        """Send a broadcast to every node."""
+        self._broadcasts += 1
+        self.transport.publish(
+            wire.encode(wire.BROADCAST, key, body, seq=self._broadcasts, type_name=type_name)
+        )
+
+    def send_watch(self, peer: NodeId, kind: str, number: int) -> None:
+        """Tell an actor's node that it is watched here, or is not any more."""
+        if self.replica.is_member(peer) and not self.closed:
+            self.link(peer).out.add(wire.encode(kind, 0, str(number).encode()))
+
+    def _send_terminated(self, peer: NodeId, number: int, reason: str) -> None:
+        if self.replica.is_member(peer) and not self.closed:
+            self.link(peer).out.add(wire.encode(wire.TERMINATED, number, type_name=reason))
+
+    def _send_credit(self, link: Link, target: int, number: int) -> None:
+        link.out.add(wire.encode(wire.CREDIT, target, seq=number))
+
+    # -- what happens by itself
+
+    def _soon(self, link: Link) -> None:
+        self._dirty.append(link)
+        self._wake_pump()
+
+    def _wake_pump(self) -> None:
+        waiter = self._pump_waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def _pump(self) -> None:
+        """Flush, in the next pass of the event loop, what the links gathered in the last one."""
+        while not self.closed:
+            dirty, self._dirty = self._dirty, []
+            for link in dirty:
+                link.out.flush()
+            if not self._dirty:
+                self._pump_waiter = self._background.waiter()
+                await self._pump_waiter
+
+    def _tick(self) -> None:
+        if self.closed:
+            return
+        if self.is_valid():
+            for link in self.links.values():
+                if not link.out.idle:
+                    link.out.probe()
+            for node in self.replica.overdue(self._overdue_seconds(), self.me.node):
+                self.doubt(node_key(node))
+            if self._background.time() >= self._next_watch_list:
+                self._next_watch_list = self._background.time() + WATCH_LIST_SECONDS
+                self._send_watch_lists()
+                self._clear_leftovers()
+        self._background.after(TICK_SECONDS, self._tick)
+
+    def _overdue_seconds(self) -> float:
+        return float(self.transport.lease_seconds)
+
+    def _send_watch_lists(self) -> None:
+        for node, member in self.replica.members.items():
+            peer = NodeId(node, member.incarnation)
+            numbers = self._owner.watched_numbers(peer)
+            if numbers:
+                body = " ".join(map(str, numbers)).encode()
+                self.link(peer).out.add(wire.encode(wire.WATCH, 0, body, corr=1))
+
+    def _clear_leftovers(self) -> None:
+        """End claims and services of incarnations that are gone; the oldest member does it for all."""
+        leftovers = list(self.replica.leftovers())
+        if leftovers and self.replica.oldest() == self.me.node:
+            self._background.spawn(lambda: self._end_all(leftovers), "papyra cluster clears leftovers")
+
+    async def _end_all(self, leftovers: list[Entry]) -> None:
+        for entry in leftovers:
+            try:
+                await self.transport.end(entry.key, expect=entry.revision)
+            except (Conflict, TransportError):
+                continue  # taken over meanwhile, not allowed, or tried again in ten seconds
+
+    def _keep(self, peer: NodeId, frame: bytes) -> None:
+        """Keep a message of an incarnation that the registry has not shown yet."""
+        if peer not in self._unknown:
+            if len(self._unknown) >= MAX_UNKNOWN_PEERS:
+                self.late += 1
+                return
+            self._unknown[peer] = []
+            self._background.after(UNKNOWN_SECONDS, lambda: self._drop_unknown(peer))
+        kept = self._unknown[peer]
+        if len(kept) < MAX_UNKNOWN_MESSAGES:
+            kept.append(frame)
+        else:
+            self.late += 1
+
+    def _drop_unknown(self, peer: NodeId) -> None:
+        self.late += len(self._unknown.pop(peer, ()))
+
+    def _note(self) -> None:
+        changed, self._changed = self._changed, anyio.Event()
+        changed.set()
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a state of the registry; returns also when the session has ended."""
+        while not condition() and not self.closed:
+            await self._changed.wait()
+
+    def panel(self) -> dict[str, Any]:
+        """Return what is known of this incarnation, as plain data."""
+        return {
+            "node": self.me.node,
+            "incarnation": self.me.incarnation,
+            "members": sorted(self.replica.members),
+            "lease_seconds_left": round(self.lease.seconds_left(), 3) if self.lease is not None else 0.0,
+            "reconnects": self.transport.reconnects,
+            "asks": len(self.asks),
+            "exported": len(self.exports),
+            "late": self.late,
+            "peers": {str(peer): link.panel() for peer, link in self.links.items()},
+        }

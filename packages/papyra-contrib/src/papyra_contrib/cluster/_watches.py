@@ -1,0 +1,81 @@
+"""Local actors that watch actors of other nodes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from papyra_contrib.cluster._refs import RemoteRef
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra import ActorRef
+    from papyra.cluster import LocalSystem
+    from papyra_contrib.cluster._port import NodeId
+    from papyra_contrib.cluster._refs import Target
+
+__all__ = ["Watches"]
+
+
+class Watches:
+    """Each watcher is told once. ``ask_for`` and ``ask_no_more`` tell the owner's node."""
+
+    def __init__(
+        self,
+        local: LocalSystem,
+        ask_for: Callable[[Target], None],
+        ask_no_more: Callable[[Target], None],
+    ) -> None:
+        self._local = local
+        self._ask_for = ask_for
+        self._ask_no_more = ask_no_more
+        self._by_target: dict[tuple[NodeId, int], tuple[Target, dict[int, ActorRef[Any, Any]]]] = {}
+
+    def watch(self, watcher: ActorRef[Any, Any], target: Target) -> None:
+        """Have ``watcher`` told of the end of ``target``, at once if it is known."""
+        if target.ended is not None:
+            self._local.tell_terminated(watcher, RemoteRef(target), target.ended)
+            return
+        number = watcher.address.actor_id
+        if not self._local.on_end(watcher, (self, target), lambda _: self._drop(number, target)):
+            return
+        key = (target.peer, target.id)
+        _, watchers = self._by_target.setdefault(key, (target, {}))
+        watchers[number] = watcher
+        self._ask_for(target)
+
+    def unwatch(self, watcher: ActorRef[Any, Any], target: Target) -> None:
+        """Undo `watch`, also where the notice is in the mailbox already."""
+        self._local.off_end(watcher, (self, target))
+        self._local.remove_terminated(watcher, RemoteRef(target))
+        self._drop(watcher.address.actor_id, target)
+
+    def _drop(self, number: int, target: Target) -> None:
+        key = (target.peer, target.id)
+        _, watchers = self._by_target.get(key, (target, {}))
+        watchers.pop(number, None)
+        if not watchers and self._by_target.pop(key, None) is not None:
+            self._ask_no_more(target)
+
+    def numbers(self, peer: NodeId) -> list[int]:
+        """Return the actors of ``peer`` that are watched here."""
+        return [number for node, number in self._by_target if node == peer]
+
+    def peers(self) -> set[NodeId]:
+        """Return the nodes of which actors are watched."""
+        return {peer for peer, _ in self._by_target}
+
+    def terminated(self, peer: NodeId, number: int, reason: str) -> None:
+        """Tell the watchers of an actor that has ended."""
+        watched = self._by_target.pop((peer, number), None)
+        if watched is None:
+            return
+        target, watchers = watched
+        for watcher in watchers.values():
+            self._local.off_end(watcher, (self, target))
+            self._local.tell_terminated(watcher, RemoteRef(target), reason)
+
+    def peer_down(self, peer: NodeId) -> None:
+        """Tell the watchers of every actor of a node that is gone."""
+        for number in self.numbers(peer):
+            self.terminated(peer, number, "node_down")

@@ -1,0 +1,73 @@
+"""A network in memory with faults, for seeded tests of clustered programs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from papyra_contrib.cluster import Cluster
+from papyra_contrib.cluster._memory import MemoryTransport
+from papyra_contrib.cluster._memory_hub import Faults, Hub
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["MemoryNetwork"]
+
+
+class MemoryNetwork:
+    """Nodes, a network and a registry in one event loop, on its clock.
+
+    ``loss`` and ``duplicate`` are shares of messages, ``delay`` is a range of seconds, ``lag`` how many seconds
+    followers of the registry may be behind. With `papyra.testing.run_seeded` a run can be repeated.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        *,
+        loss: float = 0,
+        duplicate: float = 0,
+        delay: tuple[float, float] = (0, 0),
+        lag: float = 0,
+    ) -> None:
+        self.faults = Faults(loss, duplicate, delay, lag)
+        self._hub = Hub(seed, self.faults)
+
+    def transport(self) -> MemoryTransport:
+        """Return a transport for a new node of this network, not open yet."""
+        return MemoryTransport(self._hub)
+
+    def cluster(self, **options: Any) -> Cluster:
+        """Return a `Cluster` on a new node of this network, for ``ActorSystem(cluster=...)``."""
+        lease = options.pop("lease", None)
+        if lease is not None:
+            self._hub.lease_seconds, self._hub.lease_is_set = lease, True
+        cluster = Cluster("memory:", **options)
+        cluster._make_transport = self.transport
+        return cluster
+
+    def partition(self, *groups: set[str]) -> None:
+        """Let nodes reach only nodes of their own group. The registry stays with the largest group."""
+        self._hub.partition([set(group) for group in groups])
+
+    def heal(self) -> None:
+        """End the partition."""
+        self._hub.heal()
+
+    def pause(self, node: str) -> None:
+        """Let a node stand still, as a process after SIGSTOP; what is sent to it waits."""
+        self._hub.paused.add(node)
+
+    def resume(self, node: str) -> None:
+        """Let a paused node go on."""
+        self._hub.resume(node)
+
+    def kill(self, node: str) -> None:
+        """Let a node vanish: nothing goes out or in, and its lease ends by itself."""
+        for transport in list(self._hub.transports.values()):
+            if transport.node.node == node:
+                transport.vanish()
+
+    def restart(self, seconds: float) -> None:
+        """Let the server be away for so long; what is in flight is lost."""
+        self._hub.restart(seconds)

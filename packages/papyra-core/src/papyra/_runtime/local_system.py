@@ -1,0 +1,209 @@
+"""What a cluster may do with the actors of this process. The one door between the runtime and a cluster."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Protocol
+
+from papyra._runtime.background import Background
+from papyra._runtime.envelope import Envelope
+from papyra._runtime.mailbox import deliver, depth, enqueue, refuse
+from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
+from papyra.messages import ActorTerminated
+from papyra.ref import ActorRef
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
+
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.running_system import RunningSystem
+    from papyra.actor import Actor
+    from papyra.events import ActorEvent
+    from papyra.persistence.models import JSONValue
+    from papyra.system import ActorSystem
+
+__all__ = ["LocalSystem", "Mail"]
+
+_logger = logging.getLogger("papyra")
+
+_WATCHERS_KEY = -1  # in `Cell.watchers`, beside the ids of local watchers
+
+
+class Answered(Protocol):
+    """Takes the reply to an ask, or the error that it ended with."""
+
+    def __call__(self, value: object, error: BaseException | None, /) -> None: ...
+
+
+class Mail:
+    """A message from another node on its way into a mailbox."""
+
+    __slots__ = ("_answered", "_done", "item")
+
+    def __init__(
+        self,
+        message: object,
+        answered: Answered | None = None,
+        inside: Callable[[], AbstractContextManager[object]] | None = None,
+    ) -> None:
+        self._answered = answered
+        self._done = False
+        self.item: object = message
+        if answered is not None or inside is not None:
+            self.item = envelope = Envelope(message, expects_reply=answered is not None)
+            if inside is not None:
+                envelope.call = _received_inside(message, inside)
+
+    def delivered(self) -> None:
+        """Have the reply come here. Not before: `mailbox.deliver` uses the envelope's waiter for its own wait."""
+        item = self.item
+        if self._answered is None or not isinstance(item, Envelope):
+            return
+        if item.replied:
+            self.set_result(None)
+        else:
+            item.waiter = self
+
+    # What an envelope wakes: a `Waiter` as far as `Envelope.reply` looks.
+
+    def done(self) -> bool:
+        """Whether the reply was handed on."""
+        return self._done
+
+    def set_result(self, _result: None, /) -> None:
+        """Hand the reply on. An actor's worker calls this: nothing may be raised into it."""
+        self._done = True
+        item = self.item
+        if not isinstance(item, Envelope) or self._answered is None:
+            return
+        error, item.error = item.error, None
+        try:
+            self._answered(item.value, error)
+        except Exception:
+            _logger.exception("sending a reply to another node raised")
+
+    def __await__(self) -> Any:
+        raise TypeError("a Mail is not awaited")
+
+
+def _received_inside(
+    message: object, inside: Callable[[], AbstractContextManager[object]]
+) -> Callable[[Actor], Awaitable[Any]]:
+    async def receive(actor: Actor) -> Any:
+        with inside():
+            return await actor.receive(message)
+
+    return receive
+
+
+class _Ends:
+    """Stands in a cell's watchers, and is told of its end."""
+
+    def __init__(self) -> None:
+        self.calls: dict[object, Callable[[str], None]] = {}
+
+    def told(self, cell: Cell) -> None:
+        """Make every call with the reason of the end."""
+        calls, self.calls = self.calls, {}
+        for call in calls.values():
+            call(cell.reason)
+
+
+class LocalSystem:
+    """The actors of one running system, as its cluster reaches them. Valid until the system has closed."""
+
+    def __init__(self, core: RunningSystem) -> None:
+        self._rt = core.rt
+        self._guardian = core.lifecycle.guardian
+        self.system: ActorSystem = core.rt.system
+        self.background = Background()
+
+    def find(self, actor_id: int) -> ActorRef[Any, Any] | None:
+        """Return the living actor with this number."""
+        cell = self._rt.cells.get(actor_id)
+        return ActorRef(cell) if cell is not None else None
+
+    def was_spawned(self, actor_id: int) -> bool:
+        """Whether there ever was an actor with this number."""
+        return 0 < actor_id <= self._rt.last_id
+
+    def owns(self, ref: ActorRef[Any, Any]) -> bool:
+        """Whether ``ref`` is an actor of this system."""
+        return getattr(ref._cell, "rt", None) is self._rt
+
+    def offer(self, ref: ActorRef[Any, Any], mail: Mail) -> bool:
+        """Put ``mail`` in the mailbox; False if it is full, or others wait already.
+
+        An actor that takes no messages leaves one dead letter and raises `ActorStopped`.
+        """
+        cell = ref._cell
+        if cell.stopping:
+            refuse(cell, mail.item)
+        room = cell.capacity - depth(cell)
+        if room <= cell.reserved or len(cell.senders or ()) != cell.reserved:
+            return False
+        enqueue(cell, mail.item)
+        mail.delivered()
+        return True
+
+    async def deliver(self, ref: ActorRef[Any, Any], mail: Mail) -> None:
+        """Put ``mail`` in the mailbox, waiting for room; otherwise as `offer`."""
+        await deliver(ref._cell, mail.item)
+        mail.delivered()
+
+    def refuse(self, ref: ActorRef[Any, Any] | None, message: object, *, expects_reply: bool = False) -> None:
+        """Leave a dead letter for a message that can't be delivered; without ``ref`` it was for no known actor."""
+        cell = ref._cell if ref is not None else self._guardian
+        self._rt.history.dead_letter(cell, message, expects_reply=expects_reply)
+
+    def on_end(self, ref: ActorRef[Any, Any], key: object, call: Callable[[str], None]) -> bool:
+        """Have ``call(reason)`` made when the actor ends; False if it has ended already. One call for each key."""
+        cell = ref._cell
+        if cell.phase == STOPPED:
+            return False
+        if cell.watchers is None:
+            cell.watchers = {}
+        ends = cell.watchers.get(_WATCHERS_KEY)
+        if not isinstance(ends, _Ends):
+            cell.watchers[_WATCHERS_KEY] = ends = _Ends()
+        ends.calls[key] = call
+        return True
+
+    def off_end(self, ref: ActorRef[Any, Any], key: object) -> None:
+        """Undo `on_end`."""
+        ends = (ref._cell.watchers or {}).get(_WATCHERS_KEY)
+        if isinstance(ends, _Ends):
+            ends.calls.pop(key, None)
+
+    def tell_terminated(self, watcher: ActorRef[Any, Any], ref: ActorRef[Any, Any], reason: str) -> None:
+        """Give ``watcher`` an `ActorTerminated`, full mailbox or not, if it still handles messages."""
+        cell = watcher._cell
+        if cell.phase < STOPPING_CHILDREN and not cell.halted and not cell.force:
+            enqueue(cell, ActorTerminated(ref, reason))
+
+    def remove_terminated(self, watcher: ActorRef[Any, Any], ref: ActorRef[Any, Any]) -> None:
+        """Take an `ActorTerminated` of ``ref`` that is queued back out of the mailbox."""
+        box = watcher._cell.box
+        for _ in range(len(box or ())):
+            item = box.popleft()  # type: ignore[union-attr]  # a box of None has no length
+            if not (isinstance(item, ActorTerminated) and item.ref == ref):
+                box.append(item)  # type: ignore[union-attr]  # as above
+
+    def event(self, kind: type[ActorEvent], payload: dict[str, JSONValue]) -> None:
+        """Record an event of the system itself."""
+        self._rt.history.event(kind, self._guardian, payload)
+
+    def handle(self, system_id: str) -> ForeignRuntime:
+        """Return what references to actors of another node share in place of a runtime."""
+        return ForeignRuntime(system_id)
+
+
+class ForeignRuntime:
+    """Stands where a cell has its runtime, for an actor that lives on another node."""
+
+    __slots__ = ("__weakref__", "system", "system_id")
+
+    def __init__(self, system_id: str) -> None:
+        self.system = None
+        self.system_id = system_id

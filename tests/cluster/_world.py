@@ -1,0 +1,133 @@
+"""Actors, messages and waits that the tests of the cluster share."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from papyra import Actor, ActorRef, ActorSystem, ActorTerminated
+from papyra_contrib.cluster import ServiceKey, message
+
+COUNTER = ServiceKey[Any, Any]("counter")
+
+
+@message("test.Add")
+@dataclass
+class Add:
+    by: int = 1
+    reply_to: ActorRef[Any, Any] | None = None
+
+
+@message("test.Number")
+@dataclass
+class Number:
+    value: int
+
+
+class Unregistered:
+    pass
+
+
+@message("test.Refused")
+class Refused(Exception):
+    pass
+
+
+class Strange(Exception):
+    pass
+
+
+class Counter(Actor):
+    """Adds up, and raises what it is asked to."""
+
+    def __init__(self) -> None:
+        self.total = 0
+
+    async def receive(self, message: Any) -> Any:
+        match message:
+            case Add():
+                self.total += message.by
+                if message.reply_to is not None:
+                    await message.reply_to.tell(Number(self.total))
+            case "get":
+                return self.total
+            case "value error":
+                raise ValueError("no good")
+            case "key error":
+                raise KeyError("k")
+            case "refused":
+                raise Refused("not today")
+            case "strange":
+                raise Strange("very")
+            case "unregistered":
+                return Unregistered()
+            case "sleep":
+                await anyio.sleep(1000)
+            case "stop":
+                self.context.stop_self()
+        return message if isinstance(message, Number) else self.total
+
+
+class Recorder(Actor):
+    """Keeps the numbers it is told, in order, in a list that outlives it."""
+
+    def __init__(self, seen: list[Any], pause: float = 0.0) -> None:
+        self.seen = seen
+        self.pause = pause
+
+    async def receive(self, message: Any) -> Any:
+        if self.pause:
+            await anyio.sleep(self.pause)
+        self.seen.append(message)
+        return len(self.seen)
+
+
+@dataclass
+class Watcher:
+    """What an actor that watches was told."""
+
+    told: list[ActorTerminated] = field(default_factory=list)
+
+    def actor(self) -> Actor:
+        watcher = self
+
+        class Watching(Actor):
+            async def receive(self, message: Any) -> Any:
+                if isinstance(message, ActorTerminated):
+                    watcher.told.append(message)
+                elif isinstance(message, ActorRef):
+                    self.context.watch(message)
+
+        return Watching()
+
+    @property
+    def reasons(self) -> list[str]:
+        return [message.reason for message in self.told]
+
+
+@asynccontextmanager
+async def systems(network: Any, *names: str, **options: Any):
+    """Start a system for each name on a memory network."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(ActorSystem(system_id=name, cluster=network.cluster(**options)))
+            for name in names
+        ]
+
+
+async def until(condition: Any, seconds: float = 60.0) -> None:
+    """Wait for a state."""
+    with anyio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - any state of any actor
+            await anyio.sleep(0.01)
+
+
+async def remote(system: ActorSystem, ref: ActorRef[Any, Any], owner: ActorSystem) -> ActorRef[Any, Any]:
+    """Return a reference to an actor of ``owner`` as ``system`` sees it."""
+    found = system.ref_for(owner.cluster.address(ref))
+    assert found is not None
+    await until(lambda: any(member.node == owner.system_id for member in system.cluster.members()))
+    return found
