@@ -36,7 +36,7 @@ class through_codec:  # noqa: N801 - called like a function, and may be used in 
         self._system = system
         self._spawn = system.spawn
         self._values = WireValues(open_codec(codec), self, max_message)
-        system.spawn = self._spawned  # type: ignore[method-assign]  # undone by `__exit__`
+        system.spawn = self._spawned  # type: ignore[method-assign, assignment]  # undone by `__exit__`
 
     def _spawned(self, *args: Any, **options: Any) -> ActorRef[Any, Any]:
         return _CodecRef(self._spawn(*args, **options)._cell, self._values)
