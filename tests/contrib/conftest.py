@@ -39,10 +39,13 @@ class RedisServer:
         command = [self._binary, *(word for name, value in settings.items() for word in (f"--{name}", value))]
         self._process = subprocess.Popen([*command, *self._options])
         deadline = time.monotonic() + 60
-        while "eady to accept connections" not in (self.log.read_text() if self.log.exists() else ""):
+        while "ready to accept connections" not in self._logged():
             assert self._process.poll() is None, self.log.read_text()
             assert time.monotonic() < deadline
             time.sleep(0.01)
+
+    def _logged(self) -> str:
+        return self.log.read_text().lower() if self.log.exists() else ""
 
     def kill(self) -> None:
         """Let it die at once; the log of the next start begins anew."""

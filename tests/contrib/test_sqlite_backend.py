@@ -17,6 +17,7 @@ import pytest
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import Query, RetentionPolicy, backend_capabilities, open_backend
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import (
     PersistedAudit,
     PersistedDeadLetter,
@@ -25,7 +26,6 @@ from papyra.persistence.models import (
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
-from papyra_contrib._jobs import Job
 from papyra_contrib.sqlite import SQLitePersistence, _scan
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._queries import _terms, find
@@ -331,7 +331,7 @@ async def test_a_write_waits_for_another_program_and_gives_up_in_time(path):
 async def test_a_write_waits_for_a_recovery_elsewhere_and_gives_up_in_time(path):
     lock = WriteLock(path)
     async with aclosing(SQLitePersistence(path, busy_timeout=0.2)) as backend:
-        with lock.hold(Job(), 0), pytest.raises(PersistenceError, match="locked"):
+        with lock.hold(Work(), 0), pytest.raises(PersistenceError, match="locked"):
             await backend.record_event(event(1))
         await backend.record_event(event(2))
         assert list(await backend.list_events()) == [event(2)]
@@ -350,7 +350,7 @@ async def test_a_cancelled_write_stops_waiting_at_once(path, holder):
                 with anyio.move_on_after(0.05) as scope:
                     await backend.record_event(event(2))
             else:
-                with lock.hold(Job(), 0), anyio.move_on_after(0.05) as scope:
+                with lock.hold(Work(), 0), anyio.move_on_after(0.05) as scope:
                     await backend.record_event(event(2))
             assert scope.cancelled_caught
             assert time.monotonic() - began < 100  # of the thousand it would have waited

@@ -10,13 +10,13 @@ import anyio
 import pytest
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import (
     PersistedEvent,
     PersistenceAnomalyType,
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
-from papyra_contrib._jobs import Job
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._lock import WriteLock
 
@@ -290,7 +290,7 @@ async def test_a_lock_that_root_makes_belongs_to_the_owner_of_the_folder(tmp_pat
     folder.mkdir(0o755)
     os.chown(folder, 1234, 2345)
     lock = WriteLock(folder / "papyra.db")
-    with lock.hold(Job(), 0):
+    with lock.hold(Work(), 0):
         assert owner_and_mode(folder / "papyra.db.lock") == (1234, 2345, 0o600)
     lock.close()
 
@@ -372,7 +372,7 @@ async def test_a_cancelled_recovery_changes_nothing(path):
     damaged = path.read_bytes()
     lock = WriteLock(path)
     async with aclosing(SQLitePersistence(path)) as backend:
-        with lock.hold(Job(), 0):  # the recovery has to wait for it
+        with lock.hold(Work(), 0):  # the recovery has to wait for it
             with anyio.move_on_after(0.05) as scope:
                 await backend.recover(QUARANTINE)
             assert scope.cancelled_caught

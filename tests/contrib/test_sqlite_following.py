@@ -102,7 +102,7 @@ async def test_all_is_new_in_a_database_that_is_made_later(path):
     found: list = []
 
     async with aclosing(SQLitePersistence(path)) as backend:
-        read = backend._store.read
+        read = backend._database.read
 
         def counted(*arguments):
             looks.append(read(*arguments))
@@ -110,7 +110,7 @@ async def test_all_is_new_in_a_database_that_is_made_later(path):
                 looked_twice.set()
             return looks[-1]
 
-        backend._store.read = counted
+        backend._database.read = counted
 
         async def follow() -> None:
             async with aclosing(backend.follow(limit=1)) as records:
@@ -311,7 +311,7 @@ async def test_a_stream_is_one_moment_of_the_store_less_what_is_compacted_away(p
         async with aclosing(backend.stream()) as records:
             found = await take(records, 10)
             await other.record_batch(events(*range(100, 120)))
-            other._retention = RetentionPolicy(max_records=70)
+            other.retention = RetentionPolicy(max_records=70)
             assert (await other.compact()).removed_records == 50
             damage(path)
             await other.recover(REPAIR)
@@ -446,7 +446,7 @@ async def run(path: Path, steps, limit: int) -> None:
                     # Read at once, for what is compacted away unread need not come. The first look is at the newest.
                     assert await take(records, len(what)) == what
                 elif kind == "compact":
-                    writer._retention = RetentionPolicy(max_records=what)
+                    writer.retention = RetentionPolicy(max_records=what)
                     assert (await writer.compact()).after_records == min(what, len(kept))
                     kept = kept[max(0, len(kept) - what) :]
                 elif kind == "recover" and kept:

@@ -14,13 +14,13 @@ import anyio
 import pytest
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import (
     PersistedEvent,
     PersistenceAnomalyType,
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
-from papyra_contrib._jobs import Job
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._lock import WriteLock
 
@@ -181,12 +181,12 @@ async def test_a_lock_file_that_was_removed_locks_nobody_apart(path):
     """One process went on with the removed file, another with a new one: both had the lock."""
     path.parent.mkdir()
     one, other = WriteLock(path), WriteLock(path)
-    with one.hold(Job(), 0):
+    with one.hold(Work(), 0):
         pass
     path.with_name("papyra.db.lock").unlink()
-    with other.hold(Job(), 0), pytest.raises(PersistenceError, match="locked"), one.hold(Job(), 0):
+    with other.hold(Work(), 0), pytest.raises(PersistenceError, match="locked"), one.hold(Work(), 0):
         pass
-    with one.hold(Job(), 0), pytest.raises(PersistenceError, match="locked"), other.hold(Job(), 0):
+    with one.hold(Work(), 0), pytest.raises(PersistenceError, match="locked"), other.hold(Work(), 0):
         pass
     one.close()
     other.close()
@@ -279,12 +279,12 @@ async def test_a_write_waits_for_one_who_has_the_whole_database(path, monkeypatc
         holder.execute("COMMIT")
         checks = []
 
-        def check(job: Job) -> None:
-            checks.append(job)
+        def check(work: Work) -> None:
+            checks.append(work)
             if len(checks) == 4:
                 holder.close()
 
-        monkeypatch.setattr(Job, "check", check)
+        monkeypatch.setattr(Work, "check", check)
         async with aclosing(SQLitePersistence(path)) as backend:
             with anyio.fail_after(20):
                 await backend.record_batch(events(2))

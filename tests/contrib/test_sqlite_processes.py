@@ -99,7 +99,7 @@ def mortal(function, steps_left):
 async def recover(path, at):
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_event(event(1, 2 * at))
-        _recovery.scan = lambda store, job, progress: suspicion
+        _recovery.scan = lambda store, work, progress: suspicion
         steps_left = [at]
         for owner, name in ((pathlib.Path, "replace"), (pathlib.Path, "unlink"), (os, "link"), (os, "fsync")):
             setattr(owner, name, mortal(getattr(owner, name), steps_left))
@@ -180,7 +180,7 @@ FORKED_AT_WORK = (
     FORKS
     + """
 import threading
-from papyra_contrib._jobs import Job
+from papyra.persistence.blocking import Work
 
 path = sys.argv[1]
 backend = SQLitePersistence(path)
@@ -188,7 +188,7 @@ anyio.run(write, backend, 0)
 at_work, go_on = threading.Event(), threading.Event()
 
 def work():
-    with backend._store.transaction(Job()):
+    with backend._database.transaction(Work()):
         at_work.set()
         go_on.wait()
 
@@ -207,11 +207,11 @@ anyio.run(backend.aclose)
 KILLED_WITH_THE_LOCK = (
     FORKS
     + """
-from papyra_contrib._jobs import Job
+from papyra.persistence.blocking import Work
 
 backend = SQLitePersistence(sys.argv[1])
 anyio.run(write, backend, 0)
-with backend._store.exclusively(Job()):
+with backend._database.exclusively(Work()):
     if os.fork():
         sys.stdin.readline()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -225,12 +225,11 @@ NO_DESCRIPTORS = """
 import pathlib, resource
 from contextlib import suppress
 from papyra_contrib.sqlite import _scan
-from papyra_contrib._jobs import Job
-from papyra_contrib._progress import Meter
+from papyra.persistence.blocking import Work
 from papyra_contrib.sqlite._database import Database
 
 anyio.run(SQLitePersistence(sys.argv[1]).record_event, event(1, 0))
-store = Database(pathlib.Path(sys.argv[1]), "os", 0)
+store, work = Database(pathlib.Path(sys.argv[1]), "os", 0), Work()
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken, raised = [], 0
 with suppress(OSError):
@@ -238,13 +237,13 @@ with suppress(OSError):
         taken.append(os.open("/dev/null", os.O_RDONLY))
 for free in range(10):
     try:
-        anomalies = _scan.scan(store, Job(), Meter(None, 0).part(0, 1))
+        anomalies = _scan.scan(store, work, work.part(0, 1))
     except PersistenceError:
         raised += 1
     else:
         assert anomalies == (), (free, anomalies)
     os.close(taken.pop())
-assert _scan.scan(store, Job(), Meter(None, 0).part(0, 1)) == ()
+assert _scan.scan(store, work, work.part(0, 1)) == ()
 print(raised)
 """
 

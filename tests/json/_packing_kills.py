@@ -13,12 +13,12 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from papyra.persistence.blocking import Work
 from papyra_json import RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import scan
 from papyra_json._record.encode import encode
 from papyra_json._segment.codec import codec_for
-from papyra_json._threads import Work
 from papyra_json._write.appender import Appender
 
 from ._compressed import compressed

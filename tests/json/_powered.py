@@ -16,12 +16,12 @@ import pytest
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from papyra.persistence import Query, RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import compact, recover, scan
 from papyra_json._read.query import newest
 from papyra_json._record.encode import encode
-from papyra_json._threads import Work
 from papyra_json._write.appender import Appender
 
 from ._disk import FOLDER, Died, Disk

@@ -11,11 +11,11 @@ from zlib import crc32
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._maintenance.operations import compact, recover, scan
 from papyra_json._record.encode import encode
-from papyra_json._threads import Work
 from papyra_json._write.appender import Appender
 
 from ._records import make_event, numbered_line

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from papyra.persistence import Query, RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence
 from papyra_json._fileset.names import FileSet
@@ -16,7 +17,6 @@ from papyra_json._maintenance.operations import recover, scan
 from papyra_json._read.query import newest
 from papyra_json._record import lines as _reading
 from papyra_json._record.encode import encode
-from papyra_json._threads import Work
 from papyra_json._write.appender import Appender
 
 from ._records import make_event, numbered_line

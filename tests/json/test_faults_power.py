@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from papyra.persistence import RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence
 from papyra_json._maintenance.operations import compact, recover, scan
 from papyra_json._record.encode import encode
-from papyra_json._threads import Work
 from papyra_json._write import committer as _committer
 
 from ._disk import Died

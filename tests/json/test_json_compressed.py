@@ -10,11 +10,11 @@ import pytest
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import RetentionPolicy, open_backend
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import scan
-from papyra_json._threads import Work
 
 from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, numbers, pack
 

@@ -8,12 +8,12 @@ import zlib
 import pytest
 
 from papyra.persistence import Query, RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import recover, scan
 from papyra_json._read.query import newest
-from papyra_json._threads import Work
 
 from ._compressed import pack
 

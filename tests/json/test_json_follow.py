@@ -15,6 +15,7 @@ import pytest
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import (
     PersistedEvent,
     PersistenceRecoveryConfig,
@@ -28,7 +29,6 @@ from papyra_json._read import follow as _follow
 from papyra_json._read.follow import follow
 from papyra_json._record.encode import encode
 from papyra_json._segment.segment import Segment, Snapshot
-from papyra_json._threads import Work
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -11,13 +11,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from papyra.persistence import RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
 from papyra_json._fileset.lock import SetLock
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import compact, recover
 from papyra_json._read.follow import follow
 from papyra_json._record.encode import encode
-from papyra_json._threads import Work
 from papyra_json._write.appender import Appender
 
 THEN = st.sampled_from(["", "record", "look", "record and look"])

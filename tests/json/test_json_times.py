@@ -7,12 +7,12 @@ import shutil
 import pytest
 
 from papyra.persistence import Query, RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import compact
 from papyra_json._read.query import newest
 from papyra_json._record.encode import encode
-from papyra_json._threads import Work
 from papyra_json._write.appender import Appender
 
 from ._compressed import compressed

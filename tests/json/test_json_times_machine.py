@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from papyra.persistence import Query, RetentionPolicy
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import JSONValue, PersistedAudit, PersistedEvent, PersistenceRecoveryMode
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.compressor import Compressor
@@ -25,7 +26,6 @@ from papyra_json._record.lines import forward
 from papyra_json._record.time_range import times_of
 from papyra_json._segment import writer as _packing
 from papyra_json._segment.codec import codec_for
-from papyra_json._threads import Work
 from papyra_json._write import time_tracker
 from papyra_json._write.appender import Appender
 

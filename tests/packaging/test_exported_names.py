@@ -32,6 +32,7 @@ EXPORTED = {
         BatchBackend InMemoryPersistence PersistenceBackend Query RetentionPolicy backend_capabilities open_backend
         safe_metrics_snapshot
     """,
+    "papyra.persistence.blocking": "CallbackFailed Interruptible Part Work WorkCancelled run_blocking",
     "papyra.persistence.json": "JsonFilePersistence RotatingFilePersistence",
     "papyra.persistence.models": """
         CompactionReport JSONValue PersistedAudit PersistedDeadLetter PersistedEvent PersistedRecord
@@ -41,6 +42,7 @@ EXPORTED = {
     "papyra.persistence.startup": """
         PersistenceStartupConfig PersistenceStartupMode StartupCheck run_startup_check
     """,
+    "papyra.persistence.threaded": "ThreadedBackend",
     "papyra.proxy": "ActorProxy",
     "papyra.ref": "ActorRef",
     "papyra.settings": "FoundSetting Settings find_settings load_settings settings",

@@ -11,8 +11,8 @@ import anyio
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.batch import BatchBackend
+from papyra.persistence.blocking import Work, run_blocking
 from papyra.persistence.following import INTERVAL
-from papyra.persistence.metrics import PersistenceMetrics
 from papyra.persistence.models import (
     PersistedRecord,
     PersistenceRecoveryConfig,
@@ -21,24 +21,31 @@ from papyra.persistence.models import (
 )
 from papyra.persistence.query import Query
 from papyra.persistence.retention import RetentionPolicy
+from papyra.persistence.url import duration, one_of
 from papyra_json._arguments import Durability, check_durability, checked_path
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance import operations
 from papyra_json._read.batches import Feed, newest_first
 from papyra_json._read.follow import follow
 from papyra_json._read.query import newest
-from papyra_json._threads import Work, in_thread
 from papyra_json._write.appender import Appender
 from papyra_json._write.committer import Committer
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from typing import Any
 
     from papyra.persistence.models import CompactionReport, PersistenceScanReport
     from papyra.persistence.progress import Progress
 
-__all__ = ["Durability", "FilePersistence"]
+__all__ = ["DURABILITY_OPTIONS", "Durability", "FilePersistence"]
+
+DURABILITY_OPTIONS: Mapping[str, Callable[[str], Any]] = {
+    "durability": one_of("os", "interval", "always"),
+    "fsync_interval": duration,
+}
+"""The options of both backends in a URL."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=PersistedRecord)
@@ -62,8 +69,7 @@ class FilePersistence(BatchBackend):
     ) -> None:
         check_durability(durability, fsync_interval)
         self._path = checked_path(path)
-        self._retention = retention_policy or RetentionPolicy()
-        self._metrics = PersistenceMetrics()
+        self.retention = retention_policy or RetentionPolicy()
         self._closed = False
         self.files = FileSet(self._path, max_files)
         self._appender = Appender(
@@ -74,7 +80,7 @@ class FilePersistence(BatchBackend):
         )
         self._committer = Committer(
             self._appender,
-            self._metrics,
+            self.metrics,
             str(self._path),
             fsync_interval if durability == "interval" else None,
         )
@@ -89,13 +95,13 @@ class FilePersistence(BatchBackend):
         None is stored if this raises, unless it is a `PartialWriteError`. A caller that is cancelled leaves
         its records to be stored whole, or not at all.
         """
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         if records:
             await self._committer.store(records)
 
     async def flush(self) -> None:
         """Return once every acknowledged record is as durable as ``durability`` says."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         await self._committer.sync()
 
     async def aclose(self) -> None:
@@ -111,7 +117,7 @@ class FilePersistence(BatchBackend):
 
     async def select(self, query: Query[_R]) -> list[_R]:
         """Return the newest ``query.limit`` records that match, oldest first."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         now = self.time_fn()
         return await self._in_thread(
             "read", lambda work: newest(self.files, query, self.retention, now, work.check), Work()
@@ -127,7 +133,7 @@ class FilePersistence(BatchBackend):
         without ``seq`` (those of the published package) are told apart by their content: of equal ones, some
         may be left out where a file is replaced just then.
         """
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         if limit < 0:
             raise ValueError(f"limit must not be negative, but is {limit}")
         policy, now = self.retention, self.time_fn()
@@ -149,7 +155,7 @@ class FilePersistence(BatchBackend):
         self, *, since: float | None = None, until: float | None = None
     ) -> AsyncGenerator[PersistedRecord]:
         """Yield every kept record between two Unix times, newest first, with some thousand of them in memory."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         query: Query[PersistedRecord] = Query(since=since, until=until)
         policy, now = self.retention, self.time_fn()
         with closing(Feed(lambda work: newest_first(self.files, query, policy, now, work))) as feed:
@@ -161,7 +167,7 @@ class FilePersistence(BatchBackend):
 
     async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Report all damage; write nothing, whatever others write meanwhile."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         with self.metrics.counting("scan"):
             report = await self._in_thread(
                 "scanned", lambda work: operations.scan(self.files, self.name, work), Work(progress)
@@ -186,7 +192,7 @@ class FilePersistence(BatchBackend):
         mode = PersistenceRecoveryMode(config.mode)
         if mode is PersistenceRecoveryMode.IGNORE:
             return PersistenceRecoveryReport(self.name, await self.scan(progress=progress))
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         folder = None if config.quarantine_dir is None else _absolute(config.quarantine_dir)
         with self.metrics.counting("recovery", dry_run=dry_run):
             report = await self._in_thread(
@@ -199,7 +205,7 @@ class FilePersistence(BatchBackend):
 
     async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Drop what the retention policy does not keep; what is no valid record goes to the quarantine."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         policy, now = self.retention, self.time_fn()
         with self.metrics.counting("compaction", dry_run=dry_run):
             return await self._in_thread(
@@ -225,17 +231,18 @@ class FilePersistence(BatchBackend):
         """Whether every sync to the disk succeeded."""
         return self._appender.healthy
 
-    def _refuse_if_closed(self) -> None:
+    def refuse_if_closed(self) -> None:
         if self._closed:
             raise PersistenceError(f"the store {self._path} is closed; open a new one")
 
     async def _in_thread(self, done: str, function: Callable[[Work], _T], work: Work) -> _T:
-        try:
-            return await in_thread(function, work)
-        except OSError as error:
-            if error is work.failure:
-                raise
-            raise PersistenceError(f"{self._path} could not be {done}: {error}") from error
+        def explained(work: Work) -> _T:
+            try:
+                return function(work)
+            except OSError as error:
+                raise PersistenceError(f"{self._path} could not be {done}: {error}") from error
+
+        return await run_blocking(explained, work, abandon=True)
 
 
 def _any(_: PersistedRecord) -> bool:

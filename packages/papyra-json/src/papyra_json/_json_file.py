@@ -6,14 +6,14 @@ import logging
 import os
 from typing import TYPE_CHECKING, ClassVar
 
-from papyra.exceptions import BackendURLError
-from papyra.persistence.url import BackendURL, duration, file_url, one_of
-from papyra_json._file_persistence import FilePersistence
+from papyra.persistence.url import file_url
+from papyra_json._file_persistence import DURABILITY_OPTIONS, FilePersistence
 from papyra_json._fileset.names import FileSet
 from papyra_json._fileset.recognize import MAX_SET_FILES, find_rotations, is_another_format
 
 if TYPE_CHECKING:
-    from typing import Self
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._file_persistence import Durability
@@ -36,6 +36,7 @@ class JsonFilePersistence(FilePersistence):
 
     name: ClassVar[str] = "json"
     in_files: ClassVar[bool] = True
+    url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = DURABILITY_OPTIONS
 
     def __init__(
         self,
@@ -60,18 +61,6 @@ class JsonFilePersistence(FilePersistence):
                 names, path, rotations.misfit, file_url("rotating", path),
             )  # fmt: skip
         return file_url(cls.name, path)
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Open ``json:PATH`` with the options ``durability``, ``fsync_interval`` and those of a retention policy."""
-        parsed = BackendURL.parse(url)
-        retention, options = parsed.convert_with_retention(
-            {"durability": one_of("os", "interval", "always"), "fsync_interval": duration}
-        )
-        try:
-            return cls(parsed.path, retention, **options)
-        except ValueError as error:
-            raise BackendURLError(f"can't open {url!r}: {error}") from error
 
     def _files_to_follow(self) -> FileSet:
         """Return a set in place of a lone file: another process may rotate it at any time."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from papyra.exceptions import BackendURLError
-from papyra.persistence.url import BackendURL, count, duration, file_url, one_of, size
-from papyra_json._file_persistence import FilePersistence
+from papyra.persistence.url import count, file_url, one_of, size
+from papyra_json._file_persistence import DURABILITY_OPTIONS, FilePersistence
 from papyra_json._fileset.recognize import find_rotations
 from papyra_json._segment.codec import codec_for
 
 if TYPE_CHECKING:
     import os
-    from typing import Self
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._file_persistence import Durability
@@ -40,6 +40,12 @@ class RotatingFilePersistence(FilePersistence):
 
     name: ClassVar[str] = "rotating"
     in_files: ClassVar[bool] = True
+    url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        **DURABILITY_OPTIONS,
+        "max_bytes": size,
+        "max_files": count,
+        "compress": one_of("gzip", "zstd"),
+    }
 
     def __init__(
         self,
@@ -68,24 +74,6 @@ class RotatingFilePersistence(FilePersistence):
         files = rotations.highest_number + 1
         # Files beyond a smaller max_files would be removed.
         return file_url(cls.name, path, **({"max_files": files} if files > _DEFAULT_MAX_FILES else {}))
-
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Open ``rotating:PATH`` with the options of ``json:`` and ``max_bytes``, ``max_files`` and ``compress``."""
-        parsed = BackendURL.parse(url)
-        retention, options = parsed.convert_with_retention(
-            {
-                "max_bytes": size,
-                "max_files": count,
-                "durability": one_of("os", "interval", "always"),
-                "fsync_interval": duration,
-                "compress": one_of("gzip", "zstd"),
-            }
-        )
-        try:
-            return cls(parsed.path, retention_policy=retention, **options)
-        except ValueError as error:
-            raise BackendURLError(f"can't open {url!r}: {error}") from error
 
 
 def _check_positive(name: str, value: object) -> None:

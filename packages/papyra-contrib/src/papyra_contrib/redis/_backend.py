@@ -10,35 +10,37 @@ from urllib.parse import urlsplit
 import anyio
 
 from papyra.exceptions import BackendURLError, PersistenceError
-from papyra.persistence.batch import BatchBackend
-from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceScanReport
+from papyra.persistence.blocking import run_blocking
+from papyra.persistence.models import PersistedRecord
 from papyra.persistence.query import Query
-from papyra.persistence.retention import RetentionPolicy
-from papyra.persistence.url import BackendURL, duration, one_of
-from papyra_contrib._jobs import Jobs
-from papyra_contrib._progress import Meter
-from papyra_contrib.redis import _maintenance as _care
+from papyra.persistence.threaded import ThreadedBackend
+from papyra.persistence.url import duration, one_of
+from papyra_contrib.redis import _maintenance
 from papyra_contrib.redis._connection import Server
 from papyra_contrib.redis._entries import START, Walk, find, kept, key_of, last_id, read_entry, to_fields
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from typing import Any, Self
 
-    from papyra.persistence.models import CompactionReport, PersistenceRecoveryReport
-    from papyra.persistence.progress import Progress
-    from papyra_contrib._jobs import Job
+    from papyra.persistence.blocking import Work
+    from papyra.persistence.models import (
+        CompactionReport,
+        PersistenceAnomaly,
+        PersistenceRecoveryConfig,
+        PersistenceRecoveryReport,
+    )
+    from papyra.persistence.retention import RetentionPolicy
+    from papyra.persistence.url import BackendURL
     from papyra_contrib.redis._entries import Entry
 
 __all__ = ["RedisPersistence"]
 
-_READS_AT_ONCE = 4
 _PAGE = 500
 _NEW_AT_ONCE = 100
 _BLOCK = 200  # milliseconds that a follower waits in the server; a closed or cancelled one leaves after them
 
 _R = TypeVar("_R", bound=PersistedRecord)
-_T = TypeVar("_T")
 
 
 def _some_text(text: str) -> str:
@@ -47,14 +49,7 @@ def _some_text(text: str) -> str:
     return text
 
 
-_OPTIONS: dict[str, Callable[[str], Any]] = {
-    "stream": _some_text,
-    "timeout": duration,
-    "tls": one_of("no", "yes"),
-}
-
-
-class RedisPersistence(BatchBackend):
+class RedisPersistence(ThreadedBackend):
     """Keep facts in a stream of a Redis server: ``redis://localhost:6379/0?stream=papyra:facts&max_records=100000``.
 
     A batch is one transaction: all of it is stored, or nothing. What an acknowledged record survives is the server's
@@ -68,6 +63,11 @@ class RedisPersistence(BatchBackend):
 
     name: ClassVar[str] = "redis"
     papyra_api: ClassVar[str] = "1.0"
+    url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "stream": _some_text,
+        "timeout": duration,
+        "tls": one_of("no", "yes"),
+    }
 
     def __init__(
         self,
@@ -81,55 +81,42 @@ class RedisPersistence(BatchBackend):
             raise ValueError("stream must be the name of a key, as in papyra:facts")
         if not 0 < timeout < float("inf"):
             raise ValueError(f"timeout must be a number of seconds above 0, not {timeout!r}")
-        self._retention = retention_policy or RetentionPolicy()
+        super().__init__(retention_policy)
         self._stream = stream
         self._server = Server(url, timeout)
-        self._writes, self._reads = Jobs(1), Jobs(_READS_AT_ONCE)
-        self._closed = False
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Open what ``url`` names; takes ``stream``, ``timeout``, ``tls`` and the limits of retention."""
-        retention, options = BackendURL.parse(url).convert_with_retention(_OPTIONS)
-        address = _address(url.partition("?")[0], tls=options.pop("tls", "no") == "yes")
+    def from_parsed_url(
+        cls, url: BackendURL, retention: RetentionPolicy | None, options: Mapping[str, Any]
+    ) -> Self:
+        """Open the server that ``url`` names."""
+        given = dict(options)
+        address = _address(url.text.partition("?")[0], tls=given.pop("tls", "no") == "yes")
         try:
-            return cls(address, retention, **options)
-        except ValueError as error:  # without the URL, which may have a password in it
+            return cls(address, retention, **given)
+        except ValueError as error:  # without the URL, which may hold a password
             raise BackendURLError(f"can't open the redis backend: {error}") from error
 
     # -- writing
 
-    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+    def blocking_record_batch(self, work: Work, records: Sequence[PersistedRecord]) -> int:
         """Store records in one transaction: all of them, or none if the server refuses them."""
-        self._refuse_if_closed()
-        if not records:
-            return
         try:
-            written = await self._writes.run(lambda _: self._add(records))
-        except Exception:
-            self.metrics.write_errors += 1
-            raise
-        self.metrics.records_written += len(records)
-        self.metrics.bytes_written += written
+            added = [to_fields(record) for record in records]
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
+        self._server.transaction([["XADD", self._stream, "*", *fields] for fields, _ in added])
+        return sum(size for _, size in added)
 
-    async def aclose(self) -> None:
-        """Wait for the calls that are going on and release every connection; closing twice is fine."""
-        self._closed = True
-        with anyio.CancelScope(shield=True):  # a cancelled caller would leave connections open
-            await self._writes.run(lambda _: self._server.close())
+    def blocking_close(self, work: Work) -> None:
+        """Wait for the calls that are going on and release every connection."""
+        self._server.close()
 
     # -- reading
 
-    async def select(self, query: Query[_R]) -> list[_R]:
+    def blocking_select(self, work: Work, query: Query[_R], now: float) -> list[_R]:
         """Return the newest ``query.limit`` records that match, oldest first; damaged entries are left out."""
-        self._refuse_if_closed()
-        policy, now = self.retention, self.time_fn()
-
-        def read(job: Job) -> list[_R]:
-            walk = self._walk(job)
-            return find(kept(walk, policy, now), query)
-
-        return await self._reads.run(read)
+        return find(kept(self._walk(work), self.retention, now), query)
 
     async def follow(
         self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
@@ -140,27 +127,27 @@ class RedisPersistence(BatchBackend):
         new records at once. Nothing is left out or doubled, but for records that were compacted away before they were
         read. Where the key was deleted, all in the new stream is new.
         """
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         newest: Query[PersistedRecord] = Query(limit=limit)
         policy, now = self.retention, self.time_fn()
-        waits = Jobs(1)  # so that followers don't keep others from reading
+        waiting = anyio.CapacityLimiter(1)  # followers must not keep others from reading
 
-        def begin(job: Job) -> tuple[list[PersistedRecord], bytes]:
+        def begin(work: Work) -> tuple[list[PersistedRecord], bytes]:
             last = last_id(self._server, self._stream)
-            walk = self._walk(job, last)
+            walk = self._walk(work, last)
             return find(kept(walk, policy, now), newest, wanted), last
 
         look = begin
         while True:
             try:
-                records, last = await waits.run(look)
+                records, last = await run_blocking(look, limiter=waiting)
             except PersistenceError:
-                if self._closed:
+                if self.closed:
                     return
                 raise
             for record in records:
                 yield record
-            if self._closed:
+            if self.closed:
                 return
             look = partial(self._next, last, wanted)
 
@@ -168,71 +155,42 @@ class RedisPersistence(BatchBackend):
         self, *, since: float | None = None, until: float | None = None
     ) -> AsyncGenerator[PersistedRecord]:
         """Yield every record that is kept now, between two Unix times, newest first; a page of them is in memory."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         span: Query[PersistedRecord] = Query(since=since, until=until)
-        last = await self._reads.run(lambda _: last_id(self._server, self._stream))
+        last = await self.run_read(lambda _: last_id(self._server, self._stream))
         walk = Walk(self._server, self._stream, newest_first=True, start=last)
         matching = filter(span.matches, (one.record for one in kept(walk, self.retention, self.time_fn())))
 
-        def page(job: Job) -> list[PersistedRecord]:
-            walk.job = job
+        def page(work: Work) -> list[PersistedRecord]:
+            walk.work = work
             return list(islice(matching, _PAGE))
 
-        while records := await self._reads.run(page):
+        while records := await self.run_read(page):
             for record in records:
                 yield record
 
-    # -- care
+    # -- maintenance
 
-    async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
-        """Verify each entry's check sum; changes nothing."""
-        self._refuse_if_closed()
-        with self.metrics.counting("scan"):
-            anomalies = await self._care(
-                self._reads, progress, lambda job, meter: _care.scan(self._server, self._stream, job, meter)
-            )
-        self.metrics.anomalies_detected += len(anomalies)
-        return PersistenceScanReport(self.name, anomalies)
+    def blocking_scan(self, work: Work) -> tuple[PersistenceAnomaly, ...]:
+        """Verify the checksum of each entry; change nothing."""
+        return _maintenance.scan(self._server, self._stream, work)
 
-    async def recover(
-        self,
-        config: PersistenceRecoveryConfig | None = None,
-        *,
-        dry_run: bool = False,
-        progress: Progress | None = None,
+    def blocking_recover(
+        self, work: Work, config: PersistenceRecoveryConfig, *, dry_run: bool
     ) -> PersistenceRecoveryReport:
-        """Delete entries that are not what was written; ``QUARANTINE`` moves them to the stream ``<stream>:quarantine``.
+        """Delete the entries that are damaged; ``QUARANTINE`` moves them to the stream ``<stream>:quarantine``.
 
         A key that holds something else is left alone and is a `PersistenceError`.
         """
-        self._refuse_if_closed()
-        allowed = config or PersistenceRecoveryConfig()
+        return _maintenance.recover(self._server, self._stream, config, self.name, work, dry_run=dry_run)
 
-        def work(job: Job, meter: Meter) -> PersistenceRecoveryReport:
-            return _care.recover(self._server, self._stream, allowed, self.name, job, meter, dry_run=dry_run)
-
-        with self.metrics.counting("recovery", dry_run=dry_run):
-            return await self._care(self._reads if dry_run else self._writes, progress, work)
-
-    async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
+    def blocking_compact(self, work: Work, now: float, *, dry_run: bool) -> CompactionReport:
         """Delete what is beyond retention, while others write."""
-        self._refuse_if_closed()
-        policy, now = self.retention, self.time_fn()
-
-        def work(job: Job, meter: Meter) -> CompactionReport:
-            return _care.compact(
-                self._server, self._stream, policy, now, self.name, job, meter, dry_run=dry_run
-            )
-
-        with self.metrics.counting("compaction", dry_run=dry_run):
-            return await self._care(self._reads if dry_run else self._writes, progress, work)
+        return _maintenance.compact(
+            self._server, self._stream, self.retention, now, self.name, work, dry_run=dry_run
+        )
 
     # -- facts about the backend itself
-
-    @property
-    def closed(self) -> bool:
-        """Whether `aclose` was called."""
-        return self._closed
 
     @property
     def healthy(self) -> bool:
@@ -241,21 +199,13 @@ class RedisPersistence(BatchBackend):
 
     # -- inside
 
-    def _add(self, records: Sequence[PersistedRecord]) -> int:
-        try:
-            added = [to_fields(record) for record in records]
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
-        self._server.transaction([["XADD", self._stream, "*", *fields] for fields, _ in added])
-        return sum(size for _, size in added)
-
-    def _walk(self, job: Job, start: bytes | None = None) -> Walk:
+    def _walk(self, work: Work, start: bytes | None = None) -> Walk:
         walk = Walk(self._server, self._stream, newest_first=True, start=start)
-        walk.job = job
+        walk.work = work
         return walk
 
     def _next(
-        self, last: bytes, wanted: Callable[[PersistedRecord], bool] | None, _: Job
+        self, last: bytes, wanted: Callable[[PersistedRecord], bool] | None, _: Work
     ) -> tuple[list[PersistedRecord], bytes]:
         """Return the wanted records after ``last``, waiting for them a little, and the id to go on from."""
         found: list[tuple[bytes, list[Entry]]] | None = self._server.call(
@@ -267,15 +217,6 @@ class RedisPersistence(BatchBackend):
             return (records if wanted is None else list(filter(wanted, records))), entries[-1][0]
         newest = last_id(self._server, self._stream)
         return [], START if key_of(newest) < key_of(last) else last  # below it only in another stream
-
-    async def _care(self, jobs: Jobs, progress: Progress | None, work: Callable[[Job, Meter], _T]) -> _T:
-        def measured(job: Job) -> _T:
-            meter = Meter(progress, 0)
-            done = work(job, meter)
-            meter.reach(meter.total)
-            return done
-
-        return await jobs.run(measured)
 
 
 def _address(url: str, *, tls: bool) -> str:

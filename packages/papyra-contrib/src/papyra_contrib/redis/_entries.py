@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
 
+from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.payload import clean_text
-from papyra_contrib._jobs import Job
 from papyra_contrib._rows import StoredRow, read_row, to_row
 
 if TYPE_CHECKING:
@@ -75,12 +75,12 @@ def read_entry(entry: Entry) -> tuple[PersistedRecord, int] | None:
 
 
 class Walk:
-    """The entries of a stream, oldest or newest first; between two of them, another ``job`` may be set."""
+    """The entries of a stream, oldest or newest first; between two of them, another ``work`` may be set."""
 
     def __init__(
         self, server: Server, stream: str, *, newest_first: bool = False, start: bytes | None = None
     ) -> None:
-        self.job = Job()
+        self.work = Work()
         self._server, self._stream = server, stream
         self._command, self._end = ("XREVRANGE", b"-") if newest_first else ("XRANGE", b"+")
         self._next = start or (b"+" if newest_first else b"-")
@@ -88,7 +88,7 @@ class Walk:
     def __iter__(self) -> Iterator[Entry]:
         count = _MOST_ENTRIES
         while True:
-            self.job.check()
+            self.work.check()
             page: list[Entry] = self._server.call(
                 self._command, self._stream, self._next, self._end, "COUNT", count
             )

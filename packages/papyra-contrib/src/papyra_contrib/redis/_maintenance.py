@@ -18,10 +18,9 @@ from papyra_contrib.redis._entries import Walk, kept, key_of, last_id, read_entr
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from papyra.persistence.blocking import Work
     from papyra.persistence.models import PersistenceRecoveryConfig
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_contrib._jobs import Job
-    from papyra_contrib._progress import Meter
     from papyra_contrib.redis._connection import Server
     from papyra_contrib.redis._entries import Entry
 
@@ -38,7 +37,7 @@ return redis.call('XDEL', KEYS[1], ARGV[1])
 """
 
 
-def scan(server: Server, stream: str, job: Job, meter: Meter) -> tuple[PersistenceAnomaly, ...]:
+def scan(server: Server, stream: str, work: Work) -> tuple[PersistenceAnomaly, ...]:
     """Return every entry that is not what was written; a key that is no stream at all is an anomaly, too."""
     if foreign := _foreign(server, stream):
         return (PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, stream, foreign),)
@@ -46,7 +45,7 @@ def scan(server: Server, stream: str, job: Job, meter: Meter) -> tuple[Persisten
         PersistenceAnomaly(
             PersistenceAnomalyType.CRC_MISMATCH, stream, f"entry {entry[0].decode()} is not what was written"
         )
-        for entry in _damaged(server, stream, job, meter)
+        for entry in _damaged(server, stream, work)
     )
 
 
@@ -55,21 +54,20 @@ def recover(
     stream: str,
     config: PersistenceRecoveryConfig,
     name: str,
-    job: Job,
-    meter: Meter,
+    work: Work,
     *,
     dry_run: bool,
 ) -> PersistenceRecoveryReport:
     """Delete the entries that are not what was written, or move them to the stream ``<stream>:quarantine``."""
-    report = PersistenceScanReport(name, scan(server, stream, job, meter))
+    report = PersistenceScanReport(name, scan(server, stream, work))
     if not report.has_anomalies or config.mode is PersistenceRecoveryMode.IGNORE:
         return PersistenceRecoveryReport(name, report)
     if foreign := _foreign(server, stream):
         raise PersistenceError(f"{foreign}; it was not touched")
     quarantine = f"{stream}:quarantine" if config.mode is PersistenceRecoveryMode.QUARANTINE else None
     if not dry_run:
-        meter.reach(meter.total)
-        for entry in _damaged(server, stream, job, meter, begin=meter.total):
+        work.reach(work.total)
+        for entry in _damaged(server, stream, work, begin=work.total):
             if quarantine:
                 server.call("EVAL", _MOVE, 2, stream, quarantine, entry[0])
             else:
@@ -83,17 +81,16 @@ def compact(
     policy: RetentionPolicy,
     now: float,
     name: str,
-    job: Job,
-    meter: Meter,
+    work: Work,
     *,
     dry_run: bool,
 ) -> CompactionReport:
     """Delete what the policy no longer keeps. Others may write meanwhile."""
     last = last_id(server, stream)
-    before = meter.total = int(server.call("XLEN", stream))
+    before = work.total = int(server.call("XLEN", stream))
     walk = Walk(server, stream, newest_first=True, start=last)
-    walk.job = job
-    way = _Way(walk, policy.oldest_kept(now), meter)
+    walk.work = work
+    way = _Way(walk, policy.oldest_kept(now), work)
     for one in kept(way.entries(), policy, now):
         way.keep(one.id)
         if len(way.aged) >= _AT_ONCE and not dry_run:
@@ -108,8 +105,8 @@ def compact(
 class _Way:
     """What a compaction has met, newest first."""
 
-    def __init__(self, walk: Walk, oldest: float, meter: Meter) -> None:
-        self._walk, self._oldest, self._meter = walk, oldest, meter
+    def __init__(self, walk: Walk, oldest: float, work: Work) -> None:
+        self._walk, self._oldest, self._work = walk, oldest, work
         self.at_end = False
         self.floor: bytes | None = None  # the last that is kept
         self.stay = 0
@@ -118,7 +115,7 @@ class _Way:
 
     def entries(self) -> Iterator[Entry]:
         for number, entry in enumerate(self._walk):
-            self._meter.reach(number)
+            self._work.reach(number)
             found = read_entry(entry)
             if found is None:
                 self.damaged += 1  # a recovery's affair
@@ -143,13 +140,13 @@ def _after(identifier: bytes) -> str:
     return f"{moment}-{number + 1}"
 
 
-def _damaged(server: Server, stream: str, job: Job, meter: Meter, begin: int = 0) -> Iterator[Entry]:
-    meter.total = begin + int(server.call("XLEN", stream))
+def _damaged(server: Server, stream: str, work: Work, begin: int = 0) -> Iterator[Entry]:
+    work.total = begin + int(server.call("XLEN", stream))
     walk = Walk(server, stream)
-    walk.job = job
+    walk.work = work
     for number, entry in enumerate(walk, begin):
-        meter.total = max(meter.total, number)  # others append
-        meter.reach(number)
+        work.total = max(work.total, number)  # others append
+        work.reach(number)
         if read_entry(entry) is None:
             yield entry
 

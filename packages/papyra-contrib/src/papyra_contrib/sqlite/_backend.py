@@ -10,14 +10,11 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 import anyio
 
-from papyra.exceptions import BackendURLError, PersistenceError
-from papyra.persistence.batch import BatchBackend
+from papyra.exceptions import PersistenceError
 from papyra.persistence.following import INTERVAL
-from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig, PersistenceScanReport
-from papyra.persistence.retention import RetentionPolicy
-from papyra.persistence.url import BackendURL, duration, file_url, one_of
-from papyra_contrib._jobs import Jobs
-from papyra_contrib._progress import Meter
+from papyra.persistence.models import PersistedRecord
+from papyra.persistence.threaded import ThreadedBackend
+from papyra.persistence.url import duration, file_url, one_of
 from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
 from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
@@ -28,30 +25,28 @@ from papyra_contrib.sqlite._schema import INSERT
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import AsyncGenerator, Callable, Sequence
-    from typing import Self
+    from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+    from typing import Any
 
-    from papyra.persistence.models import CompactionReport, PersistenceRecoveryReport
-    from papyra.persistence.progress import Progress
+    from papyra.persistence.blocking import Work
+    from papyra.persistence.models import (
+        CompactionReport,
+        PersistenceAnomaly,
+        PersistenceRecoveryConfig,
+        PersistenceRecoveryReport,
+    )
     from papyra.persistence.query import Query
-    from papyra_contrib._jobs import Job
+    from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib._rows import Row
     from papyra_contrib.sqlite._paging import Place
 
 __all__ = ["SQLitePersistence"]
 
-_READS_AT_ONCE = 4
-
 _R = TypeVar("_R", bound=PersistedRecord)
 _T = TypeVar("_T")
 
-_OPTIONS: dict[str, Callable[[str], object]] = {
-    "durability": one_of(*SYNCHRONOUS),
-    "busy_timeout": duration,
-}
 
-
-class SQLitePersistence(BatchBackend):
+class SQLitePersistence(ThreadedBackend):
     """Keep facts in the SQLite database at ``path``: ``sqlite:./papyra.db?max_records=100000``.
 
     A batch is one transaction: all of it is stored, or nothing. With ``durability="os"`` an acknowledged
@@ -59,14 +54,18 @@ class SQLitePersistence(BatchBackend):
     with ``"always"`` it survives both. Any number of processes may write, read, compact and recover one
     database; each waits up to ``busy_timeout`` seconds for the others. Reads create nothing.
 
-    New files are for the owner alone; a recovery keeps the owner and mode of the old one. Beside the database stand SQLite's log and index (``-wal``, ``-shm``)
-    and a permanent ``.lock``. ``max_total_bytes`` counts the text of the rows, not pages and indexes.
+    Only the owner of a new file can read it; a recovery keeps the owner and mode of the old one. SQLite's log and index
+    (``-wal``, ``-shm``) and a permanent ``.lock`` are beside the database. ``max_total_bytes`` counts the text of the rows, not pages and indexes.
     Payloads of more than 1 MiB are replaced by a note of their size.
     """
 
     name: ClassVar[str] = "sqlite"
     in_files: ClassVar[bool] = True
     papyra_api: ClassVar[str] = "1.0"
+    url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
+        "durability": one_of(*SYNCHRONOUS),
+        "busy_timeout": duration,
+    }
 
     def __init__(
         self,
@@ -80,60 +79,42 @@ class SQLitePersistence(BatchBackend):
             raise ValueError(f"durability is one of {', '.join(SYNCHRONOUS)}, not {durability!r}")
         if not 0 <= busy_timeout < float("inf"):
             raise ValueError(f"busy_timeout must be a number of seconds of at least 0, not {busy_timeout!r}")
-        self._retention = retention_policy or RetentionPolicy()
-        self._store = Database(_checked_path(path), durability, busy_timeout)
-        self._writes, self._reads = Jobs(1), Jobs(_READS_AT_ONCE)
-        self._closed = False
+        super().__init__(retention_policy)
+        self._database = Database(_checked_path(path), durability, busy_timeout)
 
     @classmethod
     def recognizes(cls, path: str) -> str | None:
         """Return the URL of an SQLite database; opening one of another program says whose it is."""
         return file_url(cls.name, path) if is_database(Path(path)) else None
 
-    @classmethod
-    def from_url(cls, url: str) -> Self:
-        """Open what ``url`` names; takes ``durability``, ``busy_timeout`` and the limits of retention."""
-        parsed = BackendURL.parse(url)
-        retention, options = parsed.convert_with_retention(_OPTIONS)
-        try:
-            return cls(parsed.path, retention, **options)
-        except ValueError as error:
-            raise BackendURLError(f"can't open {url!r}: {error}") from error
-
     # -- writing
 
-    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
-        """Database records in one transaction: all of them, or none if this raises."""
-        self._refuse_if_unusable()
-        if not records:
-            return
+    def blocking_record_batch(self, work: Work, records: Sequence[PersistedRecord]) -> int:
+        """Store records in one transaction: all of them, or none if this raises."""
         try:
-            written = await self._writes.run(lambda job: self._insert(records, job))
-        except Exception:
-            self.metrics.write_errors += 1
-            raise
-        self.metrics.records_written += len(records)
-        self.metrics.bytes_written += written
+            rows: list[Row] = [to_row(record) for record in records]
+        except (TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
+        with self._database.transaction(work) as connection:
+            connection.executemany(INSERT, rows)
+        return sum(row.size for row in rows)
 
     async def aclose(self) -> None:
-        """Wait for the writes that are going on and release everything; closing twice is fine."""
-        self._closed = True
-        if self._store.inherited:
-            return  # it is the parent's, whose threads this process doesn't have
-        with anyio.CancelScope(shield=True):  # a cancelled caller would leave the database open
-            await self._writes.run(self._store.close)
+        """Wait for the write that is going on and release everything; closing twice is fine."""
+        if self._database.inherited:
+            self.close_without_waiting()  # the parent's threads do not exist in this process
+        else:
+            await super().aclose()
+
+    def blocking_close(self, work: Work) -> None:
+        """Close the connection for writing and the lock file."""
+        self._database.close(work)
 
     # -- reading
 
-    async def select(self, query: Query[_R]) -> list[_R]:
-        """Return the newest ``query.limit`` records that match, oldest first; rows that are damaged are left out."""
-        self._refuse_if_unusable()
-        policy, now = self.retention, self.time_fn()
-
-        def read(connection: sqlite3.Connection) -> list[_R]:
-            return find(connection, query, policy, now)
-
-        return await self._read(read, [])
+    def blocking_select(self, work: Work, query: Query[_R], now: float) -> list[_R]:
+        """Return the newest ``query.limit`` records that match, oldest first; damaged rows are left out."""
+        return self._database.read(work, partial(find, query=query, policy=self.retention, now=now), [])
 
     async def follow(
         self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
@@ -144,7 +125,7 @@ class SQLitePersistence(BatchBackend):
         or doubled, whatever other processes do, but for records that were compacted away before they were read. The
         database is looked at ten times a second.
         """
-        self._refuse_if_unusable()
+        self.refuse_if_closed()
         if limit < 0:
             raise ValueError(f"limit must not be negative, but is {limit}")
         begin = partial(
@@ -157,7 +138,7 @@ class SQLitePersistence(BatchBackend):
                 yield record
             if not place.more:
                 await anyio.sleep(INTERVAL)
-            if self._closed:
+            if self.closed:
                 return
             nothing = ([], replace(place, more=False))
             records, place = await self._read(partial(read_above, place=place, wanted=wanted), nothing)
@@ -169,104 +150,61 @@ class SQLitePersistence(BatchBackend):
 
         What a compaction takes away meanwhile, or was recorded since, may be missing.
         """
-        self._refuse_if_unusable()
+        self.refuse_if_closed()
         begin = partial(begin_streaming, since=since, until=until, policy=self.retention, now=self.time_fn())
         span = await self._read(begin, None)
         while span is not None:
-            self._refuse_if_unusable()
+            self.refuse_if_closed()
             page = await self._read(partial(read_below, span=span), None)
             if page is None:
-                raise PersistenceError(f"{self._store.path} was removed or replaced while it was streamed")
+                raise PersistenceError(f"{self._database.path} was removed or replaced while it was streamed")
             records, span = page
             for record in records:
                 yield record
 
-    # -- care
+    # -- maintenance
 
-    async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
-        """Run SQLite's own check and verify each row's check sum; changes nothing."""
-        self._refuse_if_unusable()
-        with self.metrics.counting("scan"):
-            anomalies = await self._care(
-                self._reads, progress, lambda job, meter: _scan.scan(self._store, job, meter.part(0, 1))
-            )
-        self.metrics.anomalies_detected += len(anomalies)
-        return PersistenceScanReport(self.name, anomalies)
+    def blocking_scan(self, work: Work) -> tuple[PersistenceAnomaly, ...]:
+        """Run SQLite's own check and verify the checksum of each row; change nothing."""
+        work.total = stored_bytes(self._database.path)
+        return _scan.scan(self._database, work, work.part(0, 1))
 
-    async def recover(
-        self,
-        config: PersistenceRecoveryConfig | None = None,
-        *,
-        dry_run: bool = False,
-        progress: Progress | None = None,
+    def blocking_recover(
+        self, work: Work, config: PersistenceRecoveryConfig, *, dry_run: bool
     ) -> PersistenceRecoveryReport:
-        """Save every readable row of a damaged database into a new one, which takes its place at once.
+        """Copy every readable row of a damaged database into a new one, which replaces it at once.
 
         ``QUARANTINE`` keeps the damaged file under a new name. So does ``REPAIR`` if nothing in the file shows
-        that it was ours. A database of another program is left alone and is a `PersistenceError`.
+        that it is a store. A database of another program is left alone and is a `PersistenceError`.
         """
-        self._refuse_if_unusable()
-        allowed = config or PersistenceRecoveryConfig()
+        work.total = stored_bytes(self._database.path)
+        return _recovery.recover(self._database, config, self.name, work, dry_run=dry_run)
 
-        def work(job: Job, meter: Meter) -> PersistenceRecoveryReport:
-            return _recovery.recover(self._store, allowed, self.name, job, meter, dry_run=dry_run)
-
-        with self.metrics.counting("recovery", dry_run=dry_run):
-            return await self._care(self._reads if dry_run else self._writes, progress, work)
-
-    async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
+    def blocking_compact(self, work: Work, now: float, *, dry_run: bool) -> CompactionReport:
         """Delete what is beyond retention and shrink the file. Other writers wait meanwhile.
 
         Bytes include the write-ahead log; those after a dry run are an estimate.
         """
-        self._refuse_if_unusable()
-        policy, now = self.retention, self.time_fn()
+        work.total = stored_bytes(self._database.path)
         compact = _compaction.preview if dry_run else _compaction.compact
-
-        def work(job: Job, meter: Meter) -> CompactionReport:
-            return compact(self._store, policy, now, self.name, job, meter.part(0, 1))
-
-        with self.metrics.counting("compaction", dry_run=dry_run):
-            return await self._care(self._reads if dry_run else self._writes, progress, work)
+        return compact(self._database, self.retention, now, self.name, work, work.part(0, 1))
 
     # -- facts about the backend itself
 
     @property
-    def closed(self) -> bool:
-        """Whether `aclose` was called."""
-        return self._closed
-
-    @property
     def healthy(self) -> bool:
         """False once a sync to disk failed or damage was met, until a recovery has repaired the database."""
-        return self._store.healthy
+        return self._database.healthy
 
     # -- inside
 
-    async def _care(self, jobs: Jobs, progress: Progress | None, work: Callable[[Job, Meter], _T]) -> _T:
-        def measured(job: Job) -> _T:
-            meter = Meter(progress, stored_bytes(self._store.path))
-            done = work(job, meter)
-            meter.reach(meter.total)
-            return done
-
-        return await jobs.run(measured)
-
     async def _read(self, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
-        return await self._reads.run(lambda job: self._store.read(job, function, empty))
+        return await self.run_read(lambda work: self._database.read(work, function, empty))
 
-    def _refuse_if_unusable(self) -> None:
-        self._refuse_if_closed()
-        self._store.refuse_if_forked()
-
-    def _insert(self, records: Sequence[PersistedRecord], job: Job) -> int:
-        try:
-            rows: list[Row] = [to_row(record) for record in records]
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
-        with self._store.transaction(job) as connection:
-            connection.executemany(INSERT, rows)
-        return sum(row.size for row in rows)
+    def refuse_if_closed(self) -> None:
+        """Raise `PersistenceError` if the store was closed, or belongs to the process that forked this one."""
+        super().refuse_if_closed()
+        self._database.refuse_if_forked()
 
 
 def _checked_path(path: str | os.PathLike[str]) -> Path:

@@ -14,9 +14,8 @@ from papyra_contrib.sqlite._statement_progress import ticking
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from papyra.persistence.blocking import Part, Work
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_contrib._jobs import Job
-    from papyra_contrib._progress import Part
     from papyra_contrib.sqlite._database import Database
     from papyra_contrib.sqlite._queries import Boundary
 
@@ -29,7 +28,7 @@ _COUNT_STEPS, _DELETE_STEPS, _VACUUM_STEPS = 12, 20, 17
 
 
 def preview(
-    store: Database, policy: RetentionPolicy, now: float, name: str, job: Job, progress: Part
+    store: Database, policy: RetentionPolicy, now: float, name: str, work: Work, progress: Part
 ) -> CompactionReport:
     """Report what `compact` would do; the bytes after it are an estimate from the rows that would be left."""
     before_bytes = stored_bytes(store.path)
@@ -45,31 +44,31 @@ def preview(
         after = before_bytes if not beyond else int(before_bytes * (1 - beyond_size / max(size, 1)))
         return CompactionReport(name, records, records - beyond, before_bytes, after)
 
-    return store.read(job, read, CompactionReport(name, 0, 0, before_bytes, before_bytes))
+    return store.read(work, read, CompactionReport(name, 0, 0, before_bytes, before_bytes))
 
 
 def compact(
-    store: Database, policy: RetentionPolicy, now: float, name: str, job: Job, progress: Part
+    store: Database, policy: RetentionPolicy, now: float, name: str, work: Work, progress: Part
 ) -> CompactionReport:
     """Delete what the policy no longer keeps, rewrite the database without the gaps, and empty its log."""
     if not store.path.exists():
         store.refuse_if_irregular()
         return CompactionReport(name, 0, 0, 0, 0)
     before_bytes = stored_bytes(store.path)
-    with store.transaction(job) as connection:
+    with store.transaction(work) as connection:
         steps = (_COUNT_STEPS + _DELETE_STEPS) * _rows_at_most(connection, store.path)
         with ticking(connection, progress.part(0, 0.5), steps):
             boundary = _boundary(connection, policy, now)
             (before,) = connection.execute("SELECT count(*) FROM facts").fetchone()
             removed = connection.execute(f"DELETE FROM facts WHERE {_BEYOND}", _values(boundary)).rowcount  # noqa: S608 - fixed words
-    _give_back(store, before - removed, job, progress.part(0.5, 1))
+    _give_back(store, before - removed, work, progress.part(0.5, 1))
     return CompactionReport(name, before, before - removed, before_bytes, stored_bytes(store.path))
 
 
-def _give_back(store: Database, rows: int, job: Job, progress: Part) -> None:
-    with store.guarded(), store.exclusively(job):
-        connection = store.connection(job)
-        with job.interruptible(connection):
+def _give_back(store: Database, rows: int, work: Work, progress: Part) -> None:
+    with store.guarded(), store.exclusively(work):
+        connection = store.connection(work)
+        with work.interruptible(connection):
             if connection.execute("PRAGMA freelist_count").fetchone()[0]:
                 with ticking(connection, progress, _VACUUM_STEPS * rows):
                     _vacuum(connection)

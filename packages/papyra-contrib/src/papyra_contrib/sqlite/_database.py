@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib._jobs import Interrupted, Job
+from papyra.persistence.blocking import Work, WorkCancelled
 from papyra_contrib.sqlite._errors import DAMAGE, FAILED_SYNC, HARMLESS, explain, primary_code
 from papyra_contrib.sqlite._files import (
     beside,
@@ -74,13 +74,13 @@ class Database:
     # -- writing
 
     @contextmanager
-    def transaction(self, job: Job) -> Generator[sqlite3.Connection]:
+    def transaction(self, work: Work) -> Generator[sqlite3.Connection]:
         """Database all that is written inside, or nothing if anything raises."""
-        with self.guarded(), self.exclusively(job):
-            connection = self.connection(job)
-            begin_writing(connection, job, self.busy_timeout)
+        with self.guarded(), self.exclusively(work):
+            connection = self.connection(work)
+            begin_writing(connection, work, self.busy_timeout)
             try:
-                with job.interruptible(connection):
+                with work.interruptible(connection):
                     yield connection
                     connection.execute("COMMIT")
             except BaseException as error:
@@ -91,12 +91,12 @@ class Database:
                     self.disconnect()
                 raise
 
-    def exclusively(self, job: Job) -> AbstractContextManager[None]:
+    def exclusively(self, work: Work) -> AbstractContextManager[None]:
         """Hold the lock that every writer of this database takes, in any process."""
         self.refuse_if_forked()
-        return self._lock.hold(job, self.busy_timeout)
+        return self._lock.hold(work, self.busy_timeout)
 
-    def connection(self, job: Job) -> sqlite3.Connection:
+    def connection(self, work: Work) -> sqlite3.Connection:
         """Return the connection for writing, to the file that has the name now. The caller holds the lock."""
         if self._shut:  # a call that was on its way when the backend was closed
             raise PersistenceError("the sqlite backend is closed; open a new one")
@@ -111,16 +111,16 @@ class Database:
             create_private(self.path)
         connection = connect(self.path, "rw")
         try:
-            wait_for_recovery(connection, job, self.busy_timeout)
+            wait_for_recovery(connection, work, self.busy_timeout)
             initialized = is_initialized(connection, self.path)
-            use_wal(connection, self.path, job, self.busy_timeout)
+            use_wal(connection, self.path, work, self.busy_timeout)
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             if self._synchronous == "FULL":
                 connection.execute(
                     "PRAGMA fullfsync = ON"
                 )  # macOS: its fsync alone stops at the disk's cache
             if initialized:
-                bring_up_to_date(connection, job, self.busy_timeout)
+                bring_up_to_date(connection, work, self.busy_timeout)
             else:
                 lay_out(connection)
         except BaseException:
@@ -148,14 +148,14 @@ class Database:
             with suppress(sqlite3.Error):  # what was committed is safe, whatever closing comes across
                 connection.close()
 
-    def close(self, job: Job) -> None:
+    def close(self, work: Work) -> None:
         """Release everything. The last one to close merges the log into the database."""
         self._shut = True
         if self.inherited:
             return
         try:
             if self._connection is not None and self._opened == identity(self.path):
-                with suppress(PersistenceError, OSError), self.exclusively(job):
+                with suppress(PersistenceError, OSError), self.exclusively(work):
                     self.disconnect()
         finally:
             self.disconnect()
@@ -163,7 +163,7 @@ class Database:
 
     # -- reading
 
-    def read(self, job: Job, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
+    def read(self, work: Work, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
         """Return what ``function`` reads from one state of the database; ``empty`` if there is none yet.
 
         Creates nothing. Should the database be replaced meanwhile, it is read again.
@@ -175,7 +175,7 @@ class Database:
             while True:
                 seen = self._seen()
                 try:
-                    found = self._read_once(job, function, empty, rest)
+                    found = self._read_once(work, function, empty, rest)
                 except sqlite3.Error as error:
                     again = primary_code(error) == sqlite3.SQLITE_BUSY or self._seen() != seen
                     if not self._disturbed(rest) and (not again or time.monotonic() >= deadline):
@@ -185,10 +185,10 @@ class Database:
                     if not self._disturbed(rest) and (not again or time.monotonic() >= deadline):
                         return found
                 rest = None  # from now on with SQLite's locks
-                job.check()
+                work.check()
 
     def _read_once(
-        self, job: Job, function: Callable[[sqlite3.Connection], _T], empty: _T, rest: Stamp | None
+        self, work: Work, function: Callable[[sqlite3.Connection], _T], empty: _T, rest: Stamp | None
     ) -> _T:
         self.refuse_if_irregular()
         pending = published(self.path)  # then the old log may be gone already, with records that are in this
@@ -196,7 +196,7 @@ class Database:
             return empty
         connection = connect(pending, "ro&immutable=1") if pending else connect_for_reading(self.path, rest)
         try:
-            with job.interruptible(connection):
+            with work.interruptible(connection):
                 connection.execute("BEGIN")
                 return function(connection) if is_initialized(connection, self.path) else empty
         finally:
@@ -240,7 +240,7 @@ class Database:
         """Close the database; the next write opens it again."""
         self._paused = self._lock.pause(_FORK_WAITS)
         if self._paused and self._connection is not None:
-            with suppress(PersistenceError, OSError), self._lock.hold_in_pause(Job(), _FORK_WAITS):
+            with suppress(PersistenceError, OSError), self._lock.hold_in_pause(Work(), _FORK_WAITS):
                 self.disconnect()
         self._gate.acquire()
         self._gate.wait_for(lambda: self._reading == 0, _FORK_WAITS)
@@ -282,7 +282,7 @@ class Database:
         except sqlite3.Error as error:
             code = primary_code(error)
             if code == sqlite3.SQLITE_INTERRUPT:
-                raise Interrupted from error
+                raise WorkCancelled("the caller was cancelled") from error
             if code in DAMAGE or getattr(error, "sqlite_errorcode", None) in FAILED_SYNC:
                 self.healthy = False
             raise PersistenceError(explain(error, self.path)) from error

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from papyra_contrib._jobs import Job
+    from papyra.persistence.blocking import Work
+
 
 __all__ = ["WriteLock"]
 
@@ -38,21 +39,21 @@ class WriteLock:
         self._threads = threading.Lock()
 
     @contextmanager
-    def hold(self, job: Job, timeout: float) -> Generator[None]:
+    def hold(self, work: Work, timeout: float) -> Generator[None]:
         """Wait for the lock, at most ``timeout`` seconds, and hold it inside."""
         deadline = time.monotonic() + timeout
-        self._wait(lambda: self._threads.acquire(blocking=False), job, deadline, timeout)
+        self._wait(lambda: self._threads.acquire(blocking=False), work, deadline, timeout)
         try:
-            with self._hold_file(job, deadline, timeout):
+            with self._hold_file(work, deadline, timeout):
                 yield
         finally:
             self._threads.release()
 
     @contextmanager
-    def _hold_file(self, job: Job, deadline: float, timeout: float) -> Generator[None]:
+    def _hold_file(self, work: Work, deadline: float, timeout: float) -> Generator[None]:
         while True:
             descriptor = self._open()
-            self._wait(lambda: _try_lock(descriptor), job, deadline, timeout)  # noqa: B023 - called at once
+            self._wait(lambda: _try_lock(descriptor), work, deadline, timeout)  # noqa: B023 - called at once
             if self._is_current(descriptor):
                 break
             self.close()  # somebody removed the file: others lock a new one
@@ -69,18 +70,18 @@ class WriteLock:
         """Keep the threads of this process out until `resume`; False if one was at work for too long."""
         return self._threads.acquire(timeout=timeout)
 
-    def hold_in_pause(self, job: Job, timeout: float) -> AbstractContextManager[None]:
+    def hold_in_pause(self, work: Work, timeout: float) -> AbstractContextManager[None]:
         """Hold the lock against other processes, while `pause` keeps out the threads of this one."""
-        return self._hold_file(job, time.monotonic() + timeout, timeout)
+        return self._hold_file(work, time.monotonic() + timeout, timeout)
 
     def resume(self) -> None:
         """Let the threads in again."""
         self._threads.release()
 
-    def _wait(self, acquired: Callable[[], bool], job: Job, deadline: float, timeout: float) -> None:
+    def _wait(self, acquired: Callable[[], bool], work: Work, deadline: float, timeout: float) -> None:
         pause = 0.0005
         while not acquired():
-            job.check()
+            work.check()
             if time.monotonic() >= deadline:
                 raise PersistenceError(
                     f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "

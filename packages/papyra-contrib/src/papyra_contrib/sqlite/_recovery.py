@@ -7,12 +7,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from papyra.persistence.blocking import Part
 from papyra.persistence.models import (
     PersistenceRecoveryMode,
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
-from papyra_contrib._progress import Part
 from papyra_contrib._rows import row_is_valid
 from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import (
@@ -44,9 +44,8 @@ from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, pu
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from papyra.persistence.blocking import Work
     from papyra.persistence.models import PersistenceAnomaly, PersistenceRecoveryConfig
-    from papyra_contrib._jobs import Job
-    from papyra_contrib._progress import Meter
     from papyra_contrib._rows import StoredRow
     from papyra_contrib.sqlite._database import Database
 
@@ -59,21 +58,20 @@ def recover(
     store: Database,
     config: PersistenceRecoveryConfig,
     name: str,
-    job: Job,
-    meter: Meter,
+    work: Work,
     *,
     dry_run: bool = False,
 ) -> PersistenceRecoveryReport:
     """Scan, and repair what was found as ``config`` allows; a healthy or foreign database is left alone."""
-    report = PersistenceScanReport(name, scan(store, job, meter.part(0, 1)))
+    report = PersistenceScanReport(name, scan(store, work, work.part(0, 1)))
     if not report.has_anomalies or config.mode is PersistenceRecoveryMode.IGNORE:
         return PersistenceRecoveryReport(name, report)
     folder = Path(config.quarantine_dir or store.path.parent).absolute()
     with store.guarded():
         if dry_run:
             return _forecast(store, config, report, folder)
-        with store.exclusively(job):
-            return _repair(store, config, report, folder, job, meter)
+        with store.exclusively(work):
+            return _repair(store, config, report, folder, work)
 
 
 def _forecast(
@@ -97,14 +95,13 @@ def _repair(
     config: PersistenceRecoveryConfig,
     report: PersistenceScanReport,
     folder: Path,
-    job: Job,
-    meter: Meter,
+    work: Work,
 ) -> PersistenceRecoveryReport:
-    done, meter.total = meter.total, 3 * meter.total
+    done, work.total = work.total, 3 * work.total
     finished = finish_swap(store.path)
     moved = _move_strangers(store.path, folder)
     # Again, with all writers locked out: another may have repaired it meanwhile.
-    if not _of_database(scan(store, job, Part(meter, done, 2 * done)), store.path):
+    if not _of_database(scan(store, work, Part(work, done, 2 * done)), store.path):
         repaired = finished or _of_database(report.anomalies, store.path)
         return PersistenceRecoveryReport(
             report.backend, report, (str(store.path),) if repaired else (), moved
@@ -113,7 +110,7 @@ def _repair(
     keep = _must_be_kept(config, store.path)
     store.disconnect()
     try:
-        _build(store, job, Part(meter, 2 * done, 3 * done))
+        _build(store, work, Part(work, 2 * done, 3 * done))
         if keep:
             moved += (str(keep_aside(store.path, folder)),)
         publish(store.path)
@@ -169,7 +166,7 @@ def _recognized(path: Path) -> bool:
             return False
 
 
-def _build(store: Database, job: Job, progress: Part) -> None:
+def _build(store: Database, work: Work, progress: Part) -> None:
     building = clear_building(store.path)
     create_private(building, like=store.path)
     places = ", ".join("?" * len(COLUMNS.split(",")))
@@ -177,11 +174,11 @@ def _build(store: Database, job: Job, progress: Part) -> None:
     with closing(connect(building, "rw")) as target, closing(connect(store.path, "ro")) as source:
         source.execute("PRAGMA writable_schema = ON")
         low, high = number_range(source, store.path)
-        use_wal(target, building, job, store.busy_timeout)
+        use_wal(target, building, work, store.busy_timeout)
         lay_out(target, *_origin(source, high))
-        with job.interruptible(source):
+        with work.interruptible(source):
             target.execute("BEGIN")
-            rows = along(_readable(source, (low, high), job), progress, low, high)
+            rows = along(_readable(source, (low, high), work), progress, low, high)
             target.executemany(insert, map(_as_text, rows))
             target.execute("COMMIT")
         # Closing would do this as well, but would not tell if it failed; and only the main file is published.
@@ -205,7 +202,7 @@ def _as_text(row: StoredRow) -> list[Any]:
     return [part.decode() if isinstance(part, bytes) else part for part in row]
 
 
-def _readable(source: sqlite3.Connection, numbers: tuple[int, int], job: Job) -> Iterator[StoredRow]:
+def _readable(source: sqlite3.Connection, numbers: tuple[int, int], work: Work) -> Iterator[StoredRow]:
     """Give every valid row that can be reached, in order, halving each range that can't be read through."""
     failures, todo = 0, [numbers]
     while todo and failures < _MOST_FAILURES:
@@ -216,7 +213,7 @@ def _readable(source: sqlite3.Connection, numbers: tuple[int, int], job: Job) ->
                 if row_is_valid(row):
                     yield row
         except sqlite3.Error as error:
-            job.check()
+            work.check()
             if primary_code(error) == sqlite3.SQLITE_BUSY:
                 raise
             failures += 1

@@ -20,8 +20,7 @@ from papyra_contrib.sqlite._swap import published, stranger
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from papyra_contrib._jobs import Job
-    from papyra_contrib._progress import Part
+    from papyra.persistence.blocking import Part, Work
     from papyra_contrib.sqlite._database import Database
 
 __all__ = ["scan"]
@@ -30,7 +29,7 @@ _MOST_COMPLAINTS = 100
 _CHECK_STEPS = 36  # of SQLite's virtual machine for each row, as measured with SQLite 3.40
 
 
-def scan(store: Database, job: Job, progress: Part) -> tuple[PersistenceAnomaly, ...]:
+def scan(store: Database, work: Work, progress: Part) -> tuple[PersistenceAnomaly, ...]:
     """Return every anomaly; a file that can't be read at all is one, too. Changes nothing.
 
     What keeps the scan itself from its work, such as too many open files, is raised.
@@ -42,7 +41,7 @@ def scan(store: Database, job: Job, progress: Part) -> tuple[PersistenceAnomaly,
     with store.guarded():
         found = list(_leftover(store.path))
     try:
-        found += store.read(job, lambda connection: list(_check(connection, path, progress)), [])
+        found += store.read(work, lambda connection: list(_check(connection, path, progress)), [])
     except NotOurs as error:
         found.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, path, str(error)))
     except PersistenceError as error:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
-    from papyra_contrib._jobs import Job
+    from papyra.persistence.blocking import Work
     from papyra_contrib.sqlite._files import Stamp
 
 __all__ = [
@@ -163,11 +163,11 @@ def lay_out(connection: sqlite3.Connection, identity: str | None = None, last: i
     connection.executescript(f"BEGIN IMMEDIATE; {layout} COMMIT;")
 
 
-def bring_up_to_date(connection: sqlite3.Connection, job: Job, timeout: float) -> None:
+def bring_up_to_date(connection: sqlite3.Connection, work: Work, timeout: float) -> None:
     """Add the columns that a database of an older version lacks. No row is rewritten."""
     if _version_of(connection) == VERSION:
         return
-    begin_writing(connection, job, timeout)
+    begin_writing(connection, work, timeout)
     try:
         if _version_of(connection) != VERSION:
             for statement in _ADD_RUNS:
@@ -194,27 +194,27 @@ def last_number(connection: sqlite3.Connection) -> int:
     return row[0]
 
 
-def use_wal(connection: sqlite3.Connection, path: Path, job: Job, timeout: float) -> None:
+def use_wal(connection: sqlite3.Connection, path: Path, work: Work, timeout: float) -> None:
     """Keep a write-ahead log, so that reads and writes don't wait for each other."""
-    (mode,) = _when_free(connection, "PRAGMA journal_mode = WAL", job, timeout).fetchone()
+    (mode,) = _when_free(connection, "PRAGMA journal_mode = WAL", work, timeout).fetchone()
     if mode != b"wal":
         raise PersistenceError(f"SQLite can't keep a write-ahead log for {path}; use a local file system")
 
 
-def wait_for_recovery(connection: sqlite3.Connection, job: Job, timeout: float) -> None:
+def wait_for_recovery(connection: sqlite3.Connection, work: Work, timeout: float) -> None:
     """Wait until another process has read the log of one that died, which may take its time."""
-    _when_free(connection, "PRAGMA application_id", job, timeout).fetchall()
+    _when_free(connection, "PRAGMA application_id", work, timeout).fetchall()
 
 
-def begin_writing(connection: sqlite3.Connection, job: Job, timeout: float) -> None:
+def begin_writing(connection: sqlite3.Connection, work: Work, timeout: float) -> None:
     """Begin a transaction that may write, waiting up to ``timeout`` seconds for another program's."""
-    _when_free(connection, "BEGIN IMMEDIATE", job, timeout)
+    _when_free(connection, "BEGIN IMMEDIATE", work, timeout)
 
 
-def _when_free(connection: sqlite3.Connection, statement: str, job: Job, timeout: float) -> sqlite3.Cursor:
+def _when_free(connection: sqlite3.Connection, statement: str, work: Work, timeout: float) -> sqlite3.Cursor:
     deadline = time.monotonic() + timeout
     while True:
-        job.check()
+        work.check()
         try:
             return connection.execute(statement)
         except sqlite3.OperationalError as error:

@@ -6,12 +6,12 @@ import sqlite3
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from papyra_contrib._progress import Stopped
+from papyra.persistence.blocking import CallbackFailed
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator
 
-    from papyra_contrib._progress import Part
+    from papyra.persistence.blocking import Part
     from papyra_contrib._rows import StoredRow
 
 __all__ = ["along", "ticking"]
@@ -24,7 +24,7 @@ def along(rows: Iterable[StoredRow], part: Part, lowest: int, highest: int) -> I
     """Give the rows on, and take their numbers for how far the part is."""
     for count, row in enumerate(rows):
         if count % _ROWS == 0:
-            part.at((row.number - lowest) / (highest - lowest + 1))
+            part.reach((row.number - lowest) / (highest - lowest + 1))
         yield row
 
 
@@ -37,8 +37,8 @@ def ticking(connection: sqlite3.Connection, part: Part, steps: int) -> Generator
         nonlocal ticks, stopped
         ticks += 1
         try:
-            part.at(ticks * _TICK / max(steps, 1))
-        except Stopped as error:  # SQLite would only say that it was interrupted
+            part.reach(ticks * _TICK / max(steps, 1))
+        except CallbackFailed as error:  # SQLite would only say that it was interrupted
             stopped = error
         return stopped is not None
 
@@ -51,4 +51,4 @@ def ticking(connection: sqlite3.Connection, part: Part, steps: int) -> Generator
         raise
     finally:
         connection.set_progress_handler(None, 0)
-    part.at(1.0)
+    part.reach(1.0)

@@ -62,7 +62,11 @@ class PersistenceBackend(ABC):
     """
 
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
-    """The options that this backend's URL takes besides `RETENTION_OPTIONS`, each with the function that reads it."""
+    """The options that this backend's URL takes besides those of retention, each with the function that reads it.
+
+    A reader takes the text and raises `ValueError` with what it expected, as those of `papyra.units` do. Each option
+    is passed to the constructor as an argument of its name.
+    """
 
     options: ClassVar[Mapping[str, Callable[[str], Any]]] = RETENTION_OPTIONS
     """Every option that this backend's URL takes: those of retention and ``url_options``."""
@@ -70,8 +74,9 @@ class PersistenceBackend(ABC):
     time_fn: Callable[[], float] = staticmethod(time.time)
     """The clock that retention by age uses, in Unix time; the system replaces it if it was given one."""
 
-    _metrics: PersistenceMetrics | None = None
-    _retention: RetentionPolicy | None = None
+    # The base class keeps its own attributes under names that an author does not choose by accident.
+    _papyra_metrics: PersistenceMetrics | None = None
+    _papyra_retention: RetentionPolicy | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -173,11 +178,11 @@ class PersistenceBackend(ABC):
         before they were read. Leave it with ``aclosing``, or by cancelling the task. By default `list_events` and its
         like are asked several times a second.
         """
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         if limit < 0:
             raise ValueError(f"limit must not be negative, but is {limit}")
         async with aclosing(
-            look_again(self._newest, lambda: self.closed, limit, wanted or (lambda _: True))
+            look_again(self._papyra_newest, lambda: self.closed, limit, wanted or (lambda _: True))
         ) as records:
             async for record in records:
                 yield record
@@ -189,12 +194,12 @@ class PersistenceBackend(ABC):
 
         By default they are all in memory.
         """
-        self._refuse_if_closed()
-        for record in reversed(await self._newest(None)):
+        self.refuse_if_closed()
+        for record in reversed(await self._papyra_newest(None)):
             if (since is None or record.timestamp >= since) and (until is None or record.timestamp <= until):
                 yield record
 
-    async def _newest(self, limit: int | None) -> Sequence[PersistedRecord]:
+    async def _papyra_newest(self, limit: int | None) -> Sequence[PersistedRecord]:
         """Return the newest ``limit`` records of all kinds, oldest first."""
         kinds: tuple[Sequence[PersistedRecord], ...] = (
             await self.list_events(limit=limit),
@@ -209,9 +214,9 @@ class PersistenceBackend(ABC):
 
     async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
         """Look for damage and change nothing. By default there is none to find."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         self.metrics.scans += 1
-        return PersistenceScanReport(self.name or type(self).__name__)
+        return PersistenceScanReport(self._papyra_label)
 
     async def recover(
         self,
@@ -225,7 +230,7 @@ class PersistenceBackend(ABC):
         With ``dry_run`` change nothing, and report what would be repaired; the names of quarantine files may
         differ in the end.
         """
-        return PersistenceRecoveryReport(self.name or type(self).__name__, await self.scan())
+        return PersistenceRecoveryReport(self._papyra_label, await self.scan())
 
     @abstractmethod
     async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
@@ -234,29 +239,42 @@ class PersistenceBackend(ABC):
     # -- facts about the backend itself
 
     @property
+    def _papyra_label(self) -> str:
+        """The name in reports and errors: ``name``, or the name of the class."""
+        return self.name or type(self).__name__
+
+    @property
     def retention(self) -> RetentionPolicy:
-        """What is kept; by default everything."""
-        if self._retention is None:
-            self._retention = RetentionPolicy()
-        return self._retention
+        """What is kept; by default everything. The constructor sets it."""
+        if self._papyra_retention is None:
+            # Backends for papyra-core 0.3 set an attribute of this name instead.
+            older = getattr(self, "_retention", None)
+            self._papyra_retention = older if isinstance(older, RetentionPolicy) else RetentionPolicy()
+        return self._papyra_retention
+
+    @retention.setter
+    def retention(self, policy: RetentionPolicy) -> None:
+        self._papyra_retention = policy
 
     @property
     def metrics(self) -> PersistenceMetrics:
         """Counters since this backend was opened."""
-        if self._metrics is None:
-            self._metrics = PersistenceMetrics()
-        return self._metrics
+        if self._papyra_metrics is None:
+            self._papyra_metrics = PersistenceMetrics()
+        return self._papyra_metrics
 
     @property
     @abstractmethod
     def closed(self) -> bool:
         """Whether `aclose` was called."""
 
-    def _refuse_if_closed(self) -> None:
+    def refuse_if_closed(self) -> None:
+        """Raise `PersistenceError` if `aclose` was called."""
         if self.closed:
-            raise PersistenceError(
-                f"the {self.name or type(self).__name__} backend is closed; open a new one"
-            )
+            raise PersistenceError(f"the {self._papyra_label} backend is closed; open a new one")
+
+    def _refuse_if_closed(self) -> None:  # its name for backends of papyra-core 0.3
+        self.refuse_if_closed()
 
     @property
     def healthy(self) -> bool:
@@ -277,18 +295,30 @@ class PersistenceBackend(ABC):
     def from_url(cls, url: str) -> Self:
         """Open the backend a URL names; unknown options and bad values are a `BackendURLError`.
 
-        By default the constructor is called with the path (left out if it is empty) and
-        ``retention_policy``. A backend with options of its own overrides this and reads them with
-        `papyra.persistence.url.BackendURL`.
+        The options are those of `url_options` and of retention.
         """
         parsed = BackendURL.parse(url)
-        retention, _ = parsed.convert_with_retention({})
-        make = cast("Callable[..., Self]", cls)
-        arguments: list[Any] = [parsed.path] if parsed.path else []
+        retention, options = parsed.convert_with_retention(cls.url_options)
         try:
-            return make(*arguments, retention_policy=retention)
+            return cls.from_parsed_url(parsed, retention, options)
+        except BackendURLError:
+            raise
         except (TypeError, ValueError) as error:
             raise BackendURLError(f"can't open {url!r}: {error}") from error
+
+    @classmethod
+    def from_parsed_url(
+        cls, url: BackendURL, retention: RetentionPolicy | None, options: Mapping[str, Any]
+    ) -> Self:
+        """Call the constructor with the path, ``retention_policy`` and the options.
+
+        An empty path is left out, except where the store is in files: the constructor then says what is missing.
+
+        Override it if the constructor takes something else, as that of a store on a server does. A `ValueError` or
+        `TypeError` becomes a `BackendURLError`.
+        """
+        make = cast("Callable[..., Self]", cls)
+        return make(*([url.path] if url.path or cls.in_files else []), retention_policy=retention, **options)
 
 
 _CAPABILITIES = {

@@ -73,6 +73,6 @@ class BatchBackend(PersistenceBackend):
         """Return the newest ``limit`` dead letters that match, oldest first; ``actor`` is their target."""
         return await self.select(Query(PersistedDeadLetter, limit, since, until, message_type, actor))
 
-    async def _newest(self, limit: int | None) -> Sequence[PersistedRecord]:
+    async def _papyra_newest(self, limit: int | None) -> Sequence[PersistedRecord]:
         query: Query[PersistedRecord] = Query(limit=limit)
         return await self.select(query)

@@ -39,7 +39,7 @@ class InMemoryPersistence(BatchBackend):
 
     def __init__(self, retention_policy: RetentionPolicy | None = None) -> None:
         policy = retention_policy or RetentionPolicy(max_records=DEFAULT_MAX_RECORDS)
-        self._retention = policy
+        self.retention = policy
         # With an age limit the newest of those young enough count, and they need not be the last ones.
         full = policy.max_records if policy.max_age_seconds is None else None
         self._records: deque[PersistedRecord] = deque(
@@ -55,7 +55,7 @@ class InMemoryPersistence(BatchBackend):
 
     async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
         """Keep records in their order."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         self._records.extend(records)
         self.metrics.records_written += len(records)
         self._prune_sometimes(records)
@@ -69,7 +69,7 @@ class InMemoryPersistence(BatchBackend):
 
     async def select(self, query: Query[_R]) -> list[_R]:
         """Return the newest ``query.limit`` records that match, oldest first."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         matching = filter(query.matches, self._newest_first())
         found = list(islice(matching, None if query.limit is None else min(query.limit, sys.maxsize)))
         found.reverse()
@@ -79,7 +79,7 @@ class InMemoryPersistence(BatchBackend):
 
     async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Forget what the policy no longer keeps."""
-        self._refuse_if_closed()
+        self.refuse_if_closed()
         before = len(self._records)
         if dry_run:
             return CompactionReport(self.name, before, len(self._kept()), None, None)

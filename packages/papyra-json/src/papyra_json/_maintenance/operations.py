@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
     from pathlib import Path
 
+    from papyra.persistence.blocking import Work
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._fileset.names import FileSet, Snapshot
     from papyra_json._maintenance.plan import Kept
-    from papyra_json._threads import Work
 
 __all__ = ["compact", "open_shared", "recover", "scan"]
 

@@ -6,8 +6,8 @@ import threading
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from papyra.persistence.blocking import Work
 from papyra_json._read.query import matching
-from papyra_json._threads import Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -40,12 +40,12 @@ class Feed:
             with self._in_use:
                 return next(self._blocks, end)
         finally:
-            if self.work.ended:
+            if self.work.cancelled:
                 self.close()
 
     def close(self) -> None:
         """Draw no more. From any thread; it does not wait for the one that draws."""
-        self.work.end()
+        self.work.cancel()
         if self._in_use.acquire(blocking=False):
             try:
                 self._blocks.close()

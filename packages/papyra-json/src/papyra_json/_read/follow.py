@@ -26,11 +26,11 @@ from papyra_json._segment.segment import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
 
+    from papyra.persistence.blocking import Work
     from papyra.persistence.models import PersistedRecord
     from papyra.persistence.retention import RetentionPolicy
     from papyra_json._fileset.names import FileSet
     from papyra_json._segment.segment import Segment
-    from papyra_json._threads import Work
 
     Wanted: TypeAlias = Callable[[PersistedRecord], bool]
 
