@@ -17,7 +17,7 @@ EXPORTED = {
     """,
     "papyra.actor": "Actor",
     "papyra.address": "ActorAddress",
-    "papyra.audit": "ActorInfo AuditReport MailboxDepth",
+    "papyra.audit": "ActorInfo AuditReport MailboxDepth TreeRow",
     "papyra.context": "ActorContext current_actor",
     "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped NodeDown NodeUp",
     "papyra.exceptions": """
@@ -84,7 +84,7 @@ SIGNATURES = {
     "papyra.ActorSystem.refs": "(self, alive_only=True)",
     "papyra.ActorSystem.refs_by_type": "(self, type_or_name, alive_only=True)",
     "papyra.ActorSystem.list_names": "(self)",
-    "papyra.ActorSystem.list_actors": "(self, alive_only=False)",
+    "papyra.ActorSystem.list_actors": "(self, alive_only=False, *, by=None, limit=None, offset=0)",
     "papyra.ActorSystem.actor_info": "(self, target)",
     "papyra.ActorSystem.audit": "(self, include_actor_details=True)",
     "papyra.ActorSystem.control_panel": "(self)",

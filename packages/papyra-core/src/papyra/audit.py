@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from papyra.address import ActorAddress
 
-__all__ = ["ActorInfo", "AuditReport", "MailboxDepth"]
+__all__ = ["ActorInfo", "AuditReport", "MailboxDepth", "TreeRow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,24 @@ class ActorInfo:
     state: str
     mailbox_depth: int
     processed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TreeRow:
+    """One row of the tree of actors: one actor, or many siblings of one type that are folded into a row.
+
+    ``level`` is 0 for the actors right below the system. ``count`` is 1 for a single actor, which ``actor`` describes;
+    a folded row has the number of siblings, ``actor`` is None, and ``waiting`` and ``processed`` are their sums.
+    ``parent`` is the address of the actor above, None at level 0.
+    """
+
+    level: int
+    count: int
+    actor_type: str
+    waiting: int
+    processed: int
+    parent: str | None
+    actor: ActorInfo | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from functools import partial
+from heapq import nlargest
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -22,6 +24,7 @@ from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
+from papyra._runtime.tree import rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.exceptions import ActorStopped, NotClustered, SystemNotRunning
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from types import ModuleType, TracebackType
     from typing import Self
 
-    from papyra.audit import ActorInfo, AuditReport
+    from papyra.audit import ActorInfo, AuditReport, TreeRow
     from papyra.cluster import ClusterDriver
     from papyra.events import ActorEvent
     from papyra.hooks import SystemHooks
@@ -407,12 +410,42 @@ class ActorSystem:
         """Return the names in use, oldest first."""
         return list(self._core.rt.names) if self._core is not None else []
 
-    def list_actors(self, alive_only: bool = False) -> list[ActorInfo]:
-        """Describe every actor, oldest first."""
+    def list_actors(
+        self, alive_only: bool = False, *, by: str | None = None, limit: int | None = None, offset: int = 0
+    ) -> list[ActorInfo]:
+        """Describe every actor, oldest first, or ordered ``by`` ``"mailbox"``, ``"processed"`` or ``"restarts"``, most first.
+
+        ``limit`` actors are described, after ``offset`` others: a few of a million cost one look at each of the others.
+        """
         if self._core is None:
             return []
-        cells = (cell for cell in self._cells() if not alive_only or introspection.is_alive(cell))
-        return introspection.describe_actors(self._core.rt, cells)
+        cells = [cell for cell in self._cells() if not alive_only or introspection.is_alive(cell)]
+        end = None if limit is None else offset + limit
+        if by is not None:
+            if by not in introspection.ORDERS:
+                raise ValueError(f"by must be one of {', '.join(introspection.ORDERS)}, not {by!r}")
+            cells = nlargest(len(cells) if end is None else end, cells, key=introspection.ORDERS[by])
+        return introspection.describe_actors(self._core.rt, cells[offset:end])
+
+    def tree(
+        self,
+        below: ActorRef[Any, Any] | None = None,
+        *,
+        fold: int | None = 12,
+        max_level: int | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+    ) -> list[TreeRow]:
+        """Return the tree of actors as rows, parents before children, or the part of it below one actor.
+
+        ``fold`` or more siblings of one type are one row; None folds none. ``limit`` rows are returned, after ``offset``.
+        """
+        if self._core is None:
+            return []
+        rt = self._core.rt
+        top = self._core.lifecycle.guardian if below is None else self._cell(below)
+        found = rows(top, introspection.running_cells(rt), fold, max_level)
+        return list(islice(found, offset, None if limit is None else offset + limit))
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
         """Describe one actor, given its reference, address, ``"system:id"`` or name; None if there is none."""

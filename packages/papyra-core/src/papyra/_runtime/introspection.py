@@ -19,13 +19,30 @@ from papyra.persistence.backend import safe_metrics_snapshot
 from papyra.statistics import SystemStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from papyra._runtime.cell import Cell
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.tallies import Walk
 
-__all__ = ["audit", "describe_actor", "describe_actors", "is_alive", "panel", "statistics"]
+__all__ = [
+    "ORDERS",
+    "audit",
+    "describe_actor",
+    "describe_actors",
+    "is_alive",
+    "panel",
+    "running_cells",
+    "statistics",
+]
+
+
+ORDERS: dict[str, Callable[[Cell], int]] = {
+    "mailbox": depth,
+    "processed": lambda cell: cell.processed,
+    "restarts": lambda cell: len(cell.restarts or ()),
+}
+"""What `papyra.ActorSystem.list_actors` can order by."""
 
 
 def is_alive(cell: Cell) -> bool:
@@ -55,7 +72,7 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
     """Describe an actor."""
     parent = cell.parent
     if running is None:
-        running = _running(cell.rt)
+        running = running_cells(cell.rt)
     return ActorInfo(
         rid=cell.id,
         address=cell.address,
@@ -74,14 +91,14 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
 
 def describe_actors(rt: Runtime, cells: Iterable[Cell]) -> list[ActorInfo]:
     """Describe several actors of a system."""
-    running = _running(rt)
+    running = running_cells(rt)
     return [describe_actor(cell, running) for cell in cells]
 
 
 def audit(rt: Runtime, *, details: bool) -> AuditReport:
     """Count the actors of a system; with ``details`` also describe them."""
     cells = rt.cells.values()
-    running = _running(rt)
+    running = running_cells(rt)
     dead = tuple(name for name, cell in rt.names.items() if cell.phase == STOPPED)
     orphans = tuple(
         name for name, cell in rt.names.items() if rt.cells.get(cell.id) is not cell and name not in dead
@@ -132,7 +149,7 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
         "dead_letters": report.dead_letters_count,
         "events": rt.history.events_ever,
         "ready": len(rt.ready),
-        "workers": {"running": len(_running(rt)), "idle": len(rt.parked)},
+        "workers": {"running": len(running_cells(rt)), "idle": len(rt.parked)},
         "longest_mailboxes": [
             {"actor": str(cell.address), "name": cell.name, "depth": depth(cell)}
             for cell in busiest
@@ -153,7 +170,7 @@ def statistics(rt: Runtime, state: str, walk: Walk) -> SystemStatistics:
         state=state,
         kinds=walk.kinds(),
         ready=len(rt.ready),
-        workers={"running": len(_running(rt)), "idle": len(rt.parked)},
+        workers={"running": len(running_cells(rt)), "idle": len(rt.parked)},
         spawned=rt.last_id,
         dead_letters={"refused": refused, "unhandled": max(0, rt.history.letters_ever - refused)},
         facts=_facts(rt),
@@ -167,5 +184,5 @@ def _facts(rt: Runtime) -> dict[str, Any]:
     return {"buffered": rt.fact_writer.buffered, "store": backend.name, "healthy": backend.healthy}
 
 
-def _running(rt: Runtime) -> set[Cell]:
+def running_cells(rt: Runtime) -> set[Cell]:
     return {worker.cell for worker in list(rt.workers.values()) if worker.cell is not None}
