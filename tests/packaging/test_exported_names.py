@@ -19,6 +19,7 @@ EXPORTED = {
     "papyra.address": "ActorAddress",
     "papyra.audit": "ActorInfo AuditReport MailboxDepth TreeRow",
     "papyra.context": "ActorContext current_actor",
+    "papyra.deadletters": "DeadLetterPolicy",
     "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped NodeDown NodeUp",
     "papyra.exceptions": """
         ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed NotClustered
@@ -72,7 +73,8 @@ EXPORTED = {
 SIGNATURES = {
     "papyra.ActorSystem": """
         (*, system_id='local', on_dead_letter=None, hooks=None, time_fn=None, persistence=None,
-        persistence_startup=None, persistence_recovery=None, shutdown_timeout=10.0, settings=None, instruments=(), cluster=None)
+        persistence_startup=None, persistence_recovery=None, shutdown_timeout=10.0, settings=None, instruments=(), cluster=None,
+        dead_letter_policy=None)
     """,
     "papyra.ActorSystem.start": "(self)",
     "papyra.ActorSystem.aclose": "(self)",

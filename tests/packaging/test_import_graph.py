@@ -10,7 +10,7 @@ import pytest
 # Lower layers of papyra first. A module imports from its own layer or below.
 LAYERS = [
     ["papyra._version", "papyra.exceptions", "papyra.address", "papyra.messages", "papyra.events",
-     "papyra.supervision", "papyra.audit", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra._pyproject",
+     "papyra.supervision", "papyra.audit", "papyra.deadletters", "papyra.hooks", "papyra.typing", "papyra.settings", "papyra._pyproject",
      "papyra.units", "papyra.plugins", "papyra.instruments", "papyra.instrument_discovery", "papyra.statistics"],
     ["papyra.persistence"],
     ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs",

@@ -209,6 +209,7 @@ def test_every_field_has_a_variable_and_a_key(tmp_path: Path, monkeypatch: pytes
     values: dict[str, Any] = {
         "persistence": "memory:", "max_events": 2, "max_dead_letters": 3, "fact_buffer": 4, "payload_limit": 5,
         "instruments": ("otel", "admin"), "cluster": "memory:shop",
+        "dead_letter_payload": "type", "dead_letter_log_first": 0, "dead_letter_mute_seconds": 1.5,
     }  # fmt: skip
     assert list(values) == [field.name for field in dataclasses.fields(Settings)]
     lines = [
@@ -221,6 +222,25 @@ def test_every_field_has_a_variable_and_a_key(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setenv(f"PAPYRA_{name.upper()}", f" {text} ")
     assert load_settings() == Settings(**values)
     assert errors(project=tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("dead_letter_payload", "hidden"), ("dead_letter_payload", ""), ("dead_letter_log_first", -1),
+        ("dead_letter_log_first", 1.5), ("dead_letter_mute_seconds", -1), ("dead_letter_mute_seconds", "5m"),
+        ("dead_letter_mute_seconds", float("nan")), ("dead_letter_mute_seconds", True),
+    ],
+)  # fmt: skip
+def test_bad_settings_of_dead_letters_are_refused(
+    name: str, value: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        Settings(**{name: value})
+    if value != "":
+        monkeypatch.setenv(f"PAPYRA_{name.upper()}", str(value))
+        with pytest.raises(ValueError, match=f"PAPYRA_{name.upper()} must be"):
+            load_settings()
 
 
 def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +305,7 @@ def test_misspelt_names_are_found_and_do_not_count(tmp_path: Path, monkeypatch: 
         "PAPYRA_PERSISTANCE": "unknown; did you mean PAPYRA_PERSISTENCE?",
         "PAPYRA_max_events": errors()["PAPYRA_max_events"],
         "max-events": "unknown; did you mean max_events?",
-        "qqq": "unknown; known are persistence, max_events, max_dead_letters, fact_buffer, payload_limit, instruments, cluster",
+        "qqq": "unknown; known are " + ", ".join(field.name for field in dataclasses.fields(Settings)),
     }
 
 

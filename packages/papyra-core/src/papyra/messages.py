@@ -1,8 +1,8 @@
-"""What travels besides the messages of users."""
+"""Messages of the runtime: the end of a watched actor, and dead letters."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,9 +21,15 @@ class ActorTerminated:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was not handled: its ``target`` had stopped, was stopping, or stopped before its turn."""
+    """A message that was not handled.
+
+    The ``reason`` is ``stopped`` (the target had stopped, was stopping, or stopped before the message's turn),
+    ``unhandled`` (the target did not know what to do with it) or ``dropped`` (it was taken out of a full queue). The
+    ``repr`` does not show the message, which may hold secrets.
+    """
 
     target: ActorRef[Any, Any]
-    message: object
+    message: object = field(repr=False)
     expects_reply: bool = False
     timestamp: float = 0.0
+    reason: str = "stopped"

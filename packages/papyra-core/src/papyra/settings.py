@@ -11,7 +11,7 @@ import copy
 import os
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,8 @@ _URLS = {
     "persistence": "backend URL, as in json:./papyra.ndjson",
     "cluster": "cluster URL, as in nats://127.0.0.1:4222/shop",
 }
-_FIELDS = ("persistence", *_SIZES, "instruments", "cluster")
+_LETTERS = ("dead_letter_payload", "dead_letter_log_first", "dead_letter_mute_seconds")
+_FIELDS = ("persistence", *_SIZES, "instruments", "cluster", *_LETTERS)
 _VARIABLES = (*(f"{_PREFIX}{name.upper()}" for name in _FIELDS), VARIABLE, "PAPYRA_PLUGINS")
 
 
@@ -37,6 +38,7 @@ class Settings:
     Sizes are numbers of objects, ``payload_limit`` of characters. ``persistence`` is a backend URL, None for memory;
     ``cluster`` is a cluster URL, None for a system of its own.
     ``instruments`` names plugins that measure every system, see `papyra.instruments`; none is used unless named.
+    The fields ``dead_letter_...`` are those of `papyra.deadletters.DeadLetterPolicy`.
     A subclass that changes defaults must be a frozen dataclass as well.
     """
 
@@ -47,10 +49,13 @@ class Settings:
     payload_limit: int = 4096
     instruments: tuple[str, ...] = ()
     cluster: str | None = None
+    dead_letter_payload: Literal["full", "type", "none"] = "full"
+    dead_letter_log_first: int = 10
+    dead_letter_mute_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        for name in _SIZES:
-            _check_size(name, getattr(self, name))
+        for name in (*_SIZES, *_LETTERS):
+            _check(name, name, getattr(self, name))
         object.__setattr__(self, "instruments", _names("instruments", self.instruments))
         for name in _FIELDS:
             owner = next(kind for kind in type(self).__mro__ if name in vars(kind))
@@ -148,21 +153,40 @@ def _read(name: str, raw: object, origin: str, what: str) -> FoundSetting:
     try:
         if name == "instruments":
             return FoundSetting(name, _names(what, raw), origin)
-        if name not in _SIZES:
-            if not isinstance(raw, str):
-                raise ValueError(f"{what} must be a {_URLS[name]}, not {raw!r}")
-            return FoundSetting(name, raw.strip(), origin)
-        text = raw.strip() if isinstance(raw, str) else ""
-        value = int(text) if text.isascii() and text.isdecimal() else raw
-        _check_size(what, value)
+        value = _parsed(name, raw) if isinstance(raw, str) else raw
+        _check(name, what, value)
     except ValueError as error:
         return FoundSetting(name, raw, origin, error)
     return FoundSetting(name, value, origin)
 
 
-def _check_size(what: str, value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{what} must be a whole number of at least 1, as in 10000, not {value!r}")
+def _parsed(name: str, text: str) -> object:
+    """Return the number in a text where the field is one, else the text; `_check` refuses what does not fit."""
+    text = text.strip()
+    if name in (*_URLS, "dead_letter_payload"):
+        return text
+    if text.isascii() and text.isdecimal():
+        return int(text)
+    if name == "dead_letter_mute_seconds" and text.isascii() and text.replace(".", "", 1).isdecimal():
+        return float(text)
+    return text
+
+
+def _check(name: str, what: str, value: object) -> None:
+    """Raise a `ValueError` if a value does not fit a field; ``what`` names the field or its place."""
+    if name in _URLS:
+        if not isinstance(value, str):
+            raise ValueError(f"{what} must be a {_URLS[name]}, not {value!r}")
+    elif name == "dead_letter_payload":
+        if value not in ("full", "type", "none"):
+            raise ValueError(f"{what} must be one of full, type and none, not {value!r}")
+    elif name == "dead_letter_mute_seconds":
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+            raise ValueError(f"{what} must be a number of seconds of at least 0, as in 300, not {value!r}")
+    else:
+        least = 0 if name == "dead_letter_log_first" else 1
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ValueError(f"{what} must be a whole number of at least {least}, as in 10000, not {value!r}")
 
 
 def _names(what: str, raw: object) -> tuple[str, ...]:

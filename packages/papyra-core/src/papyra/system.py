@@ -27,6 +27,7 @@ from papyra._runtime.tallies import Walk
 from papyra._runtime.tree import rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
+from papyra.deadletters import DeadLetterPolicy
 from papyra.exceptions import ActorStopped, NotClustered, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
 from papyra.persistence.memory import InMemoryPersistence
@@ -70,15 +71,15 @@ class DeadLetters:
     @property
     def messages(self) -> list[DeadLetter]:
         """The newest ones (1,000 unless the settings say otherwise), oldest first."""
-        return list(self._history.letters)
+        return list(self._history.dead_letters.letters)
 
     @property
     def count(self) -> int:
         """The number of all dead letters so far."""
-        return self._history.letters_ever
+        return self._history.dead_letters.ever
 
     def __len__(self) -> int:
-        return len(self._history.letters)
+        return len(self._history.dead_letters.letters)
 
 
 class ActorSystem:
@@ -108,6 +109,7 @@ class ActorSystem:
         settings: Settings | None = None,
         instruments: Iterable[Instrument] = (),
         cluster: ClusterDriver | str | None = None,
+        dead_letter_policy: DeadLetterPolicy | None = None,
     ) -> None:
         if not _SYSTEM_ID.fullmatch(system_id):
             raise ValueError(f"system_id must be a word without ':', '/' and white space, not {system_id!r}")
@@ -130,7 +132,14 @@ class ActorSystem:
         self._shutdown_timeout = shutdown_timeout
         self._hooks = HookCalls(hooks, on_dead_letter)
         self._fact_writer = FactWriter(persistence, self._hooks, self._settings.fact_buffer)
-        self._history = History(system_id, self._fact_writer, self._hooks, self._now, self._settings)
+        self._history = History(
+            system_id,
+            self._fact_writer,
+            self._hooks,
+            self._now,
+            self._settings,
+            _dead_letter_policy(dead_letter_policy, self._settings),
+        )
         self._dead_letters = DeadLetters(self._history)
         self._instruments = Instruments(instruments)
         self._cluster = _cluster_of(cluster or self._settings.cluster, system_id)
@@ -631,6 +640,20 @@ def _cluster_of(cluster: ClusterDriver | str | None, system_id: str) -> ClusterD
     from papyra.cluster import open_cluster
 
     return open_cluster(cluster)
+
+
+def _dead_letter_policy(given: DeadLetterPolicy | None, settings: Settings) -> DeadLetterPolicy:
+    if given is None:
+        return DeadLetterPolicy(
+            payload=settings.dead_letter_payload,
+            log_first=settings.dead_letter_log_first,
+            mute_seconds=settings.dead_letter_mute_seconds,
+        )
+    if not isinstance(given, DeadLetterPolicy):
+        raise TypeError(
+            f"dead_letter_policy must be a DeadLetterPolicy, as in DeadLetterPolicy(payload='type'), not {given!r}"
+        )
+    return given
 
 
 def _startup_config(

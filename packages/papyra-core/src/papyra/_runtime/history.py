@@ -11,9 +11,11 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from papyra import events as ev
+from papyra._runtime.class_names import ClassNames
+from papyra._runtime.dead_letters import DeadLetterBook
 from papyra.messages import DeadLetter
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
-from papyra.persistence.payload import clean_text, json_payload
+from papyra.persistence.payload import clean_text
 from papyra.ref import ActorRef
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from papyra._runtime.fact_writer import FactWriter
     from papyra._runtime.hook_calls import HookCalls
     from papyra.audit import AuditReport
+    from papyra.deadletters import DeadLetterPolicy
     from papyra.persistence.models import JSONValue
     from papyra.settings import Settings
 
@@ -45,10 +48,13 @@ class History:
         hooks: HookCalls,
         clock: Callable[[], float],
         settings: Settings,
+        dead_letter_policy: DeadLetterPolicy,
     ) -> None:
         self.clock = clock
-        self.letters: deque[DeadLetter] = deque(maxlen=settings.max_dead_letters)
-        self.letters_ever = 0
+        self.dead_letters = DeadLetterBook(
+            dead_letter_policy, settings.max_dead_letters, settings.payload_limit
+        )
+        self.class_names = ClassNames()
         self.run = ""
         self.events_ever = 0
         self.reports_events = False  # whether a hook wants events
@@ -98,23 +104,32 @@ class History:
         cell.rt.tallies.of(cell.actor_type).failures += 1
         self.event(ev.ActorCrashed, cell, {"error": text, "reason": text})
 
-    def dead_letter(self, cell: Cell, message: object, *, expects_reply: bool) -> None:
+    def dead_letter(
+        self, cell: Cell, message: object, *, expects_reply: bool, reason: str = "stopped"
+    ) -> None:
         """Note a message that was not handled."""
+        book = self.dead_letters
+        if not book.count(message):
+            return
         now = self.clock()
-        letter = DeadLetter(ActorRef(cell), message, expects_reply, now)
-        self.letters.append(letter)
-        self.letters_ever += 1
+        letter = DeadLetter(ActorRef(cell), message, expects_reply, now, reason)
+        book.letters.append(letter)
         # The payload is copied now, because the sender may change its message later.
+        message_type, payload = book.describe(message)
         self._writer.add(
             PersistedDeadLetter(
                 self._system_id,
                 f"{self._system_id}:{cell.id}",
-                type(message).__name__,
-                json_payload(message, self._payload_limit),
+                message_type,
+                payload,
                 now,
-                run=self.run,
+                reason,
+                cell.name,
+                self.class_names.of(cell.actor_type) if cell.actor_type is not None else "",
+                self.run,
             )
         )
+        book.log(cell, message_type, reason)
         self._hooks.call("on_dead_letter", letter)
 
     def audit(self, report: AuditReport) -> None:

@@ -169,6 +169,7 @@ class RunningSystem:
             raise
         finally:
             if not self._cut:
+                self.rt.history.dead_letters.close()
                 self.timers.close()
                 self.closed.set()
                 self.rt.history.wake_waiters()

@@ -114,6 +114,7 @@ class Runtime:
         self.cells.clear()
         self.names.clear()
         self.fact_writer.abandon()
+        self.history.dead_letters.close()
         raise RuntimeError(
             f"the event loop of actor system {self.system_id!r} has ended, and the system with it. "
             "Close a system with aclose() before its loop ends"
