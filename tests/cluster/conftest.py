@@ -29,3 +29,24 @@ def _hard_limit() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.fixture
+def world():
+    """Return what starts servers, proxies and nodes in processes, and ends them."""
+    from _processes import World
+
+    made = World()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="session")
+def nats_server():
+    """Return a server for tests that leave it alone; each uses a cluster name of its own."""
+    from _processes import Server
+
+    server = Server()
+    server.start()
+    yield server
+    server.close()

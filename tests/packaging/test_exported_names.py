@@ -62,6 +62,7 @@ EXPORTED = {
         Reset ServiceKey Synced Transport TransportError UnknownTransport message
     """,
     "papyra_contrib.cluster.codec": "Codec MsgspecCodec References message",
+    "papyra_contrib.cluster.nats": "NatsTransport",
     "papyra_contrib.cluster.testing": "MemoryNetwork TransportConformance through_codec",
     "papyra_contrib.receptionist": "Listing LocalReceptionist Receptionist ServiceKey",
     "papyra_contrib.redis": "RedisPersistence",

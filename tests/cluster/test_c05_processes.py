@@ -1,0 +1,249 @@
+"""Promises 4 to 9, 11 and 12 with real processes and a real server."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+BACKENDS = ["asyncio", "trio"]
+LET_DOWN_SECONDS = 5.0
+KILLS = 20
+STALLS = 50
+
+
+def watch(node, owner):
+    address = owner.do("counter")
+    node.until("find", lambda found: address in found)
+    node.do("watch", address=address)
+    node.do("ask", address=address)
+    return address
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_c05_c06_c12_a_killed_and_a_paused_node(world, nats_server, backend):
+    a, b, c = world.nodes("abc", nats_server.url(f"faults-{backend}"), backend)
+    a.do("singleton", name="sole")
+    first = a.wait_for("sole")["fence"]
+    c.do("singleton", name="sole")
+    address = watch(b, a)
+    assert c.until("role", lambda reply: reply[0] == "reply", name="sole")[1] == first
+
+    a.signal(signal.SIGKILL)
+    a.process.wait()
+    killed = time.time()
+    reply = b.do("ask", address=address)  # nobody listens: not delivered
+    assert reply[0] == "NodeUnreachable"
+    told = b.wait_for("terminated", address=address)
+    assert (told["reason"], told["at"] - killed < LET_DOWN_SECONDS) == ("node_down", True)
+    assert b.do("ask", address=address)[0] == "NodeGone"
+    second = c.wait_for("sole")
+    assert second["at"] - killed < 5.0
+    assert second["fence"] > first
+    assert b.until("role", lambda reply: reply[0] == "reply", name="sole")[1] == second["fence"]
+
+    address = watch(c, b)
+    before = b.do("members")
+    b.signal(signal.SIGSTOP)
+    stopped = time.time()
+    told = c.wait_for("terminated", address=address)
+    assert (told["reason"], told["at"] - stopped < LET_DOWN_SECONDS) == ("node_down", True)
+    resumed = time.time()
+    b.signal(signal.SIGCONT)
+    b.wait_for("NodeDown", node="b", reason="lost")
+    back = c.wait_for("NodeUp", node="b", since=resumed)
+    assert back["at"] - resumed < 2.0
+    assert f"b@{back['incarnation']}" not in before
+    b.until("members", lambda members: len(members) == 2)
+    assert b.do("ask", address=c.do("counter"))[0] == "reply"
+    b.quit()
+    c.wait_for("NodeDown", node="b", reason="left")
+
+
+def test_c07_c08_a_stall_and_a_restart(world):
+    server = world.server()
+    server.start()
+    proxy = world.proxy(server.port)
+    a, b = world.node("a", server.url("shop")), world.node("b", server.url("shop", proxy.port))
+    for node in (a, b):
+        node.wait_for("ready")
+        node.until("members", lambda members: len(members) == 2)
+    address = watch(b, a)
+
+    # A restart that is shorter than the lease: nobody is down, and a watch is not missed.
+    server.kill(signal.SIGTERM)
+    time.sleep(0.5)
+    server.start()
+    back = time.time()
+    b.until("ask", lambda reply: reply[0] == "reply", address=address, timeout=1.0)
+    assert time.time() - back < 3.0
+    assert not a.has("NodeDown")
+    assert not b.has("NodeDown")
+    a.do("stop", address=address)
+    assert b.wait_for("terminated", address=address, seconds=30)["reason"] == "stopped"
+    assert b.until("find", lambda found: found == []) == []
+
+    # A node that is cut off lets go before any other sees it down, and comes back.
+    claimed = b.do("claim", name="n")
+    assert claimed[0] == "fence"
+    address = b.do("counter")
+    a.until("find", lambda found: address in found)
+    proxy.stall()
+    let_go = b.wait_for("NodeDown", node="b", reason="lost")
+    down = a.wait_for("NodeDown", node="b")
+    assert let_go["at"] < down["at"]
+    assert a.do("claim", name="n")[0] == "fence"
+    proxy.unstall()
+    b.wait_for("name lost", name="n")
+    a.until("find", lambda found: len(found) == 1 and found[0] != address)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP], ids=["kill", "stop"])
+def test_c05_watchers_are_told_20_of_20(world, nats_server, number):
+    url = nats_server.url(f"many-{number}")
+    watcher = world.node("watcher", url)
+    watcher.wait_for("ready")
+    seconds = []
+    for block in range(2):
+        victims = [world.node(f"v{block}-{n}", url) for n in range(KILLS // 4)]
+        for victim in victims:
+            victim.wait_for("ready", 120)
+        addresses = [watch(watcher, victim) for victim in victims]
+        for victim, address in zip(victims, addresses, strict=True):
+            victim.signal(number)
+            began = time.time()
+            told = watcher.wait_for("terminated", address=address)
+            assert told["reason"] == "node_down"
+            seconds.append(told["at"] - began)
+    print(f"told after {min(seconds):.2f} to {max(seconds):.2f} s, {len(seconds)} of {KILLS // 2}")
+    assert max(seconds) < LET_DOWN_SECONDS
+
+
+@pytest.mark.sweep
+def test_c05_a_blocked_loop_is_no_reason_unless_it_lasts(world, nats_server):
+    url = nats_server.url("blocked")
+    a, b = world.node("a", url, stall=2.0), world.node("b", url)
+    for node in (a, b):
+        node.wait_for("ready")
+        node.until("members", lambda members: len(members) == 2)
+    b.do("block", seconds=9.0)
+    assert a.do("members").__len__() == 2
+    assert not a.has("NodeDown")
+    a.send("block", seconds=8.0)
+    b.wait_for("NodeDown", node="a", reason="expired")
+    a.wait_for("NodeDown", node="a", reason="lost")
+    b.until("members", lambda members: len(members) == 2)
+
+
+@pytest.mark.sweep
+def test_c07_a_cut_off_node_has_let_go_before_it_is_down_50_of_50(world, nats_server):
+    url = nats_server.url("stalls")
+    watcher = world.node("watcher", url)
+    watcher.wait_for("ready")
+    proxies = [world.proxy(nats_server.port) for _ in range(5)]
+    nodes = [world.node(f"n{i}", nats_server.url("stalls", p.port)) for i, p in enumerate(proxies)]
+    for node in nodes:
+        node.wait_for("ready", 120)
+    margins = []
+    for _ in range(STALLS // len(nodes)):
+        watcher.until("members", lambda members: len(members) == len(nodes) + 1)
+        began = time.time()
+        for proxy in proxies:
+            proxy.stall()
+        for node in nodes:
+            let_go = node.wait_for("NodeDown", node=node.name, reason="lost", since=began)
+            down = watcher.wait_for("NodeDown", node=node.name, since=began)
+            margins.append(down["at"] - let_go["at"])
+        for proxy in proxies:
+            proxy.unstall()
+    print(f"let go {min(margins):.2f} to {max(margins):.2f} s before, {len(margins)} of {STALLS}")
+    assert min(margins) > 0
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_c09_server_away_for_ten_seconds(world, backend):
+    server = world.server()
+    server.start()
+    nodes = a, b, _ = world.nodes("abc", server.url("shop"), backend)
+    address = a.do("counter")
+    assert a.do("claim", name="boss")[0] == "fence"
+    before = set(b.until("members", lambda members: len(members) == 3))
+    server.kill()
+    for node in nodes:
+        node.wait_for("NodeDown", node=node.name, reason="lost")
+        assert node.do("local") == 0
+    time.sleep(7)
+    server.start()
+    began = time.time()
+    for node in nodes:
+        members = node.until("members", lambda members: len(members) == 3)
+        assert not before & set(members)  # no ended incarnation comes back, whatever the server has kept
+    print(f"all members again after {time.time() - began:.2f} s")
+    assert time.time() - began < 3.0
+    found = b.until("find", lambda found: len(found) == 1)
+    assert found != [address]
+    assert b.until("ask", lambda reply: reply[0] == "reply", address=found[0])
+    assert b.until("lookup", lambda holder: holder is not None, name="boss").startswith("a@")
+
+
+@pytest.mark.sweep
+def test_c02_tells_over_three_restarts(world):
+    server = world.server()
+    server.start()
+    a, b, _ = world.nodes("abc", server.url("shop"))
+    address = a.do("recorder", capacity=100_000)
+    sending = [b.send("tells", address=address, count=25_000, first=n * 25_000) for n in range(4)]
+    for _ in range(3):
+        time.sleep(0.4)
+        server.kill(signal.SIGTERM)
+        time.sleep(0.3)
+        server.start()
+    results = [b.reply(number, 170) for number in sending]
+    sent = sum(result["sent"] for result in results)
+    a.do("seen")
+
+    def quiet(panel):
+        (peer,) = [counts for peer, counts in panel["peers"].items() if peer.startswith("a@")]
+        return peer["outstanding"] == 0
+
+    b.until("panel", quiet)
+    handled, _ordered = a.do("seen")
+    (lost,) = [counts["lost"] for peer, counts in a.do("panel")["peers"].items() if peer.startswith("b@")]
+    print(f"{sent} sent, {handled} handled, {lost} lost and counted, {a.do('letters')} dead letters")
+    assert sent == handled + lost + a.do("letters")
+    assert lost < sent / 10
+
+
+@pytest.mark.sweep
+def test_c10_the_leader_of_three_servers_is_killed(world):
+    servers = [world.server(name=f"s{n}") for n in range(3)]
+    from _processes import free_port
+
+    routes = [free_port() for _ in servers]
+    for index, server in enumerate(servers):
+        others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
+        server.config = f"server_name: s{index}\ncluster {{ name: c, listen: 127.0.0.1:{routes[index]}, routes: [{others}] }}\n"
+        server.start()
+    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
+    time.sleep(3)
+    nodes = [world.node(name, f"nats://{hosts}/shop?replicas=3", join_timeout=60.0) for name in "abc"]
+    for node in nodes:
+        node.wait_for("ready", 120)
+        node.until("members", lambda members: len(members) == 3)
+    a, b, _ = nodes
+    address = a.do("counter")
+    b.until("find", lambda found: found == [address])
+    asking = b.send("asks", address=address, seconds=12.0)
+    time.sleep(1)
+    servers[0].kill()
+    asked = b.reply(asking)
+    print(f"asks {asked['ends']}, longest gap {asked['longest']:.2f} s")
+    assert not any(node.has("NodeDown") for node in nodes)
+    assert a.do("claim", name="later")[0] == "fence"
+    began = time.time()
+    servers[1].kill()
+    for node in nodes:
+        node.wait_for("NodeDown", node=node.name, reason="lost", since=began)
