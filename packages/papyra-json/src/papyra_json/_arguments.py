@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.url import check_path
 from papyra_json._fs.files import odd_kind
 
 __all__ = ["Durability", "check_durability", "checked_path"]
@@ -23,6 +24,7 @@ def checked_path(path: str | os.PathLike[str]) -> Path:
     text = os.fsdecode(path)
     if not text or "\0" in text:
         raise ValueError(f"path must name a file, but is {text!r}; write for example 'papyra.ndjson'")
+    check_path(text)
     absolute = Path(text).absolute()
     odd = "a folder" if text.endswith(os.sep) else odd_kind(absolute)
     if odd is not None:

@@ -14,7 +14,7 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence.following import INTERVAL
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.threaded import ThreadedBackend
-from papyra.persistence.url import duration, file_url, one_of
+from papyra.persistence.url import check_path, duration, file_url, one_of
 from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
 from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
@@ -215,7 +215,6 @@ def _checked_path(path: str | os.PathLike[str]) -> Path:
         raise ValueError("a database in memory can't be shared between threads; use the backend 'memory'")
     if text.startswith("file:"):
         raise ValueError(f"{text!r} is an SQLite URI; give the path alone, and options as arguments")
-    if "\0" in text:
-        raise ValueError(f"the path {text!r} has a NUL character in it")
+    check_path(text)
     # Absolute from now on: the process may change its folder.
     return Path(text).absolute()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from papyra.units import count, duration, one_of, size
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["RETENTION_OPTIONS", "BackendURL", "count", "duration", "file_url", "one_of", "size"]
+__all__ = ["RETENTION_OPTIONS", "BackendURL", "check_path", "count", "duration", "file_url", "one_of", "size"]
 
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 
@@ -52,8 +53,10 @@ class BackendURL:
             path = unquote(path.removeprefix("//") if path.startswith("///") else path, errors="strict")
         except UnicodeDecodeError:
             raise BackendURLError(f"the percent-encoded path of {text!r} is not UTF-8") from None
-        if "\0" in path:
-            raise BackendURLError(f"the path of {text!r} has a NUL character in it")
+        try:
+            check_path(path)
+        except ValueError as error:
+            raise BackendURLError(f"the path of {text!r} can't be used: {error}") from None
         options: dict[str, str] = {}
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
@@ -95,6 +98,20 @@ class BackendURL:
         values = self.convert({**RETENTION_OPTIONS, **readers})
         limits = {name: values.pop(name) for name in RETENTION_OPTIONS if name in values}
         return (RetentionPolicy(**limits) if limits else None), values
+
+
+def check_path(path: str) -> None:
+    """Raise `ValueError` for a path that nobody means: with a NUL, with white space around it, or with a leading ``~``.
+
+    Only a shell expands ``~``; taken as it is, it would become a folder of that name.
+    """
+    if "\0" in path:
+        raise ValueError("it has a NUL character in it")
+    if path != path.strip():
+        raise ValueError(f"there is white space around it. Write {path.strip()!r}")
+    if path.startswith("~"):
+        home = os.path.expanduser(path)  # noqa: PTH111 - a text for the error; Path would change its spelling
+        raise ValueError(f"only a shell expands '~'. Write {home if home != path else './' + path!r}")
 
 
 def file_url(scheme: str, path: str, **options: object) -> str:
