@@ -120,7 +120,7 @@ from papyra_cli import main
 from papyra_cli._click import completion as _completion
 from papyra_cli._output import progress as _progress
 
-_completion._PATIENCE = _progress._SILENCE = 600.0
+_completion._MAX_SECONDS = _progress._SILENCE_SECONDS = 600.0
 main()
 """
 

@@ -46,7 +46,7 @@ KEYS = {
     "persistence inspect": {"counts", "first_timestamp", "last_timestamp", "events"},
     "persistence startup-check": {"passed", "scan", "recovery", "left"},
     "doctor run": {"status", "checks", "startup"},
-    "inspect events": {"system_id", "actor_address", "event_type", "payload", "timestamp"},
+    "inspect events": {"system_id", "actor_address", "event_type", "payload", "timestamp", "run"},
     "inspect audits": {"total_actors", "alive_actors", "registry_orphans", "dead_letters_count"},
     "inspect dead-letters": {"target", "message_type", "payload"},
     "inspect summary": {"counts", "event_types", "timeline", "actors", "dead_letter_targets", "newest_audit"},
@@ -78,7 +78,7 @@ def test_json_parses_and_has_the_names_of_the_models(
 
 def test_jsonl_is_one_object_a_line(sample: Path, both: Callable[..., Both]) -> None:
     done = both("inspect", "events", "--path", "papyra.ndjson", "-o", "jsonl")
-    assert [set(json.loads(line)) for line in done.pipe.stdout.splitlines()] == [KEYS["inspect events"]] * 100
+    assert [set(json.loads(line)) for line in done.pipe.stdout.splitlines()] == [KEYS["inspect events"]] * 216
     assert done.shown == done.pipe.stdout
     damage = both("inspect", "--output", "jsonl", "summary", "--path", "papyra.ndjson")
     assert json.loads(damage.pipe.stdout)["counts"] == {"events": 216, "audits": 6, "dead_letters": 18}

@@ -98,7 +98,21 @@ def test_moments_without_an_offset_are_local_and_spans_are_ago() -> None:
     assert read_moment("15m") == pytest.approx(time.time() - 900, abs=60)
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "15x", "m", "-5", "2026-13-01", "1e5", "٣"])
+def test_r27_times_of_day_are_the_latest_ones_and_days_begin_at_midnight() -> None:
+    now = time.time()
+    for text in ("00:00", "02:00", "23:59", "2:00", "12:00:30"):
+        moment = datetime.fromtimestamp(read_moment(text))
+        assert now - 86400 - 3601 <= moment.timestamp() <= time.time()  # an hour more where the clocks change
+        assert f"{moment:%H:%M:%S}".startswith(f"{text.partition(':')[0]:0>2}:{text.partition(':')[2]}")
+    today = datetime.fromtimestamp(read_moment("today"))
+    yesterday = datetime.fromtimestamp(read_moment("yesterday"))
+    assert (today.hour, today.minute, yesterday.hour) == (0, 0, 0)
+    assert 1 <= (datetime.now().date() - yesterday.date()).days <= 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "tomorrow", "15x", "15", "90.5", "25:00", "m", "-5", "2026-13-01", "1e5", "٣"]
+)
 def test_other_moments_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="expected Unix time, ISO 8601"):
         read_moment(text)

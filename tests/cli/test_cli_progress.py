@@ -185,7 +185,7 @@ async def test_a_terminal_that_goes_away_ends_no_work(monkeypatch: pytest.Monkey
         return "done"
 
     monkeypatch.setattr("sys.stderr", Gone())
-    monkeypatch.setattr("papyra_cli._output.progress._SILENCE", 0)
+    monkeypatch.setattr("papyra_cli._output.progress._SILENCE_SECONDS", 0)
     monkeypatch.setenv("TERM", "xterm")
     with anyio.fail_after(60):
         tried = anyio.Event()

@@ -424,15 +424,42 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite"])
-def test_a_configured_file_that_is_not_there_is_told(run: Runner, scheme: str) -> None:
+def test_r12_a_configured_file_that_is_not_there_is_no_clean_store(run: Runner, scheme: str) -> None:
+    """A volume that is not mounted must not be reported as clean; an application may be about to create the file."""
     url = f"{scheme}:no%20pe.ndjson?max_records=5"
-    told = f"papyra: note: {run.folder / 'no pe.ndjson'} does not exist yet, so the store is empty (from "
-    scan = run("persistence", "scan", PAPYRA_PERSISTENCE=url)
-    assert (scan.returncode, scan.stdout) == (0, "status\tclean\n")
-    assert scan.stderr == f"{told}PAPYRA_PERSISTENCE)\n"
-    events = run("inspect", "events", "-o", "json", "--backend", url)
-    assert (events.returncode, json.loads(events.stdout)) == (0, [])
-    assert events.stderr == f"{told}--backend)\n"
+    missing = run.folder / "no pe.ndjson"
+    for command in ("persistence scan", "persistence recover --yes", "persistence compact", "inspect events",
+                    "inspect runs", "metrics persistence"):  # fmt: skip
+        done = run(*command.split(), PAPYRA_PERSISTENCE=url)
+        assert (done.returncode, done.stdout) == (3, "")
+        assert f"there is no file {missing} (from PAPYRA_PERSISTENCE)" in done.stderr
+    told = f"papyra: note: {missing} does not exist yet, so the store is empty (from --backend)\n"
+    for command in ("doctor run", "persistence startup-check"):
+        done = run(*command.split(), "--backend", url)
+        assert (done.returncode, done.stderr) == (0, told)
+        assert run(*command.split(), "--path", "no pe.ndjson").returncode == 3
+    assert list(run.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        (("--path", "~/facts"), "only a shell expands '~'. Write '/"),
+        (("--path", " facts"), "there is white space around it. Write 'facts'"),
+        (("--backend", "json:~/facts"), "only a shell expands '~'. Write '/"),
+        (("--backend", "sqlite:facts "), "there is white space around it. Write 'facts'"),
+        (("--backend", "json:~nobody-here/facts"), "Write './~nobody-here/facts'"),
+    ],
+)
+def test_r28_a_path_that_only_a_shell_understands_is_refused(
+    run: Runner, option: tuple[str, str], problem: str
+) -> None:
+    done = run("doctor", "run", *option)
+    assert done.returncode == 2
+    assert problem in done.stderr
+    configured = run("doctor", "run", PAPYRA_PERSISTENCE="json:~/facts")
+    assert configured.returncode == 3
+    assert list(run.folder.iterdir()) == []
 
 
 def test_a_configured_store_that_is_there_or_is_no_file_is_not_remarked_on(run: Runner) -> None:

@@ -1,7 +1,7 @@
-"""Values for shell completion that depend on what is installed and what is in the chosen store.
+"""Values for shell completion that depend on the installed plugins and on the chosen store.
 
-Nothing here may print, raise or keep a shell waiting. A value comes into a command line as it is, and people press
-Enter on it; so of the names in a store only those are offered that no shell reads as anything but a word.
+Nothing here may print, raise or keep a shell waiting. People press Enter on a completed line, so a name from a store is
+offered only if every shell reads it as one plain word.
 """
 
 from __future__ import annotations
@@ -19,35 +19,61 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
     from papyra.persistence import PersistenceBackend
+    from papyra.persistence.models import PersistedDeadLetter, PersistedEvent, PersistedRecord
 
-__all__ = ["actors", "backend_urls", "event_types", "message_types", "targets"]
+__all__ = ["Completer", "actors", "backend_urls", "event_types", "message_types", "runs", "targets"]
 
 _R = TypeVar("_R")
-_Completer: TypeAlias = "Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]"
+Completer: TypeAlias = "Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]"
 
 _EVENT_TYPES = ("ActorStarted", "ActorRestarted", "ActorStopped", "ActorCrashed")
-_NEWEST = 200  # records that are looked at
-_PATIENCE = 0.5  # seconds
+_NEWEST_RECORDS = 200
+_MAX_SECONDS = 0.5
 _WORD = re.compile(r"[\w@+./:][\w@+./:-]{0,99}")
 
 
 def _from_store(
     newest: Callable[[PersistenceBackend], Awaitable[Sequence[_R]]],
-    name: Callable[[_R], str],
+    names: Callable[[_R], Iterable[str]],
     known: Iterable[str] = (),
-) -> _Completer:
+) -> Completer:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        return _offered([*known, *map(name, _read(ctx, newest))], incomplete)
+        found = [name for record in _read(ctx, newest) for name in names(record)]
+        return _offered([*known, *found], incomplete)
 
     return complete
 
 
-event_types = _from_store(
-    lambda store: store.list_events(limit=_NEWEST), lambda it: it.event_type, _EVENT_TYPES
-)
-actors = _from_store(lambda store: store.list_events(limit=_NEWEST), lambda it: it.actor_address)
-message_types = _from_store(lambda store: store.list_dead_letters(limit=_NEWEST), lambda it: it.message_type)
-targets = _from_store(lambda store: store.list_dead_letters(limit=_NEWEST), lambda it: it.target)
+async def _newest_events(backend: PersistenceBackend) -> Sequence[PersistedEvent]:
+    return await backend.list_events(limit=_NEWEST_RECORDS)
+
+
+async def _newest_letters(backend: PersistenceBackend) -> Sequence[PersistedDeadLetter]:
+    return await backend.list_dead_letters(limit=_NEWEST_RECORDS)
+
+
+async def _newest_of_actors(backend: PersistenceBackend) -> Sequence[PersistedRecord]:
+    return [*await _newest_events(backend), *await _newest_letters(backend)]
+
+
+def _names(record: PersistedRecord) -> Iterable[str]:
+    from papyra_cli._output.identity import identity_of
+
+    identity = identity_of(record)
+    return identity.names if identity else ()
+
+
+def _runs(record: PersistedRecord) -> Iterable[str]:
+    from papyra_cli._output.identity import run_of
+
+    return filter(None, (run_of(record),))
+
+
+event_types = _from_store(_newest_events, lambda it: (it.event_type,), _EVENT_TYPES)
+message_types = _from_store(_newest_letters, lambda it: (it.message_type,))
+actors = _from_store(_newest_events, _names)
+targets = _from_store(_newest_letters, _names)
+runs = _from_store(_newest_of_actors, _runs, ("last",))
 
 
 def backend_urls(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
@@ -79,20 +105,20 @@ def _read(
     async def read(url: str) -> Sequence[_R]:
         backend = open_backend(url)
         try:
-            with anyio.move_on_after(_PATIENCE):
+            with anyio.move_on_after(_MAX_SECONDS):
                 return await newest(backend)
             return ()
         finally:
-            with anyio.move_on_after(_PATIENCE, shield=True):
+            with anyio.move_on_after(_MAX_SECONDS, shield=True):
                 await backend.aclose()
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         try:
             path = ctx.params.get("path")
-            store = choose_store(path and os.path.expanduser(path), ctx.params.get("backend"))  # noqa: PTH111 - a path as typed, "./" too
-            # A file that is not there has nothing to offer, and opening it might make it.
+            store = choose_store(path and os.path.expanduser(path), ctx.params.get("backend"))  # noqa: PTH111 - keeps the path as it was typed, with "./"
+            # A missing file has nothing to offer, and opening it might create it.
             return () if store.missing_file() else anyio.run(read, store.url)
-        except Exception:  # noqa: BLE001 - whatever is wrong with the store, a completion is no place to tell
+        except Exception:  # noqa: BLE001 - a completion cannot report what is wrong with the store
             return ()
 
 

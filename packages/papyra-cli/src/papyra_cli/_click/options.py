@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their values are read."""
+"""Options that several commands share, and the reading of their values."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from papyra.persistence.url import check_path
 from papyra_cli._click.completion import backend_urls
-from papyra_cli._output.formats import read_moment
+from papyra_cli._errors import say
+from papyra_cli._output.formats import format_time, odd_moment, read_moment
 from papyra_cli._output.output import Output
 from papyra_cli._store.choose import choose_store
 
@@ -20,6 +22,7 @@ __all__ = [
     "limit_option",
     "output_command",
     "quarantine_dir_option",
+    "read_path",
     "reading",
     "since_option",
     "store_command",
@@ -31,7 +34,7 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 def reading(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """Make an option's callback from a function that raises `ValueError` with what it expected."""
+    """Return an option's callback that reads the value with ``read``; a `ValueError` becomes a usage error."""
 
     def callback(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
         try:
@@ -42,33 +45,50 @@ def reading(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parame
     return callback
 
 
+def _read_moment(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    moment: float | None = reading(read_moment)(ctx, param, value)
+    if moment is not None and not ctx.resilient_parsing and (odd := odd_moment(moment)):
+        say("note", f"{param.opts[0]} {value}: {format_time(moment, 'brief')} {odd}")
+    return moment
+
+
 def _moment_option(flag: str, text: str) -> Callable[[_F], _F]:
-    text = f"{text}: Unix time, ISO 8601 as in 2026-07-01T12:00, or a span ago as in 15m. [default: no limit]"
-    return click.option(flag, metavar="MOMENT", callback=reading(read_moment), help=text)
+    text = (
+        f"{text}: 02:00, today, yesterday, ISO 8601 as in 2026-07-01T12:00, a span ago as in 15m, or Unix time. "
+        "[default: no limit]"
+    )
+    return click.option(flag, metavar="MOMENT", callback=_read_moment, help=text)
 
 
-dry_run_option = click.option("--dry-run", is_flag=True, help="Tell what would be done, and change nothing.")
+def read_path(text: str) -> str:
+    """Return the path of a file or folder; one that only a shell would understand is a `ValueError`."""
+    check_path(text)
+    return text
+
+
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Report what would be done, and change nothing."
+)
 limit_option = click.option(
     "--limit",
     type=click.IntRange(min=0),
     metavar="N",
-    default=100,
-    show_default=True,
-    help="Show the newest N.",
+    help="Show the newest N; 0 for all. [default: 100, and all in the JSON modes]",
 )
 quarantine_dir_option = click.option(
     "--quarantine-dir",
     metavar="DIR",
     type=click.Path(),
-    help="Where quarantine files go. [default: beside the store]",
+    callback=reading(read_path),
+    help="The folder for quarantine files. [default: the folder of the store]",
 )
-since_option = _moment_option("--since", "Only what is not older")
-until_option = _moment_option("--until", "Only what is not newer")
-yes_option = click.option("-y", "--yes", is_flag=True, help="Go on without asking.")
+since_option = _moment_option("--since", "Only records from this time on")
+until_option = _moment_option("--until", "Only records up to this time")
+yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
 def output_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Make a command's first argument its `Output`."""
+    """Give a command its `Output` as first argument."""
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> None:
@@ -78,19 +98,20 @@ def output_command(function: Callable[..., None]) -> Callable[..., None]:
 
 
 def store_command(function: Callable[..., None]) -> Callable[..., None]:
-    """Like `output_command`, with the chosen `Store` as second argument."""
+    """Give a command its `Output`, the chosen `Store`, and the options that choose it."""
 
     @click.option(
         "--path",
         metavar="FILE",
         type=click.Path(),
-        help="The store is this file, or the rotated set that it heads. [default: the store that is configured, "
-        "see 'papyra config view']",
+        callback=reading(read_path),
+        help="The store in this file, of any installed backend that recognizes it, with its rotated files. "
+        "[default: the configured store, see 'papyra config view']",
     )
     @click.option(
         "--backend",
         metavar="URL",
-        help="The store is what this URL names, as in json:./papyra.ndjson or sqlite:./papyra.db.",
+        help="The store at this URL, as in json:./papyra.ndjson or sqlite:./papyra.db.",
         shell_complete=backend_urls,
     )
     @output_command

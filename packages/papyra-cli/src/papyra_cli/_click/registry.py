@@ -43,7 +43,8 @@ OWN_COMMANDS = {
         "papyra_cli.commands.doctor:doctor", "Check that a system would find its store in order."
     ),
     "inspect": OwnCommand(
-        "papyra_cli.commands.inspect:inspect", "Read the record of a system: events, audits, dead letters."
+        "papyra_cli.commands.inspect:inspect",
+        "Read the record of a system: events, audits, dead letters, runs.",
     ),
     "metrics": OwnCommand("papyra_cli.commands.metrics:metrics", "Show the counters of a store."),
     "persistence": OwnCommand(

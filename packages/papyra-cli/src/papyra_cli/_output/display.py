@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, TextIO
 
-__all__ = ["Display", "display_params"]
+__all__ = ["Display", "display_params", "terminal_width"]
 
 _KEY = "papyra_cli.display"
 
@@ -51,6 +51,17 @@ class Display:
     def animated(self) -> bool:
         """Whether a line that is drawn again and again makes sense on stderr."""
         return _is_able(sys.stderr)
+
+
+def terminal_width(stream: TextIO) -> int:
+    """Return the number of columns of the terminal behind ``stream``, or the value of ``COLUMNS``."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns) > 0:
+        return int(columns)
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 120
 
 
 def _is_able(stream: TextIO) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 import click
 
 from papyra_cli._escape import printable
-from papyra_cli._output.display import Display
+from papyra_cli._output.display import Display, terminal_width
 from papyra_cli._output.formats import format_time
 from papyra_cli._output.json import dump, dump_readable
 
@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 __all__ = ["Cell", "Output", "Styled", "Table"]
 
 
+_WIDE_COLUMNS = 100
+
+
 class Styled(NamedTuple):
-    """A cell in a colour that click and rich both know."""
+    """A cell in a colour that click and rich both know; ``wraps`` keeps all of its text on a narrow terminal."""
 
     text: str
     color: str
+    wraps: bool = False
 
 
 Cell: TypeAlias = "str | Styled"
@@ -43,6 +47,20 @@ class Table:
     title: str
     columns: Sequence[str]
     rows: list[Sequence[Cell]] = field(default_factory=list["Sequence[Cell]"])
+
+    def without_empty(self, *columns: str) -> Table:
+        """Return the table without those of ``columns`` in which every cell is "-"."""
+        empty = {
+            index
+            for index, column in enumerate(self.columns)
+            if column in columns and all(row[index] == "-" for row in self.rows)
+        }
+
+        def left(cells: Sequence[Cell]) -> list[Cell]:
+            return [cell for index, cell in enumerate(cells) if index not in empty]
+
+        names = [name for index, name in enumerate(self.columns) if index not in empty]
+        return Table(self.key, self.title, names, [left(row) for row in self.rows])
 
 
 class Output:
@@ -67,6 +85,16 @@ class Output:
     def encoding(self) -> str:
         """The encoding of stdout."""
         return self._stream.encoding or "utf-8"
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether tables are drawn, as on a terminal."""
+        return self.format == "table"
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether tables are drawn for a terminal that has no room for a time with fractions and offset."""
+        return self.is_drawn and terminal_width(self._stream) < _WIDE_COLUMNS
 
     @property
     def is_json(self) -> bool:
@@ -159,7 +187,7 @@ class Output:
     ) -> None:
         from papyra_cli._output import rich_tables  # rich takes longer to import than most commands run
 
-        width = rich_tables.terminal_width(self._stream)
+        width = terminal_width(self._stream)
         pictures = (
             [picture(width)]
             if picture

@@ -18,10 +18,10 @@ __all__ = ["Gauge", "watched"]
 
 _R = TypeVar("_R")
 
-_SILENCE = 1.0
+_SILENCE_SECONDS = 1.0
 """Seconds of work before anything is drawn."""
 
-_REDRAW = 0.1
+_REDRAW_SECONDS = 0.1
 """Seconds between two drawings."""
 
 
@@ -62,11 +62,11 @@ async def watched(display: Display, label: str, gauge: Gauge, work: Callable[[],
 
 async def _draw(display: Display, label: str, gauge: Gauge) -> None:
     began = time.monotonic()
-    await anyio.sleep(_SILENCE)
+    await anyio.sleep(_SILENCE_SECONDS)
     from papyra_cli._output.progress_bar import Line
 
     # A terminal that is gone ends no work.
     with suppress(OSError), Line(label, gauge, began, colored=display.colored(sys.stderr)) as line:
         while True:
             line.redraw()
-            await anyio.sleep(_REDRAW)
+            await anyio.sleep(_REDRAW_SECONDS)

@@ -1,8 +1,7 @@
-"""Tables, and whatever else rich draws, for terminals."""
+"""Tables for terminals, drawn by rich."""
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -11,6 +10,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from papyra_cli._escape import printable
+from papyra_cli._output.display import terminal_width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +20,37 @@ if TYPE_CHECKING:
 
     from papyra_cli._output.output import Cell, Table
 
-__all__ = ["draw", "framed", "grid", "safe_text", "terminal_width"]
+__all__ = ["draw", "framed", "grid", "safe_text"]
 
-_ELASTIC = ("payload", "error")  # columns that hold anything, and stand last
-_WIDEST = 2000  # characters of a cell: what no terminal shows, rich need not measure
+_ELASTIC = (
+    "payload",
+    "details",
+    "detail",
+    "error",
+    "reason",
+    "path",
+)  # text of any length, which gets what is left
+_CUT = "payload"  # shown in one line
+_ELASTIC_COLUMNS = (12, 24)  # of the terminal, at least: on a narrow one, on a wide one
+_FOLDED_COLUMNS = 20  # a longer cell is folded before another column is dropped
+_CELL_CHARS = 2000  # more than a terminal shows, so that rich measures no more
+
+_DROPPED_FIRST = (
+    *("run", "offset", "line", "host", "load time", "class", "api", "system", "pid", "duration", "letters"),
+    *(
+        "orphans",
+        "dead",
+        "dead letters",
+        "restarting",
+        "stopping",
+        "restarts",
+        "last crash",
+        "start",
+        "payload",
+    ),
+    *("time", "crashes", "distribution", "actor"),
+)
+"""The columns that a narrow terminal does without, those that say least first."""
 
 
 def draw(picture: RenderableType, *, color: bool, stream: TextIO) -> str:
@@ -44,19 +71,51 @@ def draw(picture: RenderableType, *, color: bool, stream: TextIO) -> str:
 
 
 def grid(table: Table, width: int) -> RichTable:
-    """Return ``table`` as rich has it, for a terminal of so many columns; cells are never read as markup."""
+    """Return ``table`` for a terminal of ``width`` columns; nothing in a cell is read as markup.
+
+    If not all columns fit, those that say least are dropped. What is left is folded, except payloads, which are cut.
+    """
     drawn = framed(table.title)
     rows = [list(map(safe_text, row)) for row in table.rows]
-    for index, column in enumerate(table.columns):
-        if column in _ELASTIC:  # one line of it, in what the other columns leave
-            left = width - sum(_widest(rows, table.columns, other) + 3 for other in range(index)) - 4
-            drawn.add_column(Text(column), overflow="ellipsis", no_wrap=True, max_width=max(left, 12))
-        else:
-            numbers = all(row[index].plain.replace(",", "").isdecimal() for row in rows)
-            drawn.add_column(Text(column), overflow="fold", justify="right" if numbers else "left")
+    needed = _needed(rows, table.columns, width)
+    kept, fits = list(needed), _total(needed) <= width
+    for index in kept:
+        column = table.columns[index]
+        numbers = all(row[index].plain.replace(",", "").isdecimal() for row in rows)
+        short = column not in _ELASTIC and _widest(rows, table.columns, index) <= _FOLDED_COLUMNS
+        drawn.add_column(
+            Text(column), overflow="fold", justify="right" if numbers else "left", no_wrap=short and fits
+        )
+        if column == _CUT:
+            others = sum(_widest(rows, table.columns, other) + 3 for other in kept if other != index)
+            drawn.columns[-1].max_width = max(width - others - 4, _ELASTIC_COLUMNS[0])
+            for cells, row in zip(table.rows, rows, strict=True):
+                cell = cells[index]
+                if isinstance(cell, str) or not cell.wraps:
+                    row[index].no_wrap, row[index].overflow = True, "ellipsis"
     for row in rows:
-        drawn.add_row(*row)
+        drawn.add_row(*(row[index] for index in kept))
     return drawn
+
+
+def _needed(rows: Sequence[Sequence[Text]], columns: Sequence[str], width: int) -> dict[int, int]:
+    """Return the columns to show, by index, with the characters that each needs; others are dropped to make room."""
+    narrow, wide = _ELASTIC_COLUMNS
+    elastic = max(narrow, min(width // 3, wide))
+    needed = {
+        index: elastic if column in _ELASTIC else min(_widest(rows, columns, index), _FOLDED_COLUMNS)
+        for index, column in enumerate(columns)
+    }
+    for column in _DROPPED_FIRST:
+        if _total(needed) <= width or len(needed) <= 2:
+            break
+        if column in columns:
+            del needed[columns.index(column)]
+    return needed
+
+
+def _total(needed: dict[int, int]) -> int:
+    return sum(needed.values()) + 3 * len(needed)
 
 
 def framed(title: str) -> RichTable:
@@ -73,19 +132,8 @@ def framed(title: str) -> RichTable:
 def safe_text(cell: Cell) -> Text:
     """Return a cell as text in which nothing steers the terminal or is read as markup."""
     if isinstance(cell, str):
-        return Text(printable(cell)[:_WIDEST])
-    return Text(printable(cell.text)[:_WIDEST], style=cell.color)
-
-
-def terminal_width(stream: TextIO) -> int:
-    """Return how many columns the terminal behind ``stream`` has, or ``COLUMNS`` says."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns) > 0:
-        return int(columns)
-    try:
-        return os.get_terminal_size(stream.fileno()).columns or 80
-    except (OSError, ValueError):
-        return 120
+        return Text(printable(cell)[:_CELL_CHARS])
+    return Text(printable(cell.text)[:_CELL_CHARS], style=cell.color)
 
 
 def _widest(rows: Sequence[Sequence[Text]], columns: Sequence[str], index: int) -> int:

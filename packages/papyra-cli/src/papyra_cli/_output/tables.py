@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from papyra_cli._errors import say
 from papyra_cli._output.formats import count
+from papyra_cli._output.identity import identity_of, run_of, short_type
 from papyra_cli._output.output import Styled, Table
 
 if TYPE_CHECKING:
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
         PersistedAudit,
         PersistedDeadLetter,
         PersistedEvent,
+        PersistedRecord,
         PersistenceAnomaly,
     )
-    from papyra_cli._output.output import Output
+    from papyra_cli._output.output import Cell, Output
 
 __all__ = [
     "ANOMALY_COLUMNS",
@@ -29,7 +31,10 @@ __all__ = [
     "audit_counts",
     "audit_table",
     "dead_letter_table",
+    "event_details",
+    "event_lines",
     "event_table",
+    "note_cut",
     "note_damage",
 ]
 
@@ -40,24 +45,70 @@ AUDIT_COUNTS = ("actors", "alive", "stopping", "restarting", "orphans", "dead", 
 AUDIT_COLUMNS = ("time", "system", *AUDIT_COUNTS)
 
 
-def event_table(out: Output, events: Sequence[PersistedEvent]) -> Table:
-    """Return one row for each lifecycle event."""
+def event_lines(out: Output, events: Sequence[PersistedEvent]) -> Table:
+    """Return one row for each lifecycle event, as a pipe gets it; the payload holds the name and the class."""
     table = Table("event", "Events", EVENT_COLUMNS)
     for event in events:
-        table.rows.append(
-            (out.time(event.timestamp), event.actor_address, event.event_type, out.payload(event.payload))
-        )
+        payload = out.payload(event.payload)
+        table.rows.append((out.time(event.timestamp), event.actor_address, event.event_type, payload))
     return table
+
+
+def event_table(out: Output, events: Sequence[PersistedEvent]) -> Table:
+    """Return one row for each lifecycle event; a terminal shows the name, or the address of an actor without one."""
+    if not out.is_drawn:
+        return event_lines(out, events)
+    table = Table("event", "Events", ("time", "actor", "class", "type", "run", "payload"))
+    for event in events:
+        name, kind, run = _whose(event)
+        actor = event.actor_address if name == "-" else name
+        cells = (actor, short_type(kind), event.event_type, run, event_details(out, event))
+        table.rows.append((out.time(event.timestamp, brief=out.is_narrow), *cells))
+    return table.without_empty("class", "run")
+
+
+def event_details(out: Output, event: PersistedEvent) -> Cell:
+    """Return what an event says besides its actor: an error first, which a terminal never cuts."""
+    rest = {key: value for key, value in event.payload.items() if key not in ("name", "type", "error")}
+    error = event.payload.get("error")
+    parts = [] if error is None else [error if isinstance(error, str) else out.payload(error)]
+    parts += [
+        f"{key} {value if isinstance(value, str) else out.payload(value)}" for key, value in rest.items()
+    ]
+    text = ", ".join(parts) or "-"
+    return text if error is None else Styled(text, "red", wraps=True)
 
 
 def dead_letter_table(out: Output, letters: Sequence[PersistedDeadLetter]) -> Table:
-    """Return one row for each dead letter."""
-    table = Table("dead_letter", "Dead letters", DEAD_LETTER_COLUMNS)
+    """Return one row for each dead letter.
+
+    In a pipe the target is the address, then its name and class where the record has them.
+    """
+    if not out.is_drawn:
+        table = Table("dead_letter", "Dead letters", DEAD_LETTER_COLUMNS)
+        for letter in letters:
+            target = " ".join([letter.target, *(word for word in _whose(letter)[:2] if word != "-")])
+            table.rows.append(
+                (out.time(letter.timestamp), target, letter.message_type, out.payload(letter.payload))
+            )
+        return table
+    columns = ("time", "target", "class", "type", "reason", "run", "payload")
+    table = Table("dead_letter", "Dead letters", columns)
     for letter in letters:
+        name, kind, run = _whose(letter)
+        target = letter.target if name == "-" else name
+        cells = (target, short_type(kind), letter.message_type, letter.reason or "-", run)
         table.rows.append(
-            (out.time(letter.timestamp), letter.target, letter.message_type, out.payload(letter.payload))
+            (out.time(letter.timestamp, brief=out.is_narrow), *cells, out.payload(letter.payload))
         )
-    return table
+    return table.without_empty("class", "reason", "run")
+
+
+def _whose(record: PersistedRecord) -> tuple[str, str, str]:
+    """Return the name, the class and the run of a record's actor, each "-" if it has none."""
+    identity = identity_of(record)
+    name, kind = (identity.name, identity.type) if identity else ("", "")
+    return name or "-", kind or "-", run_of(record) or "-"
 
 
 def audit_table(out: Output, audits: Sequence[PersistedAudit]) -> Table:
@@ -82,7 +133,7 @@ def audit_counts(audit: PersistedAudit) -> tuple[int, ...]:
 
 
 def anomaly_table(anomalies: Sequence[PersistenceAnomaly], title: str = "Anomalies") -> Table:
-    """Return one row for each place where a store is damaged."""
+    """Return one row for each anomaly."""
     table = Table("anomaly", title, ANOMALY_COLUMNS)
     for found in anomalies:
         place = ("-" if number is None else str(number) for number in (found.line, found.offset))
@@ -90,12 +141,17 @@ def anomaly_table(anomalies: Sequence[PersistenceAnomaly], title: str = "Anomali
     return table
 
 
+def note_cut(limit: int, things: str) -> None:
+    """Report on stderr that there are more ``things`` than were printed."""
+    say("note", f"only the newest {limit:,} {things} are shown. --limit N shows more, --limit 0 all")
+
+
 def note_damage(anomalies: int) -> None:
-    """Tell on stderr that a store is damaged, for what is no valid record is passed over in silence otherwise."""
+    """Report on stderr that a store is damaged: readers skip invalid records silently."""
     if anomalies:
         found = count(anomalies, "anomaly", "anomalies")
         say(
             "note",
-            f"{found} in the store, and what is no valid record was passed over; "
+            f"{found} in the store; invalid records were skipped. "
             "'papyra persistence scan' lists them, 'papyra persistence recover' repairs",
         )

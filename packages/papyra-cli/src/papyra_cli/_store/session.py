@@ -1,4 +1,4 @@
-"""Run a command's work on an open backend, closed in all cases."""
+"""Run a command's work on an open backend, and close it in all cases."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ __all__ = ["OpenStore", "run_on_store"]
 
 _R = TypeVar("_R")
 
-_CLOSING = 30.0
-"""Seconds that closing a backend may take, even after Ctrl-C."""
+_CLOSING_SECONDS = 30.0
+"""The time that closing a backend may take, even after Ctrl-C."""
 
-_BREATH = 1000
-"""Records between two looks at what else is to do: drawing, Ctrl-C."""
+_CHECKPOINT_RECORDS = 1000
+"""The records between two checkpoints, at which progress is drawn and Ctrl-C is noticed."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpenStore:
-    """An open backend; what takes long with it shows how far it is.
+    """An open backend; long work on it shows its progress.
 
-    Backends of others may be older than some keywords of the contract, so these are passed to who takes them.
+    Third-party backends may be older than some keywords of the contract, so a keyword is passed only to methods that have it.
     """
 
     backend: PersistenceBackend
@@ -59,7 +59,7 @@ class OpenStore:
         return await self.watch(label, lambda gauge: scan(**_taken(scan, progress=gauge)))
 
     async def compact(self, *, dry_run: bool) -> CompactionReport:
-        """Make retention physical, or tell what that would do."""
+        """Make retention physical, or report what that would do."""
         compact = self.backend.compact
         return await self.watch(
             "compacting", lambda gauge: compact(dry_run=dry_run, **_taken(compact, progress=gauge))
@@ -73,7 +73,7 @@ class OpenStore:
         )
 
     async def rehearse(self, config: PersistenceRecoveryConfig) -> PersistenceRecoveryReport | None:
-        """Tell what a recovery would do; None from a backend that can't, and then nothing has happened."""
+        """Report what a recovery would do; None if the backend has no dry run, and then nothing was changed."""
         recover = self.backend.recover
         rehearsal = _taken(recover, dry_run=True)
         if not rehearsal:
@@ -83,58 +83,70 @@ class OpenStore:
         )
 
     async def read(
-        self, since: float | None, until: float | None, take: Callable[[PersistedRecord], object]
+        self, since: float | None, until: float | None, take: Callable[[PersistedRecord], bool | None]
     ) -> None:
-        """Give every record between two Unix times to ``take``, newest first; all of them are never in memory."""
+        """Give the records between two Unix times to ``take``, newest first, until it returns True.
+
+        They are never all in memory.
+        """
 
         async def work(gauge: Gauge) -> None:
             async with aclosing(self.backend.stream(since=since, until=until)) as records:
                 async for record in records:
-                    take(record)
+                    if take(record):
+                        return
                     gauge.records += 1
-                    if gauge.records % _BREATH == 0:  # a stream of what is in memory never waits
+                    if gauge.records % _CHECKPOINT_RECORDS == 0:  # a stream from memory never waits
                         await anyio.lowlevel.checkpoint()
 
         await self.watch("reading", work)
 
     async def watch(self, label: str, work: Callable[[Gauge], Awaitable[_R]]) -> _R:
-        """Await ``work``, which may tell its gauge how far it is."""
+        """Await ``work``, which may report its progress to the gauge."""
         gauge = Gauge(in_bytes=self.in_bytes)
         return await watched(self.out.display, label, gauge, lambda: work(gauge))
 
 
 def _taken(method: Callable[..., object], **keywords: object) -> dict[str, Any]:
-    """Return those keywords that a method names; one that takes any may do anything with them."""
+    """Return the keywords that a method names in its signature."""
     named = signature(method).parameters
     return {name: value for name, value in keywords.items() if name in named}
 
 
-def run_on_store(out: Output, store: Store, work: Callable[[OpenStore], Awaitable[_R]]) -> _R:
+def run_on_store(
+    out: Output, store: Store, work: Callable[[OpenStore], Awaitable[_R]], *, may_be_missing: bool = False
+) -> _R:
     """Open ``store``, do ``work`` with it, and close it whatever happens.
 
-    What a backend prints, while it is imported or later, goes to stderr: stdout is for results.
+    A store whose file does not exist is a `Failure`, or a note if it ``may_be_missing``. Anything that a backend prints
+    goes to stderr, because stdout is for results.
     """
 
     async def run() -> _R:
-        backend = _opened(store)
+        backend = _opened(store, may_be_missing=may_be_missing)
         try:
             return await work(OpenStore(backend, out, in_bytes=type(backend).in_files))
         finally:
-            with anyio.move_on_after(_CLOSING, shield=True):
+            with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
                 await backend.aclose()
 
     with redirect_stdout(sys.stderr):
         return anyio.run(run)
 
 
-def _opened(store: Store) -> PersistenceBackend:
+def _opened(store: Store, *, may_be_missing: bool) -> PersistenceBackend:
     try:
-        missing = store.missing_file()  # asked first: some backends create their file
+        missing = store.missing_file()  # asked first, because some backends create their file
+        if missing is not None and not may_be_missing:
+            raise Failure(
+                f"there is no file {missing} (from {store.origin}). Is its disk mounted? An application creates the "
+                "file with its first record"
+            )
         backend = open_backend(store.url)
     except BackendURLError as error:
         code = ExitCode.USAGE if store.origin.startswith("--") else ExitCode.UNAVAILABLE
         raise Failure(f"{error} (from {store.origin})", code) from error
-    except (PapyraError, OSError):
+    except (Failure, PapyraError, OSError):
         raise
     except Exception as error:  # a third party's constructor may raise anything; all of it means: no store
         raise Failure(f"can't open {store.shown}: {type(error).__name__}: {error}") from error

@@ -1,4 +1,4 @@
-"""What `ActorSystem.start()` would make of a store, as options and as a report."""
+"""The start-up check of `ActorSystem.start()`, as options and as a report."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import click
 
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
-from papyra.persistence.url import duration
 from papyra_cli._click.options import quarantine_dir_option, reading
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
-from papyra_cli._output.formats import count
+from papyra_cli._output.formats import count, duration_with_unit
 from papyra_cli._output.output import Styled
 from papyra_cli._output.tables import ANOMALY_COLUMNS, anomaly_table
 
@@ -50,21 +49,21 @@ def startup_options(function: _F) -> _F:
         click.option(
             "--timeout",
             metavar="DURATION",
-            callback=reading(duration),
-            help="Give up after this time: seconds, or as in 500ms, 30s, 5m. [default: wait]",
+            callback=reading(duration_with_unit),
+            help="Give up after this time, as in 500ms, 30s, 5m. [default: wait]",
         ),
         quarantine_dir_option,
         click.option(
             "--recovery-mode",
             type=click.Choice(["repair", "quarantine"]),
-            help="How --mode recover deals with what is no valid record. [default: repair]",
+            help="How --mode recover removes invalid records. [default: repair]",
         ),
         click.option(
             "--mode",
             type=click.Choice([mode.value for mode in PersistenceStartupMode]),
             default=PersistenceStartupMode.FAIL_ON_ANOMALY.value,
             show_default=True,
-            help="What to do about damage: nothing, tell of it and start, repair and start, or not start.",
+            help="What to do about damage: ignore it, report it and start, repair it and start, or not start.",
         ),
     )
     for option in options:
@@ -75,7 +74,7 @@ def startup_options(function: _F) -> _F:
 def startup_config(
     mode: str, recovery_mode: str | None, quarantine_dir: str | None, timeout: float | None
 ) -> PersistenceStartupConfig:
-    """Make the configuration that the options say; options that do not fit together are a usage error."""
+    """Return the configuration that the options ask for; options that contradict each other are a usage error."""
     ctx = click.get_current_context()
     if recovery_mode is not None and mode != PersistenceStartupMode.RECOVER:
         raise click.UsageError("--recovery-mode goes with --mode recover", ctx)
@@ -90,7 +89,7 @@ def startup_config(
 
 
 async def check(config: PersistenceStartupConfig, opened: OpenStore) -> StartupCheck:
-    """Do what a starting system does with the store."""
+    """Check the store as a starting system does."""
     try:
         return await opened.watch("checking", lambda _: run_startup_check(opened.backend, config))
     except RuntimeError as error:
@@ -100,7 +99,7 @@ async def check(config: PersistenceStartupConfig, opened: OpenStore) -> StartupC
 
 
 def check_tables(result: StartupCheck) -> list[Table]:
-    """Return what was found, and what a recovery left."""
+    """Return the anomalies found, and those that a recovery left."""
     tables: list[Table] = []
     if result.scan:
         tables.append(anomaly_table(result.scan.anomalies, "Found"))

@@ -68,7 +68,9 @@ def run(out: Output, store: Store, **options: Any) -> None:
 
     Only --mode recover changes the store.
     """
-    steps, result = run_on_store(out, store, partial(_examine, store, startup_config(**options)))
+    steps, result = run_on_store(
+        out, store, partial(_examine, store, startup_config(**options)), may_be_missing=True
+    )
     note = verdict(result)
     steps.append(_Step("startup", "ok" if result.passed else "failed", note.text))
     bad = any(step.status != "ok" for step in steps)

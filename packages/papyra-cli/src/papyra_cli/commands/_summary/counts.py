@@ -1,4 +1,4 @@
-"""What a store is full of, counted while its records go by: in memory that does not grow with their number."""
+"""A summary of a store, counted while its records go by in bounded memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra_cli._output.identity import identity_of, short
 from papyra_cli.commands._summary.timeline import Timeline
 
 if TYPE_CHECKING:
@@ -18,13 +19,12 @@ if TYPE_CHECKING:
 
 __all__ = ["ActorTrouble", "Counted", "Summary", "Tally"]
 
-_MOST_NAMES = 10_000
-_LONGEST = 200  # characters of a name or an error: a store may hold any
-_MOST_BARS = 60
+_MAX_NAMES = 10_000
+_MAX_BARS = 60
 
 
 class Tally:
-    """Counts by name, for the first 10,000 names; what comes under further ones is counted as ``uncounted``."""
+    """Counts by name, for the first 10,000 names; the others are counted together as ``uncounted``."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -32,8 +32,8 @@ class Tally:
 
     def add(self, name: str) -> None:
         """Count one more under ``name``."""
-        name = _shortened(name)
-        if name in self.counts or len(self.counts) < _MOST_NAMES:
+        name = short(name)
+        if name in self.counts or len(self.counts) < _MAX_NAMES:
             self.counts[name] += 1
         else:
             self.uncounted += 1
@@ -45,20 +45,26 @@ class Tally:
 
 @dataclass(slots=True)
 class ActorTrouble:
-    """How often an actor crashed and was restarted, and its newest crash; times are Unix time in seconds."""
+    """How often an actor crashed and was restarted, and its newest crash; times are Unix times.
+
+    ``actor`` is its name; without a name, its class and run, because another run gives its address to another actor; in
+    records of older versions, its address. ``type`` and ``run`` are those of its newest record.
+    """
 
     actor: str
     crashes: int = 0
     restarts: int = 0
     last_crash: float | None = None
     last_error: str | None = None
+    type: str = ""
+    run: str = ""
 
     def troubles(self) -> int:
-        """Crashes and restarts together."""
+        """Return the number of crashes and restarts together."""
         return self.crashes + self.restarts
 
     def add(self, event: PersistedEvent) -> None:
-        """Count an event; of crashes the first one that comes is the newest."""
+        """Count an event; the newest crash comes first."""
         if event.event_type == "ActorRestarted":
             self.restarts += 1
             return
@@ -66,15 +72,15 @@ class ActorTrouble:
         if self.last_crash is None:
             self.last_crash = event.timestamp
             error = event.payload.get("error")
-            self.last_error = None if error is None else _shortened(str(error))
+            self.last_error = None if error is None else short(str(error))
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is in a store; field names are the keys of the JSON.
+    """The contents of a store; field names are the keys of the JSON.
 
-    ``others`` says of each table by name how many facts are in none of its rows, ``names_cut`` which of them had more
-    names than are counted apart, so that the newest ones won.
+    ``others`` holds, for each table by name, the number of facts that are in none of its rows. ``names_cut`` lists the
+    tables that had more names than are counted apart; those of the newest records are the ones counted.
     """
 
     backend: str
@@ -122,14 +128,15 @@ class Counted:
         elif isinstance(record, PersistedDeadLetter):
             self.counts["dead_letters"] += 1
             self.message_types.add(record.message_type)
-            self.targets.add(record.target)
+            identity = identity_of(record)
+            self.targets.add(identity.label if identity else record.target)
         else:
             self.counts["audits"] += 1
             self.newest_audit = self.newest_audit or record
         self.timeline.add(record.timestamp, crash=crash)
 
     def summary(self, backend: str, anomalies: Iterable[PersistenceAnomaly], top: int) -> Summary:
-        """Return what was counted, of actors and targets the ``top`` with most."""
+        """Return the summary, with the ``top`` actors and targets that have the highest counts."""
         worst = sorted(self.actors.values(), key=lambda one: (-one.troubles(), one.actor))
         targets = self.targets.ranked(top)
         cut = {
@@ -149,7 +156,7 @@ class Counted:
             last_timestamp=self.last_timestamp,
             event_types=self.event_types.ranked(),
             message_types=self.message_types.ranked(),
-            timeline=self.timeline.bars(_MOST_BARS),
+            timeline=self.timeline.bars(_MAX_BARS),
             actors=worst[:top],
             dead_letter_targets=targets,
             newest_audit=self.newest_audit,
@@ -159,7 +166,7 @@ class Counted:
         )
 
     def _note_time(self, moment: float) -> None:
-        if not isfinite(moment):  # a store of somebody else may hold any
+        if not isfinite(moment):  # another program may have written any number
             return
         if self.first_timestamp is None or moment < self.first_timestamp:
             self.first_timestamp = moment
@@ -167,15 +174,14 @@ class Counted:
             self.last_timestamp = moment
 
     def _add_trouble(self, event: PersistedEvent) -> None:
-        name = _shortened(event.actor_address)
-        trouble = self.actors.get(name)
+        identity = identity_of(event)
+        if identity is None:
+            return
+        trouble = self.actors.get(identity.label)
         if trouble is None:
-            if len(self.actors) >= _MOST_NAMES:
+            if len(self.actors) >= _MAX_NAMES:
                 self.uncounted_troubles += 1
                 return
-            trouble = self.actors[name] = ActorTrouble(name)
+            trouble = ActorTrouble(identity.label, type=identity.type, run=identity.run)
+            self.actors[identity.label] = trouble
         trouble.add(event)
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"

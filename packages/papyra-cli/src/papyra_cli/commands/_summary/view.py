@@ -1,4 +1,4 @@
-"""A summary as a terminal shows it: imported when there is one, for rich takes longer than most commands run."""
+"""A summary as a terminal shows it. Imported late, because importing rich takes longer than most commands run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from papyra_cli._output.formats import count, format_span
+from papyra_cli._output.identity import short_type
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._output.rich_tables import framed, grid, safe_text
 from papyra_cli._output.tables import AUDIT_COUNTS, audit_counts
@@ -27,17 +28,18 @@ if TYPE_CHECKING:
 
 __all__ = ["picture", "sparkline"]
 
-_MOST_TYPES = 12  # of a kind: more are too many to take in
-_BAR = 20  # columns
-_AROUND_BARS = 16  # columns that the other parts of that table take
+_MAX_TYPES = 12
+_BAR_COLUMNS = 20
+_MIN_COLUMNS_WITH_BARS = 30  # of the terminal
+_OTHER_COLUMNS = 16  # of the table over time, besides its bars
 _LEVELS = ("▁▂▃▄▅▆▇█", ".:-=+*#@")
 
 
 def picture(out: Output, summary: Summary, width: int) -> RenderableType:
-    """Return the summary as tables for so many columns, beside each other where they fit."""
-    counts: list[RenderableType] = [_records(summary)]
+    """Return the summary as tables for a terminal of ``width`` columns, side by side if they fit."""
+    counts: list[RenderableType] = [_records(summary, width)]
     if summary.dead_letter_targets:
-        counts.append(_targets(summary))
+        counts.append(_targets(summary, width))
     parts: list[RenderableType] = [Columns(counts, padding=(0, 2))]
     if summary.timeline.facts:
         parts.append(_over_time(out, summary.timeline, width))
@@ -49,7 +51,7 @@ def picture(out: Output, summary: Summary, width: int) -> RenderableType:
 
 
 def sparkline(counts: Sequence[int], encoding: str) -> str:
-    """Return one character for each count, the higher the more; a blank is none at all."""
+    """Return one character for each count, taller for a higher count; a blank is 0."""
     try:
         levels = _LEVELS[0].encode(encoding).decode(encoding)
     except UnicodeEncodeError:
@@ -58,14 +60,14 @@ def sparkline(counts: Sequence[int], encoding: str) -> str:
     return "".join(levels[-(-count * len(levels) // most) - 1] if count else " " for count in counts)
 
 
-def _records(summary: Summary) -> RichTable:
-    table = _counts("Records", "kind and type")
+def _records(summary: Summary, width: int) -> RichTable:
+    table = _counts("Records", "kind and type", width)
     most = max(*summary.counts.values(), 1)
     types = {"events": summary.event_types, "dead_letters": summary.message_types}
     for kind, number in summary.counts.items():
         _add(table, Text(kind.replace("_", " "), style="bold"), number, most)
         of_kind = types.get(kind, {})
-        shown = dict(list(of_kind.items())[:_MOST_TYPES])
+        shown = dict(list(of_kind.items())[:_MAX_TYPES])
         _add_all(table, shown, most, indent="  ")
         others = number - sum(shown.values())
         if others and of_kind:
@@ -73,13 +75,13 @@ def _records(summary: Summary) -> RichTable:
     return table
 
 
-def _targets(summary: Summary) -> RichTable:
-    table = _counts("Dead letters", "target")
+def _targets(summary: Summary, width: int) -> RichTable:
+    table = _counts("Dead letters", "target", width)
     most = max(summary.dead_letter_targets.values())
     _add_all(table, summary.dead_letter_targets, most)
     others = summary.others["dead_letter_targets"]
     if others:
-        table.add_row(Text("to other targets", style="dim"), f"{others:,}", "")
+        table.add_row(Text("to other targets", style="dim"), f"{others:,}")
     return table
 
 
@@ -102,21 +104,23 @@ def _over_time(out: Output, bars: Bars, width: int) -> RichTable:
 def _fitting(bars: Bars, width: int) -> Bars:
     for most in range(len(bars.facts), 1, -1):
         bars = bars.narrowed(most)
-        if len(bars.facts) + max(len(f"{max(bars.facts):,}"), len("peak")) + _AROUND_BARS <= width:
+        if len(bars.facts) + max(len(f"{max(bars.facts):,}"), len("peak")) + _OTHER_COLUMNS <= width:
             break
     return bars
 
 
 def _actors(out: Output, summary: Summary) -> Table:
-    table = Table("", "Crashes and restarts", ("actor", "crashes", "restarts", "last crash", "error"))
+    columns = ("actor", "class", "crashes", "restarts", "last crash", "error")
+    table = Table("", "Crashes and restarts", columns)
     for one in summary.actors:
         crashes: Cell = Styled(f"{one.crashes:,}", "red") if one.crashes else "0"
         last = out.time(one.last_crash, brief=True)
-        table.rows.append((one.actor, crashes, f"{one.restarts:,}", last, one.last_error or "-"))
+        kind = short_type(one.type) or "-"
+        table.rows.append((one.actor, kind, crashes, f"{one.restarts:,}", last, one.last_error or "-"))
     others = summary.others["actors"]
     if others:
         table.title += f" (and {others:,} of other actors)"
-    return table
+    return table.without_empty("class")
 
 
 def _audit(out: Output, audit: PersistedAudit) -> Table:
@@ -124,11 +128,12 @@ def _audit(out: Output, audit: PersistedAudit) -> Table:
     return Table("", title, AUDIT_COUNTS, [tuple(f"{number:,}" for number in audit_counts(audit))])
 
 
-def _counts(title: str, name: str) -> RichTable:
+def _counts(title: str, name: str, width: int) -> RichTable:
     table = framed(title)
     table.add_column(name, overflow="fold")
     table.add_column("", justify="right")
-    table.add_column("", width=_BAR)
+    if width >= _MIN_COLUMNS_WITH_BARS:
+        table.add_column("", width=_BAR_COLUMNS)
     return table
 
 
@@ -138,4 +143,5 @@ def _add_all(table: RichTable, counts: Mapping[str, int], most: int, indent: str
 
 
 def _add(table: RichTable, name: Text, number: int, most: int) -> None:
-    table.add_row(name, f"{number:,}", Bar(most, 0, number, width=_BAR, color="cyan"))
+    bar = Bar(most, 0, number, width=_BAR_COLUMNS, color="cyan")
+    table.add_row(name, f"{number:,}", *[bar][: len(table.columns) - 2])

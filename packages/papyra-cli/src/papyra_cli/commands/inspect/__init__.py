@@ -5,9 +5,11 @@ from __future__ import annotations
 import click
 
 from papyra_cli._click.commands import HelpfulGroup
+from papyra_cli.commands.inspect.actor import actor
 from papyra_cli.commands.inspect.audits import audits
 from papyra_cli.commands.inspect.dead_letters import dead_letters
 from papyra_cli.commands.inspect.events import events
+from papyra_cli.commands.inspect.runs import runs
 from papyra_cli.commands.inspect.summary import summary
 
 __all__ = ["inspect"]
@@ -21,11 +23,11 @@ __all__ = ["inspect"]
     ],
 )
 def inspect() -> None:
-    """Read the record of a system: events, audits, dead letters.
+    """Read the record of a system: events, audits, dead letters, runs.
 
-    Nothing here changes a store, and all of it is safe while applications write to it.
+    None of these commands changes a store, and each is safe while applications write to it.
     """
 
 
-for command in (events, audits, dead_letters, summary):
+for command in (events, audits, dead_letters, summary, runs, actor):
     inspect.add_command(command)

@@ -35,8 +35,8 @@ __all__ = ["summary"]
         "dead_letters": ("type of message", "count"),
         "time": ("of the oldest record", "of the newest"),
         "timeline": ("start", "seconds of a bar", "facts in each bar", "crashes in each"),
-        "actor": ("address", "crashes", "restarts", "last crash", "its error"),
-        "target": ("address", "dead letters"),
+        "actor": ("name or class and run", "crashes", "restarts", "last crash", "its error", "class", "run"),
+        "target": ("name or class and run", "dead letters"),
         "audit": AUDIT_COLUMNS,
         "anomalies": ("type", "count"),
         "others": ("table", "facts that are in no row of it"),
@@ -61,11 +61,12 @@ __all__ = ["summary"]
 )
 @store_command
 def summary(out: Output, store: Store, since: float | None, until: float | None, top: int) -> None:
-    """Sum up what is in a store.
+    """Sum up a store.
 
-    Kinds and types, facts over time, the actors that crashed or were restarted most, the targets of dead letters, and the
-    newest audit. Reads every record once and keeps none, so that a store of any size can be summed up. Names are counted apart up to
-    10,000 of each sort; who has more is told so. Damage is counted, too, whenever it happened.
+    Shows kinds and types, facts over time, the actors that crashed or were restarted most, the targets of dead letters, and
+    the newest audit. An actor is counted by its name, or by its class and run if it has none. Reads every record once and
+    keeps none, so that a store of any size can be summed up. Up to 10,000 names of each sort are counted apart; a note
+    says if there are more. Damage is counted too, whenever it happened.
     """
     result = run_on_store(out, store, lambda opened: _summarize(opened, since, until, top))
     for name in result.names_cut:
@@ -93,7 +94,15 @@ def _tables(out: Output, result: Summary) -> list[Table]:
         "time": [(out.time(result.first_timestamp), out.time(result.last_timestamp))],
         "timeline": [(out.time(bars.start), bars.seconds or "-", _joined(bars.facts), _joined(bars.crashes))],
         "actor": [
-            (one.actor, one.crashes, one.restarts, out.time(one.last_crash), one.last_error or "-")
+            (
+                one.actor,
+                one.crashes,
+                one.restarts,
+                out.time(one.last_crash),
+                one.last_error or "-",
+                one.type or "-",
+                one.run or "-",
+            )
             for one in result.actors
         ],
         "target": result.dead_letter_targets.items(),

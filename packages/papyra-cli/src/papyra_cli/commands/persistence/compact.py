@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
 
+from papyra import units
 from papyra.exceptions import PersistenceError
-from papyra.persistence.url import RETENTION_OPTIONS
 from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import dry_run_option, reading, store_command
 from papyra_cli._errors import say
-from papyra_cli._output.formats import count, size
+from papyra_cli._output.formats import count, duration_with_unit, size, size_with_unit
 from papyra_cli._output.json import as_json
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._store.session import run_on_store
@@ -33,6 +33,12 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 _MOST = 2**63 - 1
 """Above it a limit can only be a mistake, and no backend could store it."""
 
+_READERS: dict[str, Callable[[str], float]] = {
+    "max_records": units.count,
+    "max_age_seconds": duration_with_unit,
+    "max_total_bytes": size_with_unit,
+}
+
 _NO_LIMIT = (
     "every record stays, since no limit was given and the store has none of its own; "
     "give --max-records N, --max-age 7d or --max-bytes 100MB"
@@ -41,7 +47,7 @@ _NO_LIMIT = (
 
 def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F]:
     def read(text: str) -> float:
-        value: float = RETENTION_OPTIONS[option](text)
+        value: float = _READERS[option](text)
         if value > _MOST:
             raise ValueError(f"expected at most {_MOST}, which is more than any store has")
         return value
@@ -66,9 +72,11 @@ def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F
         ),
     ],
 )
-@_limit("--max-records", "max_records", "N", "Keep so many of the newest records.")
-@_limit("--max-age", "max_age_seconds", "DURATION", "Keep what is younger: seconds, or as in 15m, 12h, 7d.")
-@_limit("--max-bytes", "max_total_bytes", "SIZE", "Keep so much of the newest: bytes, or as in 100MB, 1GiB.")
+@_limit("--max-records", "max_records", "N", "Keep the newest N records.")
+@_limit("--max-age", "max_age_seconds", "DURATION", "Keep records younger than this, as in 15m, 12h, 7d.")
+@_limit(
+    "--max-bytes", "max_total_bytes", "SIZE", "Keep the newest records up to this size, as in 100MB, 1GiB."
+)
 @dry_run_option
 @store_command
 def compact(out: Output, store: Store, dry_run: bool, **limits: float | None) -> None:

@@ -13,7 +13,7 @@ from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import limit_option, since_option, store_command, until_option
 from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.tables import EVENT_COLUMNS, event_table, note_damage
+from papyra_cli._output.tables import EVENT_COLUMNS, event_table, note_cut, note_damage
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._summary.counts import Counted
 
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from papyra_cli._store.session import OpenStore
 
 __all__ = ["inspect"]
+
+_DEFAULT_LIMIT = 100
 
 
 @dataclass(slots=True)
@@ -55,28 +57,37 @@ class _Contents:
 @since_option
 @until_option
 @store_command
-def inspect(out: Output, store: Store, limit: int, since: float | None, until: float | None) -> None:
-    """Show what is in a store.
+def inspect(out: Output, store: Store, limit: int | None, since: float | None, until: float | None) -> None:
+    """Count the records of a store and show the newest events.
 
-    How much of each kind, from when to when, and the newest events. Damage is told on stderr. 'papyra inspect summary' counts more.
+    Prints the number of records of each kind and the times of the oldest and the newest. A note on stderr reports damage.
+    'papyra inspect summary' counts more.
     """
-    contents, anomalies = run_on_store(out, store, partial(_read, limit, since, until))
+    contents, anomalies = run_on_store(out, store, partial(_read, _limit(out, limit), since, until))
     note_damage(anomalies)
+    if limit is None and len(contents.events) < contents.counts["events"]:
+        note_cut(_DEFAULT_LIMIT, "events")
     total = sum(contents.counts.values())
     out.show(
         contents, contents.events, _tables(out, contents), Styled(count(total, "record", "records"), "green")
     )
 
 
+def _limit(out: Output, limit: int | None) -> int | None:
+    if limit is None:
+        return None if out.is_json else _DEFAULT_LIMIT
+    return limit or None
+
+
 async def _read(
-    limit: int, since: float | None, until: float | None, opened: OpenStore
+    limit: int | None, since: float | None, until: float | None, opened: OpenStore
 ) -> tuple[_Contents, int]:
     counted = Counted()
     events: list[PersistedEvent] = []
 
     def take(record: PersistedRecord) -> None:
         counted.add(record)
-        if isinstance(record, PersistedEvent) and len(events) < limit:
+        if isinstance(record, PersistedEvent) and (limit is None or len(events) < limit):
             events.append(record)
 
     await opened.read(since, until, take)

@@ -48,6 +48,6 @@ def startup_check(out: Output, store: Store, **options: Any) -> None:
 
     Does what a starting ActorSystem does before any actor exists. Only --mode recover changes the store.
     """
-    result = run_on_store(out, store, partial(check, startup_config(**options)))
+    result = run_on_store(out, store, partial(check, startup_config(**options)), may_be_missing=True)
     out.show(result, [result], check_tables(result), verdict(result))
     click.get_current_context().exit(exit_code(result))

@@ -1,0 +1,1 @@
+"""The runs of systems, put together from their records."""
