@@ -1,0 +1,81 @@
+"""Where the sockets are: a folder that only this user can enter."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from pathlib import Path
+
+__all__ = ["FolderRefused", "prepare_folder", "remove_stale", "runtime_folder", "socket_path"]
+
+MAX_PATH_BYTES = 100  # sun_path has 108 bytes on Linux, 104 on macOS
+_NAME = re.compile(r"(\d+)-.+\.sock")
+
+
+class FolderRefused(OSError):
+    """The folder of the sockets is not this user's alone."""
+
+
+def runtime_folder() -> Path:
+    """Return the folder of the sockets: `PAPYRA_RUNTIME_DIR`, ``$XDG_RUNTIME_DIR/papyra`` or ``$TMPDIR/papyra-UID``."""
+    if own := os.environ.get("PAPYRA_RUNTIME_DIR"):
+        return Path(own)
+    if user := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(user, "papyra")
+    return Path(tempfile.gettempdir(), f"papyra-{os.getuid()}")
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, or refuse one that another user owns, can enter, or made a link of."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode):
+        raise FolderRefused(
+            f"{folder} is not a folder but {_kind(found.st_mode)}. Remove it, or set PAPYRA_RUNTIME_DIR."
+        )
+    if found.st_uid != os.getuid():
+        raise FolderRefused(
+            f"{folder} belongs to the user with the id {found.st_uid} and not to this one ({os.getuid()}). "
+            "Set PAPYRA_RUNTIME_DIR to a folder of this user."
+        )
+    if found.st_mode & 0o077:
+        raise FolderRefused(f"{folder} can be entered by other users. Run chmod 700 on it.")
+
+
+def _kind(mode: int) -> str:
+    return "a symbolic link" if stat.S_ISLNK(mode) else "another kind of file"
+
+
+def socket_path(folder: Path, system_id: str) -> Path:
+    """Return a path that no living server uses; a long system id is cut."""
+    room = MAX_PATH_BYTES - len(os.fsencode(folder / f"{os.getpid()}-.sock")) - len("-99")
+    if room < 1:
+        raise FolderRefused(
+            f"the path {folder} is too long for a socket. Set PAPYRA_RUNTIME_DIR to a shorter one."
+        )
+    safe = re.sub(r"[^A-Za-z0-9_.-]", "_", system_id)[:room]
+    for suffix in ("", *(f"-{number}" for number in range(2, 100))):
+        path = folder / f"{os.getpid()}-{safe}{suffix}.sock"
+        if not path.exists():
+            return path
+    raise FolderRefused(f"{folder} has too many sockets of this process")
+
+
+def remove_stale(folder: Path) -> None:
+    """Remove the sockets of processes that have ended."""
+    for path in folder.iterdir():
+        found = _NAME.fullmatch(path.name)
+        if found is not None and not _is_alive(int(found[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True  # another user's, or not a process id: not ours to remove
+    return True

@@ -1,0 +1,256 @@
+"""What the operations of the admin socket return, as plain data."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from papyra.persistence import safe_metrics_snapshot
+from papyra.plugins import all_plugins
+from papyra_contrib.admin._protocol import MAX_ROWS, RequestRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from papyra import ActorSystem
+    from papyra.audit import ActorInfo, TreeRow
+
+__all__ = ["Views"]
+
+_T = TypeVar("_T")
+
+WALK_SECONDS = 0.25  # a walk over all actors serves everybody for that long
+
+
+class Views:
+    """The operations on one system: `operations` has their names and functions, each of a request."""
+
+    def __init__(self, system: ActorSystem, *, actions: bool, payloads: bool) -> None:
+        self._system = system
+        self._payloads = payloads
+        self._started = system.now()
+        self._walks: dict[object, tuple[float, Any]] = {}
+        self._handled: dict[int, tuple[float, int]] = {}
+        self.operations: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
+            "overview": self.overview,
+            "top": self.top,
+            "tree": self.tree,
+            "actor": self.actor,
+            "busy": self.busy,
+            "dead_letters": self.dead_letters,
+            "events": self.events,
+            "store": self.store,
+            "plugins": self.plugins,
+            "metrics": self.metrics,
+        }
+        if actions:
+            self.operations["stop"] = self.stop
+
+    async def overview(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The system in numbers, and what needs attention."""
+        system = self._system
+        statistics = await self._statistics()
+        return {
+            "system_id": system.system_id,
+            "run": system.run_id,
+            "now": system.now(),
+            "seconds": system.now() - self._started,
+            "statistics": statistics,
+            "busy": [one.to_dict() for one in self._walk("busy", system.busy)[:5]],
+            "longest": self._walk(
+                "longest", lambda: [_actor(info) for info in system.list_actors(by="mailbox", limit=5)]
+            ),
+        }
+
+    async def _statistics(self) -> dict[str, Any]:
+        known = self._walks.get("statistics")
+        if known is None or time.monotonic() - known[0] >= WALK_SECONDS:
+            sample = await self._system.sample()
+            known = self._walks["statistics"] = (time.monotonic(), sample.to_dict())
+        found: dict[str, Any] = known[1]
+        return found
+
+    async def top(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Actors, the busiest first: ``by`` is mailbox, rate, restarts, processed or latency."""
+        by = request.get("by", "mailbox")
+        if by == "latency":
+            rows = [
+                one.to_dict()
+                for one in sorted(self._walk("busy", self._system.busy), key=lambda one: -one.seconds)
+            ]
+            limit, offset = _span(request)
+            return {"rows": rows[offset : offset + limit], "total": len(rows)}
+        if by not in ("mailbox", "processed", "restarts", "rate"):
+            raise RequestRefused(f"by must be one of mailbox, rate, restarts, processed, latency, not {by!r}")
+        limit, offset = _span(request)
+        order = "processed" if by == "rate" else by
+        rows = self._walk(
+            ("top", order, limit, offset),
+            lambda: [_actor(info) for info in self._system.list_actors(by=order, limit=limit, offset=offset)],
+        )
+        return {
+            "rows": rows,
+            "total": sum(kind["alive"] for kind in (await self._statistics())["kinds"].values()),
+        }
+
+    async def tree(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The tree of actors as rows; with ``all`` siblings are not folded, with ``below`` only a part."""
+        limit, offset = _span(request)
+        below = self._find(request["below"]) if request.get("below") is not None else None
+        level = request.get("depth")
+        if level is not None and (type(level) is not int or level < 0):
+            raise RequestRefused(f"depth must be a whole number of at least 0, not {level!r}")
+        rows = self._walk(
+            ("tree", below, bool(request.get("all")), level, limit, offset),
+            lambda: self._system.tree(
+                below,
+                fold=None if request.get("all") else 12,
+                max_level=level,
+                limit=limit + 1,
+                offset=offset,
+            ),
+        )
+        return {"rows": [_tree_row(row) for row in rows[:limit]], "more": len(rows) > limit}
+
+    async def actor(self, request: dict[str, Any]) -> dict[str, Any]:
+        """One actor: its state, where its code is, and its latest facts."""
+        ref = self._find(request.get("actor"))
+        info = self._system.actor_info(ref)
+        assert info is not None  # noqa: S101 - its reference was found just now
+        address = str(info.address)
+        busy = [one.to_dict() for one in self._walk("busy", self._system.busy) if str(one.address) == address]
+        parent = self._system.ref_for(f"{info.address.system}:{info.parent_rid}") if info.parent_rid else None
+        facts = [one for one in self._events() if one["address"] == address]
+        return {
+            **_actor(info),
+            "parent": str(parent.address) if parent is not None else None,
+            "children": len(info.children_rids),
+            "busy": busy[0] if busy else None,
+            "events": facts[-20:],
+        }
+
+    async def busy(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The actors whose code runs now."""
+        limit, offset = _span(request)
+        found = self._walk("busy", self._system.busy)
+        return {"rows": [one.to_dict() for one in found[offset : offset + limit]], "total": len(found)}
+
+    async def dead_letters(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The newest dead letters, newest first; payloads only if the socket was made with ``payloads=True``."""
+        limit, offset = _span(request)
+        letters = self._system.dead_letters
+        found = letters.messages[::-1][offset : offset + limit]
+        return {"rows": [self._letter(one) for one in found], "total": letters.count}
+
+    def _letter(self, letter: Any) -> dict[str, Any]:
+        row = {
+            "target": str(letter.target.address) if letter.target is not None else None,
+            "message_type": type(letter.message).__name__,
+            "expects_reply": letter.expects_reply,
+            "reason": getattr(letter, "reason", ""),
+        }
+        return {**row, "payload": repr(letter.message)[:4096]} if self._payloads else row
+
+    async def events(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The newest lifecycle events, newest first."""
+        limit, offset = _span(request)
+        found = self._events()[::-1]
+        return {"rows": found[offset : offset + limit], "total": len(found)}
+
+    def _events(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "type": type(event).__name__,
+                "address": f"{event.address['system']}:{event.address['actor_id']}",
+                "payload": event.payload,
+                "timestamp": getattr(event, "timestamp", None),
+            }
+            for event in self._system.events()
+        ]
+
+    async def store(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The store of facts: its backend, its health and its counters."""
+        store = self._system.persistence
+        return {
+            "backend": store.name or type(store).__name__,
+            "healthy": store.healthy,
+            "retention": asdict(store.retention),
+            "facts": self._system.control_panel()["facts"],
+            "metrics": safe_metrics_snapshot(store),
+        }
+
+    async def metrics(self, request: dict[str, Any]) -> dict[str, int]:
+        """The counters of the store in this process."""
+        return safe_metrics_snapshot(self._system.persistence)
+
+    async def plugins(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The installed plugins; none is loaded for it."""
+        rows = [
+            {"group": one.group, "name": one.name, "distribution": one.distribution, "version": one.version}
+            for one in all_plugins()
+        ]
+        return {"rows": rows, "total": len(rows)}
+
+    async def stop(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Stop one actor, waiting at most 10 seconds."""
+        ref = self._find(request.get("actor"))
+        await self._system.stop(ref, timeout=10.0)
+        return {"stopped": str(ref.address)}
+
+    def _find(self, target: object) -> Any:
+        if not isinstance(target, str):
+            raise RequestRefused("actor must be a name or an address, as in local:7")
+        ref = self._system.ref_for_name(target)
+        if ref is None:
+            try:
+                ref = self._system.ref_for(target)
+            except ValueError:
+                ref = None
+        if ref is None:
+            raise RequestRefused(f"there is no actor {target!r} any more")
+        return ref
+
+    def _walk(self, key: object, function: Callable[[], _T]) -> _T:
+        """Return what a walk over all actors found, at most `WALK_SECONDS` ago."""
+        now = time.monotonic()
+        known = self._walks.get(key)
+        if known is None or now - known[0] >= WALK_SECONDS:
+            for old in [one for one, (when, _) in self._walks.items() if now - when >= WALK_SECONDS]:
+                del self._walks[old]
+            known = self._walks[key] = (now, function())
+        found: _T = known[1]
+        return found
+
+
+def _span(request: dict[str, Any]) -> tuple[int, int]:
+    limit, offset = request.get("limit", 50), request.get("offset", 0)
+    for name, value in (("limit", limit), ("offset", offset)):
+        if type(value) is not int or value < 0:
+            raise RequestRefused(f"{name} must be a whole number of at least 0, not {value!r}")
+    return min(limit, MAX_ROWS), offset
+
+
+def _actor(info: ActorInfo) -> dict[str, Any]:
+    return {
+        "rid": info.rid,
+        "address": str(info.address),
+        "name": info.name,
+        "actor_type": info.actor_type,
+        "state": info.state,
+        "mailbox_depth": info.mailbox_depth,
+        "processed": info.processed,
+        "parent_rid": info.parent_rid,
+    }
+
+
+def _tree_row(row: TreeRow) -> dict[str, Any]:
+    return {
+        "level": row.level,
+        "count": row.count,
+        "actor_type": row.actor_type,
+        "waiting": row.waiting,
+        "processed": row.processed,
+        "parent": row.parent,
+        "actor": _actor(row.actor) if row.actor is not None else None,
+    }

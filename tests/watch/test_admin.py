@@ -1,0 +1,301 @@
+"""The admin socket: what it answers, whom it lets in, and that a bad client harms nobody."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import textwrap
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+
+from papyra import Actor, ActorSystem
+from papyra_contrib.admin import AdminSocket
+
+from ._admin_client import Client
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+# ruff: noqa: ASYNC240, ASYNC220 - short looks at local files, and a process that is waited for in a thread
+
+
+class Echo(Actor):
+    async def receive(self, message: object) -> object:
+        if message == "fail":
+            raise ValueError("as asked")
+        return message
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path_factory.mktemp("run")
+    monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(path / "papyra"))
+    return path / "papyra"
+
+
+@asynccontextmanager
+async def serving(**options: bool) -> AsyncGenerator[tuple[ActorSystem, AdminSocket]]:
+    admin = AdminSocket(**options)
+    async with ActorSystem(system_id="shop", instruments=[admin]) as system:
+        with anyio.fail_after(30):
+            while admin.path is None:
+                await anyio.lowlevel.checkpoint()
+        yield system, admin
+
+
+async def in_thread(function: Any, *arguments: object, **keywords: object) -> Any:
+    with anyio.fail_after(60):
+        return await anyio.to_thread.run_sync(partial(function, *arguments, **keywords))
+
+
+def one_answer(path: Path, op: str, **fields: object) -> tuple[dict[str, Any], dict[str, Any]]:
+    client = Client(path)
+    try:
+        return client.read(), client.ask(op, **fields)
+    finally:
+        client.close()
+
+
+async def test_a_client_is_greeted_and_answered():
+    async with serving() as (system, admin):
+        echo = system.spawn(Echo, name="echo")
+        assert await echo.ask("hello") == "hello"
+        greeting, overview = await in_thread(one_answer, admin.path, "overview")
+        assert greeting["papyra_admin"] == 1
+        assert (greeting["system_id"], greeting["pid"], greeting["run"]) == (
+            "shop",
+            os.getpid(),
+            system.run_id,
+        )
+        assert "stop" not in greeting["ops"]
+        assert overview["ok"]
+        assert overview["result"]["statistics"]["kinds"]["Echo"]["processed"] == 1
+        _, actor = await in_thread(one_answer, admin.path, "actor", actor="echo")
+        assert actor["result"]["address"] == str(echo.address)
+        assert [event["type"] for event in actor["result"]["events"]] == ["ActorStarted"]
+
+
+async def test_every_operation_answers():
+    async with serving() as (system, admin):
+        system.spawn(Echo, name="echo")
+        greeting, _ = await in_thread(one_answer, admin.path, "busy")
+        for op in greeting["ops"]:
+            _, reply = await in_thread(one_answer, admin.path, op, actor="echo")
+            assert reply["ok"], (op, reply)
+
+
+async def test_rows_come_in_pages_of_at_most_500():
+    async with serving() as (system, admin):
+        for _ in range(600):
+            system.spawn(Echo)
+        _, first = await in_thread(one_answer, admin.path, "top", limit=5000)
+        _, rest = await in_thread(one_answer, admin.path, "top", limit=5000, offset=500)
+        assert (len(first["result"]["rows"]), len(rest["result"]["rows"])) == (500, 100)
+        _, tree = await in_thread(one_answer, admin.path, "tree")
+        assert [(row["count"], row["actor_type"]) for row in tree["result"]["rows"]] == [(600, "Echo")]
+
+
+async def test_actors_are_stopped_only_where_actions_are_on():
+    async with serving(actions=True) as (system, admin):
+        ref = system.spawn(Echo, name="echo")
+        _, reply = await in_thread(one_answer, admin.path, "stop", actor="echo")
+        assert reply["result"] == {"stopped": str(ref.address)}
+        assert not ref.is_alive()
+    async with serving() as (system, admin):
+        ref = system.spawn(Echo, name="echo")
+        _, reply = await in_thread(one_answer, admin.path, "stop", actor="echo")
+        assert "unknown operation" in reply["error"]
+        assert ref.is_alive()
+
+
+async def test_dead_letters_show_their_payload_only_if_asked_to():
+    for payloads in (False, True):
+        async with serving(payloads=payloads) as (system, admin):
+            ref = system.spawn(Echo)
+            await system.stop(ref)
+            with pytest.raises(Exception, match="stopped"):
+                await ref.tell("a secret")
+            _, reply = await in_thread(one_answer, admin.path, "dead_letters")
+            (row,) = reply["result"]["rows"]
+            assert (row["target"], row["message_type"]) == (str(ref.address), "str")
+            assert ("a secret" in str(reply)) == payloads
+
+
+# -- 6.1: who may connect
+
+
+def connects_as_another_user(path: Path) -> int:
+    """Return the error number of a connection that another user tries, 0 if it succeeds."""
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            os._exit(socket.socket(socket.AF_UNIX).connect_ex(str(path)))
+        finally:
+            os._exit(255)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+async def test_admin_modes(folder: Path):
+    async with serving() as (_, admin):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+        assert admin.path is not None
+        assert stat.S_IMODE(admin.path.stat().st_mode) == 0o600
+        if os.getuid() == 0:
+            for path in (
+                folder,
+                *folder.parents[:3],
+            ):  # even in a folder that all may enter, the socket's mode holds
+                path.chmod(0o755)
+            assert await in_thread(connects_as_another_user, admin.path) == errno.EACCES
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("spoil", ["link", "open", "owner"])
+async def test_admin_modes_of_a_folder_that_is_not_ours_alone(
+    folder: Path, spoil: str, caplog: pytest.LogCaptureFixture
+):
+    if spoil == "link":
+        (folder.parent / "elsewhere").mkdir(mode=0o700)
+        folder.symlink_to(folder.parent / "elsewhere")
+    elif spoil == "open":
+        folder.mkdir()
+        folder.chmod(0o777)
+    elif os.getuid() != 0:
+        pytest.skip("only root can give a folder away")
+    else:
+        folder.mkdir(mode=0o700)
+        os.chown(folder, 65534, -1)
+    admin = AdminSocket()
+    async with ActorSystem(instruments=[admin]) as system:
+        echo = system.spawn(Echo)
+        with anyio.fail_after(30):
+            while not any(
+                str(folder) in str(record.exc_info or record.getMessage()) for record in caplog.records
+            ):
+                assert await echo.ask("still here") == "still here"
+        assert admin.path is None
+
+
+# -- 6.2: kill -9
+
+
+async def test_stale(folder: Path):
+    program = """
+        import anyio
+        from papyra import ActorSystem
+        from papyra_contrib.admin import AdminSocket
+        async def main():
+            admin = AdminSocket()
+            async with ActorSystem(instruments=[admin]):
+                while admin.path is None:
+                    await anyio.sleep(0.01)
+                print(admin.path, flush=True)
+                await anyio.sleep_forever()
+        anyio.run(main)
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    left = await in_thread(process.stdout.readline)
+    process.send_signal(signal.SIGKILL)
+    await in_thread(process.wait)
+    process.stdout.close()
+    assert [str(path) for path in folder.iterdir()] == [left.strip()]
+    async with serving() as (_, admin):
+        assert list(folder.iterdir()) == [admin.path]
+
+
+# -- 6.3: hostile clients
+
+
+@pytest.mark.parametrize(
+    "line", [b"garbage\n", b"[1, 2]\n", b'{"op": 7}\n', b"[" * 5000 + b"\n", b'{"op": "\xff"}\n', b"\n"]
+)
+async def test_hostile_client_with_garbage(line: bytes):
+    async with serving() as (_, admin):
+        client = await in_thread(Client, admin.path)
+        await in_thread(client.read)
+        await in_thread(client.send, line)
+        assert (await in_thread(client.read))["ok"] is False
+        assert (await in_thread(client.ask, "busy"))["ok"] is True  # the same client goes on
+        client.close()
+
+
+async def test_hostile_client_with_an_endless_line():
+    async with serving() as (_, admin):
+        client = await in_thread(Client, admin.path)
+        await in_thread(client.read)
+        await in_thread(client.send, b"x" * (65 * 1024))
+        assert "at most 65536 bytes" in (await in_thread(client.read))["error"]
+        assert await in_thread(client.read) == {}
+        client.close()
+
+
+async def fill(client: socket.socket, data: bytes) -> None:
+    """Send until there is no more room, although the server reads."""
+    full = 0
+    while full < 100:
+        try:
+            client.send(data)
+            full = 0
+        except BlockingIOError:
+            full += 1
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_hostile_client_that_never_reads_holds_up_nobody():
+    async with serving() as (system, admin):
+        for _ in range(500):
+            system.spawn(Echo)
+        silent = socket.socket(socket.AF_UNIX)
+        silent.connect(str(admin.path))
+        silent.setblocking(False)
+        request = b'{"id": 1, "op": "top", "limit": 500}\n' * 500
+        await fill(silent, request)
+        _, reply = await in_thread(one_answer, admin.path, "busy")
+        assert reply["ok"]
+        silent.close()
+
+
+async def test_hostile_client_number_nine_is_told_so():
+    async with serving() as (_, admin):
+        clients = [await in_thread(Client, admin.path) for _ in range(8)]
+        for client in clients:
+            assert (await in_thread(client.read))["papyra_admin"] == 1
+        ninth = await in_thread(Client, admin.path)
+        assert "8 clients already" in (await in_thread(ninth.read))["error"]
+        assert await in_thread(ninth.read) == {}
+        for client in (*clients, ninth):
+            client.close()
+        with anyio.fail_after(30):  # its place is free again
+            while "papyra_admin" not in (await in_thread(one_answer, admin.path, "busy"))[0]:
+                pass
+
+
+# -- 6.4: close
+
+
+async def test_close_never_waits_for_a_client():
+    async with serving() as (_, admin):
+        client = await in_thread(Client, admin.path)
+        await in_thread(client.read)
+        began = anyio.current_time()
+    assert anyio.current_time() - began < 5  # and not the minute that a silent client has
+    assert await in_thread(client.read) == {}
+    client.close()
