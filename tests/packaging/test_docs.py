@@ -12,7 +12,14 @@ import pytest
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._main import papyra
 
-DOCUMENTED = ["papyra", "papyra.persistence", "papyra_json", "papyra_contrib.redis", "papyra_contrib.sqlite"]
+DOCUMENTED = [
+    "papyra",
+    "papyra.persistence",
+    "papyra_json",
+    "papyra_contrib.redis",
+    "papyra_contrib.sqlite",
+    "papyra_contrib.asgi",
+]
 
 
 def _targets(nav):

@@ -65,6 +65,13 @@ EXPORTED = {
     "papyra_contrib.cluster.nats": "NatsTransport",
     "papyra_contrib.cluster.testing": "MemoryNetwork TransportConformance through_codec",
     "papyra_contrib.receptionist": "Listing LocalReceptionist Receptionist ServiceKey",
+    "papyra_contrib.asgi": """
+        ASGIPapyra Check PapyraASGIConfig compose healthz livez metrics papyra_lifecycle readyz system_of
+    """,
+    "papyra_contrib.asgi.fastapi": "ActorOf FastAPIPapyra System",
+    "papyra_contrib.asgi.litestar": "LitestarPapyra",
+    "papyra_contrib.asgi.ravyn": "RavynPapyra",
+    "papyra_contrib.asgi.starlette": "StarlettePapyra",
     "papyra_contrib.redis": "RedisPersistence",
     "papyra_contrib.sqlite": "SQLitePersistence",
     "papyra_json": "JsonFilePersistence RotatingFilePersistence",

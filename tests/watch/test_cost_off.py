@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import shutil
@@ -55,6 +56,7 @@ def without_seam(tmp_path_factory):
         changed, times = re.subn(pattern, replacement, source)
         assert times == 1, f"{pattern!r} is {times} times in {name}"
         (package / name).write_text(changed)
+    compileall.compile_dir(package, quiet=1)
     return package
 
 

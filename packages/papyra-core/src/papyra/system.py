@@ -496,7 +496,7 @@ class ActorSystem:
     def control_panel(self) -> dict[str, Any]:
         """Return an operator's overview as plain data: actors, queues, workers, facts, the store's counters."""
         core = self._started("show a control panel")
-        panel = introspection.panel(core.rt, self._state(core))
+        panel = introspection.panel(core.rt, self.state)
         if self._cluster is not None:
             panel["cluster"] = self._cluster.panel()
         return panel
@@ -509,7 +509,7 @@ class ActorSystem:
         core = self._started("read statistics")
         walk = Walk(core.rt.tallies, core.rt.cells.values())
         walk.count(0, len(walk.cells))
-        return introspection.statistics(core.rt, self._state(core), walk)
+        return introspection.statistics(core.rt, self.state, walk)
 
     async def sample(self) -> SystemStatistics:
         """Return the same as `statistics`, and keep the event loop for a millisecond at a time at most."""
@@ -518,7 +518,7 @@ class ActorSystem:
         for start in range(0, len(walk.cells), SLICE_ACTORS):
             walk.count(start, start + SLICE_ACTORS)
             await anyio.lowlevel.checkpoint()
-        return introspection.statistics(core.rt, self._state(core), walk)
+        return introspection.statistics(core.rt, self.state, walk)
 
     def busy(self) -> list[BusyActor]:
         """Return the actors whose code runs now, where they are in it, and since when; the longest first.
@@ -542,8 +542,12 @@ class ActorSystem:
             raise SystemNotRunning(self._system_id, action, closed=self._closed)
         return self._core
 
-    @staticmethod
-    def _state(core: RunningSystem) -> str:
+    @property
+    def state(self) -> str:
+        """``new``, ``running``, ``closing`` or ``closed``."""
+        core = self._core
+        if core is None:
+            return "closed" if self._closed else "new"
         return "closed" if core.closed.is_set() else "closing" if core.closing else "running"
 
     def events(self) -> list[ActorEvent]:
@@ -623,8 +627,7 @@ class ActorSystem:
         await self._fact_writer.flush()
 
     def __repr__(self) -> str:
-        state = self._state(self._core) if self._core is not None else "new"
-        return f"<ActorSystem {self._system_id!r} {state}>"
+        return f"<ActorSystem {self._system_id!r} {self.state}>"
 
 
 def _cluster_of(cluster: ClusterDriver | str | None, system_id: str) -> ClusterDriver | None:

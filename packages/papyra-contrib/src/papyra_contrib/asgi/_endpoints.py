@@ -1,0 +1,100 @@
+"""The endpoints ``livez``, ``readyz``, ``healthz`` and ``metrics``, as ASGI applications that take a ``system``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from papyra_contrib.asgi._config import warn_of_scan
+from papyra_contrib.asgi._health import health_of
+from papyra_contrib.asgi._responses import allows, query_of, send_json, send_text, wants_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from papyra import ActorSystem
+    from papyra.persistence.startup import PersistenceStartupConfig
+    from papyra_contrib.asgi._health import CheckResult, Health
+    from papyra_contrib.asgi._scope import Receive, Scope, Send
+
+__all__ = ["answer_readyz", "healthz", "livez", "metrics", "readyz"]
+
+_MARKS = {"ok": "+", "warn": "!", "fail": "-"}
+_WORDS = {"ok": "ok", "warn": "warning", "fail": "failed"}
+
+
+async def livez(scope: Scope, receive: Receive, send: Send, *, system: ActorSystem) -> None:
+    """Answer 200 while the system runs, else 503: then only a restart of the process helps."""
+    if not await allows(scope, send):
+        return
+    state = system.state
+    status, text = (200, "ok") if state == "running" else (503, state)
+    if wants_json(scope, query_of(scope)):
+        answer = {"status": "ok" if status == 200 else "fail", "system_id": system.system_id, "state": state}
+        await send_json(scope, send, status, answer)
+    else:
+        await send_text(scope, send, status, text)
+
+
+async def readyz(scope: Scope, receive: Receive, send: Send, *, system: ActorSystem) -> None:
+    """Answer 200 while the system can take requests, else 503.
+
+    ``?verbose`` lists the checks, ``?exclude=NAME`` leaves one out, ``?format=json`` or an ``Accept`` header gives JSON.
+    """
+    await answer_readyz(scope, send, system, health_of(system))
+
+
+async def healthz(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    system: ActorSystem,
+    mode: str = "checks",
+    startup_config: PersistenceStartupConfig | None = None,
+) -> None:
+    """Answer as `readyz` does; ``mode`` and ``startup_config`` are what Papyra 0.3 took, and have no effect."""
+    warn_of_scan(mode)
+    await answer_readyz(scope, send, system, health_of(system))
+
+
+async def metrics(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    *,
+    system: ActorSystem,
+    format: str = "auto",  # noqa: A002 - Papyra 0.3 called it so
+) -> None:
+    """Answer with the numbers of the system: for Prometheus where prometheus-client is installed, else as JSON."""
+    if await allows(scope, send):
+        await send_json(scope, send, 200, (await system.sample()).to_dict())
+
+
+async def answer_readyz(scope: Scope, send: Send, system: ActorSystem, health: Health) -> None:
+    """Answer with the results of ``health``."""
+    if not await allows(scope, send):
+        return
+    query = query_of(scope)
+    results = [each for each in await health.results() if each.name not in query.get("exclude", ())]
+    worst = max((each.status for each in results), key=("ok", "warn", "fail").index, default="ok")
+    status = 503 if worst == "fail" else 200
+    if wants_json(scope, query):
+        await send_json(scope, send, status, _as_json(system, worst, results))
+    elif "verbose" in query or status == 503:
+        lines = [_line(each) for each in results]
+        await send_text(scope, send, status, "\n".join([*lines, "ok" if status == 200 else "not ready"]))
+    else:
+        await send_text(scope, send, status, "ok")
+
+
+def _as_json(system: ActorSystem, worst: str, results: Sequence[CheckResult]) -> dict[str, object]:
+    checks = [
+        {"name": each.name, "status": each.status, "detail": each.detail, "seconds": round(each.seconds, 6)}
+        for each in results
+    ]
+    return {"status": worst, "system_id": system.system_id, "checks": checks}
+
+
+def _line(result: CheckResult) -> str:
+    text = f"[{_MARKS[result.status]}]{result.name} {_WORDS[result.status]}"
+    return f"{text}: {' '.join(result.detail.split())}" if result.detail else text

@@ -1,0 +1,128 @@
+"""Whether a system can take requests: checks, run side by side, whose results serve for a second."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+from weakref import WeakKeyDictionary
+
+import anyio
+
+from papyra.exceptions import SystemNotRunning
+from papyra_contrib.asgi._looks import Looks
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+    from papyra import ActorSystem
+    from papyra_contrib.asgi._config import Level
+
+__all__ = ["Check", "CheckResult", "Health", "health_of"]
+
+Status: TypeAlias = Literal["ok", "warn", "fail"]
+
+CHECK_SECONDS = 1.0
+"""How long a check may take."""
+
+SERVE_SECONDS = 1.0
+"""How long a result serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A check of an application's own: an async function that returns None or a text to show, and raises to fail."""
+
+    name: str
+    call: Callable[[], Awaitable[str | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What a check said."""
+
+    name: str
+    status: Status
+    detail: str
+    seconds: float
+
+
+class Health:
+    """The checks of one system and their latest results."""
+
+    def __init__(self, system: ActorSystem, checks: Sequence[Check], levels: Mapping[str, Level]) -> None:
+        self._system = system
+        self._looks = Looks(system)
+        self._checks = checks
+        self._levels = {
+            "system": "fail",
+            "store": "warn",
+            "mailboxes": "warn",
+            "restarts": "warn",
+            "stuck": "warn",
+        }
+        self._levels |= {check.name: "fail" for check in checks} | dict(levels)
+        unknown = sorted(set(levels) - {*Looks.NAMES, *(check.name for check in checks)})
+        if unknown:
+            raise ValueError(
+                f"readyz has {unknown[0]!r}, but there is no such check; there are {', '.join(self._levels)}"
+            )
+        self._lock = anyio.Lock()
+        self._results: list[CheckResult] = []
+        self._until = 0.0
+
+    async def results(self) -> list[CheckResult]:
+        """Return what the checks say, at most a second old."""
+        if time.monotonic() < self._until or (self._results and self._lock.locked()):
+            return self._results  # rather than wait for a slow check that another probe runs already
+        async with self._lock:
+            if time.monotonic() >= self._until:
+                self._results = await self._run()
+                self._until = time.monotonic() + SERVE_SECONDS
+        return self._results
+
+    async def _run(self) -> list[CheckResult]:
+        results: dict[str, CheckResult] = {}
+        try:
+            statistics = await self._system.sample()
+        except SystemNotRunning:
+            statistics = None
+        async with anyio.create_task_group() as tasks:
+            for name in Looks.NAMES:
+                if self._levels[name] != "off":
+                    self._note(results, name, self._looks.look(name, statistics))
+            for check in self._checks:
+                if self._levels[check.name] != "off":
+                    tasks.start_soon(self._call, results, check)
+        order = [*Looks.NAMES, *(check.name for check in self._checks)]
+        return [results[name] for name in order if name in results]
+
+    def _note(self, results: dict[str, CheckResult], name: str, look: tuple[bool, str]) -> None:
+        passed, detail = look
+        results[name] = CheckResult(name, "ok" if passed else self._unless_off(name), detail, 0.0)
+
+    async def _call(self, results: dict[str, CheckResult], check: Check) -> None:
+        began = time.monotonic()
+        status: Status = self._unless_off(check.name)
+        detail = f"{CHECK_SECONDS:g} s"
+        with anyio.move_on_after(CHECK_SECONDS):
+            try:
+                detail = await check.call() or ""
+                status = "ok"
+            except Exception as error:  # noqa: BLE001 - a check fails by raising, with anything
+                detail = str(error) or type(error).__name__
+        results[check.name] = CheckResult(check.name, status, detail, time.monotonic() - began)
+
+    def _unless_off(self, name: str) -> Status:
+        return "fail" if self._levels[name] == "fail" else "warn"
+
+
+_DEFAULT: WeakKeyDictionary[ActorSystem, Health] = WeakKeyDictionary()
+
+
+def health_of(system: ActorSystem) -> Health:
+    """Return the default checks of a system."""
+    health = _DEFAULT.get(system)
+    if health is None:
+        health = _DEFAULT[system] = Health(system, (), {})
+    return health

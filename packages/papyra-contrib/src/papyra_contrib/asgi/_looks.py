@@ -1,0 +1,88 @@
+"""What Papyra itself checks: looks at numbers that the system keeps anyhow. None of them touches the store."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from papyra import ActorSystem
+    from papyra.statistics import SystemStatistics
+
+__all__ = ["Looks"]
+
+FULL_RATIO = 0.9
+FULL_LOOKS = 3
+RESTARTS_A_MINUTE = 60
+STUCK_SECONDS = 60.0
+MINUTE_SECONDS = 60.0
+
+
+class _Growth:
+    """By how much a counter grew in the last minute, as far as somebody looked."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, int]] = deque()
+
+    def of(self, value: int) -> int:
+        now = time.monotonic()
+        seen = self._seen
+        seen.append((now, value))
+        while len(seen) > 1 and seen[1][0] <= now - MINUTE_SECONDS:
+            seen.popleft()
+        return value - seen[0][1]
+
+
+class Looks:
+    """The checks ``system store mailboxes restarts stuck`` of one system."""
+
+    NAMES = ("system", "store", "mailboxes", "restarts", "stuck")
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._dropped = _Growth()
+        self._restarted = _Growth()
+        self._full: dict[str, int] = {}  # looks in a row at which a mailbox of the type was full
+        self._by_name = {
+            "system": self._running,
+            "store": self._store,
+            "mailboxes": self._mailboxes,
+            "restarts": self._restarts,
+            "stuck": self._stuck,
+        }
+
+    def look(self, name: str, statistics: SystemStatistics | None) -> tuple[bool, str]:
+        """Return whether a check passes, and what it says; ``statistics`` is None before the system's start."""
+        if statistics is None:
+            return name != "system", "not started"
+        return self._by_name[name](statistics)
+
+    def _running(self, statistics: SystemStatistics) -> tuple[bool, str]:
+        return statistics.state == "running", statistics.state
+
+    def _store(self, statistics: SystemStatistics) -> tuple[bool, str]:
+        store = str(statistics.facts["store"])
+        dropped = self._dropped.of(int(statistics.store.get("records_dropped", 0)))
+        if dropped:
+            return False, f"{store}: {dropped:,} facts dropped in the last minute"
+        if not statistics.facts["healthy"]:
+            return False, f"{store} is not healthy"
+        return True, store
+
+    def _mailboxes(self, statistics: SystemStatistics) -> tuple[bool, str]:
+        full = [name for name, kind in statistics.kinds.items() if kind.fullest >= FULL_RATIO]
+        self._full = {name: self._full.get(name, 0) + 1 for name in full}
+        late = [name for name, looks in self._full.items() if looks >= FULL_LOOKS]
+        return not late, f"a mailbox of {', '.join(late)} is over {FULL_RATIO:.0%} full" if late else ""
+
+    def _restarts(self, statistics: SystemStatistics) -> tuple[bool, str]:
+        grown = self._restarted.of(sum(kind.restarts for kind in statistics.kinds.values()))
+        return grown <= RESTARTS_A_MINUTE, f"{grown:,} in the last minute" if grown else ""
+
+    def _stuck(self, _statistics: SystemStatistics) -> tuple[bool, str]:
+        busy = self._system.busy()
+        if not busy or busy[0].seconds <= STUCK_SECONDS:
+            return True, ""
+        longest = busy[0]
+        return False, f"{longest.actor_type} handles a message for {longest.seconds:.0f} s at {longest.where}"
