@@ -146,8 +146,8 @@ class Node:
         if ref is not None:
             await self.system.stop(ref)
 
-    async def do_block(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 - on purpose: the loop stands still
+    async def do_block(self, duration: float) -> None:
+        time.sleep(duration)  # noqa: ASYNC251 - on purpose: the loop stands still
 
     async def do_claim(self, name: str) -> list[str]:
         ref = self.system.spawn(Named)

@@ -83,7 +83,7 @@ class Proxy:
         self.flowing.set()
         self.sockets: list[socket.socket] = []
         self.closed = False
-        threading.Thread(target=self._accept, daemon=True).start()
+        threading.Thread(target=self._accept, name="proxy", daemon=True).start()
 
     def stall(self) -> None:
         self.flowing.clear()
@@ -111,7 +111,7 @@ class Proxy:
                 continue
             self.sockets += [near, far]
             for one, other in ((near, far), (far, near)):
-                threading.Thread(target=self._carry, args=(one, other), daemon=True).start()
+                threading.Thread(target=self._carry, args=(one, other), name="proxy", daemon=True).start()
 
     def _carry(self, one: socket.socket, other: socket.socket) -> None:
         try:

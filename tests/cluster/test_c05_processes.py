@@ -128,10 +128,10 @@ def test_c05_a_blocked_loop_is_no_reason_unless_it_lasts(world, nats_server):
     for node in (a, b):
         node.wait_for("ready")
         node.until("members", lambda members: len(members) == 2)
-    b.do("block", seconds=9.0)
+    b.do("block", duration=9.0)
     assert a.do("members").__len__() == 2
     assert not a.has("NodeDown")
-    a.send("block", seconds=8.0)
+    a.send("block", duration=8.0)
     b.wait_for("NodeDown", node="a", reason="expired")
     a.wait_for("NodeDown", node="a", reason="lost")
     b.until("members", lambda members: len(members) == 2)

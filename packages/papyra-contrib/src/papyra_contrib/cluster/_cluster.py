@@ -338,7 +338,7 @@ class Cluster(Receptionist):
     def _session_for(self, target: Target) -> Session:
         self._check(target)
         session = self._session
-        if session is None or session.closed:
+        if session is None or not session.joined:
             raise NodeUnreachable(
                 f"{target} can't be reached: this node is no member of the cluster now; it joins again by itself"
             )
@@ -430,6 +430,7 @@ class Cluster(Receptionist):
         if session is not self._session or session.closed:
             return
         _logger.warning("this node, %s, is no member any more (%s); it joins anew", session.me, reason)
+        was_joined = session.joined
         margin = session.transport.lease_seconds / 6
         for candidate in self._candidates.values():
             candidate.let_go(margin / 2)
@@ -441,7 +442,7 @@ class Cluster(Receptionist):
         self._ready = anyio.Event()
         for name in {name for name, _ in self._registered}:
             self._look_again(name)
-        if not self.leaving:
+        if was_joined and not self.leaving:  # else the attempt to join is still under way, and sees it
             self._in_background(lambda: self._rejoin(session), "joins anew")
 
     async def _rejoin(self, session: Session) -> None:
@@ -477,7 +478,7 @@ class Cluster(Receptionist):
         with anyio.move_on_after(seconds):
             while True:
                 session = self._session
-                if session is not None and not session.closed:
+                if session is not None and session.joined:
                     return session
                 if self.leaving or self._ready is None:
                     break
@@ -493,7 +494,7 @@ class Cluster(Receptionist):
         async with anyio.create_task_group() as group:
             for candidate in candidates:
                 group.start_soon(candidate.resign)
-            if self._session is not None and not self._session.closed:
+            if self._session is not None and self._session.joined:
                 for entry in registered:
                     group.start_soon(self._quietly, partial(self._end_service, entry))
                 group.start_soon(self._quietly, self._claims.release_all)

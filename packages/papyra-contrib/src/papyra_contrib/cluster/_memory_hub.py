@@ -80,7 +80,10 @@ class Hub:
     def detach(self, node: NodeId) -> None:
         """Let it take no part any more; the last one ends the timers."""
         self.transports.pop(node, None)
-        if not self.transports and self._background is not None:
+        self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if not self.transports and not self.away and self._background is not None:
             self._background.close()
             self._background = None
 
@@ -238,6 +241,7 @@ class Hub:
         for transport in list(self.transports.values()):
             transport.reconnects += 1
             self.resync(transport)
+        self._close_if_idle()
 
     def resume(self, node: str) -> None:
         """Let a paused node go on: it gets what its machine kept for it."""

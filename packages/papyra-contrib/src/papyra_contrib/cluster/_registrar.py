@@ -81,6 +81,9 @@ class Registrar:
             value = _members.claim_value(session.me, actor_id)
             known = session.replica.entries.get(key)
             if known is None or known.value != value:
+                if await self._living_holder(session, known) is not None:
+                    await self._refresh(session, key)  # what is known here may be a beat old
+                    known = session.replica.entries.get(key)
                 holder = await self._living_holder(session, known)
                 if holder is not None:
                     raise ActorNameTaken(name, f"{holder.holder}:{holder.actor_id}")

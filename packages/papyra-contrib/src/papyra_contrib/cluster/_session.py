@@ -87,6 +87,7 @@ class Session:
         self.exports = Exports(local, self._send_terminated)
         self.links: dict[NodeId, Link] = {}
         self.lease: Lease | None = None
+        self.joined = False
         self.closed = False
         self.late = 0
         self.values: WireValues
@@ -120,6 +121,8 @@ class Session:
             await self._claim_membership(seconds, former)
             with anyio.fail_after(seconds):
                 await self.until(lambda: self.replica.is_synced and self.replica.is_member(self.me))
+            if self.closed:
+                raise ClusterUnavailable("the lease was lost while this node joined; it is tried again")
         except TimeoutError as error:
             await self._abandon()
             raise ClusterUnavailable(
@@ -128,6 +131,7 @@ class Session:
         except BaseException:
             await self._abandon()
             raise
+        self.joined = True
         self._background.spawn(self._pump, "papyra cluster sends")
         self._background.after(TICK_SECONDS, self._tick)
 
@@ -170,6 +174,7 @@ class Session:
         if self.closed:
             return
         self.closed = True
+        self.joined = False
         for link in self.links.values():
             link.counters.unknown += link.out.close(error(link.peer))
             link.inbound.close()

@@ -15,6 +15,7 @@ import nats.errors
 from papyra_contrib.cluster._errors import ClusterUnavailable, Conflict
 from papyra_contrib.cluster._port import Ended, Entry, no_answer
 from papyra_contrib.cluster.nats._client import NATS_ERRORS
+from papyra_contrib.cluster.nats._lease_clock import lease_clock
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +27,7 @@ __all__ = ["Bucket"]
 
 REQUEST_SECONDS: Final = 1.0
 END_MARKER_SECONDS: Final = 60
+EXPIRY_SLACK_SECONDS: Final = 0.5
 OLDEST_SERVER: Final = (2, 11)
 DEFAULT_LEASE_SECONDS: Final = 3
 DEFAULT_LEASE_SECONDS_WITH_REPLICAS: Final = 12
@@ -56,6 +58,24 @@ class Bucket:
         self._cluster = cluster
         self.lease_seconds = DEFAULT_LEASE_SECONDS
         self.epoch = 0
+        self._clock_offset: float | None = None
+
+    # -- the server's clock
+
+    def note_server_time(self, info: Mapping[str, Any]) -> None:
+        """Compare the clocks: ``info`` is a fresh answer about the stream."""
+        if "ts" in info:
+            self._clock_offset = _timestamp(str(info["ts"])) - lease_clock()
+
+    def is_expired(self, key: str, written: str) -> bool:
+        """Whether a lease has ended by the server's own clock, though the server still shows it.
+
+        After a kill -9 it shows keys again that had expired before.
+        """
+        if self._clock_offset is None or not key.startswith("n.") or not written:
+            return False
+        age = lease_clock() + self._clock_offset - _timestamp(written)
+        return age > self.lease_seconds + EXPIRY_SLACK_SECONDS
 
     # -- the stream
 
@@ -137,7 +157,8 @@ class Bucket:
                 f"the stream {self.stream} allows roll-ups, by which any member could wipe the registry; let "
                 "`papyra cluster init` make it anew"
             )
-        self.epoch = int(datetime.fromisoformat(_short(str(info["created"]))).timestamp() * 1000)
+        self.epoch = int(_timestamp(str(info["created"])) * 1000)
+        self.note_server_time(info)
 
     def _explained(self, error: ApiError) -> Exception:
         if error.code in _NO_JETSTREAM:
@@ -211,6 +232,8 @@ class Bucket:
         headers = base64.b64decode(message.get("hdrs", ""))
         if b"KV-Operation:" in headers:
             return Ended(key, "left", revision)
+        if self.is_expired(key, str(message.get("time", ""))):
+            return Ended(key, "expired", revision)
         return Entry(key, base64.b64decode(message.get("data", "")), revision)
 
 
@@ -231,8 +254,7 @@ def _lease(wanted: int | None, replicas: int) -> int:
     return wanted or (DEFAULT_LEASE_SECONDS if replicas == 1 else DEFAULT_LEASE_SECONDS_WITH_REPLICAS)
 
 
-def _short(timestamp: str) -> str:
-    """Cut nanoseconds to microseconds, which is as far as Python reads."""
-    head, dot, rest = timestamp.partition(".")
-    digits = rest.rstrip("Z")[:6] if dot else "0"
-    return f"{head}.{digits:0<6}+00:00" if dot else timestamp.replace("Z", "+00:00")
+def _timestamp(text: str) -> float:
+    """Read a time of the server, in Unix seconds; nanoseconds are more than Python reads."""
+    head, _, rest = text.rstrip("Z").partition(".")
+    return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{rest or 0}")

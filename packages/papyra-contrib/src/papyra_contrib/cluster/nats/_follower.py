@@ -79,6 +79,8 @@ class Follower:
         key = subject.removeprefix(self._bucket.prefix)
         if key == subject or revision < self._ended.get(key, 0):
             return
+        if self._bucket.is_expired(key, headers.get("Nats-Time-Stamp", "")):
+            return
         if "KV-Operation" in headers:
             self._ended[key] = revision
             self._hand_over(Ended(key, "left", revision))
@@ -113,6 +115,7 @@ class Follower:
     async def _newest(self) -> int:
         reply = await self._client.request(f"$JS.API.STREAM.INFO.{self._bucket.stream}", b"", PAGE_SECONDS)
         found = cast("dict[str, Any]", json.loads(reply.data))
+        self._bucket.note_server_time(found)
         return int(cast("dict[str, Any]", found.get("state") or {}).get("last_seq", 0))
 
     async def _page(self, position: int) -> int:

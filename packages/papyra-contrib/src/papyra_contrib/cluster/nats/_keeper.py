@@ -15,7 +15,8 @@ from papyra_contrib.cluster.nats._bucket import Bucket
 from papyra_contrib.cluster.nats._client import NATS_ERRORS, ConnectionNews, connect
 from papyra_contrib.cluster.nats._follower import Follower
 from papyra_contrib.cluster.nats._frames import FrameChannel
-from papyra_contrib.cluster.nats._lease import NatsLease, lease_clock
+from papyra_contrib.cluster.nats._lease import NatsLease
+from papyra_contrib.cluster.nats._lease_clock import lease_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from papyra_contrib.cluster._errors import Conflict, TransportError
 from papyra_contrib.cluster._port import Lease
+from papyra_contrib.cluster.nats._lease_clock import lease_clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra_contrib.cluster.nats._bucket import Bucket
 
-__all__ = ["NatsLease", "lease_clock"]
+__all__ = ["NatsLease"]
 
 _logger = logging.getLogger("papyra")
 
 REPEAT_SECONDS: Final = 0.1
-
-if hasattr(time, "CLOCK_BOOTTIME"):
-
-    def lease_clock() -> float:
-        """Return seconds on a clock that goes on while the machine is suspended."""
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-else:  # pragma: no cover - not on Linux
-
-    def lease_clock() -> float:
-        """Return seconds on the monotonic clock: this system has none that counts suspends."""
-        return time.monotonic()
 
 
 class NatsLease(Lease):

@@ -16,7 +16,7 @@ from papyra_contrib.cluster.nats._client import ConnectionNews, connect
 from papyra_contrib.cluster.nats._crossing import Crossing
 from papyra_contrib.cluster.nats._frames import FrameChannel, Outbox
 from papyra_contrib.cluster.nats._keeper import Keeper, KeeperPlan
-from papyra_contrib.cluster.nats._lease import lease_clock
+from papyra_contrib.cluster.nats._lease_clock import lease_clock
 from papyra_contrib.cluster.nats._url import NatsURL
 
 if TYPE_CHECKING:

@@ -1,0 +1,214 @@
+"""Promises 11, 13, 16: names, listings, and what is left behind."""
+
+from __future__ import annotations
+
+import gc
+import random
+
+import anyio
+import pytest
+from _world import COUNTER, Counter, systems, until
+
+from papyra import ActorSystem
+from papyra.exceptions import ActorNameTaken
+from papyra.testing import run_seeded
+from papyra_contrib.cluster import NameLost, NotClustered, ServiceKey
+from papyra_contrib.cluster.testing import MemoryNetwork
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request):
+    return request.param
+
+
+def test_c11_of_1000_races_for_a_name_one_wins(backend):
+    async def main() -> None:
+        async with systems(MemoryNetwork(1, lag=0.1), "a", "b", "c") as nodes:
+            for race in range(1_000):
+                refs = [system.spawn(Counter) for system in nodes]
+                addresses = {
+                    str(system.cluster.address(ref)) for system, ref in zip(nodes, refs, strict=True)
+                }
+                wins, losses = [], []
+
+                async def claim(system, ref, race=race, wins=wins, losses=losses) -> None:
+                    try:
+                        wins.append(await system.cluster.claim(f"name {race}", ref))
+                    except ActorNameTaken as error:
+                        losses.append(str(error))
+
+                async with anyio.create_task_group() as group:
+                    for system, ref in zip(nodes, refs, strict=True):
+                        group.start_soon(claim, system, ref)
+                assert (len(wins), len(losses)) == (1, 2)
+                assert all(any(address in loss for address in addresses) for loss in losses)
+                for system, ref in zip(nodes, refs, strict=True):
+                    await system.stop(ref)
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c11_a_name_is_found_typed_released_and_gone_with_its_actor(backend):
+    async def main() -> None:
+        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+            counter = a.spawn(Counter)
+            first = await a.cluster.claim("boss", counter)
+            await until(lambda: b.cluster.lookup("boss") is not None)
+            found = b.cluster.lookup(ServiceKey("boss"))
+            assert found is not None
+            assert await found.ask("get") == 0
+            assert a.cluster.lookup("boss") == counter
+            await a.cluster.release("boss")
+            second = await b.cluster.claim("boss", other := b.spawn(Counter))
+            assert first < second
+            assert str(first) < str(second)
+            assert len(str(first)) == len(str(second))
+            await b.stop(other)
+            await until(lambda: a.cluster.lookup("boss") is None and b.cluster.lookup("boss") is None)
+            await a.cluster.claim("boss", counter)
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c11_after_a_lost_lease_a_name_is_claimed_again_or_lost(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with systems(network, "a", "b", "c") as (a, b, _):
+            seen: list[object] = []
+
+            class Named(Counter):
+                async def receive(self, message):
+                    seen.append(message)
+
+            named = a.spawn(Named)
+            await a.cluster.claim("kept", named)
+            await a.cluster.claim("taken", named)
+            await a.cluster.register(COUNTER, named)
+            network.partition({"a"}, {"b", "c"})
+            await until(lambda: len(b.cluster.members()) == 2)
+            await b.cluster.claim("taken", b.spawn(Counter))
+            network.heal()
+            await until(lambda: NameLost("taken") in seen)
+            await until(lambda: b.cluster.lookup("kept") is not None)
+            assert b.cluster.lookup("kept").address.system == str(a.cluster._session.me)
+            await until(lambda: len(b.cluster.find(COUNTER)) == 1)
+
+    run_seeded(1, main, backend=backend)
+
+
+@pytest.mark.parametrize("lag", [0.0, 1.0])
+def test_c13_listings_equal_what_is_registered_after_any_fault(backend, lag):
+    async def main(seed: int) -> None:
+        network, choose = MemoryNetwork(seed, lag=lag), random.Random(seed)
+        async with systems(network, "a", "b", "c") as nodes:
+            registered: dict[ActorSystem, list] = {system: [] for system in nodes}
+            for _ in range(25):
+                system = choose.choice(nodes)
+                refs = registered[system]
+                match choose.randrange(7):
+                    case 0 | 1 | 2:
+                        ref = system.spawn(Counter)
+                        refs.append(ref)
+                        try:
+                            await system.cluster.register(COUNTER, ref)
+                        except Exception:
+                            refs.remove(ref)
+                    case 3 if refs:
+                        await system.stop(refs.pop())
+                    case 4:
+                        network.restart(choose.choice([0.5, 5.0]))
+                        await anyio.sleep(choose.random() * 3)
+                    case 5:
+                        network.partition({"a"}, {"b", "c"})
+                        await anyio.sleep(choose.random() * 6)
+                        network.heal()
+                    case _:
+                        network.pause("b")
+                        await anyio.sleep(choose.random() * 6)
+                        network.resume("b")
+            network.faults.lag = 0.0
+            await until(lambda: all(len(system.cluster.members()) == 3 for system in nodes))
+            await until(lambda: all(not system.cluster._session.closed for system in nodes))
+
+            def agree() -> bool:
+                expected = {str(s.cluster.address(ref)) for s, refs in registered.items() for ref in refs}
+                return all(
+                    {str(system.cluster.address(ref)) for ref in system.cluster.find(COUNTER)} == expected
+                    for system in nodes
+                )
+
+            await until(agree)
+
+    for seed in range(4):
+        run_seeded(seed, main, seed, backend=backend)
+
+
+def test_c13_a_lagging_follower_removes_nobody(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1, lag=1.5)
+        async with systems(network, "a", "b", "c") as nodes:
+            await until(lambda: all(len(system.cluster.members()) == 3 for system in nodes))
+            for _ in range(20):
+                network.restart(0.5)
+                await anyio.sleep(1.5)
+            for system in nodes:
+                assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c16_nothing_grows_with_actors_asks_or_nodes_that_were(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with systems(network, "a") as (a,):
+            counter = a.spawn(Counter, name="counter")
+            await a.cluster.register(COUNTER, counter)
+            for _ in range(5):
+                async with systems(network, "b") as (b,):
+                    await until(lambda b=b: b.cluster.find(COUNTER))
+                    ref = b.cluster.find(COUNTER)[0]
+                    for _ in range(50):
+                        passing = b.spawn(Counter)
+                        await b.cluster.register(COUNTER, passing)
+                        await ref.ask("get")
+                        await b.stop(passing)
+                    await until(lambda b=b: len(a.cluster.find(COUNTER)) == 1)
+            await anyio.sleep(5)
+            gc.collect()
+            session = a.cluster._session
+            assert len(session.links) == len(session.asks) == 0
+            assert len(session.exports) == 1
+            assert sorted(session.replica.entries) == ["n.a", f"s.counter.a.{counter.address.actor_id}"]
+            assert len(a.cluster._targets) == 0
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c16_a_cancelled_host_leaves_nothing(backend):
+    network = MemoryNetwork(1)
+
+    async def main() -> None:
+        with anyio.CancelScope() as scope:
+            async with systems(network, "a", "b") as (a, _):
+                await a.cluster.register(COUNTER, a.spawn(Counter))
+                scope.cancel()
+                await anyio.sleep(1)
+        assert network._hub.transports == {}
+        assert [key for key in network._hub._keys if key.startswith("n.")] == []
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c17_memory_needs_no_server_and_no_cluster_says_what_to_pass(backend):
+    async def main() -> None:
+        async with (
+            ActorSystem(system_id="a", cluster="memory:shop") as a,
+            ActorSystem(system_id="b", cluster="memory:shop") as b,
+        ):
+            await until(lambda: len(a.cluster.members()) == 2)
+            assert b.cluster.me.node == "b"
+        async with ActorSystem() as alone:
+            with pytest.raises(NotClustered, match="cluster='nats://"):
+                _ = alone.cluster
+
+    anyio.run(main, backend=backend)
