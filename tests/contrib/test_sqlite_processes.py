@@ -263,10 +263,10 @@ async def main(path):
             assert acknowledged < 100_000
         found = await backend.list_events()
         assert [one.payload["n"] for one in found] == list(range(acknowledged)), len(found)
-        assert backend.healthy and not (await backend.scan()).has_anomalies
+        assert not backend.healthy and not (await backend.scan()).has_anomalies
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         await backend.record_batch([event(1, acknowledged)])
-        assert backend.metrics.write_errors == 3
+        assert backend.healthy and backend.metrics.write_errors == 3
     print(acknowledged + 1)
 
 anyio.run(main, *sys.argv[1:])

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import InMemoryPersistence, PersistenceBackend, RetentionPolicy, open_backend
-from papyra.persistence.url import RETENTION_OPTIONS, BackendURL, duration, one_of, size
+from papyra.persistence.url import RETENTION_OPTIONS, BackendURL, duration, masked, one_of, size
 
 
 @pytest.mark.parametrize(
@@ -176,3 +176,75 @@ def test_a_path_for_a_backend_without_one_is_an_error_of_the_url():
 
 def test_backends_are_classes_of_the_contract():
     assert issubclass(InMemoryPersistence, PersistenceBackend)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("redis://host:6379/0", (None, None, "host", 6379, "0")),
+        ("redis://user:pw@host", ("user", "pw", "host", None, None)),
+        ("redis://:pw@host/", (None, "pw", "host", None, None)),
+        ("pg://a%40b:p%3Aw%2F%40@h%2Fx:5432/my%2Fdb?x=1", ("a@b", "p:w/@", "h/x", 5432, "my/db")),
+        ("pg://u:a@b@host/d", ("u", "a@b", "host", None, "d")),
+        ("pg://[::1]:5432/d", (None, None, "::1", 5432, "d")),
+        ("pg://[::1]/d", (None, None, "::1", None, "d")),
+        ("pg:///d", (None, None, None, None, "d")),
+        ("json:./a@b:c", (None, None, None, None, None)),
+    ],
+)
+def test_r15_a_url_has_a_server_and_each_part_is_decoded_by_itself(text, parts):
+    url = BackendURL.parse(text)
+    assert (url.user, url.password, url.host, url.port, url.database) == parts
+    assert url.path == "./a@b:c" or "pw" not in url.path
+
+
+MALFORMED = [
+    "redis://user:hunter2@host:port/0",
+    "redis://user:hunter2@host:99999/0",
+    "redis://user:hunter2@host/0?novalue",
+    "redis://user:hunter2@host/0?a=1&a=2",
+    "redis://user:hunter2@host/%ff",
+    "redis://user:hunter2@ho%00st/0",
+    "redis://user:x/hunter2@host/0",
+    "redis://user:x?hunter2@host/0",
+    "redis://user:1?hunter2=hunter2@host/0",
+    "redis://user:x hunter2\n@host:port/0",
+    "REDIS://user:hunter2@host/0",
+    "//user:hunter2@host/0",
+    "redis:user:hunter2@host/0?novalue",
+    "user:hunter2@host?novalue",
+    "redis://host/0?password=hunter2&a=1&a=2",
+    "redis://host/0?max_records=1&sslPassword=hunter2",
+    "redis://:%68unter2@host/0?timeout=never",
+]
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_r15_no_password_of_a_malformed_url_is_printed(text):
+    with pytest.raises(BackendURLError) as caught:
+        BackendURL.parse(text).convert({"timeout": duration})
+    shown = f"{caught.value} {caught.value.__cause__} {masked(text)}"
+    assert "unter2" not in shown
+    assert "x/" not in shown
+
+
+def test_r15_a_url_prints_without_its_password():
+    url = BackendURL.parse("redis://user:hunter2@host/0?token=abc&x=1")
+    assert str(url) == "redis://user:***@host/0?token=***&x=1"
+    assert repr(url) == "BackendURL('redis://user:***@host/0?token=***&x=1')"
+    assert masked("json:./a@b?x=1") == "json:./a@b?x=1"
+    assert masked("redis://user@host/0") == "redis://user@host/0"
+
+
+def test_r15_a_password_in_the_error_of_a_constructor_is_masked():
+    class Leaky(InMemoryPersistence):
+        name = "leaky"
+
+        @classmethod
+        def from_parsed_url(cls, url, retention, options):
+            raise ValueError(f"bad address {url.password}@{url.host}")
+
+    with pytest.raises(BackendURLError, match=r"\*\*\*@host") as caught:
+        Leaky.from_url("leaky://user:hunter2@host")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None

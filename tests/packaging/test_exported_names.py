@@ -41,7 +41,7 @@ EXPORTED = {
         PersistenceRecoveryReport PersistenceScanReport
     """,
     "papyra.persistence.startup": """
-        PersistenceStartupConfig PersistenceStartupMode StartupCheck run_startup_check
+        PersistenceStartupConfig PersistenceStartupMode StartupCheck reach_store run_startup_check
     """,
     "papyra.persistence.threaded": "ThreadedBackend",
     "papyra.proxy": "ActorProxy",

@@ -94,17 +94,26 @@ class ActorNameTaken(PapyraError, ValueError):
 
 
 class PersistenceError(PapyraError):
-    """A store of facts could not do what it was asked to do."""
+    """A store could not do what it was asked to do.
+
+    For a failed write, ``retry`` says whether the system offers the batch again: True if it may succeed later (the
+    server is away, the disk is full), False if it never will, None to leave it to `PersistenceBackend.retries`.
+    """
+
+    def __init__(self, *args: object, retry: bool | None = None) -> None:
+        super().__init__(*args)
+        self.retry = retry
 
 
 class PartialWriteError(PersistenceError):
     """Some records of a batch were not stored.
 
-    ``failed`` counts them; the others of the batch are stored. The first error is the ``__cause__``.
+    ``failed`` counts them; the others of the batch are stored. The first error is the ``__cause__``. With ``retry``
+    they are the last ones of the batch, and the system offers those again, as a batch of their own.
     """
 
-    def __init__(self, failed: int, total: int) -> None:
-        super().__init__(f"{failed} of {total} records were not stored")
+    def __init__(self, failed: int, total: int, *, retry: bool = False) -> None:
+        super().__init__(f"{failed} of {total} records were not stored", retry=retry)
         self.failed = failed
 
 

@@ -32,7 +32,12 @@ from papyra.exceptions import ActorStopped, NotClustered, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
 from papyra.persistence.memory import InMemoryPersistence
 from papyra.persistence.registry import open_backend
-from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
+from papyra.persistence.startup import (
+    PersistenceStartupConfig,
+    PersistenceStartupMode,
+    reach_store,
+    run_startup_check,
+)
 from papyra.ref import ActorRef
 from papyra.settings import Settings, load_settings
 from papyra.supervision import SupervisionPolicy
@@ -129,6 +134,10 @@ class ActorSystem:
         if time_fn is not None:
             persistence.time_fn = time_fn
         self._startup = _startup_config(persistence_startup, persistence_recovery)
+        # By default the store is not scanned, but it has to be there.
+        self._ignores_absence = (
+            persistence_startup is not None and self._startup.mode is PersistenceStartupMode.IGNORE
+        )
         self._shutdown_timeout = shutdown_timeout
         self._hooks = HookCalls(hooks, on_dead_letter)
         self._fact_writer = FactWriter(persistence, self._hooks, self._settings.fact_buffer)
@@ -153,7 +162,9 @@ class ActorSystem:
         """Check the store, then start. A second call does nothing.
 
         If the start-up configuration does not accept damage in the store, this raises `RuntimeError` and
-        starts nothing. A closed system can't be started again.
+        starts nothing. It raises `PersistenceError` if the store can't be opened or does not answer a ping; with
+        ``persistence_startup`` IGNORE that is logged, and facts wait for the store. A closed system can't be
+        started again.
         """
         while self._starting is not None:
             await self._starting.wait()
@@ -204,6 +215,11 @@ class ActorSystem:
     async def _check_store(self) -> None:
         if self._persistence.closed:
             raise SystemNotRunning(self._system_id, "start with a store that is closed", closed=True)
+        await reach_store(
+            self._persistence,
+            timeout_seconds=self._startup.timeout_seconds,
+            required=not self._ignores_absence,
+        )
         check = await run_startup_check(self._persistence, self._startup)
         if check.scan is not None:
             self._hooks.call("on_persistence_scan", check.scan)

@@ -89,7 +89,7 @@ class FilePersistence(BatchBackend):
 
     # -- writing
 
-    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+    async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
         """Store records in their order, with one write for all that wait.
 
         None is stored if this raises, unless it is a `PartialWriteError`. A caller that is cancelled leaves

@@ -99,12 +99,14 @@ class RedisPersistence(ThreadedBackend):
 
     # -- writing
 
-    def blocking_record_batch(self, work: Work, records: Sequence[PersistedRecord]) -> int:
+    def blocking_record_batch(
+        self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
+    ) -> int:
         """Store records in one transaction: all of them, or none if the server refuses them."""
         try:
             added = [to_fields(record) for record in records]
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
+            raise PersistenceError(f"a record has a field of the wrong type: {error}", retry=False) from error
         self._server.transaction([["XADD", self._stream, "*", *fields] for fields, _ in added])
         return sum(size for _, size in added)
 

@@ -17,6 +17,7 @@ from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import check_path, duration, file_url, one_of
 from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
+from papyra_contrib.sqlite._batch_ids import has_batch, note_batch
 from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
 from papyra_contrib.sqlite._files import is_database, stored_bytes
 from papyra_contrib.sqlite._paging import NOWHERE, begin_following, begin_streaming, read_above, read_below
@@ -89,15 +90,24 @@ class SQLitePersistence(ThreadedBackend):
 
     # -- writing
 
-    def blocking_record_batch(self, work: Work, records: Sequence[PersistedRecord]) -> int:
+    def blocking_record_batch(
+        self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
+    ) -> int:
         """Store records in one transaction: all of them, or none if this raises."""
         try:
             rows: list[Row] = [to_row(record) for record in records]
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
+            raise PersistenceError(f"a record has a field of the wrong type: {error}", retry=False) from error
         with self._database.transaction(work) as connection:
-            connection.executemany(INSERT, rows)
+            if batch_id is None or not has_batch(connection, batch_id):
+                connection.executemany(INSERT, rows)
+                if batch_id is not None:
+                    note_batch(connection, batch_id)
         return sum(row.size for row in rows)
+
+    def blocking_ping(self, work: Work) -> None:
+        """Write a row and roll it back; where there is no database yet, look whether one could be made."""
+        self._database.probe(work)
 
     async def aclose(self) -> None:
         """Wait for the write that is going on and release everything; closing twice is fine."""
@@ -193,8 +203,11 @@ class SQLitePersistence(ThreadedBackend):
 
     @property
     def healthy(self) -> bool:
-        """False once a sync to disk failed or damage was met, until a recovery has repaired the database."""
-        return self._database.healthy
+        """Whether the last write or ping succeeded, no sync to disk failed and no damage was met.
+
+        A recovery that has repaired the database makes it healthy again.
+        """
+        return self._database.healthy and super().healthy
 
     # -- inside
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.blocking import Work, WorkCancelled
-from papyra_contrib.sqlite._errors import DAMAGE, FAILED_SYNC, HARMLESS, explain, primary_code
+from papyra_contrib.sqlite._errors import DAMAGE, FAILED_SYNC, HARMLESS, explain, is_damage, primary_code
 from papyra_contrib.sqlite._files import (
     beside,
     complaint,
@@ -20,6 +20,7 @@ from papyra_contrib.sqlite._files import (
     keep_orphan,
     orphan_log,
     resting,
+    why_unwritable,
 )
 from papyra_contrib.sqlite._fork_safety import forget, forks_with, refuse_if_taken_along, taken_along
 from papyra_contrib.sqlite._lock import WriteLock
@@ -75,7 +76,7 @@ class Database:
 
     @contextmanager
     def transaction(self, work: Work) -> Generator[sqlite3.Connection]:
-        """Database all that is written inside, or nothing if anything raises."""
+        """Commit everything that is written inside, or nothing if anything raises."""
         with self.guarded(), self.exclusively(work):
             connection = self.connection(work)
             begin_writing(connection, work, self.busy_timeout)
@@ -90,6 +91,22 @@ class Database:
                 if isinstance(error, sqlite3.Error) and primary_code(error) not in HARMLESS:
                     self.disconnect()
                 raise
+
+    def probe(self, work: Work) -> None:
+        """Raise if a record could not be written now. Makes no database, and leaves nothing in one."""
+        self.refuse_if_forked()
+        with self.guarded():
+            if problem := why_unwritable(self.path):
+                raise PersistenceError(problem, retry=True)
+        if identity(self.path) is None:
+            return
+        with self.guarded(), self.exclusively(work):
+            connection = self.connection(work)
+            begin_writing(connection, work, self.busy_timeout)
+            try:
+                connection.execute("INSERT INTO batches (run, batch) VALUES ('', '')")
+            finally:
+                connection.execute("ROLLBACK")
 
     def exclusively(self, work: Work) -> AbstractContextManager[None]:
         """Hold the lock that every writer of this database takes, in any process."""
@@ -285,6 +302,6 @@ class Database:
                 raise WorkCancelled("the caller was cancelled") from error
             if code in DAMAGE or getattr(error, "sqlite_errorcode", None) in FAILED_SYNC:
                 self.healthy = False
-            raise PersistenceError(explain(error, self.path)) from error
+            raise PersistenceError(explain(error, self.path), retry=not is_damage(error)) from error
         except OSError as error:
-            raise PersistenceError(f"{self.path}: {error}") from error
+            raise PersistenceError(f"{self.path}: {error}", retry=True) from error

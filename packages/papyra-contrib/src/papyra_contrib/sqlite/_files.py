@@ -33,6 +33,7 @@ __all__ = [
     "stored_bytes",
     "sync_file",
     "sync_folder",
+    "why_unwritable",
 ]
 
 Identity = tuple[int, int]
@@ -47,6 +48,9 @@ _CLOCK_TICK = 30_000_000  # nanoseconds; the kernel's clock for file times may s
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _MAGIC = b"SQLite format 3\0"
+
+MIN_FREE_BYTES = 2**16
+"""With less, a disk is full: the smallest write to a log takes some pages."""
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 
@@ -77,6 +81,25 @@ def is_database(path: Path) -> bool:
             return file.read(len(_MAGIC)) == _MAGIC
     except OSError:
         return False
+
+
+def why_unwritable(path: Path) -> str | None:
+    """Return why no database can be written at ``path``, or None; looks at the file or the nearest folder, and the disk."""
+    target = next((one for one in (path, *path.parents) if one.exists()), None)
+    if target is None:
+        return f"{path} can't be made: not even its root folder exists"
+    disk = os.statvfs(target)
+    if disk.f_flag & os.ST_RDONLY:
+        return f"{path} can't be written: its file system is read-only; mount it writable"
+    if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
+        return f"{path} can't be written: its disk is full; writing works again once there is room"
+    folder = target if target.is_dir() else target.parent
+    for needed, mode in ((target, os.W_OK), (folder, os.W_OK | os.X_OK)):
+        if not os.access(needed, mode):
+            return (
+                f"{path} can't be written: this user must not write to {needed}; change its owner or its mode"
+            )
+    return None
 
 
 def identity(path: Path) -> Identity | None:

@@ -85,7 +85,8 @@ class WriteLock:
             if time.monotonic() >= deadline:
                 raise PersistenceError(
                     f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "
-                    "recovered, give a longer busy_timeout"
+                    "recovered, give a longer busy_timeout",
+                    retry=True,
                 )
             time.sleep(pause)
             pause = min(2 * pause, 0.02)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from papyra.persistence.models import (
     PersistenceScanReport,
 )
 from papyra_contrib._rows import row_is_valid
+from papyra_contrib.sqlite._batch_ids import copy_batch_ids
 from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import (
     beside,
@@ -180,6 +181,10 @@ def _build(store: Database, work: Work, progress: Part) -> None:
             target.execute("BEGIN")
             rows = along(_readable(source, (low, high), work), progress, low, high)
             target.executemany(insert, map(_as_text, rows))
+            with suppress(
+                sqlite3.Error, AttributeError, UnicodeDecodeError
+            ):  # damaged: then a batch may be doubled
+                copy_batch_ids(source, target)
             target.execute("COMMIT")
         # Closing would do this as well, but would not tell if it failed; and only the main file is published.
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -209,6 +214,8 @@ def _readable(source: sqlite3.Connection, numbers: tuple[int, int], work: Work) 
         low, high = todo.pop()
         try:
             for row in select_rows(source, "WHERE seq BETWEEN ? AND ? ORDER BY seq", (low, high)):
+                if not low <= row.number <= high:  # in a damaged tree, a page of rows may be reachable twice
+                    continue
                 low = row.number + 1
                 if row_is_valid(row):
                     yield row

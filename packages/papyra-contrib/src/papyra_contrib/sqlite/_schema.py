@@ -50,7 +50,7 @@ INSERT = (
 
 APPLICATION_ID = 0x50617079  # "Papy"
 VERSION = 2
-"""Of the layout. Version 1 has no columns ``run`` and ``details``: it is read as it is, and the next write adds them."""
+"""Of the layout. Version 1 has no columns ``run`` and ``details`` and no batch ids: it is read as it is, and the next write adds them."""
 
 _READABLE_VERSIONS = (1, VERSION)
 
@@ -72,6 +72,7 @@ CREATE TABLE facts (
     details TEXT NOT NULL DEFAULT '',
     payload TEXT NOT NULL
 );
+CREATE TABLE batches (number INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE, batch TEXT NOT NULL);
 CREATE INDEX facts_by_kind ON facts (kind, seq, timestamp);
 CREATE INDEX facts_by_type ON facts (kind, type, seq, timestamp);
 CREATE INDEX facts_by_actor ON facts (kind, actor, seq, timestamp);
@@ -85,6 +86,7 @@ PRAGMA user_version = {version};
 _ADD_RUNS = (
     "ALTER TABLE facts ADD COLUMN run TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE facts ADD COLUMN details TEXT NOT NULL DEFAULT ''",
+    "CREATE TABLE batches (number INTEGER PRIMARY KEY, run TEXT NOT NULL UNIQUE, batch TEXT NOT NULL)",
     f"PRAGMA user_version = {VERSION}",
 )
 

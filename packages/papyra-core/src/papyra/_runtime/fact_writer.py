@@ -1,20 +1,25 @@
 """From actors to the store: a bounded buffer and one writer task.
 
 An actor only appends to the buffer. The writer gives all buffered facts to ``record_batch``, so a slower
-store gets larger batches. A full buffer drops new facts and counts them: a slow or broken store never slows
-an actor (guarantee 22).
+store gets larger batches. A slow or broken store never slows an actor (guarantee 22): a full buffer drops facts and
+counts them, the new ones if the store is slow, the oldest ones in an outage.
+
+An outage begins with an error that may pass. The batch is offered again with the same id, after a growing delay,
+until the store takes it; facts keep their order.
 """
 
 from __future__ import annotations
 
+import inspect
 import logging
+import random
 import time
 from collections import deque
 from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra.exceptions import PartialWriteError
+from papyra.exceptions import PartialWriteError, PersistenceError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,6 +43,9 @@ BACKLOG_SECONDS = (
 
 LOG_INTERVAL_SECONDS = 10.0  # between two log lines about a store that fails
 
+FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 0.1, 5.0  # between two offers of one batch, before jitter
+CLOSING_DELAY_SECONDS = 0.25  # at most, while the system closes
+
 
 class FactWriter:
     """The buffer of one system's facts, and the task that writes them to the store."""
@@ -49,7 +57,11 @@ class FactWriter:
         self.run = ""
         self.at_work = False  # the writer runs, and looks at the buffer again before it waits
         self._hooks = hooks
-        self._batch_size = 0  # facts that the store is writing
+        self._takes_batch_id = _takes_batch_id(backend)
+        self._batch: list[PersistedRecord] = []  # given to the store, and not settled
+        self._batch_number = 0
+        self._outage: _Outage | None = None
+        self._hurried = False  # the system closes
         self._settled = 0  # facts that are recorded or given up
         self._flushing: list[tuple[int, Waiter]] = []
         self._writer: Waiter | None = None
@@ -69,7 +81,9 @@ class FactWriter:
 
     def add(self, fact: PersistedRecord) -> None:
         """Buffer a fact, or drop and count it if the buffer is full."""
-        if len(self.buffer) >= self.max_buffer or self._closing:
+        if self._outage is not None and not self._closing:
+            self._make_room(self._outage)
+        elif len(self.buffer) >= self.max_buffer or self._closing:
             self.backend.metrics.records_dropped += 1
             if not self._full and not self._closing:
                 self._full = True
@@ -111,31 +125,121 @@ class FactWriter:
             self._writer = None
             self._wake_flushing(everyone=True)
 
+    def _make_room(self, outage: _Outage) -> None:
+        """Drop the oldest facts until there is room for one more."""
+        while self.buffered >= self.max_buffer:
+            if outage.waiting is not None and self._batch:
+                del self._batch[0]
+            elif self.buffer:
+                self.buffer.popleft()
+            else:  # the store has the batch: one fact more than fits
+                break
+            self._settled += 1
+            self.backend.metrics.records_dropped += 1
+            outage.dropped += 1
+            if outage.dropped == 1:
+                _logger.error(
+                    "the %s store is away and the buffer of %d facts is full: the oldest facts are dropped",
+                    self._store_name,
+                    self.max_buffer,
+                )
+
     async def _write_batch(self) -> None:
         buffer = self.buffer
-        batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH_RECORDS))]
-        self._batch_size = len(batch)
-        self._batch_began = time.monotonic()
-        metrics = self.backend.metrics
-        errors_before = metrics.write_errors
+        self._batch = [buffer.popleft() for _ in range(min(len(buffer), MAX_BATCH_RECORDS))]
+        self._batch_number += 1
         try:
-            await self.backend.record_batch(batch)
-        except Exception as error:  # noqa: BLE001 - any error of a store is counted, logged and reported, and harms no actor
-            lost = error.failed if isinstance(error, PartialWriteError) else len(batch)
-            if not self._gave_up:  # otherwise they are counted already
-                metrics.records_dropped += lost
-            if metrics.write_errors == errors_before:  # the backend does not count them itself
-                metrics.write_errors += 1
-            self._report(error, lost)
+            while not await self._offer():
+                await self._wait_in_outage()
         except BaseException:  # cancelled: the event loop ends before the system's aclose()
             if not self._gave_up:
-                metrics.records_dropped += len(batch)
+                self.backend.metrics.records_dropped += len(self._batch)
             raise
         finally:
-            self._batch_size = 0
-            self._settled += len(batch)
+            self._settled += len(self._batch)
+            self._batch = []
             self._full = False
             self._wake_flushing()
+
+    async def _offer(self) -> bool:
+        """Give the batch to the store. Return whether it is settled: stored, or given up and counted."""
+        if self._gave_up or not self._batch:
+            return True
+        batch, metrics = self._batch, self.backend.metrics
+        self._batch_began = time.monotonic()
+        errors_before = metrics.write_errors
+        try:
+            if self._takes_batch_id:
+                await self.backend.record_batch(batch, batch_id=f"{self.run}:{self._batch_number}")
+            else:
+                await self.backend.record_batch(batch)
+        except Exception as error:  # noqa: BLE001 - any error of a store is counted, logged and reported, and harms no actor
+            if metrics.write_errors == errors_before:  # the backend does not count them itself
+                metrics.write_errors += 1
+            return self._refused(error)
+        if self._outage is not None:
+            self._end_outage(self._outage)
+        return True
+
+    def _refused(self, error: Exception) -> bool:
+        lost = error.failed if isinstance(error, PartialWriteError) else len(self._batch)
+        if self._may_pass(error) and not self._gave_up:
+            stored = len(self._batch) - lost
+            if stored > 0:
+                del self._batch[:stored]
+                self._settled += stored
+                self._batch_number += 1  # other records, so another id
+            self._begin_outage(error)
+            return False
+        if not self._gave_up:  # otherwise they are counted already
+            self.backend.metrics.records_dropped += lost
+        self._outage = None
+        self._report(error, lost)
+        return True
+
+    def _may_pass(self, error: Exception) -> bool:
+        retry = error.retry if isinstance(error, PersistenceError) else None
+        return self.backend.retries if retry is None else retry
+
+    def _begin_outage(self, error: Exception) -> None:
+        if self._outage is None:
+            self._outage = _Outage()
+            _logger.error(
+                "the %s store can't be written; its facts wait and are offered again: %s",
+                self._store_name,
+                error,
+                exc_info=error,
+            )
+            self._hooks.call("on_persistence_error", error)
+
+    def _end_outage(self, outage: _Outage) -> None:
+        self._outage = None
+        _logger.warning(
+            "the %s store takes facts again after %.1f s; %d were dropped",
+            self._store_name,
+            time.monotonic() - outage.began,
+            outage.dropped,
+        )
+
+    async def _wait_in_outage(self) -> None:
+        outage = self._outage
+        assert outage is not None  # noqa: S101 - an offer was refused
+        assert self._loop is not None  # noqa: S101 - as above
+        delay = outage.next_delay()
+        self.at_work = False  # new facts come through `add`, which makes room
+        self._batch_began = -BACKLOG_SECONDS  # actors that wait would not help
+        outage.waiting = self._loop.waiter()
+        try:
+            with anyio.move_on_after(min(delay, CLOSING_DELAY_SECONDS) if self._hurried else delay):
+                await outage.waiting
+        finally:
+            outage.waiting = None
+
+    def _hurry(self) -> None:
+        """Offer the batch at once, and often from now on: the system closes."""
+        self._hurried = True
+        if self._outage is not None and self._outage.waiting is not None and not self._outage.waiting.done():
+            self._outage.waiting.set_result(None)
 
     def _report(self, error: Exception, lost: int) -> None:
         self._unlogged += lost
@@ -144,7 +248,7 @@ class FactWriter:
             self._next_log = now + LOG_INTERVAL_SECONDS
             _logger.error(
                 "the %s store did not take %d facts: %s",
-                self.backend.name or type(self.backend).__name__,
+                self._store_name,
                 self._unlogged,
                 error,
                 exc_info=error,
@@ -168,7 +272,11 @@ class FactWriter:
     @property
     def buffered(self) -> int:
         """The number of facts that are not yet recorded."""
-        return self._batch_size + len(self.buffer)
+        return len(self._batch) + len(self.buffer)
+
+    @property
+    def _store_name(self) -> str:
+        return self.backend.name or type(self.backend).__name__
 
     async def flush(self) -> None:
         """Return when every fact so far is recorded, or given up and counted."""
@@ -192,6 +300,7 @@ class FactWriter:
     async def close(self, seconds: float) -> None:
         """Record the buffered facts within ``seconds`` and close the store; facts that are left are counted."""
         deadline = anyio.current_time() + seconds
+        self._hurry()
         await self._bounded("flushing", self.flush, seconds)
         self._closing = True
         self.at_work = False
@@ -202,6 +311,7 @@ class FactWriter:
         if left > 0 and not self._gave_up:
             self._gave_up = True
             self.buffer.clear()
+            self._hurry()  # the writer ends
             self.backend.metrics.records_dropped += left
             _logger.error("the store did not take %d facts within %s s at the close", left, seconds)
         if await self._bounded("closing", self.backend.aclose, seconds):
@@ -222,3 +332,28 @@ class FactWriter:
             assert self._loop is not None  # noqa: S101 - a system that closes was started
             self._loop.fatal(error)
         return scope.cancelled_caught
+
+
+class _Outage:
+    """The time from an error that may pass to the next batch that the store takes."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.dropped = 0
+        self.waiting: Waiter | None = None  # of the writer, between two offers
+        self._delay = FIRST_DELAY_SECONDS
+
+    def next_delay(self) -> float:
+        """Return the seconds until the next offer: they double, up to a maximum, and vary so that systems spread."""
+        delay = self._delay
+        self._delay = min(2 * delay, MAX_DELAY_SECONDS)
+        return delay * random.uniform(0.8, 1.0)  # noqa: S311 - not a secret
+
+
+def _takes_batch_id(backend: PersistenceBackend) -> bool:
+    """Return whether ``record_batch`` has the parameter; a backend for papyra-core 0.3 has not."""
+    try:
+        parameters = inspect.signature(backend.record_batch).parameters
+    except (TypeError, ValueError):  # a callable without a signature
+        return False
+    return "batch_id" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())

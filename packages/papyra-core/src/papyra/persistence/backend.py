@@ -19,7 +19,7 @@ from papyra.persistence.models import (
     PersistenceScanReport,
 )
 from papyra.persistence.retention import RetentionPolicy
-from papyra.persistence.url import RETENTION_OPTIONS, BackendURL
+from papyra.persistence.url import RETENTION_OPTIONS, BackendURL, masked
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -71,6 +71,12 @@ class PersistenceBackend(ABC):
     options: ClassVar[Mapping[str, Callable[[str], Any]]] = RETENTION_OPTIONS
     """Every option that this backend's URL takes: those of retention and ``url_options``."""
 
+    retries: ClassVar[bool] = False
+    """Whether a batch is offered again after any error of ``record_batch``, not only after ``PersistenceError(retry=True)``.
+
+    Set it where most errors pass, as on a server. ``PersistenceError(retry=False)`` still gives the batch up.
+    """
+
     time_fn: Callable[[], float] = staticmethod(time.time)
     """The clock that retention by age uses, in Unix time; the system replaces it if it was given one."""
 
@@ -84,6 +90,24 @@ class PersistenceBackend(ABC):
         if "name" in own or "schemes" in own:
             cls.schemes = tuple(dict.fromkeys((cls.name, *own.get("schemes", ()))))
         cls.options = {**RETENTION_OPTIONS, **cls.url_options}
+
+    # -- the beginning
+
+    async def open(self) -> None:
+        """Connect, and make or migrate what the store needs. By default there is nothing to do.
+
+        A system calls it in ``start()``, and the command before it works. Every other method must work without it. It
+        may be called again.
+        """
+        self.refuse_if_closed()
+
+    async def ping(self) -> None:
+        """Return if the store is there and takes records now; a `PersistenceError` says what is in the way.
+
+        It must not leave a record behind, nor create a store. A result of this probe should show in `healthy`. By
+        default nothing is asked, and a closed backend raises.
+        """
+        self.refuse_if_closed()
 
     # -- writing
 
@@ -99,15 +123,20 @@ class PersistenceBackend(ABC):
     async def record_dead_letter(self, dead_letter: PersistedDeadLetter) -> None:
         """Store one dead letter; raise if it is not stored."""
 
-    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+    async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
         """Store records in their order; a backend that can write many at once overrides this.
 
-        All are tried. If some could not be stored, a `PartialWriteError` counts them. An override that
-        raises anything else is taken to have stored none.
+        After an error that may pass (see `PersistenceError` and `retries`) the system offers the same records again,
+        with the same ``batch_id``: the run and a counter, as in ``"0f3k2m9x:17"``. A backend whose answers can be
+        lost after a commit keeps the last ids with the records, in one transaction, and skips a batch that it has. A
+        backend that does not need the id may leave the parameter out.
+
+        By default all records are tried, and if some could not be stored, a `PartialWriteError` counts them. An
+        override that raises anything else is taken to have stored none.
         """
         failed = 0
         first: Exception | None = None
-        for record in records:
+        for number, record in enumerate(records):
             try:
                 if isinstance(record, PersistedEvent):
                     await self.record_event(record)
@@ -115,7 +144,10 @@ class PersistenceBackend(ABC):
                     await self.record_audit(record)
                 else:
                     await self.record_dead_letter(record)
-            except Exception as error:  # noqa: BLE001 - counted and raised below; the other records must not suffer
+            except Exception as error:
+                if not failed and isinstance(error, PersistenceError) and error.retry:
+                    # The store is away. The rest comes again, in order.
+                    raise PartialWriteError(len(records) - number, len(records), retry=True) from error
                 failed += 1
                 first = error if first is None else first
         if failed:
@@ -271,7 +303,7 @@ class PersistenceBackend(ABC):
     def refuse_if_closed(self) -> None:
         """Raise `PersistenceError` if `aclose` was called."""
         if self.closed:
-            raise PersistenceError(f"the {self._papyra_label} backend is closed; open a new one")
+            raise PersistenceError(f"the {self._papyra_label} backend is closed; open a new one", retry=False)
 
     def _refuse_if_closed(self) -> None:  # its name for backends of papyra-core 0.3
         self.refuse_if_closed()
@@ -304,7 +336,13 @@ class PersistenceBackend(ABC):
         except BackendURLError:
             raise
         except (TypeError, ValueError) as error:
-            raise BackendURLError(f"can't open {url!r}: {error}") from error
+            problem = str(error)
+            if parsed.password:
+                problem = problem.replace(parsed.password, "***")
+            # Where the constructor's error showed the password, so would the chain.
+            raise BackendURLError(f"can't open {masked(url)!r}: {problem}") from (
+                error if problem == str(error) else None
+            )
 
     @classmethod
     def from_parsed_url(

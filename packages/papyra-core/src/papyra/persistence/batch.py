@@ -21,8 +21,11 @@ class BatchBackend(PersistenceBackend):
     """Write `record_batch`, `select`, ``compact``, ``aclose`` and ``closed``; the rest follows."""
 
     @abstractmethod
-    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
-        """Store records in their order, at best all or none; raise if one is not stored."""
+    async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
+        """Store records in their order, at best all or none; raise if one is not stored.
+
+        See `PersistenceBackend.record_batch` for ``batch_id``; a backend that does not need it may leave it out.
+        """
 
     @abstractmethod
     async def select(self, query: Query[_R]) -> list[_R]:

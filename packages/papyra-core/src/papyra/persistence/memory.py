@@ -53,7 +53,7 @@ class InMemoryPersistence(BatchBackend):
 
     # -- writing
 
-    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+    async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
         """Keep records in their order."""
         self.refuse_if_closed()
         self._records.extend(records)

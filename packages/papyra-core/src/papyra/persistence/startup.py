@@ -1,4 +1,4 @@
-"""What a system checks in its store before any actor exists."""
+"""The checks of a store before any actor exists."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 
 if TYPE_CHECKING:
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.models import PersistenceRecoveryReport, PersistenceScanReport
 
-__all__ = ["PersistenceStartupConfig", "PersistenceStartupMode", "StartupCheck", "run_startup_check"]
+__all__ = [
+    "PersistenceStartupConfig",
+    "PersistenceStartupMode",
+    "StartupCheck",
+    "reach_store",
+    "run_startup_check",
+]
 
 _logger = logging.getLogger("papyra")
 
@@ -67,6 +74,39 @@ class StartupCheck:
             f"Persistence anomalies detected in the {report.backend} store: {shown}{more}. "
             "`papyra persistence scan` lists them, `papyra persistence recover` repairs them"
         )
+
+
+async def reach_store(
+    backend: PersistenceBackend, *, timeout_seconds: float | None = None, required: bool = True
+) -> None:
+    """Open a store and ask whether it is there and takes records; a `PersistenceError` says why it is not.
+
+    It is also raised if there is no answer within ``timeout_seconds``. Any other error of the backend is its cause. If
+    the store is not ``required``, the error is logged instead.
+    """
+    try:
+        await _reach(backend, timeout_seconds)
+    except PersistenceError as error:
+        if required:
+            raise
+        _logger.error("the system starts without its store: %s", error, exc_info=error)
+
+
+async def _reach(backend: PersistenceBackend, timeout_seconds: float | None) -> None:
+    name = backend.name or type(backend).__name__
+    try:
+        # Not fail_after: a TimeoutError of the backend is not ours.
+        with anyio.move_on_after(timeout_seconds):
+            await backend.open()
+            await backend.ping()
+            return
+    except PersistenceError:
+        raise
+    except Exception as error:
+        raise PersistenceError(
+            f"the {name} store can't be reached: {type(error).__name__}: {error}"
+        ) from error
+    raise PersistenceError(f"the {name} store did not answer within {timeout_seconds} s; is it there?")
 
 
 async def run_startup_check(backend: PersistenceBackend, config: PersistenceStartupConfig) -> StartupCheck:

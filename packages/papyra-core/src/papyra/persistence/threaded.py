@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import anyio
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.batch import BatchBackend
 from papyra.persistence.blocking import Work, run_blocking
 from papyra.persistence.models import (
@@ -46,12 +47,18 @@ class ThreadedBackend(BatchBackend):
         self._papyra_writes = anyio.CapacityLimiter(1)
         self._papyra_reads = anyio.CapacityLimiter(self.reads_at_once)
         self._papyra_closed = False
+        self._papyra_reached = True
 
     # -- to write
 
     @abstractmethod
-    def blocking_record_batch(self, work: Work, records: Sequence[PersistedRecord]) -> int:
-        """Store records in their order, all or none, and return their size in bytes as stored."""
+    def blocking_record_batch(
+        self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
+    ) -> int:
+        """Store records in their order, all or none, and return their size in bytes as stored.
+
+        Keep ``batch_id``, if there is one, in the same transaction, and skip a batch whose id the store has already.
+        """
 
     @abstractmethod
     def blocking_select(self, work: Work, query: Query[_R], now: float) -> list[_R]:
@@ -77,18 +84,38 @@ class ThreadedBackend(BatchBackend):
     def blocking_close(self, work: Work) -> None:
         """Release everything. No write runs beside it; a read may. It is called again if `aclose` is."""
 
+    def blocking_open(self, work: Work) -> None:
+        """Connect, and make or migrate what the store needs. By default there is nothing to do."""
+
+    def blocking_ping(self, work: Work) -> None:
+        """Raise `PersistenceError` if the store is away or takes no records. By default nothing is asked."""
+
     # -- the contract
 
-    async def record_batch(self, records: Sequence[PersistedRecord]) -> None:
+    async def open(self) -> None:
+        """Connect, and make or migrate what the store needs."""
+        self.refuse_if_closed()
+        await self.run_write(self.blocking_open)
+
+    async def ping(self) -> None:
+        """Return if the store is there and takes records now; a `PersistenceError` says what is in the way."""
+        self.refuse_if_closed()
+        self._papyra_reached = False
+        await self.run_write(self.blocking_ping)
+        self._papyra_reached = True
+
+    async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
         """Store records in their order: all of them, or none if this raises."""
         self.refuse_if_closed()
         if not records:
             return
         try:
-            written = await self.run_write(lambda work: self.blocking_record_batch(work, records))
-        except Exception:
+            written = await self.run_write(lambda work: self.blocking_record_batch(work, records, batch_id))
+        except Exception as error:
             self.metrics.write_errors += 1
+            self._papyra_reached = isinstance(error, PersistenceError) and error.retry is False
             raise
+        self._papyra_reached = True
         self.metrics.records_written += len(records)
         self.metrics.bytes_written += written
 
@@ -146,6 +173,11 @@ class ThreadedBackend(BatchBackend):
     def closed(self) -> bool:
         """Whether `aclose` was called."""
         return self._papyra_closed
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last write or ping succeeded."""
+        return self._papyra_reached
 
     # -- for methods of your own
 
