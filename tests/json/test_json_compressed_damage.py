@@ -91,7 +91,7 @@ def test_of_a_damaged_file_all_is_read_that_can_be(path, line, event, foreign):
             file.unlink()
     assert min(saved) >= 1
     if not foreign:
-        assert sorted(saved)[len(saved) // 4] > 80, "damage is confined to its block"
+        assert sorted(saved)[len(saved) // 4] > 75, "damage costs at most the two blocks it lies in"
 
 
 def _broken_head(content: bytes) -> bytes:

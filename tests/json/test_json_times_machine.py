@@ -37,7 +37,7 @@ STEPS = st.one_of(
 SMALL = {  # so that a few records are many
     time_tracker: {"_STEP": 400, "_MOST": 5000, "_AGAIN": 1500},
     time_search: {"_FINE": 200, "_PROBE": 64, "_MOST": 1000},
-    _packing: {"_BLOCK": 500, "MAX_BLOCK": 500},
+    _packing: {"_BLOCK": 500, "MAX_BLOCK_BYTES": 500},
 }
 
 

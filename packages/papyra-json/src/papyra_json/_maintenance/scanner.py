@@ -13,7 +13,14 @@ from zlib import crc32
 
 from papyra.persistence.models import PersistenceAnomaly, PersistenceAnomalyType
 from papyra_json._fileset.time_index import entry_for
-from papyra_json._record.decode import KNOWN_HEADS, MAX_LINE, InvalidLine, all_plain, decode, sequence_of
+from papyra_json._record.decode import (
+    KNOWN_HEADS,
+    MAX_LINE_BYTES,
+    InvalidLine,
+    all_plain,
+    decode,
+    sequence_of,
+)
 from papyra_json._record.lines import forward
 from papyra_json._record.time_range import Times, times_in
 
@@ -67,7 +74,7 @@ class SegmentScan:
 
 def _is_terminated(file: Segment, line: bytes, start: int, end: int) -> bool:
     # Of a line that is too long only its beginning was given.
-    return end - start > len(line) and (len(line) <= MAX_LINE or file.read_at(1, end - 1) == b"\n")
+    return end - start > len(line) and (len(line) <= MAX_LINE_BYTES or file.read_at(1, end - 1) == b"\n")
 
 
 def _pairs(flat: array[int]) -> list[Range]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KNOWN_HEADS",
-    "MAX_LINE",
+    "MAX_LINE_BYTES",
     "MAX_SEQ",
     "InvalidLine",
     "all_plain",
@@ -37,8 +37,8 @@ __all__ = [
     "sequence_of",
 ]
 
-MAX_LINE = 16 * 2**20
-"""A longer line is invalid. Ours are at most 1 MiB; the published package had no limit."""
+MAX_LINE_BYTES = 16 * 2**20
+"""No longer line is a record; ours are at most 1 MiB, the published package knew no limit."""
 
 MAX_SEQ = 2**63
 """A ``seq`` that is as high was not given by us. It is ignored, or no number would be left to give."""

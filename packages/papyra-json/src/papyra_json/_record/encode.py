@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
     from papyra.persistence.models import JSONValue, PersistedRecord
 
-__all__ = ["MAX_RECORD", "encode", "renumber"]
+__all__ = ["MAX_RECORD_BYTES", "encode", "renumber"]
 
-MAX_RECORD = 2**20
+MAX_RECORD_BYTES = 2**20
 """The longest line written, in bytes, with its newline."""
 
 # What is kept in a record that is too long: characters of a text, entries of a list, characters of an entry.
 _TEXT_LIMIT, _LIST_LIMIT, _ENTRY_LIMIT = 4096, 1000, 64
-_LONG = MAX_RECORD - 64  # of what comes before the CRC; and a line may grow when it is numbered anew
+_LONG = MAX_RECORD_BYTES - 64  # of what comes before the CRC; and a line may grow when it is numbered anew
 
 # orjson would lay out these types in ways of its own; here they are what json_payload says: their repr.
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from papyra_json._record.decode import MAX_LINE
+from papyra_json._record.decode import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +26,7 @@ class Readable(Protocol):
 def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, list[bytes]]]:
     """Yield lines in blocks: the offsets where the block starts and ends, and its lines without newlines.
 
-    What follows the last newline is the last block, of one line. Of a line beyond `MAX_LINE` only the
+    What follows the last newline is the last block, of one line. Of a line beyond `MAX_LINE_BYTES` only the
     beginning is given, as a block of its own; it is no valid record.
     """
     offset = position = start
@@ -50,7 +50,7 @@ def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, li
             offset, carry = after, data[cut:]
         elif not too_long:
             carry += data
-            too_long = len(carry) > MAX_LINE
+            too_long = len(carry) > MAX_LINE_BYTES
     if carry:
         yield offset, position, [carry]
 
@@ -58,7 +58,7 @@ def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, li
 def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
     """Yield lines from the end back to the start, where one must begin: offset, line, and whether a newline ended it.
 
-    A line beyond `MAX_LINE` comes in pieces, which are no valid records.
+    A line beyond `MAX_LINE_BYTES` comes in pieces, which are no valid records.
     """
     position, size = end, _FIRST_BLOCK
     pieces: list[bytes] = []  # of a line that began in an earlier block, the last first
@@ -72,7 +72,7 @@ def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, by
         if position > start and not cut:
             pieces.append(data)
             length += len(data)
-            if length > MAX_LINE:
+            if length > MAX_LINE_BYTES:
                 pieces, length = [], 0
             continue
         at = position + len(data) + length

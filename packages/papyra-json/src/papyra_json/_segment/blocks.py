@@ -1,7 +1,7 @@
-"""Read a compressed segment as if it were not: any part of its content by its offset, in bounded memory.
+"""Read any part of a compressed segment's content by its offset, in bounded memory.
 
-A segment that we packed is read block by block, from its end as well. One that another tool compressed can only be
-read from its start on.
+A segment that we compressed is read block by block, from its end as well. One that another tool compressed can only be
+read forward.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from bisect import bisect_right
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from papyra_json._segment.codec import MAX_BLOCK, Block, DamagedBlock
-from papyra_json._segment.stream import Stream, verified
+from papyra_json._segment.codec import MAX_BLOCK_BYTES, Block, DamagedBlock
+from papyra_json._segment.stream import Stream
 
 if TYPE_CHECKING:
     from papyra_json._fs.files import Range
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Packed", "Placed"]
 
-_SEARCH = 2**20
-_MOST = 1100  # bytes of content that a byte of gzip can hold; a hole claims no more
+SEARCH_BYTES = 2**20
+MAX_RATIO = 1100  # bytes of content that a byte of gzip can hold; a hole claims no more
 
 
 class Placed(NamedTuple):
-    """A block, and the byte of the file where it begins; one of no size is a hole."""
+    """A block, and its offset and size in the file. A hole has the size 0."""
 
     at: int
     size: int
@@ -33,15 +33,15 @@ class Placed(NamedTuple):
 
     @property
     def end(self) -> int:
-        """Where its content ends."""
+        """The offset at which its content ends."""
         return self.block.start + self.block.length
 
 
 class Packed:
     """The content of a compressed file of ``stored`` bytes, open as ``fd``.
 
-    What can't be read, or not be trusted, is NULs in its place, which belong to no valid record, and `damage` says what it
-    is; it is complete when all was read.
+    NULs take the place of content that can't be read or trusted. They belong to no valid record. `damage` describes it, and
+    is complete once all content was read.
     """
 
     def __init__(self, fd: int, stored: int, codec: Codec) -> None:
@@ -55,12 +55,12 @@ class Packed:
 
     @property
     def damage(self) -> list[str]:
-        """What was found to be damaged, in its order."""
+        """The damage found so far, in the order of the file."""
         return [text for _, text in sorted(self._damage.items())]
 
     @property
     def size(self) -> int:
-        """How many bytes the content has."""
+        """The size of the content in bytes."""
         blocks = self._found()
         if self._stream is not None:
             return self._stream.size
@@ -83,7 +83,7 @@ class Packed:
         return b"".join(parts)
 
     def between(self, low: float, high: float) -> list[Range]:
-        """Return what is worth reading for who wants records of these times; a range ends where lines end."""
+        """Return the ranges that may hold records of these times; a range ends where a line ends."""
         blocks = self._found()
         if self._stream is not None:
             return [(0, self._stream.size)]
@@ -98,19 +98,19 @@ class Packed:
         return ranges
 
     def block_at(self, offset: int) -> Placed | None:
-        """Return the block that an offset of the content lies in, if there are blocks."""
+        """Return the block that contains an offset of the content, if the file consists of blocks."""
         blocks = self._found()
         number = self._number_at(blocks, offset)
         return blocks[number] if number < len(blocks) else None
 
     def is_intact(self, placed: Placed) -> bool:
-        """Tell whether a block can be read."""
+        """Return whether a block can be read."""
         self.read_at(1, placed.block.start)
         return bool(placed.size) and placed.at not in self._damage
 
     def raw(self, placed: Placed) -> bytes:
-        """Return a block as it is stored, without its head."""
-        return os.pread(self._fd, placed.block.packed, placed.at + self.codec.head_size)
+        """Return the compressed bytes of a block, without its header."""
+        return os.pread(self._fd, placed.block.packed, placed.at + self.codec.header_bytes)
 
     # -- blocks
 
@@ -120,64 +120,67 @@ class Packed:
         return self._blocks
 
     def _index(self) -> list[Placed]:
-        """Read the heads of all blocks."""
+        """Read the headers of all blocks."""
         blocks: list[Placed] = []
         at = start = 0
         while at < self._stored:
-            block = self._head_at(at)
+            block = self._header_at(at)
             if block is not None:
-                size = self.codec.head_size + block.packed
+                size = self.codec.header_bytes + block.packed
                 blocks.append(Placed(at, size, block._replace(start=start)))
                 at, start = at + size, start + block.length
                 continue
-            found = self._next_head(at + 1)
-            if not self._damage and self._is_for_any_tool(only=found is None and not blocks):
+            found = self._next_header(at + 1)
+            if not self._damage and self._is_plain_stream(only=found is None and not blocks):
                 return []
             after = self._stored if found is None else found[0]
-            self._damage[at] = f"the stored bytes {at} to {after} are no block of compressed lines"
+            self._damage[at] = f"the stored bytes {at} to {after} are not a block of compressed lines"
             if found is not None:
-                blocks += _holes(at, start, min(found[1].start, start + _MOST * (after - at)))
+                blocks += _holes(at, start, min(found[1].start, start + MAX_RATIO * (after - at)))
                 start = blocks[-1].end if blocks else 0
             at = after
         return blocks
 
-    def _is_for_any_tool(self, *, only: bool) -> bool:
-        """Tell whether to read it from the start, as any tool does: it is whole so, or there is no block of ours.
+    def _is_plain_stream(self, *, only: bool) -> bool:
+        """Try to read the file forward, as any tool does. ``only`` says that it has no block of ours.
 
-        Another tool may have appended to it, and a head that is damaged leaves what stands behind it whole.
+        It succeeds if another tool has appended to the file, and if only a header is damaged, which other tools ignore.
         """
-        damage: dict[int, str] = {}
-        stream = Stream(self._fd, self.codec, damage)
-        if damage and not only:
-            return False
-        self._stream, self._damage = stream, damage
+        stream = Stream(self._fd, self.codec)
+        if stream.damage:
+            if not only:
+                return False
+            self._damage[0] = (
+                f"the compressed data is damaged ({stream.damage}): only lines with a CRC before the damage can be read"
+            )
+        self._stream = stream
         return True
 
-    def _head_at(self, at: int) -> Block | None:
-        return self.codec.parse(os.pread(self._fd, self.codec.head_size, at))
+    def _header_at(self, at: int) -> Block | None:
+        return self.codec.parse(os.pread(self._fd, self.codec.header_bytes, at))
 
-    def _next_head(self, at: int) -> tuple[int, Block] | None:
-        """Find the next block behind damage."""
-        mark = self.codec.mark
-        while len(data := os.pread(self._fd, _SEARCH, at)) >= len(mark):
-            index = data.find(mark)
+    def _next_header(self, at: int) -> tuple[int, Block] | None:
+        """Find the next block after damage."""
+        magic = self.codec.block_magic
+        while len(data := os.pread(self._fd, SEARCH_BYTES, at)) >= len(magic):
+            index = data.find(magic)
             while index >= 0:
-                block = self._head_at(at + index)
+                block = self._header_at(at + index)
                 if block is not None:
                     return at + index, block
-                index = data.find(mark, index + 1)
-            at += len(data) - len(mark) + 1
+                index = data.find(magic, index + 1)
+            at += len(data) - len(magic) + 1
         return None
 
     @staticmethod
     def _number_at(blocks: list[Placed], offset: int) -> int:
-        """Return the number of the block that an offset of the content lies in."""
+        """Return the number of the block that contains an offset of the content."""
         if not blocks or offset >= blocks[-1].end:
             return len(blocks)
         return bisect_right(blocks, offset, key=lambda placed: placed.block.start) - 1
 
     def _content(self, number: int) -> bytes:
-        """Return a block's content; two are kept, for a reader's steps and the blocks overlap."""
+        """Return a block's content. Two blocks are kept because the steps of a reader overlap two blocks."""
         content = self._recent.pop(number, None)
         if content is None:
             content = self._unpacked(self._found()[number])
@@ -188,24 +191,21 @@ class Packed:
 
     def _unpacked(self, placed: Placed) -> bytes:
         at, size, block = placed
-        saved = b""
         if size:
-            data = os.pread(self._fd, size, at)
             try:
-                return self.codec.unpack(data, block.length)
+                return self.codec.unpack(os.pread(self._fd, size, at), block.length)
             except DamagedBlock as error:
-                saved = self.codec.salvage(data, block.length)
                 self._damage[at] = (
-                    f"the stored bytes {at} to {at + size} are damaged ({error}): of {block.length} bytes, "
-                    f"{len(saved)} come out, and only lines with a CRC can be trusted"
+                    f"the stored bytes {at} to {at + size} are damaged ({error}): "
+                    f"{block.length} bytes of records are lost"
                 )
-        # The newline, for a line that begins in the next block must not become a part of the damage.
-        return verified(saved + bytes(block.length - len(saved)))[:-1] + b"\n"
+        # A newline ends the lost block, so that the line after it does not become a part of the damage.
+        return bytes(block.length - 1) + b"\n"
 
 
 def _holes(at: int, start: int, end: int) -> list[Placed]:
-    """Return blocks of nothing in the place of what is missing."""
+    """Return empty blocks in place of the missing ones."""
     return [
-        Placed(at, 0, Block(begin, 0, min(MAX_BLOCK, end - begin), -inf, inf))
-        for begin in range(start, end, MAX_BLOCK)
+        Placed(at, 0, Block(begin, 0, min(MAX_BLOCK_BYTES, end - begin), -inf, inf))
+        for begin in range(start, end, MAX_BLOCK_BYTES)
     ]

@@ -1,27 +1,29 @@
-"""The two compressions of full segments, as rows of blocks that can be read one by one.
+"""The two compressions of full segments, as sequences of blocks that can be read one by one.
 
-A block is a gzip member, or a zstd frame behind a skippable frame, of some whole lines. So any tool of the format reads
-the segment, and damage in one block leaves the others. Ahead of each block, in the member's extra field or in the
-skippable frame, stands what is needed to find, skip and place it: its `Block`, with a CRC.
+A block is a gzip member, or a zstd frame after a skippable frame, of some whole lines. So any tool of the format reads
+the segment, and damage in one block leaves the others intact. The member's extra field, or the skippable frame, is the
+block's header: a `Block` with a CRC, to find, skip and place it.
 """
 
 from __future__ import annotations
 
+import gzip
 import struct
 import zlib
 from abc import ABC, abstractmethod
 from importlib import import_module
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, BinaryIO, ClassVar, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from papyra.exceptions import PersistenceError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from io import BufferedIOBase
     from pathlib import Path
 
 __all__ = [
-    "MAX_BLOCK",
-    "MAX_MAGIC",
+    "MAX_BLOCK_BYTES",
+    "MAX_MAGIC_BYTES",
     "SUFFIXES",
     "Block",
     "Codec",
@@ -35,29 +37,29 @@ __all__ = [
 
 Compression: TypeAlias = Literal["gzip", "zstd"]
 
-MAX_BLOCK = 2**20
-"""No block of ours has more content, and none that claims to is read."""
+MAX_BLOCK_BYTES = 2**20
+"""The most content of a block. A header that claims more is taken as damage."""
 
-MAX_MAGIC = 4
-"""So many first bytes tell which codec a file is of."""
+MAX_MAGIC_BYTES = 4
+"""The number of first bytes that show the codec of a file."""
 
 SUFFIXES = ("", ".gz", ".zst")
-"""How the name of a segment may end, behind its number."""
+"""The endings that the name of a segment may have after its number."""
 
-_FIELDS = struct.Struct("<QIIdd")
-_FIELDS_SIZE = _FIELDS.size + 4  # with their CRC
+_HEADER_FIELDS = struct.Struct("<QIIdd")
+_FIELDS_BYTES = _HEADER_FIELDS.size + 4  # including their CRC
 
 
 class UnreadableHere(PersistenceError):
-    """A segment is compressed in a way that this Python can't read; nothing is wrong with it."""
+    """The segment may be valid, but this Python lacks the module for its compression."""
 
 
 class DamagedBlock(Exception):
-    """A block can't be unpacked, or is not what its head says."""
+    """A block can't be decompressed, or differs from its header."""
 
 
 class Block(NamedTuple):
-    """Where the content of a block begins, how long it is packed and as content, and between which times it lies."""
+    """A block's header: the offset of its content, its compressed length, its length, and the times of its records."""
 
     start: int
     packed: int
@@ -67,136 +69,109 @@ class Block(NamedTuple):
 
 
 class Decoder(Protocol):
-    """What the decompressors of all codecs offer."""
+    """The methods that `zlib` and `compression.zstd` decompressors share."""
 
     @property
     def eof(self) -> bool:
-        """Whether a member or frame has ended."""
+        """Whether the member or frame has ended."""
         ...
 
-    @property
-    def unused_data(self) -> bytes:
-        """What was given behind its end."""
-        ...
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        """Return at most so many bytes more; none if more data is needed, or nothing more comes."""
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        """Return at most ``max_length`` bytes of content."""
         ...
 
 
 class Codec(ABC):
-    """A compression: how a block of it is laid out, packed and unpacked."""
+    """A compression: the layout of its blocks, and how to compress and decompress them."""
 
     suffix: ClassVar[str]
     magics: ClassVar[tuple[bytes, ...]]
-    mark: ClassVar[bytes]
-    """With what each of our blocks begins."""
+    block_magic: ClassVar[bytes]
+    """The first bytes of each of our blocks."""
     errors: tuple[type[Exception], ...]
-    """What a decompressor raises for damaged bytes."""
+    """The exceptions that damaged bytes raise."""
 
     @abstractmethod
     def compress(self, content: bytes) -> bytes:
-        """Return what stands in a block behind its head."""
+        """Return the compressed bytes of a block, without its header."""
 
     @abstractmethod
-    def decoder(self) -> Decoder:
+    def open(self, raw: BinaryIO) -> BufferedIOBase:
+        """Return a reader of a whole compressed file, for files that another tool wrote."""
+
+    @abstractmethod
+    def _decoder(self) -> Decoder:
         """Return a decompressor of one member or frame."""
 
     @abstractmethod
-    def _compressed(self, block: bytes) -> bytes:
-        """Return of a block what the decompressor takes."""
+    def _without_skippable(self, block: bytes) -> bytes:
+        """Return the bytes of a block that its decompressor reads."""
 
     @property
-    def head_size(self) -> int:
-        """How many bytes of a block come before what is compressed."""
-        return len(self.mark) + _FIELDS_SIZE
+    def header_bytes(self) -> int:
+        """The length of a block's header in bytes."""
+        return len(self.block_magic) + _FIELDS_BYTES
 
-    def head(self, block: Block) -> bytes:
-        """Return the head of a block."""
-        fields = _FIELDS.pack(*block)
-        return self.mark + fields + zlib.crc32(fields).to_bytes(4, "little")
+    def header(self, block: Block) -> bytes:
+        """Return the header of a block."""
+        fields = _HEADER_FIELDS.pack(*block)
+        return self.block_magic + fields + zlib.crc32(fields).to_bytes(4, "little")
 
-    def parse(self, head: bytes) -> Block | None:
-        """Read the head of a block; None if it is none."""
-        fields, crc = head[len(self.mark) : -4], head[-4:]
-        if len(head) != self.head_size or not head.startswith(self.mark):
+    def parse(self, header: bytes) -> Block | None:
+        """Read the header of a block; None if the bytes are not a header."""
+        fields, crc = header[len(self.block_magic) : -4], header[-4:]
+        if len(header) != self.header_bytes or not header.startswith(self.block_magic):
             return None
         if int.from_bytes(crc, "little") != zlib.crc32(fields):
             return None
-        block = Block(*_FIELDS.unpack(fields))
-        return block if 0 < block.length <= MAX_BLOCK and 0 < block.packed <= 2 * MAX_BLOCK else None
+        block = Block(*_HEADER_FIELDS.unpack(fields))
+        return (
+            block if 0 < block.length <= MAX_BLOCK_BYTES and 0 < block.packed <= 2 * MAX_BLOCK_BYTES else None
+        )
 
     def unpack(self, block: bytes, length: int) -> bytes:
-        """Return the content of a whole block, in no more memory than its ``length`` asks for."""
-        decoder = self.decoder()
+        """Return the content of a whole block. Damage can't make it allocate more than ``length`` bytes."""
+        decoder = self._decoder()
         try:
-            content = decoder.decompress(self._compressed(block), length + 1)
+            content = decoder.decompress(self._without_skippable(block), length + 1)
         except self.errors as error:
             raise DamagedBlock(str(error)) from error
         if len(content) != length or not decoder.eof:
-            raise DamagedBlock("its length is not as said in its head")
+            raise DamagedBlock("its length differs from the one in its header")
         return content
-
-    def salvage(self, block: bytes, length: int) -> bytes:
-        """Return what comes before the damage in a block: byte by byte, for an error loses the whole step."""
-        decoder = self.decoder()
-        content = bytearray()
-        compressed = self._compressed(block)
-        try:
-            for index in range(len(compressed)):
-                if len(content) == length:
-                    break
-                content += decoder.decompress(compressed[index : index + 1], length - len(content))
-        except self.errors:
-            pass
-        return bytes(content)
-
-
-class _Gunzip:
-    """`zlib`'s decompressor, which keeps its input only on request, with the manners of the others."""
-
-    def __init__(self) -> None:
-        self._inner = zlib.decompressobj(31)
-
-    @property
-    def eof(self) -> bool:
-        return self._inner.eof
-
-    @property
-    def unused_data(self) -> bytes:
-        return self._inner.unused_data
-
-    def decompress(self, data: bytes, max_length: int) -> bytes:
-        return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
 
 
 class _Gzip(Codec):
     suffix = ".gz"
     magics = (b"\x1f\x8b",)
-    mark = (
+    block_magic = (
         b"\x1f\x8b\x08\x04\0\0\0\0\0\xff"
-        + (_FIELDS_SIZE + 4).to_bytes(2, "little")
+        + (_FIELDS_BYTES + 4).to_bytes(2, "little")
         + b"Py"
-        + _FIELDS_SIZE.to_bytes(2, "little")
+        + _FIELDS_BYTES.to_bytes(2, "little")
     )
-    errors = (zlib.error,)
+    errors = (zlib.error, gzip.BadGzipFile, EOFError)
 
     def compress(self, content: bytes) -> bytes:
         deflate = zlib.compressobj(6, zlib.DEFLATED, -15)
         checks = zlib.crc32(content).to_bytes(4, "little") + len(content).to_bytes(4, "little")
         return deflate.compress(content) + deflate.flush() + checks
 
-    def decoder(self) -> Decoder:
-        return _Gunzip()
+    def open(self, raw: BinaryIO) -> BufferedIOBase:
+        return gzip.open(raw)
 
-    def _compressed(self, block: bytes) -> bytes:
+    def _decoder(self) -> Decoder:
+        return zlib.decompressobj(31)
+
+    def _without_skippable(self, block: bytes) -> bytes:
         return block
 
 
 class _ZstdModule(Protocol):
-    """What is used of `compression.zstd`."""
+    """The part of `compression.zstd` that is used here."""
 
     ZstdError: type[Exception]
+    ZstdFile: Callable[[BinaryIO], BufferedIOBase]
     ZstdDecompressor: Callable[[], Decoder]
 
     def compress(self, data: bytes, *, options: Mapping[int, int]) -> bytes: ...
@@ -210,25 +185,28 @@ _SKIPPABLE = b"\x5a\x2a\x4d\x18"
 class _Zstd(Codec):
     suffix = ".zst"
     magics = (_FRAME, _SKIPPABLE)
-    mark = _SKIPPABLE + (_FIELDS_SIZE + 2).to_bytes(4, "little") + b"Py"
+    block_magic = _SKIPPABLE + (_FIELDS_BYTES + 2).to_bytes(4, "little") + b"Py"
 
     def __init__(self) -> None:
         # An ImportError here means that Python is older than 3.14, or was built without zstd.
         self._module = cast("_ZstdModule", import_module("compression.zstd"))
-        self.errors = (self._module.ZstdError,)
+        self.errors = (self._module.ZstdError, EOFError)
 
     def compress(self, content: bytes) -> bytes:
         return self._module.compress(content, options=_ZSTD_OPTIONS)
 
-    def decoder(self) -> Decoder:
+    def open(self, raw: BinaryIO) -> BufferedIOBase:
+        return self._module.ZstdFile(raw)
+
+    def _decoder(self) -> Decoder:
         return self._module.ZstdDecompressor()
 
-    def _compressed(self, block: bytes) -> bytes:
-        return block[self.head_size :]
+    def _without_skippable(self, block: bytes) -> bytes:
+        return block[self.header_bytes :]
 
 
 def codec_for(compress: object) -> Codec:
-    """Return the codec of a name; a `ValueError` says why there is none."""
+    """Return the codec of a name; a `ValueError` says why it can't be used."""
     if compress == "gzip":
         return _Gzip()
     if compress != "zstd":
@@ -237,7 +215,7 @@ def codec_for(compress: object) -> Codec:
         return _Zstd()
     except ImportError as error:
         raise ValueError(
-            f"compress='zstd' needs Python 3.14 or newer, built with zstd ({error}); take 'gzip'"
+            f"compress='zstd' needs Python 3.14 or newer, built with zstd ({error}). Use 'gzip'."
         ) from error
 
 

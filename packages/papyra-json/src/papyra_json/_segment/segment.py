@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from papyra.exceptions import PersistenceError
 from papyra_json._fs.files import identity, open_regular
 from papyra_json._segment.blocks import Packed
-from papyra_json._segment.codec import MAX_MAGIC, codec_of
+from papyra_json._segment.codec import MAX_MAGIC_BYTES, codec_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ class Segment:
         self.fd = fd
         self.stored = status.st_size
         self.identity = identity(status)
-        codec = codec_of(path, os.pread(fd, MAX_MAGIC, 0))
+        codec = codec_of(path, os.pread(fd, MAX_MAGIC_BYTES, 0))
         self.packed = Packed(fd, self.stored, codec) if codec else None
         self._size = self.stored if codec is None else -1
 

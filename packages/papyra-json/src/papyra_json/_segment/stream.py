@@ -1,109 +1,94 @@
-"""Read what another tool has compressed: from its start on only, in bounded memory."""
+"""Read a segment that another tool compressed: forward, in bounded memory."""
 
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from papyra_json._record.decode import MAX_LINE, intact
+from papyra_json._record.decode import MAX_LINE_BYTES, intact
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from papyra_json._segment.codec import Codec
 
-__all__ = ["Stream", "verified"]
+__all__ = ["Stream"]
 
-_STEP = 2**10  # stored bytes; what comes of the step with an error in it is lost
-_PIECE = 2**18
-_WINDOW = 2**23  # bytes of content that are at hand for who reads backward
-
-
-def verified(content: bytes) -> bytes:
-    """Blank each line that has no CRC to prove it: damage to what is compressed garbles lines beyond their bytes."""
-    lines = content.split(b"\n")
-    return b"\n".join([line if intact(line) else bytes(len(line)) for line in lines])
+PIECE_BYTES = 2**18  # of content, read at once
+WINDOW_BYTES = 2**23  # of content, kept for readers that go backward in small steps
 
 
 class Stream:
-    """The content of a file that was compressed by another tool; ``damage`` takes what can't be read.
+    """The content of a file that another tool compressed.
 
-    It is read to its end before anything of it is given, for only there a checksum tells whether to trust it.
+    The whole file is read once before any of it is given, because only its end holds the checksum. ``damage`` is the
+    reason why a part can't be read, or an empty text. Of a damaged file, a line without a CRC can't be trusted, so NULs
+    take its place.
     """
 
-    def __init__(self, fd: int, codec: Codec, damage: dict[int, str]) -> None:
+    def __init__(self, fd: int, codec: Codec) -> None:
         self._fd = fd
         self._codec = codec
-        self._damage = damage
-        self._damaged = False
+        self.damage = ""
         self._rewind()
         while self._advance():
             pass
         self.size = self._end
-        self._damaged = bool(damage)
-        if damage:
+        if self.damage:
             self._rewind()
 
-    def _rewind(self) -> None:
-        self._decoder = self._codec.decoder()
-        self._input = b""
-        self._at = 0
-        self._window = bytearray()
-        self._end = 0  # of the window, in the content
-        self._line = b""  # what was begun behind it
-        self._over = False
-
     def read_at(self, size: int, offset: int) -> bytes:
+        """Return up to ``size`` bytes of content from ``offset`` on; fewer only at its end."""
         if offset < self._end - len(self._window):
             self._rewind()
         while self._end < offset + size and self._advance():
             pass
-        at = offset - (self._end - len(self._window))
-        return bytes(self._window[at : at + size])
+        start = offset - (self._end - len(self._window))
+        return bytes(self._window[start : start + size])
+
+    def _rewind(self) -> None:
+        self._pieces = self._trusted_pieces() if self.damage else self._decompressed()
+        self._window = bytearray()
+        self._end = 0  # offset of the window's end in the content
 
     def _advance(self) -> bool:
-        """Read some more content into the window; False at its end."""
-        more = self._decompressed()
-        if self._damaged:
-            self._line += more
-            cut = self._line.rfind(b"\n") + 1
-            if self._over or len(self._line) - cut > MAX_LINE:
-                cut = len(self._line)
-            more, self._line = verified(self._line[:cut]), self._line[cut:]
-        self._window += more
-        self._end += len(more)
-        del self._window[:-_WINDOW]
-        return bool(more) or not self._over
+        """Read one more piece into the window; False at the end of the content."""
+        piece = next(self._pieces, b"")
+        self._window += piece
+        self._end += len(piece)
+        del self._window[:-WINDOW_BYTES]
+        return bool(piece)
 
-    def _decompressed(self) -> bytes:
-        """Return a piece of the content; an empty one at its end."""
-        while not self._over:
-            try:
-                more = self._decoder.decompress(self._input, _PIECE)
-            except self._codec.errors as error:
-                self._stop(str(error))
-                break
-            self._input = b""
-            if more:
-                return more
-            if self._decoder.eof:
-                # Another member or frame may follow, or NULs, as tapes are padded.
-                self._input = self._decoder.unused_data.lstrip(b"\0")
-                while not self._input and (step := self._next_step()):
-                    self._input = step.lstrip(b"\0")
-                self._over = not self._input
-                self._decoder = self._codec.decoder()
-            else:
-                self._input = self._next_step()
-                if not self._input:
-                    self._stop("it ends too early")
-        return b""
+    def _decompressed(self) -> Generator[bytes]:
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        with os.fdopen(self._fd, "rb", closefd=False) as raw, closing(self._codec.open(raw)) as file:
+            while True:
+                try:
+                    piece = file.read1(PIECE_BYTES)
+                except self._codec.errors as error:
+                    self.damage = str(error) or type(error).__name__
+                    return
+                if not piece:
+                    return
+                yield piece
 
-    def _next_step(self) -> bytes:
-        data = os.pread(self._fd, _STEP, self._at)
-        self._at += len(data)
-        return data
+    def _trusted_pieces(self) -> Generator[bytes]:
+        """Yield the content in whole lines; only lines with a CRC that fits are kept."""
+        begun = b""
+        for piece in self._decompressed():
+            begun += piece
+            cut = begun.rfind(b"\n") + 1
+            if not cut and len(begun) > MAX_LINE_BYTES:
+                cut = len(begun)
+            if cut:
+                yield _blanked(begun[:cut])
+                begun = begun[cut:]
+        if begun:
+            yield _blanked(begun)
 
-    def _stop(self, reason: str) -> None:
-        self._over = True
-        self._damage[0] = (
-            f"what is compressed is damaged ({reason}): lines without a CRC, and what follows, can't be read"
-        )
+
+def _blanked(content: bytes) -> bytes:
+    """Replace each line without a CRC that fits by NULs."""
+    lines = content.split(b"\n")
+    return b"\n".join([line if intact(line) else bytes(len(line)) for line in lines])

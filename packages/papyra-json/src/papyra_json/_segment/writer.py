@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from papyra_json._fs.files import write_all
 from papyra_json._record.time_range import Times, times_in
-from papyra_json._segment.codec import MAX_BLOCK, Block
+from papyra_json._segment.codec import MAX_BLOCK_BYTES, Block
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,10 +36,10 @@ class Packer:
         self._buffer += content
         while len(self._buffer) >= _BLOCK:
             end = self._buffer.rfind(b"\n", 0, _BLOCK) + 1
-            end = end or self._buffer.find(b"\n", 0, MAX_BLOCK) + 1
-            if not end and len(self._buffer) < MAX_BLOCK:
+            end = end or self._buffer.find(b"\n", 0, MAX_BLOCK_BYTES) + 1
+            if not end and len(self._buffer) < MAX_BLOCK_BYTES:
                 return
-            self._pack(end or MAX_BLOCK)
+            self._pack(end or MAX_BLOCK_BYTES)
 
     def copy(self, source: Packed, ranges: Iterable[Range], advance: Callable[[int], None]) -> int:
         """Take parts of a file, which end where lines do, as `copy_ranges` does; whole blocks are not packed anew."""
@@ -47,7 +47,7 @@ class Packer:
         for start, end in ranges:
             while start < end:
                 placed = source.block_at(start)
-                size = min(end - start, MAX_BLOCK if placed is None else placed.end - start)
+                size = min(end - start, MAX_BLOCK_BYTES if placed is None else placed.end - start)
                 if placed is not None and size == placed.block.length and source.is_intact(placed):
                     self.finish()
                     self._put(source.raw(placed), placed.block._replace(start=self._start))
@@ -61,7 +61,7 @@ class Packer:
     def finish(self) -> None:
         """Write what was taken."""
         while self._buffer:
-            self._pack(min(len(self._buffer), MAX_BLOCK))
+            self._pack(min(len(self._buffer), MAX_BLOCK_BYTES))
 
     def _pack(self, end: int) -> None:
         content = bytes(self._buffer[:end])
@@ -76,5 +76,5 @@ class Packer:
         self._put(packed, Block(self._start, len(packed), len(content), times.oldest, times.newest))
 
     def _put(self, packed: bytes, block: Block) -> None:
-        write_all(self._fd, self._codec.head(block) + packed)
+        write_all(self._fd, self._codec.header(block) + packed)
         self._start += block.length
