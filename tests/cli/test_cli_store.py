@@ -75,12 +75,12 @@ def test_a_file_with_rotated_siblings_is_a_rotating_store(
     _write(folder / "f.2", 1, 2)
     _write(folder / "f.1", 2, 3.5)
     _write(folder / "f", 4)
-    assert store_at("f").url == "rotating:f"
+    assert store_at("f").url == "rotating:f?max_files=auto"
     for beginning in ("", '{"kind":"event","ti'):  # just rotated, or torn just after
         (folder / "f").write_text(beginning)
-        assert store_at("f").url == "rotating:f"
+        assert store_at("f").url == "rotating:f?max_files=auto"
     (folder / "f").unlink()
-    assert store_at("f").url == "rotating:f"
+    assert store_at("f").url == "rotating:f?max_files=auto"
     assert capsys.readouterr().err == ""
 
 
@@ -95,7 +95,7 @@ def test_numbers_go_before_times_and_a_torn_last_line_is_passed_over(folder: Pat
     with (folder / "f.1").open("a") as file:
         file.write('{"kind":"event","timestamp":')
     _write(folder / "f", 5, numbered=3)
-    assert store_at("f").url == "rotating:f"
+    assert store_at("f").url == "rotating:f?max_files=auto"
     _write(folder / "f", 10, numbered=2)
     assert store_at("f").url == "json:f"
 
@@ -107,7 +107,7 @@ def test_a_last_line_longer_than_one_read_is_found(folder: Path) -> None:
     _write(folder / "f", 6)
     assert store_at("f").url == "json:f"
     _write(folder / "f", 7)
-    assert store_at("f").url == "rotating:f"
+    assert store_at("f").url == "rotating:f?max_files=auto"
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_a_set_that_lacks_a_number_is_one_store_if_its_records_are_numbered(fold
     _write(folder / "f.7", 1, 2, numbered=1)
     _write(folder / "f.2", 3, 4, numbered=5)
     _write(folder / "f", 5, numbered=7)
-    assert store_at("f").url == "rotating:f?max_files=8"
+    assert store_at("f").url == "rotating:f?max_files=auto"
     (folder / "f").unlink()
-    assert store_at("f").url == "rotating:f?max_files=8"
+    assert store_at("f").url == "rotating:f?max_files=auto"
     _write(folder / "f", 5, numbered=6)  # no continuation
     assert store_at("f").url == "json:f"
 
@@ -183,7 +183,7 @@ def test_a_damaged_set_is_still_one_store(
     anyio.run(_fill, f"rotating:f?max_bytes=600&max_files=4{compress}")
     file = next(path for path in (folder / victim, folder / f"{victim}.gz") if path.exists())
     file.write_bytes(_damaged(file.read_bytes(), damage))
-    assert store_at("f").url == "rotating:f"
+    assert store_at("f").url == "rotating:f?max_files=auto"
     assert capsys.readouterr().err == ""
     assert anyio.run(_has_anomalies, store_at("f").url)
 
@@ -207,7 +207,7 @@ def test_a_set_larger_than_the_default_is_opened_as_large_as_it_is(folder: Path)
     for number in range(1, 8):
         _write(folder / f"f.{number}", 10 - number)
     _write(folder / "f", 10)
-    assert store_at("f").url == "rotating:f?max_files=8"
+    assert store_at("f").url == "rotating:f?max_files=auto"
 
 
 def test_a_path_that_is_not_there_is_an_error_and_creates_nothing(run: Runner) -> None:
@@ -495,9 +495,9 @@ def test_compressed_rotations_are_found(folder: Path, caplog: pytest.LogCaptureF
     (folder / "f.3").rename(folder / "f.3.zst")
     (folder / "f.3.zst").write_bytes(b"\x28\xb5\x2f\xfd, as if by zstd")
     readable = importlib.util.find_spec("compression") is not None
-    assert store_at("f").url == ("json:f" if readable else "rotating:f")
+    assert store_at("f").url == ("json:f" if readable else "rotating:f?max_files=auto")
     (folder / "f.3.zst").unlink()
-    assert store_at("f").url == "rotating:f"
+    assert store_at("f").url == "rotating:f?max_files=auto"
     caplog.clear()
     (folder / "f.1.gz").write_bytes(gzip.compress(b"notes")[:-3])
     assert store_at("f").url == "json:f"

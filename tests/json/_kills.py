@@ -26,7 +26,7 @@ import anyio
 import anyio._backends._asyncio  # here, and not in every child
 
 from ._records import make_event
-from ._scenarios import FAILED, SCENARIOS, Scenario, plain_numbers
+from ._scenarios import SCENARIOS, Scenario, plain_numbers
 from ._steps import CHANGING, Steps, die
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def traced(folder: str, strace: str, happening: str) -> None:
         case.check(f"{name}: traced")
         most = Counter(re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE))
         steps = sorted({(call, at) for (_, call), count in most.items() for at in range(1, count + 1)})
-        heard = killed = 0
+        killed = 0
         for call, at in steps:
             case = Case(name, f"{folder}/{name}/{call}-{at}")
             inject = f"--inject={call}:{happening}:when={at}"
@@ -130,9 +130,7 @@ def traced(folder: str, strace: str, happening: str) -> None:
             # Which thread does what is not the same each time, nor how often one waits.
             assert code in ((0, -signal.SIGKILL) if kill else (0,)), (name, call, at, code)
             killed += code != 0
-            heard += case.outcomes[:100].count(FAILED)
             case.check(f"{name}: {happening} at the call {call} number {at}")
-        assert kill or heard, "nothing failed"
         assert not kill or killed > len(steps) / 2, "hardly any was killed"
         print(f"{name}: {len(steps)} system calls")
 

@@ -251,7 +251,7 @@ class PoweredStore(RuleBasedStateMachine):
         found: list[tuple[int, tuple[int, int]]] = []
         for name in sorted(filter(_MEMBER.fullmatch, self.disk.names), key=self._place):
             offset = 0
-            for line in bytes(self.disk.names[name].data).split(b"\n"):
+            for line in bytes(self.disk.names[name].data).replace(b"\0", b"\n").split(b"\n"):
                 body, _, crc = line.rpartition(b',"crc":"')
                 offset += len(line) + 1
                 if body and crc == b'%08x"}' % crc32(body):

@@ -196,7 +196,6 @@ SCENARIOS = {
     "rotation, synced": Scenario(
         {"facts": _lines(1, 2)}, (1, 2), records=(3, 4), max_files=3, max_bytes=len(_lines(1, 2)) + 9, durability="always"
     ),
-    "fewer files": Scenario(_FULL_SET, tuple(range(4, 10)), records=(10,), max_files=2),
     "compact a set": Scenario(_DAMAGED_SET, keep=3, **_DAMAGED),
     "compact a file": Scenario(
         {"facts": _lines(1, 2) + GARBAGE + _lines(3, 4)}, (1, 2, 3, 4), keep=3, dropped=(GARBAGE,)

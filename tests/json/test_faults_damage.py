@@ -220,8 +220,8 @@ class _Bytes(bytes):
 def test_faults_lines_are_the_same_from_both_ends(monkeypatch):
     for seed in range(1000):
         chance = random.Random(seed)
-        monkeypatch.setattr(_reading, "_BLOCK", chance.choice([1, 3, 8, 64]))
-        monkeypatch.setattr(_reading, "_FIRST_BLOCK", chance.choice([1, 2, 8]))
+        monkeypatch.setattr(_reading, "BLOCK_BYTES", chance.choice([1, 3, 8, 64]))
+        monkeypatch.setattr(_reading, "FIRST_BLOCK_BYTES", chance.choice([1, 2, 8]))
         pieces = [b"\n", b"a", b"bb" * chance.randrange(20), b"\n\n"]
         content = _Bytes(b"".join(chance.choices(pieces, k=chance.randrange(40))))
         lines, offset = [], 0

@@ -150,7 +150,7 @@ async def test_a_lone_compressed_file_is_read_but_takes_no_facts(path, line, eve
     store = JsonFilePersistence(packed)
     assert await store.list_events() == [event(1), event(2)]
     before = packed.read_bytes()
-    with pytest.raises(PersistenceError, match="is compressed, and no fact can be appended to it"):
+    with pytest.raises(PersistenceError, match="is compressed, so no record can be appended to it"):
         await store.record_event(event(3))
     await store.aclose()
     assert packed.read_bytes() == before
@@ -242,7 +242,7 @@ async def test_of_two_files_with_one_number_the_plain_one_counts(path, line, eve
     await store.aclose()
 
 
-async def test_a_smaller_set_lets_go_of_compressed_files_too(path, event):
+async def test_r32_a_compaction_to_a_smaller_set_drops_compressed_files_too(path, event):
     store = RotatingFilePersistence(path, max_bytes=500, max_files=6, compress="gzip")
     await store.record_batch([event(number) for number in range(40)])
     await compressed(path)
@@ -252,6 +252,8 @@ async def test_a_smaller_set_lets_go_of_compressed_files_too(path, event):
     others.write_bytes(b"what somebody packed")
     store = RotatingFilePersistence(path, max_bytes=500, max_files=3)
     await store.record_event(event(40))
+    assert len([name for name in names(path) if name not in (".lock", ".9.gz")]) == 6
+    await store.compact(max_files=3)
     assert len([name for name in names(path) if name not in (".lock", ".9.gz")]) == 3
     assert others.exists()
     await store.aclose()

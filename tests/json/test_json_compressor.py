@@ -15,9 +15,10 @@ import anyio
 import pytest
 
 from papyra.persistence import RetentionPolicy
+from papyra.persistence.files import try_locked
 from papyra_json import RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
-from papyra_json._fs.posix import locked_file
+from papyra_json._fileset.rotation import remove_temporaries
 from papyra_json._maintenance.compressor import Compressor
 from papyra_json._segment.codec import codec_for
 from papyra_json._segment.writer import Packer
@@ -148,7 +149,7 @@ async def test_one_of_several_processes_compresses_a_file(path, event):
     await store.aclose()
     full = path.with_name("facts.ndjson.1")
     compressor = Compressor(FileSet(path, 5), codec_for("gzip"))
-    with full.open("rb") as file, locked_file(file.fileno()) as mine:
+    with full.open("rb") as file, try_locked(file.fileno()) as mine:
         assert mine
         compressor.look()
         await until(lambda: compressor._thread is None)
@@ -164,7 +165,7 @@ async def test_the_temporary_file_of_the_living_stays_and_that_of_the_dead_goes(
     await until(held[0].is_set)
     dead = path.with_name(".facts.ndjson.3.gz.tmp-0123")
     dead.write_bytes(b"")
-    FileSet(path, 5).remove_temporaries()
+    remove_temporaries(FileSet(path, 5))
     left = [name for name in names(path) if "tmp" in name]
     assert len(left) == 1
     assert not dead.exists()

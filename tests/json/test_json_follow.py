@@ -22,13 +22,14 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
 )
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
+from papyra_json._fileset import snapshot
 from papyra_json._fileset.lock import SetLock
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import compact
 from papyra_json._read import follow as _follow
 from papyra_json._read.follow import follow
 from papyra_json._record.encode import encode
-from papyra_json._segment.segment import Segment, Snapshot
+from papyra_json._segment.segment import Segment
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -106,13 +107,13 @@ async def test_a_file_that_comes_later_is_followed_from_its_start(tmp_path, even
     path = tmp_path / "later" / "facts.ndjson"
     reader, writer = JsonFilePersistence(path), JsonFilePersistence(path)
     looked = threading.Event()
-    real = FileSet.open_unlocked
+    real = snapshot.open_unlocked
 
-    def open_unlocked(self: FileSet) -> Snapshot:
+    def open_unlocked(files: FileSet, **options: bool) -> snapshot.Snapshot:
         looked.set()
-        return real(self)
+        return real(files, **options)
 
-    monkeypatch.setattr(FileSet, "open_unlocked", open_unlocked)
+    monkeypatch.setattr(snapshot, "open_unlocked", open_unlocked)
     async with anyio.create_task_group() as group, aclosing(reader.follow(limit=9)) as records:
 
         async def write() -> None:

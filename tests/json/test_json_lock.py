@@ -91,7 +91,7 @@ async def test_who_waits_for_a_lock_can_be_cancelled(path, line, call):
 
 
 async def test_closing_does_not_wait_for_ever(path, event, monkeypatch):
-    monkeypatch.setattr("papyra_json._write.appender.CLOSING_PATIENCE", 0.1)
+    monkeypatch.setattr("papyra_json._write.appender.CLOSING_PATIENCE_SECONDS", 0.1)
     store = JsonFilePersistence(path)
     errors: list[Exception] = []
 

@@ -135,7 +135,7 @@ class FileStore(RuleBasedStateMachine):
     def _valid_lines(self) -> list[bytes]:
         lines: list[bytes] = []
         for path in self.files.present():
-            for line in path.read_bytes().split(b"\n"):
+            for line in path.read_bytes().replace(b"\0", b"\n").split(b"\n"):
                 lines += [line + b"\n"] if _plainly(line) else []
         return lines
 
@@ -145,7 +145,7 @@ def _plainly(content: bytes) -> list[int]:
     from zlib import crc32
 
     numbers: list[int] = []
-    for line in content.split(b"\n"):
+    for line in content.replace(b"\0", b"\n").split(b"\n"):
         body, _, crc = line.rpartition(b',"crc":"')
         if body and crc == b'%08x"}' % crc32(body):
             numbers.append(int(body.split(b'"local:')[1].partition(b'"')[0]))

@@ -11,8 +11,9 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
-from papyra_json._fileset.lock import Notes, SetLock
-from papyra_json._fileset.time_index import TABLE
+from papyra_json._fileset.lock import SetLock
+from papyra_json._fileset.notes import Notes
+from papyra_json._fileset.time_index import TABLE_BYTES
 from papyra_json._maintenance import rewrite as _rewrite
 
 pytestmark = pytest.mark.anyio
@@ -155,7 +156,7 @@ def test_notes_do_not_grow_with_how_often_they_are_written(path):
     with lock.exclusive():
         for number in range(200):
             lock.write_notes(Notes(number, [(one, one + 2) for one in range(number % 7)]))
-        assert lock.path.stat().st_size < TABLE + 500
+        assert lock.path.stat().st_size < TABLE_BYTES + 500
     lock.close()
 
 

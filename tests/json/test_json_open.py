@@ -43,7 +43,7 @@ def test_a_path_must_name_a_file(text):
 
 @pytest.mark.parametrize("make", [JsonFilePersistence, RotatingFilePersistence])
 def test_a_folder_is_refused_with_a_better_path(tmp_path, make):
-    with pytest.raises(PersistenceError, match=r"is a folder.*name one, as in .*papyra\.ndjson"):
+    with pytest.raises(PersistenceError, match=r"is a folder.*Name a file in it, as in .*papyra\.ndjson"):
         make(tmp_path)
     with pytest.raises(PersistenceError, match="is a folder"):
         make(f"{tmp_path}/new/")
@@ -105,7 +105,7 @@ async def test_a_closed_store_says_so(path, event):
     assert (store.closed, store.healthy) == (False, True)
     await store.aclose()
     assert store.closed
-    with pytest.raises(PersistenceError, match=r"facts\.ndjson is closed; open a new one"):
+    with pytest.raises(PersistenceError, match=r"facts\.ndjson is closed. Open a new one"):
         await store.record_event(event(1))
 
 
@@ -175,7 +175,7 @@ def test_what_may_not_be_read_or_written_is_explained(path, start):
         assert line.startswith("PersistenceError")
         assert "Permission denied" in line
     assert "can't be read" in lines[4]
-    assert "check its owner and mode" in lines[4]
+    assert "Check its owner and mode" in lines[4]
     assert "unreadable_file" in lines[5]
     assert "a record could not be written" in lines[6]
     assert "PersistenceError" in lines[7]

@@ -39,8 +39,8 @@ CALLS: dict[str, Callable[[FilePersistence, Callable[[int, int], object]], objec
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read and copy in blocks of two lines or so."""
-    monkeypatch.setattr("papyra_json._record.lines._BLOCK", 400)
-    monkeypatch.setattr("papyra_json._fs.files._CHUNK", 400)
+    monkeypatch.setattr("papyra_json._record.lines.BLOCK_BYTES", 400)
+    monkeypatch.setattr("papyra_json._fs.files.COPY_BYTES", 400)
 
 
 def _fill(path: Path, line: Callable[..., bytes]) -> None:

@@ -53,18 +53,60 @@ async def test_a_record_longer_than_a_file_has_one_of_its_own(path, event):
     await store.aclose()
 
 
-async def test_a_smaller_set_lets_go_of_the_oldest_files(path, event):
+async def test_r32_a_smaller_limit_removes_nothing_until_a_compaction_says_so(path, event, caplog):
     store = RotatingFilePersistence(path, max_bytes=500, max_files=6)
     await store.record_batch([event(number) for number in range(40)])
     await store.aclose()
-    assert len(files(path)) == 6
+    before = await store_numbers(path)
     store = RotatingFilePersistence(path, max_bytes=500, max_files=3)
-    await store.list_events()
-    assert len(files(path)) == 6  # reading removes nothing
     await store.record_event(event(40))
+    assert len(files(path)) == 6
+    left = await store_numbers(path)
+    assert left == list(range(left[0], 41))
+    assert len(left) > len(before) - 3  # one rotation, and not three files
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("papyra", "WARNING")
+    assert "keeps up to 6 files, as noted beside it, not 3" in record.getMessage()
+    dry = await store.compact(max_files=3, dry_run=True)
+    assert len(files(path)) == 6
+    report = await store.compact(max_files=3)
+    assert report == dry
+    assert report.after_records < report.before_records
+    assert len(files(path)) == 3
+    assert not (await store.scan()).has_anomalies
+    await store.record_batch([event(number) for number in range(41, 60)])
     assert len(files(path)) == 3
     assert not (await store.scan()).has_anomalies
     await store.aclose()
+
+
+async def test_r32_a_set_from_before_sizes_were_noted_keeps_its_files(path, event, line):
+    for number in range(1, 9):
+        path.with_name(f"facts.ndjson.{number}").write_bytes(line(9 - number))
+    path.write_bytes(line(9))
+    store = RotatingFilePersistence(path, max_bytes=len(line(1)), max_files=3)
+    await store.record_event(event(10))
+    await store.aclose()
+    assert len(files(path)) == 9
+    assert await store_numbers(path) == list(range(2, 11))
+
+
+async def test_r32_holes_are_closed_by_a_compaction_to_fewer_files(path, event, line):
+    for number in (2, 5, 7):
+        path.with_name(f"facts.ndjson.{number}").write_bytes(line(10 - number))
+    path.write_bytes(line(10))
+    store = RotatingFilePersistence(path, max_files=9)
+    await store.compact(max_files=3)
+    assert files(path) == ["facts.ndjson", "facts.ndjson.1", "facts.ndjson.2"]
+    assert await store_numbers(path) == [5, 8, 10]
+    await store.aclose()
+
+
+async def store_numbers(path):
+    store = RotatingFilePersistence(path, max_files=None)
+    found = [one.payload["number"] for one in await store.list_events()]
+    await store.aclose()
+    return found
 
 
 async def test_a_hole_in_the_numbers_is_filled_first(path, line, event):
@@ -100,19 +142,6 @@ async def test_a_large_limit_finds_its_files_too(path, event, max_files):
     assert found == list(range(80))[-len(found) :]
     assert len(files(path)) == min(max_files, 80)
     await store.aclose()
-
-
-async def test_what_a_smaller_set_removes_is_logged(path, event, caplog):
-    store = RotatingFilePersistence(path, max_bytes=500, max_files=4)
-    await store.record_batch([event(number) for number in range(40)])
-    await store.aclose()
-    store = RotatingFilePersistence(path, max_bytes=500, max_files=2)
-    await store.record_event(event(40))
-    await store.aclose()
-    (record,) = caplog.records
-    assert (record.name, record.levelname) == ("papyra", "WARNING")
-    assert "removing facts.ndjson.2, facts.ndjson.3, for" in record.getMessage()
-    assert "at most 2 files" in record.getMessage()
 
 
 @pytest.mark.parametrize("name", ["5", "20260701", "999", "1000", "5000000000", "7"])

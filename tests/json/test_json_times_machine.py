@@ -16,6 +16,7 @@ from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.blocking import Work
 from papyra.persistence.models import JSONValue, PersistedAudit, PersistedEvent, PersistenceRecoveryMode
 from papyra_json._fileset.names import FileSet
+from papyra_json._fileset.snapshot import open_unlocked
 from papyra_json._maintenance.compressor import Compressor
 from papyra_json._maintenance.operations import compact, recover
 from papyra_json._read import time_search
@@ -35,9 +36,9 @@ STEPS = st.one_of(
     st.sampled_from([0.0, 1e-7, -1e-7, 3600.0, -3600.0, 1e9, -1e9, 0.1, 1 / 3]),
 )
 SMALL = {  # so that a few records are many
-    time_tracker: {"_STEP": 400, "_MOST": 5000, "_AGAIN": 1500},
-    time_search: {"_FINE": 200, "_PROBE": 64, "_MOST": 1000},
-    _packing: {"_BLOCK": 500, "MAX_BLOCK_BYTES": 500},
+    time_tracker: {"NOTE_BYTES": 400, "MAX_CATCH_UP_BYTES": 5000, "LOOK_AGAIN_BYTES": 1500},
+    time_search: {"MIN_SEARCH_BYTES": 200, "PROBE_BYTES": 64, "MAX_PROBE_BYTES": 1000},
+    _packing: {"BLOCK_BYTES": 500, "MAX_BLOCK_BYTES": 500},
 }
 
 
@@ -86,7 +87,7 @@ class TimedStore(RuleBasedStateMachine):
     @rule(writer=st.integers(0, 1), steps=st.lists(STEPS, min_size=1, max_size=20))
     def record_and_die_before_it_is_noted(self, writer, steps):
         with self.patch.context() as patched:
-            patched.setattr(time_tracker.Tracker, "note", lambda *_, **__: None)
+            patched.setattr(time_tracker.TimeTracker, "note", lambda *_, **__: None)
             self._record(self.writers[writer], steps)
         self.reopen(writer)
 
@@ -234,7 +235,7 @@ class TimedStore(RuleBasedStateMachine):
         assert newest(self.files, query, policy, self.clock, lambda: None) == wanted
 
     def _everything(self):
-        with self.files.open_all() as snapshot:
+        with open_unlocked(self.files) as snapshot:
             found = []
             for file in snapshot.files:
                 for start, end, lines in forward(file, 0, file.size):

@@ -75,7 +75,7 @@ async def test_promise_10_in_place_of_a_file_of_the_set(path, tmp_path, event, o
     await store.record_event(event(0))
     _put(path.with_name("facts.ndjson.1"), odd, tmp_path / "victim")
     await store.record_batch([event(1), event(2)])
-    with pytest.raises(PersistenceError, match=f"can't rotate .* is {WORDS[odd]}"):
+    with pytest.raises(PersistenceError, match=f"can't be rotated: .* is {WORDS[odd]}"):
         await store.record_event(event(3))
     with pytest.raises(PersistenceError, match=WORDS[odd]):
         await store.list_events()

@@ -22,6 +22,18 @@ LAYERS = [
 # The modules and folders of the other distributions, lowest first: each imports from itself and from those before it,
 # also in functions and for annotations.
 FOLDERS = {
+    "papyra_json": [
+        "_fs",
+        "_record",
+        "_segment",
+        "_fileset",
+        "_read",
+        "_maintenance",
+        "_write",
+        "_file_persistence",
+        "_json_file",
+        "_rotating_file",
+    ],
     "papyra_cli": ["_exit_codes", "_escape", "_errors", "_output", "_store", "_click", "commands", "_main"],
 }
 

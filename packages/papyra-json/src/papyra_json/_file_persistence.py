@@ -1,17 +1,20 @@
-"""What the two file backends share: all but how many files there are."""
+"""The common part of the two file backends: everything except the number of files."""
 
 from __future__ import annotations
 
+import math
+import os
 import weakref
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar, get_args
 
 import anyio
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.batch import BatchBackend
 from papyra.persistence.blocking import Work, run_blocking
+from papyra.persistence.files import file_kind
 from papyra.persistence.following import INTERVAL
 from papyra.persistence.models import (
     PersistedRecord,
@@ -21,18 +24,16 @@ from papyra.persistence.models import (
 )
 from papyra.persistence.query import Query
 from papyra.persistence.retention import RetentionPolicy
-from papyra.persistence.url import duration, one_of
-from papyra_json._arguments import Durability, check_durability, checked_path
+from papyra.persistence.url import check_path, duration, one_of
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance import operations
-from papyra_json._read.batches import Feed, newest_first
+from papyra_json._read.batches import Feed
 from papyra_json._read.follow import follow
-from papyra_json._read.query import newest
+from papyra_json._read.query import newest, newest_first
 from papyra_json._write.appender import Appender
 from papyra_json._write.committer import Committer
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
     from typing import Any
 
@@ -47,6 +48,8 @@ DURABILITY_OPTIONS: Mapping[str, Callable[[str], Any]] = {
 }
 """The options of both backends in a URL."""
 
+Durability: TypeAlias = Literal["os", "interval", "always"]
+
 _T = TypeVar("_T")
 _R = TypeVar("_R", bound=PersistedRecord)
 
@@ -54,24 +57,24 @@ _R = TypeVar("_R", bound=PersistedRecord)
 class FilePersistence(BatchBackend):
     """A store in NDJSON files; see `JsonFilePersistence` and `RotatingFilePersistence`.
 
-    Making one touches nothing on the disk: the first record makes the file, the folders above it and the
-    lock file. Reading what is not there yet finds nothing, and no damage.
+    A new object touches nothing on the disk: the first record creates the file, its folders and the lock file. Reading
+    a store that does not exist yet finds no records and no damage.
     """
 
     def __init__(
         self,
         path: str | os.PathLike[str],
-        max_files: int,
+        max_files: int | None,
         max_bytes: int | None,
         retention_policy: RetentionPolicy | None,
         durability: Durability,
         fsync_interval: float,
     ) -> None:
-        check_durability(durability, fsync_interval)
-        self._path = checked_path(path)
+        _check_durability(durability, fsync_interval)
+        self._path = _checked_path(path)
         self.retention = retention_policy or RetentionPolicy()
         self._closed = False
-        self.files = FileSet(self._path, max_files)
+        self.files = FileSet(self._path, max_files, rotating=max_bytes is not None)
         self._appender = Appender(
             self.files,
             sync_each=durability == "always",
@@ -84,16 +87,16 @@ class FilePersistence(BatchBackend):
             str(self._path),
             fsync_interval if durability == "interval" else None,
         )
-        # For who forgets aclose(): the thread must not outlive the backend.
+        # If aclose() is forgotten, the thread must not outlive the backend.
         weakref.finalize(self, self._committer.abandon).atexit = False
 
     # -- writing
 
     async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
-        """Store records in their order, with one write for all that wait.
+        """Store records in their order, with one write for all waiting batches.
 
-        None is stored if this raises, unless it is a `PartialWriteError`. A caller that is cancelled leaves
-        its records to be stored whole, or not at all.
+        If this raises, no record is stored, unless the error is a `PartialWriteError`. If the caller is cancelled,
+        its records are stored as a whole, or not at all.
         """
         self.refuse_if_closed()
         if records:
@@ -105,10 +108,10 @@ class FilePersistence(BatchBackend):
         await self._committer.sync()
 
     async def aclose(self) -> None:
-        """Store what waits, flush, and release everything; being cancelled does not cut this short.
+        """Store the waiting batches, flush, and release everything, in a cancelled scope too.
 
         A `PersistenceError` says that the last sync failed; everything is released all the same. If another process
-        holds the lock for 10 more seconds, what waits is not stored, and its callers hear so.
+        holds the lock for 10 more seconds, the waiting batches are not stored and their callers get an error.
         """
         self._closed = True
         await self._committer.close()
@@ -129,9 +132,9 @@ class FilePersistence(BatchBackend):
         """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
 
         ``wanted`` is called in a worker thread. Every new record comes once and in order, while other processes append,
-        rotate, compact, recover, move files away or delete them; the last ones before `aclose` come, too. Records
-        without ``seq`` (those of the published package) are told apart by their content: of equal ones, some
-        may be left out where a file is replaced just then.
+        rotate, compact, recover, move files away or delete them; the last ones before `aclose` come too. Records
+        without ``seq`` (those of the published package) are distinguished by their content: some of several equal ones
+        may be left out if a file is replaced at that moment.
         """
         self.refuse_if_closed()
         if limit < 0:
@@ -140,7 +143,7 @@ class FilePersistence(BatchBackend):
         files = await self._in_thread("read", lambda _: self._files_to_follow(), Work())
         with closing(Feed(lambda work: follow(files, limit, wanted or _any, policy, now, work))) as feed:
             while True:
-                ending = self._closed  # then this look is the last one
+                ending = self._closed  # then this is the last look
                 while block := await self._in_thread("read", lambda _: feed.draw(), feed.work):
                     for record in block:
                         yield record
@@ -158,15 +161,15 @@ class FilePersistence(BatchBackend):
         self.refuse_if_closed()
         query: Query[PersistedRecord] = Query(since=since, until=until)
         policy, now = self.retention, self.time_fn()
-        with closing(Feed(lambda work: newest_first(self.files, query, policy, now, work))) as feed:
+        with closing(Feed(lambda work: newest_first(self.files, query, policy, now, work.check))) as feed:
             while block := await self._in_thread("read", lambda _: feed.draw(), feed.work):
                 for record in block:
                     yield record
 
-    # -- care
+    # -- maintenance
 
     async def scan(self, *, progress: Progress | None = None) -> PersistenceScanReport:
-        """Report all damage; write nothing, whatever others write meanwhile."""
+        """Report all damage and write nothing; right even while other processes write."""
         self.refuse_if_closed()
         with self.metrics.counting("scan"):
             report = await self._in_thread(
@@ -182,11 +185,11 @@ class FilePersistence(BatchBackend):
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> PersistenceRecoveryReport:
-        """Drop what is no valid record, and keep every valid one byte for byte.
+        """Drop invalid lines, and keep every valid one byte for byte.
 
-        With ``QUARANTINE`` what is dropped goes to quarantine files first, with ``REPAIR`` only that of files without a
-        single record, which may be somebody else's; ``IGNORE``, which is also what no
-        ``config`` means, only scans. To be interrupted, or called again, does no harm.
+        With ``QUARANTINE`` dropped bytes go to quarantine files first, with ``REPAIR`` only those of files without a
+        single record, which may belong to another program. ``IGNORE``, the default, only scans. An interruption, or a
+        second call, does no harm.
         """
         config = config or PersistenceRecoveryConfig()
         mode = PersistenceRecoveryMode(config.mode)
@@ -204,13 +207,20 @@ class FilePersistence(BatchBackend):
         return report
 
     async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
-        """Drop what the retention policy does not keep; what is no valid record goes to the quarantine."""
+        """Drop the records that the retention policy does not keep; invalid lines go to the quarantine."""
+        return await self._compact(dry_run=dry_run, progress=progress)
+
+    async def _compact(
+        self, *, dry_run: bool, progress: Progress | None, max_files: int | None = None
+    ) -> CompactionReport:
         self.refuse_if_closed()
         policy, now = self.retention, self.time_fn()
         with self.metrics.counting("compaction", dry_run=dry_run):
             return await self._in_thread(
                 "compacted",
-                lambda work: operations.compact(self.files, self.name, policy, now, work, dry_run=dry_run),
+                lambda work: operations.compact(
+                    self.files, self.name, policy, now, work, dry_run=dry_run, max_files=max_files
+                ),
                 Work(progress),
             )
 
@@ -228,12 +238,12 @@ class FilePersistence(BatchBackend):
 
     @property
     def healthy(self) -> bool:
-        """Whether every sync to the disk succeeded."""
+        """Whether every sync to the disk succeeded, and the file that is written still has a name."""
         return self._appender.healthy
 
     def refuse_if_closed(self) -> None:
         if self._closed:
-            raise PersistenceError(f"the store {self._path} is closed; open a new one")
+            raise PersistenceError(f"the store {self._path} is closed. Open a new one.")
 
     async def _in_thread(self, done: str, function: Callable[[Work], _T], work: Work) -> _T:
         def explained(work: Work) -> _T:
@@ -251,3 +261,35 @@ def _any(_: PersistedRecord) -> bool:
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
     return Path(path).absolute()
+
+
+def _checked_path(path: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a store.
+
+    A path without a file name is a `ValueError`; a path that is not a regular file is a `PersistenceError`.
+    """
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise ValueError(f"path must name a file, but is {text!r}. Write for example 'papyra.ndjson'.")
+    check_path(text)
+    absolute = Path(text).absolute()
+    kind = "a folder" if text.endswith(os.sep) else file_kind(absolute)
+    if kind is not None:
+        advice = (
+            f"Name a file in it, as in {absolute / 'papyra.ndjson'}"
+            if kind == "a folder"
+            else "Choose another path"
+        )
+        raise PersistenceError(f"{absolute} is {kind}, not a regular file. {advice}, or move it away.")
+    return absolute
+
+
+def _check_durability(durability: object, fsync_interval: object) -> None:
+    if durability not in get_args(Durability):
+        raise ValueError(f"durability must be one of 'os', 'interval', 'always', not {durability!r}")
+    if (
+        not isinstance(fsync_interval, int | float)
+        or isinstance(fsync_interval, bool)
+        or not 0 < fsync_interval < math.inf
+    ):
+        raise ValueError(f"fsync_interval must be a number of seconds above 0, not {fsync_interval!r}")

@@ -1,4 +1,4 @@
-"""The store that is one file."""
+"""The store in a single file."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _logger = logging.getLogger("papyra")
 class JsonFilePersistence(FilePersistence):
     """Keep facts in one NDJSON file, which any number of processes may write, read and compact.
 
-    ``durability`` says what an acknowledged record survives: ``"os"`` the death of the process, ``"interval"``
-    also a power loss more than ``fsync_interval`` seconds (and one sync) later, ``"always"`` any power loss. Nothing is
-    removed by itself: reads apply ``retention_policy``, `compact` makes it physical.
+    With ``durability="os"`` an acknowledged record survives the death of the process, with ``"interval"`` also a power
+    loss more than ``fsync_interval`` seconds and one sync later, with ``"always"`` any power loss. Reads apply
+    ``retention_policy``, and `compact` makes it physical; nothing is removed automatically.
 
-    A bad value is a `ValueError`; what stands at ``path`` and is no regular file is a `PersistenceError`. The file is
-    made by the first record.
+    A bad value is a `ValueError`, and a ``path`` that is not a regular file is a `PersistenceError`. The first record
+    creates the file.
     """
 
     name: ClassVar[str] = "json"

@@ -50,6 +50,11 @@ class Kept(NamedTuple):
     id: bytes
     record: PersistedRecord
 
+    @property
+    def timestamp(self) -> float:
+        """The time of the record."""
+        return self.record.timestamp
+
 
 def to_fields(record: PersistedRecord) -> tuple[list[Argument], int]:
     """Return a record as the fields and values of an entry, and its size in bytes."""
@@ -101,22 +106,10 @@ class Walk:
 
 
 def kept(newest_first: Iterable[Entry], policy: RetentionPolicy, now: float) -> Iterator[Kept]:
-    """Give what the policy keeps, newest first, and read no further than it must; damaged entries are left out."""
-    oldest, count, left = policy.oldest_kept(now), policy.max_records, policy.max_total_bytes
-    given = 0
-    for entry in newest_first if count != 0 else ():
-        found = read_entry(entry)
-        if found is None or found[0].timestamp < oldest:
-            continue
-        record, size = found
-        if left is not None:
-            left -= size
-            if left < 0:
-                return
-        yield Kept(entry[0], record)
-        given += 1
-        if given == count:
-            return
+    """Yield the records that the policy keeps, newest first, and read no further than needed; skip damaged entries."""
+    found = ((entry[0], read_entry(entry)) for entry in newest_first)
+    sized = ((Kept(key, record[0]), record[1]) for key, record in found if record is not None)
+    return (one for one, _ in policy.kept(sized, now))
 
 
 def find(

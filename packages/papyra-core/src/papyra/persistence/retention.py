@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from papyra.persistence.models import PersistedRecord
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["RetentionPolicy"]
 
-_R = TypeVar("_R", bound="PersistedRecord")
+
+class _Timed(Protocol):
+    @property
+    def timestamp(self) -> float: ...
+
+
+_R = TypeVar("_R", bound=_Timed)
 
 
 @dataclass(frozen=True, slots=True)
 class RetentionPolicy:
-    """Keep the newest records: first those young enough, of them so many, of them so many bytes as stored.
+    """Keep the newest records: apply the age limit, then the record count, then the stored size.
 
     The limits hold for all records of a store together. Age is in seconds of Unix time; ``None`` means no
     limit. Reads apply the policy; compaction makes it physical. Negative limits are a `ValueError`.
@@ -53,24 +57,30 @@ class RetentionPolicy:
         except OverflowError:  # an int beyond every float
             return -math.inf
 
-    def newest_kept(self, newest_first: Iterable[_R], now: float, size: Callable[[_R], int]) -> list[_R]:
-        """Return what is kept of a store's records at ``now``, newest first; ``size`` tells a record's bytes.
+    def kept(self, newest_first: Iterable[tuple[_R, int]], now: float) -> Iterator[tuple[_R, int]]:
+        """Yield the records that are kept at ``now``, newest first, each with its size in bytes.
 
-        Reads no further into ``newest_first`` than it must, so that a store may hand in a reader of its end.
+        Takes no more from ``newest_first`` than needed, so that a store may pass a reader of its end.
         """
         oldest = self.oldest_kept(now)
         count = math.inf if self.max_records is None else self.max_records
         left = math.inf if self.max_total_bytes is None else self.max_total_bytes
-        measure = self.max_total_bytes is not None
-        kept: list[_R] = []
-        for record in newest_first if count else ():
+        for record, size in newest_first if count else ():
             if record.timestamp < oldest:
-                continue  # and look on: clocks go back, so an older record may bear a younger time
-            if measure:
-                left -= size(record)
-                if left < 0:
-                    break
-            kept.append(record)
-            if len(kept) >= count:
-                break
-        return kept
+                continue  # and look further: clocks go back, so an older record may have a younger time
+            left -= size
+            if left < 0:
+                return
+            yield record, size
+            count -= 1
+            if not count:
+                return
+
+    def newest_kept(self, newest_first: Iterable[_R], now: float, size: Callable[[_R], int]) -> list[_R]:
+        """Return the records that are kept at ``now``, newest first; ``size`` returns a record's bytes.
+
+        Takes no more from ``newest_first`` than needed, and asks for sizes only if they are limited.
+        """
+        measured = self.max_total_bytes is not None
+        sized = ((record, size(record) if measured else 0) for record in newest_first)
+        return [record for record, _ in self.kept(sized, now)]

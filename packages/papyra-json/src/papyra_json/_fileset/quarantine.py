@@ -1,31 +1,31 @@
-"""Where bytes go that are no valid record: into files that are never overwritten.
+"""Keep dropped bytes and unexpected files in quarantine files, which are never overwritten.
 
-A quarantine file holds the dropped bytes as they were, one after the other, and nothing else. It is named after the
-damaged file, the time and a counter, and is made with ``O_EXCL``: what stands there already, a planted
-symbolic link too, sends the counter on.
+A quarantine file holds the dropped bytes as they were, one range after the other, and nothing else.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from contextlib import suppress
-from itertools import count
 from typing import TYPE_CHECKING
 
-from papyra_json._fs.files import copy_ranges, make_folder
-from papyra_json._fs.posix import SAFE_FLAGS, sync_file, sync_folder
+from papyra.persistence.files import (
+    create_file,
+    make_folder,
+    match_owner,
+    quarantine_names,
+    sync_file,
+    sync_folder,
+)
+from papyra_json._fs.files import copy_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from pathlib import Path
 
-    from papyra_json._fs.files import Range
-    from papyra_json._record.lines import Readable
+    from papyra_json._fs.files import Range, Readable
 
-__all__ = ["MARK", "move_aside", "quarantine", "quarantine_name"]
-
-MARK = ".quarantine-"
+__all__ = ["link_aside", "move_aside", "next_name", "quarantine"]
 
 
 def quarantine(
@@ -35,75 +35,85 @@ def quarantine(
     folder: Path | None = None,
     advance: Callable[[int], None] = lambda _: None,
 ) -> Path:
-    """Copy parts of ``path``, open as ``file``, to a new quarantine file, sync it and return its path.
+    """Copy ranges of ``path``, open as ``file``, to a new quarantine file, sync it and return its path.
 
-    It stands in ``folder``, by default beside ``path``. ``advance`` is as in `copy_ranges`.
+    It lies in ``folder``, by default beside ``path``. ``advance`` works as in `copy_ranges`.
     """
-    made, target = _create(path, _prepared(path, folder))
+    if folder is not None:
+        make_folder(folder)
+    made, target = _create(path, folder)
     try:
         copy_ranges(file, target, ranges, advance)
         sync_file(target)
     except BaseException:
-        made.unlink()  # the bytes are still where they were
+        made.unlink()  # the bytes are still in the damaged file
         raise
     finally:
         os.close(target)
-    sync_folder(str(made.parent))
+    sync_folder(made.parent)
     return made
 
 
-def quarantine_name(path: Path, folder: Path | None = None) -> Path:
-    """Return where the next quarantine file of ``path`` would stand, and make nothing."""
-    target = folder or path.parent
-    return next(target / name for name in _names(path) if not os.path.lexists(target / name))
+def link_aside(path: Path, folder: Path | None = None) -> Path | None:
+    """Give a file a second name in the quarantine; None if the file system can't."""
+    if folder is not None:
+        make_folder(folder)
+    for name in quarantine_names(path, folder):
+        try:
+            os.link(path, name, follow_symlinks=False)
+        except FileExistsError:
+            continue
+        except OSError:  # another file system, or one without links
+            return None
+        sync_folder(name.parent)
+        return name
+    raise AssertionError("there is always another name")
+
+
+def next_name(path: Path, folder: Path | None = None) -> Path:
+    """Return the path of the next quarantine file of ``path``, without creating it."""
+    return next(name for name in quarantine_names(path, folder) if not os.path.lexists(name))
 
 
 def move_aside(path: Path, folder: Path | None = None) -> Path:
-    """Move what stands at ``path``, whatever it is, into a new folder in the quarantine; return its new path."""
+    """Move a file of any kind into a new folder in the quarantine; return its new path."""
+    if folder is None:
+        return _moved(path, None)
+    make_folder(folder)
     try:
-        return _moved(path, _prepared(path, folder))
+        return _moved(path, folder)
     except OSError:
-        if folder is None:
-            raise
-        return _moved(path, path.parent)  # the quarantine is on another file system
+        return _moved(path, None)  # the quarantine is on another file system
 
 
-def _moved(path: Path, folder: Path) -> Path:
-    # A rename overwrites; into a folder that was made for it, it can't.
+def _moved(path: Path, folder: Path | None) -> Path:
+    # A rename overwrites an existing file. It can't in a folder that was made for it.
     target = _create_folder(path, folder) / path.name
     try:
         path.rename(target)
     except BaseException:
         target.parent.rmdir()
         raise
-    sync_folder(str(folder))
-    sync_folder(str(path.parent))
+    sync_folder(target.parent.parent)
+    sync_folder(path.parent)
     return target
 
 
-def _prepared(path: Path, folder: Path | None) -> Path:
-    if folder is None:
-        return path.parent
-    make_folder(folder)
-    return folder
-
-
-def _create(path: Path, folder: Path) -> tuple[Path, int]:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | SAFE_FLAGS
-    for name in _names(path):
+def _create(path: Path, folder: Path | None) -> tuple[Path, int]:
+    for name in quarantine_names(path, folder):
         with suppress(FileExistsError):
-            return folder / name, os.open(folder / name, flags, 0o600)
-    raise AssertionError("the names never end")
+            return name, create_file(name, os.O_WRONLY)
+    raise AssertionError("there is always another name")
 
 
-def _create_folder(path: Path, folder: Path) -> Path:
-    for name in _names(path):
+def _create_folder(path: Path, folder: Path | None) -> Path:
+    for name in quarantine_names(path, folder):
         with suppress(FileExistsError):
-            (folder / name).mkdir(0o700)
-            return folder / name
-    raise AssertionError("the names never end")
-
-
-def _names(path: Path) -> Iterable[str]:
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    return (f"{path.name}{MARK}{stamp}-{number}" for number in count(1))
+            name.mkdir(0o700)
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                match_owner(fd, name.parent.stat())
+            finally:
+                os.close(fd)
+            return name
+    raise AssertionError("there is always another name")

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.files import file_kind
+from papyra_json._fileset.lock import lock_file_content
 from papyra_json._fileset.names import FileSet
-from papyra_json._fs.files import odd_kind
+from papyra_json._fileset.notes import notes_in
 from papyra_json._record.decode import InvalidLine, decode, sequence_of
-from papyra_json._record.lines import backward, forward
+from papyra_json._record.lines import backward, forward, pieces
 from papyra_json._segment.codec import UnreadableHere
 from papyra_json._segment.segment import Segment
 
@@ -30,20 +32,19 @@ _MAX_RETRIES = 5
 
 
 class Rotations(NamedTuple):
-    """The numbered files beside a file, the youngest first; ``misfit`` says why they are not its rotations."""
+    """The numbered files beside a file, the youngest first; ``misfit`` says why they are not its rotations.
+
+    ``noted`` says that a rotating store has noted its size beside the file, which may not have rotated yet.
+    """
 
     files: list[Path]
     misfit: str
+    noted: bool = False
 
     @property
     def form_a_set(self) -> bool:
-        """Whether there are rotations, and all of them belong to the file."""
-        return bool(self.files) and not self.misfit
-
-    @property
-    def highest_number(self) -> int:
-        """The number of the oldest file, 0 if there is none."""
-        return max(map(_number_of, self.files), default=0)
+        """Whether the file and its rotations are a set."""
+        return bool(self.files or self.noted) and not self.misfit
 
 
 class _Mark(NamedTuple):
@@ -84,7 +85,7 @@ def find_rotations(path: str) -> Rotations:
 
 def is_another_format(path: str) -> bool:
     """Return whether a regular file holds no record and is binary, so that it is not a damaged store of lines."""
-    if odd_kind(Path(path)) is not None:
+    if file_kind(Path(path)) is not None:
         return False
     try:
         with closing(Segment.open(Path(path))) as file:
@@ -106,7 +107,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 def _look(base: Path) -> Rotations:
     files = [path for path in reversed(FileSet(base, MAX_SET_FILES).present()) if path != base]
-    return Rotations(files, _misfit(base, files) if files else "")
+    noted = os.path.lexists(base) and notes_in(lock_file_content(base)).max_files > 1
+    return Rotations(files, _misfit(base, files) if files else "", noted)
 
 
 def _number_of(path: Path) -> int:
@@ -156,8 +158,8 @@ def _is_a_wreck(file: Segment) -> bool:
     """Return whether a file without a record belongs to a set all the same: damage made it so."""
     stored = file.as_stored()
     if file.packed is not None:
-        mark = file.packed.codec.mark
-        return stored.read_at(len(mark), 0) == mark
+        magic = file.packed.codec.block_magic
+        return stored.read_at(len(magic), 0) == magic
     start = stored.read_at(_PROBE_BYTES, 0)
     return start != b"" and not start.strip(b"\0")
 
@@ -166,7 +168,7 @@ def _marks(file: Segment) -> Iterator[_Mark]:
     for offset, _, lines in forward(file, 0, file.size):
         if offset > _MAX_SEARCH_BYTES:
             return
-        yield from filter(None, map(_mark, lines))
+        yield from filter(None, (_mark(piece) for line in lines for _, piece in pieces(line)))
 
 
 def _marks_from_the_end(file: Segment) -> Iterator[_Mark]:
@@ -174,9 +176,7 @@ def _marks_from_the_end(file: Segment) -> Iterator[_Mark]:
     for offset, line, _ in backward(file, size):
         if size - offset > _MAX_SEARCH_BYTES:
             return
-        mark = _mark(line)
-        if mark is not None:
-            yield mark
+        yield from filter(None, (_mark(piece) for _, piece in reversed(pieces(line))))
 
 
 def _mark(line: bytes) -> _Mark | None:

@@ -1,9 +1,9 @@
-"""What is known of the times in a set's files, in a table at the beginning of its lock file.
+"""A sparse index of the times in a set's files, in a table at the beginning of its lock file.
 
-An entry says of the first bytes of some file between which times its records lie, and how much out of order they are. It
-names no file: it is about the one whose bytes before ``end`` have the CRC ``check``, wherever that stands by now. So a
-file that was renamed is known on, and one that was replaced, restored or copied over is not, nor are lines behind
-``end``, whoever appended them. Entries may be old, torn or gone; all they do is to save reading.
+An entry describes the first ``end`` bytes of some file: the oldest and newest time of its records, and how far they are out
+of order. It belongs to the file whose bytes before ``end`` have the CRC ``check``, not to a name. So it stays valid when
+its file is renamed, and is void once the file was replaced, restored or copied over. Lines after ``end`` are not covered.
+Entries may be old, torn or lost, because they only save reading.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from papyra_json._record.time_range import Times
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from papyra_json._record.lines import Readable
+    from papyra_json._fs.files import Readable
 
-__all__ = ["TABLE", "Entry", "check_at", "entry_for", "line_of", "place_of", "read_table"]
+__all__ = ["TABLE_BYTES", "Entry", "check_at", "entry_for", "line_of", "place_of", "read_table"]
 
-_ENTRIES = 32
-_WIDTH = 256
+TABLE_ENTRIES = 32
+ENTRY_BYTES = 256
+CHECKED_BYTES = 1024
 
-TABLE = _ENTRIES * _WIDTH
-"""So many bytes the table has; each entry is a line of its own, filled up with spaces."""
-
-_CHECKED = 1024
+TABLE_BYTES = TABLE_ENTRIES * ENTRY_BYTES
+"""The size of the table; each entry is a line of its own, filled up with spaces."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The times of a file's records before ``end``; ``number`` counts up with the files that were begun."""
+    """The times of a file's records before ``end``; ``number`` counts up with the files of the set."""
 
     number: int
     end: int
@@ -45,13 +44,13 @@ class Entry:
 
 
 def check_at(file: Readable, end: int) -> int:
-    """Return what an entry for this end of a file's content has as its ``check``."""
-    start = max(0, end - _CHECKED)
+    """Return the ``check`` of an entry that ends at this offset of a file's content."""
+    start = max(0, end - CHECKED_BYTES)
     return crc32(file.read_at(end - start, start))
 
 
 def entry_for(file: Readable, size: int, entries: Iterable[Entry]) -> Entry | None:
-    """Return the entry that reaches furthest of those about a file of ``size`` bytes."""
+    """Return the entry of a file of ``size`` bytes that covers most of it."""
     for entry in sorted(entries, key=lambda entry: entry.end, reverse=True):
         if entry.end <= size and entry.check == check_at(file, entry.end):
             return entry
@@ -59,12 +58,12 @@ def entry_for(file: Readable, size: int, entries: Iterable[Entry]) -> Entry | No
 
 
 def place_of(entry: Entry) -> int:
-    """Return where an entry stands in the lock file: in the place of the one 32 files before."""
-    return entry.number % _ENTRIES * _WIDTH
+    """Return the offset of an entry in the lock file. It replaces the entry of 32 files before."""
+    return entry.number % TABLE_ENTRIES * ENTRY_BYTES
 
 
 def line_of(entry: Entry) -> bytes | None:
-    """Return an entry as it is written; None if it says nothing, or more than there is room for."""
+    """Return an entry as a line; None if its times are not finite, or the line is too long."""
     times = entry.times
     if not isfinite(times.oldest + times.newest + times.disorder):
         return None
@@ -78,13 +77,13 @@ def line_of(entry: Entry) -> bytes | None:
     }
     body = orjson.dumps(fields)[:-1]
     line = body + b',"crc":"%08x"}' % crc32(body)
-    return line.ljust(_WIDTH - 1) + b"\n" if len(line) < _WIDTH else None
+    return line.ljust(ENTRY_BYTES - 1) + b"\n" if len(line) < ENTRY_BYTES else None
 
 
 def read_table(content: bytes) -> list[Entry]:
-    """Return the entries that are whole; ``content`` is the beginning of a lock file."""
-    places = range(0, min(len(content), TABLE), _WIDTH)
-    entries = (_read_entry(content[place : place + _WIDTH].strip()) for place in places)
+    """Return the whole entries; ``content`` is the beginning of a lock file."""
+    places = range(0, min(len(content), TABLE_BYTES), ENTRY_BYTES)
+    entries = (_read_entry(content[place : place + ENTRY_BYTES].strip()) for place in places)
     return [entry for entry in entries if entry is not None]
 
 

@@ -1,9 +1,9 @@
-"""Scan, recover and compact a set of files: each is a walk, and what is made of its findings.
+"""Scan, recover and compact a set of files.
 
 A scan opens the files under the shared lock, so that no batch is half written and no rotation half done, and then reads
-them without it: what it saw is what stood there at that moment. Recovery and compaction do the same, then take
-the lock alone, read what was appended meanwhile, and hold it until the files are replaced; so writers wait for
-the copying, but not for the reading and checking of all records.
+them without it: it sees the set as of that moment. Recovery and compaction do the same, then take the exclusive
+lock, read the records appended meanwhile, and hold the lock until the files are replaced. So writers wait for the copying,
+but not for the reading and checking of all records.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
-from papyra_json._fileset.lock import Notes, SetLock
-from papyra_json._fileset.quarantine import move_aside, quarantine_name
+from papyra_json._fileset.lock import SetLock
+from papyra_json._fileset.quarantine import move_aside, next_name
+from papyra_json._fileset.rotation import close_holes, remove_temporaries
+from papyra_json._fileset.snapshot import Snapshot, open_locked, open_shared
 from papyra_json._fileset.time_index import read_table
 from papyra_json._maintenance.plan import keep_newest, keep_valid
 from papyra_json._maintenance.rewrite import forget_gaps, note_gaps, note_times, quarantine_invalid, rewrite
@@ -34,40 +36,38 @@ if TYPE_CHECKING:
 
     from papyra.persistence.blocking import Work
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_json._fileset.names import FileSet, Snapshot
+    from papyra_json._fileset.names import FileSet
     from papyra_json._maintenance.plan import Kept
 
-__all__ = ["compact", "open_shared", "recover", "scan"]
+__all__ = ["compact", "recover", "scan"]
 
 
 def scan(files: FileSet, name: str, work: Work) -> PersistenceScanReport:
-    """Report all damage and change nothing; a set that is not there yet is in order."""
+    """Report all damage and change nothing; a set that does not exist yet is in order."""
     with closing(SetLock(files.base, work.check)) as lock:
-        held, anomalies = _scan(files, lock, work)
-        if anomalies and not held and lock.path.exists():
-            # The first writer came meanwhile: what looked like damage may have been its batch, half written.
-            held, anomalies = _scan(files, lock, work)
+        locked, anomalies = _scan(files, lock, work)
+        if anomalies and not locked and lock.path.exists():
+            # The first writer came meanwhile: its batch, half written, may have looked like damage.
+            locked, anomalies = _scan(files, lock, work)
     return PersistenceScanReport(name, anomalies)
 
 
 def _scan(files: FileSet, lock: SetLock, work: Work) -> tuple[bool, tuple[PersistenceAnomaly, ...]]:
-    snapshot, notes = open_shared(files, lock)
-    with snapshot:
-        unexpected = files.unexpected()
+    with open_shared(files, lock, list_unexpected=True) as snapshot:
         work.left(_size(snapshot))
-        walk = _walked(snapshot, Scanner(notes or Notes(), advance=work.advance))
-        return notes is not None, (*_odd_files(files, snapshot, unexpected), *walk.anomalies)
+        scanner = _scanned(snapshot, Scanner(snapshot.notes, advance=work.advance))
+        return snapshot.locked, (*_unreadable_files(snapshot), *scanner.anomalies)
 
 
-def _odd_files(files: FileSet, snapshot: Snapshot, unexpected: list[Path]) -> list[PersistenceAnomaly]:
+def _unreadable_files(snapshot: Snapshot) -> list[PersistenceAnomaly]:
     return [
         *(
             PersistenceAnomaly(
                 PersistenceAnomalyType.UNEXPECTED_FILE,
                 str(path),
-                f"not read, for it is not one of the {files.max_files} files of the set",
+                f"not read, because it is not one of the {snapshot.fileset.max_files} files of the set",
             )
-            for path in unexpected
+            for path in snapshot.unexpected
         ),
         *(
             PersistenceAnomaly(PersistenceAnomalyType.UNREADABLE_FILE, str(path), str(error))
@@ -85,109 +85,130 @@ def recover(
     *,
     dry_run: bool = False,
 ) -> PersistenceRecoveryReport:
-    """Drop what is no valid record; with ``QUARANTINE``, after a copy of it is safe.
+    """Drop invalid lines; with ``QUARANTINE``, after a copy of them is safe.
 
-    Files that do not belong to the set are moved to the quarantine in both modes, for they may hold records. So
-    is the content of a file without any record: nothing shows that it is ours to drop.
+    Files that do not belong to the set are moved to the quarantine in both modes, because they may hold records. So
+    is the content of a file without any record: nothing shows that it is ours.
     """
-    if not files.present() and not files.unexpected():
-        return PersistenceRecoveryReport(name, PersistenceScanReport(name))
-    with (
-        closing(SetLock(files.base, work.check)) as lock,
-        _surveyed(files, lock, float("-inf"), work, dry_run=dry_run) as (snapshot, walk),
-    ):
-        unexpected = files.unexpected()
-        odd = _odd_files(files, snapshot, unexpected)
-        refused = [
-            path
-            for path, error in snapshot.failed
-            if isinstance(error, PersistenceError) and not isinstance(error, UnreadableHere)
-        ]
-        aside = [*unexpected, *refused]
-        plan = keep_valid(walk)
-        every = mode is PersistenceRecoveryMode.QUARANTINE
-        dropped = [kept for kept in plan if kept.walk.lost and (every or not kept.records)]
-        repaired = [*(kept.walk.file.path for kept in plan if not kept.unchanged), *aside]
-        if dry_run:
-            quarantined = [quarantine_name(kept.walk.file.path, folder) for kept in dropped]
-            quarantined += [quarantine_name(path, folder) / path.name for path in aside]
-        else:
-            quarantined = quarantine_invalid(dropped, folder, work.advance)
-            _rewrite(files, lock, walk, plan, work, all_jumps=True)
-            quarantined += [move_aside(path, folder) for path in aside]
-    report = PersistenceScanReport(name, (*odd, *walk.anomalies))
+    with closing(SetLock(files.base, work.check)) as lock:
+        if not _exists(files, lock):
+            return PersistenceRecoveryReport(name, PersistenceScanReport(name))
+        with _surveyed(files, lock, float("-inf"), work, dry_run=dry_run) as (snapshot, scanner):
+            refused = [
+                path
+                for path, error in snapshot.failed
+                if isinstance(error, PersistenceError) and not isinstance(error, UnreadableHere)
+            ]
+            aside = [*snapshot.unexpected, *refused]
+            plan = keep_valid(scanner)
+            every = mode is PersistenceRecoveryMode.QUARANTINE
+            dropped = [
+                kept
+                for kept in plan
+                if kept.scan.lost and (every or not kept.records or kept.scan.file.unreadable)
+            ]
+            repaired = [*(kept.scan.file.path for kept in plan if not kept.unchanged), *aside]
+            if dry_run:
+                quarantined = [next_name(kept.scan.file.path, folder) for kept in dropped]
+                quarantined += [next_name(path, folder) / path.name for path in aside]
+            else:
+                quarantined = quarantine_invalid(dropped, folder, work.advance)
+                _rewrite(snapshot.fileset, lock, scanner, plan, work, all_gaps=True)
+                quarantined += [move_aside(path, folder) for path in aside]
+            report = PersistenceScanReport(name, (*_unreadable_files(snapshot), *scanner.anomalies))
     return PersistenceRecoveryReport(name, report, _texts(repaired), _texts(quarantined))
 
 
 def compact(
-    files: FileSet, name: str, policy: RetentionPolicy, now: float, work: Work, *, dry_run: bool
+    files: FileSet,
+    name: str,
+    policy: RetentionPolicy,
+    now: float,
+    work: Work,
+    *,
+    dry_run: bool,
+    max_files: int | None = None,
 ) -> CompactionReport:
-    """Make ``policy`` physical as of the Unix time ``now``; what is no valid record goes to the quarantine."""
-    if not files.present():
-        return CompactionReport(name, 0, 0, 0, 0)
+    """Apply ``policy`` as of the Unix time ``now``; invalid lines go to the quarantine.
+
+    With ``max_files`` only the newest files stay, and the set has that size from now on.
+    """
     oldest = policy.oldest_kept(now)
-    with (
-        closing(SetLock(files.base, work.check)) as lock,
-        _surveyed(files, lock, oldest, work, dry_run=dry_run, learn_times=not dry_run) as (snapshot, walk),
-    ):
-        snapshot.raise_failure()
-        plan = keep_newest(walk, policy)
-        quarantined: list[Path] = []
-        if not dry_run:
-            quarantined = quarantine_invalid(plan, advance=work.advance)
-            _rewrite(files, lock, walk, plan, work, all_jumps=False)
-        return CompactionReport(
-            name,
-            before_records=sum(file.records for file in walk.files),
-            after_records=sum(kept.records for kept in plan),
-            before_bytes=sum(file.file.size for file in walk.files),
-            after_bytes=sum(kept.size for kept in plan),
-            invalid_records=sum(file.lines - file.records for file in walk.files),
-            quarantined_files=_texts(quarantined),
-        )
+    with closing(SetLock(files.base, work.check)) as lock:
+        if not _exists(files, lock):
+            return CompactionReport(name, 0, 0, 0, 0)
+        with _surveyed(files, lock, oldest, work, dry_run=dry_run, learn_times=not dry_run) as (
+            snapshot,
+            scanner,
+        ):
+            snapshot.raise_failure()
+            plan = keep_newest(scanner, policy, max_files)
+            quarantined: list[Path] = []
+            if not dry_run:
+                quarantined = quarantine_invalid(plan, advance=work.advance)
+                _rewrite(snapshot.fileset, lock, scanner, plan, work, all_gaps=False)
+                if max_files is not None:
+                    _resize(snapshot.fileset, lock, max_files)
+            return CompactionReport(
+                name,
+                before_records=sum(scan.records for scan in scanner.files),
+                after_records=sum(kept.records for kept in plan),
+                before_bytes=sum(scan.file.size for scan in scanner.files),
+                after_bytes=sum(kept.size for kept in plan),
+                invalid_records=sum(
+                    scan.lines - scan.records for scan in scanner.files if scan.lines > scan.records
+                ),
+                quarantined_files=_texts(quarantined),
+            )
 
 
-def open_shared(files: FileSet, lock: SetLock) -> tuple[Snapshot, Notes | None]:
-    """Open the files, with the notes about them if there was a lock to hold."""
-    with lock.shared() as held:
-        return (files.open_all(), lock.read_notes()) if held else (files.open_unlocked(), None)
+def _exists(files: FileSet, lock: SetLock) -> bool:
+    """Return whether there is any file, so that no lock file is created for nothing."""
+    with open_shared(files, lock, list_unexpected=True) as snapshot:
+        return bool(snapshot.files or snapshot.failed or snapshot.unexpected)
+
+
+def _resize(files: FileSet, lock: SetLock, max_files: int) -> None:
+    close_holes(files)
+    notes = lock.read_notes()
+    notes.max_files = max_files
+    lock.write_notes(notes)
 
 
 @contextmanager
 def _surveyed(
     files: FileSet, lock: SetLock, oldest: float, work: Work, *, dry_run: bool, learn_times: bool = False
 ) -> Generator[tuple[Snapshot, Scanner]]:
-    """Scanner over the files, and give them with the lock held alone, so that they stay as the walk has found them.
+    """Scan the files, and yield them with the exclusive lock held, so that they stay as the scan has found them.
 
-    With ``dry_run`` they are as they stood at one moment, nothing is held, and no lock file made.
+    With ``dry_run`` they are as of one moment, nothing is held, and no lock file is created.
     """
-    early, notes = open_shared(files, lock)
-    with early:
+    with open_shared(files, lock, list_unexpected=True) as early:
         work.left(_size(early) * (1 if dry_run else 2))  # to be read, and perhaps to be copied
         known = read_table(early.table) if learn_times else None
-        walk = _walked(early, Scanner(notes or Notes(), oldest, work.advance, known))
+        scanner = _scanned(early, Scanner(early.notes, oldest, work.advance, known))
         if dry_run:
-            yield early, walk
+            yield early, scanner
             return
-        with lock.exclusive(), files.open_all() as snapshot:
-            files.remove_temporaries()
+        with lock.exclusive(), open_locked(files, lock, list_unexpected=True) as snapshot:
+            remove_temporaries(files)
             size = _size(snapshot)
             work.left(size + max(0, size - _size(early)))
-            if not walk.resume(snapshot.files):
+            if not scanner.resume(snapshot.files):
                 work.left(2 * size)
-                walk = _walked(snapshot, Scanner(lock.read_notes(), oldest, work.advance, known))
-            yield snapshot, walk
+                scanner = _scanned(snapshot, Scanner(snapshot.notes, oldest, work.advance, known))
+            yield snapshot, scanner
 
 
 def _rewrite(
-    files: FileSet, lock: SetLock, walk: Scanner, plan: Sequence[Kept], work: Work, *, all_jumps: bool
+    files: FileSet, lock: SetLock, scanner: Scanner, plan: Sequence[Kept], work: Work, *, all_gaps: bool
 ) -> None:
     work.check()
     work.left(sum(kept.size for kept in plan if not kept.unchanged))
-    note_gaps(lock, walk, plan, all_jumps=all_jumps)
+    note_gaps(lock, scanner, plan, all_gaps=all_gaps)
     entries = lock.read_table()
     rewrite(files, plan, work.advance)
-    forget_gaps(lock, walk, plan)
+    forget_gaps(lock, scanner, plan)
     note_times(lock, plan, entries)
 
 
@@ -195,10 +216,10 @@ def _size(snapshot: Snapshot) -> int:
     return sum(file.size for file in snapshot.files)
 
 
-def _walked(snapshot: Snapshot, walk: Scanner) -> Scanner:
+def _scanned(snapshot: Snapshot, scanner: Scanner) -> Scanner:
     for file in snapshot.files:
-        walk.add(file)
-    return walk
+        scanner.add(file)
+    return scanner
 
 
 def _texts(paths: list[Path]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Make a plan true: replace the files of a set by what is to stay of them."""
+"""Carry out a plan: replace the files of a set by the parts of them that stay."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra_json._fileset.quarantine import quarantine
+from papyra.persistence.files import sync_folder, write_all
+from papyra_json._fileset.quarantine import link_aside, quarantine
 from papyra_json._fileset.time_index import Entry, check_at, entry_for
-from papyra_json._fs.files import copy_ranges, replacing, write_all
-from papyra_json._fs.posix import sync_folder
+from papyra_json._fs.files import copy_ranges, replacing
 from papyra_json._record.decode import sequence_of
 from papyra_json._record.lines import forward
 from papyra_json._segment.segment import Segment
@@ -30,38 +30,45 @@ __all__ = ["forget_gaps", "note_gaps", "note_times", "quarantine_invalid", "repl
 def quarantine_invalid(
     plan: Sequence[Kept], folder: Path | None = None, advance: Callable[[int], None] = lambda _: None
 ) -> list[Path]:
-    """Copy what is no valid record of each file to a quarantine file; return the files made."""
-    return [
-        quarantine(kept.walk.file.path, *lost, folder, advance) for kept in plan if (lost := kept.walk.lost)
-    ]
+    """Copy the invalid bytes of each file to a quarantine file; return the files made.
+
+    A file with bytes that the disk can't read is kept as a whole, under a second name: they may be readable again.
+    """
+    made: list[Path] = []
+    for kept in plan:
+        path, lost = kept.scan.file.path, kept.scan.lost
+        if lost is not None:
+            linked = link_aside(path, folder) if kept.scan.file.unreadable else None
+            made.append(linked or quarantine(path, *lost, folder, advance))
+    return made
 
 
-def note_gaps(lock: SetLock, walk: Scanner, plan: Sequence[Kept], *, all_jumps: bool) -> None:
-    """Note the gaps in ``seq`` that ``plan`` is about to make (and, with ``all_jumps``, those that are there).
+def note_gaps(lock: SetLock, scanner: Scanner, plan: Sequence[Kept], *, all_gaps: bool) -> None:
+    """Note the gaps in ``seq`` that ``plan`` makes, and with ``all_gaps`` the existing ones too.
 
-    Before the files change, for a note too many hides nothing that is there, and one too few is a false alarm.
+    Call it before the files change: a note too many hides nothing, and a missing one is a false alarm.
     """
     notes = lock.read_notes()
     before = (notes.last_seq, list(notes.gaps))
-    for gap in walk.gaps:
-        if all_jumps or gap.made:
+    for gap in scanner.gaps:
+        if all_gaps or gap.made:
             notes.note_gap(gap.before, gap.after)
-    kept_seq = walk.kept_seq if any(kept.records for kept in plan) else 0
-    if walk.last_seq > kept_seq:  # the newest number is about to go, and must not be given out again
-        notes.last_seq = max(notes.last_seq, walk.last_seq)
+    kept_seq = scanner.kept_seq if any(kept.records for kept in plan) else 0
+    if scanner.last_seq > kept_seq:  # the newest number is dropped, and must not be given out again
+        notes.last_seq = max(notes.last_seq, scanner.last_seq)
         if kept_seq:
             notes.note_gap(kept_seq, notes.last_seq + 1)
     if before != (notes.last_seq, notes.gaps):
         lock.write_notes(notes)
 
 
-def forget_gaps(lock: SetLock, walk: Scanner, plan: Sequence[Kept]) -> None:
-    """Drop the notes of gaps that no record is left to show.
+def forget_gaps(lock: SetLock, scanner: Scanner, plan: Sequence[Kept]) -> None:
+    """Drop the notes of gaps that no remaining record shows.
 
-    After the whole set has changed, for until then the old files may still stand. If the notes can't be
-    written, there are some too many.
+    Call it after the whole set has changed, because until then the old files may come back. If the notes can't be
+    written, some are left over.
     """
-    lowest = _lowest_sequence(walk, plan)
+    lowest = _lowest_sequence(scanner, plan)
     with suppress(OSError):
         notes = lock.read_notes()
         gaps = [gap for gap in notes.gaps if gap[1] >= lowest]
@@ -71,14 +78,13 @@ def forget_gaps(lock: SetLock, walk: Scanner, plan: Sequence[Kept]) -> None:
 
 
 def note_times(lock: SetLock, plan: Sequence[Kept], entries: Sequence[Entry]) -> None:
-    """Note the times in the files that were replaced, or that the walk has learnt; ``entries`` were those before.
+    """Note the times of the files that were replaced or that the scan has learned; ``entries`` are those before.
 
-    What bounds the times of some records bounds those of which some were dropped. If it can't be noted, readers will
-    have to read more.
+    The times of some records bound the times of the remaining ones. If they can't be noted, readers have to read more.
     """
     number = max((entry.number for entry in entries), default=0)
     for kept in plan:
-        file, times, end = kept.walk.file, kept.walk.times, kept.size
+        file, times, end = kept.scan.file, kept.scan.times, kept.size
         entry = entry_for(file, file.size, entries) if times is None and file.packed is None else None
         if entry is not None and not kept.unchanged:
             times, end = entry.times, sum(max(0, min(stop, entry.end) - start) for start, stop in kept.ranges)
@@ -90,43 +96,40 @@ def note_times(lock: SetLock, plan: Sequence[Kept], entries: Sequence[Entry]) ->
             lock.write_entry(Entry(own, end, check_at(new, end), times))
 
 
-def _lowest_sequence(walk: Scanner, plan: Sequence[Kept]) -> int:
-    """Return a number that no record that stays is below.
-
-    Numbers count up from the first one on, but for the gaps that go back.
-    """
-    return min([_first_sequence(plan), *(gap.after for gap in walk.gaps if gap.after < gap.before)])
+def _lowest_sequence(scanner: Scanner, plan: Sequence[Kept]) -> int:
+    """Return a number that no remaining record is below. Numbers count up from the first, except where a gap goes back."""
+    return min([_first_sequence(plan), *(gap.after for gap in scanner.gaps if gap.after < gap.before)])
 
 
 def _first_sequence(plan: Sequence[Kept]) -> int:
-    """Return the number of the first record that stays; 0 if it has none."""
+    """Return the number of the first remaining record; 0 if it has none."""
     for kept in plan:
         for start, end in kept.ranges:
-            for _, _, lines in forward(kept.walk.file, start, end):
+            for _, _, lines in forward(kept.scan.file, start, end):
                 return sequence_of(lines[0]) or 0
     return 0
 
 
 def rewrite(files: FileSet, plan: Sequence[Kept], advance: Callable[[int], None]) -> None:
-    """Replace each file that changes, oldest first. For the lock's holder.
+    """Replace each file that changes, oldest first. For the holder of the lock.
 
-    A crash in between leaves the younger files as they were: more than the plan keeps, never less. Files
-    that keep nothing are removed, all but the base.
+    A crash in between leaves the younger files unchanged: more than the plan keeps, never less. Files that keep nothing
+    are removed, except the base.
     """
     for kept in plan:
-        path = kept.walk.file.path
+        path = kept.scan.file.path
         if kept.unchanged:
             continue
         if kept.ranges or path == files.base:
             replace(kept, advance)
         else:
             path.unlink()
-            sync_folder(str(path.parent))
+            sync_folder(path.parent)
 
 
 def replace(kept: Kept, advance: Callable[[int], None] = lambda _: None) -> None:
-    """Replace one file by what is kept of it."""
-    source = kept.walk.file
+    """Replace one file by the part of it that stays."""
+    source = kept.scan.file
     with replacing(source.path, source.fd) as target:
         if source.packed is not None:
             packer = Packer(target, source.packed.codec)

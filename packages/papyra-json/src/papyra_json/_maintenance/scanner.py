@@ -1,13 +1,14 @@
-"""One walk over a set that finds everything a scan, a recovery and a compaction need to know.
+"""One pass over a set that finds everything a scan, a recovery and a compaction need to know.
 
-The walk reads each file once, forward, with constant memory: it keeps no lines, only where the files have
-something to report or to drop, and one mark a block to find a record by its number later.
+It reads each file once, forward, in constant memory. It keeps no lines, only the ranges to report or to drop, and for each
+block the number of records before it, to find a record by its position later.
 """
 
 from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -17,50 +18,52 @@ from papyra_json._record.decode import (
     KNOWN_HEADS,
     MAX_LINE_BYTES,
     InvalidLine,
-    all_plain,
     decode,
+    plain_times,
     sequence_of,
 )
-from papyra_json._record.lines import forward
+from papyra_json._record.lines import forward, has_junk, pieces
 from papyra_json._record.time_range import Times, times_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from papyra_json._fileset.lock import Notes
-    from papyra_json._fileset.names import Segment
+    from papyra_json._fileset.notes import Notes
     from papyra_json._fileset.time_index import Entry
     from papyra_json._fs.files import Range
+    from papyra_json._segment.segment import Segment
 
 __all__ = ["Gap", "Scanner", "SegmentScan"]
 
 
 @dataclass(slots=True)
 class SegmentScan:
-    """What one file holds: how many records, and which bytes are none or too old."""
+    """The findings about one file: how many records, and which bytes are invalid or too old."""
 
     file: Segment
     lines: int = 0
     records: int = 0  # valid ones
-    young: int = 0  # of them, those the age limit keeps
+    young: int = 0  # of them, those that the age limit keeps
     young_bytes: int = 0
-    lacks_newline: bool = False  # the last record is whole but for its newline
-    damaged: bool = False  # it is compressed, and not all of it could be read
-    times: Times | None = None  # of all lines, if they are asked for
+    lacks_newline: bool = False  # the last record is whole except for its newline
+    damaged: bool = False  # it is compressed, and a part of it could not be read
+    times: Times | None = None  # of all lines, if they are learned
     invalid: array[int] = field(default_factory=lambda: array("Q"))  # start, end, start, end, ...
     old: array[int] = field(default_factory=lambda: array("Q"))
-    marks: list[tuple[int, int, int]] = field(
+    split: bool = False  # whether the last block ended within a line, after a long run of NULs
+    joined: set[int] = field(default_factory=set[int])  # ends of records that NULs separate from the next
+    blocks: list[tuple[int, int, int]] = field(
         default_factory=list[tuple[int, int, int]]
-    )  # a block's offset; young, bytes before it
+    )  # a block's offset; the young records and their bytes before it
 
     @property
     def invalid_ranges(self) -> list[Range]:
-        """The bytes that are no valid record."""
+        """The bytes that are not valid records."""
         return _pairs(self.invalid)
 
     @property
     def lost(self) -> tuple[Segment, list[Range]] | None:
-        """What would be dropped as no valid record: these bytes of a file. Of what is damaged while compressed, all."""
+        """The file and the ranges that a recovery drops as invalid. Of a damaged compressed file, everything."""
         if self.damaged:
             stored = self.file.as_stored()
             return stored, [(0, stored.size)]
@@ -68,12 +71,12 @@ class SegmentScan:
 
     @property
     def dropped_ranges(self) -> list[Range]:
-        """The bytes that are no valid record, or one that is too old; in order."""
+        """The bytes that are invalid or too old, in order."""
         return sorted(_pairs(self.invalid) + _pairs(self.old)) if self.old else self.invalid_ranges
 
 
 def _is_terminated(file: Segment, line: bytes, start: int, end: int) -> bool:
-    # Of a line that is too long only its beginning was given.
+    # Only the beginning of a line that is too long was given.
     return end - start > len(line) and (len(line) <= MAX_LINE_BYTES or file.read_at(1, end - 1) == b"\n")
 
 
@@ -90,7 +93,7 @@ def _add(flat: array[int], start: int, end: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """``seq`` did not count up by one; ``made`` tells that a record between was dropped by this walk's findings."""
+    """``seq`` did not count up by one; ``made`` says that dropping a record makes the gap."""
 
     before: int
     after: int
@@ -98,16 +101,16 @@ class Gap:
 
 
 class Scanner:
-    """A walk over files, oldest first, at the Unix time whose oldest kept record is ``oldest``.
+    """A pass over files, oldest first. Records older than the Unix time ``oldest`` count as old.
 
-    ``advance`` is told how many bytes each step was, and may raise to end the walk. With ``known`` the times of the files
-    are learnt of which it tells nothing, at 0.4 us a line.
+    ``advance`` gets the number of bytes of each step, and may raise to end the pass. With ``known``, the times of the files
+    without an entry in it are learned, at 0.4 us a line.
     """
 
     def __init__(
         self,
         notes: Notes,
-        oldest: float = float("-inf"),
+        oldest: float = -inf,
         advance: Callable[[int], None] = lambda _: None,
         known: Sequence[Entry] | None = None,
     ) -> None:
@@ -124,53 +127,77 @@ class Scanner:
         self._known = known
 
     def add(self, file: Segment) -> None:
-        """Scanner over the next file."""
-        walk = SegmentScan(file)
+        """Read the next file."""
+        scan = SegmentScan(file)
         if self._known is not None and file.packed is None and not entry_for(file, file.size, self._known):
-            walk.times = Times()
-        self.files.append(walk)
-        self._read(self.files[-1], 0)
+            scan.times = Times()
+        self.files.append(scan)
+        self._read(scan, 0)
 
     def resume(self, files: Sequence[Segment]) -> bool:
-        """Go on where the last file, opened anew, has grown; False if more than that has changed.
+        """Read the rest of the last file, opened again; False if more than that has changed.
 
-        What stood before the last newline can't have changed, then: writers only append to it.
+        Writers only append, so the bytes before the last newline can't have changed.
         """
-        if [walk.file.identity for walk in self.files] != [file.identity for file in files] or not files:
+        if [scan.file.identity for scan in self.files] != [file.identity for file in files] or not files:
             return False
-        if any(walk.file.stored != file.stored for walk, file in zip(self.files[:-1], files, strict=False)):
+        if any(scan.file.stored != file.stored for scan, file in zip(self.files[:-1], files, strict=False)):
             return False
         last = self.files[-1]
         size = last.file.size
         if files[-1].size < size or last.lacks_newline or last.invalid[-1:] == array("Q", [size]):
             return False
-        for walk, file in zip(self.files, files, strict=True):
-            walk.file = file
+        for scan, file in zip(self.files, files, strict=True):
+            file.unreadable = scan.file.unreadable
+            scan.file = file
         self._read(last, size)
         return True
 
-    def _read(self, walk: SegmentScan, begin: int) -> None:
-        for start, end, lines in forward(walk.file, begin, walk.file.size):
-            walk.marks.append((start, walk.young, walk.young_bytes))
+    def _read(self, scan: SegmentScan, begin: int) -> None:
+        for start, end, lines in forward(scan.file, begin, scan.file.size):
+            scan.blocks.append((start, scan.young, scan.young_bytes))
+            scan.lines -= scan.split
             ended = end - start > len(lines[0]) or len(lines) > 1  # by a newline
-            if ended and self._oldest == float("-inf") and (self._all_well(lines) or all_plain(lines)):
-                walk.records += len(lines)
-                walk.young += len(lines)
-                walk.young_bytes += end - start
+            times = self._times_if_young(lines, scan.times) if ended else None
+            if times is not None:
+                scan.records += len(lines)
+                scan.young += len(lines)
+                scan.young_bytes += end - start
             else:
-                self._look_closely(walk, walk.lines + 1, start, end, lines)
-            walk.lines += len(lines)
-            if walk.times is not None:
-                walk.times.add(times_in(lines))
+                self._look_closely(scan, scan.lines + 1, start, end, lines)
+            scan.lines += len(lines)
+            scan.split = not ended and end < scan.file.size
+            if scan.times is not None:
+                scan.times.add(times or times_in(lines))
             self._advance(end - start)
-        for detail in walk.file.damage:
-            walk.damaged = True
-            self._report(PersistenceAnomalyType.UNREADABLE_FILE, walk, detail, None, None)
+        self._report_damage(scan)
+
+    def _times_if_young(self, lines: list[bytes], wanted: Times | None) -> Times | None:
+        """Return the times of a block if all lines are valid and young enough; then count them.
+
+        The times are computed only where an age limit or the index needs them.
+        """
+        needed = wanted is not None or self._oldest > -inf
+        times = Times()
+        if needed and lines[0].startswith(KNOWN_HEADS) and (times := times_in(lines)).oldest < self._oldest:
+            return None
+        if self._all_well(lines):
+            return times
+        found = plain_times(lines)
+        if found is None:
+            return None
+        times = Times.of(found) if needed else times
+        return None if times.oldest < self._oldest else times
+
+    def _report_damage(self, scan: SegmentScan) -> None:
+        for offset, detail in scan.file.damage:
+            scan.damaged = scan.damaged or offset is None
+            self._report(PersistenceAnomalyType.UNREADABLE_FILE, scan, detail, None, offset)
 
     def _all_well(self, lines: list[bytes]) -> bool:
-        """Tell whether all lines are as we write them, with numbers that go on; then count them.
+        """Return whether all lines are as we write them, with numbers that count up; then count them.
 
-        This is what a scan spends its time on: a CRC and one comparison a line, 0.6 us.
+        A scan spends its time here: a CRC and one comparison a line, 0.6 us.
         """
         seq = self.last_seq
         if seq == 0 or seq != self._kept_seq or self._dropped:
@@ -184,56 +211,91 @@ class Scanner:
         self.last_seq = self._kept_seq = seq
         return True
 
-    def _look_closely(self, walk: SegmentScan, number: int, start: int, end: int, lines: list[bytes]) -> None:
+    def _look_closely(self, scan: SegmentScan, number: int, start: int, end: int, lines: list[bytes]) -> None:
         last = len(lines) - 1
         for index, line in enumerate(lines):
             stop = end if index == last else start + len(line) + 1
-            torn = index == last and not _is_terminated(walk.file, line, start, end)
-            try:
-                seq = sequence_of(line)
-                old = self._oldest > float("-inf") and decode(line).timestamp < self._oldest
-            except InvalidLine as error:
-                self._drop(walk, error, number + index, start, stop, torn=torn)
+            torn = index == last and end == scan.file.size and not _is_terminated(scan.file, line, start, end)
+            if has_junk(line):
+                self._take_pieces(scan, number + index, start, stop, line, torn=torn)
             else:
-                self._take(walk, seq, number + index, start, stop, old=old)
-                if torn:
-                    walk.lacks_newline = True
-                    self._report(
-                        PersistenceAnomalyType.TORN_TAIL,
-                        walk,
-                        "a whole record, but for its newline",
-                        number + index,
-                        start,
-                    )
+                self._judge(scan, line, number + index, start, stop, torn=torn)
             start = stop
 
-    def _drop(
-        self, walk: SegmentScan, error: InvalidLine, line: int, start: int, end: int, *, torn: bool
+    def _judge(
+        self, scan: SegmentScan, line: bytes, number: int, start: int, end: int, *, torn: bool
     ) -> None:
-        _add(walk.invalid, start, end)
+        try:
+            seq = sequence_of(line)
+            old = self._oldest > -inf and decode(line).timestamp < self._oldest
+        except InvalidLine as error:
+            self._drop(scan, error, number, start, end, torn=torn)
+            return
+        self._take(scan, seq, number, start, end, old=old)
+        if torn:
+            scan.lacks_newline = True
+            detail = "the last record is whole except for its newline"
+            self._report(PersistenceAnomalyType.TORN_TAIL, scan, detail, number, start)
+
+    def _take_pieces(
+        self, scan: SegmentScan, number: int, start: int, end: int, line: bytes, *, torn: bool
+    ) -> None:
+        """Take the whole records out of a line with NULs or a byte order mark, and drop the rest."""
+        at = start
+        for offset, piece in pieces(line):
+            begin, stop = start + offset, start + offset + len(piece)
+            stop = end if stop == start + len(line) else stop
+            try:
+                sequence_of(piece)
+            except InvalidLine:
+                continue
+            if at < begin:
+                self._drop_junk(scan, number, at, begin, torn=False)
+            self._judge(scan, piece, number, begin, stop, torn=torn and stop == end)
+            if stop != end:
+                scan.joined.add(stop)
+            at = stop
+        if at < end:
+            self._drop_junk(scan, number, at, end, torn=torn)
+
+    def _drop_junk(self, scan: SegmentScan, number: int, start: int, end: int, *, torn: bool) -> None:
+        if scan.split and scan.invalid[-1:] == array("Q", [start]):
+            scan.invalid[-1] = end  # the same run of NULs, already reported
+            if torn:
+                first = self.anomalies.pop()
+                detail = f"{end - (first.offset or 0)} bytes after the last newline are not a record"
+                self._report(PersistenceAnomalyType.TORN_TAIL, scan, detail, first.line, first.offset)
+            return
+        error = InvalidLine(f"{end - start} bytes of NULs, a byte order mark or other bytes around them")
+        self._drop(scan, error, number, start, end, torn=torn)
+
+    def _drop(
+        self, scan: SegmentScan, error: InvalidLine, line: int, start: int, end: int, *, torn: bool
+    ) -> None:
+        _add(scan.invalid, start, end)
         self._dropped = True
         self._invalid += 1
         if torn:
-            detail = f"{end - start} bytes after the last newline are no record: {error}"
-            self._report(PersistenceAnomalyType.TORN_TAIL, walk, detail, line, start)
+            detail = f"{end - start} bytes after the last newline are not a record: {error}"
+            self._report(PersistenceAnomalyType.TORN_TAIL, scan, detail, line, start)
         else:
-            self._report(error.type, walk, str(error), line, start)
+            self._report(error.type, scan, str(error), line, start)
 
     def _take(
-        self, walk: SegmentScan, seq: int | None, number: int, start: int, end: int, *, old: bool
+        self, scan: SegmentScan, seq: int | None, number: int, start: int, end: int, *, old: bool
     ) -> None:
-        walk.records += 1
+        scan.records += 1
         if seq is not None:
             if self.last_seq and seq != self.last_seq + 1 and not self._explained(seq):
                 detail = f"seq goes from {self.last_seq} to {seq}"
-                self._report(PersistenceAnomalyType.SEQUENCE_GAP, walk, detail, number, start)
+                self._report(PersistenceAnomalyType.SEQUENCE_GAP, scan, detail, number, start)
             self.last_seq, self._invalid = seq, 0
         if old:
-            _add(walk.old, start, end)
+            _add(scan.old, start, end)
             self._dropped = True
             return
-        walk.young += 1
-        walk.young_bytes += end - start
+        scan.young += 1
+        scan.young_bytes += end - start
         if seq is not None:
             if self._kept_seq and seq != self._kept_seq + 1:
                 self.gaps.append(Gap(self._kept_seq, seq, self._dropped))
@@ -241,7 +303,7 @@ class Scanner:
             self._dropped = False
 
     def _explained(self, seq: int) -> bool:
-        """Tell whether a gap to ``seq`` is known, or is but the lines that were reported as invalid."""
+        """Return whether a gap to ``seq`` is known, or consists of lines that were reported as invalid."""
         return self._notes.knows_gap(self.last_seq, seq) or 0 < seq - self.last_seq - 1 <= self._invalid
 
     @property
@@ -252,9 +314,9 @@ class Scanner:
     def _report(
         self,
         kind: PersistenceAnomalyType,
-        walk: SegmentScan,
+        scan: SegmentScan,
         detail: str,
         line: int | None,
         offset: int | None,
     ) -> None:
-        self.anomalies.append(PersistenceAnomaly(kind, str(walk.file.path), detail, line, offset))
+        self.anomalies.append(PersistenceAnomaly(kind, str(scan.file.path), detail, line, offset))

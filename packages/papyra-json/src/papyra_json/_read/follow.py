@@ -1,8 +1,8 @@
-"""New records of a set of files as they come, whatever others do to the files meanwhile. Plain blocking code.
+"""Follow the new records of a set while other processes change its files. Plain blocking code.
 
-The youngest file stays open from one look to the next. So no other file takes on its identity, and what was appended to it
-before it was rotated, replaced, moved away or deleted can still be read. In files that are new to us, what was read
-already ends at the youngest record that we know: a compaction's copy has one, the file after a rotation none.
+The youngest file stays open from one look to the next. So no other file gets its identity, and records that were appended
+before it was rotated, replaced, moved away or deleted can still be read. In files that were not seen before, the records
+already read end at the youngest record that is known: a compaction's copy has one, the file after a rotation none.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from contextlib import closing, suppress
 from itertools import chain, islice
 from typing import TYPE_CHECKING, TypeAlias
 
+from papyra.persistence.files import identity
 from papyra.persistence.query import Query
 from papyra_json._fileset.lock import SetLock
-from papyra_json._fs.files import identity
-from papyra_json._maintenance.operations import open_shared
+from papyra_json._fileset.snapshot import open_shared
 from papyra_json._read.query import matching
 from papyra_json._record.decode import InvalidLine, decode
-from papyra_json._record.lines import backward, forward
-from papyra_json._segment.segment import Snapshot
+from papyra_json._record.lines import backward, forward, has_junk, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -36,16 +35,16 @@ if TYPE_CHECKING:
 
 __all__ = ["follow"]
 
-_RECENT = 256  # records, far more than a torn tail loses
-_FILES = 16
+RECENT_RECORDS = 256  # remembered; a torn tail loses far fewer
+RECENT_FILES = 16
 
-_Mark: TypeAlias = tuple[int, int, float]  # where a line ends, without its newline, its hash and its time
+_Seen: TypeAlias = tuple[int, int, float]  # where a record ends, without its newline, its hash and its time
 
 
 def follow(
     files: FileSet, limit: int, wanted: Wanted, policy: RetentionPolicy, now: float, work: Work
 ) -> Generator[list[PersistedRecord]]:
-    """Yield the newest ``limit`` records that are wanted, then blocks of new ones; an empty block where there is none yet."""
+    """Yield the newest ``limit`` records that are wanted, then blocks of new ones; an empty block if there is none yet."""
     wanted = work.guarded(wanted)
     with closing(_Follower(files, work.check)) as follower:
         yield follower.begin(limit, wanted, policy, now)
@@ -58,18 +57,20 @@ def follow(
 
 
 class _Follower:
-    """Knows what was read, and finds what is new."""
+    """Remembers the records that were read, and finds the new ones."""
 
     def __init__(self, files: FileSet, check: Callable[[], None]) -> None:
         self.files = files
         self._check = check
         self._lock = SetLock(files.base, check)
-        self._sign: object = None  # of the base, at the last look
+        self._state: object = None  # of the base, at the last look
         self._youngest: Segment | None = None  # then
-        self._marks: deque[_Mark] = deque()  # of the last records read in it
-        self._recent: deque[int] = deque(maxlen=_RECENT)  # hashes of the last records read, in whichever file
-        self._ends: deque[int] = deque(maxlen=_FILES)  # and of the last record of each file
-        self._lasting: deque[_Mark] = deque(maxlen=_RECENT)  # younger than all that was read since
+        self._seen: deque[_Seen] = deque()  # the last records read in it
+        self._recent: deque[int] = deque(
+            maxlen=RECENT_RECORDS
+        )  # hashes of the last records read, in any file
+        self._ends: deque[int] = deque(maxlen=RECENT_FILES)  # and of the last record of each file
+        self._lasting: deque[_Seen] = deque(maxlen=RECENT_RECORDS)  # younger than all records read later
 
     def close(self) -> None:
         """Close the files."""
@@ -77,34 +78,35 @@ class _Follower:
         self._lock.close()
 
     def begin(self, limit: int, wanted: Wanted, policy: RetentionPolicy, now: float) -> list[PersistedRecord]:
-        """Return the newest records that are wanted, oldest first; what comes after them is new."""
-        self._sign = self._look_at_base()
-        with open_shared(self.files, self._lock)[0].raise_failure() as snapshot:
-            ended = Snapshot()
-            ended.files = [self._without_torn_line(file) for file in snapshot.files]
-            for file in ended.files[-_FILES:]:
+        """Return the newest records that are wanted, oldest first; all records after them are new."""
+        self._state = self._state_of_base()
+        with open_shared(self.files, self._lock).raise_failure() as snapshot:
+            opened = snapshot.files
+            snapshot.files = [self._without_torn_line(file) for file in opened]
+            for file in snapshot.files[-RECENT_FILES:]:
                 self._meet(file, file.size)
-                for mark in self._marks:
-                    self._remember(mark)
+                for seen in self._seen:
+                    self._remember(seen)
             query: Query[PersistedRecord] = Query()
-            records = filter(wanted, matching(ended, query, policy, now, self._check))
+            records = filter(wanted, matching(snapshot, query, policy, now, self._check))
             found = list(islice(records, min(limit, sys.maxsize)))
-            self._hold(snapshot.files.pop() if snapshot.files else None)
+            self._hold(opened[-1] if opened else None)
+            snapshot.files = opened[:-1]
         found.reverse()
         return found
 
     def look(self) -> Iterator[list[PersistedRecord]]:
-        """Yield what is new, in blocks."""
-        sign = self._look_at_base()
-        if sign == self._sign:
+        """Yield the new records, in blocks."""
+        state = self._state_of_base()
+        if state == self._state:
             return
-        self._sign = sign
-        with open_shared(self.files, self._lock)[0].raise_failure() as snapshot:
+        self._state = state
+        with open_shared(self.files, self._lock).raise_failure() as snapshot:
             files = snapshot.files
             growing = files[-1] if files and files[-1].path == self.files.base else None
             read = self._meet_again(files)
             if read is not None:
-                start = self._marks[-1][0] if self._marks else 0
+                start = self._seen[-1][0] if self._seen else 0
                 yield from self._read(read, start, grows=_are_same(read, growing))
             index, start = self._first_new(files)
             for file in files[index:]:
@@ -115,67 +117,71 @@ class _Follower:
                 self._meet(files[-1], files[-1].size)
             self._hold(files.pop() if files else None)
 
-    def _look_at_base(self) -> object:
-        """Return what is another thing once there is something new: of the youngest file, or of the folder without one."""
+    def _state_of_base(self) -> object:
+        """Return a value that changes with new records: of the youngest file, or of the folder if there is none."""
         for path in (self.files.base, self.files.base.parent):
             with suppress(FileNotFoundError, NotADirectoryError):
                 status = path.stat(follow_symlinks=path is not self.files.base)
                 return identity(status), status.st_size, status.st_mtime_ns
         return None
 
-    # -- what was read
+    # -- the records that were read
 
     def _hold(self, file: Segment | None) -> None:
         if self._youngest is not None:
             self._youngest.close()
         self._youngest = file
 
-    def _remember(self, mark: _Mark) -> None:
-        """Keep what it takes to know a record again.
+    def _remember(self, seen: _Seen) -> None:
+        """Keep enough to recognize a record that was read.
 
-        Where the last ones go first, for they are older than others, the age limit of a compaction leaves one that all
-        that came later is older than.
+        Clocks may run backwards, so compaction by age can delete the newest lines first. Keep the records whose timestamps
+        exceed every later one: some of them survive.
         """
-        self._recent.append(mark[1])
-        while self._lasting and self._lasting[-1][2] <= mark[2]:
+        self._recent.append(seen[1])
+        while self._lasting and self._lasting[-1][2] <= seen[2]:
             self._lasting.pop()
-        self._lasting.append(mark)
+        self._lasting.append(seen)
 
     def _meet(self, file: Segment, end: int) -> None:
-        """Go to another file, of which everything before ``end`` is known."""
-        if self._marks:
-            self._ends.append(self._marks[-1][1])
-        self._marks = _marks_before(file, end)
+        """Go on to another file, whose records before ``end`` are all known."""
+        if self._seen:
+            self._ends.append(self._seen[-1][1])
+        self._seen = _last_records(file, end)
 
     def _meet_again(self, files: Sequence[Segment]) -> Segment | None:
-        """Return the file that was the youngest, as long as it is now; None if what was read there is gone."""
+        """Return the file that was the youngest, in its present size; None if the records read there are gone."""
         file = self._youngest
         if file is None:
             return None
         here = next((other for other in files if _are_same(file, other)), None)
         if here is not None:
-            file = file.cut(here.size)
+            file = here  # a new handle works even if the old one went stale
         elif file.packed is None:
-            file = file.cut(os.fstat(file.fd).st_size)
-        if not self._marks:
+            try:
+                file = file.cut(os.fstat(file.fd).st_size)
+            except OSError:  # a stale handle: the files that are there now have to do
+                self._hold(None)
+                return None
+        if not self._seen:
             return file
-        while self._marks:
-            if _stands(self._marks[-1], file):
+        while self._seen:
+            if _is_there(self._seen[-1], file):
                 return file
-            self._marks.pop()  # a torn tail that was cut, or a hand that wrote into the file
+            self._seen.pop()  # a torn tail that was cut off, or the file was edited
         self._hold(None)
         return None
 
-    # -- what is new
+    # -- the new records
 
     def _first_new(self, files: Sequence[Segment]) -> tuple[int, int]:
         """Return the first file, and the offset in it, from which on all records are new."""
-        known = set(chain(self._recent, self._ends, (mark[1] for mark in self._lasting)))
+        known = set(chain(self._recent, self._ends, (seen[1] for seen in self._lasting)))
         for index in range(len(files) - 1, -1, -1):
             file = files[index]
             if _are_same(file, self._youngest):
                 return index + 1, 0
-            for offset, line, _ in backward(file, file.size):
+            for offset, line in _pieces_backward(file, file.size):
                 self._check()
                 if hash(line) in known:
                     return index, offset + len(line)
@@ -184,51 +190,61 @@ class _Follower:
     def _read(self, file: Segment, start: int, *, grows: bool) -> Iterator[list[PersistedRecord]]:
         """Yield the records from an offset on, and remember them.
 
-        A line without its newline is no record yet if the file ``grows``.
+        A line without its newline is not a record yet if the file ``grows``.
         """
         for begin, end, lines in forward(file, start, file.size):
             self._check()
-            if grows and len(lines) == 1 and end - begin == len(lines[0]):
+            if grows and end == file.size and len(lines) == 1 and end - begin == len(lines[0]):
                 return
             records: list[PersistedRecord] = []
-            stop = begin - 1
+            at = begin
             for line in lines:
-                stop += 1 + len(line)
-                try:
-                    records.append(decode(line))
-                except InvalidLine:
-                    continue
-                mark = (stop, hash(line), records[-1].timestamp)
-                self._marks.append(mark)
-                self._remember(mark)
+                for offset, piece in pieces(line) if has_junk(line) else ((0, line),):
+                    try:
+                        records.append(decode(piece))
+                    except InvalidLine:
+                        continue
+                    seen = (at + offset + len(piece), hash(piece), records[-1].timestamp)
+                    self._seen.append(seen)
+                    self._remember(seen)
+                at += len(line) + 1
             if records:
                 yield records
 
     def _without_torn_line(self, file: Segment) -> Segment:
-        """Return a file up to the last newline, if more may be appended to it."""
+        """Return a file up to its last newline, if more may be appended to it."""
         if file.path == self.files.base:
             for offset, _, terminated in backward(file, file.size):
                 return file if terminated else file.cut(offset)
         return file
 
 
-def _marks_before(file: Segment, end: int) -> deque[_Mark]:
-    marks: deque[_Mark] = deque(maxlen=_RECENT)
-    for offset, line, _ in backward(file, end) if end else ():
+def _pieces_backward(file: Segment, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines before ``end``, the last first, split at NULs, with their offsets."""
+    for offset, line, _ in backward(file, end):
+        if has_junk(line):
+            yield from ((offset + start, piece) for start, piece in reversed(pieces(line)))
+        else:
+            yield offset, line
+
+
+def _last_records(file: Segment, end: int) -> deque[_Seen]:
+    found: deque[_Seen] = deque(maxlen=RECENT_RECORDS)
+    for offset, line in _pieces_backward(file, end) if end else ():
         try:
             time = decode(line).timestamp
         except InvalidLine:
             continue
-        marks.appendleft((offset + len(line), hash(line), time))
-        if len(marks) == _RECENT:
+        found.appendleft((offset + len(line), hash(line), time))
+        if len(found) == RECENT_RECORDS:
             break
-    return marks
+    return found
 
 
-def _stands(mark: _Mark, file: Segment) -> bool:
-    """Tell whether the record that was marked still stands there."""
-    for offset, line, _ in backward(file, min(mark[0] + 1, file.size)):
-        return (offset + len(line), hash(line)) == mark[:2]
+def _is_there(seen: _Seen, file: Segment) -> bool:
+    """Return whether a record that was read is still at its place."""
+    for offset, line in _pieces_backward(file, min(seen[0] + 1, file.size)):
+        return (offset + len(line), hash(line)) == seen[:2]
     return False
 
 

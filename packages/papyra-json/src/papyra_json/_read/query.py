@@ -1,30 +1,34 @@
-"""Read the newest records that match, from the end of the set, no further back than it takes."""
+"""Read the newest records that match, from the end of the set, and no further back than needed."""
 
 from __future__ import annotations
 
+from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, TypeVar
 
 from papyra.persistence.models import PersistedRecord
+from papyra_json._fileset.snapshot import open_unlocked
 from papyra_json._fileset.time_index import read_table
 from papyra_json._read.time_search import worth_reading
 from papyra_json._record.decode import InvalidLine, decode
-from papyra_json._record.lines import backward
+from papyra_json._record.lines import backward, has_junk, pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator, Iterator
 
     from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_json._fileset.names import FileSet, Snapshot
+    from papyra_json._fileset.names import FileSet
+    from papyra_json._fileset.snapshot import Snapshot
     from papyra_json._fs.files import Range
     from papyra_json._segment.segment import Segment
 
-__all__ = ["matching", "newest"]
+__all__ = ["matching", "newest", "newest_first"]
 
 _R = TypeVar("_R", bound=PersistedRecord)
 
-_CHECK_EVERY = 1024  # records between two looks at whether the caller still waits
+CHECK_RECORDS = 1024  # between two checks whether the caller still waits
+BLOCK_RECORDS = 2000
 
 
 def newest(
@@ -33,10 +37,24 @@ def newest(
     """Return the newest records that match and that ``policy`` keeps at the Unix time ``now``, oldest first."""
     if query.limit == 0:
         return []
-    with files.open_unlocked().raise_failure() as snapshot:
+    with open_unlocked(files).raise_failure() as snapshot:
         found = list(matching(snapshot, query, policy, now, checkpoint))
     found.reverse()
     return found
+
+
+def newest_first(
+    files: FileSet,
+    query: Query[PersistedRecord],
+    policy: RetentionPolicy,
+    now: float,
+    checkpoint: Callable[[], None],
+) -> Generator[list[PersistedRecord]]:
+    """Yield the same records in blocks, newest first."""
+    with open_unlocked(files).raise_failure() as snapshot:
+        records = matching(snapshot, query, policy, now, checkpoint)
+        while block := list(islice(records, BLOCK_RECORDS)):
+            yield block
 
 
 def matching(
@@ -46,10 +64,11 @@ def matching(
     now: float,
     checkpoint: Callable[[], None],
 ) -> Iterator[_R]:
-    """Yield what `newest` would return of a snapshot, newest first, in constant memory."""
+    """Yield the records of a snapshot that `newest` would return, newest first, in constant memory."""
     found = 0
-    for number, record in enumerate(_kept(snapshot, query, policy, now)):
-        if number % _CHECK_EVERY == 0:
+    sized = _records(snapshot, query, policy, policy.oldest_kept(now))
+    for number, (record, _) in enumerate(policy.kept(sized, now)):
+        if number % CHECK_RECORDS == 0:
             checkpoint()
         if query.matches(record):
             yield record
@@ -58,32 +77,24 @@ def matching(
                 return
 
 
-def _kept(
-    snapshot: Snapshot, query: Query[_R], policy: RetentionPolicy, now: float
-) -> Iterator[PersistedRecord]:
-    """Yield, newest first, what the policy keeps; not all of what the query does not ask for.
-
-    Lines that are no valid records are passed over.
-    """
-    oldest = policy.oldest_kept(now)
-    records_left = policy.max_records
-    bytes_left = policy.max_total_bytes
+def _records(
+    snapshot: Snapshot, query: Query[_R], policy: RetentionPolicy, oldest: float
+) -> Iterator[tuple[PersistedRecord, int]]:
+    """Yield the records that may count, newest first, with their sizes; invalid lines are passed over."""
     for line, terminated in _lines(snapshot, query, policy, oldest):
         try:
-            record = decode(line)
+            yield decode(line), len(line) + terminated
+        except InvalidLine:
+            if has_junk(line):
+                yield from _records_between_nuls(line)
+
+
+def _records_between_nuls(line: bytes) -> Iterator[tuple[PersistedRecord, int]]:
+    for _, piece in reversed(pieces(line)):
+        try:
+            yield decode(piece), len(piece) + 1
         except InvalidLine:
             continue
-        if record.timestamp < oldest:
-            continue
-        if records_left is not None:
-            records_left -= 1
-            if records_left < 0:
-                return
-        if bytes_left is not None:
-            bytes_left -= len(line) + terminated
-            if bytes_left < 0:
-                return
-        yield record
 
 
 def _lines(
@@ -101,7 +112,7 @@ def _lines(
 def _parts(
     snapshot: Snapshot, policy: RetentionPolicy, oldest: float, low: float, high: float
 ) -> Iterator[tuple[Segment, list[Range]]]:
-    """Yield the files, youngest first, and which parts of them to read."""
+    """Yield the files, youngest first, and the ranges of them to read."""
     if low == -inf and high == inf:
         yield from ((file, [(0, file.size)]) for file in reversed(snapshot.files))
         return
@@ -109,8 +120,8 @@ def _parts(
     if policy.max_records is None and policy.max_total_bytes is None:
         yield from ((file, worth_reading(file, entries, low, high)) for file in reversed(snapshot.files))
         return
-    # Which of the wanted records are kept depends on how many stand behind them, wanted or not. So only what is before
-    # all that is wanted can be left out, and what is too old to count.
+    # How many records are newer decides which ones are kept, whether they match or not. So only the records before
+    # the first one that matches can be left out, and those too old to count.
     first: Segment | None = None
     start = 0
     for file in snapshot.files:

@@ -1,4 +1,4 @@
-"""Which parts of a file can hold records of some times."""
+"""Find the parts of a file that may hold records of some times, by binary search."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 __all__ = ["worth_reading"]
 
-_FINE = 2**16  # bytes that are read rather than searched
-_PROBE = 2**12
-_MOST = 2**22  # bytes in which a probe looks for a record
+MIN_SEARCH_BYTES = 2**16  # fewer bytes are read rather than searched
+PROBE_BYTES = 2**12
+MAX_PROBE_BYTES = 2**22
 
 
 def worth_reading(file: Segment, entries: Sequence[Entry], low: float, high: float) -> list[Range]:
-    """Return, in order, the parts of a file that can hold records between two times; lines lie in one part each."""
+    """Return, in order, the ranges of a file that may hold records between two times; no line is in two ranges."""
     if file.packed is not None:
         return file.packed.between(low, high)
     entry = entry_for(file, file.size, entries)
@@ -35,34 +35,34 @@ def worth_reading(file: Segment, entries: Sequence[Entry], low: float, high: flo
 
 
 def _narrowed(file: Segment, entry: Entry, low: float, high: float) -> Range:
-    """Return the part of what an entry is about."""
+    """Return the range within the bytes that an entry covers."""
     times = entry.times
     if times.newest < low or times.oldest > high:
         return entry.end, entry.end
     start, stop = 0, entry.end
-    end, step = stop, _FINE
-    # From the end on in growing steps, for most ask for what is new, and then by halves.
-    while times.oldest < low and stop - start > _FINE:
+    end, step = stop, MIN_SEARCH_BYTES
+    # First from the end in growing steps, because most queries are for new records, then by halves.
+    while times.oldest < low and stop - start > MIN_SEARCH_BYTES:
         middle, step = max((start + stop) // 2, stop - step), 2 * step
         found = _record_after(file, middle, stop)
         if found is not None and found[2] + times.disorder < low:
-            start = found[1]  # what stands before it is older still
+            start = found[1]  # the records before it are too old as well
         else:
             stop = middle
-    low_end, step = start, _FINE
-    while times.newest > high and end - low_end > _FINE:
+    low_end, step = start, MIN_SEARCH_BYTES
+    while times.newest > high and end - low_end > MIN_SEARCH_BYTES:
         middle, step = max((low_end + end) // 2, end - step), 2 * step
         found = _record_after(file, middle, end)
         if found is not None and found[2] - times.disorder > high:
-            end = found[0]  # what stands behind it is younger still
+            end = found[0]  # the records after it are too young as well
         else:
             low_end = middle
     return start, end
 
 
 def _record_after(file: Segment, offset: int, end: int) -> tuple[int, int, float] | None:
-    """Return where the first record behind an offset begins and ends, and its time; None if none is found soon."""
-    size = _PROBE
+    """Return the start, end and time of the first record after an offset; None if none is found soon."""
+    size = PROBE_BYTES
     while True:
         data = file.read_at(min(size, end - offset), offset)
         at = data.find(b"\n") + 1
@@ -71,6 +71,6 @@ def _record_after(file: Segment, offset: int, end: int) -> tuple[int, int, float
                 return offset + at, offset + after, decode(data[at : after - 1]).timestamp
             except InvalidLine:
                 at = after
-        if len(data) < size or size >= _MOST:
+        if len(data) < size or size >= MAX_PROBE_BYTES:
             return None
         size *= 4

@@ -1,7 +1,7 @@
-"""From records to the lines of a file.
+"""Encode records as the lines of a file.
 
-Nearly all records hold nothing but JSON and go through one tight loop. A record with anything else (a lone surrogate,
-NaN, any object) takes a careful path. So does a record beyond 1 MiB, whose payload is replaced by a note of its size.
+Nearly all records are JSON already and go through one tight loop. A record with a lone surrogate, NaN or any other object
+takes a slower path. In a record beyond 1 MiB, a note of its size replaces the payload.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ __all__ = ["MAX_RECORD_BYTES", "encode", "renumber"]
 MAX_RECORD_BYTES = 2**20
 """The longest line written, in bytes, with its newline."""
 
-# What is kept in a record that is too long: characters of a text, entries of a list, characters of an entry.
+# Limits of a record that is too long: characters of a text, entries of a list, characters of an entry.
 _TEXT_LIMIT, _LIST_LIMIT, _ENTRY_LIMIT = 4096, 1000, 64
-_LONG = MAX_RECORD_BYTES - 64  # of what comes before the CRC; and a line may grow when it is numbered anew
+MAX_BODY_BYTES = MAX_RECORD_BYTES - 64  # before the CRC; a line may grow when it is numbered again
 
-# orjson would lay out these types in ways of its own; here they are what json_payload says: their repr.
+# orjson would encode these types in its own ways; json_payload takes their repr instead.
 _STRICT = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 _Fields: TypeAlias = "dict[str, JSONValue]"
 
 
 def encode(records: Sequence[PersistedRecord], seq: int) -> list[bytes]:
-    """Return a line for each record, the first with the number ``seq``; a `TypeError` names a value of another type.
+    """Return a line for each record, the first with the number ``seq``; a `TypeError` names an object that isn't a record.
 
-    0.9 us for a small event of a system (row ``record``), half of it orjson's. Comprehensions and one layout in place
-    took 0.3 us off a loop that handles each record's errors by itself, so an error makes the batch start again.
+    0.9 us for a small event (row ``record``), half of it orjson's. A loop that handles each record's errors by itself
+    takes 0.3 us more, so an error makes the whole batch start again.
     """
     dumps, strict = orjson.dumps, _STRICT
     try:
@@ -65,9 +65,9 @@ def encode(records: Sequence[PersistedRecord], seq: int) -> list[bytes]:
         ]
     except (TypeError, ValueError, RecursionError):
         bodies = [_body(record, number) for number, record in enumerate(records, seq)]
-    # orjson writes NaN and infinity as null without a word. One search in all is cheaper than one in each.
+    # orjson writes NaN and infinity as null. One search in everything is cheaper than one in each line.
     together = b"".join(bodies)
-    if b"null" in together or (len(together) > _LONG and max(map(len, bodies)) > _LONG):
+    if b"null" in together or (len(together) > MAX_BODY_BYTES and max(map(len, bodies)) > MAX_BODY_BYTES):
         pairs = enumerate(zip(bodies, records, strict=True), seq)
         bodies = [_reconsidered(body, record, number) for number, (body, record) in pairs]
     return [b'%b,"crc":"%08x"}\n' % (body, crc32(body)) for body in bodies]
@@ -90,11 +90,11 @@ def _body(record: PersistedRecord, number: int) -> bytes:
 
 
 def _reconsidered(body: bytes, record: PersistedRecord, number: int) -> bytes:
-    if b"null" not in body and len(body) <= _LONG:
+    if b"null" not in body and len(body) <= MAX_BODY_BYTES:
         return body
     fields = {**_fields(record), "seq": number}
     body = _dumps_carefully(fields)[:-1]
-    return body if len(body) <= _LONG else _dumps_short(fields)[:-1]
+    return body if len(body) <= MAX_BODY_BYTES else _dumps_short(fields)[:-1]
 
 
 def _fields(record: PersistedRecord) -> _Fields:
@@ -170,11 +170,11 @@ def _clean(name: str, value: JSONValue) -> JSONValue:
     if name == "timestamp":
         if isinstance(value, int | float) and math.isfinite(value):
             return float(value)
-        return time.time()  # a record needs some time to be found and to grow old by
+        return time.time()  # retention and searches need some time
     if isinstance(value, list):
         return [clean_text(str(item)) for item in value]
     if name == "seq":
-        return value  # one layout for all records of a batch
+        return value  # a number that was just given out
     if isinstance(value, int):
         return max(-(2**63), min(int(value), 2**63 - 1))
     return clean_text(str(value))
@@ -182,7 +182,7 @@ def _clean(name: str, value: JSONValue) -> JSONValue:
 
 def _clean_payload(value: JSONValue) -> JSONValue:
     if isinstance(value, dict) and all(type(key) is str for key in value):
-        # Entry by entry, so that one odd value does not make a repr of all.
+        # Entry by entry, so that one odd value does not turn everything into a repr.
         return {clean_text(key): json_payload(item) for key, item in value.items()}
     return json_payload(value)
 

@@ -1,38 +1,57 @@
-"""Read lines in blocks: forward with constant memory, and backward from the end."""
+"""Read lines in blocks: forward in constant memory, and backward from the end."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import re
+from typing import TYPE_CHECKING
 
 from papyra_json._record.decode import MAX_LINE_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Readable", "backward", "forward"]
+    from papyra_json._fs.files import Readable
 
-_BLOCK = 2**18
-_FIRST_BLOCK = 2**13  # backward, most readers want a line or ten
+__all__ = ["backward", "forward", "has_junk", "pieces"]
+
+BLOCK_BYTES = 2**18
+FIRST_BLOCK_BYTES = 2**13  # backward, because most readers want a few lines
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+_NO_NULS = re.compile(rb"[^\0]+")
 
 
-class Readable(Protocol):
-    """What lines are read from."""
+def has_junk(line: bytes) -> bool:
+    """Return whether a line holds NULs or begins with a byte order mark, so that it is not a record as it is."""
+    return b"\0" in line or line.startswith(BYTE_ORDER_MARK)
 
-    def read_at(self, size: int, offset: int) -> bytes:
-        """Return up to ``size`` bytes from ``offset`` on; fewer only at the end."""
-        ...
+
+def pieces(line: bytes) -> list[tuple[int, bytes]]:
+    """Return the parts of a line between NULs and byte order marks, each with its offset; any of them may be a record.
+
+    NULs are left where a file grew and its bytes never reached the disk. An editor may leave a mark.
+    """
+    found: list[tuple[int, bytes]] = []
+    for match in _NO_NULS.finditer(line):
+        part, start = match[0], match.start()
+        if part.startswith(BYTE_ORDER_MARK):
+            part, start = part[len(BYTE_ORDER_MARK) :], start + len(BYTE_ORDER_MARK)
+        if part:
+            found.append((start, part))
+    return found
 
 
 def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, list[bytes]]]:
     """Yield lines in blocks: the offsets where the block starts and ends, and its lines without newlines.
 
-    What follows the last newline is the last block, of one line. Of a line beyond `MAX_LINE_BYTES` only the
-    beginning is given, as a block of its own; it is no valid record.
+    The bytes after the last newline are the last block, of one line. A line beyond `MAX_LINE_BYTES` is a block of its own of
+    which only the beginning is given; it is not a valid record. A long run of NULs ends a block, though not a line.
     """
     offset = position = start
     carry, too_long = b"", False
     while position < end:
-        data = file.read_at(min(_BLOCK, end - position), position)
+        data = file.read_at(min(BLOCK_BYTES, end - position), position)
         if not data:
             break
         position += len(data)
@@ -48,6 +67,10 @@ def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, li
             after = position - len(data) + cut
             yield offset, after, lines
             offset, carry = after, data[cut:]
+        elif nuls := data.rfind(b"\0") + 1:
+            after = position - len(data) + nuls
+            yield offset, after, [carry + data[:nuls]]
+            offset, carry, too_long = after, data[nuls:], False
         elif not too_long:
             carry += data
             too_long = len(carry) > MAX_LINE_BYTES
@@ -56,27 +79,32 @@ def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, li
 
 
 def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield lines from the end back to the start, where one must begin: offset, line, and whether a newline ended it.
+    """Yield lines from ``end`` back to ``start``, where one must begin: offset, line, and whether a newline ended it.
 
-    A line beyond `MAX_LINE_BYTES` comes in pieces, which are no valid records.
+    A line beyond `MAX_LINE_BYTES` comes in parts, which are not valid records. A long run of NULs separates lines.
     """
-    position, size = end, _FIRST_BLOCK
-    pieces: list[bytes] = []  # of a line that began in an earlier block, the last first
-    length = 0
+    position, size = end, FIRST_BLOCK_BYTES
+    parts: list[bytes] = []  # of a line that began in an earlier block, the last first
+    at = end  # where they end
     while position > start:
         step = min(size, position - start)
-        size = min(2 * size, _BLOCK)
+        size = min(2 * size, BLOCK_BYTES)
         position -= step
         data = file.read_at(step, position)
         cut = data.find(b"\n") + 1 if position > start else 0
         if position > start and not cut:
-            pieces.append(data)
-            length += len(data)
-            if length > MAX_LINE_BYTES:
-                pieces, length = [], 0
+            nuls = data.rfind(b"\0") + 1
+            parts.append(data[nuls:])
+            if nuls:
+                line = b"".join(reversed(parts))
+                if line:
+                    yield position + nuls, line.removesuffix(b"\n"), line.endswith(b"\n")
+                parts = [data[:nuls].rstrip(b"\0")]
+                at = position + len(parts[0])
+            elif at - position > MAX_LINE_BYTES:
+                parts, at = [], position
             continue
-        at = position + len(data) + length
-        lines = b"".join((data[cut:], *reversed(pieces))).split(b"\n")
+        lines = b"".join((data[cut:], *reversed(parts))).split(b"\n")
         last = lines.pop()
         if last:
             at -= len(last)
@@ -85,4 +113,4 @@ def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, by
             line = lines.pop()
             at -= len(line) + 1
             yield at, line, True
-        pieces, length = [data[:cut]], cut
+        parts, at = [data[:cut]], position + cut

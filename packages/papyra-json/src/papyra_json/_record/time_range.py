@@ -1,4 +1,4 @@
-"""How the times of records lie: nearly in order, and by how much they do not."""
+"""The times of some records: their range, and how far they are out of order."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from operator import countOf, sub
 from typing import TYPE_CHECKING
 
 from papyra_json._record.decode import InvalidLine, decode
+from papyra_json._record.lines import has_junk, pieces
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +20,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Times", "times_in", "times_of"]
 
-# The end of a line as we write events and dead letters. No key after it can change what it says, and for a valid
-# line the closing brace is the record's own, so the timestamp is, too.
+# The end of a line as we write events and dead letters. A later key can't change its meaning, and in a valid line the
+# closing brace is the record's own, so the timestamp is too.
 _TIMES = re.compile(rb',"timestamp":(-?[0-9.eE+-]+),"seq":[0-9]+,"crc":"[0-9a-f]{8}"\}$', re.MULTILINE)
 
 
 @dataclass(slots=True)
 class Times:
-    """Between which Unix times some records in a row lie.
+    """The range of the Unix times of consecutive records.
 
-    ``disorder`` bounds, in seconds, how far one lies behind the newest of those before it. So what stands before a
-    record of the time ``t`` is no younger than ``t + disorder``, and what stands behind it no older than
-    ``t - disorder``.
+    ``disorder`` bounds, in seconds, how far a record is older than the newest one before it. So the records before one of
+    the time ``t`` are at most ``t + disorder``, and the records after it at least ``t - disorder``.
     """
 
     oldest: float = inf
@@ -39,22 +39,24 @@ class Times:
 
     @classmethod
     def of(cls, times: list[float]) -> Times:
-        """Return how some times in a row lie."""
+        """Return the range of consecutive times; everything is possible if one is not finite."""
         if not times:
             return cls()
+        if not isfinite(sum(times)):
+            return cls(-inf, inf, inf)
         if len(times) == 1:
             return cls(times[0], times[0])
         ordered = sorted(times)
         back = 0.0 if ordered == times else max(map(sub, accumulate(times, max), times))
-        # A difference was rounded, perhaps down.
+        # The difference was rounded, perhaps down.
         return cls(ordered[0], ordered[-1], nextafter(back, inf) if back > 0 else 0.0)
 
     def add(self, later: Times) -> None:
-        """Take in the records that come next."""
+        """Include the records that come next."""
         back = self.newest - later.oldest
         if back > 0:
             self.disorder = max(self.disorder, nextafter(back, inf))
-        # Comparisons, for this is done for every append: 0.15 us, where min() and max() took 0.5.
+        # Comparisons, because every append does this: 0.15 us, where min() and max() took 0.5.
         if later.disorder > self.disorder:
             self.disorder = later.disorder
         if later.oldest < self.oldest:
@@ -64,25 +66,31 @@ class Times:
 
 
 def times_in(lines: Sequence[bytes]) -> Times:
-    """Return how the times of the records in lines lie; lines that are no records may count, too."""
-    found = _TIMES.findall(b"\n".join(lines))
+    """Return the times of the records in lines; invalid lines may count too."""
+    content = b"\n".join(lines)
+    found = _TIMES.findall(content)
     times: list[float] = []
-    if len(found) == len(lines):
+    if len(found) == len(lines) and b"\0" not in content:
         with suppress(ValueError):
             times = list(map(float, found))
     if not times:
-        times = [time for line in lines if (time := _time_in(line)) is not None]
-    return Times.of(times) if isfinite(sum(times)) else Times(-inf, inf, inf)
+        times = [time for line in lines for time in _times_in_line(line)]
+    return Times.of(times)
 
 
 def times_of(records: Sequence[PersistedRecord], lines: Sequence[bytes]) -> Times:
-    """Return the same of records and what was made of them; 0.03 us a record, a tenth of what the lines alone take."""
+    """Return the times of records and of the lines they became; 0.03 us a record, a tenth of the lines' cost."""
     if len(records) == 1 and type(time := records[0].timestamp) is float and isfinite(time):
-        return Times(time, time)  # 0.7 us less
+        return Times(time, time)  # saves 0.7 us
     times = [record.timestamp for record in records]
-    # Of what is no float, or is not finite, the encoder makes something else.
+    # The encoder replaces a time that is not a float, or not finite.
     plain = countOf(map(type, times), float) == len(times) and isfinite(sum(times))
     return Times.of(times) if plain else times_in(lines)
+
+
+def _times_in_line(line: bytes) -> list[float]:
+    parts = [part for _, part in pieces(line)] if has_junk(line) else [line]
+    return [time for part in parts if (time := _time_in(part)) is not None]
 
 
 def _time_in(line: bytes) -> float | None:

@@ -6,7 +6,6 @@ read forward.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,8 @@ from papyra_json._segment.codec import MAX_BLOCK_BYTES, Block, DamagedBlock
 from papyra_json._segment.stream import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from papyra_json._fs.files import Range
     from papyra_json._segment.codec import Codec
 
@@ -44,9 +45,11 @@ class Packed:
     is complete once all content was read.
     """
 
-    def __init__(self, fd: int, stored: int, codec: Codec) -> None:
+    def __init__(self, fd: int, stored: int, codec: Codec, read_stored: Callable[[int, int], bytes]) -> None:
+        """``read_stored`` returns bytes of the file by size and offset."""
         self.codec = codec
         self._fd = fd
+        self._read_stored = read_stored
         self._stored = stored
         self._damage: dict[int, str] = {}
         self._blocks: list[Placed] | None = None
@@ -110,7 +113,7 @@ class Packed:
 
     def raw(self, placed: Placed) -> bytes:
         """Return the compressed bytes of a block, without its header."""
-        return os.pread(self._fd, placed.block.packed, placed.at + self.codec.header_bytes)
+        return self._read_stored(placed.block.packed, placed.at + self.codec.header_bytes)
 
     # -- blocks
 
@@ -157,12 +160,12 @@ class Packed:
         return True
 
     def _header_at(self, at: int) -> Block | None:
-        return self.codec.parse(os.pread(self._fd, self.codec.header_bytes, at))
+        return self.codec.parse(self._read_stored(self.codec.header_bytes, at))
 
     def _next_header(self, at: int) -> tuple[int, Block] | None:
         """Find the next block after damage."""
         magic = self.codec.block_magic
-        while len(data := os.pread(self._fd, SEARCH_BYTES, at)) >= len(magic):
+        while len(data := self._read_stored(SEARCH_BYTES, at)) >= len(magic):
             index = data.find(magic)
             while index >= 0:
                 block = self._header_at(at + index)
@@ -193,7 +196,7 @@ class Packed:
         at, size, block = placed
         if size:
             try:
-                return self.codec.unpack(os.pread(self._fd, size, at), block.length)
+                return self.codec.unpack(self._read_stored(size, at), block.length)
             except DamagedBlock as error:
                 self._damage[at] = (
                     f"the stored bytes {at} to {at + size} are damaged ({error}): "

@@ -1,49 +1,57 @@
-"""Open files of a set: what each of them holds, read by offset, whether it is compressed or not."""
+"""One open file of a set, read by offset, compressed or not."""
 
 from __future__ import annotations
 
+import errno
 import os
 from copy import copy
 from typing import TYPE_CHECKING
 
-from papyra.exceptions import PersistenceError
-from papyra_json._fs.files import identity, open_regular
+from papyra.persistence.files import identity, open_regular
 from papyra_json._segment.blocks import Packed
 from papyra_json._segment.codec import MAX_MAGIC_BYTES, codec_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
-__all__ = ["Segment", "Snapshot"]
+    from papyra_json._fs.files import Range
+
+__all__ = ["Segment"]
+
+
+PAGE_BYTES = 4096  # the unit of reading around bytes that the disk can't read
+MAX_UNREADABLE_PAGES = 1000  # beyond, the disk is taken as gone: each try may take seconds
 
 
 class Segment:
-    """A file of the set, open for reading, as long as it was when it was opened.
+    """A file of the set, open for reading, with the size that it had when it was opened.
 
-    Offsets and sizes are those of its content, as it was before it was compressed.
+    Offsets and sizes are those of its content before compression. Unless it is opened with ``tolerant=False``, NULs take the
+    place of bytes that the disk can't read (EIO), and `unreadable` has their ranges.
     """
 
-    __slots__ = ("_size", "fd", "identity", "packed", "path", "stored")
+    __slots__ = ("_size", "_tolerant", "fd", "identity", "packed", "path", "stored", "unreadable")
 
-    def __init__(self, path: Path, fd: int) -> None:
-        """Look at what is open as ``fd``, and take it over."""
+    def __init__(self, path: Path, fd: int, *, tolerant: bool = True) -> None:
+        """Take over the open file ``fd``."""
         status = os.fstat(fd)
         self.path = path
         self.fd = fd
         self.stored = status.st_size
         self.identity = identity(status)
-        codec = codec_of(path, os.pread(fd, MAX_MAGIC_BYTES, 0))
-        self.packed = Packed(fd, self.stored, codec) if codec else None
+        self.unreadable: list[Range] = []
+        self._tolerant = tolerant
+        codec = codec_of(path, self._read_stored(MAX_MAGIC_BYTES, 0))
+        self.packed = Packed(fd, self.stored, codec, self._read_stored) if codec else None
         self._size = self.stored if codec is None else -1
 
     @classmethod
-    def open(cls, path: Path) -> Segment:
+    def open(cls, path: Path, *, tolerant: bool = True) -> Segment:
         """Open ``path``."""
         fd = open_regular(path, os.O_RDONLY)
         try:
-            return cls(path, fd)
+            return cls(path, fd, tolerant=tolerant)
         except BaseException:
             os.close(fd)
             raise
@@ -54,62 +62,63 @@ class Segment:
 
     @property
     def size(self) -> int:
-        """How many bytes of content there are."""
+        """The size of the content in bytes."""
         if self._size < 0 and self.packed is not None:
-            self._size = self.packed.size  # only now, for it may take to unpack all
+            self._size = self.packed.size  # only now, because it may have to decompress everything
         return self._size
 
     def as_stored(self) -> Segment:
-        """Return the same open file as one whose content is what is stored, compressed or not."""
+        """Return the same open file with the stored bytes as its content, compressed or not."""
         plain = copy(self)
         plain.packed, plain._size = None, self.stored
         return plain
 
     def cut(self, size: int) -> Segment:
-        """Return the same open file as one whose content ends at ``size``."""
+        """Return the same open file with a content that ends at ``size``."""
         shorter = copy(self)
         shorter._size = size
         return shorter
 
     @property
-    def damage(self) -> list[str]:
-        """What of a compressed file could not be read so far: NULs stand for it."""
-        return [] if self.packed is None else self.packed.damage
+    def damage(self) -> list[tuple[int | None, str]]:
+        """The parts that could not be read so far: an offset, if the file is not compressed, and a description."""
+        found: list[tuple[int | None, str]] = [
+            (start, f"{end - start} bytes from {start} on can't be read: {os.strerror(errno.EIO)}")
+            for start, end in sorted(self.unreadable)
+        ]
+        return found if self.packed is None else [(None, text) for text in self.packed.damage]
 
     def read_at(self, size: int, offset: int) -> bytes:
         """Return up to ``size`` bytes of content from ``offset`` on; fewer only at its end."""
-        return os.pread(self.fd, size, offset) if self.packed is None else self.packed.read_at(size, offset)
+        return self._read_stored(size, offset) if self.packed is None else self.packed.read_at(size, offset)
 
+    def _read_stored(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self.fd, size, offset)
+        except OSError as error:
+            if error.errno != errno.EIO or not self._tolerant:
+                raise
+        return b"".join(self._pages(offset, min(offset + size, self.stored)))
 
-class Snapshot:
-    """The files of a set, oldest first, and those that could not be opened, with the reason."""
+    def _pages(self, start: int, stop: int) -> Iterator[bytes]:
+        """Read page by page, and replace the pages that can't be read."""
+        while start < stop:
+            end = min(stop, start - start % PAGE_BYTES + PAGE_BYTES)
+            try:
+                yield os.pread(self.fd, end - start, start)
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                self._note_unreadable(start, end, error)
+                yield bytes(end - start)
+            start = end
 
-    def __init__(self, table: bytes = b"") -> None:
-        """``table`` is what was known of the times in the files before they were opened."""
-        self.files: list[Segment] = []
-        self.failed: list[tuple[Path, Exception]] = []
-        self.table = table
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every file."""
-        for file in self.files:
-            file.close()
-        self.files = []
-
-    def raise_failure(self) -> Self:
-        """Return itself, or raise why a file could not be opened."""
-        if not self.failed:
-            return self
-        path, error = self.failed[0]
-        self.close()
-        if isinstance(error, PersistenceError):
+    def _note_unreadable(self, start: int, end: int, error: OSError) -> None:
+        start, end = start - start % PAGE_BYTES, min(self.stored, end + -end % PAGE_BYTES)
+        for index, known in enumerate(self.unreadable):
+            if known[0] <= end and start <= known[1]:
+                self.unreadable[index] = (min(start, known[0]), max(end, known[1]))
+                return
+        if sum(high - low for low, high in self.unreadable) > MAX_UNREADABLE_PAGES * PAGE_BYTES:
             raise error
-        raise PersistenceError(f"{path} can't be read ({error}); check its owner and mode") from error
+        self.unreadable.append((start, end))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import closing
 from typing import TYPE_CHECKING
@@ -68,6 +69,11 @@ class Stream:
                     piece = file.read1(PIECE_BYTES)
                 except self._codec.errors as error:
                     self.damage = str(error) or type(error).__name__
+                    return
+                except OSError as error:
+                    if error.errno != errno.EIO:
+                        raise
+                    self.damage = str(error)
                     return
                 if not piece:
                     return

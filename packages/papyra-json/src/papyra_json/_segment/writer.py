@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING
 
-from papyra_json._fs.files import write_all
+from papyra.persistence.files import write_all
+from papyra_json._fs.files import NEWLINE
 from papyra_json._record.time_range import Times, times_in
 from papyra_json._segment.codec import MAX_BLOCK_BYTES, Block
 
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Packer"]
 
-_BLOCK = 2**18  # of content: larger ones gain little, and the newest records need one to be unpacked
+BLOCK_BYTES = 2**18  # of content: larger blocks gain little, and reading the newest records decompresses one
 
 
 class Packer:
-    """Compresses what it is given to an open file; nothing is complete before `finish`."""
+    """Compresses content into an open file. The file is incomplete before `finish`."""
 
     def __init__(self, fd: int, codec: Codec) -> None:
         self._fd = fd
@@ -32,19 +33,25 @@ class Packer:
         self._split = False  # whether the buffer begins within a line
 
     def write(self, content: bytes) -> None:
-        """Take the next content."""
+        """Add content."""
         self._buffer += content
-        while len(self._buffer) >= _BLOCK:
-            end = self._buffer.rfind(b"\n", 0, _BLOCK) + 1
+        while len(self._buffer) >= BLOCK_BYTES:
+            end = self._buffer.rfind(b"\n", 0, BLOCK_BYTES) + 1
             end = end or self._buffer.find(b"\n", 0, MAX_BLOCK_BYTES) + 1
             if not end and len(self._buffer) < MAX_BLOCK_BYTES:
                 return
             self._pack(end or MAX_BLOCK_BYTES)
 
     def copy(self, source: Packed, ranges: Iterable[Range], advance: Callable[[int], None]) -> int:
-        """Take parts of a file, which end where lines do, as `copy_ranges` does; whole blocks are not packed anew."""
+        """Add ranges of a file as `copy_ranges` does; whole blocks are copied without compressing them again.
+
+        Each range ends where a line ends.
+        """
         copied = 0
         for start, end in ranges:
+            if (start, end) == NEWLINE:
+                self.write(b"\n")
+                copied += 1
             while start < end:
                 placed = source.block_at(start)
                 size = min(end - start, MAX_BLOCK_BYTES if placed is None else placed.end - start)
@@ -59,7 +66,7 @@ class Packer:
         return copied
 
     def finish(self) -> None:
-        """Write what was taken."""
+        """Write the remaining content."""
         while self._buffer:
             self._pack(min(len(self._buffer), MAX_BLOCK_BYTES))
 
@@ -68,7 +75,7 @@ class Packer:
         del self._buffer[:end]
         whole = content.endswith(b"\n")
         if self._split or not (whole or not self._buffer):
-            times = Times(-inf, inf)  # of a line that two blocks share, each reader reads both
+            times = Times(-inf, inf)  # a line is in two blocks, so every reader reads both
         else:
             times = times_in(content.removesuffix(b"\n").split(b"\n"))
         self._split = not whole

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import time
@@ -10,40 +11,45 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.files import create_file, drop_lock, identity, open_regular, sync_folder, write_all
 from papyra_json._fileset.lock import SetLock
-from papyra_json._fileset.names import Segment
-from papyra_json._fs.files import identity, open_regular, write_all
-from papyra_json._fs.posix import drop_lock, sync_file, sync_folder
+from papyra_json._fileset.rotation import remember_size, remove_temporaries, rotate
 from papyra_json._maintenance.compressor import Compressor
-from papyra_json._maintenance.plan import keep_valid
-from papyra_json._maintenance.rewrite import note_gaps, quarantine_invalid, replace
-from papyra_json._maintenance.scanner import Scanner
 from papyra_json._record.encode import renumber
 from papyra_json._record.time_range import times_in
+from papyra_json._segment.segment import Segment
+from papyra_json._write.distrust import Distrust, cut_off
 from papyra_json._write.tail import last_sequence, repair_tail
-from papyra_json._write.time_tracker import Tracker
+from papyra_json._write.time_tracker import TimeTracker
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from papyra_json._fileset.names import FileSet
     from papyra_json._record.time_range import Times
     from papyra_json._segment.codec import Codec
 
-__all__ = ["CLOSING_PATIENCE", "Appended", "Appender"]
+__all__ = ["CLOSING_PATIENCE_SECONDS", "Appended", "Appender"]
 
-CLOSING_PATIENCE = 10.0
-"""Seconds that a store which is being closed still waits for a lock that another process holds."""
+CLOSING_PATIENCE_SECONDS = 10.0
+"""How long a store that is being closed waits for a lock that another process holds."""
 
-_MARK = 20  # bytes: a CRC, the brace and the newline
+ROTATION_RETRY_SECONDS = 10.0  # after a rename that the system refused
+
+END_BYTES = 20  # remembered of the end of the file: a CRC, the brace and the newline
+
+# A file server that was restarted or replaced, or a remounted folder: a new handle may work.
+STALE_ERRORS = frozenset({errno.ESTALE, errno.ENOTCONN, errno.EIO, errno.ENODEV, errno.ENXIO, errno.EBADF})
+
+# A bind mount, a folder that may not be written, or a read-only one.
+REFUSED_RENAMES = frozenset({errno.EBUSY, errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV})
 
 _logger = logging.getLogger("papyra")
 
 
 @dataclass(slots=True)
 class Appended:
-    """What came of an append: how many records, from the first on, are stored, and why not all."""
+    """The result of an append: how many records, from the first on, are stored, and the error if not all are."""
 
     records: int = 0
     size: int = 0
@@ -53,15 +59,15 @@ class Appended:
 class Appender:
     """The writing end of a set of files.
 
-    It remembers where its file ends and which number comes next; under the lock it looks whether both
-    still hold, for another process may have appended, rotated, compacted or torn the file.
+    It remembers the end of its file and the next number. Under the lock it checks whether both are still right,
+    because another process may have appended, rotated, compacted or torn the file.
     """
 
     def __init__(
         self, files: FileSet, *, sync_each: bool, sync_later: bool, max_bytes: int | None = None
     ) -> None:
         self.healthy = True
-        self.dirty = False  # whether something written is not synced yet, though it shall be
+        self.dirty = False  # whether something was written that has to be synced
         self.files = files
         self._name = str(files.base)
         self._lock = SetLock(files.base, self._lose_patience)
@@ -71,41 +77,76 @@ class Appender:
         self._max_bytes = max_bytes
         self._fd = -1
         self._end = 0
-        self._mark = b""  # the last bytes before the end
+        self._end_bytes = b""
         self._next_seq = 1
         self._identity = (0, 0)
-        self._names_changed = False  # perhaps, in the folder, since it was synced
-        self._distrusted: set[tuple[int, int]] = set()  # files whose sync failed, not replaced yet
+        self._sized = False  # whether the size of the set was learned and noted
+        self._names_changed = False  # whether the folder may have changed since it was synced
+        self._nameless = False
+        self._rotate_at = float("-inf")  # not before this time, after a refused rename
+        self._rotation_warned = False
+        self._distrust = Distrust(files, self._lock)
         self._compressor: Compressor | None = None
-        self.time_tracker = Tracker(self._lock)
+        self.time_tracker = TimeTracker(self._lock)
 
     @property
     def next_seq(self) -> int:
-        """The number that the next record will have, unless another process writes before."""
+        """The number of the next record, unless another process writes before."""
         return self._next_seq
 
     def append(self, lines: Sequence[bytes], times: Times | None = None) -> Appended:
-        """Append lines that are numbered from `next_seq` on and, if so asked for, sync them; never raises.
+        """Append lines that are numbered from `next_seq` on and, if asked for, sync them; never raises.
 
-        ``times`` are those of the records, if who appends knows them.
+        ``times`` are the times of the records, if the caller knows them.
         """
-        expected = self._next_seq
-        done = Appended()
+        pending, done = list(lines), Appended()
         try:
-            lock = self._lock.take()
             try:
-                self._attach()
-                if self._next_seq != expected:
-                    lines = renumber(lines, self._next_seq)
-                self._append(lines, times, done)
-            finally:
-                drop_lock(lock)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the callers that wait must hear of it
+                self._append_locked(pending, times, done, self._next_seq)
+            except OSError as error:
+                if error.errno not in STALE_ERRORS:
+                    raise
+                self._append_again(pending, times, done)
+        except Exception as error:  # noqa: BLE001 - the waiting callers get the error, whatever it is
             done.error = error
         return done
 
+    def _append_again(self, lines: list[bytes], times: Times | None, done: Appended) -> None:
+        """Open the file and the lock anew, and append the rest.
+
+        The failed write may have stored some lines all the same, if they could not be cut off.
+        """
+        end, end_bytes = self._end, self._end_bytes
+        self._detach()
+        self._lock.close()
+        with self._lock.exclusive():
+            self._attach()
+            found = os.pread(self._fd, len(end_bytes), max(0, end - len(end_bytes))) == end_bytes
+            while found and done.records < len(lines):
+                line = lines[done.records]
+                if os.pread(self._fd, len(line), end) != line:
+                    break
+                end += len(line)
+                done.records += 1
+                done.size += len(line)
+        if done.records < len(lines):
+            self._append_locked(lines, times, done)
+
+    def _append_locked(
+        self, lines: list[bytes], times: Times | None, done: Appended, number: int = -1
+    ) -> None:
+        """Append the lines that are not done; the first of them has the given number, or an unknown one."""
+        lock = self._lock.take()
+        try:
+            self._attach()
+            if self._next_seq != number:
+                lines[done.records :] = renumber(lines[done.records :], self._next_seq)
+            self._append(lines, times, done)
+        finally:
+            drop_lock(lock)
+
     def sync(self) -> None:
-        """Bring what was written to the disk. If that fails, replace the file; if that fails too, raise."""
+        """Bring written records to the disk. If that fails, replace the file; if that fails too, raise."""
         if self.dirty:
             with self._lock.exclusive():
                 if self._fd < 0:
@@ -113,84 +154,118 @@ class Appender:
                 self._sync()
 
     def compress_with(self, codec: Codec) -> None:
-        """Have files compressed, beside all else, once they are full."""
+        """Have full files compressed by a thread."""
         self._compressor = Compressor(self.files, codec)
 
     def hurry(self) -> None:
-        """From any thread: wait no more than `CLOSING_PATIENCE` seconds for the lock, from now on."""
-        self._patient_until = min(self._patient_until, time.monotonic() + CLOSING_PATIENCE)
+        """From any thread: from now on wait at most `CLOSING_PATIENCE_SECONDS` for the lock."""
+        self._patient_until = min(self._patient_until, time.monotonic() + CLOSING_PATIENCE_SECONDS)
 
     def _lose_patience(self) -> None:
         if time.monotonic() >= self._patient_until:
             raise PersistenceError(
                 f"another process, perhaps a suspended one, holds {self._lock.path}; "
-                f"'lsof {self._lock.path}' shows it: let it go on, or end it"
+                f"'lsof {self._lock.path}' shows it. Let it go on, or end it."
             )
 
     def close(self) -> None:
-        """Close all files; what is not synced stays so."""
+        """Close all files without a sync."""
         if self._compressor is not None:
             self._compressor.stop()
         self._detach()
         self._lock.close()
 
-    # -- the file at hand; all below holds the lock
+    # -- the open file; everything below runs under the lock
 
     def _attach(self) -> None:
-        """Have the base open, whole, and know its end and the next number."""
+        """Open the base if it is not open, repair its end, and learn its end and the next number."""
         try:
             status = os.lstat(self._name)
         except FileNotFoundError:
             status = None
         if self._fd >= 0:
             if status is not None and identity(status) == self._identity:
-                if status.st_size == self._end and self._is_as_left():
+                if not status.st_nlink:
+                    self._report_nameless()
+                if status.st_size == self._end and self._ends_as_left():
                     return
             elif self.dirty:
-                self._sync()  # before the last hold on what another process has rotated away is lost
+                self._sync()  # while the file that another process rotated away is still open
             self._detach()
         else:
-            self.files.remove_temporaries()
-            self.files.trim()
-        if status is not None and identity(status) in self._distrusted:
-            self._renew(self.files.base)
+            remove_temporaries(self.files)
+        if not self._sized:
+            self._use(remember_size(self.files, self._lock))
+            self._sized = True
+        if status is not None and self._distrust.has(identity(status)):
+            self._distrust.renew(self.files.base)
+            self._names_changed = True
         before = self._identity
         self._open()
         if self._identity != before:
             self._look_for_full_files()
 
+    def _use(self, files: FileSet) -> None:
+        """Go on with the set in its present size."""
+        self.files = self._distrust.files = files
+        if self._compressor is not None:
+            self._compressor.files = files
+
     def _look_for_full_files(self) -> None:
         if self._compressor is not None:
             self._compressor.look()
 
-    def _is_as_left(self) -> bool:
-        """Tell whether a file of the same length ends as it was left, too; then the next append fuses nothing."""
-        if self._identity in self._distrusted:
+    def _ends_as_left(self) -> bool:
+        """Return whether a file of the same length ends as it was left, so that the next append fuses nothing."""
+        if self._distrust.has(self._identity):
             return False
-        return os.pread(self._fd, _MARK, max(0, self._end - _MARK)) == self._mark
+        return os.pread(self._fd, END_BYTES, max(0, self._end - END_BYTES)) == self._end_bytes
 
-    def _open(self) -> None:
+    def _report_nameless(self) -> None:
+        if not self._nameless:
+            self._nameless, self.healthy = True, False
+            _logger.error(
+                "store of facts: %s was replaced, and this process can only write to the old file, which has no name "
+                "any more and is lost with the process. Mount the folder rather than the single file, and start again.",
+                self.files.base,
+            )
+
+    def _open(self, like: os.stat_result | None = None) -> None:
         base = self.files.base
-        fd = open_regular(base, os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        # Whoever made, moved or wrote the file may sync nothing, or have died before it did.
+        fd = self._open_or_create(like)
+        # Another process may have created, moved or written the file without a sync.
         self._names_changed = True
         self.dirty = self._sync_each or self._sync_later
         try:
-            file = Segment(base, fd)
+            file = Segment(base, fd, tolerant=False)
             tail = repair_tail(file)
-            self._know_times(file, tail.end)
+            self._learn_times(file, tail.end)
             last = last_sequence(self.files) if tail.seq is None else tail.seq
             self._end, self._next_seq = tail.end, max(last, self._lock.read_notes().last_seq) + 1
-            self._mark = os.pread(fd, _MARK, max(0, tail.end - _MARK))
+            self._end_bytes = os.pread(fd, END_BYTES, max(0, tail.end - END_BYTES))
         except BaseException:
             os.close(fd)
             raise
         self._fd, self._identity = fd, file.identity
+        if not os.fstat(fd).st_nlink:
+            self._report_nameless()
 
-    def _know_times(self, file: Segment, end: int) -> None:
-        """Learn the times in the file; if it only goes on where it was left, those of the rest."""
+    def _open_or_create(self, like: os.stat_result | None) -> int:
+        """Open the base; a new one has the owner and mode of ``like``, or of the youngest full file."""
+        base, flags = self.files.base, os.O_RDWR | os.O_APPEND
+        while True:
+            with suppress(FileNotFoundError):
+                return open_regular(base, flags)
+            if like is None and (full := self.files.present()):
+                with suppress(FileNotFoundError):
+                    like = full[-1].lstat()
+            with suppress(FileExistsError):
+                return create_file(base, flags, like)
+
+    def _learn_times(self, file: Segment, end: int) -> None:
+        """Learn the times in the file; only those of the rest if it goes on where it was left."""
         left = self._end if file.identity == self._identity and 0 < self._end <= end else -1
-        if left > 0 and file.read_at(_MARK, max(0, left - _MARK)) == self._mark:
+        if left > 0 and file.read_at(END_BYTES, max(0, left - END_BYTES)) == self._end_bytes:
             self.time_tracker.go_on(file, left, end)
         else:
             self.time_tracker.begin(file, end)
@@ -215,8 +290,8 @@ class Appender:
             done.size += len(data)
 
     def _fitting(self, lines: Sequence[bytes], first: int) -> int:
-        """Return how many lines still fit into the file; a line too long for any file is one that fits."""
-        if self._max_bytes is None:
+        """Return how many lines still fit into the file. A line that is too long for any file fits into an empty one."""
+        if self._max_bytes is None or time.monotonic() < self._rotate_at:
             return len(lines) - first
         room = self._max_bytes - self._end
         for index in range(first, len(lines)):
@@ -233,125 +308,103 @@ class Appender:
             self._cut(start)
             raise
         self._end += len(data)
-        self._mark = data[-_MARK:]
+        self._end_bytes = data[-END_BYTES:]
         self._next_seq += count
         self.time_tracker.add(times)
         self.dirty = self._sync_each or self._sync_later
         if self._sync_each:
             try:
                 self._sync()
-            except BaseException:
+            except BaseException as error:
                 self._take_back(data)
+                if isinstance(error, OSError):  # not a reason to open the file again and write once more
+                    raise PersistenceError(f"{self.files.base} could not be synced: {error}") from error
                 raise
         self.time_tracker.note(self._end)
 
     def _cut(self, end: int) -> None:
-        """Cut what a failed write has left, so that its callers hear the truth: none of it is stored.
+        """Cut off what a failed write has left, because its callers hear that none of it is stored.
 
-        Where syncs are asked for, the cut is synced too, or a power cut might bring some of it back among later records.
+        If syncs are asked for, sync the cut: a power cut might bring some of it back among later records.
         """
         try:
-            if os.fstat(self._fd).st_size > end:  # else somebody has cut it meanwhile
+            if os.fstat(self._fd).st_size > end:  # another program may have cut it meanwhile
                 os.ftruncate(self._fd, end)
             if self._sync_each or self._sync_later:
                 self._sync()
         except (OSError, PersistenceError):
-            self._detach()  # the next append finds the tail torn, and repairs it
+            self._detach()  # the next append repairs the torn tail
 
     def _take_back(self, data: bytes) -> None:
-        """Cut a batch whose sync failed off its file, and off the fresh one that may have taken its place."""
+        """Cut a batch whose sync failed off its file, and off the fresh one that may have replaced it."""
         if self._fd >= 0:
-            _cut_off(self._fd, data)
+            cut_off(self._fd, data)
         self._detach()
         with suppress(OSError, PersistenceError):
             fd = open_regular(self.files.base, os.O_RDWR)
-            _cut_off(fd, data)
+            cut_off(fd, data)
             os.close(fd)
 
     def _rotate(self) -> None:
         if self.dirty:
             self._sync()
         self.time_tracker.note(self._end, at_once=True)
-        seq = self._next_seq
+        seq, status = self._next_seq, os.fstat(self._fd)
+        self._use(self.files.sized(self._lock.read_notes().max_files))
         try:
-            self.files.rotate()
+            rotate(self.files)
+        except OSError as error:
+            if error.errno not in REFUSED_RENAMES:
+                self._detach()
+                raise
+            self._postpone_rotation(error)
+            return
+        except BaseException:
+            self._detach()
+            raise
         finally:
             self._names_changed = True
-            self._detach()
-        self._open()
+        self._detach()
+        self._open(status)
         self._next_seq = max(seq, self._next_seq)
         self._look_for_full_files()
+
+    def _postpone_rotation(self, error: OSError) -> None:
+        """Go on in the full file for some time: no record is refused because a rename is."""
+        self._rotate_at = time.monotonic() + ROTATION_RETRY_SECONDS
+        if not self._rotation_warned:
+            self._rotation_warned = True
+            _logger.warning(
+                "store of facts: %s can't be rotated (%s), so it grows beyond max_bytes. "
+                "Let this process rename files in its folder; if the file is a mount of its own, mount the folder.",
+                self.files.base,
+                error,
+            )
 
     # -- syncing
 
     def _sync(self) -> None:
-        if self._identity not in self._distrusted:
-            try:
-                sync_file(self._fd)
-            except OSError as error:
-                # After a failed fsync the kernel may call pages clean that never reached the disk, and the next
-                # fsync would report success: the file can't be trusted any more (PostgreSQL's "fsyncgate").
-                self.healthy = False
-                self._distrusted.add(self._identity)
-                _logger.error(
-                    "store of facts: syncing %s failed (%s); a fresh file shall replace it",
-                    self.files.base,
-                    error,
-                )
-        if self._identity in self._distrusted:
-            self._replace_distrusted()
+        if not self._distrust.sync(self._fd, self._identity):
+            self.healthy = False
+        if self._distrust.has(self._identity):
+            if renewed := self._distrust.replace(self._identity):
+                self._names_changed = True
+            if renewed == self.files.base:
+                self._reopen()
         if self._names_changed:
             try:
-                sync_folder(str(self.files.base.parent))
+                sync_folder(self.files.base.parent)
             except OSError:
                 self.healthy = False
                 raise
             self._names_changed = False
         self.dirty = False
 
-    def _replace_distrusted(self) -> None:
-        path = self._path_of(self._identity)
-        if path is None:  # another process has removed it, or has replaced it by a copy that it synced
-            self._distrusted.discard(self._identity)
-            return
-        self._renew(path)
-        if path == self.files.base:
-            self._reopen()
-
-    def _path_of(self, wanted: tuple[int, int]) -> Path | None:
-        for path in self.files.present():
-            if identity(path.lstat()) == wanted:
-                return path
-        return None
-
-    def _renew(self, path: Path) -> None:
-        """Put a fresh, synced file in the place of one that can't be trusted, with the records that verify."""
-        file = Segment.open(path)
-        try:
-            walk = Scanner(self._lock.read_notes())
-            walk.add(file)
-            plan = keep_valid(walk)
-            quarantine_invalid(plan)
-            note_gaps(self._lock, walk, plan, all_jumps=False)
-            self._names_changed = True  # should the sync of the folder fail after the renaming
-            replace(plan[0])
-            self._distrusted.discard(file.identity)
-        finally:
-            os.close(file.fd)
-
     def _reopen(self) -> None:
-        """Go on in the fresh file; it must hold all that was written into the old one, if not more by others."""
+        """Go on in the fresh file; it must hold at least everything that was written into the old one."""
         expected = self._next_seq
         self._detach()
         self._open()
         if self._next_seq < expected:
             self._detach()
             raise PersistenceError(f"records of {self.files.base} were lost when it failed to sync")
-
-
-def _cut_off(fd: int, data: bytes) -> None:
-    """Cut ``data`` off the end of a file, if it ends so and can be cut."""
-    with suppress(OSError):
-        start = os.fstat(fd).st_size - len(data)
-        if start >= 0 and os.pread(fd, len(data), start) == data:
-            os.ftruncate(fd, start)

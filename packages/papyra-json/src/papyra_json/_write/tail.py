@@ -1,4 +1,4 @@
-"""The end of a set: where the last valid record ends, and which number it has."""
+"""The end of a set: where the last valid record ends, and its number."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.files import sync_file, write_all
 from papyra_json._fileset.quarantine import quarantine
-from papyra_json._fs.files import write_all
-from papyra_json._fs.posix import sync_file
 from papyra_json._record.decode import InvalidLine, sequence_of
-from papyra_json._record.lines import backward
+from papyra_json._record.lines import backward, pieces
 from papyra_json._segment.segment import Segment
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ __all__ = ["Tail", "last_sequence", "repair_tail"]
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """Where a file's last valid record ends, and its ``seq`` if it has one."""
+    """The offset after a file's last valid record, and the ``seq`` of that record if it has one."""
 
     end: int
     seq: int | None = None
@@ -33,12 +32,12 @@ class Tail:
 def repair_tail(file: Segment) -> Tail:
     """Make an open file end after its last valid record, and return that end.
 
-    A whole record that only lacks its newline gets it. All else behind the last valid record is copied to
-    the quarantine and cut. To be interrupted in between costs a second copy, nothing else.
+    A whole record that only lacks its newline gets one. All other bytes after the last valid record are copied to
+    the quarantine and cut off. An interruption in between costs a second copy, nothing else.
     """
     if file.packed is not None:
         raise PersistenceError(
-            f"{file.path} is compressed, and no fact can be appended to it; unpack it, or name another"
+            f"{file.path} is compressed, so no record can be appended to it. Decompress it, or choose another path."
         )
     tail = _find_tail(file)
     if tail.terminated and tail.end == file.size:
@@ -49,22 +48,25 @@ def repair_tail(file: Segment) -> Tail:
     if not tail.terminated:
         write_all(file.fd, b"\n")
         tail = Tail(tail.end + 1, tail.seq)
-    sync_file(file.fd)  # or a power cut might leave parts of what was cut among the records to come
+    sync_file(file.fd)  # or a power cut might leave some of the cut bytes among later records
     return tail
 
 
 def _find_tail(file: Segment) -> Tail:
     for offset, line, terminated in backward(file, file.size):
-        try:
-            seq = sequence_of(line)
-        except InvalidLine:
-            continue
-        return Tail(offset + len(line) + terminated, seq, terminated)
+        for start, piece in reversed(pieces(line)):
+            try:
+                seq = sequence_of(piece)
+            except InvalidLine:
+                continue
+            end = start + len(piece)
+            whole = terminated and end == len(line)
+            return Tail(offset + end + whole, seq, whole)
     return Tail(0)
 
 
 def last_sequence(files: FileSet) -> int:
-    """Return the last number given out in a set, or 0. For the lock's holder."""
+    """Return the last number given out in a set, or 0. For the holder of the lock."""
     for path in reversed(files.present()):
         with closing(Segment.open(path)) as file:
             seq = _last_in(file)
@@ -77,10 +79,11 @@ def _last_in(file: Segment) -> int | None:
     for _, line, _ in backward(file, file.size):
         if b'"seq"' not in line:
             continue  # not worth parsing: the published package numbered nothing
-        try:
-            seq = sequence_of(line)
-        except InvalidLine:
-            continue
-        if seq is not None:
-            return seq
+        for _, piece in reversed(pieces(line)):
+            try:
+                seq = sequence_of(piece)
+            except InvalidLine:
+                continue
+            if seq is not None:
+                return seq
     return None

@@ -1,4 +1,4 @@
-"""What a writer knows of the times in its file, and when it writes that down."""
+"""The times in the file that a writer appends to, and when they are noted."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
     from papyra_json._fileset.lock import SetLock
     from papyra_json._segment.segment import Segment
 
-__all__ = ["Tracker"]
+__all__ = ["TimeTracker"]
 
-_STEP = 2**16  # bytes that are appended before the table is written anew; a reader reads so many more
-_AGAIN = 2**20  # bytes that are appended before the table is looked at anew
-_MOST = 2**24  # bytes that others appended and that are read to know on; where nothing is known it is a step
+NOTE_BYTES = 2**16  # appended before the entry is written again; readers read that much more
+LOOK_AGAIN_BYTES = 2**20  # appended before the table is looked up again
+MAX_CATCH_UP_BYTES = 2**24  # read at most to catch up with other writers; NOTE_BYTES where nothing is known
 
 
-class Tracker:
+class TimeTracker:
     """Follows the times in the file that is appended to, for the holder of the set's lock."""
 
     def __init__(self, lock: SetLock) -> None:
         self._lock = lock
         self._file: Segment | None = None
-        self._times: Times | None = None  # of all records; None if they are not known
+        self._times: Times | None = None  # of all records; None if unknown
         self._number: int | None = None
-        self._noted = 0  # up to where the table tells, or was looked at in vain
+        self._noted = 0  # offset already covered by the index, or looked up without a match
 
     def begin(self, file: Segment, end: int) -> None:
-        """Look what is known of a file that ends at ``end``, and read what is not, if it is not much."""
+        """Look up the times of a file that ends at ``end``, and read the rest if it is small."""
         self._file, self._times, self._number, self._noted = file, Times(), None, 0
         if end:
             with suppress(OSError):
@@ -41,30 +41,30 @@ class Tracker:
             self._read(self._noted, end)
 
     def go_on(self, file: Segment, start: int, end: int) -> None:
-        """Take in what others have appended to the file since it ended at ``start``."""
+        """Include the records that others have appended since the file ended at ``start``."""
         self._file = file
         self._read(start, end)
 
     def add(self, times: Times) -> None:
-        """Take in the times of records that come next."""
+        """Include the times of the records that come next."""
         if self._times is not None:
             self._times.add(times)
 
     def note(self, end: int, *, at_once: bool = False) -> None:
-        """Write down what is known of the file up to its ``end``, unless that was done a few bytes ago.
+        """Write an entry about the file up to its ``end``, unless that was done a few bytes ago.
 
-        To be called when it is written, so that what a crash leaves out is read again.
+        Call it after the file was written: bytes that a crash leaves out of the entry are read again.
         """
         if self._file is None:
             return
         if self._times is None:
-            if end - self._noted >= _AGAIN:  # a compaction may have learnt all times meanwhile
+            if end - self._noted >= LOOK_AGAIN_BYTES:  # a compaction may have learned all times meanwhile
                 self.begin(self._file, end)
                 self._noted = max(self._noted, end if self._times is None else 0)
             return
-        if end - self._noted < (1 if at_once else _STEP):
+        if end - self._noted < (1 if at_once else NOTE_BYTES):
             return
-        with suppress(OSError):  # the facts are stored, and a full disk must not make them look lost
+        with suppress(OSError):  # the records are stored, so a full disk must not fail them
             if self._number is None:
                 entries = self._lock.read_table()
                 own = entry_for(self._file, end, entries)
@@ -74,7 +74,8 @@ class Tracker:
             self._noted = end
 
     def _read(self, start: int, end: int) -> None:
-        if self._file is None or self._times is None or end - start > (_MOST if start else _STEP):
+        limit = MAX_CATCH_UP_BYTES if start else NOTE_BYTES
+        if self._file is None or self._times is None or end - start > limit:
             self._times = None
             return
         try:

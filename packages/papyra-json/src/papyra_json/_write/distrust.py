@@ -1,0 +1,94 @@
+"""Files whose sync failed: they are replaced by fresh ones with the records that verify.
+
+After a failed fsync the kernel may call pages clean that never reached the disk, and the next fsync would report success
+(PostgreSQL's "fsyncgate"). So such a file is never trusted again. For the holder of the set's lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from papyra.persistence.files import identity, sync_file
+from papyra_json._maintenance.plan import keep_valid
+from papyra_json._maintenance.rewrite import note_gaps, quarantine_invalid, replace
+from papyra_json._maintenance.scanner import Scanner
+from papyra_json._segment.segment import Segment
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from papyra_json._fileset.lock import SetLock
+    from papyra_json._fileset.names import FileSet
+
+__all__ = ["Distrust", "cut_off"]
+
+_logger = logging.getLogger("papyra")
+
+
+class Distrust:
+    """The files whose sync failed and that were not replaced yet."""
+
+    def __init__(self, files: FileSet, lock: SetLock) -> None:
+        self.files = files
+        self._lock = lock
+        self._identities: set[tuple[int, int]] = set()
+
+    def has(self, file: tuple[int, int]) -> bool:
+        """Return whether the sync of a file failed."""
+        return file in self._identities
+
+    def sync(self, fd: int, file: tuple[int, int]) -> bool:
+        """Sync a file unless it is distrusted already; False if the sync failed."""
+        if file in self._identities:
+            return True
+        try:
+            sync_file(fd)
+        except OSError as error:
+            self._identities.add(file)
+            _logger.error(
+                "store of facts: syncing %s failed (%s); it is replaced by a fresh file",
+                self.files.base,
+                error,
+            )
+            return False
+        return True
+
+    def replace(self, file: tuple[int, int]) -> Path | None:
+        """Replace a distrusted file; return its path, or None if another process has removed or replaced it."""
+        path = self._path_of(file)
+        if path is None:
+            self._identities.discard(file)
+            return None
+        self.renew(path)
+        return path
+
+    def _path_of(self, wanted: tuple[int, int]) -> Path | None:
+        for path in self.files.present():
+            if identity(path.lstat()) == wanted:
+                return path
+        return None
+
+    def renew(self, path: Path) -> None:
+        """Replace a file by a fresh, synced one with the records that verify."""
+        file = Segment.open(path, tolerant=False)
+        try:
+            scanner = Scanner(self._lock.read_notes())
+            scanner.add(file)
+            plan = keep_valid(scanner)
+            quarantine_invalid(plan)
+            note_gaps(self._lock, scanner, plan, all_gaps=False)
+            replace(plan[0])
+            self._identities.discard(file.identity)
+        finally:
+            file.close()
+
+
+def cut_off(fd: int, data: bytes) -> None:
+    """Cut ``data`` off the end of a file, if it ends so and can be cut."""
+    with suppress(OSError):
+        start = os.fstat(fd).st_size - len(data)
+        if start >= 0 and os.pread(fd, len(data), start) == data:
+            os.ftruncate(fd, start)
