@@ -87,7 +87,7 @@ def test_a_file_with_rotated_siblings_is_a_rotating_store(
 def test_the_sample_set_is_a_rotating_store() -> None:
     # Of the published package: its lines have no seq.
     sample = Path(__file__).parents[1] / "json" / "data" / "published-rotating.ndjson"
-    assert store_at(str(sample)).url == f"rotating:{quote(str(sample))}"
+    assert store_at(str(sample)).url == f"rotating:{quote(str(sample))}?max_files=auto"
 
 
 def test_numbers_go_before_times_and_a_torn_last_line_is_passed_over(folder: Path) -> None:

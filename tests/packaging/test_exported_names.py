@@ -34,6 +34,10 @@ EXPORTED = {
         safe_metrics_snapshot
     """,
     "papyra.persistence.blocking": "CallbackFailed Interruptible Part Work WorkCancelled run_blocking",
+    "papyra.persistence.files": """
+        SAFE_FLAGS create_file drop_lock file_kind identity in_forked_child make_folder match_mode match_owner
+        open_regular quarantine_names sync_file sync_folder take_lock try_locked write_all
+    """,
     "papyra.persistence.json": "JsonFilePersistence RotatingFilePersistence",
     "papyra.persistence.models": """
         CompactionReport JSONValue PersistedAudit PersistedDeadLetter PersistedEvent PersistedRecord

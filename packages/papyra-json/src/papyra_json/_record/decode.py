@@ -257,7 +257,7 @@ def _number(found: _Object, name: str) -> float:
         try:
             return float(value)
         except OverflowError:
-            return math.copysign(math.inf, value)
+            return math.inf if value > 0 else -math.inf
     raise InvalidLine(f"the field {name!r} is not a number")
 
 

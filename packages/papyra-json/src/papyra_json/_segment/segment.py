@@ -114,11 +114,11 @@ class Segment:
             start = end
 
     def _note_unreadable(self, start: int, end: int, error: OSError) -> None:
+        if sum(high - low for low, high in self.unreadable) > MAX_UNREADABLE_PAGES * PAGE_BYTES:
+            raise error
         start, end = start - start % PAGE_BYTES, min(self.stored, end + -end % PAGE_BYTES)
         for index, known in enumerate(self.unreadable):
             if known[0] <= end and start <= known[1]:
                 self.unreadable[index] = (min(start, known[0]), max(end, known[1]))
                 return
-        if sum(high - low for low, high in self.unreadable) > MAX_UNREADABLE_PAGES * PAGE_BYTES:
-            raise error
         self.unreadable.append((start, end))
