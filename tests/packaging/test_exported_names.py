@@ -11,9 +11,10 @@ import pytest
 EXPORTED = {
     "papyra": """
         Actor ActorAddress ActorContext ActorInfo ActorProxy ActorRef ActorStopped ActorSystem ActorTerminated
-        AskDeadlock AskTimeout AuditReport Backoff DeadLetter FailureInfo MailboxClosed PapyraError Receives
-        ReceivesAny Settings Strategy SupervisionPolicy SupervisorDecision SystemHooks __version__
-        current_actor settings
+        AskDeadlock AskTimeout Askable AuditReport Backoff DeadLetter FailureInfo GroupPolicy MailboxClosed
+        MailboxFull PapyraError Portal Receives ReceivesAny Reply ReplyDropped Request RestartStrategy Settings
+        StashOverflow Strategy SupervisionPolicy SupervisorDecision SystemHooks UnhandledMessage __version__
+        ask_all current_actor settings
     """,
     "papyra.actor": "Actor",
     "papyra.address": "ActorAddress",
@@ -22,8 +23,9 @@ EXPORTED = {
     "papyra.deadletters": "DeadLetterPolicy",
     "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped NodeDown NodeUp",
     "papyra.exceptions": """
-        ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed NotClustered
-        PapyraError PartialWriteError PersistenceError PluginError SystemNotRunning UnknownBackend UnknownTransport
+        ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed MailboxFull NotClustered
+        PapyraError PartialWriteError PersistenceError PluginError ReplyDropped StashOverflow SystemNotRunning
+        UnhandledMessage UnknownBackend UnknownTransport
     """,
     "papyra.hooks": "FailureInfo HOOK_NAMES SystemHooks",
     "papyra.hookspecs": "hookimpl hookspec",
@@ -48,16 +50,19 @@ EXPORTED = {
         PersistenceStartupConfig PersistenceStartupMode StartupCheck reach_store run_startup_check
     """,
     "papyra.persistence.threaded": "ThreadedBackend",
+    "papyra.portal": "Portal",
     "papyra.proxy": "ActorProxy",
     "papyra.ref": "ActorRef",
+    "papyra.reply": "Reply",
+    "papyra.request": "Request ask_all",
     "papyra.settings": "FoundSetting Settings find_settings load_settings settings",
     "papyra.statistics": "BusyActor KindStatistics SystemStatistics",
-    "papyra.supervision": "Backoff Strategy SupervisionPolicy SupervisorDecision",
+    "papyra.supervision": "Backoff GroupPolicy RestartStrategy Strategy SupervisionPolicy SupervisorDecision",
     "papyra.system": "ActorSystem DeadLetters",
     "papyra.testing": """
         BackendConformance EventRecorder ManualClock Probe SimulationDeadlock explore run_seeded
     """,
-    "papyra.typing": "Receives ReceivesAny",
+    "papyra.typing": "Askable AskableBy Receives ReceivesAny",
     "papyra.units": "count duration one_of size",
     "papyra_cli": "ExitCode main",
     "papyra_contrib.cluster": """
@@ -90,7 +95,9 @@ SIGNATURES = {
     """,
     "papyra.ActorSystem.start": "(self)",
     "papyra.ActorSystem.aclose": "(self)",
-    "papyra.ActorSystem.spawn": "(self, factory, *args, name=None, mailbox_capacity=1024, policy=None, parent=None)",
+    "papyra.ActorSystem.spawn": """
+        (self, factory, *args, name=None, mailbox_capacity=1024, policy=None, parent=None, on_full='wait')
+    """,
     "papyra.ActorSystem.stop": "(self, ref, *, timeout=None)",
     "papyra.ActorSystem.stop_all": "(self)",
     "papyra.ActorSystem.ref_for": "(self, address)",
@@ -108,7 +115,9 @@ SIGNATURES = {
     "papyra.ActorSystem.compact": "(self)",
     "papyra.ActorSystem.flush": "(self)",
     "papyra.ActorSystem.now": "(self)",
-    "papyra.ActorContext.spawn_child": "(self, factory, *args, name=None, mailbox_capacity=1024, policy=None)",
+    "papyra.ActorContext.spawn_child": """
+        (self, factory, *args, name=None, mailbox_capacity=1024, policy=None, on_full='wait')
+    """,
     "papyra.ActorContext.stop_self": "(self)",
     "papyra.ActorContext.watch": "(self, ref)",
     "papyra.ActorContext.unwatch": "(self, ref)",
@@ -118,6 +127,22 @@ SIGNATURES = {
     "papyra.ActorRef.proxy": "(self)",
     "papyra.ActorAddress": "(system, actor_id)",
     "papyra.SupervisionPolicy": "(strategy=<Strategy.STOP: 'stop'>, max_restarts=3, within_seconds=60.0, backoff=None)",
+    "papyra.GroupPolicy": """
+        (strategy=<RestartStrategy.ONE_FOR_ALL: 'one_for_all'>, max_restarts=3, within_seconds=60.0, backoff=None,
+        grace=5.0)
+    """,
+    "papyra.ActorRef.tell_nowait": "(self, message)",
+    "papyra.ActorRef.pending": "(self)",
+    "papyra.ActorRef.request": "(self, message, *, timeout=None)",
+    "papyra.ActorRef.stop": "(self, *, timeout=None)",
+    "papyra.ActorSystem.portal": "(self, *, window=1024)",
+    "papyra.ActorContext.reply_later": "(self)",
+    "papyra.ActorContext.forward": "(self, ref, message)",
+    "papyra.ActorContext.pipe_to_self": "(self, work, then, *, catch=None)",
+    "papyra.ActorContext.start_soon": "(self, async_fn, *args, name=None)",
+    "papyra.ActorContext.run_blocking": "(self, fn, *args, abandon_on_cancel=False)",
+    "papyra.ask_all": "(*requests, return_exceptions=False)",
+    "papyra.Portal.ask": "(self, ref, message, *, timeout=None)",
     "papyra.Backoff": "(initial, maximum, factor=2.0, jitter=0.1)",
     "papyra.persistence.RetentionPolicy": "(max_records=None, max_age_seconds=None, max_total_bytes=None)",
     "papyra.persistence.PersistenceBackend.list_events": """

@@ -14,7 +14,7 @@ LAYERS = [
      "papyra.units", "papyra.plugins", "papyra.instruments", "papyra.instrument_discovery", "papyra.statistics"],
     ["papyra.persistence"],
     ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs",
-     "papyra.hook_discovery"],
+     "papyra.hook_discovery", "papyra.reply", "papyra.request", "papyra.portal"],
     ["papyra.cluster", "papyra.system"],
     ["papyra", "papyra.testing"],
 ]  # fmt: skip

@@ -58,7 +58,9 @@ def test_the_defaults_are_those_of_guarantee_19(monkeypatch: pytest.MonkeyPatch)
     assert load_settings() == Settings()
 
 
-@pytest.mark.parametrize("name", ["max_events", "max_dead_letters", "fact_buffer", "payload_limit"])
+@pytest.mark.parametrize(
+    "name", ["max_events", "max_dead_letters", "fact_buffer", "payload_limit", "blocking_threads"]
+)
 @pytest.mark.parametrize("value", [0, -1, 1.5, "10", True, None])
 def test_sizes_are_whole_numbers_of_at_least_1(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a whole number"):
@@ -208,6 +210,7 @@ def test_a_program_reads_no_project_that_it_did_not_ask_for(
 def test_every_field_has_a_variable_and_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values: dict[str, Any] = {
         "persistence": "memory:", "max_events": 2, "max_dead_letters": 3, "fact_buffer": 4, "payload_limit": 5,
+        "blocking_threads": 6,
         "instruments": ("otel", "admin"), "cluster": "memory:shop",
         "dead_letter_payload": "type", "dead_letter_log_first": 0, "dead_letter_mute_seconds": 1.5,
     }  # fmt: skip

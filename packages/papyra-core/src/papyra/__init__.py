@@ -16,14 +16,34 @@ if TYPE_CHECKING:
     from papyra.address import ActorAddress
     from papyra.audit import ActorInfo, AuditReport
     from papyra.context import ActorContext, current_actor
-    from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, MailboxClosed, PapyraError
+    from papyra.exceptions import (
+        ActorStopped,
+        AskDeadlock,
+        AskTimeout,
+        MailboxClosed,
+        MailboxFull,
+        PapyraError,
+        ReplyDropped,
+        StashOverflow,
+        UnhandledMessage,
+    )
     from papyra.hooks import FailureInfo, SystemHooks
     from papyra.messages import ActorTerminated, DeadLetter
+    from papyra.portal import Portal
     from papyra.proxy import ActorProxy
     from papyra.ref import ActorRef
-    from papyra.supervision import Backoff, Strategy, SupervisionPolicy, SupervisorDecision
+    from papyra.reply import Reply
+    from papyra.request import Request, ask_all
+    from papyra.supervision import (
+        Backoff,
+        GroupPolicy,
+        RestartStrategy,
+        Strategy,
+        SupervisionPolicy,
+        SupervisorDecision,
+    )
     from papyra.system import ActorSystem
-    from papyra.typing import Receives, ReceivesAny
+    from papyra.typing import Askable, Receives, ReceivesAny
 
 __all__ = [
     "Actor",
@@ -37,20 +57,31 @@ __all__ = [
     "ActorTerminated",
     "AskDeadlock",
     "AskTimeout",
+    "Askable",
     "AuditReport",
     "Backoff",
     "DeadLetter",
     "FailureInfo",
+    "GroupPolicy",
     "MailboxClosed",
+    "MailboxFull",
     "PapyraError",
+    "Portal",
     "Receives",
     "ReceivesAny",
+    "Reply",
+    "ReplyDropped",
+    "Request",
+    "RestartStrategy",
     "Settings",
+    "StashOverflow",
     "Strategy",
     "SupervisionPolicy",
     "SupervisorDecision",
     "SystemHooks",
+    "UnhandledMessage",
     "__version__",
+    "ask_all",
     "current_actor",
     "settings",
 ]
@@ -67,18 +98,29 @@ _HOMES = {
     "ActorTerminated": "papyra.messages",
     "AskDeadlock": "papyra.exceptions",
     "AskTimeout": "papyra.exceptions",
+    "Askable": "papyra.typing",
     "AuditReport": "papyra.audit",
     "Backoff": "papyra.supervision",
     "DeadLetter": "papyra.messages",
     "FailureInfo": "papyra.hooks",
+    "GroupPolicy": "papyra.supervision",
     "MailboxClosed": "papyra.exceptions",
+    "MailboxFull": "papyra.exceptions",
     "PapyraError": "papyra.exceptions",
+    "Portal": "papyra.portal",
     "Receives": "papyra.typing",
     "ReceivesAny": "papyra.typing",
+    "Reply": "papyra.reply",
+    "ReplyDropped": "papyra.exceptions",
+    "Request": "papyra.request",
+    "RestartStrategy": "papyra.supervision",
+    "StashOverflow": "papyra.exceptions",
     "Strategy": "papyra.supervision",
     "SupervisionPolicy": "papyra.supervision",
     "SupervisorDecision": "papyra.supervision",
     "SystemHooks": "papyra.hooks",
+    "UnhandledMessage": "papyra.exceptions",
+    "ask_all": "papyra.request",
     "current_actor": "papyra.context",
 }
 

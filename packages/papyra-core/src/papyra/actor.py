@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from papyra._runtime.belongings import become, unbecome
 from papyra.context import ActorContext
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from papyra._runtime.cell import Cell
     from papyra.ref import ActorRef
-    from papyra.supervision import SupervisorDecision
+    from papyra.supervision import GroupPolicy, SupervisorDecision
+    from papyra.typing import M, R, Receives
 
 __all__ = ["Actor"]
 
@@ -22,6 +26,16 @@ class Actor:
     """
 
     _papyra_cell: Cell | None = None
+
+    stash_capacity: int | None = 1024
+    """The most messages that `ActorContext.stash` holds; None means no limit."""
+
+    children_policy: GroupPolicy | None = None
+    """How the children of this actor restart together. It is read at each failure of a child.
+
+    It applies where `on_child_failure` makes no decision and the child's own policy is to restart. A child that
+    is spawned without a policy restarts.
+    """
 
     @property
     def context(self) -> ActorContext:
@@ -42,6 +56,18 @@ class Actor:
     async def receive(self, message: Any) -> Any:
         """Handle one message. The return value is the reply to an ask; an error is a failure of the actor."""
         raise NotImplementedError(f"{type(self).__name__} defines no `async def receive(self, message)`")
+
+    def become(self: Receives[M, R], behaviour: Callable[[M], Awaitable[R]]) -> None:
+        """Handle messages with ``behaviour`` in place of `receive`, from the next message on.
+
+        Called in `on_start`, it counts from the first message on. It holds for tells, asks and ticks alike; a
+        proxy still calls the actor's methods. A restart goes back to `receive`.
+        """
+        become(cast("Actor", self)._papyra_cell, behaviour)
+
+    def unbecome(self) -> None:
+        """Handle messages with `receive` again, from the next message on."""
+        unbecome(self._papyra_cell)
 
     async def on_stop(self) -> None:
         """Run once when this instance ends, whatever happened before."""

@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from papyra._runtime import watching
+from papyra._runtime import handing_over, stash, watching
 from papyra._runtime._eventloop import current_tasks
+from papyra._runtime.belongings import belongings
 from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.keyed import MISSING, ActorTimers, set_receive_timeout
+from papyra._runtime.mailbox import waiting_messages
+from papyra._runtime.pipes import start_pipe
 from papyra._runtime.stopping import stop_from_inside
 from papyra._runtime.worker import WORKERS
 from papyra.ref import ActorRef
+from papyra.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
 
     from papyra._runtime.cell import Cell
+    from papyra._runtime.pipes import Pipe
     from papyra.supervision import SupervisionPolicy
     from papyra.system import ActorSystem
     from papyra.typing import M, R, Receives, Ts
 
 __all__ = ["ActorContext", "current_actor"]
+
+_T = TypeVar("_T")
+_Fits = TypeVar("_Fits")
+"""A type variable in a return type alone: what such a call returns fits every reply type, for both checkers."""
 
 
 def current_actor() -> ActorRef[Any, Any] | None:
@@ -83,6 +94,7 @@ class ActorContext:
         name: str | None = None,
         mailbox_capacity: int | None = 1024,
         policy: SupervisionPolicy | None = None,
+        on_full: Literal["wait", "refuse"] = "wait",
     ) -> ActorRef[M, R]:
         """Spawn an actor below this one; see `ActorSystem.spawn`."""
         return self.system.spawn(
@@ -91,6 +103,7 @@ class ActorContext:
             name=name,
             mailbox_capacity=mailbox_capacity,
             policy=policy,
+            on_full=on_full,
             parent=ActorRef(self._cell),
         )
 
@@ -115,6 +128,123 @@ class ActorContext:
         """Stop watching ``ref``: no `ActorTerminated` arrives for it."""
         watching.unwatch(self._cell, ref._cell)
         return _DONE
+
+    # -- timers
+
+    @property
+    def timers(self) -> ActorTimers:
+        """The actor's timers, one for each key."""
+        mine = belongings(self._cell)
+        if mine.timers is None:
+            mine.timers = ActorTimers(mine)
+        return mine.timers
+
+    def set_receive_timeout(
+        self,
+        seconds: float | None,
+        *,
+        send: object = MISSING,
+        call: Callable[[], object] | None = None,
+    ) -> None:
+        """Deliver ``send=``, or run ``call=`` in the actor, whenever it was idle for ``seconds``; None ends that.
+
+        The time counts from the end of the last handling. Messages, proxy calls and results of background work
+        are activity, ticks of the actor's own timers are not. The time-out is handled before anything that comes
+        later, and comes again until it is ended. A restart and a stop end it.
+        """
+        set_receive_timeout(belongings(self._cell), seconds, send, call)
+
+    # -- what an actor may do with a message, besides returning its reply
+
+    def stash(self, message: object) -> _Fits:  # type: ignore[type-var]  # it fits every reply
+        """Put the message that is being handled aside until `unstash_all`: ``return self.context.stash(message)``.
+
+        An ask keeps its asker, its time-out and its place. Raises `StashOverflow` if ``Actor.stash_capacity``
+        messages are in the stash. A restart puts the stash back at the front of the mailbox; a stop makes dead
+        letters of it.
+        """
+        stash.stash(self._cell, message)
+        return None  # type: ignore[return-value]  # ignored: it is not the reply
+
+    def unstash_all(self) -> int:
+        """Put the stash at the front of the mailbox, oldest first. Return how many messages that were."""
+        return stash.unstash_all(self._cell)
+
+    @property
+    def stashed(self) -> int:
+        """How many messages are in the stash."""
+        return stash.stashed(self._cell)
+
+    async def forward(self, ref: ActorRef[Any, Any], message: object) -> _Fits:  # pyright: ignore[reportInvalidTypeVarUse]  # as above
+        """Hand a message on, and the duty to reply with it: ``return await self.context.forward(ref, message)``.
+
+        ``ref`` answers the asker directly, and the asker now waits for ``ref``. If ``ref`` is stopped the asker
+        gets `ActorStopped`, there is one dead letter, and this actor goes on.
+        """
+        await handing_over.forward(self._cell, ref._cell, message)
+        return None  # type: ignore[return-value]  # as above
+
+    def reply_later(self) -> Reply[Any]:
+        """Answer the current message later: ``handle = self.context.reply_later()``, then ``return handle.later``.
+
+        Other messages are handled meanwhile. For a tell the handle is one that nobody waits for.
+        """
+        return Reply(self._cell, handing_over.answer_later(self._cell))
+
+    def unhandled(self, message: object) -> _Fits:  # type: ignore[type-var]  # as above
+        """Say that the actor has no code for a message: ``case _: return self.context.unhandled(message)``.
+
+        It becomes a dead letter with the reason ``unhandled``, and an asker gets `UnhandledMessage` at once. The
+        actor has not failed.
+        """
+        handing_over.unhandled(self._cell, message)
+        return None  # type: ignore[return-value]  # as above
+
+    # -- background work
+
+    def pipe_to_self(
+        self,
+        work: Awaitable[_T] | Callable[[], Awaitable[_T]],
+        then: Callable[[_T], object],
+        *,
+        catch: Callable[[Exception], object] | None = None,
+    ) -> Pipe:
+        """Await ``work`` in a task of its own, and run ``then(value)`` in the actor, or ``catch(error)``.
+
+        ``work`` is an awaitable or an async function; ``then`` and ``catch`` are plain or async. They run between
+        messages, like all code of the actor. An error without ``catch`` is a failure of the actor. The work ends
+        with the instance: it is cancelled, and over, before ``on_stop``.
+        """
+        return start_pipe(self._cell, work, then, catch)
+
+    def start_soon(
+        self, async_fn: Callable[..., Awaitable[object]], *args: Any, name: str | None = None
+    ) -> Pipe:
+        """Run ``await async_fn(*args)`` in a background task that this actor owns.
+
+        An error is a failure of the actor. The task is cancelled, and over, before ``on_stop``, also at a restart.
+        """
+        return start_pipe(
+            self._cell, partial(async_fn, *args), None, name=name or getattr(async_fn, "__qualname__", None)
+        )
+
+    async def run_blocking(self, fn: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False) -> _T:
+        """Run ``fn(*args)`` in a thread, and return what it returns.
+
+        The system has ``Settings.blocking_threads`` of them, apart from anyio's. A call that is cancelled before a
+        thread is free runs nothing. Later it waits for the thread; with ``abandon_on_cancel`` it leaves the thread
+        to itself, which ``control_panel()["threads"]`` still counts.
+        """
+        rt = self._cell.rt
+        me = self._cell if rt.current_cell() is self._cell else None
+        return await rt.threads.run(me, fn, args, abandon=abandon_on_cancel)  # type: ignore[no-any-return]  # what fn returned
+
+    # -- the mailbox
+
+    @property
+    def mailbox_depth(self) -> int:
+        """How many messages wait in the actor's mailbox now."""
+        return waiting_messages(self._cell)
 
     @property
     def mailbox_capacity(self) -> int | None:

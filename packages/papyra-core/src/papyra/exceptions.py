@@ -18,12 +18,16 @@ __all__ = [
     "AskTimeout",
     "BackendURLError",
     "MailboxClosed",
+    "MailboxFull",
     "NotClustered",
     "PapyraError",
     "PartialWriteError",
     "PersistenceError",
     "PluginError",
+    "ReplyDropped",
+    "StashOverflow",
     "SystemNotRunning",
+    "UnhandledMessage",
     "UnknownBackend",
     "UnknownTransport",
 ]
@@ -47,6 +51,50 @@ class ActorStopped(MailboxClosed):
         self, actor: object = None, what: str = "is stopped or stopping and takes no messages"
     ) -> None:
         super().__init__(f"actor {actor} {what}" if actor is not None else "the actor is stopped")
+        self.actor = actor
+
+
+class MailboxFull(PapyraError):
+    """The mailbox has no room, and the sender does not wait for any. The message was not sent."""
+
+    def __init__(self, actor: object = None, capacity: int | None = None) -> None:
+        super().__init__(
+            f"the mailbox of actor {actor} is full: {capacity} messages wait. "
+            "Send fewer, wait with `await ref.tell(...)`, or spawn the actor with a larger mailbox_capacity"
+        )
+        self.actor = actor
+        self.capacity = capacity
+
+
+class StashOverflow(PapyraError):
+    """The stash of the actor is full."""
+
+    def __init__(self, actor: object = None, capacity: int | None = None) -> None:
+        super().__init__(
+            f"the stash of actor {actor} is full: it holds {capacity} messages. "
+            "Call unstash_all() in time, or set a larger stash_capacity in the actor's class"
+        )
+        self.actor = actor
+        self.capacity = capacity
+
+
+class UnhandledMessage(PapyraError):
+    """The actor has no code for the message, and said so with ``context.unhandled(message)``."""
+
+    def __init__(self, actor: object = None, message_type: str = "unknown") -> None:
+        super().__init__(f"actor {actor} does not handle messages of type {message_type}")
+        self.actor = actor
+        self.message_type = message_type
+
+
+class ReplyDropped(PapyraError):
+    """The actor took a `papyra.reply.Reply` to answer later, and lost it without an answer."""
+
+    def __init__(self, actor: object = None) -> None:
+        super().__init__(
+            f"actor {actor} dropped the handle of reply_later() unanswered. "
+            "Keep the handle until you call its send() or fail()"
+        )
         self.actor = actor
 
 

@@ -24,7 +24,7 @@ class DeadLetter:
     """A message that was not handled.
 
     The ``reason`` is ``stopped`` (the target had stopped, was stopping, or stopped before the message's turn),
-    ``unhandled`` (the target did not know what to do with it) or ``dropped`` (it was taken out of a full queue). The
+    ``unhandled`` (the target did not know what to do with it) or ``dropped`` (a full mailbox or queue had no room for it, and nobody could be told). The
     ``repr`` does not show the message, which may hold secrets.
     """
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Generic
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import deliver, yield_to_loop
-from papyra._runtime.phases import DRAINING
+from papyra._runtime.mailbox import deliver, try_enqueue, waiting_messages, yield_to_loop
+from papyra._runtime.phases import DRAINING, STOPPED
+from papyra._runtime.stash import stashed
+from papyra.exceptions import MailboxFull
 from papyra.proxy import ActorProxy
+from papyra.request import Request
 from papyra.typing import M, R
 
 if TYPE_CHECKING:
@@ -17,8 +20,11 @@ if TYPE_CHECKING:
 
     from papyra._runtime.cell import Cell
     from papyra.address import ActorAddress
+    from papyra.typing import AskableBy
 
 __all__ = ["ActorRef"]
+
+_T = TypeVar("_T")
 
 
 _NEW_BOX: type[deque[Any]] = deque
@@ -72,14 +78,56 @@ class ActorRef(Generic[M, R]):
             return
         await deliver(cell, message)
 
-    async def ask(self, message: M, *, timeout: float | None = None) -> R:
+    def tell_nowait(self, message: M) -> None:
+        """Put ``message`` in the actor's mailbox without waiting.
+
+        Raises `MailboxFull` if the mailbox has no room that is not promised to earlier senders, and `ActorStopped`,
+        with one dead letter, if the actor is stopped or stopping.
+        """
+        cell = self._cell
+        rt = cell.rt
+        rt.credit -= 1
+        if rt.credit < 0 and rt.countdown is not None:
+            message = rt.countdown.tell(cell, message)
+        if not try_enqueue(cell, message):
+            raise MailboxFull(cell, cell.capacity)
+
+    @overload
+    async def ask(self, message: AskableBy[ActorRef[M, R], _T], *, timeout: float | None = None) -> _T: ...
+    @overload
+    async def ask(self, message: M, *, timeout: float | None = None) -> R: ...
+    async def ask(self, message: Any, *, timeout: float | None = None) -> Any:
         """Send ``message`` and return what ``receive`` returns, or raise the very exception that it raises.
 
         Raises `ActorStopped` if the actor is stopped, or stops before it replies; `AskTimeout` after
         ``timeout`` seconds (the message may still be handled, its reply is dropped); `AskDeadlock` at once
         if an actor's own code asks and the wait could never end.
         """
-        return await ask(self._cell, Envelope(message), timeout)  # type: ignore[no-any-return]  # R is what the actor declares
+        return await ask(self._cell, Envelope(message), timeout)
+
+    @overload
+    def request(
+        self, message: AskableBy[ActorRef[M, R], _T], *, timeout: float | None = None
+    ) -> Request[_T]: ...
+    @overload
+    def request(self, message: M, *, timeout: float | None = None) -> Request[R]: ...
+    def request(self, message: Any, *, timeout: float | None = None) -> Request[Any]:
+        """Return a question that is not sent yet: ``await request`` asks, as often as wanted. See `papyra.ask_all`."""
+        return Request(self, message, timeout)
+
+    def pending(self) -> int:
+        """Return how many messages the actor has accepted and not finished; 0 if it is idle.
+
+        Its stash counts, and an actor that is at work, or about to be, counts one more.
+        """
+        cell = self._cell
+        if cell.phase == STOPPED:
+            return 0
+        return waiting_messages(cell) + stashed(cell) + (cell.box is not None or cell.fresh)
+
+    async def stop(self, *, timeout: float | None = None) -> None:
+        """Stop the actor and return when it has stopped; see `ActorSystem.stop`."""
+        await self._cell.rt.system.stop(self, timeout=timeout)
 
     def is_alive(self) -> bool:
         """Return whether the actor accepts messages: it is not stopped and not stopping."""

@@ -21,7 +21,7 @@ __all__ = ["FoundSetting", "Settings", "find_settings", "load_settings", "settin
 VARIABLE = "PAPYRA_SETTINGS_MODULE"
 
 _PREFIX = "PAPYRA_"
-_SIZES = ("max_events", "max_dead_letters", "fact_buffer", "payload_limit")
+_SIZES = ("max_events", "max_dead_letters", "fact_buffer", "payload_limit", "blocking_threads")
 _URLS = {
     "persistence": "backend URL, as in json:./papyra.ndjson",
     "cluster": "cluster URL, as in nats://127.0.0.1:4222/shop",
@@ -35,7 +35,7 @@ _VARIABLES = (*(f"{_PREFIX}{name.upper()}" for name in _FIELDS), VARIABLE, "PAPY
 class Settings:
     """What systems and commands use where nothing else was said. Subclass or call it with other values.
 
-    Sizes are numbers of objects, ``payload_limit`` of characters. ``persistence`` is a backend URL, None for memory;
+    Sizes are numbers of objects, ``payload_limit`` of characters, ``blocking_threads`` of threads. ``persistence`` is a backend URL, None for memory;
     ``cluster`` is a cluster URL, None for a system of its own.
     ``instruments`` names plugins that measure every system, see `papyra.instruments`; none is used unless named.
     The fields ``dead_letter_...`` are those of `papyra.deadletters.DeadLetterPolicy`.
@@ -47,6 +47,7 @@ class Settings:
     max_dead_letters: int = 1_000
     fact_buffer: int = 1_000_000
     payload_limit: int = 4096
+    blocking_threads: int = 16
     instruments: tuple[str, ...] = ()
     cluster: str | None = None
     dead_letter_payload: Literal["full", "type", "none"] = "full"

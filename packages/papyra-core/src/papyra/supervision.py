@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 
-__all__ = ["Backoff", "Strategy", "SupervisionPolicy", "SupervisorDecision"]
+__all__ = ["Backoff", "GroupPolicy", "RestartStrategy", "Strategy", "SupervisionPolicy", "SupervisorDecision"]
 
 
 class Strategy(Enum):
@@ -91,6 +91,48 @@ class SupervisionPolicy:
             raise ValueError(f"within_seconds must be above 0, not {self.within_seconds!r}")
         if self.backoff is not None and not isinstance(self.backoff, Backoff):
             raise ValueError(f"backoff must be a Backoff such as Backoff(0.1, 5.0), not {self.backoff!r}")
+
+
+class RestartStrategy(StrEnum):
+    """Which siblings restart when one of them fails. The words are Erlang/OTP's."""
+
+    ONE_FOR_ONE = "one_for_one"
+    """The one that failed."""
+    ONE_FOR_ALL = "one_for_all"
+    """All of them."""
+    REST_FOR_ONE = "rest_for_one"
+    """The one that failed and those that were spawned after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupPolicy:
+    """How the children of an actor restart together: the actor's ``children_policy``.
+
+    The members go down one by one, newest first, and come up again one by one, oldest first, after ``backoff``. A
+    member that is busy has ``grace`` seconds to get there, then what it runs is cancelled. More than
+    ``max_restarts`` restarts of the group within ``within_seconds`` stop the child that failed, and fail the parent
+    with the child's exception. Seconds in which the group is down do not count.
+    """
+
+    strategy: RestartStrategy = RestartStrategy.ONE_FOR_ALL
+    max_restarts: int = 3
+    within_seconds: float = 60.0
+    backoff: Backoff | None = None
+    grace: float = 5.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.strategy, RestartStrategy):
+            raise ValueError(
+                f"strategy must be a RestartStrategy such as RestartStrategy.ONE_FOR_ALL, not {self.strategy!r}"
+            )
+        if not isinstance(self.max_restarts, int) or self.max_restarts < 0:
+            raise ValueError(f"max_restarts must be a whole number of at least 0, not {self.max_restarts!r}")
+        if not self.within_seconds > 0:
+            raise ValueError(f"within_seconds must be above 0, not {self.within_seconds!r}")
+        if self.backoff is not None and not isinstance(self.backoff, Backoff):
+            raise ValueError(f"backoff must be a Backoff such as Backoff(0.1, 5.0), not {self.backoff!r}")
+        if not 0 <= self.grace < math.inf:
+            raise ValueError(f"grace must be at least 0 seconds and finite, not {self.grace!r}")
 
 
 UNNAMED_POLICY = SupervisionPolicy()

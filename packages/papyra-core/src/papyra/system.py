@@ -7,13 +7,14 @@ import time
 from functools import partial
 from heapq import nlargest
 from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import anyio
 import anyio.lowlevel
 
 from papyra._runtime import introspection
 from papyra._runtime._eventloop import running_loop
+from papyra._runtime.belongings import belongings
 from papyra._runtime.cell import NO_LIMIT, Cell
 from papyra._runtime.fact_writer import FactWriter
 from papyra._runtime.history import History
@@ -28,7 +29,7 @@ from papyra._runtime.tree import rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.deadletters import DeadLetterPolicy
-from papyra.exceptions import ActorStopped, NotClustered, SystemNotRunning
+from papyra.exceptions import ActorNameTaken, ActorStopped, NotClustered, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
 from papyra.persistence.memory import InMemoryPersistence
 from papyra.persistence.registry import open_backend
@@ -38,6 +39,7 @@ from papyra.persistence.startup import (
     reach_store,
     run_startup_check,
 )
+from papyra.portal import Portal
 from papyra.ref import ActorRef
 from papyra.settings import Settings, load_settings
 from papyra.supervision import SupervisionPolicy
@@ -307,14 +309,16 @@ class ActorSystem:
         mailbox_capacity: int | None = 1024,
         policy: SupervisionPolicy | None = None,
         parent: ActorRef[Any, Any] | None = None,
+        on_full: Literal["wait", "refuse"] = "wait",
     ) -> ActorRef[M, R]:
         """Make an actor and return its reference at once; ``on_start`` runs soon after.
 
         ``factory`` is an `Actor` subclass or a function that returns a new instance each time; it is called with
         ``args``. A restart calls it again with the same arguments. An error of the factory is raised here. Names
-        are unique among living actors. At most
-        ``mailbox_capacity`` messages may wait, then senders wait; None means no limit. Without a ``policy`` an
-        unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds.
+        are unique among living actors. At most ``mailbox_capacity`` messages may wait, then senders wait, or with
+        ``on_full="refuse"`` get `MailboxFull` at once; None means no limit. Without a ``policy`` an unnamed actor
+        stops on a failure, and a named one restarts, 3 times in 60 seconds; below an actor with a
+        ``children_policy`` both restart.
         """
         core = self._running("spawn an actor") if parent is None else self._open("spawn an actor")
         if mailbox_capacity is None:
@@ -329,10 +333,62 @@ class ActorSystem:
             raise TypeError(
                 f"policy must be a SupervisionPolicy, as in SupervisionPolicy(Strategy.RESTART), not {policy!r}"
             )
+        if on_full not in ("wait", "refuse"):
+            raise ValueError(f'on_full must be "wait" or "refuse", not {on_full!r}')
         above = core.lifecycle.guardian
         if parent is not None:
             above = self._cell(parent)
-        return ActorRef(spawn(core.rt, factory, args, name, above, policy, mailbox_capacity))
+        cell = spawn(core.rt, factory, args, name, above, policy, mailbox_capacity)
+        if on_full == "refuse":
+            belongings(cell).refuses = True
+        return ActorRef(cell)
+
+    def spawn_or_get(
+        self,
+        factory: Callable[[*Ts], Receives[M, R]],
+        *args: *Ts,
+        name: str,
+        mailbox_capacity: int | None = 1024,
+        policy: SupervisionPolicy | None = None,
+        parent: ActorRef[Any, Any] | None = None,
+        on_full: Literal["wait", "refuse"] = "wait",
+    ) -> ActorRef[M, R]:
+        """Return the living actor called ``name``, or else spawn it; there are never two.
+
+        `ActorNameTaken` means that the actor of that name is stopping: its name is free when it has stopped.
+        """
+        living = self._living(name)
+        if living is not None:
+            return living
+        try:
+            return self.spawn(
+                factory,
+                *args,
+                name=name,
+                mailbox_capacity=mailbox_capacity,
+                policy=policy,
+                parent=parent,
+                on_full=on_full,
+            )
+        except ActorNameTaken:
+            living = self._living(name)  # the factory itself has spawned it
+            if living is None:
+                raise
+            return living
+
+    def _living(self, name: str) -> ActorRef[Any, Any] | None:
+        ref = self.ref_for_name(name)
+        return ref if ref is not None and ref.is_alive() else None
+
+    def portal(self, *, window: int = 1024) -> Portal:
+        """Return a `Portal`, through which other threads reach actors. Call it on the event loop.
+
+        At most ``window`` tells of its threads are on their way to mailboxes; one more waits.
+        """
+        core = self._running("make a portal")
+        portal = Portal(core.rt, window)
+        core.rt.portals.add(portal)
+        return portal
 
     async def stop(self, ref: ActorRef[Any, Any], *, timeout: float | None = None) -> None:
         """Stop an actor and return when it has stopped.
@@ -632,6 +688,15 @@ class ActorSystem:
     def now(self) -> float:
         """Return the system's time: Unix time in seconds, or that of its ``time_fn``."""
         return self._now()
+
+    def monotonic(self) -> float:
+        """Return the time on the clock that timers run on, in seconds: the event loop's, or that of a `ManualClock`."""
+        return self._open("read the clock").timers.now()
+
+    @property
+    def blocking_threads(self) -> int:
+        """The most threads that `ActorContext.run_blocking` uses at a time."""
+        return self._settings.blocking_threads
 
     async def compact(self) -> CompactionReport:
         """Record every fact so far, then delete the records that the store's retention excludes."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from papyra import ActorRef
 from papyra.address import ActorAddress
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from papyra._runtime.cell import Cell
     from papyra.proxy import ActorProxy
+    from papyra.typing import AskableBy
     from papyra_contrib.cluster._port import NodeId
 
     class Sender(Protocol):
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["LateRef", "RemoteRef", "Target"]
+
+_T = TypeVar("_T")
 
 
 class Target:
@@ -79,12 +82,16 @@ class RemoteRef(ActorRef[M, R], Generic[M, R]):
         """
         await self._target.sender.tell(self._target, message)
 
-    async def ask(self, message: M, *, timeout: float | None = None) -> R:
+    @overload
+    async def ask(self, message: AskableBy[ActorRef[M, R], _T], *, timeout: float | None = None) -> _T: ...
+    @overload
+    async def ask(self, message: M, *, timeout: float | None = None) -> R: ...
+    async def ask(self, message: Any, *, timeout: float | None = None) -> Any:
         """Send ``message`` and return the reply, or raise what the actor raises; it always ends.
 
         Without ``timeout`` the cluster's ``ask_timeout`` holds. Raises as `tell` does, and `AskTimeout`.
         """
-        return cast("R", await self._target.sender.ask(self._target, message, timeout))
+        return await self._target.sender.ask(self._target, message, timeout)
 
     def is_alive(self) -> bool:
         """Return False once the actor's end is known; True says only that nothing is known to the contrary."""
@@ -153,10 +160,14 @@ class LateRef(ActorRef[M, R], Generic[M, R]):
         """Tell the holder; waits two leases for one, then `NodeUnreachable`."""
         await (await self._named.sender.holder(self.name)).tell(message)
 
-    async def ask(self, message: M, *, timeout: float | None = None) -> R:
+    @overload
+    async def ask(self, message: AskableBy[ActorRef[M, R], _T], *, timeout: float | None = None) -> _T: ...
+    @overload
+    async def ask(self, message: M, *, timeout: float | None = None) -> R: ...
+    async def ask(self, message: Any, *, timeout: float | None = None) -> Any:
         """Ask the holder; waits two leases for one, then `NodeUnreachable`."""
         holder = await self._named.sender.holder(self.name)
-        return cast("R", await holder.ask(message, timeout=timeout))
+        return await holder.ask(message, timeout=timeout)
 
     def is_alive(self) -> bool:
         """Whether a holder is known now."""

@@ -6,14 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.attached import replied
 from papyra._runtime.mailbox import deliver, enqueue, refuse
-from papyra._runtime.wait_graph import begin_wait, end_wait
-from papyra.exceptions import AskTimeout
+from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
+from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from papyra._runtime.cell import Cell
     from papyra._runtime.envelope import Envelope
+    from papyra._runtime.timers import Timer
+    from papyra._runtime.wait_graph import Fork
 
-__all__ = ["ask"]
+__all__ = ["ask", "ask_many", "expire", "pass_on"]
 
 
 async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
@@ -34,7 +38,7 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
     timer = None
     try:
         if timeout is not None:
-            timer = rt.timers.after(timeout, lambda: envelope.reply(None, AskTimeout(cell, timeout)))
+            timer = expire(cell, envelope, timeout)
         box = cell.box
         if box is not None and len(box) < cell.limit:
             box.append(envelope)
@@ -46,8 +50,7 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
             envelope.waiter = rt.loop.waiter()
             await envelope.waiter
     except BaseException:
-        envelope.waiter = None  # a late reply is dropped
-        envelope.asker = None
+        envelope.abandon()
         raise
     finally:
         if me is not None:
@@ -74,3 +77,94 @@ async def _marked_ask(cell: Cell, envelope: Envelope, timeout: float | None) -> 
         raise
     replied(cell, marks, None)
     return value
+
+
+def expire(cell: Cell, envelope: Envelope, timeout: float) -> Timer:
+    """Let an ask of ``cell`` raise `AskTimeout` after ``timeout`` seconds."""
+    return cell.rt.timers.after(timeout, lambda: envelope.reply(None, AskTimeout(cell, timeout)))
+
+
+async def ask_many(
+    asks: Sequence[tuple[Cell, Envelope, float | None]], *, return_exceptions: bool
+) -> list[Any]:
+    """Deliver all envelopes, then wait for their replies; all of it in the caller's task."""
+    if not asks:
+        return []
+    me = asks[0][0].rt.current_cell()
+    fork = begin_fork(me) if me is not None else None
+    timers: list[Timer] = []
+    cut: BaseException | None = None
+    try:
+        for cell, envelope, timeout in asks:
+            if timeout is not None:
+                timers.append(expire(cell, envelope, timeout))
+            await _send(cell, envelope, me, fork)
+        return [await _outcome(cell, envelope, return_exceptions) for cell, envelope, _ in asks]
+    except BaseException as error:
+        cut = error
+        raise
+    finally:
+        if me is not None:
+            end_wait(me)
+        for timer in timers:
+            timer.cancel()
+        for cell, envelope, _ in asks:
+            envelope.abandon()
+            if envelope.marks is not None:
+                replied(cell, envelope.marks, envelope.error if envelope.replied else cut)
+            envelope.error = None
+        cut = None  # its traceback refers to this frame: avoid a reference cycle
+
+
+async def _outcome(cell: Cell, envelope: Envelope, return_exceptions: bool) -> Any:
+    """Wait for the reply to one of several asks."""
+    if not envelope.replied:
+        envelope.waiter = cell.rt.loop.waiter()
+        await envelope.waiter
+    error = envelope.error
+    if error is None:
+        return envelope.value
+    if return_exceptions:
+        return error
+    try:
+        raise error
+    finally:
+        del error  # as in `ask`
+
+
+async def _send(cell: Cell, envelope: Envelope, me: Cell | None, fork: Fork | None) -> None:
+    """Deliver one of several asks; what prevents that is its reply."""
+    countdown = cell.rt.countdown
+    if countdown is not None:
+        countdown.ask(cell, envelope)
+    try:
+        if me is not None and fork is not None:
+            if cell.stopping:
+                refuse(cell, envelope)
+            envelope.asker = begin_branch(me, fork, cell, envelope)
+        await deliver(cell, envelope, waits=True)
+    except PapyraError as error:
+        envelope.reply(None, error)
+
+
+async def pass_on(cell: Cell, envelope: Envelope) -> None:
+    """Deliver an envelope that another actor was to answer; its asker now waits for ``cell``.
+
+    What prevents that is the asker's, and the caller goes on. Only a full mailbox that refuses a tell is raised.
+    """
+    asker = envelope.asker
+    try:
+        if asker is not None:
+            move_wait(asker, cell)
+        await deliver(cell, envelope)
+    except (ActorStopped, AskDeadlock) as error:
+        envelope.reply(None, error)
+    except PapyraError as error:
+        if not envelope.expects_reply:
+            raise
+        envelope.reply(None, error)
+    except BaseException:
+        envelope.reply(
+            None, ActorStopped(cell, "was not reached: the actor that forwarded the message was cancelled")
+        )
+        raise

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from papyra._runtime._eventloop import Waiter
+    from papyra._runtime.belongings import Belongings
     from papyra._runtime.envelope import Envelope
+    from papyra._runtime.group import Group
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
-    from papyra._runtime.wait_graph import Wait
+    from papyra._runtime.wait_graph import Fork, Wait
     from papyra.actor import Actor
     from papyra.context import ActorContext
     from papyra.supervision import SupervisionPolicy
@@ -48,6 +50,7 @@ class Cell:
         "actor",
         "actor_type",
         "answering",
+        "belongings",
         "box",
         "capacity",
         "children",
@@ -57,6 +60,7 @@ class Cell:
         "failure",
         "force",
         "fresh",
+        "group",
         "halted",
         "id",
         "limit",
@@ -120,6 +124,8 @@ class Cell:
         self.receive: Callable[[Any], Awaitable[Any]] | None = None
         self.box: deque[Any] | None = None
         self.answering: Envelope | None = None
+        self.belongings: Belongings | None = None
+        self.group: Group | None = None
         self.children: dict[int, Cell] | None = None
         self.senders: deque[Any] | None = None
         self.watchers: dict[int, Cell | Told] | None = None
@@ -130,7 +136,7 @@ class Cell:
         self.restarts: deque[float] | None = None
         self.timer: Timer | None = None
         self.variables: contextvars.Context | None = None
-        self.waits_for: Cell | None = None
+        self.waits_for: Cell | Fork | None = None
         self.wait: Wait | None = None
         self.failure: BaseException | None = None
 

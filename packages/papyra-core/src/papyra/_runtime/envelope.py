@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -10,9 +10,19 @@ if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
     from papyra._runtime.attached import Marks
     from papyra._runtime.cell import Cell
+    from papyra._runtime.wait_graph import Branch
     from papyra.actor import Actor
 
-__all__ = ["SIGNAL", "Envelope"]
+__all__ = ["SIGNAL", "Envelope", "Source"]
+
+
+class Source(Protocol):
+    """What puts envelopes of the runtime's own into a mailbox: a timer, background work."""
+
+    @property
+    def keeps_drain_open(self) -> bool:
+        """Whether an actor that stops handles the envelope, if it is queued already."""
+        ...
 
 
 class Envelope:
@@ -20,17 +30,34 @@ class Envelope:
 
     The reply is written into the envelope, and ``waiter`` only wakes the asker: asyncio would report an
     exception in a future that nobody awaits as never retrieved.
+
+    An envelope with a ``source`` is the runtime's own: a tick, the result of background work. It needs no room
+    and is never a dead letter. ``debtor`` is the cell that took the envelope to answer it later.
     """
 
-    __slots__ = ("asker", "call", "error", "expects_reply", "marks", "message", "replied", "value", "waiter")
+    __slots__ = (
+        "asker",
+        "call",
+        "debtor",
+        "error",
+        "expects_reply",
+        "marks",
+        "message",
+        "replied",
+        "source",
+        "value",
+        "waiter",
+    )
 
     def __init__(self, message: object, *, expects_reply: bool = True) -> None:
         self.message = message
         self.expects_reply = expects_reply
         self.call: Callable[[Actor], Awaitable[Any]] | None = None
         self.waiter: Waiter | None = None
-        self.asker: Cell | None = None
         self.marks: Marks | None = None
+        self.asker: Cell | Branch | None = None
+        self.source: Source | None = None
+        self.debtor: Cell | None = None
         self.replied = False
         self.value: Any = None
         self.error: BaseException | None = None
@@ -44,9 +71,27 @@ class Envelope:
         self.error = error
         if self.asker is not None:
             self.asker.waits_for = self.asker.wait = None
+        if self.debtor is not None:
+            self._release_debtor()
         waiter = self.waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+    def is_awaited(self) -> bool:
+        """Return whether an asker still waits for the reply."""
+        return self.expects_reply and not self.replied and self.waiter is not None
+
+    def abandon(self) -> None:
+        """Note that the asker waits no more: a late reply is dropped."""
+        self.waiter = None
+        self.asker = None
+        if self.debtor is not None:
+            self._release_debtor()
+
+    def _release_debtor(self) -> None:
+        debtor, self.debtor = self.debtor, None
+        if debtor is not None and debtor.belongings is not None:
+            debtor.belongings.repaid(self)
 
     def fail(self, error: BaseException) -> None:
         """Let the ask raise ``error``."""

@@ -150,6 +150,7 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
         "events": rt.history.events_ever,
         "ready": len(rt.ready),
         "workers": {"running": len(running_cells(rt)), "idle": len(rt.parked)},
+        "threads": rt.threads.running,
         "longest_mailboxes": [
             {"actor": str(cell.address), "name": cell.name, "depth": depth(cell)}
             for cell in busiest

@@ -17,7 +17,7 @@ from papyra import events as ev
 from papyra._runtime import phases
 from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
-from papyra._runtime.mailbox import discard, grant, has_mail
+from papyra._runtime.mailbox import discard, grant, has_mail, stopped_early
 from papyra._runtime.phases import (
     BACKING_OFF,
     DRAINING,
@@ -30,10 +30,12 @@ from papyra._runtime.phases import (
     STOPPING_CHILDREN,
     SUSPENDED,
 )
+from papyra._runtime.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import begin_stopping_children, children_gone, finish
 from papyra._runtime.supervision import Supervision
 from papyra.actor import Actor
+from papyra.exceptions import ActorStopped
 from papyra.hooks import FailureInfo
 from papyra.supervision import UNNAMED_POLICY
 
@@ -68,6 +70,7 @@ class Lifecycle:
         return (
             cell.phase == RUNNING
             and cell.box is None
+            and cell.belongings is None
             and not cell.children
             and cell.actor is not None
             and _inherits(cell.actor, "on_stop", Actor.on_stop)
@@ -81,7 +84,7 @@ class Lifecycle:
         Return a coroutine for the rest of the turn, or None if no user code has to run.
         """
         actor = cell.actor
-        if actor is None or cell.stopping or cell.box is not None:
+        if actor is None or cell.stopping or cell.box is not None or cell.group is not None:
             return self.step(cell)
         cell.fresh = False
         cell.limit = cell.capacity
@@ -133,6 +136,8 @@ class Lifecycle:
             return
         while True:
             phase = cell.phase
+            if cell.group is not None and cell.group.wants_down(cell) and self._goes_down(cell):
+                continue
             if phase == STARTING and cell.force:
                 begin_stopping_children(cell)  # its time was over before it started
             elif phase == STARTING:
@@ -146,7 +151,10 @@ class Lifecycle:
                 if not await self.supervision.decide(cell):
                     self._pause(cell)
                     return
-            elif cell.force and phase in (RESTARTING_STOP, STOPPING) and self._interrupted():
+            elif phase in (RESTARTING_STOP, STOPPING) and not self._belongings_gone(cell):
+                self._pause(cell)
+                return
+            elif phase in (RESTARTING_STOP, STOPPING) and self._interrupted():
                 self.rt.signal_and_schedule(cell)  # on_stop must not run in a cancelled scope
                 return
             elif phase == RESTARTING_STOP:
@@ -159,7 +167,9 @@ class Lifecycle:
                     return
                 self.supervision.back_off(cell)
             elif phase == BACKING_OFF:
-                if cell.timer is not None and not cell.stopping:
+                if not cell.stopping and (
+                    cell.timer is not None or (cell.group is not None and cell.group.holds(cell))
+                ):
                     self._pause(cell)
                     return
                 await self._rebuild(cell)
@@ -216,16 +226,20 @@ class Lifecycle:
     def _settle_running(self, cell: Cell) -> bool:
         """Queue a running cell or make it idle. Return False if it needs a further step now."""
         box = cell.box
-        if cell.halted or cell.force or (cell.stopping and not (box and has_mail(cell))):
+        mine = cell.belongings
+        owes = mine is not None and bool(mine.owed)
+        if cell.halted or cell.force or (cell.stopping and not owes and not (box and has_mail(cell))):
             begin_stopping_children(cell)
             return False
-        if cell.stopping and box:
+        if cell.stopping:
             if cell.phase != DRAINING:
                 phases.enter(cell, DRAINING)
-            if box[-1] is not SIGNAL:
+            if box and box[-1] is not SIGNAL:
                 box.append(SIGNAL)  # after the last message, the cell comes back here
         if cell.senders is not None:
             grant(cell)
+        if mine is not None and mine.receive_timeout is not None:
+            mine.receive_timeout.settle()
         if box:
             self.rt.schedule(cell)
         else:
@@ -256,8 +270,10 @@ class Lifecycle:
         if cell.renewed:
             cell.renewed = False
             self.rt.tallies.of(cell.actor_type).restarts += 1
-            self.rt.history.event(ev.ActorRestarted, cell, {"reason": "actor restarted"})
+            self.rt.history.event(ev.ActorRestarted, cell, {"reason": _restart_reason(cell)})
         self.supervision.note_started(cell)
+        if cell.group is not None:
+            cell.group.up(cell)
 
     async def _rebuild(self, cell: Cell) -> None:
         if cell.timer is not None:
@@ -299,6 +315,30 @@ class Lifecycle:
                     "on_failure", FailureInfo(cell.address, failure, cell.policy.strategy, None)
                 )
             failure = None  # as above
+        finally:
+            if cell.belongings is not None:
+                cell.belongings.release(stopped_early(cell))  # what on_stop itself has begun
+
+    def _goes_down(self, cell: Cell) -> bool:
+        """End the instance of a cell whose group restarts, if it has one. Return whether the phase has changed."""
+        if cell.stopping or cell.phase not in (STARTING, RUNNING, SUSPENDED):
+            return False
+        self.supervision.withdraw(cell)
+        phases.enter(cell, RESTARTING_STOP)
+        return True
+
+    def _belongings_gone(self, cell: Cell) -> bool:
+        """Release what an instance that ends has. Return False while its background work is not over."""
+        mine = cell.belongings
+        if mine is None or cell.actor is None:
+            return True
+        if cell.phase == RESTARTING_STOP:
+            error = ActorStopped(cell, "restarted before it replied")
+            error.__cause__ = cell.failure
+            mine.release(error)
+        if not pipes_gone(cell) and cell.force >= 2:
+            abandon_pipes(cell)
+        return pipes_gone(cell)
 
     def _failure(self, cell: Cell, error: BaseException) -> Exception | None:
         """Return ``error`` as a failure of the actor, or None if it has to be raised again (guarantee 12)."""
@@ -328,4 +368,16 @@ def _inherits(actor: Actor, hook: str, default: Callable[..., Any]) -> bool:
 
 def _has_only_to_stop(cell: Cell) -> bool:
     """Return whether a running cell can stop without waiting, as most can. The way through all phases takes 0.7 us more."""
-    return not (cell.box or cell.children or cell.force or cell.undecided or cell.escalated is not None)
+    return not (
+        cell.box
+        or cell.children
+        or cell.force
+        or cell.undecided
+        or cell.escalated is not None
+        or cell.belongings is not None
+    )
+
+
+def _restart_reason(cell: Cell) -> str:
+    group = cell.group
+    return "actor restarted" if group is None or group.failed is cell else "sibling failed"

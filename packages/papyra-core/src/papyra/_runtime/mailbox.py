@@ -11,7 +11,7 @@ from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.runtime import SEND_BUDGET
 from papyra._runtime.wait_graph import begin_wait, end_wait
-from papyra.exceptions import ActorStopped, PapyraError
+from papyra.exceptions import ActorStopped, MailboxFull, PapyraError
 
 if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
@@ -28,6 +28,8 @@ __all__ = [
     "refuse",
     "stopped_early",
     "to_dead_letter",
+    "try_enqueue",
+    "waiting_messages",
     "yield_to_loop",
 ]
 
@@ -52,8 +54,14 @@ class _Sender:
 
 
 def has_mail(cell: Cell) -> bool:
-    """Return whether a message waits; signals do not count."""
-    return any(item is not SIGNAL for item in cell.box or ())
+    """Return whether a message waits; signals and ticks of periodic timers do not count."""
+    return any(map(_counts, cell.box or ()))
+
+
+def _counts(item: object) -> bool:
+    if item is SIGNAL:
+        return False
+    return not isinstance(item, Envelope) or item.source is None or item.source.keeps_drain_open
 
 
 def enqueue(cell: Cell, item: object) -> None:
@@ -86,15 +94,11 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     sender that is cancelled while it waits has sent nothing. An ask that times out while it waits is not
     delivered. ``waits`` says that the caller has registered the wait already.
     """
-    if cell.stopping:
-        refuse(cell, item)
-    me = None if waits else cell.rt.current_cell()
-    room = cell.capacity - depth(cell)
-    # If every waiting sender already has a slot and only has to wake up, let this one in. Otherwise a hundred
-    # senders would alternate message by message, and an actor might wait for itself.
-    if room > cell.reserved and len(cell.senders or ()) == cell.reserved:
-        enqueue(cell, item)
+    if try_enqueue(cell, item):
         return
+    if cell.belongings is not None and cell.belongings.refuses:
+        raise MailboxFull(cell, cell.capacity)
+    me = None if waits else cell.rt.current_cell()
     sender = _Sender(item, cell.rt.loop.waiter())
     if me is not None:
         begin_wait(me, cell, sender)
@@ -103,7 +107,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         cell.limit = 0
     cell.senders.append(sender)
     asked = item if isinstance(item, Envelope) else None
-    if asked is not None:
+    if asked is not None and asked.waiter is None:
         asked.waiter = sender.waiter  # so that its time-out ends this wait
     try:
         await sender.waiter
@@ -125,6 +129,22 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         refuse(cell, item)
     _send(cell, sender)
     grant(cell)
+
+
+def try_enqueue(cell: Cell, item: object) -> bool:
+    """Put ``item`` in the mailbox if it has room that no earlier sender waits for. Return whether it had.
+
+    A stopping actor raises `ActorStopped` and leaves one dead letter.
+    """
+    if cell.stopping:
+        refuse(cell, item)
+    room = cell.capacity - waiting_messages(cell)
+    # If every waiting sender already has a slot and only has to wake up, let this one in. Otherwise a hundred
+    # senders would alternate message by message, and an actor might wait for itself.
+    if room > cell.reserved and len(cell.senders or ()) == cell.reserved:
+        enqueue(cell, item)
+        return True
+    return False
 
 
 def _send(cell: Cell, sender: _Sender) -> None:
@@ -152,6 +172,21 @@ def depth(cell: Cell) -> int:
     return len(cell.box) if cell.box is not None else 0
 
 
+def waiting_messages(cell: Cell) -> int:
+    """Return how many messages wait, without signals and envelopes of the runtime's own; in O(1)."""
+    box = cell.box
+    if not box:
+        return 0
+    # Signals stand at the front, a few at most, and one at the end while the mailbox is drained.
+    signals = 0
+    while signals < len(box) and box[signals] is SIGNAL:
+        signals += 1
+    if signals < len(box) and box[-1] is SIGNAL:
+        signals += 1
+    own = cell.belongings.queued if cell.belongings is not None else 0
+    return max(0, len(box) - signals - own)
+
+
 def grant(cell: Cell) -> None:
     """Give free slots to the waiting senders, oldest first.
 
@@ -160,7 +195,7 @@ def grant(cell: Cell) -> None:
     if cell.stopping:
         return
     senders = cell.senders
-    room = cell.capacity - depth(cell) - cell.reserved
+    room = cell.capacity - waiting_messages(cell) - cell.reserved
     while senders and room > 0 and len(senders) > cell.reserved:
         sender = senders[cell.reserved]
         if sender.waiter.done():  # its time-out woke it
@@ -180,6 +215,8 @@ def close(cell: Cell) -> None:
     """Refuse further messages; waiting senders get `ActorStopped`."""
     cell.stopping = True
     cell.limit = 0
+    if cell.group is not None:
+        cell.group.closed(cell)
     if cell.senders is not None:
         senders, cell.senders = cell.senders, None
         for sender in senders:
@@ -201,6 +238,8 @@ def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
 def to_dead_letter(cell: Cell, item: object) -> None:
     """Make a dead letter of ``item``; an asker gets `ActorStopped`."""
     if isinstance(item, Envelope):
+        if item.source is not None:
+            return
         cell.rt.history.dead_letter(cell, item.message, expects_reply=item.expects_reply)
         item.reply(None, stopped_early(cell))
     else:

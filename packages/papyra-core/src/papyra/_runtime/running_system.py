@@ -152,6 +152,9 @@ class RunningSystem:
             if rt.cluster is not None:
                 await rt.cluster.close()
             seconds = max(1.0, self.grace)
+            with anyio.move_on_after(1.0, shield=True):
+                for portal in list(rt.portals):
+                    await portal.close()
             await rt.fact_writer.close(seconds)
             with anyio.move_on_after(seconds, shield=True):
                 await rt.hooks.drain()

@@ -11,11 +11,13 @@ from __future__ import annotations
 import random
 from collections import deque
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from papyra._runtime import phases
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.tallies import Tallies
+from papyra._runtime.threads import BlockingThreads
 from papyra._runtime.worker import WORKERS
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from papyra._runtime.timers import Timers
     from papyra._runtime.worker import Worker
     from papyra.cluster import ClusterDriver
+    from papyra.portal import Portal
     from papyra.system import ActorSystem
 
 __all__ = ["SEND_BUDGET", "Runtime"]
@@ -72,6 +75,8 @@ class Runtime:
         self.countdown: Countdown | None = None  # while an instrument wants to see sends
         self.tallies = Tallies()
         self.parked: list[Worker] = []
+        self.threads = BlockingThreads(loop, system.blocking_threads)
+        self.portals: WeakSet[Portal] = WeakSet()
         self.mailbox_pool: deque[deque[Any]] = deque(maxlen=MAX_POOLED_MAILBOXES)  # empty mailboxes
         self.workers: dict[object, Worker] = {}
         self.closing = False

@@ -6,6 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Cell
+from papyra._runtime.group import children_policy
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING
 from papyra._runtime.user_values import close_coroutine, describe, is_a
 from papyra.actor import Actor
@@ -41,6 +42,8 @@ def spawn(
     # The factory is user code: it may have spawned actors itself.
     if name is not None and name in rt.names:
         raise ActorNameTaken(name, rt.names[name])
+    if policy is None and parent.actor is not None and children_policy(parent) is not None:
+        policy = NAMED_POLICY
     if policy is None:
         policy = UNNAMED_POLICY if name is None else NAMED_POLICY
     rt.last_id = number = rt.last_id + 1

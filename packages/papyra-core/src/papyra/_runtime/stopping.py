@@ -71,6 +71,8 @@ def stop_failed(cell: Cell, reason: str) -> None:
 def begin_stopping_children(cell: Cell) -> None:
     """Stop a cell now, its children first. The messages in its mailbox become dead letters."""
     close(cell)
+    if cell.belongings is not None:
+        cell.belongings.release(stopped_early(cell))
     if cell.timer is not None:
         cell.timer.cancel()
         cell.timer = None
@@ -130,6 +132,8 @@ def _end(cell: Cell) -> None:
     if answering is not None:
         answering.reply(None, stopped_early(cell))
     phases.enter(cell, STOPPED)
+    if cell.group is not None:
+        cell.group.gone(cell)
     # Not returned to the pool: a worker that was abandoned in this actor's code may still read it.
     cell.box = None
     cell.paused = False
@@ -151,6 +155,7 @@ def _end(cell: Cell) -> None:
         if not waiter.done():
             waiter.set_result(None)
     # References may keep a dead cell alive; release everything that it no longer needs.
+    cell.belongings = None
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
     cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = cell.escalated = None
 
@@ -162,7 +167,11 @@ def interrupted(cell: Cell) -> None:
         answering.reply(None, stopped_early(cell))
     if cell.phase in (RESTARTING_STOP, STOPPING):
         cell.actor = None  # its on_stop was cancelled
-    if cell.phase < STOPPING_CHILDREN:
+    if cell.group is not None and cell.group.wants_down(cell) and not cell.stopping:
+        if cell.phase < RESTARTING_STOP:
+            cell.rt.lifecycle.supervision.withdraw(cell)
+            phases.enter(cell, RESTARTING_STOP)
+    elif cell.phase < STOPPING_CHILDREN:
         begin_stopping_children(cell)
     cell.rt.signal_and_schedule(cell)
 

@@ -15,6 +15,7 @@ import anyio
 
 from papyra import events as ev
 from papyra._runtime import phases
+from papyra._runtime.group import children_policy, group_of
 from papyra._runtime.mailbox import has_mail
 from papyra._runtime.phases import (
     BACKING_OFF,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervision"]
 
+_KEEPS_ACTOR = (SupervisorDecision.RESTART, SupervisorDecision.RESUME)
+_HAS_CHILDREN = (STARTING, RUNNING, SUSPENDED, DRAINING)
+
 _logger = logging.getLogger("papyra")
 
 
@@ -60,6 +64,9 @@ class Supervision:
             return  # it was abandoned, and has now returned
         self.rt.history.crash(cell, error)
         cell.failure = error
+        if cell.group is not None and cell.group.goes_down and not _stops_anyway(cell):
+            phases.enter(cell, SUSPENDED)  # it goes down with its siblings anyway, in its turn
+            return
         parent = cell.parent
         if parent is None or _stops_anyway(cell) or not _decides(parent):
             self.apply(cell, error, None)
@@ -85,10 +92,10 @@ class Supervision:
         assert isinstance(error, Exception)  # noqa: S101 - `failed` set it
         waiting = parent.undecided is not None and cell in parent.undecided
         if cell.force or (waiting and not _decides(parent)):
-            self._withdraw(parent, cell)
+            self.withdraw(cell)
             self.apply(cell, error, None)
         elif waiting and waits_on(parent, cell):
-            self._withdraw(parent, cell)
+            self.withdraw(cell)
             await self._ask_in_own_task(parent, cell, error)
         elif cell.phase == SUSPENDED:
             return False
@@ -102,9 +109,12 @@ class Supervision:
                 await self._ask(parent, child, error)
                 self.rt.signal(child)
 
-    def _withdraw(self, parent: Cell, cell: Cell) -> None:
-        if parent.undecided is not None:
-            parent.undecided.pop(cell, None)
+    def withdraw(self, cell: Cell) -> None:
+        """Have a suspended cell no longer wait for its parent's decision."""
+        if cell.phase == SUSPENDED:
+            cell.waits_for = None
+            if cell.parent is not None and cell.parent.undecided is not None:
+                cell.parent.undecided.pop(cell, None)
 
     async def _ask(self, parent: Cell, child: Cell, error: Exception) -> None:
         """Call the parent's ``on_child_failure`` and carry out its decision."""
@@ -183,6 +193,10 @@ class Supervision:
             stop_failed(cell, "failed")
             return
         taken = decision or SupervisorDecision(strategy.value)
+        if cell.group is not None and cell.group.goes_down and taken in _KEEPS_ACTOR:
+            return  # it stays suspended until its turn to go down
+        if decision is None and taken is SupervisorDecision.RESTART and self._restart_together(cell, error):
+            return
         match taken:
             case SupervisorDecision.RESUME:
                 self._resume(cell)
@@ -203,6 +217,8 @@ class Supervision:
         cell.failure = None
         phases.enter(cell, DRAINING if cell.stopping else RUNNING)
         self.note_started(cell)
+        if cell.group is not None:
+            cell.group.up(cell)
 
     def _restart(self, cell: Cell) -> None:
         policy = cell.policy
@@ -217,6 +233,29 @@ class Supervision:
             return
         restarts.append(now)
         phases.enter(cell, RESTARTING_STOP)
+
+    def _restart_together(self, cell: Cell, error: Exception) -> bool:
+        """Restart a cell with its siblings, if its parent has a policy for that. Return whether it has."""
+        parent = cell.parent
+        if parent is None or cell.stopping or parent.force or parent.phase not in _HAS_CHILDREN:
+            return False
+        try:
+            policy = children_policy(parent)
+        except Exception as own:  # noqa: BLE001 - user code: the parent fails for itself
+            parent.escalated = own
+            self.rt.signal(parent)
+            return False
+        if policy is None:
+            return False
+        group = group_of(parent)
+        if not group.admits(policy):
+            stop_failed(cell, "restart_limit")
+            self._escalate(cell, error)
+            return True
+        if cell.phase != SUSPENDED:
+            phases.enter(cell, SUSPENDED)
+        group.begin(cell, policy)
+        return True
 
     def _escalate(self, cell: Cell, error: Exception) -> None:
         parent = cell.parent
@@ -234,6 +273,9 @@ class Supervision:
     def back_off(self, cell: Cell) -> None:
         """Wait before the new instance is built, if the policy has a backoff."""
         phases.enter(cell, BACKING_OFF)
+        if cell.group is not None:
+            cell.group.down(cell)
+            return
         backoff = cell.policy.backoff
         if backoff is None or cell.stopping:
             return

@@ -31,8 +31,10 @@ from papyra.proxy import CallerError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from papyra._runtime.belongings import Belongings
     from papyra._runtime.cell import Cell
     from papyra._runtime.runtime import Runtime
+    from papyra.actor import Actor
 
 __all__ = ["TURN_MESSAGES", "WORKER_LOOP", "Workers", "answer", "bind", "observed"]
 
@@ -324,17 +326,22 @@ async def answer(cell: Cell, envelope: Envelope) -> None:
     actor: Any = cell.actor
     try:
         if envelope.call is None:
-            value = await actor.receive(envelope.message)
-        else:
+            value = await (cell.receive or actor.receive)(envelope.message)
+        elif cell.belongings is None or envelope.source is not None:
             value = await envelope.call(actor)
+        else:
+            value = await _call_as_activity(cell.belongings, envelope.call, actor)
     except CallerError as error:
-        envelope.reply(None, error.error)  # the caller's mistake, not the actor's failure
+        if cell.answering is envelope:
+            envelope.reply(None, error.error)  # the caller's mistake, not the actor's failure
     except Exception as error:
-        envelope.reply(None, error)
-        cell.answering = None
+        if cell.answering is envelope:
+            envelope.reply(None, error)
+            cell.answering = None
         raise
     else:
-        envelope.reply(value)
+        if cell.answering is envelope:  # else it was stashed, handed on, or is answered later
+            envelope.reply(value)
     cell.answering = None  # after a cancellation it stays: `stopping.interrupted` answers the asker
 
 
@@ -347,3 +354,12 @@ async def observed(cell: Cell, envelope: Envelope) -> None:
         end(cell, begun, error)
         raise
     end(cell, begun, None)
+
+
+async def _call_as_activity(mine: Belongings, call: Callable[[Actor], Awaitable[Any]], actor: Actor) -> Any:
+    """Run a proxy's call in an actor that may have a receive timeout."""
+    try:
+        return await call(actor)
+    finally:
+        if mine.receive_timeout is not None:
+            mine.receive_timeout.note_activity()

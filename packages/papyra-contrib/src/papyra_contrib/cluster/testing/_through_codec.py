@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from papyra import ActorRef
 from papyra.typing import M, R
@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 
     from papyra import ActorSystem
     from papyra._runtime.cell import Cell
+    from papyra.typing import AskableBy
 
 __all__ = ["through_codec"]
+
+_T = TypeVar("_T")
 
 MAX_MESSAGE_BYTES = 1_000_000
 
@@ -78,7 +81,11 @@ class _CodecRef(ActorRef[M, R], Generic[M, R]):
         """Tell a copy."""
         await super().tell(self._copied(message))
 
-    async def ask(self, message: M, *, timeout: float | None = None) -> R:
+    @overload
+    async def ask(self, message: AskableBy[ActorRef[M, R], _T], *, timeout: float | None = None) -> _T: ...
+    @overload
+    async def ask(self, message: M, *, timeout: float | None = None) -> R: ...
+    async def ask(self, message: Any, *, timeout: float | None = None) -> Any:
         """Ask with a copy, and return a copy."""
         try:
             reply = await super().ask(self._copied(message), timeout=timeout)
@@ -88,7 +95,7 @@ class _CodecRef(ActorRef[M, R], Generic[M, R]):
             if isinstance(again, RemoteFailure):
                 raise again from error
             raise
-        return cast("R", self._copied(reply))
+        return self._copied(reply)
 
     def _copied(self, value: Any) -> Any:
         name, body = self._values.dump(value)

@@ -68,6 +68,9 @@ class Loop(Protocol):
         """Whether all tasks of the runtime are being cancelled, as where an event loop ends."""
         ...
 
+    from_thread: Callable[[Callable[[], object]], object]
+    """Make a call on the loop soon, from any thread and from ``__del__``; a `RuntimeError` if the loop has ended."""
+
     def is_closed(self) -> bool:
         """Whether the loop has ended, so that nothing runs any more."""
         ...

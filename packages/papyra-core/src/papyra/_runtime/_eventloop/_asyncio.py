@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 import types
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -55,6 +56,10 @@ class AsyncioLoop:
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references
         self.clean = contextvars.copy_context()
         self.time = self._loop.time
+        # In context variables of its own: not in those of the thread that calls.
+        self.from_thread: Callable[[Callable[[], object]], object] = partial(
+            self._loop.call_soon_threadsafe, context=self.clean.copy()
+        )
 
     def waiter(self) -> Waiter:
         """Make a future."""

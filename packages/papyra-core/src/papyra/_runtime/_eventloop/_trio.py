@@ -109,6 +109,9 @@ class TrioLoop:
         self.fatal: Callable[[BaseException], None] = _raise
         self.clean = contextvars.copy_context()
         self.time = trio.current_time
+        self.from_thread: Callable[[Callable[[], object]], object] = (
+            trio.lowlevel.current_trio_token().run_sync_soon
+        )
 
     def waiter(self) -> Waiter:
         """Make a waiter."""
