@@ -21,9 +21,15 @@ OPTIONAL = {
         "trio": "whoever runs on trio has it",
         "typing_extensions": "for type checkers alone",
     },
-    "papyra-contrib": {"typing_extensions": "for type checkers alone"},
+    "papyra-contrib": {
+        "click": "papyra cluster: the command that loads it brings it",
+        "papyra_cli": "as click",
+        "pytest": "papyra_contrib.cluster.testing, for the tests of others",
+        "trio": "whoever runs on trio has it",
+        "typing_extensions": "for type checkers alone",
+    },
 }
-NAMES_OF_MODULES = {"importlib-metadata": "importlib_metadata", "papyra-core": "papyra"}
+NAMES_OF_MODULES = {"importlib-metadata": "importlib_metadata", "nats-py": "nats", "papyra-core": "papyra"}
 
 
 def required(project):

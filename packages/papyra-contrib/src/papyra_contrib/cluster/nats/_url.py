@@ -14,7 +14,7 @@ from papyra.persistence.url import BackendURL
 __all__ = ["NatsURL"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_FORM = re.compile(r"nats:(?://)(?:(?P<who>[^@/]*)@)?(?P<hosts>[^@/?]*)/(?P<rest>[^/]*)")
+_FORM = re.compile(r"nats:(?://)(?:(?P<who>[^@/]*)@)?(?P<hosts>[^@/?]*)/(?P<rest>[^/?]*(?:\?.*)?)")
 _LOOPBACK = ("127.", "localhost", "[::1]")
 _DEFAULT_PORT = 4222
 _HINT = "write 'nats://HOST:PORT/CLUSTER', as in 'nats://127.0.0.1:4222/shop'"

@@ -1,0 +1,162 @@
+"""``papyra cluster``: look at a cluster without joining it, and make its registry.
+
+Loaded by the command ``papyra`` alone, which brings click and its output with it.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+
+from papyra.exceptions import BackendURLError, PapyraError
+from papyra.settings import load_settings
+from papyra_contrib.cluster._errors import ClusterUnavailable, TransportError
+from papyra_contrib.cluster._registry_view import open_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra_contrib.cluster._registry_view import RegistryView
+
+__all__ = ["cluster"]
+
+Rows = list[tuple[str, ...]]
+
+_COLUMNS = {
+    "node": ("name", "incarnation", "since", "host", "pid", "version"),
+    "name": ("name", "address", "fence"),
+    "service": ("key", "address"),
+}
+_HELP = {
+    "node": "List the nodes that are up, the oldest first.",
+    "name": "List the unique names, and which actor has each.",
+    "service": "List the actors under service keys.",
+}
+_EXIT_CODES = {0: "done", 3: "no server answers, or the engine is not installed"}
+
+
+class Unavailable(click.ClickException):
+    """Nobody answers."""
+
+    exit_code = 3
+
+
+def _url(given: str | None) -> str:
+    url = given or load_settings().cluster
+    if not url:
+        raise click.UsageError(
+            "no cluster: give --cluster, as in --cluster nats://127.0.0.1:4222/shop, or set PAPYRA_CLUSTER"
+        )
+    return url
+
+
+def _run(work: Callable[[], Any]) -> None:
+    try:
+        anyio.run(work)
+    except BackendURLError as error:
+        raise click.UsageError(str(error)) from error
+    except (ClusterUnavailable, TransportError, PapyraError) as error:
+        raise Unavailable(str(error)) from error
+
+
+def _build() -> click.Group:
+    # Not above: whoever imports this module without the command shall be told by click, not by an import.
+    from papyra_cli._click.commands import HelpfulGroup, ManualCommand
+    from papyra_cli._click.options import output_command
+    from papyra_cli._escape import printable
+    from papyra_cli._output.output import Output, Table
+
+    def listing(word: str) -> click.Command:
+        def table(rows: Rows) -> Table:
+            made = Table(word, f"{word}s".capitalize(), _COLUMNS[word])
+            made.rows.extend([printable(cell) for cell in row] for row in rows)
+            return made
+
+        def records(rows: Rows) -> list[dict[str, str]]:
+            return [dict(zip(_COLUMNS[word], row, strict=True)) for row in rows]
+
+        def rows_of(view: RegistryView) -> Rows:
+            rows: Rows = getattr(view, f"{word}s")()
+            return rows
+
+        async def show(out: Output, url: str) -> None:
+            async with open_view(url) as view:
+                await view.refresh()
+                rows = rows_of(view)
+            total = f"{len(rows)} {word}{'' if len(rows) == 1 else 's'}"
+            out.show(records(rows), records(rows), [table(rows)], total)
+
+        async def go_on(out: Output, url: str) -> None:
+            shown: Rows = []
+            async with open_view(url) as view:
+                while not out.closed:
+                    await view.refresh()
+                    rows = rows_of(view)
+                    fresh = [row for row in rows if row not in shown]
+                    if fresh:
+                        out.stream(table(fresh), records(fresh))
+                    shown = rows
+                    with anyio.move_on_after(1.0):
+                        await view.changed.wait()
+
+        @click.command(
+            f"{word}s",
+            cls=ManualCommand,
+            help=_HELP[word],
+            lines={word: _COLUMNS[word]},
+            exit_codes=_EXIT_CODES,
+            examples=[(f"papyra cluster {word}s --cluster nats://127.0.0.1:4222/shop", "who is there?")],
+        )
+        @click.option(
+            "--cluster", "url", metavar="URL", help="The cluster. [default: PAPYRA_CLUSTER, or the settings]"
+        )
+        @click.option("--follow", is_flag=True, help="Go on, and print what is new.")
+        @output_command
+        def command(out: Output, url: str | None, follow: bool) -> None:
+            _run(partial(go_on if follow else show, out, _url(url)))
+
+        return command
+
+    @click.command(
+        "init",
+        cls=ManualCommand,
+        exit_codes=_EXIT_CODES,
+        lines={"cluster": ("made or found",)},
+        examples=[
+            (
+                "papyra cluster init --cluster 'nats://127.0.0.1:4222/shop?replicas=3'",
+                "once, as an administrator",
+            )
+        ],
+    )
+    @click.option(
+        "--cluster", "url", metavar="URL", help="The cluster. [default: PAPYRA_CLUSTER, or the settings]"
+    )
+    @output_command
+    def init(out: Output, url: str | None) -> None:
+        """Make the registry, with the replicas and the lease of the URL; one that is there is checked."""
+
+        async def work() -> None:
+            async with open_view(_url(url)):
+                pass
+
+        _run(work)
+        row: Rows = [("ready",)]
+        made = Table("cluster", "Cluster", ("state",))
+        made.rows.extend(row)
+        out.show({"state": "ready"}, [{"state": "ready"}], [made], "the registry is ready")
+
+    @click.group("cluster", cls=HelpfulGroup)
+    def group() -> None:
+        """Look at a cluster without joining it, and make its registry."""
+
+    for word in _COLUMNS:
+        group.add_command(listing(word))
+    group.add_command(init)
+    return group
+
+
+cluster: click.Group = _build()
