@@ -22,6 +22,9 @@ OPTIONAL = {
         "typing_extensions": "for type checkers alone",
     },
     "papyra-contrib": {
+        **dict.fromkeys(
+            ("fastapi", "lilya", "litestar", "ravyn"), "an adapter's framework: its users have it"
+        ),
         "click": "papyra cluster: the command that loads it brings it",
         "papyra_cli": "as click",
         "pytest": "papyra_contrib.cluster.testing, for the tests of others",
@@ -29,7 +32,13 @@ OPTIONAL = {
         "typing_extensions": "for type checkers alone",
     },
 }
-NAMES_OF_MODULES = {"importlib-metadata": "importlib_metadata", "nats-py": "nats", "papyra-core": "papyra"}
+NAMES_OF_MODULES = {
+    "importlib-metadata": "importlib_metadata",
+    "nats-py": "nats",
+    "opentelemetry-api": "opentelemetry",
+    "papyra-core": "papyra",
+    "prometheus-client": "prometheus_client",
+}
 
 
 def required(project):

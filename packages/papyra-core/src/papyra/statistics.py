@@ -44,7 +44,7 @@ class KindStatistics:
 class SystemStatistics:
     """A system in numbers.
 
-    ``kinds`` has the name of each class: the first 100 that were seen, and ``(other)`` for the rest. ``ready`` counts
+    ``loop`` is ``asyncio`` or ``trio``. ``kinds`` has the name of each class: the first 100 that were seen, and ``(other)`` for the rest. ``ready`` counts
     actors that wait for their turn; ``workers`` are ``running`` and ``idle``; ``spawned`` counts all actors there ever
     were. ``dead_letters`` were ``refused`` (sent to a stopped actor) or ``unhandled`` (left in its mailbox).
     ``facts`` has ``buffered``, ``store`` (its name) and ``healthy``; ``store`` the counters of the store; ``hooks`` what
@@ -53,6 +53,7 @@ class SystemStatistics:
 
     system_id: str
     state: str
+    loop: str
     kinds: Mapping[str, KindStatistics]
     ready: int
     workers: Mapping[str, int]

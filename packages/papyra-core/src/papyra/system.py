@@ -609,6 +609,11 @@ class ActorSystem:
         """Show ``instrument`` nothing more, and cancel its ``run``. One that was not added is a `ValueError`."""
         self._instruments.remove(instrument)
 
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """The instruments that measure the system, those of plugins included."""
+        return self._instruments.active()
+
     def _started(self, action: str) -> RunningSystem:
         if self._core is None:
             raise SystemNotRunning(self._system_id, action, closed=self._closed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from papyra_contrib.asgi._config import warn_of_scan
@@ -66,7 +67,11 @@ async def metrics(
     format: str = "auto",  # noqa: A002 - Papyra 0.3 called it so
 ) -> None:
     """Answer with the numbers of the system: for Prometheus where prometheus-client is installed, else as JSON."""
-    if await allows(scope, send):
+    if format == "prometheus" or (format == "auto" and find_spec("prometheus_client") is not None):
+        from papyra_contrib.prometheus import metrics_app  # here: its extra is not that of this module
+
+        await metrics_app(system)(scope, receive, send)
+    elif await allows(scope, send):
         await send_json(scope, send, 200, (await system.sample()).to_dict())
 
 

@@ -129,6 +129,10 @@ class Instruments:
             late = [each.name for each in self._all if each.ended is not None and not each.ended.is_set()]
             _logger.error("the run of %s did not end within %s s", ", ".join(late), RUN_END_SECONDS)
 
+    def active(self) -> tuple[Instrument, ...]:
+        """Return the instruments that were not removed."""
+        return tuple(each.instrument for each in self._all if each.active)
+
     def panel(self) -> list[dict[str, Any]]:
         """Return the instruments and what was counted of them, ready for JSON."""
         return [{"instrument": each.name, "failed": each.failed, "active": each.active} for each in self._all]

@@ -169,6 +169,7 @@ def statistics(rt: Runtime, state: str, walk: Walk) -> SystemStatistics:
     return SystemStatistics(
         system_id=rt.system_id,
         state=state,
+        loop=rt.loop.name,
         kinds=walk.kinds(),
         ready=len(rt.ready),
         workers={"running": len(running_cells(rt)), "idle": len(rt.parked)},

@@ -28,6 +28,9 @@ class Waiter(Protocol):
 class Loop(Protocol):
     """The event loop as the runtime sees it."""
 
+    name: str
+    """``asyncio`` or ``trio``."""
+
     clean: contextvars.Context
     """The context variables of the task that started the system; every task of the runtime begins with them."""
 

@@ -47,6 +47,7 @@ def current_task() -> object | None:
 class AsyncioLoop:
     """asyncio, plain: futures and tasks."""
 
+    name = "asyncio"
     has_strays = True
 
     def __init__(self) -> None:

@@ -103,6 +103,7 @@ def _raise(error: BaseException) -> None:
 class TrioLoop:
     """trio, plain: system tasks, so that actors are below no scope but their own."""
 
+    name = "trio"
     has_strays = False
 
     def __init__(self) -> None:

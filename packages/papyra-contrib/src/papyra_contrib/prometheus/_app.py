@@ -1,0 +1,93 @@
+"""A scrape target as an ASGI application."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anyio.lowlevel
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from papyra_contrib.prometheus._collector import look_at
+from papyra_contrib.prometheus._families import families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, MutableMapping
+
+    from papyra import ActorSystem
+
+__all__ = ["metrics_app"]
+
+_EOF = b"# EOF\n"
+
+
+PART_SAMPLES = 200
+"""Samples that are written between two turns of the event loop: about half a millisecond."""
+
+
+class _Part(Collector):
+    """Some samples of a family, as a collector: encoders take nothing else."""
+
+    def __init__(self, family: Metric, *, first: bool) -> None:
+        self._family = family
+        self.first = first
+
+    def collect(self) -> Iterable[Metric]:
+        return (self._family,)
+
+
+def _parts(family: Metric) -> Iterator[_Part]:
+    samples = family.samples
+    for start in range(0, max(len(samples), 1), PART_SAMPLES):
+        part = Metric(family.name, family.documentation, family.type, family.unit)
+        part.samples = samples[start : start + PART_SAMPLES]
+        yield _Part(part, first=start == 0)
+
+
+def _without_comments(text: bytes) -> bytes:
+    """Remove the help and the type, which stand once before a family."""
+    return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
+
+
+def metrics_app(system: ActorSystem, *, names: Iterable[str] = ()) -> Callable[..., Any]:
+    """Return an ASGI application that answers with the metrics of ``system``.
+
+    The format is that of the ``Accept`` header: OpenMetrics, or Prometheus' text. It reads the actors in slices and
+    writes one family at a time, so that a scrape keeps the event loop for a millisecond or two at a time at most.
+    """
+    named = tuple(names)
+
+    async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            raise ValueError(f"metrics are served over HTTP only, not {scope['type']!r}")
+        if scope["method"] not in ("GET", "HEAD"):
+            await _respond(scope, send, 405, b"method not allowed\n", "text/plain; charset=utf-8")
+            return
+        accept = b",".join(value for name, value in scope["headers"] if name.lower() == b"accept").decode(
+            "latin-1"
+        )
+        encode, content_type = choose_encoder(accept)
+        looks = [look_at(system, await system.sample(), named)]
+        body: list[bytes] = []
+        for family in families(looks):
+            for part in _parts(family):
+                text = encode(part).removesuffix(_EOF)
+                body.append(text if part.first else _without_comments(text))
+                await anyio.lowlevel.checkpoint()
+        if "openmetrics" in content_type:
+            body.append(_EOF)
+        await _respond(scope, send, 200, b"".join(body), content_type)
+
+    return app
+
+
+async def _respond(
+    scope: MutableMapping[str, Any], send: Any, status: int, body: bytes, content_type: str
+) -> None:
+    headers = {"content-type": content_type, "content-length": str(len(body)), "cache-control": "no-store"}
+    if status == 405:
+        headers["allow"] = "GET, HEAD"
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})

@@ -1,0 +1,67 @@
+"""Histograms of seconds, by actor type, that one thread writes and any thread reads."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["BOUNDS_SECONDS", "Histogram", "Histograms"]
+
+BOUNDS_SECONDS = (
+    *(float(f"{factor}e{power}") for power in range(-6, 1) for factor in (1, 2.5, 5)),
+    10.0,
+)
+"""Upper bounds of the buckets: 22, from 1 us to 10 s."""
+
+MAX_TYPES = 100
+OTHER = "(other)"
+
+
+class Histogram:
+    """Counts of observations by bucket; each counts for as many messages as it stands for."""
+
+    __slots__ = ("counts", "seconds")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS_SECONDS) + 1)
+        self.seconds = 0.0
+
+    def observe(self, seconds: float, weight: int) -> None:
+        """Count ``weight`` messages that took ``seconds``."""
+        self.counts[bisect_left(BOUNDS_SECONDS, seconds)] += weight
+        self.seconds += seconds * weight
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Return the bounds and the cumulated counts, as Prometheus has them."""
+        total = 0
+        found: list[tuple[str, float]] = []
+        for bound, count in zip((*map(_bound, BOUNDS_SECONDS), "+Inf"), list(self.counts), strict=True):
+            total += count
+            found.append((bound, float(total)))
+        return found
+
+
+class Histograms:
+    """One histogram for each of the first 100 types, and one for the rest."""
+
+    def __init__(self) -> None:
+        self._by_type: dict[str, Histogram] = {}
+
+    def of(self, actor_type: str) -> Histogram:
+        """Return the histogram of a type."""
+        found = self._by_type.get(actor_type)
+        if found is None:
+            name = actor_type if len(self._by_type) < MAX_TYPES else OTHER
+            found = self._by_type.setdefault(name, Histogram())
+        return found
+
+    def all(self) -> Mapping[str, Histogram]:
+        """Return a copy of the list of types, with their histograms."""
+        return dict(self._by_type)
+
+
+def _bound(seconds: float) -> str:
+    return repr(seconds)

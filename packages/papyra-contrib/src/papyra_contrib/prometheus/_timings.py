@@ -1,0 +1,101 @@
+"""How long messages wait and are handled, from a sample of them."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from papyra.instruments import Instrument
+from papyra_contrib.prometheus._histogram import Histograms
+
+if TYPE_CHECKING:
+    from papyra import ActorSystem
+    from papyra.instruments import Target
+
+__all__ = ["PapyraTimings"]
+
+MAX_GAP_SENDS = 1024
+"""The greatest mean number of sends from one sample to the next."""
+
+LAG_PERIOD_SECONDS = 0.5
+LAG_MEMORY = 30
+"""Measurements of the event loop's lag that are kept: the greatest of 15 s is reported."""
+
+
+class _Pace:
+    """When to take the next sample. The gap adapts to the rate, and is drawn at random around its mean."""
+
+    __slots__ = ("_interval", "_last", "_mean", "_rng", "passed")
+
+    def __init__(self, rate: float) -> None:
+        self._interval = 1.0 / rate
+        self._last = 0.0
+        self._mean = 1
+        self._rng = random.Random()  # noqa: S311 - spreads samples, guards nothing
+        self.passed = 1  # sends that the next sample stands for
+
+    def take(self, now: float) -> tuple[int, int]:
+        """Return for how many sends this sample stands, and after how many to take the next."""
+        weight = self.passed
+        elapsed, self._last = now - self._last, now
+        if elapsed < self._interval and self._mean < MAX_GAP_SENDS:
+            self._mean *= 2
+        elif elapsed > 2 * self._interval and self._mean > 1:
+            self._mean //= 2
+        # Uniform from 1 to twice the mean: no rhythm of the program can hide from it.
+        self.passed = gap = int(self._rng.random() * (2 * self._mean - 1)) + 1
+        return weight, gap
+
+
+class PapyraTimings(Instrument):
+    """Measures how long messages wait in mailboxes and are handled, about ``rate`` of them in a second.
+
+    The share that is measured falls as the rate of messages rises, to one in about 1,024; each sample counts for the
+    messages that it stands for. Long messages that are rare may be missed; `ActorSystem.busy` does not miss them. It
+    also measures the lag of the event loop.
+    """
+
+    def __init__(self, rate: float = 200) -> None:
+        if not rate > 0:
+            raise ValueError(f"rate must be more than 0 samples a second, not {rate!r}")
+        self.waits = Histograms()
+        self.durations = Histograms()
+        self._paces = (_Pace(rate), _Pace(rate))  # of tells and of asks
+        self._lags: deque[float] = deque(maxlen=LAG_MEMORY)
+
+    @property
+    def loop_lag(self) -> float:
+        """By how many seconds the event loop was late, at most, in the last 15 s."""
+        return max(tuple(self._lags), default=0.0)
+
+    def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:
+        """Take a sample."""
+        now = time.perf_counter()
+        weight, gap = self._paces[asks].take(now)
+        return [weight, now], gap
+
+    def begin(self, target: Target, mark: Any) -> None:
+        """Measure how long the message has waited."""
+        now = time.perf_counter()
+        self.waits.of(_type_of(target)).observe(now - mark[1], mark[0])
+        mark[1] = now
+
+    def end(self, target: Target, mark: Any, error: BaseException | None) -> None:
+        """Measure how long it was handled."""
+        self.durations.of(_type_of(target)).observe(time.perf_counter() - mark[1], mark[0])
+
+    async def run(self, system: ActorSystem) -> None:
+        """Measure the lag of the event loop."""
+        while True:
+            due = time.perf_counter() + LAG_PERIOD_SECONDS
+            await anyio.sleep(LAG_PERIOD_SECONDS)
+            self._lags.append(max(0.0, time.perf_counter() - due))
+
+
+def _type_of(target: Target) -> str:
+    kind = target.actor_type
+    return kind.__name__ if kind is not None else "Actor"
