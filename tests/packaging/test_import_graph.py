@@ -34,7 +34,17 @@ FOLDERS = {
         "_json_file",
         "_rotating_file",
     ],
-    "papyra_cli": ["_exit_codes", "_escape", "_errors", "_output", "_store", "_click", "commands", "_main"],
+    "papyra_cli": [
+        "_exit_codes",
+        "_escape",
+        "_errors",
+        "_output",
+        "_store",
+        "_live",
+        "_click",
+        "commands",
+        "_main",
+    ],
 }
 
 

@@ -14,6 +14,7 @@ DISTRIBUTIONS = ["papyra-cli", "papyra-contrib", "papyra-core", "papyra-json"]
 
 # What may be imported without being depended on, and why.
 OPTIONAL = {
+    "papyra-cli": {"textual": "tui"},
     "papyra-core": {
         "papyra_contrib": "for type checkers alone: what ActorSystem.cluster returns",
         "papyra_json": "the one door to a sibling",
@@ -28,8 +29,9 @@ OPTIONAL = {
         "click": "papyra cluster: the command that loads it brings it",
         "papyra_cli": "as click",
         "pytest": "papyra_contrib.cluster.testing, for the tests of others",
-        "trio": "whoever runs on trio has it",
         "typing_extensions": "for type checkers alone",
+        "trio": "whoever runs on trio has it",
+        **dict.fromkeys(("fastapi", "lilya", "litestar", "ravyn", "starlette"), "the adapter of its name"),
     },
 }
 NAMES_OF_MODULES = {

@@ -53,6 +53,10 @@ OWN_COMMANDS = {
     "plugins": OwnCommand(
         "papyra_cli.commands.plugins:plugins", "List the installed plugins, and whether they work."
     ),
+    "top": OwnCommand("papyra_cli.commands.top:top", "Show what the actors of a running system do now."),
+    "tree": OwnCommand(
+        "papyra_cli.commands.tree:tree", "Show the actors of a running system, each below its parent."
+    ),
 }
 """Also declared as entry points; listed here so that they work without any metadata, and start sooner."""
 

@@ -1,0 +1,1 @@
+"""Running systems of this user, reached over their admin sockets."""

@@ -1,0 +1,93 @@
+"""A blocking client of the admin socket: JSON lines over a Unix socket, with the standard library alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import tempfile
+from pathlib import Path
+from typing import Any, cast
+
+from papyra_cli._errors import Failure
+
+__all__ = ["LiveSystem", "live_sockets"]
+
+TIMEOUT_SECONDS = 10.0
+_SOCKET = re.compile(r"(\d+)-(.+)\.sock")
+
+
+def live_sockets() -> dict[Path, tuple[int, str]]:
+    """Return the sockets of this user with the process and the system each belongs to; those of the dead are left out."""
+    found: dict[Path, tuple[int, str]] = {}
+    try:
+        paths = sorted(_folder().iterdir())
+    except OSError:  # no system of this user ever opened a socket, or it is not our folder to read
+        return found
+    for path in paths:
+        match = _SOCKET.fullmatch(path.name)
+        if match is not None and _is_running(int(match[1])):
+            found[path] = int(match[1]), match[2]
+    return found
+
+
+def _folder() -> Path:
+    if own := os.environ.get("PAPYRA_RUNTIME_DIR"):
+        return Path(own)
+    if user := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(user, "papyra")
+    return Path(tempfile.gettempdir(), f"papyra-{os.getuid()}")
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+class LiveSystem:
+    """A connection to one running system; it raises `Failure` when that has gone."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(TIMEOUT_SECONDS)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise Failure(f"{path}: {error.strerror or error}. The system has probably ended.") from error
+        self._lines = self._socket.makefile("rb")
+        self.greeting = self._read()
+        if "papyra_admin" not in self.greeting:
+            self.close()
+            raise Failure(f"{path}: {self.greeting.get('error', 'this is not an admin socket of Papyra')}")
+
+    def ask(self, op: str, **fields: object) -> dict[str, Any]:
+        """Return the result of an operation."""
+        try:
+            self._socket.sendall(json.dumps({"id": 1, "op": op, **fields}).encode() + b"\n")
+            reply = self._read()
+        except OSError as error:
+            raise Failure(
+                f"{self.path}: {error.strerror or error}. The system has probably ended."
+            ) from error
+        if not reply.get("ok"):
+            raise Failure(str(reply.get("error", "the system gave no answer")))
+        return cast("dict[str, Any]", reply["result"])
+
+    def _read(self) -> dict[str, Any]:
+        line = self._lines.readline()
+        if not line:
+            raise Failure(f"{self.path}: the system has ended")
+        return cast("dict[str, Any]", json.loads(line))
+
+    def close(self) -> None:
+        """Leave."""
+        self._lines.close()
+        self._socket.close()

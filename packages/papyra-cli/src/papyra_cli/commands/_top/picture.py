@@ -1,0 +1,83 @@
+"""One look at a running system, and the rates since the look before."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from papyra_cli._live.client import LiveSystem
+
+__all__ = ["Picture", "take"]
+
+
+@dataclass(slots=True)
+class Picture:
+    """What `take` saw. ``rates`` has messages a second by type, and is empty in the first picture."""
+
+    greeting: dict[str, Any]
+    overview: dict[str, Any]
+    actors: list[dict[str, Any]]
+    taken: float
+    rates: dict[str, float] = field(default_factory=dict[str, float])
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """The fields of `papyra.statistics.SystemStatistics`."""
+        found: dict[str, Any] = self.overview["statistics"]
+        return found
+
+    @property
+    def kinds(self) -> list[dict[str, Any]]:
+        """The types, the busiest first."""
+        kinds: list[dict[str, Any]] = list(self.statistics["kinds"].values())
+        return sorted(kinds, key=lambda one: (-self.rates.get(one["actor_type"], 0.0), -one["processed"]))
+
+    @property
+    def rate(self) -> float:
+        """Messages a second, all types together."""
+        return sum(self.rates.values())
+
+    def rate_text(self, kind: str) -> str:
+        """Return the rate of a type as a person reads it."""
+        return f"{self.rates[kind]:,.0f}/s" if kind in self.rates else "-"
+
+    def summary(self) -> str:
+        """Return the whole system in a line."""
+        kinds = self.kinds
+        alive, waiting = (sum(kind[name] for kind in kinds) for name in ("alive", "waiting"))
+        letters = sum(self.statistics["dead_letters"].values())
+        rate = f"{self.rate:,.0f} messages/s, " if self.rates else ""
+        return (
+            f"{self.greeting['system_id']} (pid {self.greeting['pid']}, {self.greeting['loop']}): {rate}"
+            f"{alive:,} actors, {waiting:,} messages waiting, {letters:,} dead letters"
+        )
+
+    def actor_cells(self, actor: dict[str, Any]) -> tuple[str, ...]:
+        """Return an actor's row: name or address, type, state, waiting, handled, seconds, and where it is."""
+        busy = next((one for one in self.overview["busy"] if one["address"] == actor["address"]), actor)
+        seconds = f"{busy['seconds']:.1f}" if "seconds" in busy else "-"
+        return (
+            actor["name"] or actor["address"],
+            actor["actor_type"],
+            actor.get("state", "running"),
+            f"{actor['mailbox_depth']:,}" if "mailbox_depth" in actor else "-",
+            f"{actor['processed']:,}" if "processed" in actor else "-",
+            seconds,
+            busy.get("where") or "-",
+        )
+
+
+def take(live: LiveSystem, by: str, rows: int, before: Picture | None) -> Picture:
+    """Look at a system; with the picture before, rates are known."""
+    overview = live.ask("overview")
+    actors = live.ask("top", by=by, limit=rows)["rows"]
+    picture = Picture(live.greeting, overview, actors, time.monotonic())
+    if before is not None and before.greeting["run"] == live.greeting["run"]:
+        seconds = max(picture.taken - before.taken, 0.001)
+        earlier = before.statistics["kinds"]
+        for name, kind in picture.statistics["kinds"].items():
+            handled = kind["processed"] - earlier.get(name, {"processed": 0})["processed"]
+            picture.rates[name] = max(0, handled) / seconds
+    return picture

@@ -1,0 +1,118 @@
+"""``papyra top``: what the actors of a running system do now."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import click
+
+from papyra import units
+from papyra_cli._click.commands import ManualCommand
+from papyra_cli._click.live_options import live_options
+from papyra_cli._click.options import output_command, reading
+from papyra_cli._errors import Failure
+from papyra_cli._live.choose import choose_live
+from papyra_cli._live.client import LiveSystem
+from papyra_cli._output.output import Table
+from papyra_cli.commands._top.picture import Picture, take
+
+if TYPE_CHECKING:
+    from papyra_cli._output.output import Output
+
+__all__ = ["top"]
+
+ORDERS = ("mailbox", "rate", "restarts", "latency")
+_TYPE_COLUMNS = ("type", "alive", "handled", "rate", "waiting", "failures", "restarts")
+_ACTOR_COLUMNS = ("actor", "type", "state", "waiting", "handled", "seconds", "where")
+
+
+@click.command(
+    cls=ManualCommand,
+    lines={"type": _TYPE_COLUMNS, "actor": _ACTOR_COLUMNS, "status": ("the whole system",)},
+    exit_codes={
+        0: "done",
+        2: "several systems run, and none was named",
+        3: "no system runs with an admin socket",
+    },
+    examples=[
+        ("papyra top", "look on, as with top"),
+        ("papyra top --once -o json", "one picture, for a script"),
+    ],
+)
+@click.option(
+    "--by", type=click.Choice(ORDERS), default="mailbox", show_default=True, help="Which actors come first."
+)
+@click.option(
+    "--interval",
+    default="1s",
+    show_default=True,
+    metavar="SPAN",
+    callback=reading(units.duration),
+    help="How often to look.",
+)
+@click.option(
+    "-n", "rows", type=click.IntRange(1, 500), default=40, show_default=True, help="How many actors."
+)
+@click.option("--once", is_flag=True, help="Print one picture and end, as in a pipe.")
+@live_options
+@output_command
+def top(
+    out: Output,
+    by: str,
+    interval: float,
+    rows: int,
+    once: bool,
+    system: str | None,
+    pid: int | None,
+    socket: str | None,
+) -> None:
+    """Show what the actors of a running system do now.
+
+    The application has to open its admin socket: start it with PAPYRA_INSTRUMENTS=admin. On a terminal the
+    picture is renewed until q is pressed, which needs papyra-cli[tui]; the key ? shows the others.
+    """
+    path = choose_live(system, pid, socket)
+    if once or not out.is_drawn:
+        with closing(LiveSystem(path)) as live:
+            _show(out, take(live, by, rows, None))
+        return
+    try:
+        from papyra_cli.commands._top.app import (
+            TopApp,  # textual takes longer to import than most commands run
+        )
+    except ModuleNotFoundError as error:
+        if error.name != "textual":
+            raise
+        raise Failure(
+            "papyra top needs textual: pip install 'papyra-cli[tui]', or look once with --once"
+        ) from None
+    TopApp(path, by, interval, rows).run()
+
+
+def _show(out: Output, picture: Picture) -> None:
+    document = {"system": picture.greeting, "statistics": picture.statistics, "actors": picture.actors}
+    out.show(document, [document], [_types(picture), _actors(picture, drawn=out.is_drawn)], picture.summary())
+
+
+def _types(picture: Picture) -> Table:
+    table = Table("type", "Types", _TYPE_COLUMNS)
+    table.rows = [
+        (
+            kind["actor_type"],
+            f"{kind['alive']:,}",
+            f"{kind['processed']:,}",
+            picture.rate_text(kind["actor_type"]),
+            f"{kind['waiting']:,}",
+            f"{kind['failures']:,}",
+            f"{kind['restarts']:,}",
+        )
+        for kind in picture.kinds
+    ]
+    return table
+
+
+def _actors(picture: Picture, *, drawn: bool) -> Table:
+    table = Table("actor", "Actors", _ACTOR_COLUMNS)
+    table.rows = [picture.actor_cells(actor) for actor in picture.actors]
+    return table.without_empty("seconds", "where") if drawn else table
