@@ -82,10 +82,14 @@ async def test_g8_a_life_in_events() -> None:
         json.dumps(dataclasses.asdict(event))  # plain data
         with pytest.raises(dataclasses.FrozenInstanceError):
             event.timestamp = 1.0  # type: ignore[misc]  # on purpose
-    assert events[0].payload == {}
+    kind = f"{Quiet.__module__}.Quiet"
+    assert events[0].payload == {"type": kind}
     assert events[0].reason is None
-    assert events[1].payload["error"] == "RuntimeError: boom"
-    assert events[3].payload == {"reason": "stopped"}
+    assert events[1].payload == {
+        "type": kind, "message_type": "str", "error": "RuntimeError: boom", "decision": "restart", "restarts": 1,
+    }  # fmt: skip
+    assert events[2].payload == {"type": kind, "reason": "actor restarted", "restarts": 1}
+    assert events[3].payload == {"type": kind, "reason": "stopped", "processed": 2}
     assert events[3].reason == "stopped"
 
 

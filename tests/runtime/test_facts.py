@@ -153,8 +153,9 @@ async def test_g20_facts_of_the_shutdown_are_recorded_too() -> None:
             await ref.tell(number)
         await entered.wait()
     assert story(store.records, ref) == ["ActorStarted", "ActorStopped"]
-    stop = next(record for record in store.records if isinstance(record, PersistedEvent) and record.payload)
-    assert stop.payload == {"reason": "shutdown"}
+    stop = next(record for record in store.records if getattr(record, "event_type", "") == "ActorStopped")
+    assert isinstance(stop, PersistedEvent)
+    assert stop.payload["reason"] == "shutdown"
     assert [record.payload for record in store.records if isinstance(record, PersistedDeadLetter)] == [1, 2]
 
 

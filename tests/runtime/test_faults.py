@@ -601,7 +601,7 @@ async def test_g09_children_stop_first_also_where_an_actor_that_stops_itself_fai
                 lambda event: isinstance(event, ev.ActorStopped) and event.address["actor_id"] == 1
             )
     assert stopped == ["child", "parent"]
-    assert last.payload == {"reason": "failed"}
+    assert last.reason == "failed"
     assert [letter.message for letter in system.dead_letters.messages] == ["what is left"]
 
 

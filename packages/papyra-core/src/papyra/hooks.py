@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -24,12 +24,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class FailureInfo:
-    """An actor's failure: its address, the exception, its policy's strategy, and the parent's decision, if any."""
+    """A failure of an actor.
+
+    ``strategy`` is that of the actor's policy, and ``supervisor_decision`` the decision of its parent, if there was one.
+    ``message`` is the message that was handled, None outside of ``receive``; the ``repr`` does not show it, because it
+    may hold secrets. ``actor_type`` is the module and qualified name of the actor's class.
+    """
 
     address: ActorAddress
     error: Exception
     strategy: Strategy
     supervisor_decision: SupervisorDecision | None
+    message: object = field(default=None, repr=False, compare=False)
+    name: str | None = field(default=None, compare=False)
+    actor_type: str = field(default="", compare=False)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

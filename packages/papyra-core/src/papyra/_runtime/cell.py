@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from papyra._runtime.belongings import Belongings
     from papyra._runtime.envelope import Envelope
     from papyra._runtime.group import Group
+    from papyra._runtime.restarts import RestartWindow
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
     from papyra._runtime.wait_graph import Fork, Wait
@@ -133,7 +134,7 @@ class Cell:
         self.stop_waiters: list[Waiter] | None = None
         self.undecided: OrderedDict[Cell, Exception] | None = None
         self.escalated: Exception | None = None
-        self.restarts: deque[float] | None = None
+        self.restarts: RestartWindow | None = None
         self.timer: Timer | None = None
         self.variables: contextvars.Context | None = None
         self.waits_for: Cell | Fork | None = None

@@ -92,6 +92,11 @@ class Group:
         """Whether members go down now: what one raises then decides nothing."""
         return not self._rising and bool(self.members)
 
+    @property
+    def restarts(self) -> int:
+        """How many restarts the policy counts now."""
+        return len(self._restarts)
+
     # -- what a member asks, and reports
 
     def wants_down(self, cell: Cell) -> bool:

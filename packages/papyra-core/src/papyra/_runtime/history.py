@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from papyra import events as ev
 from papyra._runtime.class_names import ClassNames
 from papyra._runtime.dead_letters import DeadLetterBook
+from papyra._runtime.tallies import type_name
 from papyra.messages import DeadLetter
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 from papyra.persistence.payload import clean_text
@@ -38,6 +39,16 @@ _KINDS = {
 }
 
 
+def error_text(error: BaseException, limit: int) -> str:
+    """Return the type and the text of an exception, cut at ``limit`` characters."""
+    kind = type_name(type(error))
+    try:
+        text = str(error)
+    except Exception as broken:  # noqa: BLE001 - an exception's text is user code
+        text = f"<text raised {type_name(type(broken))}>"
+    return clean_text(f"{kind}: {text}" if text else kind, limit)
+
+
 class History:
     """The facts of one system, as they happen."""
 
@@ -57,6 +68,7 @@ class History:
         self.class_names = ClassNames()
         self.run = ""
         self.events_ever = 0
+        self.crashes_ever = 0
         self.reports_events = False  # whether a hook wants events
         self._system_id = system_id
         self._writer = writer
@@ -74,35 +86,89 @@ class History:
 
     # -- notes
 
-    def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
-        """Note a lifecycle event."""
-        system_id, writer = self._system_id, self._writer
-        # One object serves as the record for the store and as the history.
-        fact = PersistedEvent(
-            system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock(), self.run
-        )
-        self._events.append(fact)
-        self.events_ever += 1
+    def event(self, kind: type[ev.ActorEvent], cell: Cell, details: dict[str, JSONValue]) -> None:
+        """Note a lifecycle event: ``details``, and the class and the name of the actor."""
+        writer = self._writer
+        fact = self._fact(kind, cell, details)
         if writer.at_work and len(writer.buffer) < writer.max_buffer:
             writer.buffer.append(fact)  # `FactWriter.add`, without a call
         else:
             writer.add(fact)
+        self._show(fact)
+
+    def _fact(self, kind: type[ev.ActorEvent], cell: Cell, details: dict[str, JSONValue]) -> PersistedEvent:
+        system_id, actor_type, name = self._system_id, cell.actor_type, cell.name
+        if actor_type is None:
+            payload = details
+        elif name is None:
+            payload = {"type": self.class_names.of(actor_type), **details}
+        else:
+            payload = {"type": self.class_names.of(actor_type), "name": clean_text(name), **details}
+        return PersistedEvent(
+            system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock(), self.run
+        )
+
+    def _show(self, fact: PersistedEvent) -> None:
+        """Keep an event in memory; tell hooks and waiters. The same object is the record for the store."""
+        self._events.append(fact)
+        self.events_ever += 1
         if self.reports_events:
             self._hooks.call("on_event", self._materialize(fact))
         if self._event_waiters:
             self.wake_waiters()
 
-    def crash(self, cell: Cell, error: BaseException) -> None:
-        """Note that an actor's code raised ``error``."""
-        try:
-            message = str(error)
-        except Exception as broken:  # noqa: BLE001 - an exception's text is user code
-            message = f"<text raised {type(broken).__name__}>"
-        text = clean_text(
-            f"{type(error).__name__}: {message}" if message else type(error).__name__, self._payload_limit
-        )
+    def started(self, cell: Cell) -> None:
+        """Note the start of an actor."""
+        parent = cell.parent
+        if parent is None or parent.parent is None:  # the guardian is no parent to users
+            self.event(ev.ActorStarted, cell, {})
+        else:
+            self.event(ev.ActorStarted, cell, {"parent": f"{self._system_id}:{parent.id}"})
+
+    def crash(
+        self, cell: Cell, error: BaseException, during: str, decision: str | None, restarts: int
+    ) -> PersistedEvent:
+        """Note that an actor's code raised ``error``.
+
+        ``during`` is the type of the message that was handled, or the name of the method. Without a ``decision``,
+        which the parent has still to make, the event is seen at once, and `decided` and `store` do the rest.
+        """
+        self.crashes_ever += 1
         cell.rt.tallies.of(cell.actor_type).failures += 1
-        self.event(ev.ActorCrashed, cell, {"error": text, "reason": text})
+        text = error_text(error, self._payload_limit)
+        fact = self._fact(ev.ActorCrashed, cell, {"message_type": during, "error": text})
+        if decision is not None:
+            self.decided(fact, decision, restarts)
+            self.store(fact)
+        self._show(fact)
+        return fact
+
+    def decided(self, crash: PersistedEvent, decision: str, restarts: int) -> None:
+        """Add to a crash the decision that followed it, and the restarts that count, the coming one among them."""
+        crash.payload["decision"] = decision
+        crash.payload["restarts"] = restarts
+
+    def store(self, crash: PersistedEvent) -> None:
+        """Store a crash that was noted without a decision."""
+        self._writer.add(crash)
+
+    def restarted(self, cell: Cell, reason: str) -> None:
+        """Note that an actor runs again."""
+        cell.rt.tallies.of(cell.actor_type).restarts += 1
+        details: dict[str, JSONValue] = {
+            "reason": reason,
+            "restarts": cell.group.restarts if cell.group is not None else len(cell.restarts or ()),
+        }
+        if cell.restarts is not None and cell.restarts.delay:
+            details["delay"] = round(cell.restarts.delay, 3)
+        self.event(ev.ActorRestarted, cell, details)
+
+    def stopped(self, cell: Cell) -> None:
+        """Note the end of an actor."""
+        details: dict[str, JSONValue] = {"reason": cell.reason, "processed": cell.processed}
+        if cell.failure is not None and cell.reason in ("failed", "restart_limit"):
+            details["error"] = error_text(cell.failure, self._payload_limit)
+        self.event(ev.ActorStopped, cell, details)
 
     def dead_letter(
         self, cell: Cell, message: object, *, expects_reply: bool, reason: str = "stopped"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from papyra import events as ev
 from papyra._runtime import phases
 from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
@@ -36,8 +35,7 @@ from papyra._runtime.stopping import begin_stopping_children, children_gone, fin
 from papyra._runtime.supervision import Supervision
 from papyra.actor import Actor
 from papyra.exceptions import ActorStopped
-from papyra.hooks import FailureInfo
-from papyra.supervision import UNNAMED_POLICY
+from papyra.supervision import UNNAMED_POLICY, SupervisorDecision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -92,7 +90,7 @@ class Lifecycle:
             return self._begin(cell, actor)
         phases.enter(cell, RUNNING)
         cell.started = True
-        self.rt.history.event(ev.ActorStarted, cell, {})
+        self.rt.history.started(cell)
         return None
 
     async def _begin(self, cell: Cell, actor: Actor) -> None:
@@ -104,7 +102,7 @@ class Lifecycle:
             failure = self._failure(cell, error)
             if failure is None:
                 raise
-            await self.supervision.failed(cell, failure)
+            await self.supervision.failed(cell, failure, "on_start")
             failure = None  # its traceback refers to this frame: avoid a reference cycle
             await self.step(cell)
             return
@@ -112,7 +110,7 @@ class Lifecycle:
             return  # it was abandoned, and has now returned
         phases.enter(cell, RUNNING)
         cell.started = True
-        self.rt.history.event(ev.ActorStarted, cell, {})
+        self.rt.history.started(cell)
         if cell.stopping or cell.undecided or cell.escalated is not None:
             await self.step(cell)  # a fresh cell has no box for the signal
         elif box:
@@ -219,7 +217,7 @@ class Lifecycle:
                 return True
         if cell.escalated is not None:
             error, cell.escalated = cell.escalated, None
-            await self.supervision.failed(cell, error, escalated=True)
+            await self.supervision.failed(cell, error, "on_child_failure", escalated=True)
             return True
         return False
 
@@ -260,7 +258,7 @@ class Lifecycle:
             failure = self._failure(cell, error)
             if failure is None:
                 raise
-            await self.supervision.failed(cell, failure)
+            await self.supervision.failed(cell, failure, "on_start")
             failure = None  # as above
             return
         if cell.phase == STOPPED:
@@ -269,8 +267,7 @@ class Lifecycle:
         phases.enter(cell, DRAINING if cell.stopping else RUNNING)
         if cell.renewed:
             cell.renewed = False
-            self.rt.tallies.of(cell.actor_type).restarts += 1
-            self.rt.history.event(ev.ActorRestarted, cell, {"reason": _restart_reason(cell)})
+            self.rt.history.restarted(cell, _restart_reason(cell))
         self.supervision.note_started(cell)
         if cell.group is not None:
             cell.group.up(cell)
@@ -287,7 +284,7 @@ class Lifecycle:
         try:
             actor = build(cell.factory)
         except Exception as error:  # noqa: BLE001 - an error of the factory is a failure of the actor
-            await self.supervision.failed(cell, error)
+            await self.supervision.failed(cell, error, "factory")
             return
         actor._papyra_cell = cell
         cell.actor = actor
@@ -310,10 +307,7 @@ class Lifecycle:
                 raise
             _logger.error("on_stop of actor %s raised", cell, exc_info=failure)
             if cell.phase != STOPPED:  # after its end, nothing more is recorded
-                self.rt.history.crash(cell, failure)
-                self.rt.hooks.call(
-                    "on_failure", FailureInfo(cell.address, failure, cell.policy.strategy, None)
-                )
+                self.supervision.on_stop_failed(cell, failure)
             failure = None  # as above
         finally:
             if cell.belongings is not None:
@@ -324,6 +318,7 @@ class Lifecycle:
         if cell.stopping or cell.phase not in (STARTING, RUNNING, SUSPENDED):
             return False
         self.supervision.withdraw(cell)
+        self.supervision.settle(cell, SupervisorDecision.RESTART)
         phases.enter(cell, RESTARTING_STOP)
         return True
 

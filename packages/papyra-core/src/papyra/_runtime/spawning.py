@@ -32,6 +32,8 @@ def spawn(
     capacity: int,
 ) -> Cell:
     """Build an actor and its cell, and queue its start. Errors of the factory are raised to the caller."""
+    if name is not None:
+        name = str.__str__(name)  # of a member of a StrEnum: facts hold plain JSON
     if name is not None and name in rt.names:
         raise ActorNameTaken(name, rt.names[name])
     if not _takes_children(parent):

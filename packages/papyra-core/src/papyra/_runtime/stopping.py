@@ -6,7 +6,6 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING
 
-from papyra import events as ev
 from papyra._runtime import phases
 from papyra._runtime.mailbox import close, discard, stopped_early
 from papyra._runtime.phases import (
@@ -19,6 +18,7 @@ from papyra._runtime.phases import (
 )
 from papyra._runtime.wait_graph import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
+from papyra.supervision import SupervisorDecision
 
 if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
@@ -142,8 +142,10 @@ def _end(cell: Cell) -> None:
         del rt.names[cell.name]
     if cell.parent is not None:
         rt.tallies.bury(cell)
+        if cell.failure is not None:
+            rt.lifecycle.supervision.settle(cell, SupervisorDecision.STOP)
         try:
-            rt.history.event(ev.ActorStopped, cell, {"reason": cell.reason})
+            rt.history.stopped(cell)
         except BaseException as error:  # noqa: BLE001 - from a user's clock; the waits for this stop must still end
             rt.loop.fatal(error)
     if cell.watching is not None:

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import anyio
 
-from papyra import events as ev
 from papyra._runtime import phases
 from papyra._runtime.group import children_policy, group_of
 from papyra._runtime.mailbox import has_mail
@@ -26,6 +25,7 @@ from papyra._runtime.phases import (
     STOPPED,
     SUSPENDED,
 )
+from papyra._runtime.restarts import RestartWindow
 from papyra._runtime.stopping import stop_failed
 from papyra._runtime.wait_graph import waits_on
 from papyra._runtime.worker import Worker
@@ -36,7 +36,11 @@ from papyra.supervision import SupervisorDecision
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
+    from papyra._runtime.group import Group
     from papyra._runtime.runtime import Runtime
+    from papyra._runtime.timers import Timer
+    from papyra.persistence.models import PersistedEvent
+    from papyra.supervision import GroupPolicy
 
 __all__ = ["Supervision"]
 
@@ -46,14 +50,40 @@ _HAS_CHILDREN = (STARTING, RUNNING, SUSPENDED, DRAINING)
 _logger = logging.getLogger("papyra")
 
 
+MAX_UNDECIDED_SECONDS = 1.0
+"""Time for which a crash is not stored, because the parent has not decided yet. Then it is stored without a decision:
+the record must not lack the crash because a parent is busy."""
+
+
+class _Failure(NamedTuple):
+    """A message's type or a method's name, the message, and the event and its timer while the parent has not decided."""
+
+    during: str
+    message: object = None
+    crash: PersistedEvent | None = None
+    timer: Timer | None = None
+
+
 class Supervision:
     """Decide on failures and carry out the decisions."""
 
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
+        self._undecided: dict[Cell, _Failure] = {}
 
-    async def failed(self, cell: Cell, error: Exception, *, escalated: bool = False) -> None:
-        """Log and record a failure of ``cell`` in its own turn, and decide on it or ask its parent."""
+    async def failed(
+        self,
+        cell: Cell,
+        error: Exception,
+        during: str,
+        message: object = None,
+        *,
+        escalated: bool = False,
+    ) -> None:
+        """Log a failure of ``cell`` in its own turn, and decide on it or ask its parent.
+
+        ``during`` is the type of the ``message`` that was handled, or the name of the method that raised.
+        """
         if isinstance(error, TypeError) and cell.actor is not None:
             _note_plain_methods(cell.actor, error)
         if escalated:
@@ -62,15 +92,18 @@ class Supervision:
             _logger.error("actor %s failed", cell, exc_info=error)
         if cell.phase == STOPPED:
             return  # it was abandoned, and has now returned
-        self.rt.history.crash(cell, error)
         cell.failure = error
         if cell.group is not None and cell.group.goes_down and not _stops_anyway(cell):
+            self.rt.history.crash(cell, error, during, SupervisorDecision.RESTART.value, cell.group.restarts)
             phases.enter(cell, SUSPENDED)  # it goes down with its siblings anyway, in its turn
             return
         parent = cell.parent
         if parent is None or _stops_anyway(cell) or not _decides(parent):
-            self.apply(cell, error, None)
+            self.apply(cell, error, None, _Failure(during, message))
             return
+        crash = self.rt.history.crash(cell, error, during, None, 0)
+        timer = self.rt.timers.after(MAX_UNDECIDED_SECONDS, partial(self.rt.history.store, crash))
+        self._undecided[cell] = _Failure(during, message, crash, timer)
         phases.enter(cell, SUSPENDED)
         if parent.undecided is None:
             parent.undecided = OrderedDict()
@@ -184,78 +217,126 @@ class Supervision:
 
     # -- its execution
 
-    def apply(self, cell: Cell, error: Exception, decision: SupervisorDecision | None) -> None:
+    def apply(
+        self,
+        cell: Cell,
+        error: Exception,
+        decision: SupervisorDecision | None,
+        failure: _Failure | None = None,
+    ) -> None:
         """Carry out a decision, or else the cell's policy, by entering the phase in which the cell continues."""
         cell.waits_for = None
-        strategy = cell.policy.strategy
-        self.rt.hooks.call("on_failure", FailureInfo(cell.address, error, strategy, decision))
-        if _stops_anyway(cell):
-            stop_failed(cell, "failed")
-            return
-        taken = decision or SupervisorDecision(strategy.value)
-        if cell.group is not None and cell.group.goes_down and taken in _KEEPS_ACTOR:
+        failure = failure or self._undecided.pop(cell, None)
+        taken, reason = decision or SupervisorDecision(cell.policy.strategy.value), "failed"
+        group, policy = cell.group, None
+        if _stops_anyway(cell) or (taken is SupervisorDecision.RESUME and cell.actor is None):
+            taken = SupervisorDecision.STOP  # without an actor: there is no instance to resume
+        elif group is not None and group.goes_down and taken in _KEEPS_ACTOR:
+            self._report(cell, error, decision, failure, SupervisorDecision.RESTART)
             return  # it stays suspended until its turn to go down
-        if decision is None and taken is SupervisorDecision.RESTART and self._restart_together(cell, error):
+        elif taken is SupervisorDecision.RESTART:
+            policy = self._children_policy(cell) if decision is None else None
+            if policy is not None and cell.parent is not None:
+                group = group_of(cell.parent)
+                if not group.admits(policy):
+                    taken, reason = SupervisorDecision.ESCALATE, "restart_limit"
+            elif not self._may_restart(cell):
+                taken, reason = SupervisorDecision.STOP, "restart_limit"
+        self._report(cell, error, decision, failure, taken, None if policy is None else group)
+        if policy is not None and group is not None and taken is SupervisorDecision.RESTART:
+            if cell.phase != SUSPENDED:
+                phases.enter(cell, SUSPENDED)
+            group.begin(cell, policy)
             return
         match taken:
             case SupervisorDecision.RESUME:
                 self._resume(cell)
             case SupervisorDecision.RESTART:
-                self._restart(cell)
+                phases.enter(cell, RESTARTING_STOP)
             case SupervisorDecision.STOP | SupervisorDecision.IGNORE:
-                stop_failed(cell, "failed")
+                stop_failed(cell, reason)
             case SupervisorDecision.ESCALATE:
-                stop_failed(cell, "failed")
+                stop_failed(cell, reason)
                 self._escalate(cell, error)
             case _:
                 assert_never(taken)
 
+    def on_stop_failed(self, cell: Cell, error: Exception) -> None:
+        """Record a failure of ``on_stop``, which changes nothing: the stop or restart goes on."""
+        taken = SupervisorDecision.STOP if cell.stopping else SupervisorDecision.RESTART
+        self._report(cell, error, None, _Failure("on_stop"), taken)
+
+    def _report(
+        self,
+        cell: Cell,
+        error: Exception,
+        decision: SupervisorDecision | None,
+        failure: _Failure | None,
+        taken: SupervisorDecision,
+        group: Group | None = None,
+    ) -> None:
+        """Record a failure with the decision that was ``taken``, and call the hooks."""
+        history = self.rt.history
+        restarts = group.restarts if group is not None else len(cell.restarts or ())
+        if failure is not None and failure.crash is None:
+            history.crash(cell, error, failure.during, taken.value, restarts)
+        elif failure is not None:
+            self._store(failure, taken, restarts)
+        info = FailureInfo(
+            cell.address,
+            error,
+            cell.policy.strategy,
+            decision,
+            failure.message if failure is not None else None,
+            cell.name,
+            history.class_names.of(cell.actor_type) if cell.actor_type is not None else "",
+        )
+        self.rt.hooks.call("on_failure", info)
+
+    def settle(self, cell: Cell, taken: SupervisorDecision) -> None:
+        """Store a crash that nobody decides on any more: the actor stops, or restarts with its siblings."""
+        failure = self._undecided.pop(cell, None)
+        if failure is not None:
+            self._store(failure, taken, len(cell.restarts or ()))
+
+    def _store(self, failure: _Failure, taken: SupervisorDecision, restarts: int) -> None:
+        if failure.crash is not None and failure.timer is not None and failure.timer.when is not None:
+            failure.timer.cancel()
+            self.rt.history.decided(failure.crash, taken.value, restarts)
+            self.rt.history.store(failure.crash)
+
     def _resume(self, cell: Cell) -> None:
-        if cell.actor is None:  # its factory failed: there is no instance to keep
-            stop_failed(cell, "failed")
-            return
         cell.failure = None
         phases.enter(cell, DRAINING if cell.stopping else RUNNING)
         self.note_started(cell)
         if cell.group is not None:
             cell.group.up(cell)
 
-    def _restart(self, cell: Cell) -> None:
+    def _may_restart(self, cell: Cell) -> bool:
+        """Count a restart. Return False, and count none, if the policy allows no more of them."""
         policy = cell.policy
         now = self.rt.window_clock()
         if cell.restarts is None:
-            cell.restarts = deque()
+            cell.restarts = RestartWindow()
         restarts = cell.restarts
         while restarts and restarts[0] <= now - policy.within_seconds:
             restarts.popleft()
         if len(restarts) >= policy.max_restarts:
-            stop_failed(cell, "restart_limit")
-            return
+            return False
         restarts.append(now)
-        phases.enter(cell, RESTARTING_STOP)
+        return True
 
-    def _restart_together(self, cell: Cell, error: Exception) -> bool:
-        """Restart a cell with its siblings, if its parent has a policy for that. Return whether it has."""
+    def _children_policy(self, cell: Cell) -> GroupPolicy | None:
+        """Return the policy by which a cell restarts together with its siblings, if there is one."""
         parent = cell.parent
         if parent is None or cell.stopping or parent.force or parent.phase not in _HAS_CHILDREN:
-            return False
+            return None
         try:
-            policy = children_policy(parent)
+            return children_policy(parent)
         except Exception as own:  # noqa: BLE001 - user code: the parent fails for itself
             parent.escalated = own
             self.rt.signal(parent)
-            return False
-        if policy is None:
-            return False
-        group = group_of(parent)
-        if not group.admits(policy):
-            stop_failed(cell, "restart_limit")
-            self._escalate(cell, error)
-            return True
-        if cell.phase != SUSPENDED:
-            phases.enter(cell, SUSPENDED)
-        group.begin(cell, policy)
-        return True
+            return None
 
     def _escalate(self, cell: Cell, error: Exception) -> None:
         parent = cell.parent
@@ -268,7 +349,7 @@ class Supervision:
         """Record the start of an actor, once in its life."""
         if not cell.started:
             cell.started = True
-            self.rt.history.event(ev.ActorStarted, cell, {})
+            self.rt.history.started(cell)
 
     def back_off(self, cell: Cell) -> None:
         """Wait before the new instance is built, if the policy has a backoff."""
@@ -276,10 +357,12 @@ class Supervision:
         if cell.group is not None:
             cell.group.down(cell)
             return
-        backoff = cell.policy.backoff
+        backoff, restarts = cell.policy.backoff, cell.restarts
         if backoff is None or cell.stopping:
             return
-        delay = backoff.delay(len(cell.restarts or ()), self.rt.rng)
+        delay = backoff.delay(len(restarts or ()), self.rt.rng)
+        if restarts is not None:
+            restarts.delay = delay
         if delay > 0:
             cell.timer = self.rt.timers.after(delay, partial(self._backed_off, cell))
 

@@ -25,6 +25,7 @@ from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.mailbox import grant
 from papyra._runtime.phases import STARTING, STOPPED
 from papyra._runtime.stopping import interrupted
+from papyra._runtime.tallies import type_name
 from papyra._runtime.worker import Worker
 from papyra.proxy import CallerError
 
@@ -114,6 +115,7 @@ class Workers:
         context, watched = guard.context, guard.watched
         cancelling = rt.loop.cancelling()
         left = budget = 8  # messages until the next look at the clock
+        item: Any = None
         began = perf_counter()
         while True:
             while ready:
@@ -144,7 +146,7 @@ class Workers:
                             break
                 except BaseException as error:  # noqa: BLE001 - classified there; all but failures are raised again
                     calm = False
-                    if await self._message_failed(worker, cell, error):
+                    if await self._message_failed(worker, cell, error, item):
                         return True
                 if worker.interrupted:
                     return self._release(worker, cell)
@@ -240,12 +242,13 @@ class Workers:
             interrupted(cell)
         return changed
 
-    async def _message_failed(self, worker: Worker, cell: Cell, error: BaseException) -> bool:
-        """Handle what ``receive`` raised. Return True if the worker ends."""
+    async def _message_failed(self, worker: Worker, cell: Cell, error: BaseException, item: object) -> bool:
+        """Handle what ``receive`` raised for ``item``. Return True if the worker ends."""
         failure = self._classify(worker, cell, error)
         if failure is None:
             return True
-        ended = await self._failed(worker, cell, failure)
+        message = item.message if isinstance(item, Envelope) else item
+        ended = await self._failed(worker, cell, failure, type_name(type(message)), message)
         del failure  # its traceback refers to this frame, and to those of the actor's code
         return ended
 
@@ -257,19 +260,21 @@ class Workers:
         if failure is None:
             return
         if cell.phase == STARTING and not worker.interrupted:
-            if not await self._failed(worker, cell, failure):
+            if not await self._failed(worker, cell, failure, "on_start"):
                 self._rt.signal_and_schedule(cell)
         else:
             _logger.error("actor %s failed", cell, exc_info=failure)
             interrupted(cell)
 
-    async def _failed(self, worker: Worker, cell: Cell, failure: Exception) -> bool:
+    async def _failed(
+        self, worker: Worker, cell: Cell, failure: Exception, during: str, message: object = None
+    ) -> bool:
         """Handle a failure. Return True if that ended the actor in another way, and the worker with it."""
         answering, cell.answering = cell.answering, None
         if answering is not None:
             answering.reply(None, failure)  # the actor raised something other than an `Exception`
         try:
-            await self._rt.lifecycle.supervision.failed(cell, failure)
+            await self._rt.lifecycle.supervision.failed(cell, failure, during, message)
         except BaseException as error:
             if isinstance(error, Exception):
                 raise  # not an actor's: `failed` handles those

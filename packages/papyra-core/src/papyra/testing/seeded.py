@@ -80,6 +80,7 @@ class SeededWorkers(Workers):
         """Run one turn of ``cell``. Return None to continue, else what `_work` returns."""
         rt, box = self._rt, cell.box
         only_messages = box is not None
+        item: object = None
         try:
             for _ in range(self._rng.randint(1, TURN_MESSAGES)):
                 if not box:
@@ -98,7 +99,7 @@ class SeededWorkers(Workers):
                     await receive(item)
         except BaseException as error:  # noqa: BLE001 - classified there; all but failures are raised again
             only_messages = False
-            if await self._message_failed(worker, cell, error):
+            if await self._message_failed(worker, cell, error, item):
                 return True
         if worker.interrupted:
             return self._release(worker, cell)
