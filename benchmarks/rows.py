@@ -164,6 +164,30 @@ ROWS = {
             unit="ms",
         ),
         Row(
+            "cluster_ask",
+            "asks to another node over NATS, in turns with bare requests of nats-py",
+            {"papyra": 200, "papyra-trio": 200},
+            (
+                Goal("p50_ratio", 1.6, at_least=False),
+                Goal("p99_ratio", 2.5, at_least=False),
+                Goal("p50_ratio", 3.2, at_least=False, who="papyra-trio"),
+                Goal("p99_ratio", 5, at_least=False, who="papyra-trio"),
+            ),
+            script="cluster",
+            unit="p50_ratio",
+        ),
+        Row(
+            "cluster_tell",
+            "tells a second to another node over NATS, against publish to receive of nats-py",
+            {"papyra": 20_000, "papyra-trio": 20_000},
+            (
+                Goal("ratio", 1.0),
+                Goal("lost", 0, at_least=False),
+                Goal("ratio", 0.6, who="papyra-trio"),
+            ),
+            script="cluster",
+        ),
+        Row(
             "help",
             "ms of `papyra --help`; the floor is a bare click command's",
             {"papyra": 1, "floor": 1},

@@ -69,6 +69,8 @@ def _run(row: Row, who: str, scale: int, environments: Environments, folder: str
                 left.unlink()
         name = f"{row.name}-floor" if who == "floor" else row.name
         return _files(environments.python(who), name, scale, folder, backend)
+    if row.script == "cluster":
+        return _json([environments.python(who), str(SCRIPTS / "cluster.py"), row.name, str(scale), backend])
     if row.script == "process":
         return _process(row.name, who)
     script = {"floor": "floor_api.py", "pykka": "pykka_api.py"}.get(who, "papyra_api.py")

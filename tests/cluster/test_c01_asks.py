@@ -112,8 +112,13 @@ def test_c01_stop_and_proxy_are_type_errors(backend):
             ref = await remote(b, a.spawn(Counter), a)
             with pytest.raises(TypeError, match="send it a message"):
                 ref.proxy()
-            with pytest.raises(TypeError, match="send it a message"):
-                await b.stop(ref)
+            for call in (ref.pending, lambda: ref.tell_nowait("x")):
+                with pytest.raises(TypeError, match="send it a message"):
+                    call()
+            for stop in (lambda: b.stop(ref), ref.stop):
+                with pytest.raises(TypeError, match="send it a message"):
+                    await stop()
+            assert await ref.request("get") == 0
 
     run_seeded(1, main, backend=backend)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
@@ -49,7 +49,7 @@ class Settings:
     payload_limit: int = 4096
     blocking_threads: int = 16
     instruments: tuple[str, ...] = ()
-    cluster: str | None = None
+    cluster: str | None = field(default=None, repr=False)  # it may have a password in it
     dead_letter_payload: Literal["full", "type", "none"] = "full"
     dead_letter_log_first: int = 10
     dead_letter_mute_seconds: float = 300.0

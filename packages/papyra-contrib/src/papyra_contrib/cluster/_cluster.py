@@ -309,25 +309,27 @@ class Cluster(Receptionist):
         session = self._session_for(target)
         type_name, body = session.values.dump(message)
         seconds = self.ask_timeout if timeout is None else timeout
-        pending = PendingAsk(target, self.local.background.waiter())
+        background = self.local.background
+        pending = PendingAsk(target, background.waiter())
         corr = session.asks.add(pending)
-        timer = self.local.background.after(
-            seconds, lambda: pending.answer(None, AskTimeout(target, seconds))
-        )
+        began = background.time()
+        timer = background.after(seconds, lambda: pending.answer(None, AskTimeout(target, seconds)))
         try:
-            with anyio.move_on_after(seconds):
-                link = await session.link_to(target)
-                await session.before_send(link, target)
-                self._check(target)
-                pending.number = link.out.numbered(
-                    wire.ASK, target.id, body, type_name, self._traceparent(), corr
-                )
-                await pending.waiter
+            link = session.ready_link(target)
+            if link is None:
+                with anyio.move_on_after(max(0.0, seconds - (background.time() - began))) as scope:
+                    link = await session.link_to(target)
+                    await session.before_send(link, target)
+                if link is None or scope.cancelled_caught:
+                    raise AskTimeout(target, seconds)
+            self._check(target)
+            pending.number = link.out.numbered(
+                wire.ASK, target.id, body, type_name, self._traceparent(), corr
+            )
+            await pending.waiter
         finally:
             timer.cancel()
             session.asks.forget(corr)
-        if not pending.answered:
-            raise AskTimeout(target, seconds)
         if pending.error is not None:
             try:
                 raise pending.error

@@ -52,11 +52,32 @@ class Target:
         return f"{self.peer}:{self.id}"
 
 
-def _no_proxy(ref: object) -> TypeError:
-    return TypeError(f"{ref!r} lives on another node, where no proxy reaches; send it a message instead")
+class ForeignRef(ActorRef[M, R], Generic[M, R]):
+    """What can't be done to an actor of another node: each call is a `TypeError` that says to send a message."""
+
+    __slots__ = ()
+
+    def proxy(self) -> ActorProxy:
+        """Raise `TypeError`: send a message instead."""
+        raise self._elsewhere("no proxy reaches it")
+
+    def tell_nowait(self, message: M) -> None:
+        """Raise `TypeError`: whether there is room in a mailbox elsewhere is not known."""
+        raise self._elsewhere("its mailbox can't be looked into")
+
+    def pending(self) -> int:
+        """Raise `TypeError`: what waits elsewhere is not known."""
+        raise self._elsewhere("its mailbox can't be looked into")
+
+    async def stop(self, *, timeout: float | None = None) -> None:
+        """Raise `TypeError`: only the actor's own node can stop it."""
+        raise self._elsewhere("only its own node can stop it")
+
+    def _elsewhere(self, what: str) -> TypeError:
+        return TypeError(f"{self!r} is on another node, {what}; send it a message instead")
 
 
-class RemoteRef(ActorRef[M, R], Generic[M, R]):
+class RemoteRef(ForeignRef[M, R], Generic[M, R]):
     """A reference to an actor of another node; to be used as any `ActorRef`, within what a network can promise."""
 
     __slots__ = ()
@@ -97,10 +118,6 @@ class RemoteRef(ActorRef[M, R], Generic[M, R]):
         """Return False once the actor's end is known; True says only that nothing is known to the contrary."""
         return self._target.ended is None
 
-    def proxy(self) -> ActorProxy:
-        """Raise `TypeError`: send a message instead."""
-        raise _no_proxy(self)
-
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActorRef):
             return NotImplemented
@@ -131,7 +148,7 @@ class _Name:
         return f"the holder of {self.name!r}"
 
 
-class LateRef(ActorRef[M, R], Generic[M, R]):
+class LateRef(ForeignRef[M, R], Generic[M, R]):
     """A reference to whoever holds a name when a message is sent. It can't be watched."""
 
     __slots__ = ()
@@ -172,10 +189,6 @@ class LateRef(ActorRef[M, R], Generic[M, R]):
     def is_alive(self) -> bool:
         """Whether a holder is known now."""
         return self._named.sender.holder_now(self.name) is not None
-
-    def proxy(self) -> ActorProxy:
-        """Raise `TypeError`: send a message instead."""
-        raise _no_proxy(self)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, ActorRef):

@@ -63,6 +63,7 @@ WATCH_LIST_SECONDS: Final = 10.0
 UNKNOWN_SECONDS: Final = 1.0
 MAX_UNKNOWN_MESSAGES: Final = 64
 MAX_UNKNOWN_PEERS: Final = 256
+MAX_UNKNOWN_BYTES: Final = 16 * 1024 * 1024
 SENDS_BEFORE_YIELD: Final = 200
 
 
@@ -95,6 +96,7 @@ class Session:
         self._changed = anyio.Event()
         self._doubted: set[str] = set()
         self._unknown: dict[NodeId, list[bytes]] = {}
+        self._unknown_bytes = 0
         self._dirty: list[Link] = []
         self._pump_waiter: Waiter | None = None
         self._next_watch_list = 0.0
@@ -236,7 +238,7 @@ class Session:
     def member_up(self, peer: NodeId) -> None:
         """Handle what came from the node before the registry knew it."""
         self._owner.member_up(peer)
-        for frame in self._unknown.pop(peer, ()):
+        for frame in self._take_unknown(peer):
             self.on_frame(peer, frame)
 
     def member_down(self, peer: NodeId, reason: str) -> None:
@@ -300,6 +302,14 @@ class Session:
         if found is None:
             found = self.links[peer] = Link(peer, self.transport, self._local, self._soon, self._send_credit)
         return found
+
+    def ready_link(self, target: Target) -> Link | None:
+        """Return the link to a target's node if a message can go at once, and the event loop was round lately."""
+        link = self.links.get(target.peer)
+        self._sends += 1
+        if link is None or link.out.error is not None or self._sends >= SENDS_BEFORE_YIELD:
+            return None
+        return link if self.transport.has_room() and link.out.open_for(target.id) else None
 
     async def link_to(self, target: Target) -> Link:
         """Return the link to a target's node; an incarnation that is not known yet is asked for."""
@@ -436,13 +446,19 @@ class Session:
             self._unknown[peer] = []
             self._background.after(UNKNOWN_SECONDS, lambda: self._drop_unknown(peer))
         kept = self._unknown[peer]
-        if len(kept) < MAX_UNKNOWN_MESSAGES:
+        if len(kept) < MAX_UNKNOWN_MESSAGES and self._unknown_bytes + len(frame) <= MAX_UNKNOWN_BYTES:
             kept.append(frame)
+            self._unknown_bytes += len(frame)
         else:
             self.late += 1
 
     def _drop_unknown(self, peer: NodeId) -> None:
-        self.late += len(self._unknown.pop(peer, ()))
+        self.late += len(self._take_unknown(peer))
+
+    def _take_unknown(self, peer: NodeId) -> list[bytes]:
+        kept = self._unknown.pop(peer, [])
+        self._unknown_bytes -= sum(map(len, kept))
+        return kept
 
     def _note(self) -> None:
         changed, self._changed = self._changed, anyio.Event()

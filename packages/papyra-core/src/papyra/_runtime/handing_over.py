@@ -7,16 +7,13 @@ what ``receive`` returns, because it replies only to an envelope that is still t
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from papyra._runtime.asks import pass_on
 from papyra._runtime.belongings import belongings
+from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.user_values import type_name
 from papyra.exceptions import UnhandledMessage
-
-if TYPE_CHECKING:
-    from papyra._runtime.cell import Cell
 
 __all__ = ["BACKGROUND", "answer_later", "forward", "take", "unhandled"]
 
@@ -50,6 +47,8 @@ def answer_later(cell: Cell) -> Envelope | None:
 
 async def forward(cell: Cell, target: Cell, message: object) -> None:
     """Hand the message on to ``target``, and the duty to reply with it."""
+    if not isinstance(target, Cell):
+        raise TypeError(f"can't forward to {target}, which is on another node: ask it, and return its reply")
     envelope = take(cell, "forward")
     if envelope is None or not envelope.expects_reply:
         envelope = Envelope(message, expects_reply=False)
