@@ -31,3 +31,12 @@ class TestRedisPersistence(BackendConformance):
                 client.xadd(stream, {"not": "a record"})
 
         return damage
+
+    @pytest.fixture
+    def read_quarantine(self, redis_server):
+        def read(names):
+            with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+                entries = [fields for name in names for _, fields in client.xrange(name)]
+            return b"".join(value for fields in entries for value in fields.values())
+
+        return read

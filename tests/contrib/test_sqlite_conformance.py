@@ -18,6 +18,7 @@ SELECT kind, timestamp, size, crc + 1, system_id, actor, type, payload FROM fact
 
 class TestSQLitePersistence(BackendConformance):
     durable = True
+    keeps_batch_ids = True
     shared = True
 
     @pytest.fixture

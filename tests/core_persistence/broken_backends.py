@@ -6,17 +6,20 @@ Copied beside the tests that a process of its own runs; see test_conformance_cat
 
 from __future__ import annotations
 
+import json
 import math
+import time
 import unicodedata
 from collections import deque
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 
 from papyra.exceptions import PersistenceError
-from papyra.persistence import InMemoryPersistence, RetentionPolicy
+from papyra.persistence import InMemoryPersistence, Page, RetentionPolicy
 from papyra.persistence.models import (
     CompactionReport,
     PersistedEvent,
@@ -59,9 +62,18 @@ class Sound(InMemoryPersistence):
         mode = config.mode if config else PersistenceRecoveryMode.IGNORE
         if not report.has_anomalies or mode is PersistenceRecoveryMode.IGNORE:
             return PersistenceRecoveryReport(self.name, report)
-        if not dry_run:
-            self.disk["damage"] = []
-        return PersistenceRecoveryReport(self.name, report, ("disk",))
+        if dry_run:
+            return PersistenceRecoveryReport(self.name, report, ("disk",))
+        self.disk["damage"] = []
+        return PersistenceRecoveryReport(self.name, report, ("disk",), self._quarantined(config))
+
+    def _quarantined(self, config):
+        if config.mode is not PersistenceRecoveryMode.QUARANTINE:
+            return ()
+        folder = Path(config.quarantine_dir)
+        folder.mkdir(exist_ok=True)
+        (folder / "damage").write_bytes(b"damage")
+        return (str(folder / "damage"),)
 
     async def compact(self, *, dry_run=False, progress=None):
         self._refuse_if_closed()
@@ -73,6 +85,48 @@ class Sound(InMemoryPersistence):
             await anyio.lowlevel.checkpoint()
             if progress is not None:
                 progress(done, 10)
+
+
+class SoundServer(Sound):
+    """A client of a store on a server, which can be restarted, cut off and stalled."""
+
+    on_server = True
+    timeout = 0.1
+
+    def __init__(self, retention_policy=None, disk=None):
+        super().__init__(retention_policy, disk)
+        self.connected_to = self.server["epoch"]
+
+    @property
+    def server(self):
+        return self.disk.setdefault("server", {"epoch": 0, "ids": set(), "stalled": False})
+
+    async def _reach(self):
+        if self.server["stalled"]:
+            await anyio.sleep(self.timeout)
+            raise PersistenceError("no answer", retry=True)
+        if self.connected_to != self.server["epoch"]:
+            self.connected_to = self.server["epoch"]
+            raise PersistenceError("the connection was lost", retry=True)
+
+    async def record_batch(self, records, *, batch_id=None):
+        try:
+            await self._reach()
+            if batch_id is None or not self._has(batch_id):
+                await super().record_batch(records)
+                self.server["ids"].add(batch_id)
+            await anyio.sleep(0.002)
+            await self._reach()  # else the answer is lost on its way
+        except PersistenceError:
+            self.metrics.write_errors += 1
+            raise
+
+    def _has(self, batch_id):
+        return batch_id in self.server["ids"]
+
+    async def ping(self):
+        await self._reach()
+        await super().ping()
 
 
 class Hangs(Sound):
@@ -579,8 +633,188 @@ class a_large_store__counts_wrong(Sound):
         return CompactionReport(self.name, 1, 1, None, None)
 
 
+# -- servers, processes and pages
+
+
+class a_batch_that_is_offered_again__retries_blindly(SoundServer):
+    def _has(self, batch_id):
+        return False
+
+
+class an_answer_that_is_lost__retries_blindly(SoundServer):
+    def _has(self, batch_id):
+        return False
+
+
+class a_store_that_was_restarted__never_reconnects(SoundServer):
+    patience = 0.5
+
+    async def _reach(self):
+        if self.connected_to != self.server["epoch"]:
+            raise PersistenceError("the connection was lost", retry=True)
+
+
+class a_stalled_store__raises_its_drivers_error(SoundServer):
+    async def record_batch(self, records, *, batch_id=None):
+        try:
+            await super().record_batch(records, batch_id=batch_id)
+        except PersistenceError as error:
+            raise TimeoutError("the driver says") from error
+
+
+class a_stalled_store__does_not_count(SoundServer):
+    async def record_batch(self, records, *, batch_id=None):
+        errors = self.metrics.write_errors
+        try:
+            await super().record_batch(records, batch_id=batch_id)
+        finally:
+            self.metrics.write_errors = errors
+
+
+class a_call_to_a_stalled_store__cannot_be_cancelled(SoundServer):
+    patience = 0.5
+    timeout = 1.0
+
+    async def _reach(self):
+        with anyio.CancelScope(shield=True):
+            await super()._reach()
+
+
+class the_loop_runs_on__blocks_it(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        time.sleep(0.3)  # noqa: ASYNC251 - that is what is broken
+        await super().record_batch(records)
+
+
+class pages_beside_writers__commits_out_of_order(Sound):
+    """Gives a place before the commit, as a sequence of a database does, and pages by it."""
+
+    def __init__(self, retention_policy=None, disk=None):
+        super().__init__(retention_policy, disk)
+        self.numbered = []
+        self.last = 0
+
+    async def record_batch(self, records, *, batch_id=None):
+        self.last += 1
+        number = self.last
+        for _ in range(7 if number % 3 else 1):
+            await anyio.lowlevel.checkpoint()
+        self.numbered += [(number, one) for one in records]
+        self.numbered.sort(key=lambda pair: pair[0])
+
+    async def page(self, query, *, after=None, limit=1000):
+        found = [pair for pair in self.numbered if pair[0] > int(after or 0)][:limit]
+        return Page([one for _, one in found], str(found[-1][0]) if found else after or "0")
+
+
+class what_a_recovery_drops__is_deleted(Sound):
+    def _quarantined(self, config):
+        return ()
+
+
+class what_a_recovery_drops__goes_to_an_empty_file(Sound):
+    def _quarantined(self, config):
+        names = super()._quarantined(config)
+        for name in names:
+            Path(name).write_bytes(b"")
+        return names
+
+
+class fractional_times__rounds(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        await super().record_batch([replace(one, timestamp=round(one.timestamp, 3)) for one in records])
+
+
+class following_shows_a_new_record__after_two_seconds(Sound):
+    async def follow(self, query=None, *, limit=0, wanted=None):
+        async for record in super().follow(query, limit=limit, wanted=wanted):
+            if record.payload["number"]:
+                await anyio.sleep(2)
+            yield record
+
+
+class any_text_comes_back__cuts_long_columns(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        await super().record_batch([replace(one, system_id=one.system_id[:255]) for one in records])
+
+
+class a_batch_of_5000__refuses_1001(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        if len(records) > 1000:
+            raise PersistenceError("too many records at once")
+        await super().record_batch(records)
+
+
+class processes_share__without_a_lock(Sound):
+    """Reads a file and writes it anew, with nothing that keeps another process from doing the same."""
+
+    shared = True
+
+    def __init__(self, path=None, disk=None, *, retention_policy=None):
+        super().__init__(retention_policy, disk)
+        self.path = Path(path) if path else None
+
+    async def record_batch(self, records, *, batch_id=None):
+        text = self.path.read_text() if self.path.exists() else ""
+        time.sleep(0.01)  # noqa: ASYNC251 - so that another process comes between
+        rows = [json.dumps([one.actor_address, one.payload]) + "\n" for one in records]
+        self.path.write_text(text + "".join(rows))
+
+    async def list_events(self, **_):
+        rows = map(json.loads, self.path.read_text().splitlines())
+        return [PersistedEvent("conformance", actor, "Numbered", payload, 1.5) for actor, payload in rows]
+
+
+class a_page_refuses__takes_any_cursor(Sound):
+    async def page(self, query, *, after=None, limit=1000):
+        return await super().page(query, after=None if after and " " in after else after, limit=limit)
+
+
+class pages_yield_every_record_once__doubles_the_first(Sound):
+    async def page(self, query, *, after=None, limit=1000):
+        page = await super().page(query, after=after, limit=limit)
+        return Page([*self._records, *page.records][: limit + 1], page.cursor) if after is None else page
+
+
+class a_cursor_may_be_kept__counts_from_the_end(Sound):
+    async def page(self, query, *, after=None, limit=1000):
+        behind = int(after or len(self._records))
+        start = max(0, len(self._records) - behind)
+        found = list(self._records)[start : start + limit]
+        return Page(found, str(behind - len(found)))
+
+
+class pages_go_on_through_a_compaction__by_position(Sound):
+    async def page(self, query, *, after=None, limit=1000):
+        start = int(after or 0)
+        found = list(self._records)[start : start + limit]
+        return Page(found, str(start + len(found)))
+
+
+class count_agrees__ignores_the_query(Sound):
+    async def count(self, query):
+        return len(self._records)
+
+
+class following_by_query__ignores_it(Sound):
+    async def follow(self, query=None, *, limit=0, wanted=None):
+        async for record in super().follow(limit=query.limit if query else limit, wanted=wanted):
+            yield record
+
+
+class open_and_ping__leaves_a_record(Sound):
+    async def ping(self):
+        await super().ping()
+        await self.record_event(PersistedEvent("probe", "probe:1", "Probed", {}, 1.0))
+
+
+class open_and_ping__answers_when_closed(Sound):
+    async def ping(self):
+        pass
+
+
 BROKEN = {
     name: kind
     for name, kind in globals().items()
-    if isinstance(kind, type) and kind.__module__ == __name__ and kind not in (Sound, Hangs)
+    if isinstance(kind, type) and kind.__module__ == __name__ and kind not in (Sound, SoundServer, Hangs)
 }

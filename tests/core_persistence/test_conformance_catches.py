@@ -20,13 +20,16 @@ broken_backends = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(broken_backends)
 
 MODULE = """
+from contextlib import contextmanager
+
 import pytest
-from broken_backends import BROKEN, DAMAGE, Sound
+from broken_backends import BROKEN, DAMAGE, Sound, SoundServer
 from papyra.testing import BackendConformance
 
 def case(kind):
     class Case(BackendConformance):
         durable, patience, smoke_records = kind.durable, kind.patience, kind.smoke_records
+        shared = getattr(kind, "shared", False)
 
         @pytest.fixture
         def disk(self):
@@ -40,12 +43,42 @@ def case(kind):
         def damage_store(self, disk):
             return lambda: disk["damage"].append(DAMAGE)
 
+        @pytest.fixture
+        def backend_url(self, tmp_path):
+            return f"{kind.name}:{tmp_path / 'rows'}" if getattr(kind, "shared", False) else ""
+
+        @pytest.fixture
+        def server(self, disk):
+            return kind(None, disk).server if getattr(kind, "on_server", False) else None
+
+        @pytest.fixture
+        def restart_store(self, server):
+            return server and (lambda: server.update(epoch=server["epoch"] + 1))
+
+        @pytest.fixture
+        def cut_wire(self, server):
+            return server and (lambda: server.update(epoch=server["epoch"] + 1))
+
+        @pytest.fixture
+        def stall_store(self, server):
+            @contextmanager
+            def stall():
+                server["stalled"] = True
+                try:
+                    yield
+                finally:
+                    server["stalled"] = False
+            return server and stall
+
     return Case
 
 globals().update({f"Test_{name}": case(kind) for name, kind in BROKEN.items()})
 
 class TestSound(case(Sound)):
     smoke_records = 3_000
+
+class TestSoundServer(case(SoundServer)):
+    pass
 """
 
 CONFTEST = """
@@ -60,6 +93,8 @@ def pytest_collection_modifyitems(items):
     # Each broken backend meets the one promise that it breaks, the sound one those that memory alone can't keep.
     def meets(item):
         words = [item.parent.name.removeprefix("Test_").partition("__")[0]]
+        if words == ["TestSoundServer"]:
+            words = ["store", "batch", "answer", "page", "count", "ping", "loop"]
         if words == ["TestSound"]:
             words = ["damage", "recover", "progress", "reopening", "close", "compaction", "large_store"]
         return any(word in item.name for word in words)
@@ -117,6 +152,7 @@ def test_a_broken_promise_is_caught_on_both_event_loops(failed, name):
 
 def test_the_backend_that_the_others_break_keeps_every_promise(failed):
     assert failed.get("Sound", set()) == set()
+    assert failed.get("SoundServer", set()) == set()
 
 
 def test_a_subclass_without_the_fixture_is_told_what_to_define(tmp_path):

@@ -32,7 +32,7 @@ EXPORTED = {
     "papyra.instruments": "Instrument Target",
     "papyra.messages": "ActorTerminated DeadLetter",
     "papyra.persistence": """
-        BatchBackend InMemoryPersistence PersistenceBackend Query RetentionPolicy backend_capabilities open_backend
+        BatchBackend InMemoryPersistence Page PersistenceBackend Query RetentionPolicy backend_capabilities open_backend
         safe_metrics_snapshot
     """,
     "papyra.persistence.blocking": "CallbackFailed Interruptible Part Work WorkCancelled run_blocking",

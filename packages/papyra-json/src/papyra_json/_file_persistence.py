@@ -15,7 +15,7 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence.batch import BatchBackend
 from papyra.persistence.blocking import Work, run_blocking
 from papyra.persistence.files import file_kind
-from papyra.persistence.following import INTERVAL
+from papyra.persistence.following import INTERVAL, following_of
 from papyra.persistence.models import (
     PersistedRecord,
     PersistenceRecoveryConfig,
@@ -127,9 +127,13 @@ class FilePersistence(BatchBackend):
         )
 
     async def follow(
-        self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
+        self,
+        query: Query[Any] | None = None,
+        *,
+        limit: int = 0,
+        wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
 
         ``wanted`` is called in a worker thread. Every new record comes once and in order, while other processes append,
         rotate, compact, recover, move files away or delete them; the last ones before `aclose` come too. Records
@@ -137,11 +141,10 @@ class FilePersistence(BatchBackend):
         may be left out if a file is replaced at that moment.
         """
         self.refuse_if_closed()
-        if limit < 0:
-            raise ValueError(f"limit must not be negative, but is {limit}")
+        count, matches = following_of(query, limit, wanted)
         policy, now = self.retention, self.time_fn()
         files = await self._in_thread("read", lambda _: self._files_to_follow(), Work())
-        with closing(Feed(lambda work: follow(files, limit, wanted or _any, policy, now, work))) as feed:
+        with closing(Feed(lambda work: follow(files, count, matches, policy, now, work))) as feed:
             while True:
                 ending = self._closed  # then this is the last look
                 while block := await self._in_thread("read", lambda _: feed.draw(), feed.work):
@@ -253,10 +256,6 @@ class FilePersistence(BatchBackend):
                 raise PersistenceError(f"{self._path} could not be {done}: {error}") from error
 
         return await run_blocking(explained, work, abandon=True)
-
-
-def _any(_: PersistedRecord) -> bool:
-    return True
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -11,6 +11,7 @@ import anyio
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence.blocking import run_blocking
+from papyra.persistence.following import following_of
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.query import Query
 from papyra.persistence.threaded import ThreadedBackend
@@ -121,23 +122,28 @@ class RedisPersistence(ThreadedBackend):
         return find(kept(self._walk(work), self.retention, now), query)
 
     async def follow(
-        self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
+        self,
+        query: Query[Any] | None = None,
+        *,
+        limit: int = 0,
+        wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
 
-        Only records for which ``wanted`` is true count and come; it is called in a worker thread. The server tells of
-        new records at once. Nothing is left out or doubled, but for records that were compacted away before they were
-        read. Where the key was deleted, all in the new stream is new.
+        The server reports new records at once. No record is left out or doubled, except those that were compacted away
+        before they were read. After the key was deleted, all records of the new stream are new. ``wanted`` is called in
+        a worker thread.
         """
         self.refuse_if_closed()
-        newest: Query[PersistedRecord] = Query(limit=limit)
+        count, matches = following_of(query, limit, wanted)
+        newest: Query[PersistedRecord] = Query(limit=count)
         policy, now = self.retention, self.time_fn()
         waiting = anyio.CapacityLimiter(1)  # followers must not keep others from reading
 
         def begin(work: Work) -> tuple[list[PersistedRecord], bytes]:
             last = last_id(self._server, self._stream)
             walk = self._walk(work, last)
-            return find(kept(walk, policy, now), newest, wanted), last
+            return find(kept(walk, policy, now), newest, matches), last
 
         look = begin
         while True:
@@ -151,7 +157,7 @@ class RedisPersistence(ThreadedBackend):
                 yield record
             if self.closed:
                 return
-            look = partial(self._next, last, wanted)
+            look = partial(self._next, last, matches)
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None

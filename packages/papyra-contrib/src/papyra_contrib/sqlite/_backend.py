@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 import anyio
 
 from papyra.exceptions import PersistenceError
-from papyra.persistence.following import INTERVAL
+from papyra.persistence.following import INTERVAL, following_of
 from papyra.persistence.models import PersistedRecord
+from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import check_path, duration, file_url, one_of
 from papyra_contrib._rows import to_row
@@ -20,8 +21,16 @@ from papyra_contrib.sqlite import _compaction, _recovery, _scan
 from papyra_contrib.sqlite._batch_ids import has_batch, note_batch
 from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
 from papyra_contrib.sqlite._files import is_database, stored_bytes
-from papyra_contrib.sqlite._paging import NOWHERE, begin_following, begin_streaming, read_above, read_below
-from papyra_contrib.sqlite._queries import find
+from papyra_contrib.sqlite._paging import (
+    NOWHERE,
+    begin_following,
+    begin_streaming,
+    place_of,
+    read_above,
+    read_below,
+    read_page,
+)
+from papyra_contrib.sqlite._queries import count_rows, find
 from papyra_contrib.sqlite._schema import INSERT
 
 if TYPE_CHECKING:
@@ -127,19 +136,21 @@ class SQLitePersistence(ThreadedBackend):
         return self._database.read(work, partial(find, query=query, policy=self.retention, now=now), [])
 
     async def follow(
-        self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
+        self,
+        query: Query[Any] | None = None,
+        *,
+        limit: int = 0,
+        wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
 
-        Only records for which ``wanted`` is true count and come; it is called in a worker thread. Nothing is left out
-        or doubled, whatever other processes do, but for records that were compacted away before they were read. The
-        database is looked at ten times a second.
+        No record is left out or doubled, whatever other processes do, except those that were compacted away before they
+        were read. The database is read ten times a second; ``wanted`` is called in a worker thread.
         """
         self.refuse_if_closed()
-        if limit < 0:
-            raise ValueError(f"limit must not be negative, but is {limit}")
+        count, matches = following_of(query, limit, wanted)
         begin = partial(
-            begin_following, limit=limit, wanted=wanted, policy=self.retention, now=self.time_fn()
+            begin_following, limit=count, wanted=matches, policy=self.retention, now=self.time_fn()
         )
         nothing: tuple[list[PersistedRecord], Place] = ([], NOWHERE)
         records, place = await self._read(begin, nothing)
@@ -151,7 +162,28 @@ class SQLitePersistence(ThreadedBackend):
             if self.closed:
                 return
             nothing = ([], replace(place, more=False))
-            records, place = await self._read(partial(read_above, place=place, wanted=wanted), nothing)
+            records, place = await self._read(partial(read_above, place=place, wanted=matches), nothing)
+
+    async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
+        """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
+
+        A cursor names the database and a row, so a page costs what it holds. In a database that was put in its place
+        all records are new.
+        """
+        self.refuse_if_closed()
+        check_page_limit(limit)
+        place = place_of(after)
+        empty: Page[_R] = Page([], after or "")
+        policy, now = self.retention, self.time_fn()
+        return await self._read(
+            partial(read_page, query=query, place=place, limit=limit, policy=policy, now=now), empty
+        )
+
+    async def count(self, query: Query[Any]) -> int:
+        """Return how many records match and are kept, at most ``query.limit``. Damaged rows may be among them."""
+        self.refuse_if_closed()
+        counted = partial(count_rows, query=query, policy=self.retention, now=self.time_fn())
+        return await self._read(counted, 0)
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None

@@ -7,24 +7,39 @@ of the commits and never twice, so nothing is lost or doubled between pages, wha
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from papyra.persistence.models import PersistedRecord
+from papyra.persistence.paging import Page, bad_cursor
 from papyra.persistence.query import Query
 from papyra_contrib._rows import read_row
-from papyra_contrib.sqlite._queries import SMALLEST, find, kept_boundary
+from papyra_contrib.sqlite._queries import SMALLEST, find, is_of_kind, kept_boundary, matching_terms
 from papyra_contrib.sqlite._schema import identity_of, last_number, select_rows
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
 
-    from papyra.persistence.models import PersistedRecord
     from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib._rows import StoredRow
 
-__all__ = ["NOWHERE", "Place", "Span", "begin_following", "begin_streaming", "read_above", "read_below"]
+__all__ = [
+    "NOWHERE",
+    "Place",
+    "Span",
+    "begin_following",
+    "begin_streaming",
+    "place_of",
+    "read_above",
+    "read_below",
+    "read_page",
+]
 
+_R = TypeVar("_R", bound=PersistedRecord)
+
+_CURSOR = re.compile(r"([0-9a-f]{16}):([0-9]{1,18})")
 _PAGE_ROWS = 500
 _PAGE_BYTES = 2**20
 
@@ -81,6 +96,44 @@ def read_above(
     # Where an older copy was restored, `last` goes back, and new rows have numbers that were read before.
     place = Place(identity, last) if end is None else Place(identity, end, more=True)
     return (records if wanted is None else list(filter(wanted, records))), place
+
+
+def place_of(cursor: str | None) -> Place:
+    """Return the place that a cursor names, which `read_page` made; anything else is a `ValueError`."""
+    if not cursor:
+        return NOWHERE
+    found = _CURSOR.fullmatch(cursor)
+    if found is None:
+        raise bad_cursor(cursor)
+    return Place(found[1], int(found[2]))
+
+
+def read_page(
+    connection: sqlite3.Connection,
+    query: Query[_R],
+    place: Place,
+    limit: int,
+    policy: RetentionPolicy,
+    now: float,
+) -> Page[_R]:
+    """Return the first ``limit`` records above a place that match and are kept, oldest first."""
+    identity, last = identity_of(connection), last_number(connection)
+    # Where an older copy was restored, `last` is lower, and new rows get numbers that were read before.
+    above = min(place.last, last) if identity == place.identity else 0
+    oldest = policy.oldest_kept(now)
+    boundary = kept_boundary(connection, policy, oldest, down_to=SMALLEST)
+    where, values = matching_terms(query, oldest)
+    rows = select_rows(
+        connection, f"WHERE {where} AND seq > ? AND seq >= ? ORDER BY seq", [*values, above, boundary.first]
+    )
+    found: list[_R] = []
+    for row in rows:
+        record = read_row(row)
+        if is_of_kind(record, query):
+            found.append(record)
+        if len(found) == limit:
+            return Page(found, f"{identity}:{row.number}")
+    return Page(found, f"{identity}:{last}")
 
 
 def begin_streaming(

@@ -21,7 +21,16 @@ if TYPE_CHECKING:
     from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
 
-__all__ = ["SMALLEST", "Boundary", "find", "kept_boundary", "number_range"]
+__all__ = [
+    "SMALLEST",
+    "Boundary",
+    "count_rows",
+    "find",
+    "is_of_kind",
+    "kept_boundary",
+    "matching_terms",
+    "number_range",
+]
 
 SMALLEST = -(2**63)
 _MOST = 2**63 - 1
@@ -52,7 +61,7 @@ def find(
     whole = (
         (number, record)
         for number, record in numbered
-        if _is_of_kind(record, query) and (wanted is None or wanted(record))
+        if is_of_kind(record, query) and (wanted is None or wanted(record))
     )
     found = list(islice(whole, None if query.limit is None else min(query.limit, _MOST)))
     if not found:
@@ -61,7 +70,7 @@ def find(
     return [record for number, record in reversed(found) if number >= boundary.first]
 
 
-def _is_of_kind(record: PersistedRecord | None, query: Query[_R]) -> TypeGuard[_R]:
+def is_of_kind(record: PersistedRecord | None, query: Query[_R]) -> TypeGuard[_R]:
     return record is not None and (query.kind is None or isinstance(record, query.kind))
 
 
@@ -77,7 +86,23 @@ def kept_boundary(
     return Boundary(oldest, first)
 
 
+def count_rows(connection: sqlite3.Connection, query: Query[Any], policy: RetentionPolicy, now: float) -> int:
+    """Return how many rows match and are kept, at most ``query.limit``."""
+    oldest = policy.oldest_kept(now)
+    boundary = kept_boundary(connection, policy, oldest, down_to=SMALLEST)
+    where, values = matching_terms(query, oldest)
+    counted = f"SELECT count(*) FROM facts WHERE {where} AND seq >= ?"  # noqa: S608 - fixed words; values are bound
+    found: int = connection.execute(counted, [*values, boundary.first]).fetchone()[0]
+    return found if query.limit is None else min(found, query.limit)
+
+
 def _terms(query: Query[_R], oldest: float) -> tuple[str, list[Any]]:
+    where, values = matching_terms(query, oldest)
+    return f"WHERE {where} ORDER BY seq DESC", values
+
+
+def matching_terms(query: Query[Any], oldest: float) -> tuple[str, list[Any]]:
+    """Return the condition of rows that match and are not older than ``oldest``, and its values."""
     since = oldest if query.since is None else max(query.since, oldest)
     terms: list[tuple[str, Any]] = []
     if query.kind is not None:
@@ -92,7 +117,7 @@ def _terms(query: Query[_R], oldest: float) -> tuple[str, list[Any]]:
     if query.until is not None:
         terms.append(("timestamp <= ?", query.until))
     where = " AND ".join(term for term, _ in terms) or "TRUE"
-    return f"WHERE {where} ORDER BY seq DESC", [value for _, value in terms]
+    return where, [value for _, value in terms]
 
 
 def _first_by_count(connection: sqlite3.Connection, count: int, oldest: float, down_to: int) -> int:

@@ -7,17 +7,19 @@ from abc import ABC, abstractmethod
 from contextlib import aclosing
 from heapq import merge
 from inspect import signature
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from papyra.exceptions import BackendURLError, PartialWriteError, PersistenceError
-from papyra.persistence.following import look_again
+from papyra.persistence.following import following_of, look_again
 from papyra.persistence.metrics import PersistenceMetrics
 from papyra.persistence.models import (
     PersistedAudit,
     PersistedEvent,
+    PersistedRecord,
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
+from papyra.persistence.paging import check_page_limit, page_of_stream
 from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.url import RETENTION_OPTIONS, BackendURL, masked
 
@@ -28,12 +30,15 @@ if TYPE_CHECKING:
     from papyra.persistence.models import (
         CompactionReport,
         PersistedDeadLetter,
-        PersistedRecord,
         PersistenceRecoveryConfig,
     )
+    from papyra.persistence.paging import Page
     from papyra.persistence.progress import Progress
+    from papyra.persistence.query import Query
 
 __all__ = ["PersistenceBackend", "backend_capabilities", "safe_metrics_snapshot"]
+
+_R = TypeVar("_R", bound=PersistedRecord)
 
 
 class PersistenceBackend(ABC):
@@ -201,23 +206,49 @@ class PersistenceBackend(ABC):
         """Return the newest ``limit`` dead letters that match, oldest first; ``actor`` is their target."""
 
     async def follow(
-        self, *, limit: int = 0, wanted: Callable[[PersistedRecord], bool] | None = None
+        self,
+        query: Query[Any] | None = None,
+        *,
+        limit: int = 0,
+        wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``limit`` records, oldest first, and then each new one, until the backend is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one that matches.
 
-        Only records for which ``wanted`` is true count and come; it may be called in a worker thread. Nothing is left
-        out or doubled, whatever other processes do to the store meanwhile, but for records that retention has dropped
-        before they were read. Leave it with ``aclosing``, or by cancelling the task. By default `list_events` and its
-        like are asked several times a second.
+        Without a query, yield each new record of any kind. It ends when the backend is closed. No record is left out or
+        doubled, whatever other processes do to the store meanwhile, except those that retention drops before they
+        are read. Leave it with ``aclosing``, or by cancelling the task. By default the store is read several times
+        a second.
+
+        ``limit`` and ``wanted`` are an older way to ask: the newest ``limit`` records for which the function is true. It
+        may be called in a worker thread.
         """
         self.refuse_if_closed()
-        if limit < 0:
-            raise ValueError(f"limit must not be negative, but is {limit}")
-        async with aclosing(
-            look_again(self._papyra_newest, lambda: self.closed, limit, wanted or (lambda _: True))
-        ) as records:
+        count, matches = following_of(query, limit, wanted)
+        async with aclosing(look_again(self._papyra_newest, lambda: self.closed, count, matches)) as records:
             async for record in records:
                 yield record
+
+    async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
+        """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
+
+        ``after`` is the cursor of an earlier page; without one the oldest come first. ``query.limit`` has no effect.
+        Pages never repeat or lose a record while others append, rotate or compact, except those that a compaction
+        removed. A text that is not a cursor is a `ValueError`. By default each page reads all of `stream`.
+        """
+        self.refuse_if_closed()
+        check_page_limit(limit)
+        return await page_of_stream(self.stream(), query, after, limit)
+
+    async def count(self, query: Query[Any]) -> int:
+        """Return how many records match and are kept, at most ``query.limit``. By default `stream` is read."""
+        self.refuse_if_closed()
+        found = 0
+        async with aclosing(self.stream(since=query.since, until=query.until)) as records:
+            async for record in records:
+                if found == query.limit:
+                    break
+                found += query.matches(record)
+        return found
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None

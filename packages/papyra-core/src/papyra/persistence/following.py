@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -13,13 +14,28 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 
     from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.query import Query
 
-__all__ = ["INTERVAL", "look_again"]
+__all__ = ["INTERVAL", "following_of", "look_again"]
 
 INTERVAL = 0.1
 """Seconds between two looks."""
 
 _WINDOW = 256  # records that a look reads at first, so that its cost does not depend on the store's size
+
+
+def following_of(
+    query: Query[Any] | None, limit: int, wanted: Callable[[PersistedRecord], bool] | None
+) -> tuple[int, Callable[[PersistedRecord], bool]]:
+    """Return how many old records ``follow`` begins with, and a function that is true for the records it yields."""
+    if query is None:
+        if limit < 0:
+            raise ValueError(f"limit must not be negative, but is {limit}")
+        return limit, wanted or (lambda _: True)
+    count = sys.maxsize if query.limit is None else query.limit
+    if wanted is None:
+        return count, query.matches
+    return count, lambda record: query.matches(record) and wanted(record)
 
 
 async def look_again(

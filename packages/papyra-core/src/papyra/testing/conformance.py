@@ -7,8 +7,10 @@ from papyra.testing._conformance.cancelling import CancellingPromises
 from papyra.testing._conformance.care import CarePromises
 from papyra.testing._conformance.damage import DamagePromises
 from papyra.testing._conformance.following import FollowingPromises
+from papyra.testing._conformance.paging import PagingPromises
 from papyra.testing._conformance.reading import ReadingPromises
 from papyra.testing._conformance.retention import RetentionPromises
+from papyra.testing._conformance.servers import ServerPromises
 from papyra.testing._conformance.size import SizePromises
 from papyra.testing._conformance.writing import WritingPromises
 
@@ -19,10 +21,12 @@ class BackendConformance(
     WritingPromises,
     ReadingPromises,
     FollowingPromises,
+    PagingPromises,
     RetentionPromises,
     DamagePromises,
     CancellingPromises,
     CarePromises,
+    ServerPromises,
     SizePromises,
 ):
     """Every promise of the backend contract as a test, on asyncio and on trio.
@@ -48,6 +52,10 @@ class BackendConformance(
       as in ``memory:``, will not do;
     - the fixture ``damage_store`` returns a function that spoils the closed store so that a scan finds it, and leaves
       what was recorded as it is: then scans and recoveries of damage are tested as well;
+    - the fixture ``read_quarantine`` returns a function that reads the quarantine, where its names are not files;
+    - ``keeps_batch_ids = True`` if a batch that is offered again with its id is stored once;
+    - the fixtures ``restart_store``, ``cut_wire`` and ``stall_store`` say how to disturb a store on a server: they return
+      functions that kill and restart it, cut its connections, and make a context in which it does not answer;
     - ``smoke_records = 1_000_000`` has one test more write so many records, and read them in every way;
     - ``patience`` is after how many seconds a test is taken to hang.
 
@@ -56,5 +64,6 @@ class BackendConformance(
     be tested there. A backend may be opened outside an event loop. Further tests of your own, and your own fixtures,
     also async ones, may stand in the same class.
 
-    Whether a backend blocks the event loop while it reads and writes, which it must not do, no test can tell reliably.
+    A store that is ``shared`` is also written by several processes, if its class is in a module and ``backend_url`` names
+    a store. The class need not be installed for that.
     """

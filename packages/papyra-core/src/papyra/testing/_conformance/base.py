@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import anyio
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
+    from contextlib import AbstractContextManager
 
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.retention import RetentionPolicy
@@ -35,6 +37,9 @@ class ConformanceBase:
 
     shared: ClassVar[bool] = False
     """Whether several backends may have the store open at once, all reading and writing."""
+
+    keeps_batch_ids: ClassVar[bool] = False
+    """Whether a batch that is offered again with its ``batch_id`` is stored once. A store on a server must."""
 
     smoke_records: ClassVar[int] = 0
     """How many records the smoke test of a large store writes; 0 leaves it out, 1,000,000 is what it is meant for."""
@@ -68,6 +73,35 @@ class ConformanceBase:
         """Return a function that spoils the closed store of the running test, so that a scan finds it.
 
         What was recorded must stay as it is. None stands for a store that can't be damaged, or not so easily.
+        """
+        return None
+
+    @pytest.fixture
+    def read_quarantine(self) -> Callable[[Sequence[str]], bytes]:
+        """Return a function that reads what went to the quarantine, given its names in a report.
+
+        By default they are files. A store on a server overrides this.
+        """
+        return lambda names: b"".join(Path(name).read_bytes() for name in names)
+
+    @pytest.fixture
+    def restart_store(self) -> Callable[[], object] | None:
+        """Return a function that kills the store's server and starts it again. It is called in a worker thread."""
+        return None
+
+    @pytest.fixture
+    def cut_wire(self) -> Callable[[], object] | None:
+        """Return a function that cuts every connection to the server, so that answers on their way are lost.
+
+        New connections work at once. It is called in a worker thread, in the midst of writes.
+        """
+        return None
+
+    @pytest.fixture
+    def stall_store(self) -> Callable[[], AbstractContextManager[object]] | None:
+        """Return a function that makes a context in which the server takes connections and answers nothing.
+
+        Open the backend of the tests with a timeout well below `patience`.
         """
         return None
 

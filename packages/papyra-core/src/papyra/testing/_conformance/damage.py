@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
 import pytest
 
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
@@ -12,7 +13,7 @@ from papyra.testing._conformance.base import ConformanceBase
 from papyra.testing._conformance.facts import event, mixed, stored
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from papyra.testing._conformance.base import OpenBackend
@@ -102,6 +103,17 @@ class DamagePromises(ConformanceBase):
             assert report.scan == before
             assert (report.repaired_files, report.quarantined_files) == ((), ())
             assert await backend.scan() == before
+
+    async def test_what_a_recovery_drops_is_in_the_quarantine(
+        self, damaged: OpenBackend, read_quarantine: Callable[[Sequence[str]], bytes], tmp_path: Path
+    ) -> None:
+        config = PersistenceRecoveryConfig(
+            PersistenceRecoveryMode.QUARANTINE, tmp_path / "conformance-quarantine"
+        )
+        async with self.using(damaged()) as backend:
+            report = await backend.recover(config)
+            assert report.quarantined_files, "the damage is gone, and no quarantine has it"
+            assert await anyio.to_thread.run_sync(read_quarantine, report.quarantined_files)
 
     @pytest.mark.parametrize("mode", _REPAIRING)
     async def test_a_recovery_keeps_every_record_and_leaves_nothing_to_repair(

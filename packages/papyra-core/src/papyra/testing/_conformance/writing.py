@@ -9,8 +9,10 @@ import pytest
 
 from papyra.exceptions import PartialWriteError
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
+from papyra.persistence.retention import RetentionPolicy
 from papyra.testing._conformance.base import ConformanceBase
 from papyra.testing._conformance.facts import (
+    NOW,
     ODD_TEXTS,
     ODD_VALUES,
     audit,
@@ -24,7 +26,7 @@ from papyra.testing._conformance.facts import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from papyra.persistence.models import JSONValue
+    from papyra.persistence.models import JSONValue, PersistedRecord
     from papyra.testing._conformance.base import OpenBackend
 
 __all__ = ["WritingPromises"]
@@ -59,6 +61,28 @@ class WritingPromises(ConformanceBase):
         async with self.using(open_backend()) as backend:
             await backend.record_batch(records)
             assert await stored(backend) == records
+
+    async def test_a_batch_of_5000_records_is_stored(self, open_backend: OpenBackend) -> None:
+        """It is the most that a system gives a store at once."""
+        records = [event(n) for n in range(5000)]
+        async with self.using(open_backend(RetentionPolicy(max_records=10_000))) as backend:
+            await backend.record_batch(records)
+            assert list(await backend.list_events()) == records
+
+    async def test_fractional_times_come_back_exactly(self, open_backend: OpenBackend) -> None:
+        times = [0.1, 1.0, NOW + 0.123456, NOW + 1e-6, 1_700_000_000.1234567, 0.0]
+        given: list[PersistedRecord] = [
+            *(event(1, timestamp=time) for time in times),
+            audit(1, timestamp=0.25),
+            letter(1, timestamp=1e-7),
+        ]
+        async with self.using(open_backend()) as backend:
+            await backend.record_batch(given)
+            assert list(await backend.list_events()) == given[:-2]
+            assert list(await backend.list_audits()) == given[-2:-1]
+            assert list(await backend.list_dead_letters()) == given[-1:]
+            (found,) = await backend.list_events(since=times[2], until=times[2])
+            assert found.timestamp == times[2]
 
     async def test_an_empty_batch_stores_nothing(self, open_backend: OpenBackend) -> None:
         async with self.using(open_backend()) as backend:
