@@ -81,6 +81,7 @@ EXPORTED = {
     "papyra_contrib.asgi.litestar": "LitestarPapyra",
     "papyra_contrib.asgi.ravyn": "RavynPapyra",
     "papyra_contrib.asgi.starlette": "StarlettePapyra",
+    "papyra_contrib.otel": "PapyraLogFilter PapyraMeters PapyraTracing",
     "papyra_contrib.prometheus": "PapyraCollector PapyraTimings PrometheusInstrument metrics_app",
     "papyra_contrib.redis": "RedisPersistence",
     "papyra_contrib.sqlite": "SQLitePersistence",

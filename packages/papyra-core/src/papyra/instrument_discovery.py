@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from papyra.exceptions import PluginError
 from papyra.instruments import Instrument
@@ -12,7 +12,7 @@ from papyra.plugins import find_plugins
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check_instrument", "load_instruments", "make_instrument"]
+__all__ = ["check_instrument", "load_instruments", "make_instruments"]
 
 _logger = logging.getLogger("papyra")
 
@@ -38,14 +38,16 @@ def load_instruments(names: Iterable[str]) -> dict[str, object]:
     return loaded
 
 
-def make_instrument(loaded: object) -> Instrument:
-    """Return the instrument that a plugin is, or that its class or function makes; anything else is a `PluginError`."""
-    made = loaded() if callable(loaded) and not isinstance(loaded, Instrument) else loaded
-    if not isinstance(made, Instrument):
-        raise PluginError(
-            f"it is {type(made).__name__}, not a papyra.instruments.Instrument, nor a class or function that makes one"
-        )
-    return made
+def make_instruments(loaded: object) -> list[Instrument]:
+    """Return the instruments that a plugin is, or that its class or function makes; anything else is a `PluginError`."""
+    made: object = loaded() if callable(loaded) and not isinstance(loaded, Instrument) else loaded
+    several = cast("list[object]", made) if isinstance(made, list) else [made]
+    for each in several:
+        if not isinstance(each, Instrument):
+            raise PluginError(
+                f"it is {type(each).__name__}, not a papyra.instruments.Instrument, nor a class or function that makes one"
+            )
+    return cast("list[Instrument]", several)
 
 
 def check_instrument(loaded: object) -> Iterable[str]:

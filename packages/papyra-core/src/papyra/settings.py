@@ -29,6 +29,7 @@ _URLS = {
 _LETTERS = ("dead_letter_payload", "dead_letter_log_first", "dead_letter_mute_seconds")
 _FIELDS = ("persistence", *_SIZES, "instruments", "cluster", *_LETTERS)
 _VARIABLES = (*(f"{_PREFIX}{name.upper()}" for name in _FIELDS), VARIABLE, "PAPYRA_PLUGINS")
+_OF_PLUGINS = ("PAPYRA_OTEL_", "PAPYRA_RUNTIME_DIR")
 
 
 @dataclass(frozen=True)
@@ -128,6 +129,8 @@ def _overrides(project: str | os.PathLike[str] | None) -> Iterator[FoundSetting]
         text = os.environ.get(variable)
         if variable.startswith(_PREFIX) and text:
             name = variable.removeprefix(_PREFIX).lower()
+            if variable.startswith(_OF_PLUGINS):
+                continue  # the options of an instrument
             if variable not in _VARIABLES:
                 yield FoundSetting(variable, text, "environment", _unknown(variable, _VARIABLES))
             elif name in _FIELDS:

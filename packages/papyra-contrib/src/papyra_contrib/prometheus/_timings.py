@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra.instruments import Instrument
+from papyra_contrib._sampling import Pace
 from papyra_contrib.prometheus._histogram import Histograms
 
 if TYPE_CHECKING:
@@ -18,37 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PapyraTimings"]
 
-MAX_GAP_SENDS = 1024
-"""The greatest mean number of sends from one sample to the next."""
-
 LAG_PERIOD_SECONDS = 0.5
 LAG_MEMORY = 30
 """Measurements of the event loop's lag that are kept: the greatest of 15 s is reported."""
-
-
-class _Pace:
-    """When to take the next sample. The gap adapts to the rate, and is drawn at random around its mean."""
-
-    __slots__ = ("_interval", "_last", "_mean", "_rng", "passed")
-
-    def __init__(self, rate: float) -> None:
-        self._interval = 1.0 / rate
-        self._last = 0.0
-        self._mean = 1
-        self._rng = random.Random()  # noqa: S311 - spreads samples, guards nothing
-        self.passed = 1  # sends that the next sample stands for
-
-    def take(self, now: float) -> tuple[int, int]:
-        """Return for how many sends this sample stands, and after how many to take the next."""
-        weight = self.passed
-        elapsed, self._last = now - self._last, now
-        if elapsed < self._interval and self._mean < MAX_GAP_SENDS:
-            self._mean *= 2
-        elif elapsed > 2 * self._interval and self._mean > 1:
-            self._mean //= 2
-        # Uniform from 1 to twice the mean: no rhythm of the program can hide from it.
-        self.passed = gap = int(self._rng.random() * (2 * self._mean - 1)) + 1
-        return weight, gap
 
 
 class PapyraTimings(Instrument):
@@ -64,7 +36,7 @@ class PapyraTimings(Instrument):
             raise ValueError(f"rate must be more than 0 samples a second, not {rate!r}")
         self.waits = Histograms()
         self.durations = Histograms()
-        self._paces = (_Pace(rate), _Pace(rate))  # of tells and of asks
+        self._paces = (Pace(rate), Pace(rate))  # of tells and of asks
         self._lags: deque[float] = deque(maxlen=LAG_MEMORY)
 
     @property

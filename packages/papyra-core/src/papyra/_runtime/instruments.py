@@ -10,7 +10,7 @@ import anyio
 
 from papyra._runtime.attached import Attached
 from papyra._runtime.countdown import Countdown
-from papyra.instrument_discovery import load_instruments, make_instrument
+from papyra.instrument_discovery import load_instruments, make_instruments
 from papyra.instruments import Instrument
 from papyra.plugins import describe
 
@@ -68,7 +68,8 @@ class Instruments:
         found = await anyio.to_thread.run_sync(load_instruments, names)
         for name, loaded in found.items():
             try:
-                self.add(make_instrument(loaded))
+                for instrument in make_instruments(loaded):
+                    self.add(instrument)
             except Exception as error:  # noqa: BLE001 - a plugin's own code; measuring must not keep the system from starting
                 _logger.error("the instrument %r can't be used: %s", name, describe(error))
 
