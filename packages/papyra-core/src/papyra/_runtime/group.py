@@ -7,7 +7,6 @@ a member itself: it signals the member, whose own worker asks in `Lifecycle.step
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from enum import Enum, auto
 from functools import partial
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from papyra._runtime.timers import Timer
 
 __all__ = ["Group", "children_policy", "group_of"]
-
-_logger = logging.getLogger("papyra")
 
 MAX_CANCELLATIONS = 3
 """After so many of them a member that ignores them is left behind."""
@@ -235,7 +232,8 @@ class Group:
         self._cancellations += 1
         self._await_grace(cell)
         if self._cancellations > MAX_CANCELLATIONS:
-            self._leave_behind(cell)
+            cell.reason = "failed"
+            force(cell, 0.0, 3)
             return
         if cell.phase == RESTARTING_CHILDREN or cell.stopping:
             assert self._policy is not None  # noqa: S101 - `begin` set it
@@ -244,15 +242,6 @@ class Group:
         for worker in list(cell.rt.workers.values()):
             if worker.cell is cell:
                 worker.interrupt()
-
-    def _leave_behind(self, cell: Cell) -> None:
-        for worker in cell.rt.workers.values():
-            if worker.cell is cell:
-                worker.abandoned = worker.interrupted = True
-                worker.cell = None
-        _logger.error("actor %s ignores cancellation; it counts as stopped and its task is left behind", cell)
-        cell.reason = "failed"
-        force(cell, 0.0, 3)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -1,0 +1,664 @@
+"""Promises 33 to 36: siblings that restart together."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+import anyio
+import anyio.lowlevel
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from papyra import (
+    Actor,
+    ActorStopped,
+    ActorSystem,
+    AskDeadlock,
+    AskTimeout,
+    Backoff,
+    GroupPolicy,
+    RestartStrategy,
+    Strategy,
+    SupervisionPolicy,
+    SupervisorDecision,
+    SystemHooks,
+)
+from papyra._runtime.phases import STOPPED
+from papyra.testing import ManualClock, explore, run_seeded
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from papyra import ActorRef
+
+RESTART = SupervisionPolicy(Strategy.RESTART)
+STOP = SupervisionPolicy(Strategy.STOP)
+
+
+class Boom(Exception):
+    """What fails here."""
+
+
+class Member(Actor):
+    """Notes its starts and stops, and does what a message says."""
+
+    def __init__(self, name: str, log: list[str], trips: Counter[str]) -> None:
+        self.name, self.log, self.trips = name, log, trips
+
+    def trip(self, place: str) -> None:
+        if self.trips[f"{place} {self.name}"] > 0:
+            self.trips[f"{place} {self.name}"] -= 1
+            raise Boom(f"{place} {self.name}")
+
+    async def on_start(self) -> None:
+        self.log.append(f"starts {self.name}")
+        await anyio.lowlevel.checkpoint()
+        self.trip("start")
+        self.log.append(f"started {self.name}")
+
+    async def receive(self, message: Any) -> Any:
+        if callable(message):
+            result = message(self)
+            return await result if hasattr(result, "__await__") else result
+        if message == "boom":
+            raise Boom(self.name)
+        return message
+
+    async def on_stop(self) -> None:
+        self.log.append(f"stops {self.name}")
+        await anyio.lowlevel.checkpoint()
+        self.trip("stop")
+        self.log.append(f"stopped {self.name}")
+
+
+class Parent(Actor):
+    """Spawns the members of a group."""
+
+    decision: SupervisorDecision | None = None
+
+    def __init__(self, policy: Any, log: list[str], *members: Any) -> None:
+        self.children_policy = policy
+        self.log = log
+        self.trips: Counter[str] = Counter()
+        self.members = members
+        self.refs: dict[str, ActorRef[Any, Any]] = {}
+
+    async def on_start(self) -> None:
+        for member in self.members:
+            name, policy = member if isinstance(member, tuple) else (member, None)
+            self.refs[name] = self.context.spawn_child(Member, name, self.log, self.trips, policy=policy)
+
+    async def receive(self, message: Any) -> Any:
+        result = message(self)
+        return await result if hasattr(result, "__await__") else result
+
+    async def on_child_failure(
+        self, child_ref: ActorRef[Any, Any], exc: Exception
+    ) -> SupervisorDecision | None:
+        return self.decision
+
+
+@asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[ActorSystem]:
+    with anyio.fail_after(10):
+        async with ActorSystem(**options) as system:
+            yield system
+
+
+async def until(condition: Any) -> None:
+    while not condition():
+        await anyio.lowlevel.checkpoint()
+
+
+async def group(system: ActorSystem, policy: Any, log: list[str], *members: Any, **options: Any) -> Any:
+    parent = system.spawn(Parent, policy, log, *members, **options)
+    refs = await parent.ask(lambda actor: actor.refs)
+    await until(lambda: sum(each.startswith("started") for each in log) == len(members))
+    log.clear()
+    return parent, refs
+
+
+async def boom(ref: ActorRef[Any, Any]) -> None:
+    with pytest.raises(Boom):
+        await ref.ask("boom")
+
+
+def down_and_up(*names: str) -> list[str]:
+    down = [f"{what} {name}" for name in reversed(names) for what in ("stops", "stopped")]
+    return down + [f"{what} {name}" for name in names for what in ("starts", "started")]
+
+
+# -- 33: who, and in which order
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("strategy", "expected"),
+    [
+        (RestartStrategy.ONE_FOR_ALL, down_and_up("a", "b", "c")),
+        (RestartStrategy.REST_FOR_ONE, down_and_up("b", "c")),
+        (RestartStrategy.ONE_FOR_ONE, down_and_up("b")),
+    ],
+)
+async def test_p33_members_go_down_newest_first_and_come_up_oldest_first(
+    strategy: RestartStrategy, expected: list[str]
+) -> None:
+    log: list[str] = []
+    async with running() as system:
+        _, refs = await group(system, GroupPolicy(strategy), log, "a", "b", "c")
+        await boom(refs["b"])
+        await until(lambda: len(log) == len(expected))
+        assert log == expected
+        assert [await ref.ask(1) for ref in refs.values()] == [1, 1, 1]
+        kinds = Counter(type(event).__name__ for event in system.events())
+        assert kinds["ActorCrashed"] == 1
+        reasons = {
+            str(event.address["actor_id"]): event.reason
+            for event in system.events()
+            if type(event).__name__ == "ActorRestarted"
+        }
+        failed = str(refs["b"].address.actor_id)
+        assert reasons.pop(failed) == "actor restarted"
+        assert set(reasons.values()) <= {"sibling failed"}
+        log.clear()
+
+
+@pytest.mark.anyio
+async def test_p33_names_mailboxes_and_watchers_stay() -> None:
+    log: list[str] = []
+    async with running() as system:
+        _, refs = await group(system, GroupPolicy(), log, "a", "b")
+        await refs["b"].tell("boom")
+        for ref in refs.values():
+            await ref.tell(lambda actor: log.append(f"handled {actor.name}"))
+        await until(lambda: sum(each.startswith("handled") for each in log) == 2)
+    assert system.dead_letters.count == 0
+
+
+@pytest.mark.anyio
+async def test_p33_a_member_whose_policy_is_stop_is_stopped_for_good_in_its_turn() -> None:
+    log: list[str] = []
+    async with running() as system:
+        gate = anyio.Event()
+        _, refs = await group(system, GroupPolicy(), log, "a", ("b", STOP), "c")
+
+        async def hold(_actor: Member) -> None:
+            await gate.wait()
+
+        await refs["b"].tell(hold)
+        await refs["b"].tell("becomes a dead letter")
+        await boom(refs["a"])
+        await until(lambda: "stopped c" in log)
+        gate.set()
+        await until(lambda: "started c" in log)
+        assert log == [
+            *("stops c", "stopped c", "stops b", "stopped b", "stops a", "stopped a"),
+            *("starts a", "started a", "starts c", "started c"),
+        ]
+        assert not refs["b"].is_alive()
+        assert [letter.message for letter in system.dead_letters.messages] == ["becomes a dead letter"]
+
+
+@pytest.mark.anyio
+async def test_p33_one_that_stops_already_or_is_spawned_meanwhile_is_no_member() -> None:
+    log: list[str] = []
+    async with running() as system:
+        parent, refs = await group(system, GroupPolicy(), log, "a", "b", "c")
+        gate = anyio.Event()
+        await refs["c"].tell(lambda _: gate.wait())
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(refs["c"].stop)
+            await until(lambda: not refs["c"].is_alive())
+            await boom(refs["a"])
+            late = await parent.ask(
+                lambda actor: actor.context.spawn_child(Member, "late", actor.log, actor.trips)
+            )
+            await until(lambda: "started b" in log)
+            assert "stops c" not in log
+            assert "stops late" not in log
+            gate.set()
+        assert await late.ask(1) == 1
+
+
+# -- 34: members that take their time
+
+
+@pytest.mark.anyio
+async def test_p34_a_busy_member_is_cancelled_after_its_grace() -> None:
+    clock, log = ManualClock(), []
+    answers: list[Any] = []
+    async with running(time_fn=clock) as system:
+        _, refs = await group(system, GroupPolicy(grace=5), log, "a", "b")
+
+        async def ask() -> None:
+            try:
+                await refs["b"].ask(lambda _: anyio.sleep_forever())
+            except ActorStopped as error:
+                answers.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ask)
+            await until(lambda: refs["b"]._cell.answering is not None)
+            await boom(refs["a"])
+            await until(lambda: refs["b"]._cell.group is not None)
+            clock.advance(4.9)
+            assert not answers
+            clock.advance(0.1)
+        await until(lambda: "started b" in log)
+        assert len(answers) == 1
+        assert log == down_and_up("a", "b")
+
+
+@pytest.mark.anyio
+async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
+    clock, log = ManualClock(), []
+    async with running(time_fn=clock, shutdown_timeout=0.2) as system:
+        _, refs = await group(system, GroupPolicy(grace=1), log, "a", "b")
+        gate = anyio.Event()
+        cancelled: list[int] = []
+
+        async def stubborn(_actor: Member) -> None:
+            with anyio.CancelScope(shield=True):
+                await gate.wait()
+            cancelled.append(1)
+
+        await refs["b"].tell(stubborn)
+        await until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
+        await boom(refs["a"])
+        await until(lambda: refs["b"]._cell.group is not None)
+        try:
+            for _ in range(3):
+                clock.advance(1)
+                for _ in range(20):
+                    await anyio.lowlevel.checkpoint()
+                assert refs["b"]._cell.phase < STOPPED
+            clock.advance(1)
+            await until(lambda: "started a" in log)
+            assert not refs["b"].is_alive()
+            assert await refs["a"].ask(1) == 1
+            assert "stops b" not in log
+        finally:
+            gate.set()
+        await until(lambda: cancelled)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(when: str) -> None:
+    clock, log = ManualClock(), []  # no grace passes: the clock stands still
+    async with running(time_fn=clock) as system:
+        _, refs = await group(system, GroupPolicy(), log, "a", "b", "c")
+        gate = anyio.Event()
+        found: list[Any] = []
+
+        async def asks(_actor: Member) -> None:
+            if when == "after":
+                await gate.wait()
+            try:
+                await refs["c"].ask(1)
+            except ActorStopped as error:
+                found.append(error)
+
+        async def hold(_actor: Member) -> None:
+            await gate.wait()
+            raise Boom
+
+        await refs["c"].tell(hold if when == "before" else lambda _: None)
+        await refs["b"].tell(asks)
+        await until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
+        if when == "before":
+            await until(lambda: refs["b"]._cell.waits_for is not None)
+            await refs["a"].tell("boom")
+            gate.set()
+        else:
+            await boom(refs["a"])
+            await until(lambda: "stopped c" in log)
+            gate.set()
+        await until(lambda: "started c" in log and "started b" in log)
+        assert len(found) == 1
+
+
+@pytest.mark.anyio
+async def test_p34_a_wait_on_the_way_up_for_a_member_that_is_not_up_is_cut() -> None:
+    log: list[str] = []
+    found: list[Any] = []
+
+    class Asks(Member):
+        async def on_start(self) -> None:
+            await super().on_start()
+            if self.trips["ask"]:
+                self.trips["ask"] = 0
+                try:
+                    await self.context.system.ref_for_name("other").ask(1)  # type: ignore[union-attr]  # it is there
+                except ActorStopped as error:
+                    found.append(error)
+
+    class Two(Parent):
+        async def on_start(self) -> None:
+            self.refs["a"] = self.context.spawn_child(Asks, "a", self.log, self.trips)
+            self.refs["b"] = self.context.spawn_child(Member, "b", self.log, self.trips, name="other")
+
+    async with running() as system:
+        parent = system.spawn(Two, GroupPolicy(), log)
+        refs = await parent.ask(lambda actor: actor.trips.update(ask=1) or actor.refs)
+        await refs["b"].ask(1)
+        await boom(refs["b"])
+        await until(lambda: log.count("started b") == 2)
+        assert len(found) == 1
+
+
+# -- 35: limits, and failures on the way
+
+
+@pytest.mark.anyio
+async def test_p35_what_a_member_raises_on_its_way_down_decides_nothing() -> None:
+    log: list[str] = []
+    async with running() as system:
+        parent, refs = await group(system, GroupPolicy(max_restarts=1), log, "a", "b")
+        await parent.ask(lambda actor: actor.trips.update({"stop b": 1}))
+        await boom(refs["a"])
+        await until(lambda: "started b" in log)
+        assert await refs["b"].ask(1) == 1
+        assert [type(event).__name__ for event in system.events()].count("ActorCrashed") == 2
+
+
+@pytest.mark.anyio
+async def test_p35_a_failing_start_on_the_way_up_is_one_more_group_restart() -> None:
+    log: list[str] = []
+    async with running() as system:
+        parent, refs = await group(system, GroupPolicy(max_restarts=2), log, "a", "b", "c")
+        await parent.ask(lambda actor: actor.trips.update({"start b": 1}))
+        await boom(refs["a"])
+        await until(lambda: "started c" in log)
+        assert log == [
+            *("stops c", "stopped c", "stops b", "stopped b", "stops a", "stopped a"),
+            *("starts a", "started a", "starts b"),  # fails
+            *("stops b", "stopped b", "stops a", "stopped a"),  # c has no instance
+            *("starts a", "started a", "starts b", "started b", "starts c", "started c"),
+        ]
+
+
+@pytest.mark.anyio
+async def test_p35_past_the_limit_the_child_stops_and_the_parent_fails_with_its_exception() -> None:
+    log: list[str] = []
+    async with running() as system:
+        grandparent = system.spawn(Nested, log)
+        parent, refs = await grandparent.ask(None)
+        await boom(refs["a"])
+        await until(lambda: log.count("started b") == 2)
+        await boom(refs["b"])  # the second one within the window: the parent fails, and is restarted itself
+        await until(lambda: log.count("started b") == 3)
+        assert parent.is_alive()
+        reasons = [event.reason for event in system.events() if type(event).__name__ == "ActorStopped"]
+        assert "restart_limit" in reasons
+        crashed = [event for event in system.events() if type(event).__name__ == "ActorCrashed"]
+        assert [event.payload["error"] for event in crashed[-2:]] == ["Boom: b", "Boom: b"]
+
+
+class Nested(Actor):
+    """A supervisor of a supervisor."""
+
+    children_policy = GroupPolicy()
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    async def receive(self, _message: Any) -> Any:
+        parent = self.context.spawn_child(Parent, GroupPolicy(max_restarts=1), self.log, "a", "b")
+        return parent, await parent.ask(lambda actor: actor.refs)
+
+
+@pytest.mark.anyio
+async def test_p35_the_window_stands_still_while_the_group_is_down() -> None:
+    clock, log = ManualClock(), []
+    async with running(time_fn=clock) as system:
+        policy = GroupPolicy(max_restarts=1, within_seconds=10, backoff=Backoff(100, 100, jitter=0))
+        _, refs = await group(system, policy, log, "a", "b")
+        await boom(refs["a"])
+        await until(lambda: "stopped a" in log)
+        await until(lambda: refs["a"]._cell.paused)
+        clock.advance(100)  # down for longer than the window
+        await until(lambda: "started b" in log)
+        await boom(refs["a"])
+        await refs["a"].stop()
+        assert "restart_limit" in [event.reason for event in system.events()]
+
+
+# -- 36: who decides
+
+
+@pytest.mark.anyio
+async def test_p36_on_child_failure_comes_first_and_decides_for_that_child_alone() -> None:
+    log: list[str] = []
+    async with running() as system:
+        parent, refs = await group(system, GroupPolicy(), log, "a", "b")
+        await parent.ask(lambda actor: setattr(actor, "decision", SupervisorDecision.RESTART))
+        await boom(refs["a"])
+        await until(lambda: "started a" in log)
+        assert log == down_and_up("a")
+        await parent.ask(lambda actor: setattr(actor, "decision", None))
+        log.clear()
+        await boom(refs["a"])
+        await until(lambda: "started b" in log)
+        assert log == down_and_up("a", "b")
+
+
+@pytest.mark.anyio
+async def test_p36_a_child_whose_own_policy_is_stop_stops_alone() -> None:
+    log: list[str] = []
+    async with running() as system:
+        parent, refs = await group(system, GroupPolicy(), log, "a", ("b", STOP))
+        await boom(refs["b"])
+        await until(lambda: not refs["b"].is_alive())
+        assert await refs["a"].ask(1) == 1
+        assert log == ["stops b", "stopped b"]
+        await parent.ask(lambda actor: setattr(actor, "children_policy", "nonsense"))
+        with pytest.raises(TypeError, match="must be a GroupPolicy"):
+            await parent.ask(lambda actor: actor.context.spawn_child(Member, "c", [], Counter()))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"strategy": "one_for_all_"},
+        {"max_restarts": -1},
+        {"within_seconds": 0},
+        {"grace": -1},
+        {"backoff": 1},
+    ],
+)
+def test_p36_a_group_policy_checks_its_values(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        GroupPolicy(**wrong)
+
+
+# -- all of it at once, in random orders
+
+
+class Noisy(Member):
+    """A member that also asks its siblings, and is slow at times."""
+
+    over = False
+
+    async def on_stop(self) -> None:
+        assert not self.over, "on_stop runs once in an instance"
+        self.over = True
+        await super().on_stop()
+
+    async def receive(self, message: Any) -> Any:
+        work, token, world = message
+        assert not self.over, "no message after on_stop"
+        world["handled"][token] += 1
+        match work:
+            case "boom":
+                raise Boom(self.name)
+            case "slow":
+                await anyio.sleep(world["rng"].random() * 3)
+            case "stuck":
+                await anyio.sleep(40)
+            case "halt":
+                self.context.stop_self()
+            case "later":
+                handle = self.context.reply_later()
+                self.context.timers.start_single(("reply", token), 0.2, call=lambda: handle.send(token))
+                return handle.later
+            case "stash" if self.context.stashed < 2:
+                return self.context.stash(message)
+            case "unstash":
+                self.context.unstash_all()
+            case "sibling":
+                ref = world["rng"].choice(list(world["refs"].values()))
+                with suppress(ActorStopped, AskDeadlock, Boom):
+                    await world["ask"](ref, "ping")
+            case "pipe":
+                self.context.pipe_to_self(lambda: anyio.sleep(0.1), lambda _: None)
+            case "fails later":
+                self.context.start_soon(fails)
+            case _:
+                pass
+        return token
+
+
+async def fails() -> None:
+    await anyio.sleep(0.05)
+    raise Boom("background")
+
+
+WORK = [
+    "ping",
+    "ping",
+    "boom",
+    "slow",
+    "stuck",
+    "halt",
+    "later",
+    "stash",
+    "unstash",
+    "sibling",
+    "pipe",
+    "fails later",
+]
+POLICIES = [None, None, None, STOP, SupervisionPolicy(Strategy.ESCALATE)]
+
+
+class World(Parent):
+    def __init__(self, policy: GroupPolicy, plan: list[Any], log: list[str]) -> None:
+        super().__init__(policy, log)
+        self.plan = plan
+
+    async def on_start(self) -> None:
+        for name, policy in self.plan:
+            self.refs[name] = self.context.spawn_child(Noisy, name, self.log, self.trips, policy=policy)
+
+
+async def scenario(strategy: RestartStrategy, plan: list[Any], jobs: list[Any], seed: int) -> None:
+    rng = random.Random(seed)
+    log: list[str] = []
+    sent: list[int] = []
+    given_up: set[int] = set()
+    handled: Counter[int] = Counter()
+    world: dict[str, Any] = {"rng": rng, "handled": handled}
+    ended = Counter[str]()
+
+    async def ask(ref: Any, work: str) -> None:
+        token = len(sent)
+        sent.append(token)
+        try:
+            await ref.ask((work, token, world), timeout=1_000)  # one may be stashed for ever
+        except BaseException:
+            given_up.add(token)  # an ask whose asker is gone may be skipped
+            raise
+
+    async def job(delay: float, name: str, work: str, asks: bool) -> None:
+        await anyio.sleep(delay)
+        ref = world["refs"][name]
+        try:
+            if work.startswith("trip"):
+                await parent.ask(lambda actor: actor.trips.update({f"{work[5:]} {name}": 1}))
+            elif work == "stop":
+                await ref.stop(timeout=2)
+            elif asks:
+                await ask(ref, work)
+            else:
+                token = len(sent)
+                sent.append(token)
+                await ref.tell((work, token, world))
+            ended["fine"] += 1
+        except (ActorStopped, AskDeadlock, AskTimeout, Boom) as error:
+            ended[type(error).__name__] += 1
+
+    world["ask"] = ask
+    failures: list[Any] = []
+    with anyio.fail_after(5_000):
+        async with ActorSystem(shutdown_timeout=20, hooks=SystemHooks(on_failure=failures.append)) as system:
+            policy = GroupPolicy(strategy, max_restarts=5, within_seconds=30, grace=1.0)
+            parent = system.spawn(World, policy, plan, log, policy=RESTART)
+            world["refs"] = await parent.ask(lambda actor: actor.refs)
+            async with anyio.create_task_group() as tasks:
+                for each in jobs:
+                    tasks.start_soon(job, *each)
+        assert ended.total() == len(jobs), "no job hangs"
+        assert [each for each in failures if isinstance(each.error, AssertionError)] == []
+        letters = Counter(letter.message[1] for letter in system.dead_letters.messages)
+        for token in sent:
+            assert handled[token] + letters[token] >= 1 or token in given_up, (token, "was lost")
+            assert letters[token] <= 1, (token, "is more than one dead letter")
+
+
+DELAYS = [0.0, 0.0, 0.1, 0.5, 1.0, 2.0]
+JOBS = st.lists(
+    st.tuples(
+        st.sampled_from(DELAYS),
+        st.sampled_from("abcd"),
+        st.sampled_from([*WORK, "stop", "trip start", "trip stop"]),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+def _plan(rng: random.Random) -> list[Any]:
+    return [(name, rng.choice(POLICIES)) for name in "abcd"]
+
+
+def _random_scenario(backend: Literal["asyncio", "trio"], seeds: range) -> None:
+    for seed in seeds:
+        rng = random.Random(seed)
+        jobs = [
+            (
+                rng.choice(DELAYS),
+                rng.choice("abcd"),
+                rng.choice([*WORK, "stop", "trip start", "trip stop"]),
+                rng.random() < 0.6,
+            )
+            for _ in range(rng.randrange(1, 30))
+        ]
+        explore(
+            scenario, rng.choice(list(RestartStrategy)), _plan(rng), jobs, seed, seeds=[seed], backend=backend
+        )
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_p33_p34_p35_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
+    _random_scenario(backend, range(50))
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_p33_p34_p35_a_thousand_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
+    _random_scenario(backend, range(1_000))
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+@given(strategy=st.sampled_from(RestartStrategy), jobs=JOBS, seed=st.integers(0, 2**16), stops=st.booleans())
+def test_p33_p34_p35_machine(
+    backend: Literal["asyncio", "trio"], strategy: RestartStrategy, jobs: list[Any], seed: int, stops: bool
+) -> None:
+    plan = [(name, STOP if stops and name == "b" else None) for name in "abcd"]
+    run_seeded(seed, scenario, strategy, plan, jobs, seed, backend=backend)
