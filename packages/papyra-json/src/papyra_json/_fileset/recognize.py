@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.files import file_kind
-from papyra_json._fileset.lock import lock_file_content
+from papyra_json._fileset.lock import SetLock, lock_file_content
 from papyra_json._fileset.names import FileSet
 from papyra_json._fileset.notes import notes_in
 from papyra_json._record.decode import InvalidLine, decode, sequence_of
@@ -26,9 +27,9 @@ __all__ = ["MAX_SET_FILES", "Rotations", "find_rotations", "is_another_format"]
 MAX_SET_FILES = 1000
 """More files than any application keeps; a larger number in a name is a date or the like."""
 
-_MAX_SEARCH_BYTES = 16 * 2**20
-_PROBE_BYTES = 64 * 2**10
-_MAX_RETRIES = 5
+MAX_SEARCH_BYTES = 16 * 2**20
+PROBE_BYTES = 64 * 2**10
+LOCK_PATIENCE_SECONDS = 1.0  # then the files are looked at without the lock
 
 
 class Rotations(NamedTuple):
@@ -74,13 +75,18 @@ def find_rotations(path: str) -> Rotations:
     compressed. Only the first and the last record of each file are read.
     """
     base = Path(path)
-    before, found = _identity(base), _look(base)
-    for _ in range(_MAX_RETRIES):
-        now = _identity(base)
-        if now == before:
-            break
-        before, found = now, _look(base)  # an application rotated its files meanwhile
-    return found
+    deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
+
+    def check() -> None:
+        if time.monotonic() > deadline:
+            raise PersistenceError(f"{base} is locked")
+
+    try:
+        # Under the lock no rotation is half done.
+        with closing(SetLock(base, check)) as lock, lock.shared():
+            return _look(base)
+    except (OSError, PersistenceError):
+        return _look(base)
 
 
 def is_another_format(path: str) -> bool:
@@ -91,18 +97,10 @@ def is_another_format(path: str) -> bool:
         with closing(Segment.open(Path(path))) as file:
             if next(_marks(file), None) is not None:
                 return False
-            start = file.as_stored().read_at(_PROBE_BYTES, 0)
+            start = file.as_stored().read_at(PROBE_BYTES, 0)
     except (OSError, PersistenceError):
         return False  # opening the store reports the error
     return b"\0" in start and start.strip(b"\0") != b""
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
 
 
 def _look(base: Path) -> Rotations:
@@ -160,13 +158,13 @@ def _is_a_wreck(file: Segment) -> bool:
     if file.packed is not None:
         magic = file.packed.codec.block_magic
         return stored.read_at(len(magic), 0) == magic
-    start = stored.read_at(_PROBE_BYTES, 0)
+    start = stored.read_at(PROBE_BYTES, 0)
     return start != b"" and not start.strip(b"\0")
 
 
 def _marks(file: Segment) -> Iterator[_Mark]:
     for offset, _, lines in forward(file, 0, file.size):
-        if offset > _MAX_SEARCH_BYTES:
+        if offset > MAX_SEARCH_BYTES:
             return
         yield from filter(None, (_mark(piece) for line in lines for _, piece in pieces(line)))
 
@@ -174,7 +172,7 @@ def _marks(file: Segment) -> Iterator[_Mark]:
 def _marks_from_the_end(file: Segment) -> Iterator[_Mark]:
     size = file.size
     for offset, line, _ in backward(file, size):
-        if size - offset > _MAX_SEARCH_BYTES:
+        if size - offset > MAX_SEARCH_BYTES:
             return
         yield from filter(None, (_mark(piece) for _, piece in reversed(pieces(line))))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 from contextlib import contextmanager
@@ -79,7 +80,15 @@ def replacing(path: Path, like: int) -> Generator[int]:
     with drafting(path, like) as (temporary, fd):
         yield fd
         sync_file(fd)
-        temporary.replace(path)
+        try:
+            temporary.replace(path)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise PersistenceError(
+                f"{path} can't be replaced because it is a mount of its own. Mount its folder instead, or do this where "
+                "the file is mounted from."
+            ) from error
     sync_folder(path.parent)
 
 

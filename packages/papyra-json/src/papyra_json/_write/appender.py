@@ -280,9 +280,9 @@ class Appender:
     def _append(self, lines: Sequence[bytes], times: Times | None, done: Appended) -> None:
         while done.records < len(lines):
             count = self._fitting(lines, done.records)
-            if count == 0:
-                self._rotate()
+            if count == 0 and self._rotate():
                 continue
+            count = count or len(lines) - done.records  # the rename was refused, and no record is
             part = lines[done.records : done.records + count]
             data = b"".join(part)
             self._write(data, count, times_in(part) if times is None else times)
@@ -345,7 +345,8 @@ class Appender:
             cut_off(fd, data)
             os.close(fd)
 
-    def _rotate(self) -> None:
+    def _rotate(self) -> bool:
+        """Begin a new file; False if the system refuses the rename."""
         if self.dirty:
             self._sync()
         self.time_tracker.note(self._end, at_once=True)
@@ -358,7 +359,7 @@ class Appender:
                 self._detach()
                 raise
             self._postpone_rotation(error)
-            return
+            return False
         except BaseException:
             self._detach()
             raise
@@ -368,6 +369,7 @@ class Appender:
         self._open(status)
         self._next_seq = max(seq, self._next_seq)
         self._look_for_full_files()
+        return True
 
     def _postpone_rotation(self, error: OSError) -> None:
         """Go on in the full file for some time: no record is refused because a rename is."""
