@@ -71,7 +71,7 @@ def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, si
     assert status == {
         "touchy": "broken",
         "old": "incompatible",
-        "json": "shadowed",
+        "json": "broken",
         "leaving": "broken",
         "nothing": "broken",
         "marked": "ok",
@@ -97,10 +97,19 @@ def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, si
     assert {"scan", "recover", "compact"} <= set(toy_info["capabilities"])
     assert toy_info["load_seconds"] > 0
     assert infos["papyra.backends", "json", "papyra-json"]["status"] == "disabled"
-    assert "papyra-json brings the same name" in infos["papyra.backends", "json", "strange"]["reason"]
     assert "SystemExit: 5" in infos["papyra.backends", "leaving", "strange"]["reason"]
     assert infos["papyra.commands", "plugins", "papyra-cli"]["status"] == "ok"
     assert "noise while importing" in done.stderr
+    done = run("plugins", "-o", "json", PAPYRA_PLUGINS="papyra-json,strange:*")
+    (json_of_strange,) = (
+        info
+        for info in json.loads(done.stdout)
+        if (info["name"], info["distribution"]) == ("json", "strange")
+    )
+    assert (json_of_strange["status"], json_of_strange["reason"]) == (
+        "shadowed",
+        "papyra-json brings the same name",
+    )
 
 
 def test_check_exits_with_1_if_one_is_not_ok(run: Runner, toy: Path) -> None:

@@ -15,12 +15,14 @@ from papyra.persistence import InMemoryPersistence, open_backend
 from papyra.persistence.registry import GROUP, backend_class, backend_problem, check_backend
 from papyra.plugins import Plugin, PluginInfo, PluginStatus, find_plugins, inspect_plugin
 from papyra.plugins import all_plugins as installed
+from papyra.testing import register_backend
 
 MODULE = """
 from papyra.persistence import InMemoryPersistence, PersistenceBackend
 
 class Good(InMemoryPersistence):
     name = "good"
+    schemes = ("extra",)
     papyra_api = "1.7"
 
 class Later(InMemoryPersistence):
@@ -279,3 +281,94 @@ def test_something_else_that_is_missing_is_named_as_it_is(monkeypatch):
 def test_what_is_no_class_is_no_backend():
     assert "not a subclass" in (backend_problem(InMemoryPersistence()) or "")
     assert backend_problem(InMemoryPersistence) is None
+
+
+# -- which one is used
+
+
+def _names(found):
+    return {plugin.distribution: plugin for plugin in found if plugin.name == "tape"}
+
+
+@pytest.fixture
+def two_tapes(tmp_path, monkeypatch):
+    """Two distributions that bring a backend of one name."""
+    for distribution in ("papyra-tape", "papyra_tape.Two"):
+        folder = tmp_path / f"{distribution.replace('-', '_')}-1.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 1\n")
+        (folder / "entry_points.txt").write_text(f"[{GROUP}]\ntape = nowhere.{folder.name[:11]}:Tape\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "allowed", ["papyra-tape-two:*", "papyra_tape.two:tape", "papyra-tape-two", "json, Papyra-Tape-Two:*"]
+)
+def test_the_allow_list_is_applied_before_shadowing(two_tapes, monkeypatch, allowed):
+    found = _names(installed([GROUP]))
+    assert found["papyra-tape-two"].shadowed_by == "papyra-tape"
+    monkeypatch.setenv("PAPYRA_PLUGINS", allowed)
+    assert find_plugins(GROUP)["tape"].distribution == "papyra-tape-two"
+    found = _names(installed([GROUP]))
+    assert (found["papyra-tape-two"].shadowed_by, found["papyra-tape-two"].disabled) == (None, False)
+    status = inspect_plugin(found["papyra-tape"], check_backend)
+    assert (status.status, status.reason) == (PluginStatus.DISABLED, "not in PAPYRA_PLUGINS")
+
+
+@pytest.mark.parametrize("allowed", ["", "papyra-tape-two:reel", "papyra-tape-two:", "other:*"])
+def test_a_plugin_that_is_not_in_the_allow_list_does_not_load(two_tapes, monkeypatch, allowed):
+    monkeypatch.setenv("PAPYRA_PLUGINS", allowed)
+    assert all(plugin.disabled for plugin in _names(installed([GROUP])).values())
+    with pytest.raises(PluginError, match="not in PAPYRA_PLUGINS"):
+        backend_class("tape")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("Tape_Two", "can't be the scheme of a URL"), ("tape", "is not the class's name 'reel'")],
+)
+def test_the_name_of_an_entry_point_is_checked(tmp_path, monkeypatch, name, words):
+    (tmp_path / "reels.py").write_text(
+        "from papyra.persistence import InMemoryPersistence\n"
+        "class Reel(InMemoryPersistence):\n    name = 'reel'\n    schemes = ('spool',)\n"
+    )
+    folder = tmp_path / "reels-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: reels\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text(
+        f"[{GROUP}]\n{name} = reels:Reel\nspool = reels:Reel\nreel = reels:Reel\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "reels", raising=False)
+    found = {
+        one.name: inspect_plugin(one, check_backend)
+        for one in installed([GROUP])
+        if one.distribution == "reels"
+    }
+    assert found[name].status is PluginStatus.BROKEN
+    assert words in found[name].reason
+    assert found["spool"].status is found["reel"].status is PluginStatus.OK
+
+
+# -- without installing
+
+
+def test_a_registered_backend_opens_by_its_schemes_until_it_is_undone():
+    class Reel(InMemoryPersistence):
+        name = "reel"
+        schemes = ("spool",)
+
+    with register_backend(Reel) as kind:
+        assert kind is Reel
+        assert type(open_backend("spool:?max_records=3")) is Reel
+        with register_backend(type("Other", (Reel,), {"name": "reel"})):
+            assert type(open_backend("reel:")) is not Reel
+        assert type(open_backend("reel:")) is Reel
+    with pytest.raises(UnknownBackend):
+        open_backend("reel:")
+
+
+@pytest.mark.parametrize("kind", [object, type("Nameless", (InMemoryPersistence,), {"name": "No Scheme"})])
+def test_what_cannot_be_a_backend_is_not_registered(kind):
+    with pytest.raises(PluginError, match="can't register"):
+        register_backend(kind)

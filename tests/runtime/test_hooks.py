@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import math
 import sys
+import threading
 import time
 from contextlib import asynccontextmanager
 from textwrap import dedent
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
+import papyra
 from papyra import (
     Actor,
     ActorStopped,
@@ -470,6 +472,27 @@ async def test_hook_plugins_are_called_once_each(site: Callable[..., None]) -> N
         told = told_by(name)
         assert sorted(told) == ["ActorStarted", "ActorStopped", "audit", "scan"]
         assert told[0] == "scan"
+
+
+async def test_h02_the_loop_runs_on_while_a_hook_plugin_is_imported(site: Callable[..., None]) -> None:
+    """The import ends only when the loop has run."""
+    site("slow", "import papyra\npapyra.importing.set()\nassert papyra.loop_ran.wait(30)\n" + PLUGIN)
+    importing, loop_ran = threading.Event(), threading.Event()
+    papyra.importing, papyra.loop_ran = importing, loop_ran  # type: ignore[attr-defined]  # for the plugin
+
+    async def run_the_loop() -> None:
+        while not importing.is_set():  # noqa: ASYNC110 - a thread sets it
+            await anyio.sleep(0.001)
+        loop_ran.set()
+
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(run_the_loop)
+            async with running() as system:
+                system.audit()
+    finally:
+        del papyra.importing, papyra.loop_ran  # type: ignore[attr-defined]  # as above
+    assert told_by("slow") == ["audit"]
 
 
 async def test_the_users_hooks_are_called_beside_the_plugins(site: Callable[..., None]) -> None:

@@ -1,9 +1,9 @@
-"""Find what other distributions bring, through entry points, and never let a broken one break the rest.
+"""Find the plugins of other distributions, through entry points, and keep a broken one from breaking the rest.
 
-Groups: ``papyra.backends``, ``papyra.clusters``, ``papyra.codecs``, ``papyra.commands``, ``papyra.hooks``,
-``papyra.instruments`` and ``papyra.transports``. The environment variable
-``PAPYRA_PLUGINS`` limits what loads: a comma-separated list of plugin or distribution names, empty for
-none. What papyra-core and papyra-cli bring themselves is no plugin in this sense and always loads.
+Groups: ``papyra.backends``, ``papyra.commands``, ``papyra.hooks``, ``papyra.instruments`` and others that modules of
+Papyra look for. The environment variable ``PAPYRA_PLUGINS`` limits the plugins that load: a comma-separated list, empty
+for none. An entry is the name of a plugin, the name of a distribution, or both, as in ``papyra-tape-two:tape`` or
+``papyra-tape-two:*``. Plugins of papyra-core and papyra-cli always load.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ GROUPS = (
 _HOST = frozenset({"papyra-core", "papyra-cli"})
 _REQUIRED = re.compile(r"^Requires-Dist:[ \t]*([A-Za-z0-9._-]+)[^;\n]*;(.*)$", re.MULTILINE)
 _HEADER = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _UNKNOWN = "unknown"  # the distribution whose metadata names none
 _OWN = _HOST | {"papyra-json", "papyra-contrib"}
 
@@ -108,7 +109,13 @@ class Plugin:
         return (
             allowed is not None
             and self.distribution not in _HOST
-            and not {self.name, self.distribution} & allowed
+            and not {
+                self.name,
+                self.distribution,
+                f"{self.distribution}:*",
+                f"{self.distribution}:{self.name}",
+            }
+            & allowed
         )
 
     def load(self) -> object:
@@ -140,8 +147,14 @@ class Plugin:
 
 
 def find_plugins(group: str) -> dict[str, Plugin]:
-    """Return the plugins of a group by name, without loading any. Where two share a name, ours wins, then the alphabet."""
-    return {plugin.name: plugin for plugin in _all_plugins(group) if plugin.shadowed_by is None}
+    """Return the plugins of a group by name, without loading any.
+
+    If two have the same name, the one that ``PAPYRA_PLUGINS`` allows is used, then ours, then the first by distribution.
+    """
+    found: dict[str, Plugin] = {}
+    for plugin in _all_plugins(group):
+        found.setdefault(plugin.name, plugin)
+    return found
 
 
 def inspect_plugin(plugin: Plugin, check: Callable[[object], Iterable[str]]) -> PluginInfo:
@@ -161,6 +174,8 @@ def inspect_plugin(plugin: Plugin, check: Callable[[object], Iterable[str]]) -> 
         try:
             loaded = plugin.load()
             api, capabilities = declared_api(loaded), tuple(sorted(check(loaded)))
+            if plugin.group == "papyra.backends":
+                _check_scheme(plugin, loaded)
         except PluginError as error:
             status = PluginStatus.INCOMPATIBLE if error.__cause__ is None else PluginStatus.BROKEN
             reason = str(error)
@@ -181,6 +196,23 @@ def inspect_plugin(plugin: Plugin, check: Callable[[object], Iterable[str]]) -> 
     )
 
 
+def _check_scheme(plugin: Plugin, loaded: object) -> None:
+    """Raise `PluginError` if no URL can name a backend by its entry point, or its class has another name."""
+    problem = ""
+    if not _SCHEME.fullmatch(plugin.name):
+        problem = (
+            f"the entry point's name {plugin.name!r} can't be the scheme of a URL; use small letters, digits, '+', '-' "
+            "and '.', a letter first"
+        )
+    elif plugin.name not in (getattr(loaded, "name", ""), *getattr(loaded, "schemes", ())):
+        problem = (
+            f"the entry point's name {plugin.name!r} is not the class's name {getattr(loaded, 'name', '')!r}; "
+            "make them the same, or add it to schemes"
+        )
+    if problem:
+        raise PluginError(problem) from ValueError(problem)
+
+
 def all_plugins(groups: Iterable[str] = GROUPS) -> list[Plugin]:
     """Return every installed plugin of the groups, shadowed ones too, ordered by group and name."""
     return [plugin for group in groups for plugin in _all_plugins(group)]
@@ -199,13 +231,24 @@ def describe(error: BaseException) -> str:
 
 def _all_plugins(group: str) -> list[Plugin]:
     found = list(_installed(group))
-    found.sort(key=lambda plugin: (plugin.name, plugin.distribution not in _OWN, plugin.distribution))
-    ordered: list[Plugin] = []
+    # The allow list comes first: a plugin that must not load shadows no other.
+    found.sort(
+        key=lambda plugin: (
+            plugin.name,
+            plugin.disabled,
+            plugin.distribution not in _OWN,
+            plugin.distribution,
+        )
+    )
+    winners: dict[str, Plugin] = {}
     for plugin in found:
-        winner = ordered[-1] if ordered and ordered[-1].name == plugin.name else None
-        shadow = winner and (winner.shadowed_by or winner.distribution)
-        ordered.append(replace(plugin, shadowed_by=shadow) if shadow else plugin)
-    return ordered
+        winners.setdefault(plugin.name, plugin)
+    return [_shadowed(plugin, winners[plugin.name]) for plugin in found]
+
+
+def _shadowed(plugin: Plugin, winner: Plugin) -> Plugin:
+    used = plugin is winner or plugin.disabled
+    return plugin if used else replace(plugin, shadowed_by=winner.distribution)
 
 
 def _installed(group: str) -> Iterator[Plugin]:
@@ -274,8 +317,14 @@ def _allow_list() -> frozenset[str] | None:
     text = os.environ.get("PAPYRA_PLUGINS")
     if text is None:
         return None
-    names = [word.strip() for word in text.split(",") if word.strip()]
-    return frozenset(names) | frozenset(_normalized(name) for name in names)
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return frozenset(words) | frozenset(map(_normalized_entry, words))
+
+
+def _normalized_entry(entry: str) -> str:
+    """Normalize the distribution in an entry of the allow list."""
+    distribution, colon, name = entry.partition(":")
+    return _normalized(distribution) + colon + name
 
 
 def _normalized(name: str) -> str:

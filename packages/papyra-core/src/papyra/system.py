@@ -179,7 +179,7 @@ class ActorSystem:
             loop = running_loop()
             # Before the check, which calls hooks: of plugins, and async ones.
             self._hooks.bind(loop)
-            self._hooks.add_plugins()
+            await self._hooks.add_plugins()
             await self._check_store()
             await self._instruments.load(self._settings.instruments)
             if self._closed:

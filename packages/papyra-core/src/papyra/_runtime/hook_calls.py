@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from papyra.exceptions import PluginError
 from papyra.hook_discovery import find_hooks
@@ -16,9 +17,10 @@ from papyra.hooks import HOOK_NAMES
 from papyra.plugins import describe, find_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from papyra._runtime._eventloop import Loop, Waiter
+    from papyra.plugins import Plugin
 
 __all__ = ["HookCalls", "Observer"]
 
@@ -178,25 +180,17 @@ class HookCalls:
         if on_dead_letter is not None:
             self._add("ActorSystem(on_dead_letter=...)", {"on_dead_letter": on_dead_letter})
 
-    def add_plugins(self) -> None:
-        """Add the hook plugins of other distributions, once; broken ones are logged and left out."""
+    async def add_plugins(self) -> None:
+        """Add the hook plugins of other distributions, once; broken ones are logged and left out.
+
+        They are imported in a thread: an import may take seconds, and the event loop must go on.
+        """
         if self._has_plugins:
             return
         self._has_plugins = True
-        for plugin in find_plugins("papyra.hooks").values():
-            name = f"the hook plugin {plugin.name!r} of {plugin.distribution} {plugin.version}"
-            try:
-                calls, problem = find_hooks(plugin.load())
-            except PluginError as error:
-                if not plugin.disabled:
-                    _logger.warning("%s", error)
-                continue
-            except Exception as error:  # noqa: BLE001 - reads an object of other authors
-                _logger.warning("%s can't be used: %s", name, describe(error))
-                continue
-            if problem:
-                _logger.warning("%s: %s", name, problem)
-            self._add(name, calls)
+        if plugins := find_plugins("papyra.hooks"):
+            for name, calls in await anyio.to_thread.run_sync(_load_hooks, list(plugins.values())):
+                self._add(name, calls)
 
     def _add(self, name: str, calls: Mapping[str, Callable[[Any], object]]) -> None:
         observer = Observer(name, self._on_fatal)
@@ -244,3 +238,23 @@ class HookCalls:
             }
             for observer in self._observers
         ]
+
+
+def _load_hooks(plugins: Sequence[Plugin]) -> list[tuple[str, Mapping[str, Callable[[Any], object]]]]:
+    """Import hook plugins, and return each one's name and calls; broken ones are logged and left out."""
+    found: list[tuple[str, Mapping[str, Callable[[Any], object]]]] = []
+    for plugin in plugins:
+        name = f"the hook plugin {plugin.name!r} of {plugin.distribution} {plugin.version}"
+        try:
+            calls, problem = find_hooks(plugin.load())
+        except PluginError as error:
+            if not plugin.disabled:
+                _logger.warning("%s", error)
+            continue
+        except Exception as error:  # noqa: BLE001 - reads an object of other authors
+            _logger.warning("%s can't be used: %s", name, describe(error))
+            continue
+        if problem:
+            _logger.warning("%s: %s", name, problem)
+        found.append((name, calls))
+    return found

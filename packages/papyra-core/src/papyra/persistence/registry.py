@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, cast
 from papyra.exceptions import BackendURLError, PersistenceError, PluginError, UnknownBackend
 from papyra.persistence.backend import PersistenceBackend, backend_capabilities
 from papyra.persistence.memory import InMemoryPersistence
-from papyra.persistence.url import BackendURL
+from papyra.persistence.url import BackendURL, is_scheme
 from papyra.plugins import describe, find_plugins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from papyra.plugins import Plugin
 
@@ -24,11 +24,15 @@ __all__ = [
     "installed_backends",
     "open_backend",
     "recognize",
+    "register",
 ]
 
 _logger = logging.getLogger("papyra")
 
 GROUP = "papyra.backends"
+
+_registered: dict[str, type[PersistenceBackend]] = {}
+"""Backend classes by scheme that were registered in this process, for tests; they come before plugins."""
 
 
 def open_backend(url: str) -> PersistenceBackend:
@@ -45,6 +49,8 @@ def backend_class(scheme: str) -> type[PersistenceBackend]:
     """Return the backend class for a URL scheme: a plugin's name, or one of the ``schemes`` of an installed backend."""
     if scheme == InMemoryPersistence.name:
         return InMemoryPersistence  # part of core: available even without metadata, as in a frozen program
+    if scheme in _registered:
+        return _registered[scheme]
     plugins = find_plugins(GROUP)
     if scheme in plugins:
         return _loaded(plugins[scheme])
@@ -63,12 +69,34 @@ def installed_backends() -> Iterator[type[PersistenceBackend]]:
     def turn(plugin: Plugin) -> tuple[bool, bool, str, str]:
         return bool(plugin.entry_point.extras), plugin.is_own, plugin.distribution, plugin.name
 
+    yield from dict.fromkeys(_registered.values())
     for plugin in sorted(find_plugins(GROUP).values(), key=turn):
         try:
             yield _loaded(plugin)
         except PluginError as error:
             # One broken plugin must not hide the others; `papyra plugins` lists it with the reason.
             _logger.debug("%s", error)
+
+
+def register(kind: type[PersistenceBackend]) -> Callable[[], None]:
+    """Make a class known by its ``schemes`` in this process; return a function that undoes it."""
+    problem = backend_problem(kind)
+    schemes = kind.schemes if problem is None else ()
+    if problem is None and not (kind.name and all(map(is_scheme, schemes))):
+        problem = f"{kind.__qualname__}.name is {kind.name!r}, not the scheme of a URL as in 'tape'"
+    if problem:
+        raise PluginError(f"can't register a backend: {problem}")
+    before = {scheme: _registered.get(scheme) for scheme in schemes}
+    _registered.update(dict.fromkeys(schemes, kind))
+
+    def undo() -> None:
+        for scheme, earlier in before.items():
+            if earlier is None:
+                _registered.pop(scheme, None)
+            else:
+                _registered[scheme] = earlier
+
+    return undo
 
 
 def recognize(path: str) -> str | None:

@@ -22,6 +22,7 @@ __all__ = [
     "count",
     "duration",
     "file_url",
+    "is_scheme",
     "masked",
     "one_of",
     "size",
@@ -35,6 +36,11 @@ RETENTION_OPTIONS: Mapping[str, Callable[[str], Any]] = {
     "max_total_bytes": size,
 }
 """The options of a `RetentionPolicy`, as every backend takes them in its URL."""
+
+
+def is_scheme(word: str) -> bool:
+    """Return whether a word can be the scheme of a URL."""
+    return _SCHEME.fullmatch(word) is not None
 
 
 _USER_AND_PASSWORD = re.compile(r"(//[^/@:?#]*:).*@", re.DOTALL)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from papyra.testing.conformance import BackendConformance
     from papyra.testing.probe import Probe
     from papyra.testing.recorder import EventRecorder
+    from papyra.testing.registration import register_backend
     from papyra.testing.seeded import SimulationDeadlock, explore, run_seeded
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Probe",
     "SimulationDeadlock",
     "explore",
+    "register_backend",
     "run_seeded",
 ]
 
@@ -32,6 +34,7 @@ _HOMES = {
     "Probe": "papyra.testing.probe",
     "SimulationDeadlock": "papyra.testing.seeded",
     "explore": "papyra.testing.seeded",
+    "register_backend": "papyra.testing.registration",
     "run_seeded": "papyra.testing.seeded",
 }
 
