@@ -41,16 +41,21 @@ class Runs(Actor):
         return await message(self) if callable(message) else message
 
 
-async def test_g12_a_hook_that_raises_a_base_exception_ends_the_system_and_hangs_nothing() -> None:
+@pytest.mark.parametrize("error", [Failed, SystemExit, KeyboardInterrupt])
+async def test_h02_only_ctrl_c_in_a_hook_ends_the_system(error: type[BaseException]) -> None:
     def hook(event: ev.ActorEvent) -> None:
         if isinstance(event, ev.ActorStopped):
-            raise Failed
+            raise error
 
     with anyio.fail_after(10):
         system = ActorSystem(shutdown_timeout=0.3, hooks=SystemHooks(on_event=hook))
         await system.start()
         await system.stop(system.spawn(Runs))
-        with pytest.raises(Failed):
+        if error is KeyboardInterrupt:
+            with pytest.raises(KeyboardInterrupt):
+                await system.aclose()
+        else:
+            assert system.control_panel()["hooks"][0]["failed"] == 1
             await system.aclose()
 
 

@@ -13,6 +13,7 @@ from papyra._runtime.keyed import MISSING, ActorTimers, set_receive_timeout
 from papyra._runtime.mailbox import waiting_messages
 from papyra._runtime.pipes import start_pipe
 from papyra._runtime.stopping import stop_from_inside
+from papyra._runtime.threads_guard import check_thread
 from papyra._runtime.worker import WORKERS
 from papyra.ref import ActorRef
 from papyra.reply import Reply
@@ -109,6 +110,7 @@ class ActorContext:
 
     def stop_self(self) -> Awaitable[None]:
         """Stop after the current message; the queued messages become dead letters. Returns at once."""
+        check_thread(self._cell.rt, "stop an actor")
         stop_from_inside(self._cell, self._cell)
         return _DONE
 
@@ -121,11 +123,13 @@ class ActorContext:
 
         Watchers are not notified of a restart. Watching an actor twice has the same effect as once.
         """
+        check_thread(self._cell.rt, "watch an actor")
         watching.watch(self._cell, ref._cell)
         return _DONE
 
     def unwatch(self, ref: ActorRef[Any, Any]) -> Awaitable[None]:
         """Stop watching ``ref``: no `ActorTerminated` arrives for it."""
+        check_thread(self._cell.rt, "unwatch an actor")
         watching.unwatch(self._cell, ref._cell)
         return _DONE
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.mailbox import deliver, yield_to_loop
+from papyra._runtime.threads_guard import check_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -101,6 +102,7 @@ class _Path:
         envelope = _envelope(lambda actor: _invoke(actor, names, args, kwargs), "call", names, args, kwargs)
         envelope.expects_reply = False
         rt = self._cell.rt
+        check_thread(rt, "call an actor")
         rt.credit -= 1
         if rt.credit < 0:
             # As in `ActorRef.tell`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from papyra._runtime.asks import ask
@@ -10,6 +11,7 @@ from papyra._runtime.envelope import Envelope
 from papyra._runtime.mailbox import deliver, try_enqueue, waiting_messages, yield_to_loop
 from papyra._runtime.phases import DRAINING, STOPPED
 from papyra._runtime.stash import stashed
+from papyra._runtime.threads_guard import wrong_thread
 from papyra.exceptions import MailboxFull
 from papyra.proxy import ActorProxy
 from papyra.request import Request
@@ -57,6 +59,8 @@ class ActorRef(Generic[M, R]):
         # starve it. It does so before it sends: a sender that is cancelled there has sent nothing.
         cell = self._cell
         rt = cell.rt
+        if get_ident() != rt.thread:
+            raise wrong_thread(rt, "tell an actor")
         rt.credit = credit = rt.credit - 1
         if credit < 0:
             if rt.countdown is not None:
@@ -69,12 +73,12 @@ class ActorRef(Generic[M, R]):
                 box.append(message)
                 return
         elif cell.limit > 0:
+            if not rt.awake:
+                rt.wake()  # first: if it raises, nothing was sent
             box = rt.mailbox_pool.pop() if rt.mailbox_pool else _NEW_BOX()
             box.append(message)
             cell.box = box
             rt.ready.append(cell)
-            if not rt.awake:
-                rt.wake()
             return
         await deliver(cell, message)
 
@@ -86,6 +90,8 @@ class ActorRef(Generic[M, R]):
         """
         cell = self._cell
         rt = cell.rt
+        if get_ident() != rt.thread:
+            raise wrong_thread(rt, "tell an actor")
         rt.credit -= 1
         if rt.credit < 0 and rt.countdown is not None:
             message = rt.countdown.tell(cell, message)

@@ -25,6 +25,7 @@ from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
+from papyra._runtime.threads_guard import check_thread
 from papyra._runtime.tree import rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
@@ -246,6 +247,17 @@ class ActorSystem:
             self._closed = True
             await self._persistence.aclose()
             return
+        if core.closed.is_set():
+            self._raise_fatal(core)
+            return
+        if core.rt.loop.is_closed():
+            await core.close_after_loop()
+            return
+        check_thread(core.rt, "close the system")
+        if not core.rt.loop.is_running_here():
+            raise RuntimeError(
+                f"actor system {self._system_id!r} runs in another event loop; close it there, or after that loop has ended"
+            )
         if core.called_from_inside():
             core.begin_close(forced=False)
             return
@@ -288,6 +300,8 @@ class ActorSystem:
 
     def _running(self, action: str) -> RunningSystem:
         core = self._core
+        if core is not None:
+            check_thread(core.rt, action)
         if core is None or core.closing:
             raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
         return core
@@ -295,6 +309,8 @@ class ActorSystem:
     def _open(self, action: str) -> RunningSystem:
         """Return the core, also while it closes: actors that drain their mailboxes still need it."""
         core = self._core
+        if core is not None:
+            check_thread(core.rt, action)
         if core is None or core.closed.is_set():
             raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
         return core
@@ -398,6 +414,7 @@ class ActorSystem:
         of its ancestors does not wait; it handles no message after the current one.
         """
         cell = self._cell(ref)
+        check_thread(cell.rt, "stop an actor")
         if timeout is not None and not timeout >= 0:
             raise ValueError(f"timeout must be at least 0 seconds or None, not {timeout!r}")
         if cell.phase == STOPPED:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.attached import replied
 from papyra._runtime.mailbox import deliver, enqueue, refuse
+from papyra._runtime.threads_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
 from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
 
@@ -26,6 +28,8 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
     The reply, the actor's stop and the time-out all call `Envelope.reply`; the first call counts.
     """
     rt = cell.rt
+    if get_ident() != rt.thread:
+        raise wrong_thread(rt, "ask an actor")
     countdown = rt.countdown
     if countdown is not None and envelope.marks is None and countdown.ask(cell, envelope):
         return await _marked_ask(cell, envelope, timeout)

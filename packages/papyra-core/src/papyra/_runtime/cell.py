@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from papyra._runtime.phases import STARTING
+from papyra._runtime.user_values import type_name
 from papyra.address import ActorAddress
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Cell:
         self.children: dict[int, Cell] | None = None
         self.senders: deque[Any] | None = None
         self.watchers: dict[int, Cell | Told] | None = None
-        self.watching: dict[int, Cell] | None = None
+        self.watching: dict[int, Cell | Envelope] | None = None
         self.stop_waiters: list[Waiter] | None = None
         self.undecided: OrderedDict[Cell, Exception] | None = None
         self.escalated: Exception | None = None
@@ -147,7 +148,7 @@ class Cell:
         return ActorAddress(self.rt.system_id, self.id)
 
     def __str__(self) -> str:
-        kind = self.actor_type.__name__ if self.actor_type is not None else "actor"
+        kind = type_name(self.actor_type) if self.actor_type is not None else "actor"
         return f"{self.rt.system_id}:{self.id} ({f'{self.name!r}, ' if self.name else ''}{kind})"
 
     def is_below(self, other: Cell) -> bool:

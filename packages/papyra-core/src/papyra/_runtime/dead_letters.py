@@ -6,7 +6,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
-from papyra._runtime.tallies import type_name
+from papyra._runtime.user_values import type_name
 from papyra.persistence.payload import json_payload
 
 if TYPE_CHECKING:

@@ -99,9 +99,9 @@ class FactWriter:
             self._wake_writer()
 
     def _start_writer(self) -> None:
-        self._running = True
         assert self._loop is not None  # noqa: S101 - only a started system has facts
         self._loop.spawn(self._run, lambda: "papyra facts")
+        self._running = True
 
     def _wake_writer(self) -> None:
         writer, self._writer = self._writer, None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from papyra import events as ev
 from papyra._runtime.class_names import ClassNames
 from papyra._runtime.dead_letters import DeadLetterBook
-from papyra._runtime.tallies import type_name
+from papyra._runtime.user_values import bounded_text, type_name
 from papyra.messages import DeadLetter
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 from papyra.persistence.payload import clean_text
@@ -42,10 +42,7 @@ _KINDS = {
 def error_text(error: BaseException, limit: int) -> str:
     """Return the type and the text of an exception, cut at ``limit`` characters."""
     kind = type_name(type(error))
-    try:
-        text = str(error)
-    except Exception as broken:  # noqa: BLE001 - an exception's text is user code
-        text = f"<text raised {type_name(type(broken))}>"
+    text = bounded_text(error, limit)
     return clean_text(f"{kind}: {text}" if text else kind, limit)
 
 

@@ -6,11 +6,12 @@ import inspect
 import logging
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
 
+from papyra._runtime.user_values import is_a, is_awaitable
 from papyra.exceptions import PluginError
 from papyra.hook_discovery import find_hooks
 from papyra.hooks import HOOK_NAMES
@@ -61,22 +62,23 @@ class Observer:
     def call(self, hook: str, call: Callable[[Any], object], value: object, loop: Loop | None) -> None:
         """Call a hook. An async hook only starts here and runs later, on ``loop``."""
         began = time.perf_counter()
+        result = None
+        awaits = False
         try:
             result = call(value)
-        except Exception as error:  # noqa: BLE001 - user code
-            result = None
+            awaits = is_awaitable(result)
+        except KeyboardInterrupt as error:
+            self._fatal(error)  # Ctrl-C comes anywhere
+        except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like must not end the system
             self._count_failure(hook, error)
-        except BaseException as error:  # noqa: BLE001 - must not reach the runtime, which is in the middle of a step
-            result = None
-            self._fatal(error)
         took = time.perf_counter() - began
         if took > SLOW_SECONDS:
             self.slow += 1
             self._log_once(
                 "slow", "%s kept the event loop for %.2f s in %s; make it async or quick", took, hook
             )
-        if inspect.isawaitable(result):
-            self._later(hook, result, loop)
+        if awaits:
+            self._later(hook, cast("Awaitable[object]", result), loop)
 
     def _later(self, hook: str, result: Awaitable[object], loop: Loop | None) -> None:
         if loop is None or len(self._pending) >= MAX_PENDING_CALLS:
@@ -85,9 +87,9 @@ class Observer:
             return
         self._pending.append((hook, result))
         if not self._running:
-            self._running = True
             self._loop = loop
             loop.spawn(self._run, lambda: f"papyra hooks: {self.name}")
+            self._running = True
         elif self._call_began is not None and time.monotonic() - self._call_began > LATE_SECONDS:
             self._log_once("late", "%s has not ended an async call for over %.0f s", LATE_SECONDS)
 
@@ -110,16 +112,18 @@ class Observer:
     async def _finish(self, hook: str, result: Awaitable[object]) -> None:
         try:
             await result
-        except Exception as error:  # noqa: BLE001 - user code
-            self._count_failure(hook, error)
+        except KeyboardInterrupt as error:
+            self._fatal(error)
         except anyio.get_cancelled_exc_class() as error:
             cancelling = self._loop.cancelling() if self._loop is not None else None
             if cancelling is None or cancelling():
                 raise
             # Nobody cancelled this task: the hook awaited something else that was cancelled.
             self._count_failure(hook, error)
-        except BaseException as error:  # noqa: BLE001 - ends the system, as from a plain hook
-            self._fatal(error)
+        except BaseException as error:
+            if is_a(error, GeneratorExit) and (self._loop is None or not self._loop.is_running_here()):
+                raise  # the event loop has ended
+            self._count_failure(hook, error)
 
     async def drain(self) -> None:
         """Return when no async call is left."""

@@ -14,6 +14,7 @@ from papyra._runtime.phases import (
     STATES,
     STOPPED,
 )
+from papyra._runtime.user_values import type_name
 from papyra.audit import ActorInfo, AuditReport, MailboxDepth
 from papyra.persistence.backend import safe_metrics_snapshot
 from papyra.statistics import SystemStatistics
@@ -82,7 +83,7 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
         alive=is_alive(cell),
         stopping=cell.stopping and cell.phase != STOPPED,
         restarting=_is_restarting(cell) and not cell.stopping,
-        actor_type=cell.actor_type.__name__ if cell.actor_type is not None else "Actor",
+        actor_type=type_name(cell.actor_type) if cell.actor_type is not None else "Actor",
         state=_state(cell, running=cell in running),
         mailbox_depth=depth(cell),
         processed=cell.processed,

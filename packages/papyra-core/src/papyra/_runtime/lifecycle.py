@@ -16,6 +16,7 @@ import anyio
 from papyra._runtime import phases
 from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
+from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import discard, grant, has_mail, stopped_early
 from papyra._runtime.phases import (
     BACKING_OFF,
@@ -32,7 +33,8 @@ from papyra._runtime.phases import (
 from papyra._runtime.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import begin_stopping_children, children_gone, finish
-from papyra._runtime.supervision import Supervision
+from papyra._runtime.supervision import Supervision, as_failure
+from papyra._runtime.user_values import is_a
 from papyra.actor import Actor
 from papyra.exceptions import ActorStopped
 from papyra.supervision import UNNAMED_POLICY, SupervisorDecision
@@ -283,10 +285,12 @@ class Lifecycle:
         assert cell.factory is not None  # noqa: S101 - only a dead cell has none
         try:
             actor = build(cell.factory)
-        except Exception as error:  # noqa: BLE001 - an error of the factory is a failure of the actor
-            await self.supervision.failed(cell, error, "factory")
+            actor._papyra_cell = cell
+        except KeyboardInterrupt:
+            raise  # Ctrl-C comes anywhere
+        except BaseException as error:  # noqa: BLE001 - any error of the factory is a failure of the actor, SystemExit too
+            await self.supervision.failed(cell, as_failure(cell, "the factory", error), "factory")
             return
-        actor._papyra_cell = cell
         cell.actor = actor
         self.rt.tallies.change_type(cell, type(actor))
         cell.actor_type = type(actor)
@@ -305,7 +309,7 @@ class Lifecycle:
             failure = self._failure(cell, error)
             if failure is None:
                 raise
-            _logger.error("on_stop of actor %s raised", cell, exc_info=failure)
+            log_error("on_stop of actor %s raised", cell, failure)
             if cell.phase != STOPPED:  # after its end, nothing more is recorded
                 self.supervision.on_stop_failed(cell, failure)
             failure = None  # as above
@@ -337,13 +341,11 @@ class Lifecycle:
 
     def _failure(self, cell: Cell, error: BaseException) -> Exception | None:
         """Return ``error`` as a failure of the actor, or None if it has to be raised again (guarantee 12)."""
-        if isinstance(error, Exception):
+        if is_a(error, Exception):
             return error
-        return (
-            self.rt.spurious_cancellation(cell, error)
-            if isinstance(error, anyio.get_cancelled_exc_class())
-            else None
-        )
+        if is_a(error, anyio.get_cancelled_exc_class()):
+            return self.rt.spurious_cancellation(cell, error)
+        return None
 
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it runs until its first await
@@ -357,7 +359,7 @@ def _inherits(actor: Actor, hook: str, default: Callable[..., Any]) -> bool:
     """Return whether an actor inherits a hook from `Actor`, which does nothing. Awaiting it would take 0.25 us."""
     try:
         return getattr(getattr(actor, hook), "__func__", None) is default
-    except Exception:  # noqa: BLE001 - a property of the user; the call of the hook handles its error
+    except BaseException:  # noqa: BLE001 - a property of the user; the call of the hook handles its error
         return False
 
 

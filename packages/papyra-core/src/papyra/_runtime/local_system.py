@@ -58,7 +58,7 @@ class Mail:
     def delivered(self) -> None:
         """Have the reply come here. Not before: `mailbox.deliver` uses the envelope's waiter for its own wait."""
         item = self.item
-        if self._answered is None or not isinstance(item, Envelope):
+        if self._answered is None or type(item) is not Envelope:
             return
         if item.replied:
             self.set_result(None)
@@ -75,7 +75,7 @@ class Mail:
         """Hand the reply on. An actor's worker calls this: nothing may be raised into it."""
         self._done = True
         item = self.item
-        if not isinstance(item, Envelope) or self._answered is None:
+        if type(item) is not Envelope or self._answered is None:
             return
         error, item.error = item.error, None
         try:
@@ -187,7 +187,7 @@ class LocalSystem:
         box = watcher._cell.box
         for _ in range(len(box or ())):
             item = box.popleft()  # type: ignore[union-attr]  # a box of None has no length
-            if not (isinstance(item, ActorTerminated) and item.ref == ref):
+            if not (type(item) is ActorTerminated and item.ref == ref):
                 box.append(item)  # type: ignore[union-attr]  # as above
 
     def event(self, kind: type[ActorEvent], payload: dict[str, JSONValue]) -> None:

@@ -10,6 +10,7 @@ import anyio.lowlevel
 from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.runtime import SEND_BUDGET
+from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.wait_graph import begin_wait, end_wait
 from papyra.exceptions import ActorStopped, MailboxFull, PapyraError
 
@@ -32,6 +33,9 @@ __all__ = [
     "waiting_messages",
     "yield_to_loop",
 ]
+
+REFUSAL_FRAMES = 40
+"""Frames for the note of a dead letter, whose payload is copied."""
 
 
 class _Sender:
@@ -61,7 +65,7 @@ def has_mail(cell: Cell) -> bool:
 def _counts(item: object) -> bool:
     if item is SIGNAL:
         return False
-    return not isinstance(item, Envelope) or item.source is None or item.source.keeps_drain_open
+    return type(item) is not Envelope or item.source is None or item.source.keeps_drain_open
 
 
 def enqueue(cell: Cell, item: object) -> None:
@@ -69,13 +73,13 @@ def enqueue(cell: Cell, item: object) -> None:
     box = cell.box
     if box is None:
         rt = cell.rt
-        cell.box = box = rt.new_box()
+        box = rt.new_box()
         if cell.fresh:
             box.append(SIGNAL)  # it is queued already, and starts first
-            box.append(item)
         else:
-            box.append(item)
             rt.schedule(cell)
+        box.append(item)
+        cell.box = box
     else:
         box.append(item)
 
@@ -106,7 +110,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         cell.senders = deque()
         cell.limit = 0
     cell.senders.append(sender)
-    asked = item if isinstance(item, Envelope) else None
+    asked: Envelope | None = item if type(item) is Envelope else None
     if asked is not None and asked.waiter is None:
         asked.waiter = sender.waiter  # so that its time-out ends this wait
     try:
@@ -154,7 +158,7 @@ def _send(cell: Cell, sender: _Sender) -> None:
         first = cell.senders.popleft()
         cell.reserved -= 1
         first.granted = False
-        if first.error is None and not (isinstance(first.item, Envelope) and first.item.replied):
+        if first.error is None and not (type(first.item) is Envelope and first.item.replied):
             first.sent = True
             enqueue(cell, first.item)
 
@@ -237,7 +241,7 @@ def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
 
 def to_dead_letter(cell: Cell, item: object) -> None:
     """Make a dead letter of ``item``; an asker gets `ActorStopped`."""
-    if isinstance(item, Envelope):
+    if type(item) is Envelope:
         if item.source is not None:
             return
         cell.rt.history.dead_letter(cell, item.message, expects_reply=item.expects_reply)
@@ -255,9 +259,8 @@ def stopped_early(cell: Cell) -> ActorStopped:
 
 def refuse(cell: Cell, item: object) -> None:
     """Leave one dead letter and raise `ActorStopped`."""
-    message, expects_reply = (
-        (item.message, item.expects_reply) if isinstance(item, Envelope) else (item, False)
-    )
+    message, expects_reply = (item.message, item.expects_reply) if type(item) is Envelope else (item, False)
+    need_frames(REFUSAL_FRAMES)
     cell.rt.tallies.refused += 1
     cell.rt.history.dead_letter(cell, message, expects_reply=expects_reply)
     raise ActorStopped(cell)

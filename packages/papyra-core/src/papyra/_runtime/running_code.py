@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 from papyra._runtime._eventloop import coroutine_of
-from papyra._runtime.tallies import type_name
+from papyra._runtime.user_values import type_name
 from papyra.statistics import BusyActor
 
 if TYPE_CHECKING:

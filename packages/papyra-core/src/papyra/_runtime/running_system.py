@@ -12,8 +12,10 @@ from papyra._runtime.lifecycle import Lifecycle
 from papyra._runtime.run_id import new_run_id
 from papyra._runtime.running_code import BusyActors
 from papyra._runtime.runtime import Runtime
+from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.stopping import force, request_stop, stop_waiter
 from papyra._runtime.timers import Timers
+from papyra._runtime.user_values import type_name
 from papyra._runtime.wait_graph import end_wait, wait_for_child
 from papyra._runtime.worker_loop import WORKER_LOOP
 
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from papyra.system import ActorSystem
 
 __all__ = ["RunningSystem"]
+
+CLOSE_FRAMES = 60
+"""Frames for the start of a close."""
 
 _logger = logging.getLogger("papyra")
 
@@ -79,7 +84,7 @@ class RunningSystem:
         if self.fatal is None:
             self.fatal = error
             _logger.critical(
-                "the actor system ends: an actor raised %s", type(error).__name__, exc_info=error
+                "the actor system ends: an actor raised %s", type_name(type(error)), exc_info=error
             )
         self.begin_close(forced=True)
         if self.host is not None:
@@ -88,6 +93,9 @@ class RunningSystem:
     def begin_close(self, *, forced: bool) -> None:
         """Begin to stop the tree. With ``forced``, cancel the running code, even if the stop has begun already."""
         if not self.closing or self._cut:
+            need_frames(
+                CLOSE_FRAMES
+            )  # before the flags: an error half-way would leave a close that never ends
             self.closing, self._cut = True, False
             self._ended = anyio.Event()
             self.rt.loop.spawn(self._close, lambda: "papyra close")
@@ -95,6 +103,18 @@ class RunningSystem:
             self._forced = True
             self.lifecycle.guardian.reason = "shutdown"
             force(self.lifecycle.guardian, self.grace, 0)
+
+    async def close_after_loop(self) -> None:
+        """Close the store of a system whose event loop ended before it. Its actors are gone."""
+        if self.closed.is_set():
+            return
+        self.rt.abandon()
+        self.closing = True
+        self.closed.set()
+        with anyio.move_on_after(max(1.0, self.grace), shield=True) as scope:
+            await self.rt.fact_writer.backend.aclose()
+        if scope.cancelled_caught:
+            _logger.error("closing the store did not end within %s s", max(1.0, self.grace))
 
     def called_from_inside(self) -> bool:
         """Return whether the current task is one of this system's actors, or was started by one in a task group."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import random
 from collections import deque
+from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from papyra._runtime import phases
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.phases import STOPPED
+from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.tallies import Tallies
 from papyra._runtime.threads import BlockingThreads
+from papyra._runtime.threads_guard import check_thread
 from papyra._runtime.worker import WORKERS
 
 if TYPE_CHECKING:
@@ -82,6 +85,7 @@ class Runtime:
         self.closing = False
         self.all_gone: Waiter | None = None
         self.max_idle_stops = MAX_IDLE_STOPS
+        self.thread = get_ident()  # of the event loop
         self.rng = random.Random()  # noqa: S311 - spreads backoffs, protects nothing
         self.loop = loop
         self.history = history
@@ -102,34 +106,42 @@ class Runtime:
 
     def wake(self) -> None:
         """Wake or start a spare worker."""
+        check_thread(self, "wake an actor")
         if self.loop.is_closed():
-            self._all_to_dead_letters()
+            self.abandon()
+            raise RuntimeError(
+                f"the event loop of actor system {self.system_id!r} has ended, and the system with it. "
+                "Close a system with aclose() before its loop ends"
+            )
+        if self.parked:
+            need_frames()
         self.awake += 1
-        while self.parked:
-            worker = self.parked.pop()
-            if worker.rouse():
-                return
-        self.start_worker(None)
+        try:
+            while self.parked:
+                worker = self.parked.pop()
+                if worker.rouse():
+                    return
+            self.start_worker(None)
+        except BaseException:
+            self.awake -= 1
+            raise
 
-    def _all_to_dead_letters(self) -> None:
+    def abandon(self) -> None:
         """Count every actor as stopped, because the event loop has ended and none of their code can run."""
         for cell in list(self.cells.values()):
             cell.stopping, cell.limit, cell.box = True, 0, None
-            phases.enter(cell, STOPPED)
+            if cell.phase != STOPPED:
+                phases.enter(cell, STOPPED)
         self.cells.clear()
         self.names.clear()
         self.fact_writer.abandon()
         self.history.dead_letters.close()
-        raise RuntimeError(
-            f"the event loop of actor system {self.system_id!r} has ended, and the system with it. "
-            "Close a system with aclose() before its loop ends"
-        )
 
     def schedule(self, cell: Cell) -> None:
         """Put a cell that has a box and is not queued into the queue."""
-        self.ready.append(cell)
         if not self.awake:
-            self.wake()
+            self.wake()  # first: if it raises, nothing has changed
+        self.ready.append(cell)
 
     def signal(self, cell: Cell) -> None:
         """Have the cell look for work other than messages before it handles the next message."""
@@ -137,23 +149,24 @@ class Runtime:
         if box is None:
             if cell.fresh:
                 return  # it is queued, and its first turn looks at everything
-            cell.box = box = self.new_box()
+            box = self.new_box()
+            self.schedule(cell)
             box.append(SIGNAL)
-            self.schedule(cell)
+            cell.box = box
             return
-        box.appendleft(SIGNAL)
         if cell.paused:
-            cell.paused = False
             self.schedule(cell)
+            cell.paused = False
+        box.appendleft(SIGNAL)
 
     def signal_and_schedule(self, cell: Cell) -> None:
         """Queue a cell that a worker releases, and have it look for work other than messages."""
         if cell.phase == STOPPED:
             return
+        self.schedule(cell)
         if cell.box is None:
             cell.box = deque()
         cell.box.appendleft(SIGNAL)
-        self.schedule(cell)
 
     def worker_gone(self, worker: Worker) -> None:
         """Note the end of a worker: replace it if cells are queued, and wake a close that waits for the last one."""
@@ -189,7 +202,7 @@ class Runtime:
         and at the end of the event loop, are requested ones.
         """
         worker = self.workers.get(self.loop.current_task())
-        if not self.loop.has_strays or worker is None or worker.interrupted or self.loop.ending():
+        if worker is None or worker.interrupted or self.loop.ending():
             return None
         failure = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
         failure.__cause__ = error

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from functools import partial
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Cell
+from papyra._runtime.context_guard import changed_variables, tree_of
 from papyra._runtime.group import children_policy
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING
 from papyra._runtime.user_values import close_coroutine, describe, is_a
@@ -20,6 +23,9 @@ if TYPE_CHECKING:
     from papyra.supervision import SupervisionPolicy
 
 __all__ = ["build", "spawn"]
+
+_NO_INIT = object.__init__
+_INIT_OF: Callable[[Any], object] = attrgetter("__init__")
 
 
 def spawn(
@@ -40,7 +46,15 @@ def spawn(
         raise ActorStopped(parent, "is stopping or restarting and takes no children")
     if args and callable(factory):
         factory = partial(factory, *args)
-    actor = build(factory)
+    variables = None
+    if type(factory) is type and _INIT_OF(factory) is _NO_INIT:
+        actor = build(factory)
+    else:
+        before = copy_context()
+        context = before.copy()
+        actor = context.run(build, factory)
+        if tree_of(context) is not tree_of(before):
+            variables = changed_variables(context, before, rt.loop.clean)
     # The factory is user code: it may have spawned actors itself.
     if name is not None and name in rt.names:
         raise ActorNameTaken(name, rt.names[name])
@@ -51,8 +65,11 @@ def spawn(
     rt.last_id = number = rt.last_id + 1
     cell = Cell(rt, number, name, parent, factory, policy, capacity)
     actor._papyra_cell = cell
+    if not rt.awake:
+        rt.wake()  # before the cell is registered: if it raises, nothing has changed
     cell.actor = actor
     cell.actor_type = type(actor)
+    cell.variables = variables
     rt.cells[number] = cell
     if name is not None:
         rt.names[name] = cell
@@ -60,8 +77,6 @@ def spawn(
         parent.children = {}
     parent.children[number] = cell
     rt.ready.append(cell)
-    if not rt.awake:
-        rt.wake()
     return cell
 
 
@@ -79,7 +94,7 @@ def build(factory: Callable[[], Any]) -> Actor:
                 "Give it exactly the arguments that it takes"
             )
         raise
-    if not is_a(actor, Actor):
+    if not issubclass(type(actor), Actor):  # unlike isinstance, it runs no code of the value
         close_coroutine(actor)
         raise TypeError(
             "spawn() needs an Actor subclass or a function that returns an Actor; "
@@ -89,7 +104,7 @@ def build(factory: Callable[[], Any]) -> Actor:
         raise ValueError(
             f"{describe(factory)} returned an actor that was spawned already; each spawn needs a new instance"
         )
-    return actor  # type: ignore[no-any-return]  # is_a has checked it
+    return actor  # type: ignore[no-any-return]  # it was checked above
 
 
 def _not_a_factory(value: object) -> str:

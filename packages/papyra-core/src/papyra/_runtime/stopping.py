@@ -16,6 +16,7 @@ from papyra._runtime.phases import (
     STOPPING_CHILDREN,
     SUSPENDED,
 )
+from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.wait_graph import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
 from papyra.supervision import SupervisorDecision
@@ -45,18 +46,19 @@ def request_stop(cell: Cell, reason: str | None = None) -> None:
     if cell.phase == STOPPED:
         return
     if not cell.stopping:
+        need_frames()
+        cell.rt.signal(cell)  # first: if it raises, nothing has changed
         cell.reason = reason or "stopped"
         close(cell)
-        cell.rt.signal(cell)
 
 
 def stop_from_inside(cell: Cell, me: Cell) -> None:
     """Stop ``cell`` at the request of ``me``, which is ``cell`` or below it. ``me`` handles no further message."""
     if me.phase == STOPPED:
         return
-    me.halted = True
     request_stop(me)
     me.rt.signal(me)  # also if it was stopping already: the rest of its mailbox becomes dead letters
+    me.halted = True
     if cell is not me:
         request_stop(cell)
 

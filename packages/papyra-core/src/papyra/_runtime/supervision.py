@@ -9,12 +9,13 @@ import inspect
 import logging
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, assert_never
+from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 
 import anyio
 
 from papyra._runtime import phases
 from papyra._runtime.group import children_policy, group_of
+from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import has_mail
 from papyra._runtime.phases import (
     BACKING_OFF,
@@ -27,6 +28,7 @@ from papyra._runtime.phases import (
 )
 from papyra._runtime.restarts import RestartWindow
 from papyra._runtime.stopping import stop_failed
+from papyra._runtime.user_values import describe, is_a, is_awaitable, type_name
 from papyra._runtime.wait_graph import waits_on
 from papyra._runtime.worker import Worker
 from papyra.actor import Actor
@@ -35,6 +37,8 @@ from papyra.ref import ActorRef
 from papyra.supervision import SupervisorDecision
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from papyra._runtime.cell import Cell
     from papyra._runtime.group import Group
     from papyra._runtime.runtime import Runtime
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     from papyra.persistence.models import PersistedEvent
     from papyra.supervision import GroupPolicy
 
-__all__ = ["Supervision"]
+__all__ = ["Supervision", "as_failure"]
 
 _KEEPS_ACTOR = (SupervisorDecision.RESTART, SupervisorDecision.RESUME)
 _HAS_CHILDREN = (STARTING, RUNNING, SUSPENDED, DRAINING)
@@ -84,12 +88,12 @@ class Supervision:
 
         ``during`` is the type of the ``message`` that was handled, or the name of the method that raised.
         """
-        if isinstance(error, TypeError) and cell.actor is not None:
+        if is_a(error, TypeError) and cell.actor is not None:
             _note_plain_methods(cell.actor, error)
         if escalated:
-            _logger.warning("actor %s fails with what its child escalated: %s", cell, type(error).__name__)
+            _logger.warning("actor %s fails with what its child escalated: %s", cell, type_name(type(error)))
         else:
-            _logger.error("actor %s failed", cell, exc_info=error)
+            log_error("actor %s failed", cell, error)
         if cell.phase == STOPPED:
             return  # it was abandoned, and has now returned
         cell.failure = error
@@ -151,15 +155,17 @@ class Supervision:
 
     async def _ask(self, parent: Cell, child: Cell, error: Exception) -> None:
         """Call the parent's ``on_child_failure`` and carry out its decision."""
-        decision: object = None
+        decision: SupervisorDecision | None = None
         try:
             if parent.actor is not None:
-                decision = parent.actor.on_child_failure(ActorRef(child), error)
-                if inspect.isawaitable(decision):
-                    decision = await decision
-                if decision is not None and not isinstance(decision, SupervisorDecision):
+                answer: object = parent.actor.on_child_failure(ActorRef(child), error)
+                if is_awaitable(answer):
+                    answer = await cast("Awaitable[object]", answer)
+                if is_a(answer, SupervisorDecision):
+                    decision = answer
+                elif answer is not None:
                     raise TypeError(
-                        f"on_child_failure must return a SupervisorDecision or None, not {decision!r}"
+                        f"on_child_failure must return a SupervisorDecision or None, not {describe(answer)}"
                     )
         except BaseException as own:
             failure = self._own_failure(parent, own)
@@ -169,17 +175,16 @@ class Supervision:
                     self.apply(child, error, None)
                     self.rt.signal(child)
                 raise
-            decision = None
-            _logger.error("on_child_failure of actor %s raised", parent, exc_info=failure)
+            log_error("on_child_failure of actor %s raised", parent, failure)
             parent.escalated = failure  # the parent fails for itself, and the child follows its policy
             self.rt.signal(parent)
         if child.phase == SUSPENDED:
-            self.apply(child, error, decision if isinstance(decision, SupervisorDecision) else None)
+            self.apply(child, error, decision)
 
     def _own_failure(self, parent: Cell, error: BaseException) -> Exception | None:
-        if isinstance(error, Exception):
+        if is_a(error, Exception):
             return error
-        if isinstance(error, anyio.get_cancelled_exc_class()):
+        if is_a(error, anyio.get_cancelled_exc_class()):
             return self.rt.spurious_cancellation(parent, error)
         return None
 
@@ -188,7 +193,7 @@ class Supervision:
         loop = self.rt.loop
         waiter = loop.waiter()
         # Registered as the child's: a wait for the child in it is a deadlock, and forcing the child cancels it.
-        worker = Worker()
+        worker = Worker(loop.clean.copy() if parent.variables is None else parent.variables)
         worker.cell = child
 
         async def ask() -> None:
@@ -206,7 +211,7 @@ class Supervision:
                     waiter.set_result(None)
 
         raised: list[BaseException] = []
-        loop.spawn(ask, lambda: f"papyra actor {parent} decides on {child}", parent.variables)
+        loop.spawn(ask, lambda: f"papyra actor {parent} decides on {child}", worker.context)
         try:
             await waiter
         except BaseException:
@@ -371,13 +376,20 @@ class Supervision:
         self.rt.signal(cell)
 
 
-def _note_plain_methods(actor: Actor, error: TypeError) -> None:
+def _note_plain_methods(actor: Actor, error: Exception) -> None:
     """Note on the error of awaiting a plain function's result that ``receive`` has to be ``async def``."""
-    if "'await' expression" not in str(error):
+    try:
+        if "'await' expression" not in str(error) and "'async for'" not in str(error):
+            return
+        for name in ("receive", "on_start"):
+            method = getattr(actor, name)
+            advice = f"is a plain function: write `async def {name}`"
+            if inspect.isasyncgenfunction(method):
+                advice = "is an async generator, because it has a yield: return one value instead"
+            if not inspect.iscoroutinefunction(method):
+                error.add_note(f"{type_name(type(actor))}.{name} {advice}")
+    except Exception:  # noqa: BLE001 - the error's text and the actor's attributes are user code; the note only helps
         return
-    for name in ("receive", "on_start"):
-        if not inspect.iscoroutinefunction(getattr(actor, name)):
-            error.add_note(f"{type(actor).__name__}.{name} is a plain function: write `async def {name}`")
 
 
 def _stops_anyway(cell: Cell) -> bool:
@@ -387,9 +399,18 @@ def _stops_anyway(cell: Cell) -> bool:
 
 def _decides(parent: Cell) -> bool:
     """Return whether a parent makes a decision: it overrides `on_child_failure` and is not stopping or restarting."""
-    return (
-        parent.actor is not None
-        and not parent.force
-        and parent.phase in (STARTING, RUNNING, SUSPENDED, DRAINING)
-        and type(parent.actor).on_child_failure is not Actor.on_child_failure
-    )
+    if parent.actor is None or parent.force or parent.phase not in (STARTING, RUNNING, SUSPENDED, DRAINING):
+        return False
+    try:
+        return type(parent.actor).on_child_failure is not Actor.on_child_failure
+    except Exception:  # noqa: BLE001 - a descriptor of the user; the call of the hook handles its error
+        return True
+
+
+def as_failure(cell: Cell, source: str, error: BaseException) -> Exception:
+    """Return ``error``, or an `Exception` in its place whose cause it is: only those are failures of an actor."""
+    if is_a(error, Exception):
+        return error
+    failure = RuntimeError(f"{source} of actor {cell} raised {type_name(type(error))}")
+    failure.__cause__ = error
+    return failure

@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.phases import BACKING_OFF, RESTARTING_CHILDREN, RESTARTING_STOP, RUNNING, STARTING
+from papyra._runtime.user_values import type_name
 from papyra.statistics import KindStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from papyra._runtime.cell import Cell
 
-__all__ = ["MAX_KINDS", "Tallies", "Walk", "type_name"]
+__all__ = ["MAX_KINDS", "Tallies", "Walk"]
 
 MAX_KINDS = 100
 """Types that are counted each by itself."""
@@ -27,9 +28,6 @@ MAX_KINDS = 100
 OTHER = "(other)"
 
 _RESTARTING = (RESTARTING_STOP, RESTARTING_CHILDREN, BACKING_OFF)
-
-type_name: Callable[[type], str] = type.__dict__["__name__"].__get__
-"""Return the name of a class, whatever its metaclass says."""
 
 
 class Tally:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import anyio
 
+from papyra._runtime.stack_guard import need_frames
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -204,11 +206,12 @@ class Timers:
                 heapq.heappush(self._heap, entry)
 
     def _rouse(self) -> None:
+        need_frames()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
         elif not self._running and not self._closed:
-            self._running = True
             self._loop.spawn(self._run, lambda: "papyra timers")
+            self._running = True
 
     async def _run(self) -> None:
         try:

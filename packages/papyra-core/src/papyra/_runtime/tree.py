@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from papyra._runtime.introspection import describe_actor
 from papyra._runtime.mailbox import depth
-from papyra._runtime.tallies import type_name
+from papyra._runtime.user_values import type_name
 from papyra.audit import TreeRow
 
 if TYPE_CHECKING:

@@ -6,16 +6,24 @@ metaclass, which may raise, lie or take long. These functions call none.
 
 from __future__ import annotations
 
+import inspect
+import reprlib
 import types
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["close_coroutine", "describe", "is_a", "type_name"]
+_T = TypeVar("_T")
 
-_NAME_OF_TYPE: Callable[[type], str] = type.__dict__["__name__"].__get__
+__all__ = ["bounded_text", "close_coroutine", "describe", "is_a", "is_awaitable", "leaves", "type_name"]
+
+_NAME_OF_TYPE: Callable[[Any], str] = type.__dict__["__name__"].__get__
+
+_NAMESPACE_OF: Callable[[Any], dict[str, object]] = type.__dict__["__dict__"].__get__
+_MRO_OF: Callable[[Any], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+_MEMBERS: Callable[[Any], tuple[BaseException, ...]] = BaseExceptionGroup.__dict__["exceptions"].__get__
 
 
 def type_name(kind: type) -> str:
@@ -23,22 +31,80 @@ def type_name(kind: type) -> str:
     return _NAME_OF_TYPE(kind)
 
 
-def is_a(value: object, kind: type) -> bool:
+def is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
     """Return whether the class of ``value`` is ``kind`` or derives from it."""
     return issubclass(type(value), kind)  # unlike isinstance, which asks the value for its ``__class__``
+
+
+def is_awaitable(value: object) -> bool:
+    """Return whether ``await value`` makes sense: what `inspect.isawaitable` does, without code of the value's class."""
+    kind = type(value)
+    if kind is types.CoroutineType:
+        return True
+    if is_a(value, types.GeneratorType):
+        return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+    return any("__await__" in _NAMESPACE_OF(each) for each in _MRO_OF(kind))
+
+
+def leaves(error: BaseException) -> list[BaseException]:
+    """Return the exceptions that a group holds, at any depth; of any other exception, a list of itself."""
+    found: list[BaseException] = []
+    left = [error]
+    while left:
+        each = left.pop()
+        if is_a(each, BaseExceptionGroup):
+            left.extend(reversed(_MEMBERS(each)))
+        else:
+            found.append(each)
+    return found
 
 
 def describe(value: Any) -> str:
     """Name a value for an error text: a class or function by its name, any other value by its type."""
     if type(value) is partial:
         return f"{describe(value.func)} with arguments"
-    if type(value) in (types.FunctionType, types.BuiltinFunctionType):
+    if type(value) is types.FunctionType or type(value) is types.BuiltinFunctionType:
         return f"the function {value.__qualname__}"
     if type(value) is types.MethodType:
         return f"the method {describe(value.__func__).removeprefix('the function ')}"
     if is_a(value, type):
         return f"the class {type_name(value)}"
     return f"an object of type {_NAME_OF_TYPE(type(value))}"
+
+
+def bounded_text(error: BaseException, limit: int) -> str:
+    """Return the text of an exception, with about ``limit`` characters at most. Never raises an `Exception`.
+
+    The standard text contains the ``repr`` of each argument. Long containers are shown by their first items, and a
+    long string is cut: a payload of 100 MB in an exception costs no more than a short one.
+    """
+    try:
+        if (
+            type(error).__str__ is BaseException.__str__
+            and len(error.args) == 1
+            and type(error.args[0]) is not str
+        ):
+            return _Short(limit).repr(error.args[0])
+        return "".join([str(error)])[: limit + 1]  # of a subclass of str, join makes a plain one
+    except KeyboardInterrupt:
+        raise
+    except BaseException as broken:  # noqa: BLE001 - the text of an exception is user code, which may raise anything
+        return f"<text raised {type_name(type(broken))}>"
+
+
+class _Short(reprlib.Repr):
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = limit
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = self.maxdeque = 100
+
+    def repr_str(self, x: str, level: int) -> str:
+        return repr(x[: self.maxstring])
+
+    def repr_bytes(self, x: bytes, level: int) -> str:
+        return repr(x[: self.maxstring])
+
+    repr_bytearray = repr_bytes
 
 
 def close_coroutine(value: object) -> None:

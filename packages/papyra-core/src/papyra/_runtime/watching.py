@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 from papyra._runtime.cell import Cell
+from papyra._runtime.envelope import Envelope
 from papyra._runtime.mailbox import enqueue
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
 from papyra.messages import ActorTerminated
@@ -25,10 +29,7 @@ def watch(watcher: Cell, watched: Cell) -> None:
             f"actor {watcher} can't watch itself: it would have stopped before the message arrives"
         )
     if watched.phase == STOPPED:
-        if not any(
-            isinstance(item, ActorTerminated) and item.ref == ActorRef(watched) for item in watcher.box or ()
-        ):
-            _tell(watcher, watched)
+        _notify(watcher, watched)
         return
     if watcher.phase == STOPPED:
         return  # called by a task that the actor left behind
@@ -45,16 +46,13 @@ def unwatch(watcher: Cell, watched: Cell) -> None:
     cluster = watcher.rt.cluster
     if watched.rt is not watcher.rt and cluster is not None and cluster.unwatch(ActorRef(watcher), watched):
         return
-    if watcher.watching:
+    entry = watcher.watching.get(watched.id) if watcher.watching else None
+    if type(entry) is Envelope:
+        entry.call = _skip  # the message is queued already
+    elif watcher.watching:
         watcher.watching.pop(watched.id, None)
     if watched.watchers:
         watched.watchers.pop(watcher.id, None)
-    box = watcher.box
-    if box and watched.phase == STOPPED:  # the message may be queued already
-        for _ in range(len(box)):
-            item = box.popleft()
-            if not (isinstance(item, ActorTerminated) and item.ref == ActorRef(watched)):
-                box.append(item)
 
 
 def tell_watchers(watched: Cell) -> None:
@@ -66,18 +64,45 @@ def tell_watchers(watched: Cell) -> None:
             continue
         if watcher.watching:
             watcher.watching.pop(watched.id, None)
-        _tell(watcher, watched)
+        _notify(watcher, watched)
 
 
 def forget(watcher: Cell) -> None:
     """End all watching by ``watcher``."""
     watching, watcher.watching = watcher.watching, None
-    for watched in (watching or {}).values():
-        if watched.watchers:
-            watched.watchers.pop(watcher.id, None)
+    for entry in (watching or {}).values():
+        if type(entry) is Cell and entry.watchers:
+            entry.watchers.pop(watcher.id, None)
 
 
-def _tell(watcher: Cell, watched: Cell) -> None:
+def _notify(watcher: Cell, watched: Cell) -> None:
+    """Queue the message for ``watcher``, unless it is queued already.
+
+    It is an envelope, which ``watcher.watching`` keeps until it is handled. So `watch` and `unwatch` never look
+    through the mailbox, whose messages are user values.
+    """
     # A full mailbox never refuses this message. A watcher that handles no more messages gets none.
-    if watcher.phase < STOPPING_CHILDREN and not watcher.halted and not watcher.force:
-        enqueue(watcher, ActorTerminated(ActorRef(watched), watched.reason))
+    if watcher.phase >= STOPPING_CHILDREN or watcher.halted or watcher.force:
+        return
+    if watcher.watching is None:
+        watcher.watching = {}
+    entry = watcher.watching.get(watched.id)
+    deliver = partial(_deliver, watcher, watched.id)
+    if type(entry) is Envelope:
+        entry.call = deliver
+        return
+    notice = Envelope(ActorTerminated(ActorRef(watched), watched.reason), expects_reply=False)
+    notice.call = deliver
+    enqueue(watcher, notice)
+    watcher.watching[watched.id] = notice
+
+
+async def _deliver(watcher: Cell, number: int, actor: Any) -> Any:
+    notice = watcher.watching.pop(number, None) if watcher.watching else None
+    if type(notice) is Envelope:
+        return await (watcher.receive or actor.receive)(notice.message)
+    return None
+
+
+async def _skip(_actor: Any) -> None:
+    """Handle a message that `unwatch` has withdrawn."""

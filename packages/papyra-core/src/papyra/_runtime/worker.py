@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from contextvars import Context
+
     import anyio
 
     from papyra._runtime._eventloop import Waiter
@@ -16,9 +18,10 @@ __all__ = ["WORKERS", "Worker"]
 class Worker:
     """A task that runs cells; ``cell`` is the current one."""
 
-    __slots__ = ("abandoned", "cell", "home", "interrupted", "roused", "scope", "waiter")
+    __slots__ = ("abandoned", "cell", "context", "home", "interrupted", "roused", "scope", "waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, context: Context) -> None:
+        self.context = context  # the one that its task runs in
         self.cell: Cell | None = None
         self.home: Cell | None = None  # if set, it serves this cell alone, in that cell's context variables
         self.scope: anyio.CancelScope | None = None

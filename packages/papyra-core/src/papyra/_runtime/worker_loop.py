@@ -10,9 +10,8 @@ actor keeps them (``cell.variables``). From then on, workers of its own run it, 
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from functools import partial
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, cast
@@ -22,10 +21,11 @@ import anyio
 from papyra._runtime.attached import begin, end
 from papyra._runtime.context_guard import ContextGuard, keep
 from papyra._runtime.envelope import SIGNAL, Envelope
+from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import grant
 from papyra._runtime.phases import STARTING, STOPPED
 from papyra._runtime.stopping import interrupted
-from papyra._runtime.tallies import type_name
+from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.worker import Worker
 from papyra.proxy import CallerError
 
@@ -37,9 +37,7 @@ if TYPE_CHECKING:
     from papyra._runtime.runtime import Runtime
     from papyra.actor import Actor
 
-__all__ = ["TURN_MESSAGES", "WORKER_LOOP", "Workers", "answer", "bind", "observed"]
-
-_logger = logging.getLogger("papyra")
+__all__ = ["TURN_MESSAGES", "WORKER_LOOP", "Workers", "answer", "observed"]
 
 TURN_MESSAGES = 64
 """The most messages of one turn, and the most between two looks at the clock."""
@@ -67,15 +65,15 @@ class Workers:
 
     def start(self, home: Cell | None = None) -> None:
         """Start a worker for the ready queue, or for one cell in that cell's own context variables."""
-        worker = Worker()
+        loop = self._rt.loop
+        worker = Worker(loop.clean.copy() if home is None or home.variables is None else home.variables)
         worker.home = home
-        context = home.variables if home is not None else None
-        self._rt.loop.spawn(partial(self._main, worker), worker.label, context)
+        loop.spawn(partial(self._main, worker), worker.label, worker.context)
 
     async def _main(self, worker: Worker) -> None:
         rt = self._rt
         task = rt.enter(worker)
-        guard = ContextGuard()
+        guard = ContextGuard(worker.context)
         queue = rt.ready
         if worker.home is None:
             rt.awake -= 1
@@ -112,8 +110,8 @@ class Workers:
         mine = worker.home is not None
         lifecycle = rt.lifecycle
         mailbox_pool = rt.mailbox_pool
-        context, watched = guard.context, guard.watched
         cancelling = rt.loop.cancelling()
+        context, reference = guard.live, guard.reference
         left = budget = 8  # messages until the next look at the clock
         item: Any = None
         began = perf_counter()
@@ -127,7 +125,8 @@ class Workers:
                 if ready and not rt.awake:
                     rt.wake()  # this worker may be suspended at any await from here on
                 box = cell.box
-                receive: Any = cell.receive or (bind(cell) if box and box[0] is not SIGNAL else None)
+                actor: Any = cell.actor
+                receive = cell.receive  # None, unless something takes the place of the actor's own
                 calm = box is not None  # the turn has only messages, so far
                 n = left
                 try:
@@ -136,8 +135,9 @@ class Workers:
                         item = box.popleft()
                         if cell.senders is not None:
                             grant(cell)
-                        if item.__class__ is not Envelope:
-                            await receive(item)
+                        if type(item) is not Envelope:  # not __class__: that of a message is user code
+                            # Looked up for each message, because the actor may assign another one.
+                            await (actor.receive(item) if receive is None else receive(item))
                         elif item is not SIGNAL:
                             await (answer(cell, item) if item.marks is None else observed(cell, item))
                         else:
@@ -171,14 +171,10 @@ class Workers:
                     if worker.interrupted:
                         worker.cell = None
                         return worker.abandoned
-                if not mine:
-                    try:
-                        changed = copy_context() != context
-                    except Exception:  # noqa: BLE001 - as in `ContextGuard.changed`, inlined here
-                        changed = True
-                    if changed or (watched and guard.changed()):
-                        keep(cell)
-                        return True
+                # `ContextGuard.changed`, inlined for the common case
+                if not mine and context != reference and guard.changed():
+                    keep(cell, worker)
+                    return True
                 if not calm and cancelling is not None and cancelling():
                     return True  # some code cancelled the task itself, and it is of no more use
                 if left <= 0:
@@ -192,7 +188,7 @@ class Workers:
             if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
                 return True
             # A parked worker must not keep objects of its last actor alive.
-            cell = box = receive = item = None  # type: ignore[assignment]  # set again before any use
+            cell = box = actor = receive = item = None  # type: ignore[assignment]  # set again before any use
             await self._park(worker)
             began = perf_counter()
 
@@ -238,7 +234,7 @@ class Workers:
         changed = worker.home is None and guard.changed()
         if cell is not None and cell.phase != STOPPED:
             if changed:
-                keep(cell)
+                keep(cell, worker)
             interrupted(cell)
         return changed
 
@@ -254,7 +250,7 @@ class Workers:
 
     async def _step_failed(self, worker: Worker, cell: Cell, error: BaseException) -> None:
         """Handle what came out of `Lifecycle.step`, after which the worker ends."""
-        if isinstance(error, Exception):
+        if is_a(error, Exception):
             raise error  # not an actor's: `step` handles those
         failure = self._classify(worker, cell, error)
         if failure is None:
@@ -263,7 +259,7 @@ class Workers:
             if not await self._failed(worker, cell, failure, "on_start"):
                 self._rt.signal_and_schedule(cell)
         else:
-            _logger.error("actor %s failed", cell, exc_info=failure)
+            log_error("actor %s failed", cell, failure)
             interrupted(cell)
 
     async def _failed(
@@ -276,7 +272,7 @@ class Workers:
         try:
             await self._rt.lifecycle.supervision.failed(cell, failure, during, message)
         except BaseException as error:
-            if isinstance(error, Exception):
+            if is_a(error, Exception):
                 raise  # not an actor's: `failed` handles those
             if self._classify(worker, cell, error) is not None:
                 interrupted(cell)
@@ -285,24 +281,27 @@ class Workers:
 
     def _classify(self, worker: Worker, cell: Cell, error: BaseException) -> Exception | None:
         """Return a failure, raise a cancellation again, or end the system and return None."""
-        if isinstance(error, Exception):
+        if is_a(error, Exception):
             return error
-        if isinstance(error, GeneratorExit) and not self._rt.runs_here(worker):
+        if is_a(error, GeneratorExit) and not self._rt.runs_here(worker):
             raise error  # the coroutine is being closed, because its loop has ended
-        if isinstance(error, anyio.get_cancelled_exc_class()):
+        cancelled = anyio.get_cancelled_exc_class()
+        found = leaves(error)
+        rest = [leaf for leaf in found if not is_a(leaf, cancelled)]
+        if not rest:
             failure = self._rt.spurious_cancellation(cell, error)
-            if failure is None:
+            if failure is not None:
+                return failure
+            if is_a(error, cancelled):
                 raise error
-            return failure
-        mixed: object = error
-        if isinstance(mixed, BaseExceptionGroup):
+            # A group of cancellations only, and they were requested. No cancel scope of asyncio knows such a group.
+            if not worker.abandoned:
+                interrupted(cell)
+            worker.cell = None
+            return None
+        if len(rest) < len(found) and all(is_a(leaf, Exception) for leaf in rest):
             # trio: tasks of a group were cancelled, and some of them raised as they ended.
-            group = cast("BaseExceptionGroup[BaseException]", mixed)
-            cancelled, rest = group.split(anyio.get_cancelled_exc_class())
-            if cancelled is not None and (rest is None or isinstance(rest, Exception)):
-                if rest is None:
-                    raise error
-                return rest
+            return ExceptionGroup("errors in tasks of the actor", cast("list[Exception]", rest))
         cell.failure = error
         if not cell.stopping:
             cell.reason = "failed"
@@ -316,13 +315,6 @@ WORKER_LOOP: ContextVar[Callable[[Runtime, Callable[[BaseException], None]], Wor
     "papyra_worker_loop", default=Workers
 )
 """The class of the workers of systems that start in this context; `papyra.testing` sets another."""
-
-
-def bind(cell: Cell) -> Callable[[Any], Awaitable[Any]] | None:
-    """Keep the actor's receive method at hand, from its first message on: many actors get none."""
-    if cell.actor is not None:
-        cell.receive = cell.actor.receive
-    return cell.receive
 
 
 async def answer(cell: Cell, envelope: Envelope) -> None:

@@ -20,7 +20,7 @@ from papyra._runtime.context_guard import keep
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.mailbox import grant
 from papyra._runtime.runtime import MAX_IDLE_STOPS
-from papyra._runtime.worker_loop import TURN_MESSAGES, WORKER_LOOP, Workers, answer, bind, observed
+from papyra._runtime.worker_loop import TURN_MESSAGES, WORKER_LOOP, Workers, answer, observed
 
 if TYPE_CHECKING:
     from collections import deque
@@ -65,7 +65,7 @@ class SeededWorkers(Workers):
                 if ended is not None:
                     return ended
                 if shared and guard.changed():
-                    keep(cell)
+                    keep(cell, worker)
                     return True
                 if cancelling is not None and cancelling():
                     return True
@@ -92,11 +92,11 @@ class SeededWorkers(Workers):
                     only_messages = False
                     break
                 cell.processed += 1
-                if item.__class__ is Envelope:
+                if type(item) is Envelope:
                     await (answer(cell, item) if item.marks is None else observed(cell, item))
                 else:
-                    receive: Any = cell.receive or bind(cell)
-                    await receive(item)
+                    actor: Any = cell.actor
+                    await (cell.receive or actor.receive)(item)
         except BaseException as error:  # noqa: BLE001 - classified there; all but failures are raised again
             only_messages = False
             if await self._message_failed(worker, cell, error, item):

@@ -78,6 +78,10 @@ class Loop(Protocol):
         """Whether the loop has ended, so that nothing runs any more."""
         ...
 
+    def is_running_here(self) -> bool:
+        """Return whether the calling code runs in this loop."""
+        ...
+
     async def yield_to_loop(self) -> None:
         """Let every other task that can run do so once. Not a cancellation point on trio."""
         ...

@@ -115,6 +115,10 @@ class AsyncioLoop:
         """Whether the loop was closed."""
         return self._loop.is_closed()
 
+    def is_running_here(self) -> bool:
+        """Return whether the calling code runs in this loop."""
+        return asyncio._get_running_loop() is self._loop
+
     def cancelling(self) -> Callable[[], int] | None:
         """Return what tells how often somebody called ``cancel()`` on the running task."""
         task = asyncio.current_task(self._loop)

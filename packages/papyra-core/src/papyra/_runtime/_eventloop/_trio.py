@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import math
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -17,11 +18,7 @@ __all__ = ["TrioLoop", "current_task", "is_running"]
 
 def is_running() -> bool:
     """Whether the calling code runs inside a trio task."""
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return False
-    return True
+    return trio.lowlevel.in_trio_task()
 
 
 def current_task() -> object:
@@ -100,6 +97,10 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+def _nothing() -> None:
+    pass
+
+
 class TrioLoop:
     """trio, plain: system tasks, so that actors are below no scope but their own."""
 
@@ -113,6 +114,7 @@ class TrioLoop:
         self.from_thread: Callable[[Callable[[], object]], object] = (
             trio.lowlevel.current_trio_token().run_sync_soon
         )
+        self._token = trio.lowlevel.current_trio_token()
 
     def waiter(self) -> Waiter:
         """Make a waiter."""
@@ -141,12 +143,22 @@ class TrioLoop:
             self.fatal(error)
 
     def ending(self) -> bool:
-        """Return False: at its end trio cancels scopes, and what they hold knows it."""
-        return False
+        """Return whether the running task is being cancelled, as at the end of the run."""
+        return trio.current_effective_deadline() == -math.inf
 
     def is_closed(self) -> bool:
-        """Whether trio runs no more."""
-        return not is_running()
+        """Return whether the run has ended. Only trio's own error counts as a proof of it."""
+        if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
+            return False
+        try:
+            self._token.run_sync_soon(_nothing, idempotent=True)
+        except trio.RunFinishedError:
+            return True
+        return False  # it runs in another thread
+
+    def is_running_here(self) -> bool:
+        """Return whether the calling code runs in this run of trio."""
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
 
     def cancelling(self) -> None:
         """Return None: on trio a cancellation is always a scope's."""
