@@ -63,7 +63,7 @@ class _Call:
 
     def __init__(self) -> None:
         self.landing = _Landing()
-        self.scope = anyio.CancelScope()
+        self.scope: anyio.CancelScope | None = None  # made on the event loop
         self.value: Any = None
         self.error: BaseException | None = None
 
@@ -278,7 +278,9 @@ class Portal:
     ) -> None:
         call.error = self._not_running()
         try:
-            with call.scope:
+            with anyio.CancelScope() as call.scope:
+                if self._closed:
+                    call.scope.cancel()
                 call.value = await async_fn(*args)
                 call.error = None
         except anyio.get_cancelled_exc_class():
@@ -301,7 +303,8 @@ class Portal:
             self._lock.notify_all()
         self._drain()
         for call in list(self._calls):
-            call.scope.cancel()
+            if call.scope is not None:
+                call.scope.cancel()
         while self._lines or self._calls:
             self._idle = self._rt.loop.waiter()
             await self._idle

@@ -31,7 +31,8 @@ __all__ = ["Belongings", "become", "belongings", "bind_receive", "enqueue_own", 
 class Belongings:
     """What one instance of an actor has and loses with its end.
 
-    ``queued`` counts the runtime's own envelopes in the mailbox. ``group`` and ``refuses`` are the cell's, and
+    ``queued`` counts the runtime's own envelopes in the mailbox, ``instance`` the instances that have ended: a result
+    of background work counts only in the instance that began it. ``group`` and ``refuses`` are the cell's, and
     stay over a restart.
     """
 
@@ -39,6 +40,7 @@ class Belongings:
         "behaviour",
         "cell",
         "group",
+        "instance",
         "owed",
         "pipes",
         "queued",
@@ -51,6 +53,7 @@ class Belongings:
     def __init__(self, cell: Cell) -> None:
         self.cell = cell
         self.queued = 0
+        self.instance = 0
         self.refuses = False
         self.behaviour: Callable[[Any], Awaitable[Any]] | None = None
         self.timers: ActorTimers | None = None
@@ -67,6 +70,7 @@ class Belongings:
         it has ended is another matter, see `papyra._runtime.pipes.pipes_gone`.
         """
         self.behaviour = None
+        self.instance += 1
         if self.timers is not None:
             self.timers.cancel_all()
         if self.receive_timeout is not None:

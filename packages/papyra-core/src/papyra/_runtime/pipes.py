@@ -31,7 +31,17 @@ _logger = logging.getLogger("papyra")
 class Pipe:
     """Background work of an actor, as `ActorContext.pipe_to_self` and ``start_soon`` return it."""
 
-    __slots__ = ("__weakref__", "_cancelled", "_catch", "_cell", "_name", "_scope", "_then", "_work")
+    __slots__ = (
+        "__weakref__",
+        "_cancelled",
+        "_catch",
+        "_cell",
+        "_instance",
+        "_name",
+        "_scope",
+        "_then",
+        "_work",
+    )
 
     keeps_drain_open = True
 
@@ -50,6 +60,7 @@ class Pipe:
         self._catch = catch
         self._scope: anyio.CancelScope | None = None
         self._cancelled = False
+        self._instance = belongings(cell).instance
 
     @property
     def name(self) -> str:
@@ -108,7 +119,8 @@ class Pipe:
         return None, error
 
     async def _deliver(self, value: Any, error: Exception | None, _actor: Actor) -> None:
-        if self._cancelled:
+        mine = self._cell.belongings
+        if self._cancelled or mine is None or mine.instance != self._instance:
             return
         try:
             if error is None:
@@ -120,8 +132,7 @@ class Pipe:
             if inspect.isawaitable(result):
                 await result
         finally:
-            mine = self._cell.belongings
-            if mine is not None and mine.receive_timeout is not None:
+            if mine.receive_timeout is not None:
                 mine.receive_timeout.note_activity()
 
     def _gone(self) -> None:
