@@ -63,7 +63,7 @@ async def running(**options: Any) -> AsyncIterator[ActorSystem]:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - other threads change what it waits for
         await anyio.sleep(0.001)
 
 
