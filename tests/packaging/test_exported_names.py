@@ -96,7 +96,7 @@ SIGNATURES = {
         dead_letter_policy=None)
     """,
     "papyra.ActorSystem.start": "(self)",
-    "papyra.ActorSystem.aclose": "(self)",
+    "papyra.ActorSystem.aclose": "(self, *, deadline=None)",
     "papyra.ActorSystem.spawn": """
         (self, factory, *args, name=None, mailbox_capacity=1024, policy=None, parent=None, on_full='wait')
     """,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from functools import partial
@@ -233,7 +234,7 @@ class ActorSystem:
                 await self._hooks.drain()
         check.raise_if_failed()
 
-    async def aclose(self) -> None:
+    async def aclose(self, *, deadline: float | None = None) -> None:
         """Stop every actor, record every fact, close the store. A second call does nothing.
 
         The actors handle their queued messages for at most ``shutdown_timeout`` seconds. Then their running code
@@ -241,7 +242,12 @@ class ActorSystem:
         cancelled at once; the caller still waits for the end and is cancelled then. An actor that calls this, or
         a task that it started, does not wait. If an actor ended the system (with a `KeyboardInterrupt`, say),
         that error is raised here.
+
+        With ``deadline`` it returns within so many seconds, plus one, whatever actors, hooks and store do: up to
+        60 % for the mailboxes, 20 % for ``on_stop``, and the rest for the facts. It replaces ``shutdown_timeout``.
         """
+        if deadline is not None and not 0 <= deadline < math.inf:
+            raise ValueError(f"deadline must be at least 0 seconds and finite, not {deadline!r}")
         core = self._core
         if core is None:
             self._closed = True
@@ -258,6 +264,8 @@ class ActorSystem:
             raise RuntimeError(
                 f"actor system {self._system_id!r} runs in another event loop; close it there, or after that loop has ended"
             )
+        if deadline is not None:
+            core.limit_close(deadline)
         if core.called_from_inside():
             core.begin_close(forced=False)
             return

@@ -297,8 +297,8 @@ class FactWriter:
         self._writer = None
         self.buffer.clear()
 
-    async def close(self, seconds: float) -> None:
-        """Record the buffered facts within ``seconds`` and close the store; facts that are left are counted."""
+    async def close(self, seconds: float, closing_seconds: float) -> None:
+        """Record the buffered facts within ``seconds``, and close the store; facts that are left are counted."""
         deadline = anyio.current_time() + seconds
         self._hurry()
         await self._bounded("flushing", self.flush, seconds)
@@ -314,8 +314,8 @@ class FactWriter:
             self._hurry()  # the writer ends
             self.backend.metrics.records_dropped += left
             _logger.error("the store did not take %d facts within %s s at the close", left, seconds)
-        if await self._bounded("closing", self.backend.aclose, seconds):
-            _logger.error("closing the store did not end within %s s", seconds)
+        if await self._bounded("closing", self.backend.aclose, closing_seconds):
+            _logger.error("closing the store did not end within %s s", closing_seconds)
 
     async def _bounded(self, what: str, call: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """Call the store for at most ``seconds``; its errors are logged. Return whether the call was cancelled."""
