@@ -32,6 +32,7 @@ from papyra_json._read.follow import follow
 from papyra_json._read.query import newest, newest_first
 from papyra_json._write.appender import Appender
 from papyra_json._write.committer import Committer
+from papyra_json._write.probe import probe
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -74,6 +75,7 @@ class FilePersistence(BatchBackend):
         self._path = _checked_path(path)
         self.retention = retention_policy or RetentionPolicy()
         self._closed = False
+        self._writable = True  # as the last probe found it
         self.files = FileSet(self._path, max_files, rotating=max_bytes is not None)
         self._appender = Appender(
             self.files,
@@ -89,6 +91,16 @@ class FilePersistence(BatchBackend):
         )
         # If aclose() is forgotten, the thread must not outlive the backend.
         weakref.finalize(self, self._committer.abandon).atexit = False
+
+    async def ping(self) -> None:
+        """Return if a record could be written now; a `PersistenceError` says what is in the way.
+
+        Writes and syncs a temporary file beside the store, and no record. `healthy` is false until a later probe succeeds.
+        """
+        self.refuse_if_closed()
+        self._writable = False
+        await self._in_thread("probed", lambda _: probe(self._path), Work())
+        self._writable = True
 
     # -- writing
 
@@ -241,8 +253,8 @@ class FilePersistence(BatchBackend):
 
     @property
     def healthy(self) -> bool:
-        """Whether every sync to the disk succeeded, and the file that is written still has a name."""
-        return self._appender.healthy
+        """Whether every sync succeeded, the file that is written still has a name, and the last `ping` succeeded."""
+        return self._appender.healthy and self._writable
 
     def refuse_if_closed(self) -> None:
         if self._closed:

@@ -1,7 +1,4 @@
-"""The files of a database: checked before they are touched, private, moved without overwriting.
-
-All that only POSIX has (folder syncs, owners) stands here, but for the advisory lock, which has a module of its own.
-"""
+"""The files of a database: check them before they are used, create them, and keep them aside without overwriting."""
 
 from __future__ import annotations
 
@@ -11,6 +8,15 @@ import shutil
 import stat
 import time
 from typing import TYPE_CHECKING
+
+from papyra.persistence.files import (
+    create_file,
+    make_folder,
+    open_regular,
+    quarantine_names,
+    sync_file,
+    sync_folder,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,13 +32,11 @@ __all__ = [
     "is_database",
     "keep_aside",
     "keep_orphan",
-    "make_folder",
     "orphan_log",
     "resting",
     "stamp",
     "stored_bytes",
-    "sync_file",
-    "sync_folder",
+    "sync_path",
     "why_unwritable",
 ]
 
@@ -153,78 +157,31 @@ def stored_bytes(path: Path) -> int:
     return total
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, as far as they are missing, for the owner of the one they are made in alone."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    for one in reversed(missing):
-        try:
-            one.mkdir(mode=0o700)
-        except FileExistsError:
-            if not one.is_dir():
-                raise
-            continue
-        descriptor = os.open(one, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            _assimilate(descriptor, one.parent)
-        finally:
-            os.close(descriptor)
-        sync_folder(one.parent)
-
-
 def create_private(path: Path, like: Path | None = None) -> None:
-    """Create an empty file for the owner alone; one that is there already is a `FileExistsError`.
+    """Create an empty file with mode 0600; a file that exists is a `FileExistsError`.
 
     It gets the owner and mode of the file ``like``, or the owner of its folder, as far as this process may give them.
     """
     make_folder(path.parent)
-    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    os.close(create_file(path, os.O_WRONLY, None if like is None else like.lstat()))
+
+
+def sync_path(path: Path) -> None:
+    """Bring a file to the disk. No database connection may have it open: closing it would drop their locks."""
+    descriptor = open_regular(path, os.O_RDONLY)
     try:
-        _assimilate(descriptor, like or path.parent)
-    finally:
-        os.close(descriptor)
-
-
-def _assimilate(descriptor: int, like: Path) -> None:
-    """Give what is new the owner of another file or a folder, and the mode of a file.
-
-    Or root, who makes or repairs the store of a service, would lock the service out of it.
-    """
-    model, own = like.lstat(), os.fstat(descriptor)
-    if (own.st_uid, own.st_gid) != (model.st_uid, model.st_gid):
-        try:
-            os.fchown(descriptor, model.st_uid, model.st_gid)
-        except PermissionError:
-            return  # the mode was meant for another owner or group
-    if stat.S_ISREG(model.st_mode):
-        os.fchmod(descriptor, model.st_mode & 0o666)
-
-
-def sync_file(path: Path) -> None:
-    """Bring a file to disk that no database connection has open: closing it would drop their locks."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring the names in a folder to disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
+        sync_file(descriptor)
     finally:
         os.close(descriptor)
 
 
 def free_name(path: Path, folder: Path) -> Path:
     """Return the name that a database would have in the quarantine now."""
-    number = 1
-    while True:
-        name = folder / f"{path.name}.quarantine-{number}"
-        if not os.path.lexists(name) and not os.path.lexists(beside(name, "-wal")):
-            return name
-        number += 1
+    return next(
+        name
+        for name in quarantine_names(path, folder, dated=False)
+        if not os.path.lexists(name) and not os.path.lexists(beside(name, "-wal"))
+    )
 
 
 def keep_aside(path: Path, folder: Path) -> Path:
@@ -259,7 +216,7 @@ def _link_or_copy(source: Path, target: Path) -> None:
     create_private(target, like=source)
     try:
         shutil.copyfile(source, target)
-        sync_file(target)
+        sync_path(target)
     except BaseException:
         target.unlink()
         raise

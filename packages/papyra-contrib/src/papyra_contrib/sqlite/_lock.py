@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import stat
 import threading
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib.sqlite._files import beside, create_private, identity
+from papyra.persistence.files import drop_lock, identity, open_regular, take_lock
+from papyra_contrib.sqlite._files import beside, create_private
+from papyra_contrib.sqlite._files import identity as path_identity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Generator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 __all__ = ["WriteLock"]
+
+MAX_WAIT_SECONDS = 0.02  # for another thread, between two checks whether the caller still waits
 
 
 class WriteLock:
@@ -42,7 +44,8 @@ class WriteLock:
     def hold(self, work: Work, timeout: float) -> Generator[None]:
         """Wait for the lock, at most ``timeout`` seconds, and hold it inside."""
         deadline = time.monotonic() + timeout
-        self._wait(lambda: self._threads.acquire(blocking=False), work, deadline, timeout)
+        while not self._threads.acquire(timeout=MAX_WAIT_SECONDS):
+            self._check(work, deadline, timeout)
         try:
             with self._hold_file(work, deadline, timeout):
                 yield
@@ -53,18 +56,17 @@ class WriteLock:
     def _hold_file(self, work: Work, deadline: float, timeout: float) -> Generator[None]:
         while True:
             descriptor = self._open()
-            self._wait(lambda: _try_lock(descriptor), work, deadline, timeout)  # noqa: B023 - called at once
+            take_lock(descriptor, lambda: self._check(work, deadline, timeout))
             if self._is_current(descriptor):
                 break
             self.close()  # somebody removed the file: others lock a new one
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            drop_lock(descriptor)
 
     def _is_current(self, descriptor: int) -> bool:
-        opened = os.fstat(descriptor)
-        return identity(self._path) == (opened.st_dev, opened.st_ino)
+        return path_identity(self._path) == identity(os.fstat(descriptor))
 
     def pause(self, timeout: float) -> bool:
         """Keep the threads of this process out until `resume`; False if one was at work for too long."""
@@ -78,18 +80,14 @@ class WriteLock:
         """Let the threads in again."""
         self._threads.release()
 
-    def _wait(self, acquired: Callable[[], bool], work: Work, deadline: float, timeout: float) -> None:
-        pause = 0.0005
-        while not acquired():
-            work.check()
-            if time.monotonic() >= deadline:
-                raise PersistenceError(
-                    f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "
-                    "recovered, give a longer busy_timeout",
-                    retry=True,
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, 0.02)
+    def _check(self, work: Work, deadline: float, timeout: float) -> None:
+        work.check()
+        if time.monotonic() >= deadline:
+            raise PersistenceError(
+                f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "
+                "recovered, give a longer busy_timeout",
+                retry=True,
+            )
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -101,17 +99,5 @@ class WriteLock:
         if self._descriptor is None:
             with suppress(FileExistsError):
                 create_private(self._path, self._database if self._database.exists() else None)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                os.close(descriptor)
-                raise PersistenceError(f"{self._path} is not a regular file; remove it")
-            self._descriptor = descriptor
+            self._descriptor = open_regular(self._path, os.O_RDWR)
         return self._descriptor
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

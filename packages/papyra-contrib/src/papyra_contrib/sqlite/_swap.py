@@ -15,8 +15,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.files import sync_folder
 from papyra_contrib.sqlite._errors import is_damage
-from papyra_contrib.sqlite._files import COMPANIONS, beside, stamp, sync_file, sync_folder
+from papyra_contrib.sqlite._files import COMPANIONS, beside, stamp, sync_path
 from papyra_contrib.sqlite._schema import NotOurs, connect, is_initialized
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def clear_building(path: Path) -> Path:
 def publish(path: Path) -> None:
     """Make what was built the database at ``path``. The caller holds the write lock."""
     building = beside(path, ".recovering")
-    sync_file(building)
+    sync_path(building)
     if stranger(path):
         raise PersistenceError(f"{beside(path, '.recovered')} is in the way of the recovery; move it away")
     building.replace(beside(path, ".recovered"))

@@ -174,14 +174,14 @@ def match_mode(fd: int, model: os.stat_result) -> None:
     os.fchmod(fd, mode)
 
 
-def quarantine_names(path: Path, folder: Path | None = None) -> Iterator[Path]:
+def quarantine_names(path: Path, folder: Path | None = None, *, dated: bool = True) -> Iterator[Path]:
     """Yield names for a quarantine file of ``path``, in ``folder`` or beside it, without an end.
 
-    Create the file with `create_file` and take the next name on a `FileExistsError`: then nothing is ever overwritten.
+    They hold the present time unless ``dated`` is False, and a number. Create the file with `create_file` and take the next name on a `FileExistsError`: then nothing is ever overwritten.
     """
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" if dated else ""
     target = path.parent if folder is None else folder
-    return (target / f"{path.name}.quarantine-{stamp}-{number}" for number in count(1))
+    return (target / f"{path.name}.quarantine-{stamp}{number}" for number in count(1))
 
 
 # -- syncing
