@@ -118,6 +118,22 @@ ROWS = {
             unit="p99_ms",
         ),
         Row(
+            "instruments",
+            "share of their speed that tell, ping-pong and ask keep with Prometheus timings on",
+            {"papyra": 200_000, "papyra-trio": 200_000},
+            (Goal("kept", 0.97),),
+            script="instrumented",
+            unit="kept",
+        ),
+        Row(
+            "scrape",
+            "ms of a scrape of 10,000 actors of 20 types",
+            {"papyra": 10_000},
+            (Goal("ms", 10, at_least=False),),
+            script="instrumented",
+            unit="ms",
+        ),
+        Row(
             "record",
             "facts a second from a system into a JSON file, until aclose() returned",
             {"papyra": 200_000, "published": 200_000, "floor": 200_000},

@@ -73,6 +73,10 @@ def _run(row: Row, who: str, scale: int, environments: Environments, folder: str
         return _json([environments.python(who), str(SCRIPTS / "cluster.py"), row.name, str(scale), backend])
     if row.script == "process":
         return _process(row.name, who)
+    if row.script == "instrumented":
+        return _json(
+            [environments.python(who), str(SCRIPTS / "instrumented.py"), row.name, str(scale), backend]
+        )
     script = {"floor": "floor_api.py", "pykka": "pykka_api.py"}.get(who, "papyra_api.py")
     return _json([environments.python(who), str(SCRIPTS / script), row.name, str(scale), backend])
 

@@ -20,6 +20,17 @@ HEAVY = {
         "pytest",
         "hypothesis",
     ),
+    *(
+        "fastapi",
+        "granian",
+        "lilya",
+        "litestar",
+        "opentelemetry",
+        "prometheus_client",
+        "ravyn",
+        "starlette",
+        "uvicorn",
+    ),
     *("papyra_json", "papyra_cli", "papyra_contrib", "papyra.testing", "papyra.hookspecs"),
 }
 
@@ -68,3 +79,27 @@ def test_the_command_loads_no_command_before_it_runs_one():
     loaded = loaded_by("import papyra_cli._main")
     assert sorted(name for name in loaded if name.startswith("papyra_cli.commands.")) == []
     assert "papyra_json" not in loaded
+
+
+def test_the_help_of_the_command_loads_no_instrument_and_no_web_framework():
+    command = [sys.executable, "-X", "importtime", "-m", "papyra_cli", "--help"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    loaded = {line.rpartition("|")[2].strip() for line in ran.stderr.splitlines()}
+    assert "papyra_cli._main" in loaded
+    wanted = {
+        "fastapi",
+        "opentelemetry",
+        "prometheus_client",
+        "starlette",
+        "textual",
+        "uvicorn",
+        "papyra_contrib",
+    }
+    assert wanted & loaded == set()
+
+
+def test_an_instrument_that_is_not_named_is_not_imported():
+    loaded = loaded_by(
+        "import anyio, papyra\nasync def main():\n    async with papyra.ActorSystem(): pass\nanyio.run(main)"
+    )
+    assert {"opentelemetry", "prometheus_client", "papyra_contrib"} & loaded == set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -345,12 +344,13 @@ async def test_cost_otel(row, options, keeps):
             return time.process_time() - began
 
     operations = {"tell": 200_000, "ask": 20_000}[row]
-    ratios = []
-    for _ in range(15):
-        off = await run((), operations)
-        ratios.append(off / await run((PapyraTracing(**options),), operations))
-    print(f"{row} {options}: {statistics.median(ratios):.3f} of the speed without")
-    assert statistics.median(ratios) > keeps
+    off, on = [], []
+    for _ in range(12):
+        off.append(await run((), operations))
+        on.append(await run((PapyraTracing(**options),), operations))
+    kept = min(off) / min(on)  # other programs only ever make a run slower
+    print(f"{row} {options}: {kept:.3f} of the speed without")
+    assert kept > keeps
 
 
 class Echo(Actor):

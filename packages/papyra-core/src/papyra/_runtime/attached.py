@@ -90,6 +90,9 @@ Marks: TypeAlias = tuple[tuple[Attached, object], ...]
 
 def begin(cell: Cell, marks: Marks) -> Marks:
     """Call ``begin``, and return the marks whose ``end`` is due."""
+    if len(marks) == 1:  # as nearly always
+        ((attached, mark),) = marks
+        return marks if attached.active and attached.call("begin", cell, mark) else ()
     return tuple(
         (attached, mark) for attached, mark in marks if attached.active and attached.call("begin", cell, mark)
     )
