@@ -18,6 +18,7 @@ from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import check_path, duration, file_url, one_of
 from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
+from papyra_contrib.sqlite._backup import write_backup
 from papyra_contrib.sqlite._batch_ids import has_batch, note_batch
 from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
 from papyra_contrib.sqlite._files import is_database, stored_bytes
@@ -230,6 +231,11 @@ class SQLitePersistence(ThreadedBackend):
         work.total = stored_bytes(self._database.path)
         compact = _compaction.preview if dry_run else _compaction.compact
         return compact(self._database, self.retention, now, self.name, work, work.part(0, 1))
+
+    async def backup(self, path: str) -> bool:
+        """Write a consistent copy to a new database at ``path``, by SQLite's backup API; others may write meanwhile."""
+        target = _checked_path(path)
+        return await self._read(lambda connection: write_backup(connection, target), False)
 
     # -- facts about the backend itself
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,10 +29,7 @@ _CHECK_STEPS = 36  # of SQLite's virtual machine for each row, as measured with 
 
 
 def scan(store: Database, work: Work, progress: Part) -> tuple[PersistenceAnomaly, ...]:
-    """Return every anomaly; a file that can't be read at all is one, too. Changes nothing.
-
-    What keeps the scan itself from its work, such as too many open files, is raised.
-    """
+    """Return every anomaly, and change nothing; a file that this process can't read is an error."""
     path = str(store.path)
     problem = complaint(store.path)
     if problem:
@@ -47,9 +43,8 @@ def scan(store: Database, work: Work, progress: Part) -> tuple[PersistenceAnomal
     except PersistenceError as error:
         if not isinstance(error.__cause__, sqlite3.Error):
             raise
-        # That the file may not be read is a fact about it; that too many others are open is none.
-        if not is_damage(error.__cause__) and os.access(store.path, os.R_OK):
-            raise
+        if not is_damage(error.__cause__):
+            raise  # nothing of the store can be read, so nothing can be said about it
         found.append(_unreadable(error.__cause__, path))
     return tuple(found)
 

@@ -299,6 +299,14 @@ class PersistenceBackend(ABC):
     async def compact(self, *, dry_run: bool = False, progress: Progress | None = None) -> CompactionReport:
         """Make retention physical and report before and after; with ``dry_run`` change nothing."""
 
+    async def backup(self, path: str) -> bool:
+        """Write a consistent copy of this store to a new file at ``path``, while others may write.
+
+        Return False, and do nothing, if this backend has no way of its own: the command then copies the records, which
+        is the default.
+        """
+        return False
+
     # -- facts about the backend itself
 
     @property
