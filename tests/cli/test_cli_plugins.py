@@ -204,3 +204,46 @@ def test_config_view_shows_each_place_that_has_a_value(run: Runner) -> None:
         "value\tmax_events\t1\tPAPYRA_SETTINGS_MODULE=conf.Mine\tno",
     ]
     assert done.stdout.endswith("status\tok\n")
+
+
+def test_the_allow_list_comes_before_shadowing_and_knows_distributions(run: Runner, site: Site) -> None:
+    for owner in ("papyra-tape", "papyra-tape-two"):
+        module = owner.replace("-", "_")
+        site.add(
+            owner,
+            f"[papyra.backends]\ntape = {module}:Tape\n",
+            **{
+                module: "from papyra.persistence import InMemoryPersistence\nclass Tape(InMemoryPersistence): name = 'tape'\n"
+            },
+        )
+
+    def status(allowed: str | None) -> dict[str, str]:
+        env = {} if allowed is None else {"PAPYRA_PLUGINS": allowed}
+        infos = json.loads(run("plugins", "-o", "json", **env).stdout)
+        return {info["distribution"]: info["status"] for info in infos if info["name"] == "tape"}
+
+    assert status(None) == {"papyra-tape": "ok", "papyra-tape-two": "shadowed"}
+    for allowed in ("papyra-tape-two", "papyra-tape-two:*", "papyra-tape-two:tape"):
+        assert status(allowed) == {"papyra-tape": "disabled", "papyra-tape-two": "ok"}
+        assert run("persistence", "scan", "--backend", "tape:", PAPYRA_PLUGINS=allowed).returncode == 0
+    assert status("papyra-tape-two:reel") == {"papyra-tape": "disabled", "papyra-tape-two": "disabled"}
+
+
+def test_check_knows_names_that_no_url_can_have_and_names_that_differ(run: Runner, site: Site) -> None:
+    code = (
+        "from papyra.persistence import InMemoryPersistence\nclass Tape(InMemoryPersistence): name = 'tape'\n"
+    )
+    site.add(
+        "papyra-tape",
+        "[papyra.backends]\nTape_2 = tape:Tape\nreel = tape:Tape\ntape = tape:Tape\n",
+        tape=code,
+    )
+    infos = {info["name"]: info for info in json.loads(run("plugins", "-o", "json").stdout)}
+    assert (infos["tape"]["status"], infos["Tape_2"]["status"], infos["reel"]["status"]) == (
+        "ok",
+        "broken",
+        "broken",
+    )
+    assert "'Tape_2' is not a URL scheme" in infos["Tape_2"]["reason"]
+    assert "the entry point is called 'reel', but Tape has the schemes tape" in infos["reel"]["reason"]
+    assert run("plugins", "--check").returncode == 1
