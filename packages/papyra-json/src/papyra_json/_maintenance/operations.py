@@ -54,6 +54,8 @@ def scan(files: FileSet, name: str, work: Work) -> PersistenceScanReport:
 
 def _scan(files: FileSet, lock: SetLock, work: Work) -> tuple[bool, tuple[PersistenceAnomaly, ...]]:
     with open_shared(files, lock, list_unexpected=True) as snapshot:
+        if not snapshot.files and all(isinstance(error, OSError) for _, error in snapshot.failed):
+            snapshot.raise_failure()  # nothing of the store can be read, so nothing can be said about it
         work.left(_size(snapshot))
         scanner = _scanned(snapshot, Scanner(snapshot.notes, advance=work.advance))
         return snapshot.locked, (*_unreadable_files(snapshot), *scanner.anomalies)
