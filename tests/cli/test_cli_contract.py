@@ -180,6 +180,8 @@ def test_compact_with_the_stores_own_retention(
     assert "compaction\tafter_records\t20\n" in run("persistence", "compact", "--backend", url).stdout
     assert sample.read_text().count("\n") == 20
     shell = terminal("persistence", "compact", "--backend", url, "--max-records", "5", "--color", "never")
+    shell.wait_for("remove 15 of 20 records in the json store? [y/N]: ")
+    shell.type("y\n")
     assert shell.finish() == 0
     assert "removed 15 records" in shell.text
     assert sample.read_text().count("\n") == 5
@@ -194,12 +196,12 @@ def test_compact_without_any_limit_says_so(sample: Path, both: Callable[..., Bot
 def test_compact_names_where_invalid_lines_went(run: Runner, damaged: Path) -> None:
     limit = ("--path", "papyra.ndjson", "--max-records", "100")
     dry = run("persistence", "compact", "--dry-run", *limit)
-    assert "3 lines are no valid record; a compaction would move them to a quarantine file" in dry.stderr
+    assert "3 invalid lines; a compaction would move them to a quarantine file" in dry.stderr
     done = run("persistence", "compact", "-o", "json", *limit)
     report = json.loads(done.stdout)
     assert report["invalid_records"] == 3
     (quarantine,) = report["quarantined_files"]
-    assert done.stderr == f"papyra: note: 3 lines are no valid record and went to {quarantine}\n"
+    assert done.stderr == f"papyra: note: 3 invalid lines moved to {quarantine}\n"
     assert Path(quarantine).read_text() == 'nonsense\n[]\n{"kind":"eve'
 
 

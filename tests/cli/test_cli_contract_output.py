@@ -370,7 +370,7 @@ def test_an_error_is_one_line_and_debug_shows_where(toy: Path, both: Callable[..
     ("argv", "text"),
     [
         (["inspect", "events", "--limit", "x"], "invalid value for '--limit': 'x' is not a valid integer"),
-        (["inspect", "--path", "x", "events"], "(options of a command stand behind its name); see 'papyra inspect --help'"),
+        (["inspect", "--path", "x", "events"], "(options of a command come after its name); see 'papyra inspect --help'"),
         (["inspect", "evens"], "no such command 'evens', did you mean 'events'?"),
         (["inspect", "events", "--since", "soon"], "'soon': expected Unix time, ISO 8601 as in 2026-07-01T12:00"),
         (["persistence", "compact", "--max-bytes", "many"], "'many': expected bytes or a number with a unit"),

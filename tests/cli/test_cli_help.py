@@ -45,7 +45,11 @@ def _all_commands() -> dict[str, ManualMixin]:
 
 
 COMMANDS = _all_commands()
-LIVE = ("top", "tree")  # these need a running system: tests/watch/test_top.py runs them
+LIVE = (
+    "top",
+    "tree",
+    "metrics application",
+)  # these need a running system: tests/watch/test_top.py runs them
 LEAVES = {path: command for path, command in COMMANDS.items() if not isinstance(command, click.Group)}
 EXAMPLES = [
     pytest.param(line, id=line)
@@ -64,9 +68,29 @@ def help_of(path: str) -> str:
 
 def test_all_commands_of_the_contract_are_there() -> None:
     assert set(LEAVES) == {
-        *(f"persistence {name}" for name in ("scan", "recover", "compact", "inspect", "startup-check")),
+        *(
+            f"persistence {name}"
+            for name in (
+                "scan",
+                "recover",
+                "compact",
+                "inspect",
+                "startup-check",
+                "copy",
+                "backup",
+                "restore",
+            )
+        ),
         *(f"inspect {name}" for name in ("events", "audits", "dead-letters", "summary", "runs", "actor")),
-        *("doctor run", "metrics persistence", "plugins", "config view", "top", "tree"),
+        *(
+            "doctor run",
+            "metrics persistence",
+            "plugins",
+            "config view",
+            "top",
+            "tree",
+            "metrics application",
+        ),
     }
 
 
@@ -87,7 +111,7 @@ def test_help_says_exit_codes_lines_and_defaults(path: str) -> None:
     text = help_of(path)
     command = LEAVES[path]
     codes = {int(code) for code in re.findall(r"^  (\d+) ", text.partition("Exit codes:")[2], re.MULTILINE)}
-    opens_a_store = path in LIVE or any(param.name == "backend" for param in command.params)
+    opens_a_store = path in LIVE or any(param.name in ("backend", "source") for param in command.params)
     expected = {ExitCode.OK, ExitCode.NO, ExitCode.USAGE, ExitCode.INTERRUPTED}
     assert codes - {ExitCode.NOT_RECOVERED} == expected | ({ExitCode.UNAVAILABLE} if opens_a_store else set())
     assert "Lines in a pipe" in text
@@ -129,6 +153,8 @@ def test_what_is_printed_into_a_pipe_is_what_the_help_says(
     yes = {"persistence recover": ("--yes",), "inspect actor": ("shop:1",)}.get(path, ())
     with sample.open("a") as file:
         file.write("nonsense\n" if path != "persistence compact" else "")
+    if any(param.name == "source" for param in LEAVES[path].params):
+        store = ("papyra.ndjson", "target.ndjson")
     lines = invoke(*path.split(), *store, *yes).stdout.splitlines()
     known = LEAVES[path].lines
     for line in lines:

@@ -22,7 +22,9 @@ from papyra_cli._errors import Failure
 from papyra_cli._store.choose import Store, choose_store, configured_store, store_at
 
 if TYPE_CHECKING:
-    from conftest import Runner, Site
+    from collections.abc import Callable
+
+    from conftest import Runner, Site, Terminal
 
 
 @pytest.fixture(autouse=True)
@@ -237,7 +239,9 @@ def test_a_database_is_opened_as_one_and_not_taken_for_damaged_lines(run: Runner
 
 KV_BACKEND = '''
 """A third party's store in a file of its own format, which begins with KV1."""
+import os
 from pathlib import Path
+import anyio
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.url import BackendURL, file_url
 
@@ -257,6 +261,9 @@ class KV(InMemoryPersistence):
 
     async def scan(self, *, progress=None):
         print("opened", self.place)
+        if "slow" in self.place:
+            progress(500_000, 2_000_000)
+            await anyio.sleep(600)
         return await super().scan()
 '''
 
@@ -286,6 +293,16 @@ def test_r13_an_alias_opens_the_store_and_a_relative_path_is_relative_to_the_pro
 def test_r13_a_missing_file_of_a_third_party_store_is_noted(run: Runner, kv: Path) -> None:
     done = run("doctor", "run", "--backend", "kv:none")
     assert "none does not exist yet" in done.stderr
+
+
+def test_r13_progress_of_a_third_party_store_in_files_is_in_bytes(
+    run: Runner, kv: Path, terminal: Callable[..., Terminal]
+) -> None:
+    kv.rename(run.folder / "slow.kv")
+    shell = terminal("persistence", "scan", "--path", "slow.kv", progress=True)
+    shell.wait_for("500.0 KB of 2.0 MB")
+    shell.interrupt()
+    assert shell.finish() == 130
 
 
 def test_r13_a_backend_says_its_schemes_and_options() -> None:

@@ -1,7 +1,9 @@
-"""From an exception to one line on stderr and an exit code."""
+"""Exceptions as one line on stderr and an exit code: one code for one cause, however the store was named."""
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import traceback
 from typing import cast
@@ -18,7 +20,7 @@ _UNEXPECTED = "unexpected: "
 
 
 class Failure(Exception):
-    """An error that the command foresaw: what is wrong and what to do, in one line."""
+    """An error with a text for the user: the problem, then what to do."""
 
     def __init__(self, message: str, exit_code: ExitCode = ExitCode.UNAVAILABLE) -> None:
         super().__init__(message)
@@ -26,14 +28,14 @@ class Failure(Exception):
 
 
 def say(kind: str, message: str, color: bool | None = None) -> None:
-    """Write ``papyra: KIND: message`` to stderr, in one line whatever the message holds."""
+    """Write ``papyra: KIND: message`` to stderr as one line, with control characters escaped."""
     style = {"error": "red", "warning": "yellow"}.get(kind)
     label = click.style(f"{kind}:", fg=style, bold=True) if style else f"{kind}:"
     click.echo(f"papyra: {label} {printable(message)}", err=True, color=color)
 
 
 def report(error: BaseException, *, debug: bool = False, color: bool | None = None) -> ExitCode | int:
-    """Tell of ``error`` on stderr, with its traceback if ``debug``, and return the exit code for it."""
+    """Report ``error`` on stderr, with its traceback if ``debug``, and return the exit code for it."""
     message, code = explain(error)
     if code == ExitCode.NO and not debug and message.startswith(_UNEXPECTED):
         message += " (--debug shows where)"
@@ -46,7 +48,7 @@ def report(error: BaseException, *, debug: bool = False, color: bool | None = No
 
 
 def explain(error: BaseException) -> tuple[str, ExitCode | int]:
-    """Return what to say of ``error`` and the exit code for it."""
+    """Return the text for ``error`` and its exit code."""
     error = _innermost(error)
     if isinstance(error, Failure):
         return str(error), error.exit_code
@@ -56,14 +58,68 @@ def explain(error: BaseException) -> tuple[str, ExitCode | int]:
         return error.format_message(), error.exit_code
     if isinstance(error, KeyboardInterrupt | click.Abort):  # Abort: Ctrl-C or the end of input at a prompt
         return "interrupted", ExitCode.INTERRUPTED
+    cause = _system_error(error)
+    if cause is not None and cause is not error and cause.errno in _DISK_FULL:
+        return _with_remedy(error, cause), ExitCode.NO
+    if isinstance(cause, FileNotFoundError) and _folder_is_gone():
+        return "the current folder was deleted. Change to another one and try again", ExitCode.UNAVAILABLE
     if _is_unavailable(error):
-        return _with_file(error), ExitCode.UNAVAILABLE
+        return _with_remedy(error, cause), ExitCode.UNAVAILABLE
     text = _with_file(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
     return f"{_UNEXPECTED}{text}", ExitCode.NO
 
 
+def _system_error(error: BaseException) -> OSError | None:
+    """Return the error of the operating system that ``error`` is, or was raised from."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, OSError):
+            return cause
+        seen.add(id(cause))
+        cause = cause.__cause__
+    return None
+
+
+def _folder_is_gone() -> bool:
+    try:
+        os.getcwd()  # noqa: PTH109 - only whether it raises matters
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _with_remedy(error: BaseException, cause: OSError | None) -> str:
+    text = _with_file(error)
+    if cause is None or (cause is error and cause.errno in _CLEAR):
+        return text
+    remedy = _REMEDIES.get(cause.errno or 0, "")
+    return f"{text}; {remedy}" if remedy and remedy not in text else text
+
+
+_CLEAR = (errno.EACCES, errno.EPERM)
+"""Errors whose own text, with the file, says enough."""
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+_REMEDIES = {
+    errno.ENOSPC: "make room on the disk and try again",
+    errno.EDQUOT: "the user's disk quota is used up. Make room and try again",
+    errno.EROFS: "the file system is mounted read-only. Mount it writable, or work on a copy",
+    errno.EACCES: "check the owner and the mode of the file and of its folders, or run as their owner",
+    errno.EPERM: "check the owner and the mode of the file and of its folders, or run as their owner",
+    errno.ENOLCK: "the file system has no locks, as NFS without a lock service. Use a local disk, or mount it with locks",
+    errno.EIO: "the disk reports an error. Look into the system's log, and copy what can still be read",
+    errno.ESTALE: "the file server has replaced the file. Mount it anew and try again",
+    errno.EMFILE: "too many files are open. Raise the limit with ulimit -n",
+}
+"""What to do about an error of the operating system, if its text alone does not say."""
+
+
 def _innermost(error: BaseException) -> BaseException:
-    """Take a lone error out of its groups: task groups of backends and commands wrap theirs."""
+    """Take a single error out of its groups; task groups of backends and commands wrap it."""
     if not isinstance(error, BaseExceptionGroup):
         return error
     group = cast("BaseExceptionGroup[BaseException]", error)
@@ -71,7 +127,7 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _no_such_option(error: click.NoSuchOption) -> str:
-    """Say it the same way with every version of click."""
+    """Return the same text with every version of click."""
     guess = f", did you mean {error.possibilities[0]!r}?" if error.possibilities else ""
     return f"no such option {error.option_name!r}{guess}"
 
@@ -89,7 +145,7 @@ def _usage(error: click.UsageError) -> str:
 def _is_unavailable(error: BaseException) -> bool:
     if isinstance(error, _LACKING):
         return True
-    # Looked up, not imported: what core never loaded, it can't have raised.
+    # Looked up, not imported: a module that was never loaded has raised nothing.
     core = sys.modules.get("papyra.exceptions")
     return core is not None and isinstance(error, (core.PersistenceError, core.PluginError))
 

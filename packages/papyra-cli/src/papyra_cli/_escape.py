@@ -1,4 +1,4 @@
-"""Make text of unknown origin harmless: payloads, names and paths may hold whatever someone sent."""
+"""Make text of unknown origin harmless: payloads, names and paths may hold any characters."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ __all__ = ["printable"]
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with all that is not printable as a backslash escape, always one line.
+    """Return ``text`` in one line, with every character that is not printable as a backslash escape.
 
     Escaped are control characters (ESC, C1, newlines, tabs), bidi controls and other invisible format
     characters, line separators, lone surrogates and unassigned code points.
@@ -17,5 +17,5 @@ def printable(text: str) -> str:
 
 
 def _escaped(char: str) -> str:
-    # unicode_escape knows \n, \t, \r; of the rest it makes \x.., \u.... or \U........
+    # unicode_escape writes \n, \t, \r, and other characters as \x.., \u.... or \U........
     return char.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""What the command's exit codes mean."""
+"""The exit codes of the command."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class ExitCode(IntEnum):
     """The exit codes of ``papyra``, a documented contract."""
 
     OK = 0
-    """Yes, or done."""
+    """Success."""
     NO = 1
-    """No: anomalies were found or a check failed; or an unexpected failure."""
+    """Anomalies were found, a check failed, or an unexpected error."""
     USAGE = 2
-    """The command line is wrong or says too little."""
+    """The command line is wrong or incomplete."""
     UNAVAILABLE = 3
-    """The store, or the plugin that it needs, can't be had."""
+    """The store or a plugin it needs is unavailable."""
     NOT_RECOVERED = 4
-    """A recovery ran and left anomalies."""
+    """A recovery left anomalies."""
     INTERRUPTED = 130
     """Ctrl-C."""

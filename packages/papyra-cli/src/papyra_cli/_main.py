@@ -32,12 +32,12 @@ class RootGroup(HelpfulGroup):
         return sorted(command_names())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load one command; one that can't be used is a `PluginError`, but for completion it is just not there."""
+        """Load one command; one that can't be used is a `PluginError`, and None for a completion."""
         if not ctx.resilient_parsing:
             return load_command(cmd_name)
         try:
             return load_command(cmd_name)
-        except Exception:  # noqa: BLE001 - a completion has no place to show an error, and must not garble the line
+        except Exception:  # noqa: BLE001 - a completion can't show an error, and must not garble the line
             return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -58,7 +58,7 @@ class RootGroup(HelpfulGroup):
         return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def invoke(self, ctx: click.Context) -> None:
-        """Run a command; whatever it raises becomes one line on stderr and an exit code."""
+        """Run a command; every error becomes one line on stderr and an exit code."""
         try:
             with _warnings_on_stderr(Display.of(ctx)):
                 super().invoke(ctx)
@@ -66,7 +66,7 @@ class RootGroup(HelpfulGroup):
             raise
         except BrokenPipeError:
             _close_stdout()
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where all errors end, told in one line
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the one place where all errors end, each as one line
             display = Display.of(ctx)
             ctx.exit(_errors.report(error, debug=display.debug, color=display.colored(sys.stderr)))
 
@@ -87,7 +87,7 @@ class RootGroup(HelpfulGroup):
 
             shell_scripts.register()
         try:
-            # `invoke` returns None, so what comes back can only be the code of a `ctx.exit`.
+            # `invoke` returns None, so any other result is the code of a `ctx.exit`.
             code = super().main(args, prog_name, complete_var, standalone_mode=False, **extra)
         except (click.ClickException, click.Abort) as error:
             code = _errors.report(error)
@@ -95,7 +95,7 @@ class RootGroup(HelpfulGroup):
             sys.stdout.flush()
         except BrokenPipeError:
             _close_stdout()
-        except OSError as error:  # a full disk: what is buffered meets it only here
+        except OSError as error:  # a full disk: buffered output meets it only here
             code = code or _errors.report(error)
             _close_stdout()
         sys.exit(code or ExitCode.OK)
@@ -128,19 +128,19 @@ def _warnings_on_stderr(display: Display) -> Generator[None]:
 
 
 def _open_missing_streams() -> None:
-    """Let a standard stream that was closed (``2>&-``) lead nowhere, so that the work is done all the same.
+    """Open the null device for a standard stream that was closed (``2>&-``), so that the command works all the same.
 
-    This also keeps its descriptor from a store's file, into which whatever writes to descriptor 2 would write.
+    Otherwise a store's file could get that descriptor, and output to descriptor 2 would be written into the store.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)
-            # Never closed, like the stream that it stands in for.
-            setattr(sys, name, open(nowhere, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - see above
+            # Never closed, like the stream that it replaces.
+            setattr(sys, name, open(nowhere, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 - kept open, see above
 
 
 def _close_stdout() -> None:
-    """Send what is left for a reader that went away (``| head``) nowhere, so that the exit is quiet."""
+    """Discard the rest of the output after the reader has left (``| head``), so that the exit is quiet."""
     with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a device, not a path
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -173,6 +173,6 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def papyra() -> None:
     """Look after the record of a Papyra actor system.
 
-    'papyra COMMAND --help' says what a command does, prints and exits with. Options for output stand here, or behind the
-    name of a command.
+    'papyra COMMAND --help' describes a command, its output and its exit codes. The options for output may come before or
+    after the name of a command.
     """

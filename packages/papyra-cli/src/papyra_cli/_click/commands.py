@@ -1,4 +1,4 @@
-"""Commands whose help is a manual page: what comes out, what the exit codes mean, and examples that run."""
+"""Commands and groups whose help is a manual page: the lines of output, the exit codes, and examples that run."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ __all__ = ["Example", "HelpfulGroup", "ManualCommand", "ManualMixin"]
 
 
 class Example(NamedTuple):
-    """A command line, and what it is good for; a test runs it on a sample store."""
+    """A command line and its purpose; a test runs it on a sample store."""
 
     line: str
     text: str
 
 
 _COMMON: dict[int, str] = {
-    ExitCode.USAGE: "the command line is wrong or says too little",
+    ExitCode.USAGE: "the command line is wrong or incomplete",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }
-_UNAVAILABLE: dict[int, str] = {ExitCode.UNAVAILABLE: "the store, or the plugin that it needs, can't be had"}
+_UNAVAILABLE: dict[int, str] = {
+    ExitCode.UNAVAILABLE: "the store, or the plugin that it needs, is unavailable"
+}
+_STORE_PARAMS = ("backend", "source")  # a command with one of them opens a store
 
 
 class ManualMixin(click.Command):
-    """A command that takes the options for output, and whose help ends with its lines, exit codes and examples.
+    """A command with the options for output, whose help ends with its lines, exit codes and examples.
 
-    ``lines`` gives, for each word that a line in a pipe may begin with, the columns that follow it. ``exit_codes``
-    says what the codes mean that are this command's own; those that all commands share are added.
+    ``lines`` maps each word that a line in a pipe may begin with to the columns that follow it. ``exit_codes`` explains the
+    codes of this command; those that all commands share are added.
     """
 
     def __init__(
@@ -54,12 +57,12 @@ class ManualMixin(click.Command):
     def _all_exit_codes(self, own: Mapping[int, str]) -> dict[int, str]:
         failure = "an unexpected failure"
         codes = {**_COMMON, **own, ExitCode.NO: f"{own[1]}; or {failure}" if 1 in own else failure}
-        if any(param.name == "backend" for param in self.params):
+        if any(param.name in _STORE_PARAMS for param in self.params):
             codes |= _UNAVAILABLE
         return dict(sorted(codes.items()))
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what stands below the options."""
+        """Write the sections below the options."""
         if self.lines:
             rows = [(word, ", ".join(columns)) for word, columns in self.lines.items()]
             _write_section(formatter, "Lines in a pipe (a word, then columns, with tabs between)", rows)
@@ -70,31 +73,31 @@ class ManualMixin(click.Command):
             with formatter.section("Examples"):
                 for line, text in self.examples:
                     formatter.write(f"{'':>{formatter.current_indent}}# {text}\n")
-                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")  # whole, to be copied
+                    formatter.write(f"{'':>{formatter.current_indent}}{line}\n")  # unwrapped, to be copied
         super().format_epilog(ctx, formatter)
 
 
 class ManualCommand(ManualMixin):
-    """A command that is no group."""
+    """A command that is not a group."""
 
 
 class HelpfulGroup(ManualMixin, click.Group):
-    """A group that shows its help on stderr where no command is given, and guesses at misspelled ones.
+    """A group that shows its help on stderr if no command is given, and suggests names for misspelled ones.
 
-    The options for output may stand before the name of a command or after it.
+    The options for output may be given before the name of a command or after it.
     """
 
     command_class = ManualCommand
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Parse; nothing at all is answered with the help and exit code 2."""
+        """Parse the arguments; without any, show the help and exit with 2."""
         if not args and not ctx.resilient_parsing:
             click.echo(ctx.get_help(), err=True, color=ctx.color)
             ctx.exit(ExitCode.USAGE)
         try:
             return super().parse_args(ctx, args)
         except click.NoSuchOption as error:
-            problem = f"no such option {error.option_name!r} (options of a command stand behind its name)"
+            problem = f"no such option {error.option_name!r} (options of a command come after its name)"
             raise click.UsageError(problem, ctx) from error
 
     def resolve_command(

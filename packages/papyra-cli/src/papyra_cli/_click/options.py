@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,7 +11,7 @@ import click
 from papyra.persistence.url import check_path
 from papyra_cli._click.completion import backend_urls
 from papyra_cli._errors import say
-from papyra_cli._output.formats import format_time, odd_moment, read_moment
+from papyra_cli._output.formats import duration_with_unit, format_time, odd_moment, read_moment
 from papyra_cli._output.output import Output
 from papyra_cli._store.choose import choose_store
 
@@ -27,6 +28,7 @@ __all__ = [
     "since_option",
     "store_command",
     "until_option",
+    "wait_option",
     "yes_option",
 ]
 
@@ -84,6 +86,12 @@ quarantine_dir_option = click.option(
 )
 since_option = _moment_option("--since", "Only records from this time on")
 until_option = _moment_option("--until", "Only records up to this time")
+wait_option = click.option(
+    "--wait",
+    metavar="DURATION",
+    callback=reading(duration_with_unit),
+    help="Wait at most this long for a lock that another process holds, as in 10s. [default: no limit]",
+)
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 
 
@@ -114,9 +122,12 @@ def store_command(function: Callable[..., None]) -> Callable[..., None]:
         help="The store at this URL, as in json:./papyra.ndjson or sqlite:./papyra.db.",
         shell_complete=backend_urls,
     )
+    @wait_option
     @output_command
     @wraps(function)
-    def wrapped(out: Output, *args: Any, path: str | None, backend: str | None, **kwargs: Any) -> None:
-        function(out, choose_store(path, backend), *args, **kwargs)
+    def wrapped(
+        out: Output, *args: Any, path: str | None, backend: str | None, wait: float | None, **kwargs: Any
+    ) -> None:
+        function(out, replace(choose_store(path, backend), wait=wait), *args, **kwargs)
 
     return wrapped

@@ -29,7 +29,7 @@ _HEADER = re.compile(r"^(Name|Version):[ \t]*(\S+)", re.MULTILINE)
 
 
 class OwnCommand(NamedTuple):
-    """Where one of our own commands is, and what `papyra --help` says of it; a test holds both true."""
+    """The place of one of our own commands, and its line in `papyra --help`; a test checks both."""
 
     target: str
     help: str
@@ -46,9 +46,12 @@ OWN_COMMANDS = {
         "papyra_cli.commands.inspect:inspect",
         "Read the record of a system: events, audits, dead letters, runs.",
     ),
-    "metrics": OwnCommand("papyra_cli.commands.metrics:metrics", "Show the counters of a store."),
+    "metrics": OwnCommand(
+        "papyra_cli.commands.metrics:metrics", "Show the counters of a store, or of a running application."
+    ),
     "persistence": OwnCommand(
-        "papyra_cli.commands.persistence:persistence", "Scan, recover, compact and inspect a store of facts."
+        "papyra_cli.commands.persistence:persistence",
+        "Scan, recover, compact, inspect and copy a store of facts.",
     ),
     "plugins": OwnCommand(
         "papyra_cli.commands.plugins:plugins", "List the installed plugins, and whether they work."
@@ -58,13 +61,13 @@ OWN_COMMANDS = {
         "papyra_cli.commands.tree:tree", "Show the actors of a running system, each below its parent."
     ),
 }
-"""Also declared as entry points; listed here so that they work without any metadata, and start sooner."""
+"""Also declared as entry points. Listed here so that they work without metadata and start sooner."""
 
 
 def command_names() -> dict[str, str]:
-    """Return every command with its short help. Loads none, and never raises for a plugin.
+    """Return every command with its short help. Loads none, and raises for no plugin.
 
-    Those that ``PAPYRA_PLUGINS`` leaves out are listed, too: running one says so.
+    Commands that ``PAPYRA_PLUGINS`` does not allow are listed too; running one reports it.
     """
     names = {printable(name): f"(from {printable(owner)})" for name, owner in installed_names(GROUP).items()}
     return names | {name: own.help for name, own in OWN_COMMANDS.items()}
@@ -96,7 +99,7 @@ def _label(distribution: Distribution) -> str:
 
 
 def load_command(name: str) -> click.Command | None:
-    """Load a command, our own first; None if there is none, a `PluginError` if it can't be used."""
+    """Load a command, our own first; None if it does not exist, a `PluginError` if it can't be used."""
     if name in OWN_COMMANDS:
         module, _, attribute = OWN_COMMANDS[name].target.partition(":")
         command: click.Command = getattr(import_module(module), attribute)
@@ -107,7 +110,7 @@ def load_command(name: str) -> click.Command | None:
     plugin = find_plugins(GROUP).get(name)
     if plugin is None:
         return None
-    with redirect_stdout(sys.stderr):  # a stranger's import may print
+    with redirect_stdout(sys.stderr):  # a third party's import may print
         loaded = plugin.load()
     if not isinstance(loaded, click.Command):
         raise PluginError(
@@ -117,7 +120,7 @@ def load_command(name: str) -> click.Command | None:
 
 
 def check_command(loaded: object) -> tuple[str, ...]:
-    """Return a command plugin's capabilities, of which there are none; what is no command is a `PluginError`."""
+    """Return the capabilities of a command plugin: none. An object of another type is a `PluginError`."""
     from papyra.exceptions import PluginError
 
     if isinstance(loaded, click.Command):

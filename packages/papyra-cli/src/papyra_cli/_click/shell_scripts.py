@@ -123,7 +123,7 @@ class _Fish(_OptionValues, FishComplete):
 
 
 class _Zsh(_OptionValues, ZshComplete):
-    """Zsh puts a space behind every completion unless it is told otherwise."""
+    """Zsh puts a space behind every completion by default."""
 
     source_template = _ZSH_SCRIPT
 

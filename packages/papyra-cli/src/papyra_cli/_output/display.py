@@ -1,4 +1,4 @@
-"""How things are shown: the options that every command takes, and what they mean for this terminal."""
+"""The options for output that every command takes, and their meaning for this terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KEY = "papyra_cli.display"
 
 @dataclass(slots=True)
 class Display:
-    """What the options of one invocation say about its output."""
+    """The options for the output of one invocation."""
 
     color: str = "auto"
     debug: bool = False
@@ -30,7 +30,7 @@ class Display:
     @classmethod
     def of(cls, ctx: click.Context) -> Display:
         """Return the one of this invocation, the same for the root and every command below it."""
-        # ctx.meta and not ctx.obj: that one belongs to the commands of others.
+        # ctx.meta and not ctx.obj, which belongs to the commands of other distributions.
         display: Display = ctx.meta.setdefault(_KEY, cls())
         return display
 
@@ -49,7 +49,7 @@ class Display:
         return "table" if sys.stdout.isatty() else "plain"
 
     def animated(self) -> bool:
-        """Whether a line that is drawn again and again makes sense on stderr."""
+        """Return whether stderr can show a line that is redrawn."""
         return _is_able(sys.stderr)
 
 
@@ -70,14 +70,14 @@ def _is_able(stream: TextIO) -> bool:
 
 def _setter(name: str) -> Callable[[click.Context, click.Parameter, Any], None]:
     def callback(ctx: click.Context, _: click.Parameter, value: Any) -> None:
-        if value is not None and value is not False:  # not given here, but perhaps to a group above
+        if value is not None and value is not False:  # it may have been given to a group above
             setattr(Display.of(ctx), name, value)
 
     return callback
 
 
 def display_params() -> list[click.Option]:
-    """Return new options for output: every command has them, and so has every group before its command's name."""
+    """Return new options for output; every command and every group has them."""
     return [
         click.Option(
             ["-o", "--output"],

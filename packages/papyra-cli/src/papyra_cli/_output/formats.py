@@ -116,7 +116,7 @@ def duration_with_unit(text: str) -> float:
     """Read a span of time as in ``15m`` or ``1.5h``; a number without a unit is a `ValueError`."""
     from papyra.units import duration
 
-    if not text.strip()[-1:].isalpha():
+    if not text.strip()[-1:].isalpha() and text.strip() != "0":
         raise ValueError("expected a number with a unit (ms, s, m, h, d, w), as in 30s, 15m or 7d")
     return duration(text)
 

@@ -1,4 +1,4 @@
-"""From models and reports to JSON that is valid, and harmless on a terminal, whatever is in them."""
+"""Write models and reports as JSON that is valid and harmless on a terminal, whatever they hold."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import cast
 __all__ = ["as_json", "dump", "dump_readable"]
 
 
-_DEEPEST = 100  # far above what is ever written (32), far below what recursion allows
+_MAX_DEPTH = 100  # our records have at most 32 levels; Python's recursion allows far more
 
 
 def as_json(value: object, depth: int = 0) -> object:
     """Return ``value`` as dicts, lists and plain values; a dataclass gives its fields and properties by name."""
-    if depth > _DEEPEST:
+    if depth > _MAX_DEPTH:
         return "(nested too deeply to show)"
     if value is None or isinstance(value, bool | int):
         return value

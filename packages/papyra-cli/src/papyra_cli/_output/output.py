@@ -1,4 +1,4 @@
-"""Where results go: a table, plain lines, or JSON alone on stdout."""
+"""The output of results: a table, plain lines, or only JSON on stdout."""
 
 from __future__ import annotations
 
@@ -66,9 +66,8 @@ class Table:
 class Output:
     """The stdout of one command, in the form that the user chose.
 
-    In the JSON modes everything else that prints, plugins too, is sent to stderr until the command ends.
-    A reader that goes away ends nothing: what is left to write is dropped, so that the work is done and the
-    exit code tells the truth.
+    In the JSON modes all other output, also of plugins, goes to stderr until the command ends. If the reader leaves, the
+    rest of the output is dropped and the work goes on, so that the exit code is right.
     """
 
     def __init__(self, ctx: click.Context) -> None:
@@ -111,7 +110,7 @@ class Output:
     ) -> None:
         """Print a result: ``document`` as JSON, ``records`` as JSON lines, else ``tables`` and a closing ``note``.
 
-        A terminal gets ``picture(columns)`` in place of ``tables``, where there is one.
+        A terminal gets ``picture(columns)`` in place of ``tables``, if it is given.
         """
         if self.format == "json":
             self.write(dump(document, indent=2))
@@ -125,7 +124,7 @@ class Output:
         self._flush()
 
     def stream(self, table: Table, records: Iterable[object]) -> None:
-        """Print some records of many to come: JSON lines in the JSON modes, else plain lines."""
+        """Print records as they come: JSON lines in the JSON modes, else plain lines."""
         if self.is_json:
             for record in records:
                 self.write(dump(record))
@@ -143,14 +142,14 @@ class Output:
         return dump_readable(value)
 
     def write(self, line: str) -> None:
-        """Write one line that is safe already; after the reader went away, do nothing."""
+        """Write one line that is escaped already; do nothing after the reader has left."""
         if self.closed:
             return
         with self._reader_may_leave():
             self._stream.write(line.encode(self.encoding, "backslashreplace").decode(self.encoding) + "\n")
 
     def reader_left(self) -> bool:
-        """Tell whether nobody reads stdout any more, also where nothing was written since."""
+        """Return whether the reader of stdout has left, even if nothing was written since."""
         if not self.closed and _is_abandoned(self._stream):
             self.closed = True
         return self.closed
@@ -206,15 +205,15 @@ def _is_abandoned(stream: TextIO) -> bool:
         return False
     try:
         descriptor = stream.fileno()
-    except (OSError, ValueError):  # a stream of a test's
+    except (OSError, ValueError):  # a stream that a test has replaced
         return False
     poll = select.poll()
-    poll.register(descriptor, 0)  # errors and hang-ups are told anyway
+    poll.register(descriptor, 0)  # errors and hang-ups are reported anyway
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _discard(descriptor: int) -> None:
-    """Let a descriptor lead nowhere, so that the flush at exit does not fail a second time."""
+    """Point a descriptor at the null device, so that the flush at exit does not fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, descriptor)
     os.close(nowhere)

@@ -1,4 +1,4 @@
-"""The line that is drawn while work goes on. Imported when it is drawn: rich takes longer than most commands run."""
+"""The progress line. Imported when it is drawn, because importing rich takes longer than most commands run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Line"]
 
 
 class Line:
-    """One line on stderr, gone when its ``with`` block ends: a bar where the end is known, a spinner in any case."""
+    """One line on stderr that is erased when its ``with`` block ends: a spinner, and a bar if the length is known."""
 
     def __init__(self, label: str, gauge: Gauge, began: float, *, colored: bool) -> None:
         self._gauge = gauge
@@ -42,7 +42,7 @@ class Line:
             redirect_stderr=False,
         )
         self._task = self._bars.add_task(label, total=None, detail="")
-        self._bars.tasks[0].start_time = began  # of the work, by the monotonic clock that rich uses, too
+        self._bars.tasks[0].start_time = began  # by the monotonic clock, which rich uses too
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -54,7 +54,7 @@ class Line:
         self._bars.stop()
 
     def redraw(self) -> None:
-        """Draw what the gauge says now."""
+        """Draw the state of the gauge."""
         gauge = self._gauge
         if gauge.latest is not None:
             done, total = gauge.latest
@@ -66,7 +66,7 @@ class Line:
 
 
 class _KnownBarColumn(BarColumn):
-    """A bar, or nothing where there is no end to measure by."""
+    """A bar, or nothing if the length of the work is unknown."""
 
     def render(self, task: Task) -> RenderableType:  # type: ignore[override]  # wider, as the base class of columns has it
         """Draw."""

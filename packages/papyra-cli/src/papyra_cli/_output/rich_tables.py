@@ -36,7 +36,7 @@ _FOLDED_COLUMNS = 20  # a longer cell is folded before another column is dropped
 _CELL_CHARS = 2000  # more than a terminal shows, so that rich measures no more
 
 _DROPPED_FIRST = (
-    *("run", "offset", "line", "host", "load time", "class", "api", "system", "pid", "duration", "letters"),
+    *("run", "offset", "line", "host", "load time", "class", "api", "system", "letters", "pid", "duration"),
     *(
         "orphans",
         "dead",
@@ -50,11 +50,11 @@ _DROPPED_FIRST = (
     ),
     *("time", "crashes", "distribution", "actor"),
 )
-"""The columns that a narrow terminal does without, those that say least first."""
+"""The columns that a narrow terminal drops, the least important first."""
 
 
 def draw(picture: RenderableType, *, color: bool, stream: TextIO) -> str:
-    """Return what rich makes of ``picture`` for the terminal behind ``stream``."""
+    """Return ``picture`` as text for the terminal behind ``stream``."""
     console = Console(
         file=stream,
         force_terminal=color,
@@ -73,7 +73,7 @@ def draw(picture: RenderableType, *, color: bool, stream: TextIO) -> str:
 def grid(table: Table, width: int) -> RichTable:
     """Return ``table`` for a terminal of ``width`` columns; nothing in a cell is read as markup.
 
-    If not all columns fit, those that say least are dropped. What is left is folded, except payloads, which are cut.
+    If not all columns fit, the least important ones are dropped. The others are folded, except payloads, which are cut.
     """
     drawn = framed(table.title)
     rows = [list(map(safe_text, row)) for row in table.rows]
@@ -101,7 +101,7 @@ def grid(table: Table, width: int) -> RichTable:
 def _needed(rows: Sequence[Sequence[Text]], columns: Sequence[str], width: int) -> dict[int, int]:
     """Return the columns to show, by index, with the characters that each needs; others are dropped to make room."""
     narrow, wide = _ELASTIC_COLUMNS
-    elastic = max(narrow, min(width // 3, wide))
+    elastic = max(narrow, min(width // 3 - 4, wide))
     needed = {
         index: elastic if column in _ELASTIC else min(_widest(rows, columns, index), _FOLDED_COLUMNS)
         for index, column in enumerate(columns)
@@ -119,7 +119,7 @@ def _total(needed: dict[int, int]) -> int:
 
 
 def framed(title: str) -> RichTable:
-    """Return an empty table as all of ours look."""
+    """Return an empty table in the style of all tables."""
     return RichTable(
         title=safe_text(title),
         title_style="bold",
@@ -130,7 +130,7 @@ def framed(title: str) -> RichTable:
 
 
 def safe_text(cell: Cell) -> Text:
-    """Return a cell as text in which nothing steers the terminal or is read as markup."""
+    """Return a cell as text without control characters and without markup."""
     if isinstance(cell, str):
         return Text(printable(cell)[:_CELL_CHARS])
     return Text(printable(cell.text)[:_CELL_CHARS], style=cell.color)

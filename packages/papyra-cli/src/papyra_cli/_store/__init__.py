@@ -1,1 +1,1 @@
-"""Which store a command works on, and its session."""
+"""The store that a command works on, and its session."""

@@ -1,10 +1,10 @@
-"""Which store a command works on, and the URL that opens it."""
+"""Choose the store that a command works on, and the URL that opens it."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +14,16 @@ import click
 
 from papyra.exceptions import PapyraError
 from papyra.persistence.registry import backend_class, recognize
-from papyra.persistence.url import BackendURL
+from papyra.persistence.url import BackendURL, check_path, file_url
 from papyra_cli._errors import Failure
 from papyra_cli._store.settings import complaint, found_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Store", "choose_store", "configured_store", "masked", "store_at"]
+__all__ = ["Store", "choose_store", "configured_store", "masked", "named_store", "new_store", "store_at"]
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*:")
 
 _WAYS = (
     "give --path FILE or --backend URL, or set PAPYRA_PERSISTENCE, "
@@ -31,15 +33,27 @@ _WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """A backend URL and where it came from, as in ``PAPYRA_PERSISTENCE``."""
+    """A backend URL and its origin, as in ``PAPYRA_PERSISTENCE``."""
 
     url: str
     origin: str
+    is_noted: bool = True
+    """Whether a note says so if its file does not exist; not for a file that the command is to make."""
+    wait: float | None = None
+    """The seconds to wait for a lock that another process holds, None for any time."""
 
     @property
     def shown(self) -> str:
         """The URL without its secrets."""
         return masked(self.url)
+
+    @property
+    def is_in_files(self) -> bool:
+        """Whether the path of the URL names a file."""
+        try:
+            return backend_class(BackendURL.parse(self.url).scheme).in_files
+        except PapyraError:  # opening the store reports it
+            return False
 
     def missing_file(self) -> Path | None:
         """Return the file that the store would be in, if its backend keeps files and this one does not exist."""
@@ -58,11 +72,11 @@ class Store:
             return self
         base, _, query = self.url.partition("?")
         merged = dict(parse_qsl(query, keep_blank_values=True)) | {k: _written(v) for k, v in options.items()}
-        return Store(f"{base}?{urlencode(merged)}", self.origin)
+        return replace(self, url=f"{base}?{urlencode(merged)}")
 
 
 def _written(value: object) -> str:
-    """Write an option's value as URLs have it: numbers without an exponent."""
+    """Return an option's value as URLs hold it: numbers without an exponent."""
     return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
 
 
@@ -75,10 +89,10 @@ def _is_there(path: str) -> bool:
 
 
 def choose_store(path: str | None, backend: str | None) -> Store:
-    """Return the store that the options name, else the one that is configured.
+    """Return the store that the options name, or else the configured one.
 
-    Both options, or no store anywhere, is a usage error; what is configured but can't be read, or a ``path``
-    that does not exist, is a `Failure`.
+    Both options, or neither a store nor a configuration, is a usage error. A configuration that can't be read, and a
+    ``path`` that does not exist, is a `Failure`.
     """
     if path is not None and backend is not None:
         raise click.UsageError("--path and --backend name two stores; give one of them", _context())
@@ -108,6 +122,38 @@ def store_at(path: str) -> Store:
     )
 
 
+def named_store(text: str, origin: str) -> Store:
+    """Return the store that an argument names: a URL, or else the path of a file."""
+    _check(text, origin)
+    return Store(text, origin) if _URL.match(text) else store_at(text)
+
+
+def new_store(text: str, origin: str, like: Store) -> Store:
+    """Return the store that an argument names; a file that does not exist gets the scheme of ``like``.
+
+    Files of another scheme, and stores that are not in files, need a URL.
+    """
+    _check(text, origin)
+    if _URL.match(text):
+        return Store(text, origin, is_noted=False)
+    if _is_there(text):
+        return store_at(text)
+    scheme = BackendURL.parse(like.url).scheme
+    if not backend_class(scheme).in_files:
+        raise click.UsageError(
+            f"{origin} {text} is a file, and the other store is not: give a URL, as in json:{text}",
+            _context(),
+        )
+    return Store(file_url(scheme, text), origin, is_noted=False)
+
+
+def _check(text: str, origin: str) -> None:
+    try:
+        check_path(text)
+    except ValueError as error:
+        raise click.UsageError(f"{origin} {text!r}: {error}", _context()) from error
+
+
 def configured_store() -> Store | None:
     """Return the store that the environment or a file configures; None if neither does."""
     for setting in found_settings():
@@ -121,13 +167,13 @@ def configured_store() -> Store | None:
 
 
 def masked(text: str) -> str:
-    """Return a URL, or any other text, without the secrets that URLs have."""
+    """Return a URL, or any other text, without the secrets of URLs."""
     text = re.sub(r"(//[^/@:?]*):[^/@?]*@", r"\1:***@", text)
     return re.sub(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def _misspelt() -> str:
-    """Name what looks as if it was to configure a store."""
+    """Return a hint at misspelled names that look as if they were to configure a store."""
     odd = [setting for setting in found_settings() if "did you mean" in str(setting.error)]
     return "".join(
         f"; {setting.name} ({setting.origin}) is {setting.error}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import aclosing, redirect_stdout
+from contextlib import aclosing, asynccontextmanager, redirect_stdout
 from dataclasses import dataclass
 from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,10 +15,11 @@ from papyra.exceptions import BackendURLError, PapyraError
 from papyra.persistence import open_backend
 from papyra_cli._errors import Failure, say
 from papyra_cli._exit_codes import ExitCode
-from papyra_cli._output.progress import Gauge, watched
+from papyra_cli._output.progress import Gauge, beside, watched
+from papyra_cli._store.lock_watch import watch_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator, Awaitable, Callable
 
     from papyra.persistence import PersistenceBackend
     from papyra.persistence.models import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from papyra_cli._output.output import Output
     from papyra_cli._store.choose import Store
 
-__all__ = ["OpenStore", "run_on_store"]
+__all__ = ["OpenStore", "open_store", "run_on_store"]
 
 _R = TypeVar("_R")
 
@@ -52,6 +53,8 @@ class OpenStore:
     backend: PersistenceBackend
     out: Output
     in_bytes: bool
+    wait: float | None = None
+    """The seconds to wait for a lock that another process holds, None for any time."""
 
     async def scan(self, label: str = "scanning") -> PersistenceScanReport:
         """Look for damage."""
@@ -104,7 +107,10 @@ class OpenStore:
     async def watch(self, label: str, work: Callable[[Gauge], Awaitable[_R]]) -> _R:
         """Await ``work``, which may report its progress to the gauge."""
         gauge = Gauge(in_bytes=self.in_bytes)
-        return await watched(self.out.display, label, gauge, lambda: work(gauge))
+        return await beside(
+            lambda: watched(self.out.display, label, gauge, lambda: work(gauge)),
+            lambda: watch_lock(gauge, self.wait),
+        )
 
 
 def _taken(method: Callable[..., object], **keywords: object) -> dict[str, Any]:
@@ -123,15 +129,23 @@ def run_on_store(
     """
 
     async def run() -> _R:
-        backend = _opened(store, may_be_missing=may_be_missing)
-        try:
-            return await work(OpenStore(backend, out, in_bytes=type(backend).in_files))
-        finally:
-            with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
-                await backend.aclose()
+        async with open_store(out, store, may_be_missing=may_be_missing) as opened:
+            return await work(opened)
 
     with redirect_stdout(sys.stderr):
         return anyio.run(run)
+
+
+@asynccontextmanager
+async def open_store(out: Output, store: Store, *, may_be_missing: bool = False) -> AsyncGenerator[OpenStore]:
+    """Open a store as `run_on_store` does, for commands that work on two."""
+    backend = _opened(store, may_be_missing=may_be_missing)
+    try:
+        await backend.open()
+        yield OpenStore(backend, out, type(backend).in_files, store.wait)
+    finally:
+        with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+            await backend.aclose()
 
 
 def _opened(store: Store, *, may_be_missing: bool) -> PersistenceBackend:
@@ -150,6 +164,6 @@ def _opened(store: Store, *, may_be_missing: bool) -> PersistenceBackend:
         raise
     except Exception as error:  # a third party's constructor may raise anything; all of it means: no store
         raise Failure(f"can't open {store.shown}: {type(error).__name__}: {error}") from error
-    if missing is not None:
+    if missing is not None and store.is_noted:
         say("note", f"{missing} does not exist yet, so the store is empty (from {store.origin})")
     return backend

@@ -1,4 +1,4 @@
-"""What is configured, seen as an application in this folder sees it."""
+"""The configuration, as an application in this folder sees it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["complaint", "found_settings"]
 
 
 def found_settings() -> Iterator[FoundSetting]:
-    """Yield every value that is configured, what goes first first; later places are looked at when they are asked for."""
+    """Yield every configured value in the order of precedence; each place is read when its turn comes."""
     folder = Path.cwd()
     if os.environ.get("PAPYRA_SETTINGS_MODULE") and str(folder) not in sys.path:
-        sys.path.append(str(folder))  # a console script has its own folder there, not the user's
+        sys.path.append(str(folder))  # a console script finds its own folder there, not the user's
     settings = find_settings(project=folder)
     while True:
         with redirect_stdout(sys.stderr):  # an application's import may print
@@ -34,7 +34,7 @@ def found_settings() -> Iterator[FoundSetting]:
 
 
 def complaint(setting: FoundSetting) -> str:
-    """Say what is wrong with a value, and where; nothing if nothing is."""
+    """Return the problem of a value and its place, "" if there is none."""
     error = setting.error
     if error is None:
         return ""

@@ -1,4 +1,4 @@
-"""``papyra config``: what is configured, and where."""
+"""``papyra config``: the configuration and its places."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _EXAMPLE = ("papyra config view", "which store would be used here, and why?")
 
 
 class _Value(NamedTuple):
-    """One value; field names are the keys of the JSON. ``used`` is False where something else goes before it."""
+    """One value; field names are the keys of the JSON. ``used`` is False if another place takes precedence."""
 
     name: str
     value: object
@@ -49,15 +49,16 @@ def config() -> None:
     exit_codes={0: "done, also if something can't be used"},
     examples=[
         _EXAMPLE,
-        ("PAPYRA_PERSISTENCE=memory: papyra config view -o json", "what wins, for a program"),
+        ("PAPYRA_PERSISTENCE=memory: papyra config view -o json", "the value in use, as JSON"),
     ],
 )
 @output_command
 def view(out: Output) -> None:
-    """Show every value and where it came from.
+    """Show every value and its origin.
 
-    What another one hides is marked as unused. What goes first: PAPYRA_<FIELD>, [tool.papyra] of the nearest pyproject.toml, PAPYRA_SETTINGS_MODULE, the default. A
-    program reads no pyproject.toml unless it asks for one. Misspelt names are pointed at, passwords in URLs masked.
+    The first of these places is used: PAPYRA_<FIELD>, [tool.papyra] of the nearest pyproject.toml, PAPYRA_SETTINGS_MODULE, the
+    default. A value that another place hides is marked as unused. An application reads no pyproject.toml unless it asks
+    for one. Misspelled names are pointed out, and passwords in URLs are masked.
     """
     values = [*_settings(), *_environment()]
     table = Table("value", "Configuration", _LINE)
@@ -69,7 +70,7 @@ def view(out: Output) -> None:
 
 
 def _settings() -> list[_Value]:
-    """Return what was found, field by field; of the defaults, those that nothing hides."""
+    """Return the values that were found, field by field, and the defaults that nothing hides."""
     found: dict[str, list[_Value]] = {name: [] for name in _FIELDS}
     for setting in found_settings():
         before = found.setdefault(setting.name or setting.origin, [])
@@ -84,7 +85,7 @@ def _settings() -> list[_Value]:
 
 
 def _url_error(name: str, value: object) -> str:
-    """Say what is wrong with a backend URL as such; whether something opens it is not looked at."""
+    """Return what is wrong with the syntax of a backend URL; no backend is asked."""
     if name == "persistence" and isinstance(value, str):
         try:
             BackendURL.parse(value)

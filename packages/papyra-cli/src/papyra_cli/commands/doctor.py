@@ -1,8 +1,9 @@
-"""``papyra doctor``: whether everything is as a system needs it."""
+"""``papyra doctor``: a health check of a store and of the installation."""
 
 from __future__ import annotations
 
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -10,7 +11,9 @@ import click
 from papyra.persistence import backend_capabilities
 from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli._click.options import store_command
+from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
+from papyra_cli._store.probe import write_problem
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._startup import (
     STARTUP_EXIT_CODES,
@@ -31,11 +34,14 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
+_COLORS = {"ok": "green", "warning": "yellow", "failed": "red"}
+_NEWEST_RUNS = 10
+
 _EXAMPLE = ("papyra doctor run --path papyra.ndjson", "is all well with this store?")
 
 
 class _Step(NamedTuple):
-    """One thing that was looked at; field names are the keys of the JSON."""
+    """One check; field names are the keys of the JSON. A warning does not make the whole fail."""
 
     name: str
     status: str
@@ -62,9 +68,10 @@ def doctor() -> None:
 @startup_options
 @store_command
 def run(out: Output, store: Store, **options: Any) -> None:
-    """Tell whether all is well with a store.
+    """Check that a store is in order and takes records.
 
-    Finds it, opens it, asks for its health, and checks it as a starting ActorSystem does.
+    Finds it, opens it, checks it as a starting ActorSystem does, probes whether a record could be written, and asks for its
+    health. Warns of facts that the last runs dropped, and of two versions of Papyra in one environment.
 
     Only --mode recover changes the store.
     """
@@ -73,13 +80,11 @@ def run(out: Output, store: Store, **options: Any) -> None:
     )
     note = verdict(result)
     steps.append(_Step("startup", "ok" if result.passed else "failed", note.text))
-    bad = any(step.status != "ok" for step in steps)
+    bad = any(step.status == "failed" for step in steps)
     checks = [step._asdict() for step in steps]
     document = {"status": "failed" if bad else "ok", "checks": checks, "startup": result}
     table = Table("check", "Checks", _Step._fields)
-    table.rows.extend(
-        (s.name, Styled(s.status, "green" if s.status == "ok" else "red"), s.detail) for s in steps
-    )
+    table.rows.extend((step.name, Styled(step.status, _COLORS[step.status]), step.detail) for step in steps)
     out.show(document, checks, [table, *check_tables(result)], note)
     click.get_current_context().exit(exit_code(result) or int(bad))
 
@@ -90,12 +95,46 @@ async def _examine(
     backend = opened.backend
     capabilities = " ".join(sorted(backend_capabilities(backend))) or "none"
     steps = [
+        *installation(),
         _Step("store", "ok", f"{store.shown} (from {store.origin})"),
         _Step("backend", "ok", f"{backend.name or type(backend).__name__}; capabilities: {capabilities}"),
     ]
     result = await check(config, opened)
-    health = (
-        ("ok", "healthy") if backend.healthy else ("failed", "what was acknowledged is not known to be safe")
+    problem = await write_problem(opened, store)
+    if not backend.healthy:
+        problem = problem or "an acknowledged record may not be safe on disk"
+    health = ("failed", problem) if problem else ("ok", "healthy, and a record could be written")
+    return [*steps, *await _dropped(opened), _Step("health", *health)], result
+
+
+async def _dropped(opened: OpenStore) -> list[_Step]:
+    """Return a step if the newest runs dropped facts: their systems could not write them in time."""
+    stopped = await opened.backend.list_events(limit=_NEWEST_RUNS, event_type="SystemStopped")
+    dropped = sum(
+        number for event in stopped if isinstance(number := event.payload.get("facts_dropped"), int)
     )
-    steps.append(_Step("health", *health))
-    return steps, result
+    if not dropped:
+        return []
+    detail = f"the last {count(len(stopped), 'run', 'runs')} dropped {count(dropped, 'fact', 'facts')}; was the store away?"
+    return [_Step("dropped", "warning", detail)]
+
+
+def installation() -> list[_Step]:
+    """Return a warning if the published package papyra 0.3 and papyra-core are both installed."""
+    versions = {
+        distribution_name: _version(distribution_name) for distribution_name in ("papyra", "papyra-core")
+    }
+    if not (versions["papyra"].startswith("0.3") and versions["papyra-core"]):
+        return []
+    detail = (
+        f"papyra {versions['papyra']} and papyra-core {versions['papyra-core']} are both installed, and write the same "
+        "files. Uninstall both, then install papyra-core"
+    )
+    return [_Step("installation", "warning", detail)]
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""

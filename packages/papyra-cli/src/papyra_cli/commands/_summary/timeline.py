@@ -1,4 +1,4 @@
-"""Counts over time in bounded memory, whatever the times are and in whichever order they come."""
+"""Counts over time in bounded memory, for any times in any order."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 __all__ = ["Bars", "Timeline"]
 
-# Seconds of a slot; each is a whole multiple of the one before, so that slots can be put together.
+# Seconds of a slot; each is a whole multiple of the one before, so that slots can be merged.
 _STEPS = (
     *(0.001, 0.01, 0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 10_800.0, 43_200.0, 86_400.0),
     *(604_800.0, 2_419_200.0, 31_449_600.0, 314_496_000.0, 3_144_960_000.0),
 )
-_MOST_SLOTS = 1200  # the last step holds so many times 100 years
-_FARTHEST = 1e11  # Unix time in seconds, 3,000 years: beyond it is no date
+_MAX_SLOTS = 1200  # of the last step, they hold more than 100,000 years
+_FARTHEST = 1e11  # Unix time in seconds, 3,000 years: a number beyond it is not a date
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Bars:
         return self.start + self.seconds * len(self.facts)
 
     def narrowed(self, most: int) -> Bars:
-        """Return the same counts in at most so many spans."""
+        """Return the same counts in at most ``most`` spans."""
         width = -(-len(self.facts) // most)
         if width <= 1 or self.seconds is None:
             return self
@@ -55,19 +55,19 @@ class Timeline:
         self._low = self._high = 0
 
     def add(self, timestamp: float, *, crash: bool) -> None:
-        """Count one fact; one whose time is no date is left out."""
-        if not -_FARTHEST < timestamp < _FARTHEST:  # NaN is not, either
+        """Count one fact; a time that is not a date is left out."""
+        if not -_FARTHEST < timestamp < _FARTHEST:  # also for NaN
             return
         slot = int(timestamp // _STEPS[self._step])
         self._low, self._high = (min(self._low, slot), max(self._high, slot)) if self._facts else (slot, slot)
         self._facts[slot] = self._facts.get(slot, 0) + 1
         if crash:
             self._crashes[slot] = self._crashes.get(slot, 0) + 1
-        while self._high - self._low >= _MOST_SLOTS:
+        while self._high - self._low >= _MAX_SLOTS:
             self._widen()
 
     def bars(self, most: int) -> Bars:
-        """Return the counts in at most so many spans, which are as narrow as that allows."""
+        """Return the counts in at most ``most`` spans, as narrow as possible."""
         if not self._facts:
             return Bars(None, None, [], [])
         slots = self._high - self._low + 1

@@ -1,4 +1,4 @@
-"""``papyra persistence``: care for a store of facts."""
+"""``papyra persistence``: maintenance of a store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import click
 
 from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli.commands.persistence.compact import compact
+from papyra_cli.commands.persistence.copy import backup, copy, restore
 from papyra_cli.commands.persistence.inspect import inspect
 from papyra_cli.commands.persistence.recover import recover
 from papyra_cli.commands.persistence.scan import scan
@@ -25,12 +26,12 @@ __all__ = ["persistence"]
     ],
 )
 def persistence() -> None:
-    """Scan, recover, compact and inspect a store of facts.
+    """Scan, recover, compact, inspect and copy a store of facts.
 
-    The store is a file (--path), any installed backend (--backend), or what PAPYRA_PERSISTENCE, persistence in
-    [tool.papyra] of the nearest pyproject.toml, or PAPYRA_SETTINGS_MODULE says.
+    The store is a file (--path), or the URL of any installed backend: --backend, or PAPYRA_PERSISTENCE, or persistence in
+    [tool.papyra] of the nearest pyproject.toml, or the settings that PAPYRA_SETTINGS_MODULE names.
     """
 
 
-for command in (scan, recover, compact, inspect, startup_check):
+for command in (scan, recover, compact, inspect, startup_check, copy, backup, restore):
     persistence.add_command(command)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
@@ -9,9 +12,11 @@ import click
 from papyra import units
 from papyra.exceptions import PersistenceError
 from papyra_cli._click.commands import ManualCommand
-from papyra_cli._click.options import dry_run_option, reading, store_command
-from papyra_cli._errors import say
-from papyra_cli._output.formats import count, duration_with_unit, size, size_with_unit
+from papyra_cli._click.options import dry_run_option, reading, store_command, yes_option
+from papyra_cli._errors import Failure, say
+from papyra_cli._escape import printable
+from papyra_cli._exit_codes import ExitCode
+from papyra_cli._output.formats import count, duration_with_unit, format_span, size, size_with_unit
 from papyra_cli._output.json import as_json
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._store.session import run_on_store
@@ -30,8 +35,11 @@ __all__ = ["compact"]
 _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
-_MOST = 2**63 - 1
-"""Above it a limit can only be a mistake, and no backend could store it."""
+_MAX_LIMIT = 2**63 - 1
+"""A larger limit can only be a mistake, and no backend could store it."""
+
+_OLD_SECONDS = 30 * 86400.0
+_AHEAD_SECONDS = 300.0
 
 _READERS: dict[str, Callable[[str], float]] = {
     "max_records": units.count,
@@ -48,8 +56,8 @@ _NO_LIMIT = (
 def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F]:
     def read(text: str) -> float:
         value: float = _READERS[option](text)
-        if value > _MOST:
-            raise ValueError(f"expected at most {_MOST}, which is more than any store has")
+        if value > _MAX_LIMIT:
+            raise ValueError(f"expected at most {_MAX_LIMIT}, which is more than any store has")
         return value
 
     text = f"{text} [default: the store's own limit]"
@@ -59,7 +67,7 @@ def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F
 @click.command(
     cls=ManualCommand,
     lines={"compaction": ("field", "value"), "quarantined": ("path",), "status": ("what was removed",)},
-    exit_codes={0: "done, also if there was nothing to remove"},
+    exit_codes={0: "done, also if there was nothing to remove", 1: "the answer was no"},
     examples=[
         (
             "papyra persistence compact --path papyra.ndjson --max-age 7d --dry-run",
@@ -78,35 +86,66 @@ def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F
     "--max-bytes", "max_total_bytes", "SIZE", "Keep the newest records up to this size, as in 100MB, 1GiB."
 )
 @dry_run_option
+@yes_option
 @store_command
-def compact(out: Output, store: Store, dry_run: bool, **limits: float | None) -> None:
-    """Drop what retention does not keep.
+def compact(out: Output, store: Store, dry_run: bool, yes: bool, **limits: float | None) -> None:
+    """Drop the records that retention does not keep.
 
-    The store is rewritten, so that only what stays takes up space. Limits given here stand in for those of the store's own policy. Safe on a file that an application writes.
-    What is no valid record goes to a quarantine file beside the store, which is told on stderr.
+    The store is rewritten, so that only the records that stay take up space. Limits given here replace those of the store's own
+    policy. Safe on a file that an application writes. Invalid records go to a quarantine file beside the store, which a
+    note names. On a terminal it asks first if more than half of the records would go.
     """
     given = {name: value for name, value in limits.items() if value is not None}
-
-    async def work(opened: OpenStore) -> tuple[CompactionReport, bool]:
-        await _refuse_what_is_no_store(opened)
-        return await opened.compact(dry_run=dry_run), opened.backend.retention.keeps_all
-
-    report, keeps_all = run_on_store(out, store.with_options(given), work)
+    store = store.with_options(given)
+    if not (dry_run or yes) and sys.stdin.isatty():
+        # Asked between two runs of the event loop: inside one, Ctrl-C does not reach a prompt.
+        _ask(run_on_store(out, store, partial(_compact, True))[0])
+    report, keeps_all, newest = run_on_store(out, store, partial(_compact, dry_run))
     if report.invalid_records:
-        say("note", _told_of_invalid(report, dry_run))
-    document = {**_fields(report), "dry_run": dry_run}
+        say("note", _note_on_invalid(report, dry_run))
+    if newest is not None and not out.is_json:
+        _note_an_odd_clock(time.time() - newest)
+    document = {**_fields(report), "dry_run": dry_run, "newest_timestamp": newest}
     out.show(document, [document], _tables(out, report), _note(report, dry_run, keeps_all))
 
 
-async def _refuse_what_is_no_store(opened: OpenStore) -> None:
-    """Leave alone what has content but not one record: a mistyped path, whose bytes compaction would move away."""
+async def _compact(dry_run: bool, opened: OpenStore) -> tuple[CompactionReport, bool, float | None]:
+    """Return the report, whether there was no limit, and under a limit of age the time of the newest event."""
+    await _refuse_what_is_not_a_store(opened)
+    newest = None
+    if opened.backend.retention.max_age_seconds is not None:
+        newest = next((event.timestamp for event in await opened.backend.list_events(limit=1)), None)
+    return await opened.compact(dry_run=dry_run), opened.backend.retention.keeps_all, newest
+
+
+def _ask(report: CompactionReport) -> None:
+    if report.removed_records * 2 <= report.before_records:
+        return
+    gone, there = f"{report.removed_records:,}", count(report.before_records, "record", "records")
+    if not click.confirm(printable(f"remove {gone} of {there} in the {report.backend} store?"), err=True):
+        raise Failure("nothing was changed; --dry-run shows what a compaction would do", ExitCode.NO)
+
+
+def _note_an_odd_clock(age: float) -> None:
+    """Say so if the newest event is far from now: a limit of age then removes more, or less, than it seems."""
+    if age > _OLD_SECONDS:
+        say("note", f"the newest event is {format_span(age)} old. Is the clock of this machine right?")
+    elif age < -_AHEAD_SECONDS:
+        say(
+            "note",
+            f"the newest event lies {format_span(-age)} in the future. Is the clock of this machine right?",
+        )
+
+
+async def _refuse_what_is_not_a_store(opened: OpenStore) -> None:
+    """Raise if a file has content but not one record: a mistyped path, whose bytes a compaction would move away."""
     if await opened.backend.list_events(limit=1):
         return
     found = await opened.compact(dry_run=True)
     if not found.before_records and found.before_bytes:
         raise PersistenceError(
-            "there is not one record of Papyra in it, so it is no store, and nothing was changed; "
-            "`papyra persistence scan` says what is in it"
+            "there is not one record of Papyra in it, so it is not a store. Nothing was changed; "
+            "`papyra persistence scan` lists what is in it"
         )
 
 
@@ -135,12 +174,11 @@ def _quarantined(report: CompactionReport) -> Table:
     return Table("quarantined", "Quarantined", ("path",), [(path,) for path in report.quarantined_files])
 
 
-def _told_of_invalid(report: CompactionReport, dry_run: bool) -> str:
-    passed_over = f"{count(report.invalid_records, 'line is', 'lines are')} no valid record"
+def _note_on_invalid(report: CompactionReport, dry_run: bool) -> str:
+    found = count(report.invalid_records, "invalid line", "invalid lines")
     if dry_run:
-        return f"{passed_over}; a compaction would move them to a quarantine file beside the store"
-    places = ", ".join(report.quarantined_files) or "the quarantine"
-    return f"{passed_over} and went to {places}"
+        return f"{found}; a compaction would move them to a quarantine file beside the store"
+    return f"{found} moved to {', '.join(report.quarantined_files) or 'the quarantine'}"
 
 
 def _note(report: CompactionReport, dry_run: bool, keeps_all: bool) -> Styled:

@@ -57,7 +57,7 @@ class _Outcome:
         ),
         (
             "papyra persistence recover --backend sqlite:./papyra.db --mode repair --yes",
-            "drop what is damaged",
+            "drop the damage",
         ),
     ],
 )
@@ -66,7 +66,7 @@ class _Outcome:
     type=click.Choice(["repair", "quarantine"]),
     default="quarantine",
     show_default=True,
-    help="Drop what is no valid record, or move it to a quarantine file first.",
+    help="Drop invalid records, or move them to a quarantine file first.",
 )
 @quarantine_dir_option
 @dry_run_option
@@ -77,8 +77,8 @@ def recover(
 ) -> None:
     """Repair what a scan finds; valid records stay as they are.
 
-    Asks first on a terminal; anywhere else --yes has to stand in for the answer. Safe while applications write, and safe
-    to interrupt and to run again.
+    Asks first on a terminal; elsewhere --yes is needed in place of the answer. Safe while applications write, and safe to
+    interrupt and to run again.
     """
     ctx = click.get_current_context()
     if quarantine_dir is not None and mode != "quarantine":

@@ -37,7 +37,7 @@ __all__ = ["scan"]
 def scan(out: Output, store: Store) -> None:
     """Look for damage in a store, and change nothing.
 
-    An anomaly is told with its file, the line (from 1) and the offset in bytes (from 0). Safe on a file that an
+    Each anomaly is reported with its file, the line (from 1) and the offset in bytes (from 0). Safe on a file that an
     application is writing.
     """
     report = run_on_store(out, store, OpenStore.scan)

@@ -44,9 +44,9 @@ __all__ = ["startup_check"]
 @startup_options
 @store_command
 def startup_check(out: Output, store: Store, **options: Any) -> None:
-    """Tell whether a system would start on a store.
+    """Check whether a system would start on a store.
 
-    Does what a starting ActorSystem does before any actor exists. Only --mode recover changes the store.
+    Checks as a starting ActorSystem does before any actor exists. Only --mode recover changes the store.
     """
     result = run_on_store(out, store, partial(check, startup_config(**options)), may_be_missing=True)
     out.show(result, [result], check_tables(result), verdict(result))

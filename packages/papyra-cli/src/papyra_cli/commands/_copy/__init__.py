@@ -1,0 +1,1 @@
+"""Copying a store, record by record, and the check of the copy."""

@@ -1,0 +1,192 @@
+"""`papyra persistence copy`, `backup` and `restore`: R17 and R29."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from click.testing import Result
+
+    from conftest import Runner
+
+START = 1_790_000_000.0
+
+WRITER = """
+import sys, anyio
+from papyra.persistence import open_backend
+from papyra.persistence.models import PersistedEvent
+
+async def main():
+    store = open_backend(sys.argv[1])
+    for number in range(100_000):
+        await store.record_batch([PersistedEvent("s", "s:1", "A", {"n": number}, 1e9 + number)])
+        print(number, flush=True)
+
+anyio.run(main)
+"""
+
+
+def write(path: Path, numbers: range, **more: object) -> None:
+    with path.open("a") as file:
+        for number in numbers:
+            record = {"kind": "event", "system_id": "s", "actor_address": "s:1", "event_type": "A",
+                      "payload": {"n": number}, "timestamp": START + number, "run": "r1"}  # fmt: skip
+            file.write(json.dumps(record | more) + "\n")
+
+
+@pytest.fixture
+def source(run: Runner) -> Path:
+    path = run.folder / "a.ndjson"
+    write(path, range(1200))
+    with path.open("a") as file:
+        file.write(json.dumps({"kind": "dead_letter", "system_id": "s", "target": "s:2", "message_type": "M",
+                               "payload": {"x": [1.5, "é"]}, "timestamp": START + 1200, "run": "r1",
+                               "target_name": "mailer", "target_type": "shop.Mailer", "reason": "stopped"}) + "\n")  # fmt: skip
+    return path
+
+
+def numbers(invoke: Callable[..., Result], url: str) -> list[int]:
+    done = invoke("inspect", "events", "--backend", url, "-o", "json")
+    return [event["payload"]["n"] for event in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize("url", ["json:./b", "rotating:./b?max_bytes=20KB&max_files=50", "sqlite:./b"])
+def test_r17_a_store_is_copied_in_order_and_checked(
+    invoke: Callable[..., Result], source: Path, url: str
+) -> None:
+    before = source.read_bytes()
+    done = invoke("persistence", "copy", "a.ndjson", url, "-o", "json")
+    report = json.loads(done.stdout)
+    assert (done.exit_code, done.stderr, report["ok"]) == (0, "", True)
+    assert (report["copied"], report["target_records"], report["already_there"]) == (1201, 1201, 0)
+    assert (report["first_timestamp"], report["last_timestamp"]) == (START, START + 1200)
+    assert numbers(invoke, url) == list(range(1200))
+    letters = invoke("inspect", "dead-letters", "--backend", url, "-o", "json").stdout
+    assert letters == invoke("inspect", "dead-letters", "--path", "a.ndjson", "-o", "json").stdout
+    assert source.read_bytes() == before
+    again = json.loads(invoke("persistence", "copy", "a.ndjson", url, "-o", "json").stdout)
+    assert (again["copied"], again["already_there"], again["ok"]) == (0, 1201, True)
+
+
+def test_r17_an_interrupted_copy_goes_on_where_it_was(
+    invoke: Callable[..., Result], run: Runner, source: Path
+) -> None:
+    write(run.folder / "b", range(700))  # what was there when the power went
+    done = invoke("persistence", "copy", "a.ndjson", "json:./b")
+    assert (done.exit_code, done.stdout.splitlines()[-1]) == (
+        0, "status\tcopied 501 records more, 700 were there already, checked",
+    )  # fmt: skip
+    assert numbers(invoke, "json:./b") == list(range(1200))
+
+
+@pytest.mark.parametrize("there", [[range(3, 5)], [range(5), range(7, 8)], [range(1200), range(5000, 5001)]])
+def test_r17_a_target_that_holds_anything_else_is_refused(
+    invoke: Callable[..., Result], run: Runner, source: Path, there: list[range]
+) -> None:
+    target = run.folder / "b"
+    for part in there:
+        write(target, part)
+    before = target.read_bytes()
+    done = invoke("persistence", "copy", "a.ndjson", "json:./b")
+    assert (done.exit_code, done.stdout, target.read_bytes()) == (1, "", before)
+    assert "they are not the beginning of the source. Nothing was changed" in done.stderr
+
+
+def test_r17_stores_are_merged_and_an_interrupted_merge_goes_on(
+    invoke: Callable[..., Result], run: Runner, source: Path
+) -> None:
+    target = run.folder / "b"
+    write(target, range(5000, 5010))
+    assert invoke("persistence", "copy", "a.ndjson", "json:./b", "--append").exit_code == 0
+    assert numbers(invoke, "json:./b") == [*range(5000, 5010), *range(1200)]
+    target.unlink()
+    write(target, range(5000, 5010))
+    write(target, range(1000))  # interrupted
+    done = invoke("persistence", "copy", "a.ndjson", "json:./b", "--append", "-o", "json")
+    assert (json.loads(done.stdout)["copied"], json.loads(done.stdout)["already_there"]) == (201, 1000)
+    assert numbers(invoke, "json:./b") == [*range(5000, 5010), *range(1200)]
+    again = invoke("persistence", "copy", "a.ndjson", "json:./b", "--append", "-o", "json")
+    assert json.loads(again.stdout)["copied"] == 0
+
+
+def test_r17_old_records_are_archived(invoke: Callable[..., Result], source: Path) -> None:
+    done = invoke("persistence", "copy", "a.ndjson", "json:./old", "--until", str(START + 99), "-o", "json")
+    assert (done.exit_code, json.loads(done.stdout)["copied"]) == (0, 100)
+    assert numbers(invoke, "json:./old") == list(range(100))
+
+
+def test_r17_damage_is_not_copied_and_makes_exit_1(invoke: Callable[..., Result], source: Path) -> None:
+    with source.open("a") as file:
+        file.write("nonsense\n")
+    done = invoke("persistence", "copy", "a.ndjson", "json:./b")
+    assert done.exit_code == 1
+    assert "copied 1,201 records; 1 anomaly in the source: invalid records can't be copied" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "problem"),
+    [
+        (("none.ndjson", "json:./b"), 3, "there is no file none.ndjson"),
+        (("json:./none", "json:./b"), 3, "there is no file"),
+        (("a.ndjson", "./a.ndjson"), 2, "are the same store"),
+        (("a.ndjson", "~/b"), 2, "only a shell expands '~'"),
+        (("memory:", "b"), 2, "give a URL"),
+        (("a.ndjson",), 2, "Missing argument 'TO'"),
+    ],
+)
+def test_r17_stores_that_can_not_be_copied(
+    invoke: Callable[..., Result], source: Path, argv: tuple[str, ...], code: int, problem: str
+) -> None:
+    done = invoke("persistence", "copy", *argv)
+    assert (done.exit_code, done.stdout) == (code, "")
+    assert problem.lower() in done.stderr.lower()
+    assert list(source.parent.iterdir()) == [source]
+
+
+@pytest.mark.parametrize("scheme", ["json", "sqlite"])
+def test_r29_a_backup_is_consistent_while_an_application_writes(
+    invoke: Callable[..., Result], run: Runner, scheme: str
+) -> None:
+    argv = [sys.executable, "-c", WRITER, f"{scheme}:./live"]
+    with subprocess.Popen(argv, cwd=run.folder, env=run.environment, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        seen = [int(writer.stdout.readline()) for _ in range(50)][-1]
+        done = invoke("persistence", "backup", "live", "saved", "-o", "json")
+        writer.kill()
+        writer.stdout.read()
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["target_records"] > seen
+    kept = numbers(invoke, f"{scheme}:./saved")
+    assert kept == list(range(len(kept)))
+    restored = invoke("persistence", "restore", "saved", "back", "-o", "json")
+    assert (restored.exit_code, json.loads(restored.stdout)["ok"]) == (0, True)
+    assert numbers(invoke, f"{scheme}:./back") == kept
+    assert (run.folder / "saved").stat().st_mode & 0o777 == 0o600
+
+
+def test_r29_a_backup_of_a_database_is_made_by_sqlite_itself(
+    invoke: Callable[..., Result], run: Runner, source: Path
+) -> None:
+    assert invoke("persistence", "copy", "a.ndjson", "sqlite:./f.db").exit_code == 0
+    assert invoke("persistence", "backup", "f.db", "saved.db").exit_code == 0
+    with (
+        closing(sqlite3.connect(run.folder / "saved.db")) as saved,
+        closing(sqlite3.connect(run.folder / "f.db")) as own,
+    ):
+        for statement in ("SELECT * FROM facts ORDER BY 1", "SELECT * FROM store"):
+            assert saved.execute(statement).fetchall() == own.execute(statement).fetchall()
+    refused = invoke("persistence", "restore", "a.ndjson", "sqlite:./f.db", "-o", "json")
+    assert json.loads(refused.stdout)["copied"] == 0  # it holds just these records
+    write(run.folder / "other", range(5))
+    refused = invoke("persistence", "restore", "other", "sqlite:./f.db")
+    assert (refused.exit_code, "Nothing was changed" in refused.stderr) == (1, True)

@@ -1,0 +1,78 @@
+"""A command that waits for a lock says who holds it, and does not wait for ever: R26."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Runner
+
+pytestmark = pytest.mark.skipif(
+    not Path("/proc/locks").exists(), reason="only Linux lists the locks of files"
+)
+
+HOLDER = """
+import fcntl, sys
+file = open(sys.argv[1], "a")
+fcntl.flock(file, fcntl.LOCK_EX)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked(run: Runner, name: str) -> Iterator[int]:
+    argv = [sys.executable, "-c", HOLDER, name]
+    with subprocess.Popen(argv, cwd=run.folder, stdin=-1, stdout=-1) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == b"locked\n"
+        try:
+            yield holder.pid
+        finally:
+            holder.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "command", ["persistence scan", "persistence recover --yes", "persistence compact", "doctor run"]
+)
+def test_r26_the_wait_for_a_lock_is_bounded_and_names_its_holder(
+    run: Runner, sample: Path, command: str
+) -> None:
+    with locked(run, "papyra.ndjson.lock") as pid:
+        done = run(*command.split(), "--path", "papyra.ndjson", "--wait", "1200ms")
+    note, error = done.stderr.splitlines()
+    assert (done.returncode, done.stdout) == (3, "")
+    assert f"papyra: note: waiting for the lock of {sample}.lock, which process {pid} (" in note
+    assert f"papyra: error: waited 1.2 s for the lock of {sample}.lock, which process {pid} (" in error
+    assert "python" in error
+
+
+def test_r26_a_lock_that_is_given_back_is_waited_for(run: Runner, sample: Path) -> None:
+    with locked(run, "papyra.ndjson.lock") as pid:
+        process = run.start("persistence", "scan", "--path", "papyra.ndjson", stdout=-1, stderr=-1)
+        assert process.stderr is not None
+        assert f"which process {pid} (".encode() in process.stderr.readline()
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out, err) == (0, b"status\tclean\n", b"")
+
+
+def test_r26_a_database_that_another_program_has_locked(run: Runner, sample: Path) -> None:
+    assert run("persistence", "copy", "papyra.ndjson", "sqlite:./f.db").returncode == 0
+    with locked(run, "f.db.lock") as pid:
+        done = run("persistence", "compact", "--path", "f.db", "--max-records", "1", "--wait", "1200ms")
+    assert done.returncode == 3
+    assert f"waited 1.2 s for the lock of {run.folder}/f.db.lock, which process {pid} (" in done.stderr
+
+
+def test_r26_a_wait_needs_a_unit(run: Runner, sample: Path) -> None:
+    done = run("persistence", "scan", "--path", "papyra.ndjson", "--wait", "10")
+    assert (done.returncode, "as in 30s" in done.stderr) == (2, True)
