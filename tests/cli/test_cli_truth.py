@@ -16,7 +16,6 @@ import pytest
 from papyra.exceptions import PersistenceError
 from papyra_cli import ExitCode
 from papyra_cli._errors import explain
-from papyra_cli._store.probe import _file_problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,20 +79,6 @@ def test_r24_doctor_probes_a_write_and_leaves_no_record(run: Runner, sample: Pat
         "check\thealth\tok\thealthy, and a record could be written\n" in done.stdout,
     ) == (0, True)
     assert sample.read_bytes() == before
-
-
-def test_r24_a_full_or_read_only_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert _file_problem(tmp_path / "facts") == ""
-    assert _file_problem(tmp_path / "new" / "folder" / "facts") == ""
-    room = os.statvfs(tmp_path)
-
-    class Room:
-        f_flag, f_bavail, f_frsize = room.f_flag | os.ST_RDONLY, room.f_bavail, room.f_frsize
-
-    monkeypatch.setattr(os, "statvfs", lambda _: Room)
-    assert "mounted read-only" in _file_problem(tmp_path / "facts")
-    Room.f_flag, Room.f_bavail = 0, 0
-    assert "is full" in _file_problem(tmp_path / "facts")
 
 
 def test_r24_a_store_that_takes_no_record_fails_the_doctor(run: Runner) -> None:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence import backend_capabilities
 from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli._click.options import store_command
 from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._store.probe import write_problem
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._startup import (
     STARTUP_EXIT_CODES,
@@ -27,6 +27,7 @@ from papyra_cli.commands._startup import (
 )
 
 if TYPE_CHECKING:
+    from papyra.persistence import PersistenceBackend
     from papyra.persistence.startup import PersistenceStartupConfig, StartupCheck
     from papyra_cli._output.output import Output
     from papyra_cli._store.choose import Store
@@ -100,11 +101,22 @@ async def _examine(
         _Step("backend", "ok", f"{backend.name or type(backend).__name__}; capabilities: {capabilities}"),
     ]
     result = await check(config, opened)
-    problem = await write_problem(opened, store)
+    problem = await _write_problem(backend)
     if not backend.healthy:
         problem = problem or "an acknowledged record may not be safe on disk"
     health = ("failed", problem) if problem else ("ok", "healthy, and a record could be written")
     return [*steps, *await _dropped(opened), _Step("health", *health)], result
+
+
+async def _write_problem(backend: PersistenceBackend) -> str:
+    """Return why a record could not be written now, "" if nothing prevents it."""
+    try:
+        await backend.ping()
+    except PersistenceError as error:
+        if error.retry:  # the store is away, so nothing can be said about it
+            raise
+        return str(error)
+    return ""
 
 
 async def _dropped(opened: OpenStore) -> list[_Step]:

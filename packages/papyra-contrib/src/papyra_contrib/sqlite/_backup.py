@@ -8,7 +8,8 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra_contrib.sqlite._files import COMPANIONS, beside, create_private, sync_file, sync_folder
+from papyra.persistence.files import sync_folder
+from papyra_contrib.sqlite._files import COMPANIONS, beside, create_private, sync_path
 from papyra_contrib.sqlite._schema import connect
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def write_backup(connection: sqlite3.Connection, path: Path) -> bool:
     try:
         with closing(connect(draft, "rw")) as target:
             connection.backup(target)  # all pages in one step: one state, and readers do not stop writers
-        sync_file(draft)
+        sync_path(draft)
         draft.rename(path)
     finally:
         for suffix in ("", *COMPANIONS):

@@ -156,11 +156,6 @@ class BackendURL:
         return (RetentionPolicy(**limits) if limits else None), values
 
 
-def is_scheme(text: str) -> bool:
-    """Return whether ``text`` can be the scheme of a backend URL."""
-    return _SCHEME.fullmatch(text) is not None
-
-
 def check_path(path: str) -> None:
     """Raise `ValueError` for a path that nobody means: with a NUL, with white space around it, or with a leading ``~``.
 
