@@ -180,5 +180,5 @@ def test_c07_a_cut_off_node_lets_go_first_and_a_singleton_never_runs_twice(backe
             assert len(fences) >= 5
             assert fences == sorted(set(fences))
 
-    for seed in range(3):
+    for seed in range(2):
         run_seeded(seed, main, seed, backend=backend)

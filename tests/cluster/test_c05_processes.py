@@ -21,7 +21,7 @@ def watch(node, owner):
     return address
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=pytest.mark.sweep)])
 def test_c05_c06_c12_a_killed_and_a_paused_node(world, nats_server, backend):
     a, b, c = world.nodes("abc", nats_server.url(f"faults-{backend}"), backend)
     a.do("singleton", name="sole")
@@ -247,3 +247,20 @@ def test_c10_the_leader_of_three_servers_is_killed(world):
     servers[1].kill()
     for node in nodes:
         node.wait_for("NodeDown", node=node.name, reason="lost", since=began)
+
+
+@pytest.mark.sweep
+def test_c12_fences_grow_over_the_loss_of_the_bucket(world):
+    import shutil
+
+    server = world.server()
+    server.start()
+    (a,) = world.nodes("a", server.url("shop"))
+    a.do("singleton", name="sole")
+    first = a.wait_for("sole")
+    server.kill()
+    shutil.rmtree(server.folder / "store")
+    a.wait_for("NodeDown", node="a", reason="lost")
+    server.start()
+    second = a.wait_for("sole", since=first["at"] + 0.001)
+    assert second["fence"] > first["fence"]

@@ -23,7 +23,7 @@ headers = st.builds(
 messages = st.lists(st.one_of(headers, st.binary(max_size=40)), max_size=6).map(b"".join)
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(messages, max_size=12))
 def test_c14_no_bytes_raise_out_of_the_receiver(found):
     async def main() -> None:

@@ -49,7 +49,7 @@ async def main(system: ActorSystem, cluster: Cluster) -> None:
 ERRORS = {number for number, line in enumerate(PROGRAM.splitlines(), 1) if "# error" in line}
 
 
-@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+@pytest.mark.parametrize("checker", ["mypy", pytest.param("pyright", marks=pytest.mark.sweep)])
 def test_c17_wrong_types_are_reported(checker, tmp_path):
     binary = shutil.which(checker, path=sysconfig.get_path("scripts"))
     if binary is None:

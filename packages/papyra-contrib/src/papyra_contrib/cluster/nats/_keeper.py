@@ -179,6 +179,7 @@ class Keeper:
             await self._tick_until_stopped()
         else:
             opening.cancel()
+            await asyncio.wait({opening})
             error = opening.exception() if opening.done() and not opening.cancelled() else None
             failed = error if isinstance(error, Exception) else news.last_error or OSError("it was stopped")
             self._tell(lambda: self._ready(failed))
