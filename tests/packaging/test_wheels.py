@@ -196,7 +196,7 @@ def consumer(install, tmp_path_factory):
     """A project of a user's, and an environment with everything in it but trio."""
     bin_ = install("papyra-core", "papyra-json", "papyra-cli", "papyra-contrib[sqlite]")
     folder = tmp_path_factory.mktemp("consumer")
-    for name in ("good.py", "bad.py"):
+    for name in ("good.py", "bad.py", "primitives.py", "primitives_bad.py"):
         shutil.copy(HERE / "consumer" / name, folder)
     (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', "utf-8")
     return folder, bin_ / "python"
@@ -223,8 +223,9 @@ def reported_lines(name, shown):
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_good_code_passes(consumer, checker):
-    checker(consumer, "good.py", 0)
+@pytest.mark.parametrize("name", ["good.py", "primitives.py"])
+def test_good_code_passes(consumer, checker, name):
+    checker(consumer, name, 0)
 
 
 def test_nothing_is_any_by_accident(consumer):
@@ -233,6 +234,7 @@ def test_nothing_is_any_by_accident(consumer):
 
 
 @pytest.mark.parametrize("checker", [mypy, pyright])
-def test_each_mistake_is_reported_and_nothing_else(consumer, checker):
-    shown = checker(consumer, "bad.py", 1)
-    assert reported_lines("bad.py", shown) == lines_that_say("bad.py", "ERROR"), shown
+@pytest.mark.parametrize("name", ["bad.py", "primitives_bad.py"])
+def test_each_mistake_is_reported_and_nothing_else(consumer, checker, name):
+    shown = checker(consumer, name, 1)
+    assert reported_lines(name, shown) == lines_that_say(name, "ERROR"), shown
