@@ -39,6 +39,31 @@ def test_links_lead_somewhere(root):
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
+PROGRAMS = {
+    "chat.py": "[garden] ben: hello, ann",
+    "crawler.py": "pages: / /blog /blog/1 /docs /docs/timers\nerrors: 404 /broken\n",
+    "ported.py": "sum: 10\nmeals: 15 letters: 0\n",
+    "saga.py": "Oslo was undone: Refused\nLima was undone: AskTimeout\nbooked flights: Rome\n",
+    "web_application.py": "404 unknown\nrow of a\nrow of a\nrow of a\nrow of b\nrequests: 5\n",
+}
+
+
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_programs_run_on_both_loops_and_are_short(root, program, backend):
+    path = root / "examples" / program
+    assert len(path.read_text("utf-8").splitlines()) < 150
+    ran = subprocess.run(
+        [sys.executable, "-W", "error", str(path), backend],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert PROGRAMS[program] in ran.stdout
+
+
 @pytest.mark.parametrize(
     ("example", "printed"), [("counter.py", "counter = 3"), ("cluster.py", "c is gone: node_down")]
 )
@@ -66,4 +91,6 @@ def test_examples_run(root, example, printed, tmp_path):
 
 
 def test_every_example_is_run_by_a_test(root):
-    assert sorted(path.name for path in (root / "examples").glob("*.py")) == ["cluster.py", "counter.py"]
+    assert sorted(path.name for path in (root / "examples").glob("*.py")) == sorted(
+        ["cluster.py", "counter.py", *PROGRAMS]
+    )
