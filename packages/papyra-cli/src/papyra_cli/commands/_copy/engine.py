@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
+from papyra.persistence import PersistenceBackend, Query
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._output.json import as_json
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator
 
-    from papyra.persistence import PersistenceBackend
     from papyra.persistence.models import PersistedRecord, PersistenceScanReport
     from papyra_cli._output.progress import Gauge
     from papyra_cli._store.session import OpenStore
@@ -141,18 +141,18 @@ async def _write(backend: PersistenceBackend, batch: list[PersistedRecord], repo
 
 
 async def _each(backend: PersistenceBackend, until: float | None) -> AsyncGenerator[PersistedRecord]:
-    """Yield the records up to the Unix time ``until`` in the order of writing."""
-    async with aclosing(_pages(backend)) as pages:
-        async for page in pages:
-            for record in page:
-                if until is None or record.timestamp <= until:
-                    yield record
-
-
-async def _pages(backend: PersistenceBackend) -> AsyncGenerator[Sequence[PersistedRecord]]:
-    newest_first = [record async for record in backend.stream()]
-    newest_first.reverse()
-    yield newest_first
+    """Yield the records up to the Unix time ``until`` in the order of writing, a page at a time."""
+    query: Query[PersistedRecord] = Query(until=until)
+    if type(backend).page is PersistenceBackend.page:  # each of its pages would read the whole store
+        newest_first = [record async for record in backend.stream(until=until)]
+        for record in reversed(newest_first):
+            yield record
+        return
+    page = await backend.page(query)
+    while page.records:
+        for record in page.records:
+            yield record
+        page = await backend.page(query, after=page.cursor)
 
 
 async def _check_beginning(source: PersistenceBackend, until: float | None, keys: list[bytes]) -> None:
