@@ -64,6 +64,7 @@ class RedisPersistence(ThreadedBackend):
 
     name: ClassVar[str] = "redis"
     papyra_api: ClassVar[str] = "1.0"
+    reports_progress: ClassVar[bool] = True
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         "stream": _some_text,
         "timeout": duration,

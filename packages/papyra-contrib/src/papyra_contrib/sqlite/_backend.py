@@ -73,6 +73,7 @@ class SQLitePersistence(ThreadedBackend):
     name: ClassVar[str] = "sqlite"
     in_files: ClassVar[bool] = True
     papyra_api: ClassVar[str] = "1.0"
+    reports_progress: ClassVar[bool] = True
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
         "durability": one_of(*SYNCHRONOUS),
         "busy_timeout": duration,

@@ -418,7 +418,9 @@ def backend_capabilities(backend: PersistenceBackend | type[PersistenceBackend])
     found = {word for word, method in _CAPABILITIES.items() if _overrides(kind, method)}
     if hasattr(kind, "metrics"):
         found.add("metrics")
-    if all(_reports_progress(kind, method) for method in ("scan", "compact")):
+    # A `ThreadedBackend` has the parameter, and says by itself whether it is used.
+    reports = getattr(kind, "reports_progress", True)
+    if reports and all(_reports_progress(kind, method) for method in ("scan", "compact")):
         found.add("progress")
     return frozenset(found)
 

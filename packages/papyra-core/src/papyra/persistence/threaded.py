@@ -42,6 +42,9 @@ class ThreadedBackend(BatchBackend):
 
     reads_at_once: ClassVar[int] = 4
 
+    reports_progress: ClassVar[bool] = False
+    """Whether `blocking_scan` and `blocking_compact` report their progress."""
+
     def __init__(self, retention_policy: RetentionPolicy | None = None) -> None:
         self.retention = retention_policy or RetentionPolicy()
         self._papyra_writes = anyio.CapacityLimiter(1)
