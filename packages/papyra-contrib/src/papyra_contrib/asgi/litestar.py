@@ -7,12 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from litestar import Response, asgi
 from litestar.di import Provide
-from litestar.plugins import InitPlugin
 
 from papyra import ActorSystem  # noqa: TC001 - Litestar reads the annotation of _provide
 from papyra_contrib.asgi._config import PapyraASGIConfig
 from papyra_contrib.asgi._errors import CONTENT_TYPE, ERRORS, headers_for, problem
 from papyra_contrib.asgi._papyra import ASGIPapyra
+
+if TYPE_CHECKING:
+    from litestar.plugins import InitPlugin
+else:
+    try:
+        from litestar.plugins import InitPlugin
+    except ImportError:  # before Litestar 2.15
+        from litestar.plugins import InitPluginProtocol as InitPlugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
