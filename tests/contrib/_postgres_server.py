@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -85,6 +86,11 @@ class PostgresServer:
         """Open a connection of the tests' own."""
         return psycopg.connect(host=str(self.folder), user="papyra", dbname="postgres", autocommit=True)
 
+    @property
+    def conninfo(self) -> str:
+        """How libpq reaches this server."""
+        return f"host={self.folder} user=papyra dbname=postgres"
+
     def url(self, **options: object) -> str:
         """Return a backend URL to this server."""
         words = "&".join(f"{name}={value}" for name, value in {"host": self.folder, **options}.items())
@@ -93,10 +99,23 @@ class PostgresServer:
     def kill(self) -> None:
         """End the server and all of its processes at once, as a power cut would."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self.signal_all(signal.SIGKILL)
             self._process.wait()
             self._process = None
             (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
+
+    def signal_all(self, number: int) -> None:
+        """Send a signal to the server and to the processes of its connections, each of which leads a group of its own."""
+        assert self._process is not None
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                pid, _, _, parent, *_ = stat.read_text().replace(") ", " ", 1).split()
+            except OSError:  # it has just ended
+                continue
+            if int(parent) == self._process.pid:
+                with suppress(ProcessLookupError):  # it has just ended
+                    os.kill(int(pid), number)
+        os.kill(self._process.pid, number)
 
     def close(self) -> None:
         self.kill()

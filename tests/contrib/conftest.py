@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ._postgres_server import PostgresServer
 from ._server_binaries import redis_binary
 
 _numbers = itertools.count()
@@ -97,3 +98,18 @@ def own_redis_server():
 def stream() -> str:
     """Name a stream that no other test uses."""
     return f"papyra:facts:{next(_numbers)}"
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    """Start a server for all tests; each uses a table of its own."""
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def table() -> str:
+    """Name a table that no other test uses."""
+    return f"facts_{next(_numbers)}"

@@ -19,6 +19,7 @@ DOCUMENTED = [
     "papyra_contrib.cluster",
     "papyra_contrib.cluster.testing",
     "papyra_contrib.receptionist",
+    "papyra_contrib.postgres",
     "papyra_contrib.redis",
     "papyra_contrib.sqlite",
     "papyra_contrib.asgi",

@@ -181,6 +181,9 @@ class UnknownBackend(PersistenceError, LookupError):
         "rotating": "papyra-json",
         "sqlite": "papyra-contrib[sqlite]",
         "redis": "papyra-contrib[redis]",
+        "rediss": "papyra-contrib[redis]",
+        "postgres": "papyra-contrib[postgres]",
+        "postgresql": "papyra-contrib[postgres]",
     }
 
     def __init__(self, scheme: str, known: Iterable[str]) -> None:

@@ -1,0 +1,190 @@
+"""Connections to one database: bounded waits, errors that say what can be done, and a few that are kept."""
+
+from __future__ import annotations
+
+import selectors
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from papyra.exceptions import PersistenceError
+
+try:
+    import psycopg
+    from psycopg import conninfo, errors
+    from psycopg.waiting import Ready
+except ImportError as error:
+    raise ImportError("the library psycopg is missing: pip install 'papyra-contrib[postgres]'") from error
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from psycopg.abc import PQGen
+
+    from papyra.persistence.blocking import Work
+
+__all__ = ["Connection", "Database"]
+
+_RV = TypeVar("_RV")
+
+POLL_SECONDS = 0.05  # how often a wait looks whether its caller was cancelled
+MAX_IDLE_CONNECTIONS = 4
+
+
+class Connection(psycopg.Connection[tuple[Any, ...]]):
+    """A connection whose waits end: after ``timeout`` seconds without a byte, or when ``work`` is cancelled.
+
+    It is closed then, because the answer may still come.
+    """
+
+    timeout: float = 5.0
+    work: Work | None = None
+
+    def wait(self, gen: PQGen[_RV], interval: float = POLL_SECONDS, timeout: float | None = None) -> _RV:
+        """Run one exchange with the server; the driver calls this for each."""
+        end = time.monotonic() + self.timeout
+        try:
+            wanted = next(gen)
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.fileno(), wanted)
+                while True:
+                    found = selector.select(min(interval, POLL_SECONDS))
+                    if found:
+                        end = time.monotonic() + self.timeout
+                    else:
+                        self._check(end)
+                    wanted = gen.send(Ready(found[0][1]) if found else Ready.NONE)
+                    if selector.get_key(self.fileno()).events != wanted:
+                        selector.modify(self.fileno(), wanted)
+        except StopIteration as ended:
+            result: _RV = ended.value
+            return result
+
+    def _check(self, end: float) -> None:
+        """Give the exchange up if its time is over or its caller was cancelled."""
+        if self.work is not None and self.work.cancelled:
+            self.close()
+            self.work.check()
+        if time.monotonic() >= end:
+            self.close()
+            raise errors.ConnectionTimeout(f"no answer within {self.timeout:g} s")
+
+
+class Database:
+    """The server and database of a store. Every method blocks, and may be called in any thread."""
+
+    def __init__(self, url: str, timeout: float) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._idle: list[Connection] = []
+        self.name = _name(url)
+        self.reachable = True
+        self.closed = False
+
+    @contextmanager
+    def connection(self, work: Work) -> Generator[Connection]:
+        """Lend a connection in autocommit; an error of the server becomes a `PersistenceError`.
+
+        A connection that was cut meanwhile is not kept. Those that are idle were perhaps cut by a restart of the
+        server, so after an error none of them is trusted.
+        """
+        with self.explained():
+            connection = self._take(work)
+            try:
+                yield connection
+            except BaseException:
+                self.forget_idle()
+                connection.close()
+                raise
+            finally:
+                connection.work = None
+            self._give_back(connection)
+
+    def connect(self, work: Work | None = None) -> Connection:
+        """Open a connection that the caller closes."""
+        with self.explained():
+            return self._connect(work)
+
+    def _take(self, work: Work) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.closed:
+                connection.work = work
+                return connection
+        return self._connect(work)
+
+    def _connect(self, work: Work | None) -> Connection:
+        if self.closed:
+            raise PersistenceError("the postgres backend is closed; open a new one")
+        connection = Connection.connect(
+            self._url,
+            autocommit=True,
+            connect_timeout=max(2, round(self._timeout)),  # libpq takes 1 second for 2
+            application_name="papyra",
+        )
+        connection.timeout = self._timeout
+        connection.work = work
+        return connection
+
+    def _give_back(self, connection: Connection) -> None:
+        if connection.closed or self.closed or len(self._idle) >= MAX_IDLE_CONNECTIONS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def forget_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def close(self) -> None:
+        """Refuse new connections and close the idle ones."""
+        self.closed = True
+        self.forget_idle()
+
+    @contextmanager
+    def explained(self) -> Generator[None]:
+        """Raise the errors of the driver as a `PersistenceError` that says what can be done."""
+        try:
+            yield
+        except psycopg.Error as error:
+            passes = _may_pass(error)
+            self.reachable = not isinstance(error, psycopg.OperationalError)
+            text = (error.diag.message_primary or str(error).strip() or type(error).__name__).rstrip(".")
+            raise PersistenceError(
+                f"PostgreSQL at {self.name}: {text}. {_hint(error)}", retry=passes
+            ) from error
+        else:
+            self.reachable = True
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    """Whether the same batch may succeed later: the server or the way to it failed, and not the request."""
+    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
+        return False
+    return isinstance(
+        error, psycopg.OperationalError | psycopg.InterfaceError | errors.ReadOnlySqlTransaction
+    )
+
+
+def _hint(error: psycopg.Error) -> str:
+    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
+        return "Give a user and password that the server knows, as in postgres://USER:PASSWORD@HOST/DATABASE."
+    if isinstance(error, errors.InvalidCatalogName):
+        return "Create the database, or name another one in the URL."
+    if isinstance(error, errors.InsufficientPrivilege):
+        return "Grant the user CREATE on the schema, or let the owner of the table open the store once."
+    if isinstance(error, errors.ReadOnlySqlTransaction):
+        return "It is a standby or read-only: name the primary server."
+    if isinstance(error, errors.DiskFull):
+        return "Its disk is full; writing works again once there is room."
+    if isinstance(error, psycopg.OperationalError):
+        return "Check that the server runs there; a write that was under way may have been stored or not."
+    return "The server's log may have more."
+
+
+def _name(url: str) -> str:
+    """Return host, port and database of a URL, without the password."""
+    parts = conninfo.conninfo_to_dict(url)
+    host = parts.get("host") or "the local socket"
+    return f"{host}:{parts.get('port') or 5432}, database {parts.get('dbname') or parts.get('user') or 'of the user'}"

@@ -1,0 +1,98 @@
+"""Follow a table: the server notifies of each commit, and the rows are read by their numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from papyra_contrib.postgres._queries import find, numbered_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from papyra.persistence.blocking import Work
+    from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.query import Query
+    from papyra.persistence.retention import RetentionPolicy
+    from papyra_contrib.postgres._connection import Connection, Database
+    from papyra_contrib.postgres._schema import Tables
+
+__all__ = ["Follower"]
+
+WAIT_SECONDS = 0.2  # for a notification; a follower that is closed or cancelled leaves after it
+PAGE_ROWS = 500
+
+
+class Follower:
+    """One connection that listens, and the place up to which its rows were read. Its methods block."""
+
+    def __init__(self, database: Database, tables: Tables) -> None:
+        self._database = database
+        self._tables = tables
+        self._connection: Connection | None = None
+        self._identity = ""
+        self._last = 0
+
+    def begin(
+        self,
+        work: Work,
+        newest: Query[PersistedRecord],
+        matches: Callable[[PersistedRecord], bool],
+        policy: RetentionPolicy,
+        now: float,
+    ) -> list[PersistedRecord]:
+        """Start to listen; return the newest records that match, oldest first. `next` goes on after them."""
+        connection = self._listening(work)
+        with self._database.explained(), connection.transaction():
+            connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+            if not self._tables.exist(connection):
+                return []
+            self._identity = self._tables.identity(connection)
+            row = connection.execute(self._tables.sql("SELECT coalesce(max(seq), 0) FROM {facts}")).fetchone()
+            self._last = int(row[0]) if row else 0
+            return find(connection, self._tables, newest, policy, now, matches)
+
+    def next(self, work: Work, matches: Callable[[PersistedRecord], bool]) -> list[PersistedRecord]:
+        """Return the next records that match, waiting for them a little.
+
+        After an error of the server, the next call connects again and goes on where this one was.
+        """
+        try:
+            connection = self._listening(work)
+            with self._database.explained():
+                rows = self._read(connection)
+                if not rows:
+                    for _ in connection.notifies(timeout=WAIT_SECONDS, stop_after=1):
+                        pass
+                    rows = self._read(connection)
+        except BaseException:
+            self.close()
+            raise
+        if rows:
+            self._last = rows[-1][0]
+        return [record for _, record in rows if record is not None and matches(record)]
+
+    def _read(self, connection: Connection) -> list[tuple[int, PersistedRecord | None]]:
+        with connection.transaction():
+            if not self._tables.exist(connection):
+                return []
+            identity = self._tables.identity(connection)
+            if identity != self._identity:  # the table was made anew, so all rows in it are new
+                self._identity, self._last = identity, 0
+            rest = sql.SQL("WHERE seq > %s ORDER BY seq LIMIT %s")
+            return list(numbered_rows(connection, self._tables, rest, (self._last, PAGE_ROWS)))
+
+    def _listening(self, work: Work) -> Connection:
+        if self._connection is None or self._connection.closed:
+            self._connection = self._database.connect(work)
+            with self._database.explained():
+                self._connection.execute(self._tables.sql("LISTEN {channel}"))
+        self._connection.work = work
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

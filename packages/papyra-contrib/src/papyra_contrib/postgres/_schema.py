@@ -1,0 +1,131 @@
+"""The tables of a store, and how those of an older version become those of today."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from typing import TYPE_CHECKING
+
+from psycopg import sql
+
+from papyra.exceptions import PersistenceError
+
+if TYPE_CHECKING:
+    from papyra_contrib.postgres._connection import Connection
+
+__all__ = ["COLUMNS", "Tables"]
+
+COLUMNS = (
+    "seq",
+    "kind",
+    "timestamp",
+    "system_id",
+    "actor",
+    "type",
+    "run",
+    "details",
+    "payload",
+    "size",
+    "crc",
+)
+
+LOCK_CLASS = 0x50617079  # "Papy": the first half of the advisory locks
+MAX_NAME_BYTES = 40  # PostgreSQL cuts names at 63, and the indexes' names are longer
+
+# Each step makes the layout of its number from the one before it. Never change one that was released: add the next.
+# seq is drawn under an advisory lock that the writer holds until it commits, so it has the order of the commits.
+_STEPS = (
+    """
+    CREATE TABLE {facts} (
+        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        kind text NOT NULL,
+        timestamp double precision NOT NULL,
+        system_id text NOT NULL,
+        actor text NOT NULL,
+        type text NOT NULL,
+        run text NOT NULL,
+        details text NOT NULL,
+        payload text NOT NULL,
+        size integer NOT NULL,
+        crc bigint NOT NULL
+    );
+    CREATE INDEX {by_time} ON {facts} (timestamp, seq);
+    CREATE INDEX {by_type} ON {facts} (kind, type, seq);
+    CREATE INDEX {by_actor} ON {facts} (actor, seq);
+    CREATE INDEX {by_run} ON {facts} (run, seq);
+    CREATE TABLE {batches} (run text PRIMARY KEY, batch_id text NOT NULL, stored_at timestamptz NOT NULL);
+    """,
+)
+VERSION = len(_STEPS)
+
+
+class Tables:
+    """The names of a store's tables, quoted, and what makes them."""
+
+    def __init__(self, table: str) -> None:
+        if not re.fullmatch(r"[a-z_][a-z0-9_]*", table) or len(table) > MAX_NAME_BYTES:
+            raise ValueError(
+                f"table must be a lower-case name of at most {MAX_NAME_BYTES} letters, digits and underscores, not {table!r}"
+            )
+        self.facts = sql.Identifier(table)
+        self.batches = sql.Identifier(f"{table}_batches")
+        self.quarantine = sql.Identifier(f"{table}_quarantine")
+        self.channel = sql.Identifier(table)
+        self._meta = sql.Identifier(f"{table}_store")
+        self._table = table
+        self.quarantine_name = f"{table}_quarantine"
+        self._names = {
+            "facts": self.facts,
+            "batches": self.batches,
+            "quarantine": self.quarantine,
+            "channel": self.channel,
+            "meta": self._meta,
+            **{
+                f"by_{word}": sql.Identifier(f"{table}_by_{word}")
+                for word in ("time", "type", "actor", "run")
+            },
+        }
+
+    def sql(self, text: str) -> sql.Composed:
+        """Return a statement with ``{facts}``, ``{batches}`` and the like replaced by quoted names."""
+        return sql.SQL(text).format(**self._names)  # pyright: ignore[reportArgumentType] - a text of this package
+
+    def lock(self, connection: Connection) -> None:
+        """Take the lock of the writers until the transaction ends."""
+        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, self._table))
+
+    def exist(self, connection: Connection) -> bool:
+        """Whether the store was made; one of a newer version is a `PersistenceError`."""
+        row = connection.execute("SELECT to_regclass(%s)", (f"{self._table}_store",)).fetchone()
+        return row is not None and row[0] is not None and self._version(connection) > 0
+
+    def _version(self, connection: Connection) -> int:
+        row = connection.execute(self.sql("SELECT version FROM {meta}")).fetchone()
+        version = int(row[0]) if row else 0
+        if version > VERSION:
+            raise PersistenceError(
+                f"the store {self._table!r} has version {version} of the layout, and this papyra-contrib knows version "
+                f"{VERSION}. It was not touched; install a newer papyra-contrib."
+            )
+        return version
+
+    def make(self, connection: Connection) -> None:
+        """Make what is missing, inside a transaction; several processes may do it at once."""
+        self.lock(connection)
+        connection.execute(
+            self.sql("CREATE TABLE IF NOT EXISTS {meta} (version integer NOT NULL, identity text NOT NULL)")
+        )
+        version = self._version(connection)
+        for step in _STEPS[version:]:
+            connection.execute(self.sql(step))
+        if version == 0:
+            connection.execute(
+                self.sql("INSERT INTO {meta} VALUES (%s, %s)"), (VERSION, secrets.token_hex(8))
+            )
+        elif version < VERSION:
+            connection.execute(self.sql("UPDATE {meta} SET version = %s"), (VERSION,))
+
+    def identity(self, connection: Connection) -> str:
+        """Return what tells this store from another one that has its name later."""
+        row = connection.execute(self.sql("SELECT identity FROM {meta}")).fetchone()
+        return str(row[0]) if row else ""

@@ -1,0 +1,302 @@
+"""R8 to R11, R15, R35: PostgreSQL in trouble, with a real server that dies and answers that are lost."""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import pytest
+
+from papyra import Actor, ActorSystem
+from papyra.exceptions import BackendURLError, PersistenceError
+from papyra.persistence import open_backend
+from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra.persistence.retention import RetentionPolicy
+from papyra_contrib.postgres import PostgresPersistence
+
+from ._postgres_server import PostgresServer
+from ._swallowing_proxy import SwallowingProxy
+
+pytestmark = pytest.mark.anyio
+
+
+def event(number: int, run: str = "run") -> PersistedEvent:
+    return PersistedEvent("shop", "shop:1", "ActorStarted", {"n": number}, float(number), run)
+
+
+@pytest.fixture
+def own_server():
+    server = PostgresServer()
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(own_server):
+    with tempfile.TemporaryDirectory(prefix="papyra-") as folder:
+        made = SwallowingProxy(Path(folder, ".s.PGSQL.5432"), own_server.folder / ".s.PGSQL.5432", b"COMMIT")
+        made.folder = folder
+        yield made
+        made.close()
+
+
+class Quick(Actor):
+    async def receive(self, message: object) -> None: ...
+
+
+async def stored_numbers(server: PostgresServer, table: str) -> list[int]:
+    with server.connect() as connection:
+        rows = connection.execute(f"SELECT payload::json->>'n' FROM {table} ORDER BY seq").fetchall()
+    return [int(str(number)) for (number,) in rows]
+
+
+# -- R9: an answer that is lost makes no double and loses nothing
+
+
+async def test_r09_a_batch_is_stored_once_when_the_answer_to_its_commit_is_lost(own_server, proxy, table):
+    backend = PostgresPersistence(f"host={proxy.folder} user=papyra dbname=postgres", table=table)
+    await backend.open()
+    proxy.swallow_next()
+    with pytest.raises(PersistenceError) as raised:
+        await backend.record_batch([event(1), event(2)], batch_id="run:1")
+    assert raised.value.retry is True
+    assert proxy.swallowed == 1
+    await backend.record_batch([event(1), event(2)], batch_id="run:1")
+    await backend.record_batch([event(3)], batch_id="run:2")
+    await backend.aclose()
+    assert await stored_numbers(own_server, table) == [1, 2, 3]
+
+
+async def test_r09_equal_ids_of_two_runs_are_two_batches(postgres_server, table):
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    await backend.record_batch([event(1, "one")], batch_id="one:1")
+    await backend.record_batch([event(2, "two")], batch_id="two:1")
+    await backend.record_batch([event(1, "one")], batch_id="one:1")
+    await backend.aclose()
+    assert await stored_numbers(postgres_server, table) == [1, 2]
+
+
+async def facts_over_an_outage(
+    server: PostgresServer, proxy: SwallowingProxy, table: str, actors: int
+) -> None:
+    """Record from a running system while answers are lost and the server dies and comes back."""
+    backend = PostgresPersistence(f"host={proxy.folder} user=papyra dbname=postgres", table=table)
+    async with ActorSystem(persistence=backend, shutdown_timeout=60.0) as system:
+        for number in range(actors):
+            ref = system.spawn(Quick)
+            await ref.ask("done")
+            if number % (actors // 4) == 1:
+                proxy.swallow_next()
+            if number == actors // 2:
+                await anyio.to_thread.run_sync(server.kill)
+            if number == actors * 3 // 4:
+                await anyio.to_thread.run_sync(server.start)
+    assert backend.metrics.records_dropped == 0
+    with server.connect() as connection:
+        rows = connection.execute(
+            f"SELECT actor, type FROM {table} WHERE type IN ('ActorStarted', 'ActorStopped') ORDER BY seq"
+        ).fetchall()
+    started = [actor for actor, kind in rows if kind == "ActorStarted"]
+    assert len(rows) == len(set(rows)) == 2 * actors
+    assert len(started) == actors
+    assert started == sorted(started, key=lambda actor: int(str(actor).partition(":")[2]))
+
+
+async def test_r09_no_fact_is_lost_or_doubled_over_an_outage(own_server, proxy, table):
+    await facts_over_an_outage(own_server, proxy, table, 500)
+
+
+@pytest.mark.sweep
+async def test_r09_no_fact_of_50000_lives_is_lost_or_doubled(own_server, proxy, table):
+    await facts_over_an_outage(own_server, proxy, table, 50_000)
+
+
+# -- R11: a server that is away is not healthy
+
+
+async def test_r11_a_server_that_is_away_is_an_error_at_start_and_for_ping(own_server, table):
+    backend = PostgresPersistence(own_server.conninfo, table=table, timeout=2.0)
+    own_server.kill()
+    with pytest.raises(PersistenceError, match="Check that the server runs there"):
+        await backend.ping()
+    assert not backend.healthy
+    own_server.start()
+    await backend.ping()
+    assert backend.healthy
+    assert await backend.list_events() == []  # the probe left nothing
+    await backend.aclose()
+
+
+async def test_r11_a_read_only_server_takes_no_record(own_server, table):
+    backend = PostgresPersistence(
+        f"{own_server.conninfo} options='-c default_transaction_read_only=on'", table=table
+    )
+    with pytest.raises(PersistenceError, match="name the primary server"):
+        await backend.ping()
+    await backend.aclose()
+
+
+async def test_a_server_that_stands_still_ends_no_call_but_its_own(own_server, table):
+    """A stalled server holds a call for ``timeout`` seconds, and a cancelled caller not even that long."""
+    backend = PostgresPersistence(own_server.conninfo, table=table, timeout=1.0)
+    await backend.record_event(event(1))
+    own_server.signal_all(signal.SIGSTOP)
+    try:
+        with pytest.raises(PersistenceError, match="no answer within 1 s"):
+            await backend.record_event(event(2))
+        slow = PostgresPersistence(own_server.conninfo, table=table, timeout=60.0)
+        with anyio.move_on_after(0.2) as scope:
+            await slow.list_events()
+        assert scope.cancelled_caught
+    finally:
+        own_server.signal_all(signal.SIGCONT)
+    await backend.record_event(event(3))
+    assert 3 in await stored_numbers(own_server, table)
+    await backend.aclose()
+    await slow.aclose()
+
+
+# -- followers
+
+
+async def store(backend: PostgresPersistence, records: list[PersistedEvent], batch_id: str) -> None:
+    """Offer a batch again until it is stored, as a system does."""
+    with anyio.fail_after(60):
+        while True:
+            try:
+                return await backend.record_batch(records, batch_id=batch_id)
+            except PersistenceError as error:
+                if not error.retry:
+                    raise
+                await anyio.sleep(0.1)
+
+
+async def test_a_follower_outlives_a_restart_of_the_server(own_server, table):
+    backend = PostgresPersistence(own_server.conninfo, table=table)
+    await backend.record_batch([event(1), event(2)])
+    seen: list[int] = []
+    async with aclosing(backend.follow(limit=1)) as records:
+        async for record in records:
+            seen.append(record.payload["n"])
+            if seen == [2]:
+                await backend.record_event(event(3))
+            elif seen == [2, 3]:
+                await anyio.to_thread.run_sync(own_server.kill)
+                await anyio.to_thread.run_sync(own_server.start)
+                await store(backend, [event(4), event(5)], "run:4")
+            elif len(seen) == 4:
+                break
+    assert seen == [2, 3, 4, 5]
+    await backend.aclose()
+
+
+async def test_three_writers_and_a_follower_miss_and_double_nothing(postgres_server, table):
+    backends = [PostgresPersistence(postgres_server.conninfo, table=table) for _ in range(4)]
+    await backends[3].open()
+    seen: list[int] = []
+
+    async def write(number: int) -> None:
+        for turn in range(40):
+            await backends[number].record_batch([event(number * 1000 + turn * 2 + one) for one in (0, 1)])
+
+    async with anyio.create_task_group() as group, aclosing(backends[3].follow()) as records:
+        for number in range(3):
+            group.start_soon(write, number)
+        async for record in records:
+            seen.append(record.payload["n"])
+            if len(seen) == 240:
+                break
+    assert seen == await stored_numbers(postgres_server, table)
+    assert len(set(seen)) == 240
+    for backend in backends:
+        await backend.aclose()
+
+
+# -- maintenance, and what else the table promises
+
+
+async def test_damaged_rows_go_to_a_quarantine_table(postgres_server, table):
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    await backend.record_batch([event(1), event(2), event(3)])
+    with postgres_server.connect() as connection:
+        connection.execute(f"UPDATE {table} SET payload = 'spoiled' WHERE seq = 2")
+    (anomaly,) = (await backend.scan()).anomalies
+    assert anomaly.line == 2
+    report = await backend.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE))
+    assert report.quarantined_files == (f"{table}_quarantine",)
+    assert [one.payload["n"] for one in await backend.list_events()] == [1, 3]
+    with postgres_server.connect() as connection:
+        assert connection.execute(f"SELECT payload FROM {table}_quarantine").fetchall() == [("spoiled",)]
+    await backend.aclose()
+
+
+async def test_retention_by_bytes_and_count_is_that_of_reads_and_of_compaction(postgres_server, table):
+    backend = PostgresPersistence(postgres_server.conninfo, RetentionPolicy(max_records=5), table=table)
+    await backend.record_batch([event(number) for number in range(20)])
+    assert [one.payload["n"] for one in await backend.list_events()] == [15, 16, 17, 18, 19]
+    assert [one.payload["n"] async for one in backend.stream()] == [19, 18, 17, 16, 15]
+    report = await backend.compact()
+    assert (report.before_records, report.after_records) == (20, 5)
+    assert await stored_numbers(postgres_server, table) == [15, 16, 17, 18, 19]
+    await backend.aclose()
+
+
+async def test_a_store_of_a_newer_version_is_left_alone(postgres_server, table):
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    await backend.open()
+    with postgres_server.connect() as connection:
+        connection.execute(f"UPDATE {table}_store SET version = 99")
+    other = PostgresPersistence(postgres_server.conninfo, table=table)
+    with pytest.raises(PersistenceError, match="install a newer papyra-contrib"):
+        await other.record_event(event(1))
+    await backend.aclose()
+    await other.aclose()
+
+
+async def test_reads_create_nothing(postgres_server, table):
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    assert await backend.list_events() == []
+    assert not (await backend.scan()).has_anomalies
+    await backend.ping()
+    with postgres_server.connect() as connection:
+        assert connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() == (None,)
+    await backend.aclose()
+
+
+# -- R15: URLs
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
+async def test_r15_both_schemes_open_the_store(postgres_server, table, scheme):
+    url = postgres_server.url(table=table).replace("postgres://", f"{scheme}://", 1)
+    backend = open_backend(url)
+    assert isinstance(backend, PostgresPersistence)
+    await backend.record_event(event(1))
+    assert await stored_numbers(postgres_server, table) == [1]
+    await backend.aclose()
+
+
+async def test_r15_an_error_names_the_server_and_not_the_password():
+    backend = open_backend("postgres://papyra:topsecret@127.0.0.1:1/shop?timeout=2s")
+    with pytest.raises(PersistenceError, match=r"127\.0\.0\.1:1, database shop") as raised:
+        await backend.ping()
+    assert "topsecret" not in str(raised.value) + repr(raised.value.__cause__)
+    await backend.aclose()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("postgres:", "needs an address"),
+        ("postgres://h/d?table=Bad-Name", "lower-case name"),
+        ("postgres://h/d?timeout=0s", "above 0"),
+        ("postgres://h/d?colour=red", "no option 'colour'"),
+    ],
+)
+def test_a_bad_url_says_what_is_wrong(url, problem):
+    with pytest.raises(BackendURLError, match=problem):
+        open_backend(url)
