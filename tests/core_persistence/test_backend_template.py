@@ -221,7 +221,7 @@ def test_the_store_on_a_server_passes_its_own_tests(tmp_path: Path) -> None:
     finally:
         server.close()
     assert ran.returncode == 0, ran.stdout
-    assert int(re.findall(r"(\d+) passed", ran.stdout)[0]) > 25
+    assert int(re.findall(r"(\d+) passed", ran.stdout)[0]) > 15
 
 
 @pytest.mark.wheels
