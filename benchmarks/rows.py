@@ -172,6 +172,14 @@ ROWS = {
             unit="seconds",
         ),
         Row(
+            "legacy",
+            "seconds to compact 1 M records without seq and crc to half; the floor scans them",
+            {"papyra": 1_000_000, "floor": 1_000_000},
+            (Goal("seconds", 2.5, "floor", at_least=False), Goal("resident_mb", 64, at_least=False)),
+            script="files",
+            unit="seconds",
+        ),
+        Row(
             "import",
             "ms to import papyra; the floor imports anyio",
             {"papyra": 1, "floor": 1},

@@ -198,6 +198,51 @@ async def compact(n: int, folder: Path) -> dict[str, float]:
     return {"seconds": elapsed, "resident_mb": peak_mb()}
 
 
+def _write_legacy(n: int, path: Path) -> None:
+    """Write n records as the published package does: spaces, no seq, no crc."""
+    with path.open("w") as file:
+        for i in range(n):
+            fact = {
+                "kind": "event",
+                "system_id": "local",
+                "actor_address": f"local:{i}",
+                "event_type": "ActorStopped",
+                "payload": {"reason": "stopped"},
+                "timestamp": 1.7e9 + i,
+            }
+            file.write(json.dumps(fact) + "\n")
+
+
+async def legacy(n: int, folder: Path) -> dict[str, float]:
+    """Compact a file of the published package to half its records."""
+    from papyra.persistence import RetentionPolicy
+
+    path = folder / "legacy.ndjson"
+    _write_legacy(n, path)
+    backend = JsonFilePersistence(path, RetentionPolicy(max_records=n // 2))
+    began = time.perf_counter()
+    report = await backend.compact()
+    elapsed = time.perf_counter() - began
+    assert report.after_records == n // 2
+    await backend.aclose()
+    path.unlink()
+    return {"seconds": elapsed, "resident_mb": peak_mb()}
+
+
+async def legacy_floor(n: int, folder: Path) -> dict[str, float]:
+    """Scan the same file."""
+    path = folder / "legacy-floor.ndjson"
+    _write_legacy(n, path)
+    backend = JsonFilePersistence(path)
+    began = time.perf_counter()
+    report = await backend.scan()
+    elapsed = time.perf_counter() - began
+    assert not report.has_anomalies, report.anomalies[:3]
+    await backend.aclose()
+    path.unlink()
+    return {"seconds": elapsed, "resident_mb": peak_mb()}
+
+
 async def compact_floor(n: int, folder: Path) -> dict[str, float]:
     """Copy half the bytes."""
     source, path = folder / f"records-{n}.ndjson", folder / "floor-copy.ndjson"
