@@ -521,3 +521,20 @@ def test_compressed_rotations_are_found(folder: Path, caplog: pytest.LogCaptureF
     assert (
         "f.1.gz, f.2: not read, because they are not rotations of f (f.1.gz holds no record)" in caplog.text
     )
+
+
+def test_r32_a_compaction_sets_the_size_of_a_rotating_set(
+    run: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(run.folder)
+    anyio.run(_fill, "rotating:f?max_bytes=600&max_files=8")
+    before = len(list(run.folder.glob("f.?")))
+    assert before > 3
+    assert run("persistence", "compact", "--path", "f", "--max-files", "2", "--dry-run").returncode == 0
+    assert len(list(run.folder.glob("f.?"))) == before
+    assert run("persistence", "compact", "--path", "f", "--max-files", "2").returncode == 0
+    assert [path.name for path in run.folder.glob("f.?")] == ["f.1"]
+    assert run("persistence", "compact", "--path", "f", "--max-files", "0").returncode == 2
+    done = run("persistence", "compact", "--backend", "json:f", "--max-files", "2")
+    assert done.returncode != 0
+    assert "has no max_files" in done.stderr

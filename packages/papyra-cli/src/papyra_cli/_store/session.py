@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.lowlevel
 
-from papyra.exceptions import BackendURLError, PapyraError
+from papyra.exceptions import BackendURLError, PapyraError, PersistenceError
 from papyra.persistence import open_backend
 from papyra_cli._errors import Failure, say
 from papyra_cli._exit_codes import ExitCode
@@ -61,11 +61,17 @@ class OpenStore:
         scan = self.backend.scan
         return await self.watch(label, lambda gauge: scan(**_taken(scan, progress=gauge)))
 
-    async def compact(self, *, dry_run: bool) -> CompactionReport:
-        """Make retention physical, or report what that would do."""
+    async def compact(self, *, dry_run: bool, max_files: int | None = None) -> CompactionReport:
+        """Make retention physical, or report what that would do; ``max_files`` is for stores that are sets of files."""
         compact = self.backend.compact
+        size = {} if max_files is None else _taken(compact, max_files=max_files)
+        if max_files is not None and not size:
+            raise PersistenceError(
+                f"the {self.backend.name} store has no max_files, because it is not a rotating set of files. "
+                "Leave out --max-files."
+            )
         return await self.watch(
-            "compacting", lambda gauge: compact(dry_run=dry_run, **_taken(compact, progress=gauge))
+            "compacting", lambda gauge: compact(dry_run=dry_run, **size, **_taken(compact, progress=gauge))
         )
 
     async def recover(self, config: PersistenceRecoveryConfig) -> PersistenceRecoveryReport:

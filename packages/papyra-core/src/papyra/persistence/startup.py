@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
@@ -82,14 +83,20 @@ async def reach_store(
     """Open a store and ask whether it is there and takes records; a `PersistenceError` says why it is not.
 
     It is also raised if there is no answer within ``timeout_seconds``. Any other error of the backend is its cause. If
-    the store is not ``required``, the error is logged instead.
+    the store is not ``required``, or only its disk is full, the error is logged instead.
     """
     try:
         await _reach(backend, timeout_seconds)
     except PersistenceError as error:
-        if required:
+        if required and not _is_full(error):
             raise
         _logger.error("the system starts without its store: %s", error, exc_info=error)
+
+
+def _is_full(error: PersistenceError) -> bool:
+    """Return whether the store is there but its disk is full: then facts are lost, and no reason to refuse a start."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 async def _reach(backend: PersistenceBackend, timeout_seconds: float | None) -> None:

@@ -85,10 +85,18 @@ def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F
 @_limit(
     "--max-bytes", "max_total_bytes", "SIZE", "Keep the newest records up to this size, as in 100MB, 1GiB."
 )
+@click.option(
+    "--max-files",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Keep the newest N files of a rotating set, which has that size from now on.",
+)
 @dry_run_option
 @yes_option
 @store_command
-def compact(out: Output, store: Store, dry_run: bool, yes: bool, **limits: float | None) -> None:
+def compact(
+    out: Output, store: Store, dry_run: bool, yes: bool, max_files: int | None, **limits: float | None
+) -> None:
     """Drop the records that retention does not keep.
 
     The store is rewritten, so that only the records that stay take up space. Limits given here replace those of the store's own
@@ -99,8 +107,8 @@ def compact(out: Output, store: Store, dry_run: bool, yes: bool, **limits: float
     store = store.with_options(given)
     if not (dry_run or yes) and sys.stdin.isatty():
         # Asked between two runs of the event loop: inside one, Ctrl-C does not reach a prompt.
-        _ask(run_on_store(out, store, partial(_compact, True))[0])
-    report, keeps_all, newest = run_on_store(out, store, partial(_compact, dry_run))
+        _ask(run_on_store(out, store, partial(_compact, True, max_files))[0])
+    report, keeps_all, newest = run_on_store(out, store, partial(_compact, dry_run, max_files))
     if report.invalid_records:
         say("note", _note_on_invalid(report, dry_run))
     if newest is not None and not out.is_json:
@@ -109,13 +117,16 @@ def compact(out: Output, store: Store, dry_run: bool, yes: bool, **limits: float
     out.show(document, [document], _tables(out, report), _note(report, dry_run, keeps_all))
 
 
-async def _compact(dry_run: bool, opened: OpenStore) -> tuple[CompactionReport, bool, float | None]:
+async def _compact(
+    dry_run: bool, max_files: int | None, opened: OpenStore
+) -> tuple[CompactionReport, bool, float | None]:
     """Return the report, whether there was no limit, and under a limit of age the time of the newest event."""
     await _refuse_what_is_not_a_store(opened)
     newest = None
     if opened.backend.retention.max_age_seconds is not None:
         newest = next((event.timestamp for event in await opened.backend.list_events(limit=1)), None)
-    return await opened.compact(dry_run=dry_run), opened.backend.retention.keeps_all, newest
+    report = await opened.compact(dry_run=dry_run, max_files=max_files)
+    return report, opened.backend.retention.keeps_all and max_files is None, newest
 
 
 def _ask(report: CompactionReport) -> None:
