@@ -76,6 +76,33 @@ ROWS = {
             _rate(300_000, 20_000, 0, 20_000),
             (Goal("per_second", 25, "published"), ON_TRIO),
         ),
+        Row(
+            "self_ref",
+            "round trips a second of two actors that send their own reference",
+            _rate(300_000, 20_000),
+            (Goal("per_second", 25, "published"), ON_TRIO),
+        ),
+        Row(
+            "ask_all",
+            "us of each of 20 asks at once from an actor, and how much faster than in a task group",
+            {"papyra": 500, "papyra-trio": 500},
+            (Goal("times_faster", 3),),
+            unit="us_each",
+        ),
+        Row(
+            "timers",
+            "us to start and cancel a timer at a million live ones, and the longest call, ms",
+            {"papyra": 1_000_000},
+            (Goal("us", 3, at_least=False), Goal("worst_ms", 5, at_least=False)),
+            unit="us",
+        ),
+        Row(
+            "portal",
+            "us of a tell from one of 4 threads, the event loop idle or busy",
+            {"papyra": 40_000, "papyra-trio": 40_000},
+            (Goal("idle_us", 8, at_least=False), Goal("busy_us", 8, at_least=False)),
+            unit="idle_us",
+        ),
         Row("fanin", "messages a second, 100 senders to one actor", _rate(1_000_000, 50_000), (ON_TRIO,)),
         Row(
             "fanout",

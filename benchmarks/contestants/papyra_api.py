@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import threading
 import time
 
 import anyio
@@ -123,6 +124,114 @@ async def pingpong(n: int) -> dict[str, float]:
         await a.tell(0)
         await done.wait()
         return {"per_second": n / (time.perf_counter() - began)}
+
+
+class SelfPlayer(Actor):
+    """Plays ping-pong, and sends its own reference with each message."""
+
+    def __init__(self) -> None:
+        self.left = 0
+        self.done = None
+
+    async def receive(self, message):
+        if message.__class__ is tuple:
+            self.left, self.done = message
+            return
+        if self.left == 0:
+            if self.done is not None:
+                self.done.set()
+            return
+        self.left -= 1
+        await message.tell(self.context.self_ref)
+        return
+
+
+async def self_ref(n: int) -> dict[str, float]:
+    """Play n round trips; each message is the reference of its sender."""
+    async with ActorSystem() as system:
+        a, b = system.spawn(SelfPlayer), system.spawn(SelfPlayer)
+        done = anyio.Event()
+        await a.ask((n, done))
+        await b.ask((n + 1, None))
+        began = time.perf_counter()
+        await a.tell(b)
+        await done.wait()
+        return {"per_second": n / (time.perf_counter() - began)}
+
+
+class Asker(Actor):
+    """Runs the function that a message is."""
+
+    async def receive(self, message):
+        return await message()
+
+
+async def ask_all(n: int) -> dict[str, float]:
+    """Ask 20 actors at once from an actor, n times; compare with a task group."""
+    from papyra import ask_all
+
+    async with ActorSystem() as system:
+        refs = [system.spawn(Echo) for _ in range(20)]
+        asker = system.spawn(Asker)
+
+        async def together() -> float:
+            began = time.process_time()
+            for i in range(n):
+                await ask_all(*(ref.request(i) for ref in refs))
+            return time.process_time() - began
+
+        async def in_tasks() -> float:
+            began = time.process_time()
+            for i in range(n):
+                async with anyio.create_task_group() as group:
+                    for ref in refs:
+                        group.start_soon(ref.ask, i)
+            return time.process_time() - began
+
+        await asker.ask(together)
+        fast, slow = await asker.ask(together), await asker.ask(in_tasks)
+        return {"us_each": fast / n / 20 * 1e6, "times_faster": slow / fast}
+
+
+async def timers(n: int) -> dict[str, float]:
+    """Start and cancel timers while n others live; then cancel those, and note the longest call."""
+    async with ActorSystem() as system:
+        own = system._core.timers
+        live = [own.after(1_000 + (i * 7919 % 1_000_003) * 1e-3, int) for i in range(n)]
+        gc.collect()
+        gc.freeze()  # the collector's pauses are not the heap's
+        began = time.process_time()
+        for _ in range(100_000):
+            own.after(100.0, int).cancel()
+        each = (time.process_time() - began) / 100_000
+        worst = 0.0
+        for timer in live:
+            before = time.thread_time()
+            timer.cancel()
+            worst = max(worst, time.thread_time() - before)
+        return {"us": each * 1e6, "worst_ms": worst * 1e3}
+
+
+async def portal(n: int) -> dict[str, float]:
+    """Tell n messages from 4 threads to one actor, on an idle and on a busy event loop."""
+    figures = {}
+    async with ActorSystem() as system:
+        gate = system.portal()
+        for state in ("idle", "busy"):
+            ref = system.spawn(Echo)
+
+            def work(ref=ref) -> None:
+                for i in range(n // 4):
+                    gate.tell(ref, i)
+
+            threads = [threading.Thread(target=work) for _ in range(4)]
+            began = time.perf_counter()
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):  # noqa: ASYNC110 - threads end by themselves
+                await anyio.sleep(0 if state == "busy" else 0.001)
+            figures[f"{state}_us"] = (time.perf_counter() - began) / n * 1e6
+    return figures
 
 
 async def fanin(n: int) -> dict[str, float]:

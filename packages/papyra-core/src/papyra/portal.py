@@ -92,6 +92,8 @@ class Portal:
         self._lines: dict[Cell, deque[Envelope | tuple[object]]] = {}
         self._calls: set[_Call] = set()
         self._idle: Waiter | None = None
+        self._draining = False
+        self._settled = 0  # tells that have left the window, not yet taken off `_under_way`
 
     # -- in any thread
 
@@ -205,8 +207,11 @@ class Portal:
         with self._lock:
             entries, self._inbox = self._inbox, deque()
             self._woken = False
+        self._draining = True
         for entry in entries:
             entry()
+        self._draining = False
+        self._make_room()
 
     def _deliver(self, cell: Cell, item: Envelope | tuple[object]) -> None:
         """Put an item into the mailbox, or into the line of those that wait for room in it."""
@@ -248,10 +253,18 @@ class Portal:
 
     def _landed(self, item: Envelope | tuple[object]) -> None:
         if not isinstance(item, Envelope):
+            self._settled += 1
+            if not self._draining:
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Give room in the window back: once for a whole batch, because each time may switch threads."""
+        settled, self._settled = self._settled, 0
+        if settled:
             with self._lock:
-                self._under_way -= 1
+                self._under_way -= settled
                 if self._waiting:
-                    self._lock.notify()
+                    self._lock.notify_all()
 
     def _ask(self, cell: Cell, envelope: Envelope, caller: Cell | None, timeout: float | None) -> None:
         try:

@@ -84,10 +84,13 @@ class Fork:
 
 def begin_wait(me: Cell, target: Cell, wait: Wait) -> None:
     """Register that the code of ``me`` waits for ``target``; raise `AskDeadlock` if that wait could never end."""
-    _refuse_ring(me, target)
+    ring = _ring(me, target)
+    if ring:
+        _refuse_ring(me, ring)
     me.waits_for = target
     me.wait = wait
-    _tell_groups(me, target)
+    if me.group is not None or target.group is not None:
+        _tell_group(me, target)
 
 
 def begin_fork(me: Cell) -> Fork:
@@ -99,10 +102,13 @@ def begin_fork(me: Cell) -> Fork:
 
 def begin_branch(me: Cell, fork: Fork, target: Cell, wait: Wait) -> Branch:
     """Register one more cell that ``me`` waits for; raise `AskDeadlock` if that wait could never end."""
-    _refuse_ring(me, target)
+    ring = _ring(me, target)
+    if ring:
+        _refuse_ring(me, ring)
     branch = Branch(target, wait)
     fork.branches.append(branch)
-    _tell_groups(me, target)
+    if me.group is not None or target.group is not None:
+        _tell_group(me, target)
     return branch
 
 
@@ -114,17 +120,17 @@ def move_wait(waiting: Cell | Branch, target: Cell) -> None:
     waiting.waits_for = target
 
 
-def _refuse_ring(me: Cell, target: Cell) -> None:
-    ring = _cells(_ring(me, target))
-    if ring:
-        suspended = next((cell for cell in ring if cell.phase == SUSPENDED and _undecided(cell)), None)
-        if suspended is None:
-            raise AskDeadlock([*ring, me])
-        # Its own worker asks the parent now, not in the parent's next turn.
-        suspended.rt.signal(suspended)
+def _refuse_ring(me: Cell, ring: list[Cell | Branch]) -> None:
+    cells = _cells(ring)
+    suspended = next((cell for cell in cells if cell.phase == SUSPENDED and _undecided(cell)), None)
+    if suspended is None:
+        raise AskDeadlock([*cells, me])
+    # Its own worker asks the parent now, not in the parent's next turn.
+    suspended.rt.signal(suspended)
 
 
-def _tell_groups(me: Cell, target: Cell) -> None:
+def _tell_group(me: Cell, target: Cell) -> None:
+    """Have a group that restarts end this wait, if it can't end before the restart."""
     group = me.group or target.group
     if group is not None:
         group.cut()
