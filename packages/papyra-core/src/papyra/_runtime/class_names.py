@@ -35,16 +35,16 @@ class ClassNames:
 
     def __init__(self) -> None:
         # By id, because a metaclass may make its classes unhashable. The class is kept, so that no other gets its id.
-        self._names: dict[int, tuple[type, str]] = {}
+        self.by_id: dict[int, tuple[type, str]] = {}
 
     def of(self, kind: type) -> str:
         """Return the full name of a class."""
-        found = self._names.get(id(kind))
+        found = self.by_id.get(id(kind))
         return self._add(kind) if found is None else found[1]
 
     def _add(self, kind: type) -> str:
-        if len(self._names) >= MAX_CLASSES:
-            self._names.clear()
+        if len(self.by_id) >= MAX_CLASSES:
+            self.by_id.clear()
         name = full_name(kind)
-        self._names[id(kind)] = kind, name
+        self.by_id[id(kind)] = kind, name
         return name

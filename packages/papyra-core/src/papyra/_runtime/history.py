@@ -63,6 +63,7 @@ class History:
             dead_letter_policy, settings.max_dead_letters, settings.payload_limit
         )
         self.class_names = ClassNames()
+        self._class_names = self.class_names.by_id
         self.run = ""
         self.events_ever = 0
         self.crashes_ever = 0
@@ -83,44 +84,40 @@ class History:
 
     # -- notes
 
-    def event(self, kind: type[ev.ActorEvent], cell: Cell, details: dict[str, JSONValue]) -> None:
-        """Note a lifecycle event: ``details``, and the class and the name of the actor."""
-        writer = self._writer
-        fact = self._fact(kind, cell, details)
+    def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
+        """Note a lifecycle event with its whole payload."""
+        system_id, writer = self._system_id, self._writer
+        fact = PersistedEvent(
+            system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock(), self.run
+        )
+        self._events.append(fact)  # one object is the record for the store and the history
+        self.events_ever += 1
         if writer.at_work and len(writer.buffer) < writer.max_buffer:
             writer.buffer.append(fact)  # `FactWriter.add`, without a call
         else:
             writer.add(fact)
-        self._show(fact)
-
-    def _fact(self, kind: type[ev.ActorEvent], cell: Cell, details: dict[str, JSONValue]) -> PersistedEvent:
-        system_id, actor_type, name = self._system_id, cell.actor_type, cell.name
-        if actor_type is None:
-            payload = details
-        elif name is None:
-            payload = {"type": self.class_names.of(actor_type), **details}
-        else:
-            payload = {"type": self.class_names.of(actor_type), "name": clean_text(name), **details}
-        return PersistedEvent(
-            system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock(), self.run
-        )
-
-    def _show(self, fact: PersistedEvent) -> None:
-        """Keep an event in memory; tell hooks and waiters. The same object is the record for the store."""
-        self._events.append(fact)
-        self.events_ever += 1
         if self.reports_events:
             self._hooks.call("on_event", self._materialize(fact))
         if self._event_waiters:
             self.wake_waiters()
 
+    def _identity(self, cell: Cell) -> dict[str, JSONValue]:
+        """Return the class and the name of an actor, with which each of its payloads begins."""
+        kind = cell.actor_type
+        if kind is None:
+            return {}
+        found = self._class_names.get(id(kind))
+        payload: dict[str, JSONValue] = {"type": found[1] if found is not None else self.class_names.of(kind)}
+        if cell.name is not None:
+            payload["name"] = clean_text(cell.name)
+        return payload
+
     def started(self, cell: Cell) -> None:
         """Note the start of an actor."""
-        parent = cell.parent
-        if parent is None or parent.parent is None:  # the guardian is no parent to users
-            self.event(ev.ActorStarted, cell, {})
-        else:
-            self.event(ev.ActorStarted, cell, {"parent": f"{self._system_id}:{parent.id}"})
+        payload, parent = self._identity(cell), cell.parent
+        if parent is not None and parent.parent is not None:  # users don't know the guardian
+            payload["parent"] = f"{self._system_id}:{parent.id}"
+        self.event(ev.ActorStarted, cell, payload)
 
     def crash(
         self, cell: Cell, error: BaseException, during: str, decision: str | None, restarts: int
@@ -133,11 +130,18 @@ class History:
         self.crashes_ever += 1
         cell.rt.tallies.of(cell.actor_type).failures += 1
         text = error_text(error, self._payload_limit)
-        fact = self._fact(ev.ActorCrashed, cell, {"message_type": during, "error": text})
+        payload = {**self._identity(cell), "message_type": during, "error": text}
+        fact = PersistedEvent(
+            self._system_id, f"{self._system_id}:{cell.id}", "ActorCrashed", payload, self.clock(), self.run
+        )
         if decision is not None:
             self.decided(fact, decision, restarts)
             self.store(fact)
-        self._show(fact)
+        self._events.append(fact)
+        self.events_ever += 1
+        if self.reports_events:
+            self._hooks.call("on_event", self._materialize(fact))
+        self.wake_waiters()
         return fact
 
     def decided(self, crash: PersistedEvent, decision: str, restarts: int) -> None:
@@ -152,20 +156,21 @@ class History:
     def restarted(self, cell: Cell, reason: str) -> None:
         """Note that an actor runs again."""
         cell.rt.tallies.of(cell.actor_type).restarts += 1
-        details: dict[str, JSONValue] = {
-            "reason": reason,
-            "restarts": cell.group.restarts if cell.group is not None else len(cell.restarts or ()),
-        }
+        payload = self._identity(cell)
+        payload["reason"] = reason
+        payload["restarts"] = cell.group.restarts if cell.group is not None else len(cell.restarts or ())
         if cell.restarts is not None and cell.restarts.delay:
-            details["delay"] = round(cell.restarts.delay, 3)
-        self.event(ev.ActorRestarted, cell, details)
+            payload["delay"] = round(cell.restarts.delay, 3)
+        self.event(ev.ActorRestarted, cell, payload)
 
     def stopped(self, cell: Cell) -> None:
         """Note the end of an actor."""
-        details: dict[str, JSONValue] = {"reason": cell.reason, "processed": cell.processed}
+        payload = self._identity(cell)
+        payload["reason"] = cell.reason
+        payload["processed"] = cell.processed
         if cell.failure is not None and cell.reason in ("failed", "restart_limit"):
-            details["error"] = error_text(cell.failure, self._payload_limit)
-        self.event(ev.ActorStopped, cell, details)
+            payload["error"] = error_text(cell.failure, self._payload_limit)
+        self.event(ev.ActorStopped, cell, payload)
 
     def dead_letter(
         self, cell: Cell, message: object, *, expects_reply: bool, reason: str = "stopped"
