@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from papyra_cli.commands._runs.processes import process_started
+from papyra.persistence.processes import process_started
 
 if TYPE_CHECKING:
     from collections.abc import Callable

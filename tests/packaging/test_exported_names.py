@@ -46,6 +46,7 @@ EXPORTED = {
         PersistenceAnomaly PersistenceAnomalyType PersistenceRecoveryConfig PersistenceRecoveryMode
         PersistenceRecoveryReport PersistenceScanReport
     """,
+    "papyra.persistence.processes": "is_running process_started",
     "papyra.persistence.startup": """
         PersistenceStartupConfig PersistenceStartupMode StartupCheck reach_store run_startup_check
     """,

@@ -25,8 +25,10 @@ def test_the_third_program_leaves_a_record_that_the_command_compacts(tmp_path, m
     run(3, run(1))
     lines = [json.loads(line) for line in Path("papyra.ndjson").read_text("utf-8").splitlines()]
     assert [(line["kind"], line["event_type"]) for line in lines] == [
+        ("event", "SystemStarted"),
         ("event", "ActorStarted"),
         ("event", "ActorStopped"),
+        ("event", "SystemStopped"),
     ]
     command = [
         f"{sysconfig.get_path('scripts')}/papyra",

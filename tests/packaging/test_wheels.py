@@ -152,7 +152,7 @@ def test_core_alone(install, tmp_path):
 def test_core_and_json_and_then_the_command(install, tmp_path):
     bin_ = install("papyra-core", "papyra-json")
     assert run(bin_ / "python", "-W", "error", "-c", RUN_SEED, SEED, 3, cwd=tmp_path) == ""
-    assert len((tmp_path / "papyra.ndjson").read_text("utf-8").splitlines()) == 2
+    assert len((tmp_path / "papyra.ndjson").read_text("utf-8").splitlines()) == 4
     bin_ = install("papyra-core", "papyra-json", "papyra-cli")
     # As the seed prints it, with the command on the PATH.
     shown = run(

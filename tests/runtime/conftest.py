@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from papyra._runtime import phases
+from papyra._runtime.run_facts import RunFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +20,12 @@ HARD_LIMIT = 120.0  # seconds; a busy machine may need many for what takes six
 def _checked_phases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test also checks that actors go through their phases as the table of transitions says."""
     monkeypatch.setattr(phases, "enter", phases.enter_checked)
+
+
+@pytest.fixture
+def actors_facts_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out SystemStarted and SystemStopped, for tests that count the facts of actors."""
+    monkeypatch.setattr(RunFacts, "_note", lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

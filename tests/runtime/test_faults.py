@@ -29,7 +29,7 @@ from papyra import events as ev
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.persistence.json import JsonFilePersistence
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
 
 
 class Failed(BaseException):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from papyra.persistence.models import PersistedRecord
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
 
 
 class Away(InMemoryPersistence):

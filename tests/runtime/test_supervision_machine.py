@@ -372,6 +372,7 @@ async def quiet(system: ActorSystem) -> None:
         await anyio.sleep(0.0005)  # backoffs take real time
 
 
+@pytest.mark.usefixtures("actors_facts_only")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(

@@ -195,6 +195,7 @@ class ActorSystem:
                 self._time_fn,
                 self._shutdown_timeout,
             )
+            core.facts.started()
             if self._cluster is not None:
                 await self._join(self._cluster, core)
             self._core = core
@@ -295,7 +296,8 @@ class ActorSystem:
             # If the host is cancelled already, so are the actors, and the close waits behind a shield. asyncio
             # may have cancelled the task itself: then the exception shows it, and no scope does.
             cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
-            await core.close(forced=cancelled or anyio.current_effective_deadline() == -float("inf"))
+            forced = cancelled or anyio.current_effective_deadline() == -float("inf")
+            await core.close(forced=forced, error=exc)
         except BaseException as error:  # noqa: BLE001 - the host's cancellation: passed to its scope below, and raised again
             closing_error = exc = error
         swallowed = core.host.__exit__(

@@ -297,11 +297,15 @@ class FactWriter:
         self._writer = None
         self.buffer.clear()
 
-    async def close(self, seconds: float, closing_seconds: float) -> None:
-        """Record the buffered facts within ``seconds``, and close the store; facts that are left are counted."""
+    async def close(self, seconds: float, closing_seconds: float, last: Callable[[], None]) -> None:
+        """Record the buffered facts within ``seconds``, and close the store; facts that are left are counted.
+
+        ``last`` adds the last fact.
+        """
         deadline = anyio.current_time() + seconds
         self._hurry()
         await self._bounded("flushing", self.flush, seconds)
+        last()
         self._closing = True
         self.at_work = False
         self._wake_writer()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.run_facts import RunFacts
 from papyra._runtime.run_id import new_run_id
 from papyra._runtime.running_code import BusyActors
 from papyra._runtime.runtime import Runtime
@@ -66,6 +67,8 @@ class RunningSystem:
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
         WORKER_LOOP.get()(self.rt, self._on_fatal)
         self.busy = BusyActors(self.rt)
+        self.facts = RunFacts(self.rt)
+        self.end_reason = "closed"  # or cancelled, or error: what SystemStopped says
         self.fatal: BaseException | None = None
         self.host: anyio.CancelScope | None = None
         self.closed = anyio.Event()
@@ -83,6 +86,7 @@ class RunningSystem:
 
     def _on_fatal(self, error: BaseException) -> None:
         """End the system, because an actor raised something other than an `Exception`."""
+        self.end_reason = "error"
         if self.fatal is None:
             self.fatal = error
             _logger.critical(
@@ -145,8 +149,13 @@ class RunningSystem:
             step = tasks.get(step)
         return step is not None
 
-    async def close(self, *, forced: bool) -> None:
-        """Stop everything and return when it is done. Cancelling the caller forces the stop; the caller still waits."""
+    async def close(self, *, forced: bool, error: BaseException | None = None) -> None:
+        """Stop everything and return when it is done. Cancelling the caller forces the stop; the caller still waits.
+
+        ``error`` is what ended the host, if anything did.
+        """
+        if self.end_reason == "closed" and not self.closing and (forced or error is not None):
+            self.end_reason = "error" if isinstance(error, Exception) else "cancelled"
         self.begin_close(forced=forced)
         me = self.rt.current_cell()
         if me is not None:
@@ -156,6 +165,8 @@ class RunningSystem:
             with anyio.CancelScope(shield=forced):
                 await self._until_closed()
         except anyio.get_cancelled_exc_class():
+            if self.end_reason == "closed":
+                self.end_reason = "cancelled"
             self.begin_close(forced=True)
             await self._until_closed_all_the_same()
             raise
@@ -196,7 +207,11 @@ class RunningSystem:
             with anyio.move_on_after(self._left(0.2, 1.0), shield=True):
                 for portal in list(rt.portals):
                     await portal.close()
-            await rt.fact_writer.close(self._left(0.5, seconds), self._left(0.3, seconds))
+            await rt.fact_writer.close(
+                self._left(0.5, seconds),
+                self._left(0.3, seconds),
+                lambda: self.facts.stopped(self.end_reason),
+            )
             with anyio.move_on_after(self._left(0.5, seconds), shield=True):
                 await rt.hooks.drain()
             rt.hooks.give_up()

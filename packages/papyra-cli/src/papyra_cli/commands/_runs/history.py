@@ -8,8 +8,8 @@ from math import isfinite
 from typing import TYPE_CHECKING
 
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
+from papyra.persistence.processes import is_running
 from papyra_cli._output.identity import run_of
-from papyra_cli.commands._runs.processes import is_running
 
 if TYPE_CHECKING:
     from papyra.persistence.models import PersistedRecord
