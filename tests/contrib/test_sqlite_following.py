@@ -86,17 +86,6 @@ async def test_the_newest_come_first_and_then_what_others_record(path):
 
 
 @anyio_test
-async def test_the_limit_counts_what_is_wanted_and_kept(path):
-    async with aclosing(SQLitePersistence(path, RetentionPolicy(max_records=601))) as backend:
-        await backend.record_batch([*events(1, 2, 3), *(audit(n) for n in range(600))])
-        wanted = lambda record: isinstance(record, PersistedEvent)  # noqa: E731 - shorter than a function
-        async with aclosing(backend.follow(limit=5, wanted=wanted)) as records:
-            assert await take(records, 1) == events(3)
-            await backend.record_batch([audit(4), event(5)])
-            assert await take(records, 1) == events(5)
-
-
-@anyio_test
 async def test_all_is_new_in_a_database_that_is_made_later(path):
     looks, looked_twice = [], threading.Event()
     found: list = []
@@ -239,34 +228,6 @@ async def test_a_restored_copy_is_followed_from_its_end(path, monkeypatch):
             assert await anyio.to_thread.run_sync(noticed.wait, 60)
             await backend.record_event(event(6))
     assert found == events(5, 6)
-
-
-@anyio_test
-async def test_it_ends_when_the_backend_is_closed(path):
-    backend = SQLitePersistence(path)
-    await backend.record_event(event(1))
-    found: list = []
-
-    async def follow() -> None:
-        async with aclosing(backend.follow(limit=1)) as records:
-            found.extend([record async for record in records])
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            group.start_soon(follow)
-            await anyio.wait_all_tasks_blocked()
-            await backend.aclose()
-    assert found in ([], events(1))
-    for call in (backend.follow, backend.stream):
-        with pytest.raises(PersistenceError, match="closed"):
-            await anext(call())
-
-
-@anyio_test
-async def test_a_negative_limit_is_refused(path):
-    async with aclosing(SQLitePersistence(path)) as backend:
-        with pytest.raises(ValueError, match="-1"):
-            await anext(backend.follow(limit=-1))
 
 
 # -- stream
