@@ -114,7 +114,7 @@ async def main() -> None:
         await anyio.lowlevel.checkpoint()
     print(*sorted(answers), sep="\n")
     print("requests:", await app.ask(Count()))
-    await system.aclose(deadline=20)  # the server is told to stop: within 21 seconds, whatever happens
+    await system.aclose(deadline=20)  # returns within 21 seconds, whatever happens
 
 
 if __name__ == "__main__":
