@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -13,6 +15,7 @@ import anyio.to_thread
 
 sys.path.insert(0, __file__.rpartition("/")[0])
 
+import anyio.lowlevel
 from _world import COUNTER, Counter, Recorder, Watcher
 
 from papyra import Actor, ActorSystem, SystemHooks
@@ -88,6 +91,24 @@ class Node:
         seen = self.seen
         ref = self.system.spawn(lambda: Recorder(seen, pause), mailbox_capacity=capacity)
         return str(self.system.cluster.address(ref))
+
+    async def do_slow(self) -> str:
+        class Slow(Actor):
+            async def receive(self, message: Any) -> None:
+                await anyio.lowlevel.checkpoint()
+
+        return str(self.system.cluster.address(self.system.spawn(Slow, mailbox_capacity=64)))
+
+    async def do_flood(self, address: str, count: int) -> int:
+        ref = self.ref(address)
+        for number in range(count):
+            await ref.tell(number)
+        await ref.ask("end", timeout=60)
+        return count
+
+    async def do_rss(self) -> int:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])  # noqa: ASYNC240 - not a disk
+        return pages * resource.getpagesize()
 
     async def do_seen(self) -> list[Any]:
         ordered = all(a < b for a, b in itertools.pairwise(self.seen))

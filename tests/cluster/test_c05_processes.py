@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-BACKENDS = ["asyncio", "trio"]
+
 LET_DOWN_SECONDS = 5.0
 KILLS = 20
 STALLS = 50
@@ -160,107 +160,3 @@ def test_c07_a_cut_off_node_has_let_go_before_it_is_down_50_of_50(world, nats_se
             proxy.unstall()
     print(f"let go {min(margins):.2f} to {max(margins):.2f} s before, {len(margins)} of {STALLS}")
     assert min(margins) > 0
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_c09_server_away_for_ten_seconds(world, backend):
-    server = world.server()
-    server.start()
-    nodes = a, b, _ = world.nodes("abc", server.url("shop"), backend)
-    address = a.do("counter")
-    assert a.do("claim", name="boss")[0] == "fence"
-    before = set(b.until("members", lambda members: len(members) == 3))
-    server.kill()
-    for node in nodes:
-        node.wait_for("NodeDown", node=node.name, reason="lost")
-        assert node.do("local") == 0
-    time.sleep(7)
-    server.start()
-    began = time.time()
-    for node in nodes:
-        members = node.until("members", lambda members: len(members) == 3)
-        assert not before & set(members)  # no ended incarnation comes back, whatever the server has kept
-    print(f"all members again after {time.time() - began:.2f} s")
-    assert time.time() - began < 3.0
-    found = b.until("find", lambda found: len(found) == 1)
-    assert found != [address]
-    assert b.until("ask", lambda reply: reply[0] == "reply", address=found[0])
-    assert b.until("lookup", lambda holder: holder is not None, name="boss").startswith("a@")
-
-
-@pytest.mark.sweep
-def test_c02_tells_over_three_restarts(world):
-    server = world.server()
-    server.start()
-    a, b, _ = world.nodes("abc", server.url("shop"))
-    address = a.do("recorder", capacity=100_000)
-    sending = [b.send("tells", address=address, count=25_000, first=n * 25_000) for n in range(4)]
-    for _ in range(3):
-        time.sleep(0.4)
-        server.kill(signal.SIGTERM)
-        time.sleep(0.3)
-        server.start()
-    results = [b.reply(number, 170) for number in sending]
-    sent = sum(result["sent"] for result in results)
-    a.do("seen")
-
-    def quiet(panel):
-        (peer,) = [counts for peer, counts in panel["peers"].items() if peer.startswith("a@")]
-        return peer["outstanding"] == 0
-
-    b.until("panel", quiet)
-    handled, _ordered = a.do("seen")
-    (lost,) = [counts["lost"] for peer, counts in a.do("panel")["peers"].items() if peer.startswith("b@")]
-    print(f"{sent} sent, {handled} handled, {lost} lost and counted, {a.do('letters')} dead letters")
-    assert sent == handled + lost + a.do("letters")
-    assert lost < sent / 10
-
-
-@pytest.mark.sweep
-def test_c10_the_leader_of_three_servers_is_killed(world):
-    servers = [world.server(name=f"s{n}") for n in range(3)]
-    from _processes import free_port
-
-    routes = [free_port() for _ in servers]
-    for index, server in enumerate(servers):
-        others = ", ".join(f'"nats://127.0.0.1:{port}"' for port in routes)
-        server.config = f"server_name: s{index}\ncluster {{ name: c, listen: 127.0.0.1:{routes[index]}, routes: [{others}] }}\n"
-        server.start()
-    hosts = ",".join(f"127.0.0.1:{server.port}" for server in servers)
-    time.sleep(3)
-    nodes = [world.node(name, f"nats://{hosts}/shop?replicas=3", join_timeout=60.0) for name in "abc"]
-    for node in nodes:
-        node.wait_for("ready", 120)
-        node.until("members", lambda members: len(members) == 3)
-    a, b, _ = nodes
-    address = a.do("counter")
-    b.until("find", lambda found: found == [address])
-    asking = b.send("asks", address=address, seconds=12.0)
-    time.sleep(1)
-    servers[0].kill()
-    asked = b.reply(asking)
-    print(f"asks {asked['ends']}, longest gap {asked['longest']:.2f} s")
-    assert not any(node.has("NodeDown") for node in nodes)
-    assert a.do("claim", name="later")[0] == "fence"
-    began = time.time()
-    servers[1].kill()
-    for node in nodes:
-        node.wait_for("NodeDown", node=node.name, reason="lost", since=began)
-
-
-@pytest.mark.sweep
-def test_c12_fences_grow_over_the_loss_of_the_bucket(world):
-    import shutil
-
-    server = world.server()
-    server.start()
-    (a,) = world.nodes("a", server.url("shop"))
-    a.do("singleton", name="sole")
-    first = a.wait_for("sole")
-    server.kill()
-    shutil.rmtree(server.folder / "store")
-    a.wait_for("NodeDown", node="a", reason="lost")
-    server.start()
-    second = a.wait_for("sole", since=first["at"] + 0.001)
-    assert second["fence"] > first["fence"]
