@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-
 LET_DOWN_SECONDS = 5.0
 KILLS = 20
 STALLS = 50
