@@ -54,7 +54,7 @@ async def test_the_numbers_of_a_system():
                 tasks.start_soon(full.tell, None)
             await anyio.wait_all_tasks_blocked()
             found = system.statistics()
-            assert found == await system.sample()
+            assert found.kinds == (await system.sample()).kinds
             tasks.cancel_scope.cancel()
     counters, waiting = found.kinds["Counter"], found.kinds["Waiting"]
     assert (counters.alive, counters.spawned, counters.processed) == (1, 2, 6)

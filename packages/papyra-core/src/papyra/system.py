@@ -619,12 +619,12 @@ class ActorSystem:
             await anyio.lowlevel.checkpoint()
         return introspection.statistics(core.rt, self.state, walk)
 
-    def busy(self) -> list[BusyActor]:
-        """Return the actors whose code runs now, where they are in it, and since when; the longest first.
+    def busy(self, limit: int | None = None) -> list[BusyActor]:
+        """Return the actors whose code runs now, where they are in it, and since when.
 
-        A message that this has seen before is known again, so the times are as exact as the looks are frequent.
+        The longest comes first, and ``limit`` of them at most are returned. A message that this has seen before is known again, so the times are as exact as the looks are frequent.
         """
-        return self._started("look at busy actors").busy.look()
+        return self._started("look at busy actors").busy.look(limit)
 
     def add_instrument(self, instrument: Instrument) -> None:
         """Measure the system with ``instrument`` from now on, or from its start on."""

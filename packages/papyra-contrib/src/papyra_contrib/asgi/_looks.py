@@ -81,7 +81,7 @@ class Looks:
         return grown <= RESTARTS_A_MINUTE, f"{grown:,} in the last minute" if grown else ""
 
     def _stuck(self, _statistics: SystemStatistics) -> tuple[bool, str]:
-        busy = self._system.busy()
+        busy = self._system.busy(1)
         if not busy or busy[0].seconds <= STUCK_SECONDS:
             return True, ""
         longest = busy[0]

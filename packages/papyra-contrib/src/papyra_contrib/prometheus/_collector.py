@@ -55,7 +55,7 @@ class PapyraCollector(Collector):
 def look_at(system: ActorSystem, statistics: SystemStatistics, names: Sequence[str] = ()) -> Look:
     """Read what `ActorSystem.statistics` does not have."""
     timings = [each for each in system.instruments if isinstance(each, PapyraTimings)]
-    busy = system.busy()
+    busy = system.busy(1)
     named = [info for name in names if (info := system.actor_info(name)) is not None] if names else []
     return Look(statistics, timings, busy[0].seconds if busy else 0.0, named)
 

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from threading import get_ident
 from types import CoroutineType, FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from papyra._runtime._eventloop import coroutine_of
@@ -30,6 +30,15 @@ _RUNTIME = str(Path(__file__).parent)
 _PROXY = str(Path(__file__).parent.parent / "proxy.py")
 
 
+class _Found(NamedTuple):
+    """A busy actor, not described yet."""
+
+    cell: Cell
+    since: float
+    frame: FrameType | None
+    awaits: object
+
+
 class BusyActors:
     """Looks at the workers of one system, and remembers since when it has seen each message."""
 
@@ -38,37 +47,31 @@ class BusyActors:
         self._thread = get_ident()
         self._seen: WeakKeyDictionary[CoroutineType[Any, Any, Any], float] = WeakKeyDictionary()
 
-    def look(self) -> list[BusyActor]:
-        """Return the actors whose code runs, the longest first."""
+    def look(self, limit: int | None = None) -> list[BusyActor]:
+        """Return the actors whose code runs, the longest first, ``limit`` of them at most."""
         now = time.monotonic()
         found = [
-            self._describe(worker.cell, task, now)
+            self._find(worker.cell, task, now)
             for task, worker in list(self._rt.workers.items())
             if worker.cell is not None
         ]
-        return sorted(found, key=lambda each: -each.seconds)
+        found.sort(key=_since)
+        return [_describe(each, now) for each in found[:limit]]
 
-    def _describe(self, cell: Cell, task: object, now: float) -> BusyActor:
-        where, awaits, seconds = "", "", 0.0
+    def _find(self, cell: Cell, task: object, now: float) -> _Found:
+        """Find the actor's own code in a worker's task, and since when it is known."""
         worker_code: Any = coroutine_of(task)
         if worker_code is not None and worker_code.cr_running:
-            where, seconds = self._running(now)
-        elif worker_code is not None:
-            where, awaits, seconds = self._suspended(worker_code, now)
-        kind = type_name(cell.actor_type) if cell.actor_type is not None else "Actor"
-        return BusyActor(cell.address, cell.name, kind, where, awaits, seconds)
-
-    def _suspended(self, worker_code: object, now: float) -> tuple[str, str, float]:
-        chain = _awaited(worker_code)
-        for each in chain:
+            return self._running(cell, now)
+        for each in _awaited(worker_code):
             if not isinstance(each, CoroutineType):
-                return "", _name(each), 0.0  # ``receive`` returned something else to await
+                return _Found(cell, now, None, each)  # ``receive`` returned something else to await
             if not _is_ours(each.cr_code.co_filename):
-                since = self._seen.setdefault(cast("Any", each), now)
-                return _place(each.cr_frame), _name(next(chain, None)), now - since
-        return "", "", 0.0
+                own: CoroutineType[Any, Any, Any] = cast("Any", each)
+                return _Found(cell, self._seen.setdefault(own, now), own.cr_frame, own.cr_await)
+        return _Found(cell, now, None, None)
 
-    def _running(self, now: float) -> tuple[str, float]:
+    def _running(self, cell: Cell, now: float) -> _Found:
         """Find the code that computes right now: it awaits nothing, so it is looked for among the frames."""
         frame: FrameType | None = (
             sys._getframe() if get_ident() == self._thread else sys._current_frames().get(self._thread)
@@ -81,7 +84,19 @@ class BusyActors:
                 own = inner
             inner, frame = frame, frame.f_back
         since = min((at for code, at in list(self._seen.items()) if code.cr_running), default=now)
-        return _place(own), now - since
+        return _Found(cell, since, own, None)
+
+
+def _since(found: _Found) -> float:
+    return found.since
+
+
+def _describe(found: _Found, now: float) -> BusyActor:
+    cell = found.cell
+    kind = type_name(cell.actor_type) if cell.actor_type is not None else "Actor"
+    return BusyActor(
+        cell.address, cell.name, kind, _place(found.frame), _name(found.awaits), now - found.since
+    )
 
 
 def _awaited(coroutine: object) -> Iterator[object]:
