@@ -27,6 +27,13 @@ class Actor:
 
     _papyra_cell: Cell | None = None
 
+    own_task: bool = False
+    """Whether `on_start`, every message and `on_stop` run in one task of the actor's own.
+
+    Then a task group, a client session or a lock may span them. It costs a task for each such actor and a wake-up
+    for each message that finds it idle. A restart gets a new task.
+    """
+
     stash_capacity: int | None = 1024
     """The most messages that `ActorContext.stash` holds; None means no limit."""
 

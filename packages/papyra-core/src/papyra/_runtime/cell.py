@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
     from papyra._runtime.wait_graph import Fork, Wait
+    from papyra._runtime.worker import Worker
     from papyra.actor import Actor
     from papyra.context import ActorContext
     from papyra.supervision import SupervisionPolicy
@@ -67,6 +68,7 @@ class Cell:
         "id",
         "limit",
         "name",
+        "own",
         "parent",
         "paused",
         "phase",
@@ -105,6 +107,7 @@ class Cell:
         self.id = id
         self.name = name
         self.parent = parent
+        self.own: Worker | None = None  # serves this actor alone, for all its life
         self.factory = factory
         self.policy = policy
         self.capacity = capacity

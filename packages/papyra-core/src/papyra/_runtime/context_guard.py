@@ -6,6 +6,7 @@ If so, the actor keeps them and the worker ends (`papyra._runtime.worker_loop`).
 
 from __future__ import annotations
 
+from collections import deque
 from contextvars import Context
 from gc import get_referents
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra._runtime.worker import Worker
 
-__all__ = ["ContextGuard", "changed_variables", "keep", "tree_of"]
+__all__ = ["ContextGuard", "changed_variables", "keep", "keep_worker", "release_worker", "tree_of"]
 
 _MISSING = object()
 
@@ -69,6 +70,25 @@ def keep(cell: Cell, worker: Worker) -> None:
     """
     if cell.phase != STOPPED:
         cell.variables = worker.context
+
+
+def keep_worker(cell: Cell, worker: Worker) -> deque[Cell] | None:
+    """Let ``cell`` keep the task of ``worker``, because it holds a lock or a limiter that the task owns.
+
+    Its next messages run in this task, which serves no other actor until the lock is released. Return its own queue.
+    """
+    if cell.phase == STOPPED or cell.variables is not None:
+        return None
+    worker.home, cell.own, cell.variables = cell, worker, worker.context
+    worker.queue = deque()
+    return worker.queue
+
+
+def release_worker(worker: Worker) -> None:
+    """Let an actor that holds nothing of the task any more be run by any worker."""
+    cell = worker.home
+    if cell is not None:
+        cell.own = cell.variables = None
 
 
 def changed_variables(context: Context, before: Context, clean: Context) -> Context | None:

@@ -33,7 +33,7 @@ from papyra._runtime.phases import (
 from papyra._runtime.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import begin_stopping_children, children_gone, finish
-from papyra._runtime.supervision import Supervision, as_failure
+from papyra._runtime.supervision import Supervision, as_failure, left_open
 from papyra._runtime.user_values import is_a
 from papyra.actor import Actor
 from papyra.exceptions import ActorStopped
@@ -100,6 +100,7 @@ class Lifecycle:
         cell.box = box = mailbox_pool.pop() if mailbox_pool else _NEW_BOX()
         try:
             await actor.on_start()
+            self._check_scopes(cell, "on_start")
         except BaseException as error:
             failure = self._failure(cell, error)
             if failure is None:
@@ -199,6 +200,13 @@ class Lifecycle:
                 self.rt.wake()
             await self.rt.loop.yield_to_loop()
 
+    def _check_scopes(self, cell: Cell, where: str) -> None:
+        """Raise an error if the actor's code left a cancel scope or a task group open, and close it."""
+        worker = self.rt.workers.get(self.rt.loop.current_task())
+        if worker is not None and not worker.own and not worker.interrupted and worker.left_open():
+            worker.close_scopes()
+            raise left_open(cell, where)
+
     def _interrupted(self) -> bool:
         worker = self.rt.workers.get(self.rt.loop.current_task())
         return worker is not None and worker.interrupted
@@ -256,6 +264,7 @@ class Lifecycle:
             return
         try:
             await actor.on_start()
+            self._check_scopes(cell, "on_start")
         except BaseException as error:
             failure = self._failure(cell, error)
             if failure is None:
@@ -295,12 +304,17 @@ class Lifecycle:
         self.rt.tallies.change_type(cell, type(actor))
         cell.actor_type = type(actor)
         cell.renewed = True
+        if actor.own_task and cell.variables is None:
+            cell.variables = self.rt.loop.clean.copy()
         phases.enter(cell, STARTING)
 
     async def _run_on_stop(self, cell: Cell) -> None:
         """Run ``on_stop`` of the current instance, once. Its errors are logged, and the stop continues."""
         actor, cell.actor = cell.actor, None
         cell.receive = None
+        own, cell.own = cell.own, None  # a new instance gets a new task
+        if own is not None:
+            cell.variables = None
         if actor is None:
             return
         try:

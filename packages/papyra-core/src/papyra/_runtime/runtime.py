@@ -202,7 +202,15 @@ class Runtime:
         and at the end of the event loop, are requested ones.
         """
         worker = self.workers.get(self.loop.current_task())
-        if worker is None or worker.interrupted or self.loop.ending():
+        if worker is None or worker.interrupted:
+            return None
+        if worker.own and worker.scopes is not None:  # scopes that the actor has open may be cancelled
+            requested = worker.scopes.is_cancelled(worker.floor) or (
+                self.loop.has_strays and self.loop.ending()
+            )
+        else:
+            requested = self.loop.ending()
+        if requested:
             return None
         failure = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
         failure.__cause__ = error

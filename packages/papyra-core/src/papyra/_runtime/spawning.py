@@ -70,6 +70,8 @@ def spawn(
     cell.actor = actor
     cell.actor_type = type(actor)
     cell.variables = variables
+    if actor.own_task and variables is None:
+        cell.variables = rt.loop.clean.copy()
     rt.cells[number] = cell
     if name is not None:
         rt.names[name] = cell

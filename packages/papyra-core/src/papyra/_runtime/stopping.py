@@ -32,6 +32,7 @@ __all__ = [
     "finish",
     "force",
     "interrupted",
+    "note_interrupted",
     "request_stop",
     "stop_failed",
     "stop_from_inside",
@@ -161,11 +162,19 @@ def _end(cell: Cell) -> None:
     # References may keep a dead cell alive; release everything that it no longer needs.
     cell.belongings = None
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
-    cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = cell.escalated = None
+    cell.own = cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = (
+        cell.escalated
+    ) = None
 
 
 def interrupted(cell: Cell) -> None:
-    """Continue with a cell whose running code was cancelled."""
+    """Queue a cell whose running code was cancelled, to continue with its stop."""
+    note_interrupted(cell)
+    cell.rt.signal_and_schedule(cell)
+
+
+def note_interrupted(cell: Cell) -> None:
+    """Let a cell whose running code was cancelled stop."""
     answering, cell.answering = cell.answering, None
     if answering is not None:
         answering.reply(None, stopped_early(cell))
@@ -177,7 +186,6 @@ def interrupted(cell: Cell) -> None:
             phases.enter(cell, RESTARTING_STOP)
     elif cell.phase < STOPPING_CHILDREN:
         begin_stopping_children(cell)
-    cell.rt.signal_and_schedule(cell)
 
 
 def stop_waiter(cell: Cell) -> Waiter:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from papyra.persistence.models import PersistedEvent
     from papyra.supervision import GroupPolicy
 
-__all__ = ["Supervision", "as_failure"]
+__all__ = ["Supervision", "as_failure", "left_open"]
 
 _KEEPS_ACTOR = (SupervisorDecision.RESTART, SupervisorDecision.RESUME)
 _HAS_CHILDREN = (STARTING, RUNNING, SUSPENDED, DRAINING)
@@ -414,3 +414,12 @@ def as_failure(cell: Cell, source: str, error: BaseException) -> Exception:
     failure = RuntimeError(f"{source} of actor {cell} raised {type_name(type(error))}")
     failure.__cause__ = error
     return failure
+
+
+def left_open(cell: Cell, where: str) -> RuntimeError:
+    """Build the error of an actor that left a cancel scope or a task group open."""
+    return RuntimeError(
+        f"actor {cell} left a cancel scope or a task group open at the end of {where}: it is the task of many actors. "
+        "Set `own_task = True` in the class to keep it open from on_start to on_stop, or start background work with "
+        "context.start_soon()"
+    )

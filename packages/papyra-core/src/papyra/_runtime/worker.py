@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections import deque
     from contextvars import Context
 
     import anyio
 
-    from papyra._runtime._eventloop import Waiter
+    from papyra._runtime._eventloop import Scopes, Waiter
     from papyra._runtime.cell import Cell
 
 __all__ = ["WORKERS", "Worker"]
@@ -18,13 +19,32 @@ __all__ = ["WORKERS", "Worker"]
 class Worker:
     """A task that runs cells; ``cell`` is the current one."""
 
-    __slots__ = ("abandoned", "cell", "context", "home", "interrupted", "roused", "scope", "waiter")
+    __slots__ = (
+        "abandoned",
+        "cell",
+        "context",
+        "floor",
+        "home",
+        "inner",
+        "interrupted",
+        "own",
+        "queue",
+        "roused",
+        "scope",
+        "scopes",
+        "waiter",
+    )
 
     def __init__(self, context: Context) -> None:
         self.context = context  # the one that its task runs in
         self.cell: Cell | None = None
         self.home: Cell | None = None  # if set, it serves this cell alone, in that cell's context variables
+        self.own = False  # it is the actor's own task: it runs on_start, every message and on_stop
+        self.queue: deque[Cell] | None = None  # of one with a home
         self.scope: anyio.CancelScope | None = None
+        self.inner: anyio.CancelScope | None = None
+        self.scopes: Scopes | None = None
+        self.floor: object = None  # the innermost scope that is the worker's
         self.waiter: Waiter | None = None
         self.interrupted = False  # its scope is cancelled, so no other cell may run in it
         self.abandoned = False
@@ -43,6 +63,15 @@ class Worker:
         self.interrupted = True
         if self.scope is not None:
             self.scope.cancel()
+
+    def left_open(self) -> bool:
+        """Return whether code of an actor has left a cancel scope or a task group open."""
+        return self.scopes is not None and self.scopes.cancel_scope is not self.floor
+
+    def close_scopes(self) -> None:
+        """Cancel and leave what was left open."""
+        if self.scopes is not None:
+            self.scopes.close_down_to(self.floor)
 
     def label(self) -> str:
         """Name the worker in a task dump by the actor it runs."""

@@ -11,20 +11,23 @@ actor keeps them (``cell.variables``). From then on, workers of its own run it, 
 from __future__ import annotations
 
 from collections import deque
+from contextlib import nullcontext
 from contextvars import ContextVar
 from functools import partial
+from sys import getrefcount
 from time import perf_counter, sleep
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
 from papyra._runtime.attached import begin, end
-from papyra._runtime.context_guard import ContextGuard, keep
+from papyra._runtime.context_guard import ContextGuard, keep, keep_worker, release_worker
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import grant
-from papyra._runtime.phases import STARTING, STOPPED
-from papyra._runtime.stopping import interrupted
+from papyra._runtime.phases import DRAINING, RUNNING, STARTING, STOPPED
+from papyra._runtime.stopping import interrupted, note_interrupted
+from papyra._runtime.supervision import left_open
 from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.worker import Worker
 from papyra.proxy import CallerError
@@ -67,25 +70,81 @@ class Workers:
         """Start a worker for the ready queue, or for one cell in that cell's own context variables."""
         loop = self._rt.loop
         worker = Worker(loop.clean.copy() if home is None or home.variables is None else home.variables)
-        worker.home = home
+        if home is not None:
+            if home.own is not None:
+                self._hand_over(home, home.own)
+                return
+            worker.home = home
+            worker.queue = deque((home,))
+            if home.actor is not None and home.actor.own_task:
+                worker.own, home.own = True, worker
         loop.spawn(partial(self._main, worker), worker.label, worker.context)
+
+    def _hand_over(self, cell: Cell, worker: Worker) -> None:
+        """Let an actor's own worker run it."""
+        assert worker.queue is not None  # noqa: S101 - it has a home
+        if worker.waiter is not None and not worker.waiter.done():
+            worker.waiter.set_result(None)
+        worker.queue.append(cell)
+
+    def _shielded(self, worker: Worker, cell: Cell, error: BaseException) -> bool:
+        """Let an actor's own worker go on after its code was cancelled, for on_stop. Return whether it does.
+
+        Its task must not leave the scopes that the actor has open, so the cancelled scope is shielded off.
+        """
+        if not (worker.own and worker.interrupted) or worker.abandoned or worker.inner is worker.scope:
+            return False
+        cancelled = anyio.get_cancelled_exc_class()
+        if worker.inner is None or not all(is_a(leaf, cancelled) for leaf in leaves(error)):
+            return False
+        worker.inner.shield = True
+        worker.scope, worker.interrupted = worker.inner, False
+        note_interrupted(cell)
+        return True
+
+    async def _park_own(self, worker: Worker) -> None:
+        """Wait in an actor's own task until it has something to do.
+
+        A task of a group that the actor has open may fail, which cancels this wait: the actor fails.
+        """
+        rt, cell = self._rt, worker.home
+        assert cell is not None  # noqa: S101 - it is the actor's own
+        worker.waiter = rt.loop.waiter()
+        try:
+            await worker.waiter
+        except anyio.get_cancelled_exc_class() as error:
+            failure = rt.spurious_cancellation(cell, error)
+            if failure is None or cell.phase not in (RUNNING, DRAINING):
+                interrupted(cell)
+                raise
+            worker.cell = cell
+            await self._failed(worker, cell, failure, "its own task")
+            rt.signal(cell)
+            worker.cell = None
 
     async def _main(self, worker: Worker) -> None:
         rt = self._rt
         task = rt.enter(worker)
         guard = ContextGuard(worker.context)
-        queue = rt.ready
-        if worker.home is None:
+        if worker.queue is None:
             rt.awake -= 1
-        else:
-            queue = deque((worker.home,))
         try:
             while True:
-                with anyio.CancelScope() as scope:
-                    worker.scope = scope
+                with (
+                    anyio.CancelScope() as scope,
+                    anyio.CancelScope() if worker.own else nullcontext() as inner,
+                ):
+                    worker.scope, worker.inner = scope, inner
+                    worker.scopes = rt.loop.scopes()
+                    worker.floor = worker.scopes.cancel_scope
                     worker.interrupted = False
-                    if await self._work(worker, queue, guard):
-                        return
+                    try:
+                        if await self._work(
+                            worker, rt.ready if worker.queue is None else worker.queue, guard
+                        ):
+                            return
+                    finally:
+                        worker.close_scopes()
                 if self._after_cancel(worker, guard):
                     return
         except Exception as error:  # noqa: BLE001 - a bug of this package: it ends the system and is raised in the host
@@ -112,6 +171,10 @@ class Workers:
         mailbox_pool = rt.mailbox_pool
         cancelling = rt.loop.cancelling()
         context, reference = guard.live, guard.reference
+        assert worker.scopes is not None  # noqa: S101 - `_main` set it
+        scopes, floor, own = worker.scopes.state, worker.floor, worker.own
+        task = rt.loop.current_task()
+        references = getrefcount(task)  # a lock or limiter of anyio that an actor holds refers to the task
         left = budget = 8  # messages until the next look at the clock
         item: Any = None
         began = perf_counter()
@@ -139,17 +202,29 @@ class Workers:
                             # Looked up for each message, because the actor may assign another one.
                             await (actor.receive(item) if receive is None else receive(item))
                         elif item is not SIGNAL:
-                            await (answer(cell, item) if item.marks is None else observed(cell, item))
+                            await (
+                                answer(cell, item, worker)
+                                if item.marks is None
+                                else observed(cell, item, worker)
+                            )
                         else:
                             calm = False
                             n += 1  # `processed` counts messages only
                             break
                 except BaseException as error:  # noqa: BLE001 - classified there; all but failures are raised again
                     calm = False
-                    if await self._message_failed(worker, cell, error, item):
+                    if not self._shielded(worker, cell, error) and await self._message_failed(
+                        worker, cell, error, item
+                    ):
                         return True
                 if worker.interrupted:
                     return self._release(worker, cell)
+                spoilt = not own and scopes.cancel_scope is not floor
+                if spoilt:
+                    calm = False
+                    worker.close_scopes()
+                    if await self._message_failed(worker, cell, left_open(cell, "a message"), item):
+                        return True
                 cell.processed += left - n
                 left = n
                 if calm:
@@ -166,17 +241,27 @@ class Workers:
                         if rest is not None:
                             await rest
                     except BaseException as error:  # noqa: BLE001 - classified there, as above
+                        if self._shielded(worker, cell, error):
+                            ready.append(cell)  # for the rest of its stop
+                            continue
                         await self._step_failed(worker, cell, error)
                         return True
                     if worker.interrupted:
                         worker.cell = None
                         return worker.abandoned
+                    if spoilt or (not own and scopes.cancel_scope is not floor):
+                        return True  # its scopes are closed, but it serves no other actor
                 # `ContextGuard.changed`, inlined for the common case
                 if not mine and context != reference and guard.changed():
                     keep(cell, worker)
                     return True
                 if not calm and cancelling is not None and cancelling():
                     return True  # some code cancelled the task itself, and it is of no more use
+                if getrefcount(task) != references and not mine:
+                    await rt.loop.yield_to_loop()  # trio itself refers to a task that it has just resumed
+                    kept = keep_worker(cell, worker) if getrefcount(task) > references else None
+                    if kept is not None:
+                        mine, ready = True, kept
                 if left <= 0:
                     # Adapt: look at the clock more often where messages take long.
                     late = perf_counter() - began > SLICE_SECONDS
@@ -185,6 +270,15 @@ class Workers:
                         await self._pause(worker)
                         began = perf_counter()
             worker.cell = None
+            if worker.home is not None and worker.home.own is worker:
+                if not own and getrefcount(task) <= references:
+                    release_worker(worker)
+                    return True
+                if rt.ready and not rt.awake:
+                    rt.wake()
+                await self._park_own(worker)
+                began = perf_counter()
+                continue
             if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
                 return True
             # A parked worker must not keep objects of its last actor alive.
@@ -317,7 +411,7 @@ WORKER_LOOP: ContextVar[Callable[[Runtime, Callable[[BaseException], None]], Wor
 """The class of the workers of systems that start in this context; `papyra.testing` sets another."""
 
 
-async def answer(cell: Cell, envelope: Envelope) -> None:
+async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
     """Handle an ask or a proxy's call."""
     cell.answering = envelope
     actor: Any = cell.actor
@@ -328,6 +422,9 @@ async def answer(cell: Cell, envelope: Envelope) -> None:
             value = await envelope.call(actor)
         else:
             value = await _call_as_activity(cell.belongings, envelope.call, actor)
+        if not worker.own and worker.left_open() and not worker.interrupted:
+            worker.close_scopes()
+            raise left_open(cell, "a message")
     except CallerError as error:
         if cell.answering is envelope:
             envelope.reply(None, error.error)  # the caller's mistake, not the actor's failure
@@ -342,11 +439,11 @@ async def answer(cell: Cell, envelope: Envelope) -> None:
     cell.answering = None  # after a cancellation it stays: `stopping.interrupted` answers the asker
 
 
-async def observed(cell: Cell, envelope: Envelope) -> None:
+async def observed(cell: Cell, envelope: Envelope, worker: Worker) -> None:
     """Handle a message that an instrument marked."""
     begun = begin(cell, envelope.marks or ())
     try:
-        await answer(cell, envelope)
+        await answer(cell, envelope, worker)
     except BaseException as error:
         end(cell, begun, error)
         raise

@@ -20,6 +20,7 @@ from papyra._runtime.context_guard import keep
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.mailbox import grant
 from papyra._runtime.runtime import MAX_IDLE_STOPS
+from papyra._runtime.supervision import left_open
 from papyra._runtime.worker_loop import TURN_MESSAGES, WORKER_LOOP, Workers, answer, observed
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class SeededWorkers(Workers):
                     break
                 cell.processed += 1
                 if type(item) is Envelope:
-                    await (answer(cell, item) if item.marks is None else observed(cell, item))
+                    await (answer(cell, item, worker) if item.marks is None else observed(cell, item, worker))
                 else:
                     actor: Any = cell.actor
                     await (cell.receive or actor.receive)(item)
@@ -103,6 +104,11 @@ class SeededWorkers(Workers):
                 return True
         if worker.interrupted:
             return self._release(worker, cell)
+        if not worker.own and worker.left_open():
+            worker.close_scopes()
+            only_messages = False
+            if await self._message_failed(worker, cell, left_open(cell, "a message"), item):
+                return True
         if only_messages:
             if box:
                 ready.append(cell)

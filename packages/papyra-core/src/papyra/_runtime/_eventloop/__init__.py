@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import contextvars
     from collections.abc import Callable, Coroutine, Generator
 
-__all__ = ["Loop", "Waiter", "coroutine_of", "current_tasks", "running_loop"]
+__all__ = ["Loop", "Scopes", "Waiter", "coroutine_of", "current_tasks", "running_loop"]
 
 
 class Waiter(Protocol):
@@ -23,6 +23,26 @@ class Waiter(Protocol):
     def __await__(self) -> Generator[Any, None, None]: ...
     def done(self) -> bool: ...
     def set_result(self, result: None, /) -> None: ...
+
+
+class Scopes(Protocol):
+    """The cancel scopes that a task has entered."""
+
+    state: Any
+    """An object with the same ``cancel_scope``, and without a call where the loop has one."""
+
+    @property
+    def cancel_scope(self) -> object:
+        """The innermost one."""
+        ...
+
+    def is_cancelled(self, scope: object) -> bool:
+        """Return whether ``scope`` or one around it is cancelled, where only scopes are."""
+        ...
+
+    def close_down_to(self, scope: object) -> None:
+        """Cancel and leave the scopes inside of ``scope``, and the task groups that they belong to."""
+        ...
 
 
 class Loop(Protocol):
@@ -76,6 +96,10 @@ class Loop(Protocol):
 
     def is_closed(self) -> bool:
         """Whether the loop has ended, so that nothing runs any more."""
+        ...
+
+    def scopes(self) -> Scopes:
+        """Return the cancel scopes of the running task."""
         ...
 
     def is_running_here(self) -> bool:

@@ -9,6 +9,8 @@ import types
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import anyio._backends._asyncio as _anyio
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
@@ -42,6 +44,34 @@ def current_task() -> object | None:
         return asyncio.current_task()
     except RuntimeError:
         return None  # no loop runs in this thread
+
+
+class _Scopes:
+    """anyio's record of the cancel scopes of a task, which it keeps to itself."""
+
+    __slots__ = ("_task", "state")
+
+    def __init__(self, task: asyncio.Task[Any]) -> None:
+        self._task = task
+        states: Any = getattr(_anyio, "_task_states")  # noqa: B009 - its types are not known
+        self.state: Any = states[task]
+
+    @property
+    def cancel_scope(self) -> object:
+        return self.state.cancel_scope
+
+    def is_cancelled(self, scope: object) -> bool:
+        return False  # `AsyncioLoop.ending` knows
+
+    def close_down_to(self, scope: object) -> None:
+        while self.state.cancel_scope is not scope:
+            inner = self.state.cancel_scope
+            inner._tasks.discard(self._task)  # the worker itself goes on
+            inner.cancel()
+            outer = inner._parent_scope
+            outer._child_scopes.discard(inner)
+            outer._tasks.add(self._task)
+            self.state.cancel_scope = outer
 
 
 class AsyncioLoop:
@@ -114,6 +144,12 @@ class AsyncioLoop:
     def is_closed(self) -> bool:
         """Whether the loop was closed."""
         return self._loop.is_closed()
+
+    def scopes(self) -> _Scopes:
+        """Return the cancel scopes of the running task."""
+        task = asyncio.current_task(self._loop)
+        assert task is not None  # noqa: S101 - only tasks call this
+        return _Scopes(task)
 
     def is_running_here(self) -> bool:
         """Return whether the calling code runs in this loop."""

@@ -101,6 +101,31 @@ def _nothing() -> None:
     pass
 
 
+class _Scopes:
+    """trio's record of the cancel scopes of a task, which it keeps to itself."""
+
+    __slots__ = ("_task", "state")
+
+    def __init__(self, task: Any) -> None:
+        self._task = task
+        self.state: Any = self
+
+    @property
+    def cancel_scope(self) -> object:
+        return self._task._cancel_status
+
+    def is_cancelled(self, scope: object) -> bool:
+        status: Any = scope
+        return bool(status.effectively_cancelled)
+
+    def close_down_to(self, scope: object) -> None:
+        while self._task._cancel_status is not scope:
+            inner = self._task._cancel_status._scope
+            inner.cancel()
+            inner.__exit__(None, None, None)
+        self._task._child_nurseries.clear()
+
+
 class TrioLoop:
     """trio, plain: system tasks, so that actors are below no scope but their own."""
 
@@ -155,6 +180,10 @@ class TrioLoop:
         except trio.RunFinishedError:
             return True
         return False  # it runs in another thread
+
+    def scopes(self) -> _Scopes:
+        """Return the cancel scopes of the running task."""
+        return _Scopes(trio.lowlevel.current_task())
 
     def is_running_here(self) -> bool:
         """Return whether the calling code runs in this run of trio."""
