@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from typing import TYPE_CHECKING, cast
 
 from papyra.exceptions import PluginError
@@ -12,14 +14,26 @@ from papyra.plugins import find_plugins
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["check_instrument", "load_instruments", "make_instruments"]
+__all__ = ["check_instrument", "load_instruments", "loaded_before", "make_instruments"]
 
 _logger = logging.getLogger("papyra")
 
 _METHODS = ("started", "send", "begin", "end", "replied", "run")
 
 
-def load_instruments(names: Iterable[str]) -> dict[str, object]:
+_loaded: dict[tuple[object, ...], dict[str, object]] = {}
+
+
+def loaded_before(names: tuple[str, ...]) -> dict[str, object] | None:
+    """Return what `load_instruments` returned for these names, if nothing was missing and the installation is the same."""
+    return _loaded.get(_key(names))
+
+
+def _key(names: tuple[str, ...]) -> tuple[object, ...]:
+    return (names, os.environ.get("PAPYRA_PLUGINS"), tuple(sys.path))
+
+
+def load_instruments(names: tuple[str, ...]) -> dict[str, object]:
     """Import the plugins of these names, in this order. One that is not there or fails is logged and left out."""
     plugins = find_plugins("papyra.instruments")
     loaded: dict[str, object] = {}
@@ -35,6 +49,8 @@ def load_instruments(names: Iterable[str]) -> dict[str, object]:
             loaded[name] = plugin.load()
         except PluginError as error:
             _logger.error("the instrument %r is left out: %s", name, error)
+    if len(loaded) == len(set(names)):
+        _loaded[_key(names)] = loaded
     return loaded
 
 

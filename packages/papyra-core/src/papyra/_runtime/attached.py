@@ -25,10 +25,11 @@ MAX_FAILURES = 10
 class Attached:
     """An instrument of one system. ``active`` until it is removed."""
 
-    __slots__ = ("_detach", "active", "ended", "failed", "instrument", "left", "name", "scope")
+    __slots__ = ("_detach", "_send", "active", "ended", "failed", "instrument", "left", "name", "scope")
 
     def __init__(self, instrument: Instrument, detach: Callable[[Attached], None]) -> None:
         self.instrument = instrument
+        self._send = instrument.send  # looked up once: it may be called for each message
         self.name = f"{type(instrument).__module__}.{type(instrument).__qualname__}"
         self.failed = 0
         self.active = True
@@ -50,8 +51,8 @@ class Attached:
     def show(self, cell: Cell, message: object, asks: bool) -> tuple[object, int]:
         """Return what ``send`` returns."""
         try:
-            mark, gap = self.instrument.send(cell, message, asks)
-            return mark, max(gap, 1)
+            mark, gap = self._send(cell, message, asks)
+            return (mark, gap) if gap >= 1 else (mark, 1)
         except KeyboardInterrupt:
             raise  # Ctrl-C, which comes anywhere
         except BaseException as error:  # noqa: BLE001 - an instrument's error, SystemExit too, must not stop a sender

@@ -10,7 +10,7 @@ import anyio
 
 from papyra._runtime.attached import Attached
 from papyra._runtime.countdown import Countdown
-from papyra.instrument_discovery import load_instruments, make_instruments
+from papyra.instrument_discovery import load_instruments, loaded_before, make_instruments
 from papyra.instruments import Instrument
 from papyra.plugins import describe
 
@@ -64,8 +64,9 @@ class Instruments:
         self._loaded = True
         if not names:
             return
-        # In a thread: it imports other people's modules.
-        found = await anyio.to_thread.run_sync(load_instruments, names)
+        found = loaded_before(names)
+        if found is None:  # in a thread, because it imports other people's modules
+            found = await anyio.to_thread.run_sync(load_instruments, names)
         for name, loaded in found.items():
             try:
                 for instrument in make_instruments(loaded):
