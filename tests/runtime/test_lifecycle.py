@@ -58,6 +58,7 @@ class Recording(InMemoryPersistence):
             if isinstance(record, PersistedEvent)
             else type(record).__name__
             for record in self.kept
+            if not getattr(record, "event_type", "").startswith("System")
         ]
 
 

@@ -378,7 +378,7 @@ async def test_a_system_uses_the_settings_it_is_given(tmp_path: Path) -> None:
                 with pytest.raises(ActorStopped):
                     await ref.tell(number)
             assert [letter.message for letter in system.dead_letters.messages] == [1]
-    assert path.read_text().count("\n") == 4
+    assert path.read_text().count("\n") == 6
 
 
 @pytest.mark.anyio

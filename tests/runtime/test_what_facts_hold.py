@@ -192,6 +192,26 @@ async def test_a_crash_is_stored_though_the_parent_is_busy(monkeypatch: pytest.M
         assert "decision" not in crash.payload
 
 
+async def test_g20_the_record_and_events_have_one_order_though_a_parent_decides_late() -> None:
+    class Parent(Worker):
+        async def on_child_failure(
+            self, child: ActorRef[Any, Any], exc: BaseException
+        ) -> SupervisorDecision | None:
+            await self.context.system.stop(others.pop())
+            return SupervisorDecision.RESTART
+
+    async with ActorSystem() as system:
+        others = [system.spawn(Worker)]
+        parent = system.spawn(Parent)
+        child = await parent.ask("spawn")
+        with pytest.raises(ValueError, match="bad"):
+            await child.ask(ValueError("bad"))
+        assert await child.ask("again") == "again"
+        kept = [event.event_type for event in await stored(system) if event.event_type != "SystemStarted"]
+        assert kept == [type(event).__name__ for event in system.events()]
+        assert kept[-3:] == ["ActorStopped", "ActorCrashed", "ActorRestarted"]
+
+
 async def test_a_restart_after_a_backoff_has_its_delay() -> None:
     policy = SupervisionPolicy(Strategy.RESTART, backoff=Backoff(0.01, 0.01, jitter=0.0))
     async with ActorSystem() as system:

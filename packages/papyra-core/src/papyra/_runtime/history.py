@@ -124,8 +124,9 @@ class History:
     ) -> PersistedEvent:
         """Note that an actor's code raised ``error``.
 
-        ``during`` is the type of the message that was handled, or the name of the method. Without a ``decision``,
-        which the parent has still to make, the event is seen at once, and `decided` and `store` do the rest.
+        ``during`` is the type of the message that was handled, or the name of the method. Without a ``decision``, which
+        the parent still has to make, the event is only built: `note` follows, so that the record and `events` have
+        one order.
         """
         self.crashes_ever += 1
         cell.rt.tallies.of(cell.actor_type).failures += 1
@@ -136,12 +137,7 @@ class History:
         )
         if decision is not None:
             self.decided(fact, decision, restarts)
-            self.store(fact)
-        self._events.append(fact)
-        self.events_ever += 1
-        if self.reports_events:
-            self._hooks.call("on_event", self._materialize(fact))
-        self.wake_waiters()
+            self.note(fact)
         return fact
 
     def decided(self, crash: PersistedEvent, decision: str, restarts: int) -> None:
@@ -149,9 +145,14 @@ class History:
         crash.payload["decision"] = decision
         crash.payload["restarts"] = restarts
 
-    def store(self, crash: PersistedEvent) -> None:
-        """Store a crash that was noted without a decision."""
-        self._writer.add(crash)
+    def note(self, fact: PersistedEvent) -> None:
+        """Add a crash to the events and to the record, and report it."""
+        self._events.append(fact)
+        self.events_ever += 1
+        self._writer.add(fact)
+        if self.reports_events:
+            self._hooks.call("on_event", self._materialize(fact))
+        self.wake_waiters()
 
     def restarted(self, cell: Cell, reason: str) -> None:
         """Note that an actor runs again."""

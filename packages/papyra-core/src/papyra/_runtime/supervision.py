@@ -55,8 +55,8 @@ _logger = logging.getLogger("papyra")
 
 
 MAX_UNDECIDED_SECONDS = 1.0
-"""Time for which a crash is not stored, because the parent has not decided yet. Then it is stored without a decision:
-the record must not lack the crash because a parent is busy."""
+"""Time for which a crash is not noted, because the parent has not decided yet. Then it is noted without a decision:
+neither the record nor `events` may lack a crash because a parent is busy."""
 
 
 class _Failure(NamedTuple):
@@ -106,7 +106,7 @@ class Supervision:
             self.apply(cell, error, None, _Failure(during, message))
             return
         crash = self.rt.history.crash(cell, error, during, None, 0)
-        timer = self.rt.timers.after(MAX_UNDECIDED_SECONDS, partial(self.rt.history.store, crash))
+        timer = self.rt.timers.after(MAX_UNDECIDED_SECONDS, partial(self.rt.history.note, crash))
         self._undecided[cell] = _Failure(during, message, crash, timer)
         phases.enter(cell, SUSPENDED)
         if parent.undecided is None:
@@ -286,7 +286,7 @@ class Supervision:
         if failure is not None and failure.crash is None:
             history.crash(cell, error, failure.during, taken.value, restarts)
         elif failure is not None:
-            self._store(failure, taken, restarts)
+            self._note(failure, taken, restarts)
         info = FailureInfo(
             cell.address,
             error,
@@ -299,16 +299,16 @@ class Supervision:
         self.rt.hooks.call("on_failure", info)
 
     def settle(self, cell: Cell, taken: SupervisorDecision) -> None:
-        """Store a crash that nobody decides on any more: the actor stops, or restarts with its siblings."""
+        """Note a crash that nobody decides on any more: the actor stops, or restarts with its siblings."""
         failure = self._undecided.pop(cell, None)
         if failure is not None:
-            self._store(failure, taken, len(cell.restarts or ()))
+            self._note(failure, taken, len(cell.restarts or ()))
 
-    def _store(self, failure: _Failure, taken: SupervisorDecision, restarts: int) -> None:
+    def _note(self, failure: _Failure, taken: SupervisorDecision, restarts: int) -> None:
         if failure.crash is not None and failure.timer is not None and failure.timer.when is not None:
             failure.timer.cancel()
             self.rt.history.decided(failure.crash, taken.value, restarts)
-            self.rt.history.store(failure.crash)
+            self.rt.history.note(failure.crash)
 
     def _resume(self, cell: Cell) -> None:
         cell.failure = None
