@@ -239,6 +239,31 @@ def test_the_runtime_tests_pass_with_every_send_marked(tmp_path, site):
     assert " passed" in ran.stdout
 
 
+class Odd:
+    """A message that raises where somebody asks for its class."""
+
+    @property
+    def __class__(self):
+        raise SystemExit("from a user's value")
+
+
+@pytest.mark.anyio
+async def test_a_marked_message_is_never_evaluated():
+    handled = []
+
+    class Keeping(Actor):
+        async def receive(self, message):
+            handled.append(message)
+
+    marks = MarkAll()
+    async with ActorSystem(instruments=[marks]) as system:
+        ref = system.spawn(Keeping)
+        await ref.tell(Odd())
+        await ref.ask(Odd())
+    assert [type(message) for message in handled] == [Odd, Odd]
+    assert len(marks.shown) == 2
+
+
 # -- promise 5
 
 

@@ -54,7 +54,7 @@ class Countdown:
         budget = self._budget - spent
         left = self._tells_left - spent
         if left <= 0:
-            message = item.message if item.__class__ is Envelope else item
+            message = item.message if type(item) is Envelope else item
             if self._only is not None:  # `_show`, without a call
                 mark, left = self._only.show(cell, message, False)
                 marks: Marks | None = None if mark is None else ((self._only, mark),)
@@ -62,7 +62,7 @@ class Countdown:
                 marks, left = self._show(cell, message, False, self._tells_gap)
                 self._tells_gap = left
             if marks is not None:
-                if item.__class__ is not Envelope:
+                if type(item) is not Envelope:
                     item = Envelope(item, expects_reply=False)
                 item.marks = marks
         due = budget <= 0

@@ -67,8 +67,11 @@ class Envelope:
         if self.replied:
             return
         self.replied = True
-        self.value = value
-        self.error = error
+        if (
+            self.expects_reply
+        ):  # else nobody would take it, and an error refers to the frames that have this envelope
+            self.value = value
+            self.error = error
         if self.asker is not None:
             self.asker.waits_for = self.asker.wait = None
         if self.debtor is not None:
