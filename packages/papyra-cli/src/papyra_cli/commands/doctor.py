@@ -72,7 +72,8 @@ def run(out: Output, store: Store, **options: Any) -> None:
     """Check that a store is in order and takes records.
 
     Finds it, opens it, checks it as a starting ActorSystem does, probes whether a record could be written, and asks for its
-    health. Warns of facts that the last runs dropped, and of two versions of Papyra in one environment.
+    health. Warns of settings of the store that may lose records, of facts that the
+    last runs dropped, and of two versions of Papyra in one environment.
 
     Only --mode recover changes the store.
     """
@@ -105,7 +106,8 @@ async def _examine(
     if not backend.healthy:
         problem = problem or "an acknowledged record may not be safe on disk"
     health = ("failed", problem) if problem else ("ok", "healthy, and a record could be written")
-    return [*steps, *await _dropped(opened), _Step("health", *health)], result
+    settings = [_Step("settings", "warning", text) for text in backend.store_warnings]
+    return [*steps, *settings, *await _dropped(opened), _Step("health", *health)], result
 
 
 async def _write_problem(backend: PersistenceBackend) -> str:

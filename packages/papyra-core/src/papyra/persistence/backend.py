@@ -66,6 +66,9 @@ class PersistenceBackend(ABC):
     Progress of such a backend is in bytes.
     """
 
+    store_warnings: tuple[str, ...] = ()
+    """Settings of the opened store that may lose records, a sentence or two each; ``papyra doctor`` shows them."""
+
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
     """The options that this backend's URL takes besides those of retention, each with the function that reads it.
 
