@@ -23,7 +23,7 @@ from papyra.persistence.models import (
 
 redis = pytest.importorskip("redis", reason="the library redis is not installed; the extra redis brings it")
 
-from papyra_contrib.redis import RedisPersistence, _backend, _entries  # noqa: E402 - only where the library is
+from papyra_contrib.redis import RedisPersistence, _backend, _entries, _follower  # noqa: E402 - only where the library is
 
 anyio_test = pytest.mark.anyio
 
@@ -103,7 +103,7 @@ def test_an_address_is_read(url, tls, address):
         ("redis:", "needs an address"),
         ("redis:localhost", "needs an address"),
         ("redis://:secret@localhost/facts", "a number, not 'facts'"),
-        ("redis://:secret@localhost:port/0", "can't open the redis backend"),
+        ("redis://:secret@localhost:port/0", "malformed port"),
         ("redis://localhost/0?stream=", "the name of a key"),
         ("redis://localhost/0?timeout=0s", "above 0"),
         ("redis:/run/redis.sock?tls=yes", "not encrypted"),
@@ -403,20 +403,20 @@ async def test_a_follower_misses_nothing_when_the_newest_are_compacted_away(open
 
 
 @anyio_test
-async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, stream):
+async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, stream, monkeypatch):
     """Also where the server's clock went back, so that ids begin lower than those that were read."""
     await_reset = threading.Event()
     async with aclosing(open_store()) as backend:
         await backend.record_batch(events(1, 2))
-        following = backend._next
+        look = _follower.Follower._last_seen
 
-        def watched(last, *rest):
-            records, last = following(last, *rest)
+        def watched(follower, work):
+            last = look(follower, work)
             if last == _entries.START:
                 await_reset.set()
-            return records, last
+            return last
 
-        backend._next = watched
+        monkeypatch.setattr(_follower.Follower, "_last_seen", watched)
         async with aclosing(backend.follow(limit=1)) as records:
             assert await take(records, 1) == events(2)
             ((_, fields),) = raw.xrange(stream, count=1)
@@ -458,7 +458,7 @@ async def test_a_follower_ends_when_the_backend_is_closed(open_store):
 async def test_a_follower_ends_when_the_backend_is_closed_before_its_first_look(open_store, monkeypatch):
     backend = open_store()
     looks = threading.Event()
-    real = _backend.last_id
+    real = _follower.last_id
 
     def last_id(server, stream):
         looks.set()
@@ -466,7 +466,7 @@ async def test_a_follower_ends_when_the_backend_is_closed_before_its_first_look(
             time.sleep(0.001)
         return real(server, stream)
 
-    monkeypatch.setattr(_backend, "last_id", last_id)
+    monkeypatch.setattr(_follower, "last_id", last_id)
     with anyio.fail_after(60):
         async with anyio.create_task_group() as group:
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 
 from papyra.testing import BackendConformance
@@ -10,15 +12,29 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 
 from papyra_contrib.redis import RedisPersistence  # noqa: E402 - only where the library is
 
+from .conftest import RedisServer  # noqa: E402 - as above
+
+
+@pytest.fixture(scope="module")
+def redis_server():
+    """Start a server whose records survive its death."""
+    server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+    server.start()
+    yield server
+    server.close()
+
 
 class TestRedisPersistence(BackendConformance):
     durable = True
     shared = True
+    keeps_batch_ids = True
 
     @pytest.fixture
     def open_backend(self, redis_server, stream):
         url = f"unix://{redis_server.socket}"
-        return lambda retention_policy=None: RedisPersistence(url, retention_policy, stream=stream)
+        return lambda retention_policy=None: RedisPersistence(
+            url, retention_policy, stream=stream, timeout=1.0
+        )
 
     @pytest.fixture
     def backend_url(self, redis_server, stream):
@@ -40,3 +56,31 @@ class TestRedisPersistence(BackendConformance):
             return b"".join(value for fields in entries for value in fields.values())
 
         return read
+
+    @pytest.fixture
+    def restart_store(self, redis_server):
+        def restart() -> None:
+            redis_server.kill()
+            redis_server.start()
+
+        return restart
+
+    @pytest.fixture
+    def cut_wire(self, redis_server):
+        def cut() -> None:
+            with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+
+        return cut
+
+    @pytest.fixture
+    def stall_store(self, redis_server):
+        @contextmanager
+        def stall():
+            redis_server.stand_still()
+            try:
+                yield
+            finally:
+                redis_server.go_on()
+
+        return stall

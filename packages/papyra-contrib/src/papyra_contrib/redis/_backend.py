@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -17,8 +18,11 @@ from papyra.persistence.query import Query
 from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import duration, one_of
 from papyra_contrib.redis import _maintenance
+from papyra_contrib.redis._batches import add_batch
+from papyra_contrib.redis._checks import check_server, probe
 from papyra_contrib.redis._connection import Server
-from papyra_contrib.redis._entries import START, Walk, find, kept, key_of, last_id, read_entry, to_fields
+from papyra_contrib.redis._entries import Walk, find, kept, last_id, to_fields
+from papyra_contrib.redis._follower import Follower
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -33,13 +37,13 @@ if TYPE_CHECKING:
     )
     from papyra.persistence.retention import RetentionPolicy
     from papyra.persistence.url import BackendURL
-    from papyra_contrib.redis._entries import Entry
 
 __all__ = ["RedisPersistence"]
 
+_logger = logging.getLogger("papyra")
+
 _PAGE = 500
-_NEW_AT_ONCE = 100
-_BLOCK = 200  # milliseconds that a follower waits in the server; a closed or cancelled one leaves after them
+RECONNECT_SECONDS = 0.2  # between two attempts of a follower
 
 _R = TypeVar("_R", bound=PersistedRecord)
 
@@ -53,16 +57,20 @@ def _some_text(text: str) -> str:
 class RedisPersistence(ThreadedBackend):
     """Keep facts in a stream of a Redis server: ``redis://localhost:6379/0?stream=papyra:facts&max_records=100000``.
 
-    A batch is one transaction: all of it is stored, or nothing. What an acknowledged record survives is the server's
-    affair: with ``appendonly yes`` and ``appendfsync always`` power loss, by default less. Any number of processes may
-    use one stream. A call that got no reply within ``timeout`` seconds raises, and nobody knows whether its records
-    were stored; nothing is sent twice. ``redis:/run/redis.sock`` names a Unix socket, and ``tls=yes`` encrypts.
+    A batch is one transaction: all of it is stored, or nothing. The id of each run's last batch is kept in the hash
+    ``<stream>:batches`` in the same transaction: a batch that is offered again after its answer was lost is not stored
+    twice. What an acknowledged record survives depends on the server: power loss with ``appendonly yes`` and
+    ``appendfsync always``, less by default. A replica that takes over may lack the last records. Any number of processes
+    may use one stream.
 
-    ``url`` is as the library redis has it: ``redis://``, ``rediss://`` or ``unix://``. Redis 6.2 or newer is needed.
-    ``max_total_bytes`` counts the text of the records. Payloads of more than 1 MiB are replaced by a note of their size.
+    A call without a reply for ``timeout`` seconds raises. ``redis:/run/redis.sock`` names a Unix socket; ``rediss://``
+    and ``tls=yes`` encrypt. ``url`` is as the library redis has it: ``redis://``, ``rediss://`` or ``unix://``. The
+    server must be Redis 6.2 or newer, or Valkey, and not a cluster. ``max_total_bytes`` counts the text of the records.
+    Payloads of more than 1 MiB are replaced by a note of their size.
     """
 
     name: ClassVar[str] = "redis"
+    schemes: ClassVar[tuple[str, ...]] = ("rediss",)
     papyra_api: ClassVar[str] = "1.0"
     reports_progress: ClassVar[bool] = True
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
@@ -93,7 +101,9 @@ class RedisPersistence(ThreadedBackend):
     ) -> Self:
         """Open the server that ``url`` names."""
         given = dict(options)
-        address = _address(url.text.partition("?")[0], tls=given.pop("tls", "no") == "yes")
+        text = url.text.partition("?")[0]
+        tls = given.pop("tls", "yes" if url.scheme == "rediss" else "no") == "yes"
+        address = _address(f"redis:{text.partition(':')[2]}", tls=tls)
         try:
             return cls(address, retention, **given)
         except ValueError as error:  # without the URL, which may hold a password
@@ -101,15 +111,28 @@ class RedisPersistence(ThreadedBackend):
 
     # -- writing
 
+    def blocking_open(self, work: Work) -> None:
+        """Connect; a server that can't keep a store is a `PersistenceError`, and unsafe settings are logged once."""
+        warnings = check_server(self._server)
+        for warning in set(warnings) - set(self.store_warnings):
+            _logger.warning("%s", warning)
+        self.store_warnings = warnings
+
+    def blocking_ping(self, work: Work) -> None:
+        """Raise unless a record could be written now: one is, to a key that is deleted in the same transaction."""
+        check_server(self._server)
+        probe(self._server, self._stream)
+
     def blocking_record_batch(
         self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
     ) -> int:
-        """Store records in one transaction: all of them, or none if the server refuses them."""
+        """Store records in one transaction, unless the last batch of its run had this id."""
         try:
             added = [to_fields(record) for record in records]
         except (TypeError, ValueError, AttributeError, OverflowError) as error:
             raise PersistenceError(f"a record has a field of the wrong type: {error}", retry=False) from error
-        self._server.transaction([["XADD", self._stream, "*", *fields] for fields, _ in added])
+        if not add_batch(self._server, self._stream, (fields for fields, _ in added), batch_id):
+            return 0  # stored before, and the answer was lost
         return sum(size for _, size in added)
 
     def blocking_close(self, work: Work) -> None:
@@ -131,34 +154,48 @@ class RedisPersistence(ThreadedBackend):
     ) -> AsyncGenerator[PersistedRecord]:
         """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
 
-        The server reports new records at once. No record is left out or doubled, except those that were compacted away
-        before they were read. After the key was deleted, all records of the new stream are new. ``wanted`` is called in
+        The server reports new records at once. No record is left out or doubled, also when the server is restarted,
+        except those that were compacted away before they were read. After the key was deleted, all records of the new stream are new. ``wanted`` is called in
         a worker thread.
         """
         self.refuse_if_closed()
         count, matches = following_of(query, limit, wanted)
         newest: Query[PersistedRecord] = Query(limit=count)
-        policy, now = self.retention, self.time_fn()
-        waiting = anyio.CapacityLimiter(1)  # followers must not keep others from reading
-
-        def begin(work: Work) -> tuple[list[PersistedRecord], bytes]:
-            last = last_id(self._server, self._stream)
-            walk = self._walk(work, last)
-            return find(kept(walk, policy, now), newest, matches), last
-
-        look = begin
+        follower = Follower(self._server, self._stream)
+        thread = anyio.CapacityLimiter(1)  # its own, so that followers don't keep others from reading
+        begin = partial(
+            follower.begin, newest=newest, matches=matches, policy=self.retention, now=self.time_fn()
+        )
+        records = await self._until_closed(begin, thread)
         while True:
-            try:
-                records, last = await run_blocking(look, limiter=waiting)
-            except PersistenceError:
-                if self.closed:
-                    return
-                raise
             for record in records:
                 yield record
             if self.closed:
                 return
-            look = partial(self._next, last, matches)
+            records = await self._next_of(follower, matches, thread)
+
+    async def _next_of(
+        self, follower: Follower, matches: Callable[[PersistedRecord], bool], thread: anyio.CapacityLimiter
+    ) -> list[PersistedRecord]:
+        """Return what comes next; nothing while the server is away."""
+        try:
+            return await self._until_closed(partial(follower.next, matches=matches), thread)
+        except PersistenceError as error:
+            if not error.retry:
+                raise
+            await anyio.sleep(RECONNECT_SECONDS)
+            return []
+
+    async def _until_closed(
+        self, look: Callable[[Work], list[PersistedRecord]], thread: anyio.CapacityLimiter
+    ) -> list[PersistedRecord]:
+        """Return what a look returns; nothing if it failed because the backend was closed meanwhile."""
+        try:
+            return await run_blocking(look, limiter=thread)
+        except PersistenceError:
+            if not self.closed:
+                raise
+            return []
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None
@@ -213,20 +250,6 @@ class RedisPersistence(ThreadedBackend):
         walk.work = work
         return walk
 
-    def _next(
-        self, last: bytes, wanted: Callable[[PersistedRecord], bool] | None, _: Work
-    ) -> tuple[list[PersistedRecord], bytes]:
-        """Return the wanted records after ``last``, waiting for them a little, and the id to go on from."""
-        found: list[tuple[bytes, list[Entry]]] | None = self._server.call(
-            "XREAD", "COUNT", _NEW_AT_ONCE, "BLOCK", _BLOCK, "STREAMS", self._stream, last
-        )
-        if found:
-            entries = found[0][1]
-            records = [one[0] for one in map(read_entry, entries) if one is not None]
-            return (records if wanted is None else list(filter(wanted, records))), entries[-1][0]
-        newest = last_id(self._server, self._stream)
-        return [], START if key_of(newest) < key_of(last) else last  # below it only in another stream
-
 
 def _address(url: str, *, tls: bool) -> str:
     """Return the address as the library redis has it."""
@@ -241,5 +264,7 @@ def _address(url: str, *, tls: bool) -> str:
             raise BackendURLError(f"the database of a Redis server is a number, not {database!r}")
         return f"{'rediss' if tls else 'redis'}://{parts.netloc or 'localhost'}/{database or 0}"
     if tls:
-        raise BackendURLError("a Unix socket is not encrypted; leave tls=yes out")
+        raise BackendURLError(
+            "a Unix socket is not encrypted; write redis: in place of rediss:, without tls=yes"
+        )
     return f"unix://{parts.path}"

@@ -1,7 +1,8 @@
-"""A Redis server: commands and whole transactions, and errors that say what can be done."""
+"""A Redis server: commands, and errors that say what can be done."""
 
 from __future__ import annotations
 
+import re
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
@@ -11,31 +12,31 @@ from papyra.exceptions import PersistenceError
 try:
     import redis
     from redis.backoff import NoBackoff
-    from redis.exceptions import NoPermissionError, OutOfMemoryError
+    from redis.exceptions import (
+        ClusterCrossSlotError,
+        ClusterDownError,
+        MasterDownError,
+        MovedError,
+        NoPermissionError,
+        OutOfMemoryError,
+        TryAgainError,
+    )
     from redis.retry import Retry
 except ImportError as error:
     raise ImportError("the library redis is missing: pip install 'papyra-contrib[redis]'") from error
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
 __all__ = ["Argument", "Server"]
 
 Argument: TypeAlias = "str | bytes | int"
 
 
-class _Commands(Protocol):
-    def execute_command(self, *arguments: Argument) -> Any: ...
-
-
-class _Pipeline(_Commands, Protocol):
-    def execute(self) -> list[Any]: ...
-
-
-class _Client(_Commands, Protocol):
+class _Client(Protocol):
     response_callbacks: dict[str, object]
 
-    def pipeline(self, transaction: bool = True) -> _Pipeline: ...
+    def execute_command(self, *arguments: Argument) -> Any: ...
 
 
 class Server:
@@ -47,12 +48,13 @@ class Server:
             protocol=2,
             socket_timeout=timeout,
             socket_connect_timeout=timeout,
-            # A command that got no reply may have been done: who sends it again doubles a record.
+            # A command without a reply may have been executed. Only a batch with an id may be sent again.
             retry=Retry(NoBackoff(), 0),
         )
         self._client = cast("_Client", redis.Redis(connection_pool=self._pool))
         self._client.response_callbacks.clear()  # their results differ between the library's versions
         self.name = _name(self._pool.connection_kwargs)
+        self.timeout = timeout
         self.reachable = True
         self._closed = False
         self._calls = 0
@@ -63,13 +65,10 @@ class Server:
         with self._counted(), self._explained():
             return self._client.execute_command(*command)
 
-    def transaction(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
-        """Do all commands or none, with nothing in between; return their replies."""
-        with self._counted(), self._explained():
-            pipeline = self._client.pipeline(transaction=True)
-            for command in commands:
-                pipeline.execute_command(*command)
-            return pipeline.execute()
+    @staticmethod
+    def is_forbidden(error: PersistenceError) -> bool:
+        """Whether the server refused a command because the user may not call it."""
+        return isinstance(error.__cause__, NoPermissionError)
 
     def close(self) -> None:
         """Refuse further calls, wait for those that go on, and release every connection."""
@@ -96,26 +95,74 @@ class Server:
         try:
             yield
         except redis.RedisError as error:
-            self.reachable = not isinstance(error, redis.ConnectionError | redis.TimeoutError)
-            text = str(error).rpartition("caused error: ")[2]  # before it stands a piece of what was written
-            text = text.rstrip(".")
-            raise PersistenceError(f"Redis at {self.name}: {text}; {_hint(error, text)}") from error
+            text = (
+                str(error).rpartition("caused error: ")[2].rstrip(".")
+            )  # before it is a part of the command
+            code = _code_of(error, text)
+            self.reachable = code not in _AWAY
+            if code in _AWAY or code == "READONLY":
+                self._forget_idle()
+            raise PersistenceError(
+                f"Redis at {self.name}: {text}; {_HINTS.get(code, _LAST_HINT)}", retry=code in _PASSING
+            ) from error
         else:
             self.reachable = True
 
+    def _forget_idle(self) -> None:
+        """Close the connections that nobody uses: their server may have become a replica."""
+        self._pool.disconnect(inuse_connections=False)
 
-def _hint(error: redis.RedisError, text: str) -> str:
+
+def _code_of(error: redis.RedisError, text: str) -> str:
+    """Return the first word of a server's error, also of one that a script passed on; a word of ours for others."""
     if isinstance(error, redis.AuthenticationError | NoPermissionError):
-        return "give a user and password that may use the stream, as in redis://USER:PASSWORD@HOST"
+        return "NOPERM"
+    if isinstance(error, redis.BusyLoadingError):
+        return "LOADING"
     if isinstance(error, redis.ConnectionError | redis.TimeoutError):
-        return "find out whether the server runs there; a write under way may have been stored, or not"
-    if isinstance(error, OutOfMemoryError):
-        return "its memory is full; writing works again once there is room"
-    if isinstance(error, redis.ReadOnlyError):
-        return "it is a replica: give the address of its master"
-    if text.startswith("WRONGTYPE"):
-        return "another program uses this key: name a stream of its own with stream="
-    return "the server's log may tell more; Redis 6.2 or newer is needed"
+        return "AWAY"
+    for kind, code in _CODES_OF_KINDS.items():
+        if isinstance(error, kind):
+            return code
+    found = _CODE.search(text)
+    return found[1] if found else ""
+
+
+_CODES_OF_KINDS = {  # the library cuts the code off the texts of these
+    OutOfMemoryError: "OOM",
+    redis.ReadOnlyError: "READONLY",
+    MovedError: "MOVED",
+    TryAgainError: "TRYAGAIN",
+    MasterDownError: "MASTERDOWN",  # is a ClusterDownError, too
+    ClusterDownError: "CLUSTERDOWN",
+    ClusterCrossSlotError: "CROSSSLOT",
+}
+_CODE = re.compile(
+    r"\b(LOADING|READONLY|OOM|MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|MOVED|CROSSSLOT|WRONGTYPE|NOPERM)\b"
+)
+_AWAY = frozenset({"AWAY", "LOADING", "MASTERDOWN"})
+_PASSING = _AWAY | {"READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN"}
+"""Errors after which the same command may succeed later: the server or the way to it failed, and not the command."""
+
+_CLUSTER_HINT = (
+    "it is a node of a cluster, and a stream needs a server of its own: name one without cluster mode"
+)
+_HINTS = {
+    "NOPERM": "give a user and password that may use the stream, as in redis://USER:PASSWORD@HOST",
+    "AWAY": "find out whether the server runs there; a write under way may have been stored, or not",
+    "LOADING": "it has just started and reads its data; it answers again after that",
+    "MASTERDOWN": "it is a replica without a master: give the address of its master",
+    "READONLY": "it is a replica: give the address of its master",
+    "OOM": "its memory is full; writing works again once there is room",
+    "MISCONF": "it can't save its data; writing works again once its disk has room",
+    "BUSY": "a script of another program holds it; it answers again after that",
+    "NOREPLICAS": "too few of its replicas answer; writing works again once they do",
+    "MOVED": _CLUSTER_HINT,
+    "CROSSSLOT": _CLUSTER_HINT,
+    "CLUSTERDOWN": _CLUSTER_HINT,
+    "WRONGTYPE": "another program uses this key: name a stream of its own with stream=",
+}
+_LAST_HINT = "the server's log may tell more; Redis 6.2 or newer is needed"
 
 
 def _name(options: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from papyra.persistence.models import (
     PersistenceRecoveryReport,
     PersistenceScanReport,
 )
+from papyra_contrib.redis._batches import forget_old_runs
 from papyra_contrib.redis._entries import Walk, kept, key_of, last_id, read_entry
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ def compact(
         way.delete(server, stream)
         if not way.at_end:  # all that is older is beyond the policy
             server.call("XTRIM", stream, "MINID", way.floor or _after(last))
+        forget_old_runs(server, stream)
     return CompactionReport(name, before, way.stay + (way.damaged if way.at_end else 0), None, None)
 
 
