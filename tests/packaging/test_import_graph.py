@@ -161,3 +161,17 @@ def test_nothing_imports_the_command_and_core_no_sibling(graph):
         and name != "papyra.persistence.json"
     ]
     assert wrong == []
+
+
+def test_patterns_stand_on_the_public_api_alone(graph):
+    patterns = ("eventstream", "patterns", "receptionist", "routing", "running", "supervisor")
+    wrong = [
+        f"{name} imports {one}"
+        for name, found in graph.items()
+        for one in found
+        if name.split(".")[:1] == ["papyra_contrib"]
+        and name.split(".")[1:2]
+        and name.split(".")[1] in patterns
+        and one.startswith("papyra._")
+    ]
+    assert wrong == []

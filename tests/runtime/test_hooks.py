@@ -634,3 +634,27 @@ async def test_a_plugin_that_implements_on_event_twice_over_objects_is_kept_apar
     async with running() as system:
         await system.spawn(Fails).ask(1)
     assert sorted(told_by("pair")) == ["one", "one", "two", "two"]
+
+
+async def test_h20_any_object_with_methods_of_these_names_is_taken_as_hooks():
+    seen: list[str] = []
+
+    class Observer:
+        """A class of an application, without a base."""
+
+        def on_event(self, event: ev.ActorEvent) -> None:
+            seen.append(type(event).__name__)
+
+        async def on_dead_letter(self, letter: object) -> None:
+            seen.append("dead letter")
+
+    class Quiet(Actor):
+        async def receive(self, message: object) -> None: ...
+
+    async with ActorSystem(hooks=Observer()) as system:
+        ref = system.spawn(Quiet)
+        await system.wait_for_event(ev.ActorStarted)
+        await system.stop(ref)
+        with pytest.raises(ActorStopped):
+            await ref.tell("late")
+    assert seen == ["ActorStarted", "ActorStopped", "dead letter"]

@@ -132,10 +132,10 @@ def _record(row: StoredRow) -> PersistedRecord:
     kind, system, actor, word, run = (
         part.decode() for part in (row.kind, row.system, row.actor, row.type, row.run)
     )
-    payload = json.loads(row.payload)
+    payload: Any = json.loads(row.payload)
     if kind == "event":
         return PersistedEvent(system, actor, word, payload, row.timestamp, run)
-    details = json.loads(row.details) if row.details else {}
+    details: dict[str, Any] = json.loads(row.details) if row.details else {}
     if kind == "dead_letter":
         known = {name: details[name] for name in _LETTER_DETAILS if name in details}
         return PersistedDeadLetter(system, actor, word, payload, row.timestamp, **known, run=run)

@@ -27,9 +27,9 @@ class FoundHooks(NamedTuple):
 
 
 def find_hooks(observer: object) -> FoundHooks:
-    """Find the hooks of a `SystemHooks`, or of a module or object whose functions carry ``hookimpl``.
+    """Find the hooks of a `SystemHooks`, of a module or object whose functions carry ``hookimpl``, or of any object.
 
-    A class is called to make an object first. Errors from reading the object are raised, and so is pluggy's
+    An object without marked functions has those hooks that it has callables for: ``on_event`` and so on. A class is called to make an object first. Errors from reading the object are raised, and so is pluggy's
     ``PluginValidationError`` for a function whose arguments do not fit its specification.
     """
     if isinstance(observer, type):
@@ -47,6 +47,10 @@ def find_hooks(observer: object) -> FoundHooks:
     manager.add_hookspecs(hookspecs)
     manager.register(observer)
     callers = {caller.name: caller for caller in manager.get_hookcallers(observer) or ()}
+    if not callers:
+        named = {name: getattr(observer, name, None) for name in HOOK_NAMES}
+        plain: dict[str, Call] = {name: hook for name, hook in named.items() if callable(hook)}
+        return FoundHooks(plain, "" if plain else _problem(callers))
     calls = {name: _call(callers[name]) for name in HOOK_NAMES if name in callers}
     return FoundHooks(calls, _problem(callers))
 

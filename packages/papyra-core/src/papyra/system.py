@@ -48,7 +48,7 @@ from papyra.supervision import SupervisionPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
-    from types import ModuleType, TracebackType
+    from types import TracebackType
     from typing import Self
 
     from papyra.audit import ActorInfo, AuditReport, TreeRow
@@ -98,8 +98,8 @@ class ActorSystem:
     ``persistence`` is a backend or a backend URL; the default is that of the settings, or else memory.
     ``persistence_startup`` checks the store before any actor exists; ``persistence_recovery`` alone means to
     repair it at the start. ``time_fn`` replaces the clock and returns Unix time in seconds. `aclose` gives the
-    actors ``shutdown_timeout`` seconds (None: no limit). ``hooks`` may also be a module or an object with marked
-    functions, like those of a hook plugin. ``instruments`` measure and trace the system (see `papyra.instruments`),
+    actors ``shutdown_timeout`` seconds (None: no limit). ``hooks`` may be any object with methods
+    named like the hooks, or a module or an object with marked functions, like those of a hook plugin. ``instruments`` measure and trace the system (see `papyra.instruments`),
     in addition to those that the settings name. ``cluster`` is a cluster or its URL; the default is that of the
     settings, or else none. Then ``system_id`` is the node's name. Nothing is opened before `start`.
     """
@@ -109,7 +109,7 @@ class ActorSystem:
         *,
         system_id: str = "local",
         on_dead_letter: Callable[[DeadLetter], Awaitable[object] | object] | None = None,
-        hooks: SystemHooks | ModuleType | None = None,
+        hooks: SystemHooks | object | None = None,
         time_fn: Callable[[], float] | None = None,
         persistence: PersistenceBackend | str | None = None,
         persistence_startup: PersistenceStartupConfig | PersistenceStartupMode | None = None,
@@ -593,9 +593,12 @@ class ActorSystem:
         return report
 
     def control_panel(self) -> dict[str, Any]:
-        """Return an operator's overview as plain data: actors, queues, workers, facts, the store's counters."""
+        """Return an operator's overview as plain data: actors, queues, workers, facts, the store's counters.
+
+        ``forced`` is True once a close has cancelled running code, because its time was over or its host was cancelled.
+        """
         core = self._started("show a control panel")
-        panel = introspection.panel(core.rt, self.state)
+        panel = introspection.panel(core.rt, self.state) | {"forced": core.forced}
         if self._cluster is not None:
             panel["cluster"] = self._cluster.panel()
         return panel

@@ -80,6 +80,11 @@ class RunningSystem:
         self._deadline: float | None = None  # of the close, on the loop's clock
 
     @property
+    def forced(self) -> bool:
+        """Whether the close cancelled running code, because its time was over or the host was cancelled."""
+        return self._forced
+
+    @property
     def grace(self) -> float:
         """Seconds that an ``on_stop`` may take after all else was cancelled, and that the store has for its last facts."""
         return 10.0 if self._timeout is None else self._timeout

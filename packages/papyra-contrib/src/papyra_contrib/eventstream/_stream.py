@@ -1,0 +1,167 @@
+"""The stream: which subscriber gets an event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from weakref import WeakKeyDictionary
+
+from papyra import Actor, ActorRef, ActorTerminated
+from papyra_contrib.eventstream._subscriber import Overflow, Subscriber
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+
+    from papyra import ActorSystem
+    from papyra_contrib.eventstream._facts import FactHooks
+
+__all__ = ["EventStream"]
+
+
+class EventStream:
+    """Publish and subscribe inside one system, by the class of an event; get it with `of`.
+
+    A subscriber gets an event once, however many of its subscriptions match. Events of one publisher arrive
+    in order. A subscription ends with its actor, and not with a restart.
+    """
+
+    _of: ClassVar[WeakKeyDictionary[ActorSystem, EventStream]] = WeakKeyDictionary()
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._subscribers: dict[ActorRef[Any, Any], Subscriber] = {}
+        self._topics: dict[type, dict[Hashable, dict[Subscriber, None]]] = {}
+        self._known: WeakKeyDictionary[type, dict[Hashable, tuple[Subscriber, ...]]] = WeakKeyDictionary()
+        self._keeper = system.spawn(_Keeper, self, mailbox_capacity=None)
+
+    @classmethod
+    def of(cls, system: ActorSystem, facts: FactHooks | None = None) -> EventStream:
+        """Return the stream of a system.
+
+        ``facts`` is the `FactHooks` that the system got as ``hooks=``: from now on its events and dead
+        letters are published here.
+        """
+        stream = cls._of.get(system)
+        if stream is None:
+            stream = cls._of[system] = cls(system)
+        if facts is not None:
+            facts.stream = stream
+        return stream
+
+    def subscribe(
+        self,
+        ref: ActorRef[Any, Any],
+        to: type,
+        *,
+        topic: Hashable = None,
+        overflow: Overflow = "drop_newest",
+        buffer: int = 1000,
+    ) -> None:
+        """Send ``ref`` the events of a class and its subclasses, of one topic or, without ``topic``, of all.
+
+        ``overflow`` says what happens when ``buffer`` events wait or the mailbox is full: ``"drop_newest"``
+        drops the new event, ``"drop_oldest"`` the oldest that waits, and the subscriber gets `Missed` before the
+        next one; ``"wait"`` makes the publisher wait. Both hold for all subscriptions of ``ref``. Subscribing
+        again is fine. A subscription made while an event is published gets the next one.
+        """
+        if not isinstance(ref, ActorRef):
+            raise TypeError(f"expected an ActorRef, as spawn() returns it, not {ref!r}")
+        if not isinstance(to, type):
+            raise TypeError(f"expected the class of the events, not {to!r}")
+        if overflow not in get_args(Overflow):
+            raise ValueError(f"overflow must be one of {', '.join(get_args(Overflow))}, not {overflow!r}")
+        if buffer < 1:
+            raise ValueError(f"buffer must be at least 1 event, not {buffer!r}")
+        subscriber = self._subscribers.get(ref)
+        if subscriber is None:
+            subscriber = self._subscribers[ref] = Subscriber(ref)
+            self._keeper.tell_nowait(_Watch(ref))
+        subscriber.overflow, subscriber.buffer = overflow, buffer
+        self._topics.setdefault(to, {}).setdefault(topic, {})[subscriber] = None
+        self._known.clear()
+
+    def unsubscribe(self, ref: ActorRef[Any, Any], to: type | None = None, *, topic: Hashable = None) -> int:
+        """End the subscriptions of ``ref`` that match the class and topic, or all; return how many ended."""
+        subscriber = self._subscribers.get(ref)
+        if subscriber is None:
+            return 0
+        ended = 0
+        for kind, topics in list(self._topics.items()):
+            for one, members in list(topics.items()):
+                if subscriber in members and to in (None, kind) and topic in (None, one):
+                    del members[subscriber]
+                    ended += 1
+                if not members:
+                    del topics[one]
+            if not topics:
+                del self._topics[kind]
+        self._known.clear()
+        if not any(subscriber in members for topics in self._topics.values() for members in topics.values()):
+            del self._subscribers[ref]
+        return ended
+
+    async def publish(self, event: object, topic: Hashable = None) -> int:
+        """Send an event to its subscribers and return how many there were; waits for those with ``"wait"`` only."""
+        subscribers = self._matching(event, topic)
+        for subscriber in subscribers:
+            if subscriber.overflow != "wait":
+                self._offer(subscriber, event)
+        for subscriber in subscribers:
+            if subscriber.overflow == "wait":
+                await subscriber.deliver(event)
+        return len(subscribers)
+
+    def publish_nowait(self, event: object, topic: Hashable = None) -> int:
+        """Send an event without waiting for anybody: a ``"wait"`` subscriber with a full mailbox misses it."""
+        subscribers = self._matching(event, topic)
+        for subscriber in subscribers:
+            self._offer(subscriber, event)
+        return len(subscribers)
+
+    def _offer(self, subscriber: Subscriber, event: object) -> None:
+        if subscriber.ref.is_alive() and subscriber.offer(event):
+            subscriber.is_pumped = True
+            self._keeper.tell_nowait(subscriber)
+
+    def _matching(self, event: object, topic: Hashable) -> tuple[Subscriber, ...]:
+        if not self._subscribers:
+            return ()
+        kind = type(event)
+        topics = self._known.get(kind)
+        if topics is None:
+            topics = self._known[kind] = self._match(kind)
+        everywhere = topics.get(None, ())
+        if topic is None or topic not in topics:
+            return everywhere
+        return _distinct((*everywhere, *topics[topic]))
+
+    def _match(self, kind: type) -> dict[Hashable, tuple[Subscriber, ...]]:
+        matched: dict[Hashable, list[Subscriber]] = {}
+        for above in kind.__mro__:
+            for topic, members in self._topics.get(above, {}).items():
+                matched.setdefault(topic, []).extend(members)
+        return {topic: _distinct(members) for topic, members in matched.items()}
+
+
+def _distinct(subscribers: Iterable[Subscriber]) -> tuple[Subscriber, ...]:
+    return tuple(dict.fromkeys(subscribers))
+
+
+@dataclass(frozen=True, slots=True)
+class _Watch:
+    ref: ActorRef[Any, Any]
+
+
+class _Keeper(Actor):
+    """Ends the subscriptions of actors that stop, and delivers what waits for room."""
+
+    def __init__(self, stream: EventStream) -> None:
+        self._stream = stream
+
+    async def receive(self, message: object) -> None:
+        if isinstance(message, _Watch):
+            self.context.watch(message.ref)
+        elif isinstance(message, ActorTerminated):
+            self._stream.unsubscribe(message.ref)
+        elif isinstance(message, Subscriber):
+            self.context.start_soon(message.pump)
+        # Anything else is a broadcast to all actors.
