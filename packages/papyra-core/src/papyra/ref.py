@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from papyra._runtime.asks import ask
@@ -59,7 +58,7 @@ class ActorRef(Generic[M, R]):
         # starve it. It does so before it sends: a sender that is cancelled there has sent nothing.
         cell = self._cell
         rt = cell.rt
-        if get_ident() != rt.thread:
+        if not rt.owner._is_owned():
             raise wrong_thread(rt, "tell an actor")
         rt.credit = credit = rt.credit - 1
         if credit < 0:
@@ -90,7 +89,7 @@ class ActorRef(Generic[M, R]):
         """
         cell = self._cell
         rt = cell.rt
-        if get_ident() != rt.thread:
+        if not rt.owner._is_owned():
             raise wrong_thread(rt, "tell an actor")
         rt.credit -= 1
         if rt.credit < 0 and rt.countdown is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.attached import replied
@@ -28,7 +27,7 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
     The reply, the actor's stop and the time-out all call `Envelope.reply`; the first call counts.
     """
     rt = cell.rt
-    if get_ident() != rt.thread:
+    if not rt.owner._is_owned():
         raise wrong_thread(rt, "ask an actor")
     countdown = rt.countdown
     if countdown is not None and envelope.marks is None and countdown.ask(cell, envelope):

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from papyra._runtime.runtime import Runtime
+    from papyra._runtime.worker import Worker
 
 __all__ = ["Lifecycle"]
 
@@ -78,7 +79,7 @@ class Lifecycle:
 
     # -- steps
 
-    def begin(self, cell: Cell) -> Coroutine[Any, Any, None] | None:
+    def begin(self, cell: Cell, worker: Worker) -> Coroutine[Any, Any, None] | None:
         """Start a fresh cell in its first turn: a short cut through `step` for the common cases.
 
         Return a coroutine for the rest of the turn, or None if no user code has to run.
@@ -89,18 +90,20 @@ class Lifecycle:
         cell.fresh = False
         cell.limit = cell.capacity
         if not _inherits(actor, "on_start", Actor.on_start):
-            return self._begin(cell, actor)
+            return self._begin(cell, actor, worker)
         phases.enter(cell, RUNNING)
         cell.started = True
         self.rt.history.started(cell)
         return None
 
-    async def _begin(self, cell: Cell, actor: Actor) -> None:
+    async def _begin(self, cell: Cell, actor: Actor, worker: Worker) -> None:
         mailbox_pool = self.rt.mailbox_pool
         cell.box = box = mailbox_pool.pop() if mailbox_pool else _NEW_BOX()
         try:
             await actor.on_start()
-            self._check_scopes(cell, "on_start")
+            scopes = worker.scopes
+            if scopes is not None and scopes.state.cancel_scope is not worker.floor:
+                self._check_scopes(cell, "on_start")
         except BaseException as error:
             failure = self._failure(cell, error)
             if failure is None:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from papyra._runtime import phases
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.phases import STOPPED
-from papyra._runtime.stack_guard import need_frames
+from papyra._runtime.stack_guard import need_frames_to_wake
 from papyra._runtime.tallies import Tallies
 from papyra._runtime.threads import BlockingThreads
-from papyra._runtime.threads_guard import check_thread
+from papyra._runtime.threads_guard import owner_of_this_thread, wrong_thread
 from papyra._runtime.worker import WORKERS
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class Runtime:
         self.closing = False
         self.all_gone: Waiter | None = None
         self.max_idle_stops = MAX_IDLE_STOPS
-        self.thread = get_ident()  # of the event loop
+        self.owner = owner_of_this_thread()  # the one of the event loop
         self.rng = random.Random()  # noqa: S311 - spreads backoffs, protects nothing
         self.loop = loop
         self.history = history
@@ -106,7 +105,8 @@ class Runtime:
 
     def wake(self) -> None:
         """Wake or start a spare worker."""
-        check_thread(self, "wake an actor")
+        if not self.owner._is_owned():
+            raise wrong_thread(self, "wake an actor")
         if self.loop.is_closed():
             self.abandon()
             raise RuntimeError(
@@ -114,7 +114,7 @@ class Runtime:
                 "Close a system with aclose() before its loop ends"
             )
         if self.parked:
-            need_frames()
+            need_frames_to_wake()
         self.awake += 1
         try:
             while self.parked:

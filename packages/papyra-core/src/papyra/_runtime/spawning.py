@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from functools import partial
+from gc import get_referents
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Cell
-from papyra._runtime.context_guard import changed_variables, tree_of
+from papyra._runtime.context_guard import changed_variables
 from papyra._runtime.group import children_policy
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING
 from papyra._runtime.user_values import close_coroutine, describe, is_a
@@ -53,7 +54,8 @@ def spawn(
         before = copy_context()
         context = before.copy()
         actor = context.run(build, factory)
-        if tree_of(context) is not tree_of(before):
+        trees = get_referents(before, context)  # as `tree_of`, in one call
+        if trees and trees[0] is not trees[-1]:
             variables = changed_variables(context, before, rt.loop.clean)
     # The factory is user code: it may have spawned actors itself.
     if name is not None and name in rt.names:

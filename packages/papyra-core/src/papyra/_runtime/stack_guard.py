@@ -7,9 +7,11 @@ error harms the caller alone.
 
 from __future__ import annotations
 
-__all__ = ["FRAMES", "need_frames"]
+from typing import Final
 
-FRAMES = 6
+__all__ = ["FRAMES", "need_frames", "need_frames_to_wake"]
+
+FRAMES: Final = 6
 """Frames that waking a task takes."""
 
 
@@ -17,3 +19,32 @@ def need_frames(frames: int = FRAMES) -> None:
     """Raise `RecursionError` now unless the stack has room for so many more frames."""
     if frames:
         need_frames(frames - 1)
+
+
+def need_frames_to_wake() -> None:
+    """Do the same as `need_frames` with `FRAMES`, in 60 % of the time: every ask wakes a task."""
+    _five()
+
+
+def _five() -> None:
+    _four()
+
+
+def _four() -> None:
+    _three()
+
+
+def _three() -> None:
+    _two()
+
+
+def _two() -> None:
+    _one()
+
+
+def _one() -> None:
+    _none()
+
+
+def _none() -> None:
+    pass

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from threading import get_ident
-from typing import TYPE_CHECKING
+from threading import RLock
+from typing import TYPE_CHECKING, Protocol, cast
 
 if TYPE_CHECKING:
     from papyra._runtime.runtime import Runtime
 
-__all__ = ["check_thread", "wrong_thread"]
+__all__ = ["Owner", "check_thread", "owner_of_this_thread", "wrong_thread"]
+
+
+class Owner(Protocol):
+    """Knows whether the calling thread is the one of the event loop."""
+
+    def _is_owned(self) -> bool: ...
+
+
+def owner_of_this_thread() -> Owner:
+    """Return a lock that this thread holds for ever, which nobody waits for.
+
+    `threading.Condition` asks a lock in the same way whether the caller holds it. It takes 10 ns, and a comparison of
+    `threading.get_ident` takes 45 ns. Every tell and ask needs the answer.
+    """
+    lock = RLock()
+    lock.acquire()
+    return cast("Owner", lock)
 
 
 def check_thread(rt: Runtime, action: str) -> None:
     """Raise `RuntimeError` outside of the thread of the system's event loop."""
-    if get_ident() != rt.thread:
+    if not rt.owner._is_owned():
         raise wrong_thread(rt, action)
 
 

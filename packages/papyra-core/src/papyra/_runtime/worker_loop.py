@@ -237,7 +237,7 @@ class Workers:
                     left -= 4
                     item = None  # it may be another actor's, and `on_start` may be slow
                     try:
-                        rest = lifecycle.begin(cell) if cell.fresh else lifecycle.step(cell)
+                        rest = lifecycle.begin(cell, worker) if cell.fresh else lifecycle.step(cell)
                         if rest is not None:
                             await rest
                     except BaseException as error:  # noqa: BLE001 - classified there, as above
@@ -422,7 +422,14 @@ async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
             value = await envelope.call(actor)
         else:
             value = await _call_as_activity(cell.belongings, envelope.call, actor)
-        if not worker.own and worker.left_open() and not worker.interrupted:
+        scopes = worker.scopes
+        # `Worker.left_open`, without a call
+        if (
+            not worker.own
+            and scopes
+            and scopes.state.cancel_scope is not worker.floor
+            and not worker.interrupted
+        ):
             worker.close_scopes()
             raise left_open(cell, "a message")
     except CallerError as error:

@@ -116,7 +116,7 @@ class SeededWorkers(Workers):
                 cell.box = None
             return None
         try:
-            rest = rt.lifecycle.begin(cell) if cell.fresh else rt.lifecycle.step(cell)
+            rest = rt.lifecycle.begin(cell, worker) if cell.fresh else rt.lifecycle.step(cell)
             if rest is not None:
                 await rest
         except BaseException as error:  # noqa: BLE001 - as above
