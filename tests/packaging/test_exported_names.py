@@ -84,7 +84,7 @@ EXPORTED = {
     "papyra_contrib.asgi.starlette": "StarlettePapyra",
     "papyra_contrib.otel": "PapyraLogFilter PapyraMeters PapyraTracing",
     "papyra_contrib.prometheus": "PapyraCollector PapyraTimings PrometheusInstrument metrics_app",
-    "papyra_contrib.redis": "RedisPersistence",
+    "papyra_contrib.redis": "Delivery PendingDelivery RedisPersistence",
     "papyra_contrib.sqlite": "SQLitePersistence",
     "papyra_json": "JsonFilePersistence RotatingFilePersistence",
 }

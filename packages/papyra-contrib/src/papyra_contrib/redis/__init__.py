@@ -1,5 +1,6 @@
 """The record of an actor system in a Redis stream: ``redis://localhost:6379/0?stream=papyra:facts``."""
 
 from papyra_contrib.redis._backend import RedisPersistence
+from papyra_contrib.redis._groups import Delivery, PendingDelivery
 
-__all__ = ["RedisPersistence"]
+__all__ = ["Delivery", "PendingDelivery", "RedisPersistence"]

@@ -23,6 +23,7 @@ from papyra_contrib.redis._checks import check_server, probe
 from papyra_contrib.redis._connection import Server
 from papyra_contrib.redis._entries import Walk, find, kept, last_id, to_fields
 from papyra_contrib.redis._follower import Follower
+from papyra_contrib.redis._groups import Groups, check_count
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     )
     from papyra.persistence.retention import RetentionPolicy
     from papyra.persistence.url import BackendURL
+    from papyra_contrib.redis._groups import Delivery, PendingDelivery
 
 __all__ = ["RedisPersistence"]
 
@@ -94,6 +96,7 @@ class RedisPersistence(ThreadedBackend):
         super().__init__(retention_policy)
         self._stream = stream
         self._server = Server(url, timeout)
+        self._groups = Groups(self._server, stream)
 
     @classmethod
     def from_parsed_url(
@@ -214,6 +217,43 @@ class RedisPersistence(ThreadedBackend):
         while records := await self.run_read(page):
             for record in records:
                 yield record
+
+    # -- consumer groups
+
+    async def consume(
+        self, group: str, consumer: str, *, count: int = 100, block: float | None = 1.0
+    ) -> list[Delivery]:
+        """Return up to ``count`` records that no consumer of the group was given yet, in the order of writing.
+
+        If there are none, wait ``block`` seconds for one, or without an end if it is None; then the list is empty. Each
+        record is pending until it is acknowledged with `ack`. If the answer is lost, or the consumer dies, it stays
+        pending, and another consumer takes it over with `claim`. So each record is delivered at least once, except
+        those that are compacted away before. A new group begins with the oldest record of the stream. The server's
+        errors are a `PersistenceError`; call again if its ``retry`` is true.
+        """
+        self.refuse_if_closed()
+        check_count(count)
+        return await self._groups.consume(group, consumer, count, block)
+
+    async def ack(self, group: str, ids: Sequence[str]) -> int:
+        """Acknowledge deliveries by their ids; return how many of them were pending."""
+        self.refuse_if_closed()
+        return await self.run_read(partial(self._groups.ack, group, list(ids)))
+
+    async def claim(self, group: str, consumer: str, min_idle: float, *, count: int = 100) -> list[Delivery]:
+        """Take over up to ``count`` deliveries that have been pending for ``min_idle`` seconds, oldest first.
+
+        Choose more seconds than the slowest consumer needs for what it was given. Deliveries of records that were
+        compacted away meanwhile are left out.
+        """
+        self.refuse_if_closed()
+        check_count(count)
+        return await self.run_read(partial(self._groups.claim, group, consumer, min_idle, count))
+
+    async def pending(self, group: str) -> list[PendingDelivery]:
+        """Return the deliveries that were not acknowledged yet, in the order of writing."""
+        self.refuse_if_closed()
+        return await self.run_read(partial(self._groups.pending, group))
 
     # -- maintenance
 

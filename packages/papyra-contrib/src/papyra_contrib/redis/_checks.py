@@ -34,7 +34,7 @@ def check_server(server: Server) -> tuple[str, ...]:
     try:
         reply: bytes = server.call("INFO")
     except PersistenceError as error:
-        if server.is_forbidden(error):
+        if server.code_of(error) == "NOPERM":
             return ()
         raise
     lines = (line.partition(":") for line in reply.decode(errors="replace").splitlines())

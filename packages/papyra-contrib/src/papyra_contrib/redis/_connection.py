@@ -66,9 +66,10 @@ class Server:
             return self._client.execute_command(*command)
 
     @staticmethod
-    def is_forbidden(error: PersistenceError) -> bool:
-        """Whether the server refused a command because the user may not call it."""
-        return isinstance(error.__cause__, NoPermissionError)
+    def code_of(error: PersistenceError) -> str:
+        """Return the first word of the server's error, as in NOPERM or NOGROUP."""
+        cause = error.__cause__
+        return _code_of(cause, str(cause)) if isinstance(cause, redis.RedisError) else ""
 
     def close(self) -> None:
         """Refuse further calls, wait for those that go on, and release every connection."""
@@ -138,7 +139,7 @@ _CODES_OF_KINDS = {  # the library cuts the code off the texts of these
     ClusterCrossSlotError: "CROSSSLOT",
 }
 _CODE = re.compile(
-    r"\b(LOADING|READONLY|OOM|MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|MOVED|CROSSSLOT|WRONGTYPE|NOPERM)\b"
+    r"\b(LOADING|READONLY|OOM|MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|MOVED|CROSSSLOT|WRONGTYPE|NOPERM|NOGROUP|BUSYGROUP)\b"
 )
 _AWAY = frozenset({"AWAY", "LOADING", "MASTERDOWN"})
 _PASSING = _AWAY | {"READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN"}
