@@ -14,6 +14,7 @@ from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence.blocking import run_blocking
 from papyra.persistence.following import following_of
 from papyra.persistence.models import PersistedRecord
+from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.query import Query
 from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import duration, one_of
@@ -24,6 +25,7 @@ from papyra_contrib.redis._connection import Server
 from papyra_contrib.redis._entries import Walk, find, kept, last_id, to_fields
 from papyra_contrib.redis._follower import Follower
 from papyra_contrib.redis._groups import Groups, check_count
+from papyra_contrib.redis._paging import page_after, place_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -199,6 +201,19 @@ class RedisPersistence(ThreadedBackend):
             if not self.closed:
                 raise
             return []
+
+    async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
+        """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
+
+        A cursor names an entry, so a page costs what it holds; with a limit of records or bytes, all that comes after
+        it is read. In a stream that was made anew all records are new.
+        """
+        self.refuse_if_closed()
+        check_page_limit(limit)
+        place, policy, now = place_of(after), self.retention, self.time_fn()
+        return await self.run_read(
+            lambda work: page_after(self._server, self._stream, query, policy, now, place, limit, work)
+        )
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None

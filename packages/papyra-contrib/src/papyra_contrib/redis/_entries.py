@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib.redis._connection import Argument, Server
 
-__all__ = ["START", "Entry", "Kept", "Walk", "find", "kept", "key_of", "last_id", "read_entry", "to_fields"]
+__all__ = [
+    "START",
+    "Entry",
+    "Kept",
+    "Walk",
+    "cleaned",
+    "find",
+    "kept",
+    "key_of",
+    "last_id",
+    "read_entry",
+    "to_fields",
+]
 
 Entry: TypeAlias = "tuple[bytes, list[bytes]]"
 """Its id, and its fields and values in turn."""
@@ -116,7 +128,7 @@ def find(
     newest_first: Iterable[Kept], query: Query[_R], wanted: Callable[[_R], bool] | None = None
 ) -> list[_R]:
     """Return the newest ``query.limit`` records that match, oldest first."""
-    query = replace(query, type=_clean(query.type), actor=_clean(query.actor))
+    query = cleaned(query)
     found: list[_R] = []
     for _, record in newest_first if query.limit != 0 else ():
         if query.matches(record) and (wanted is None or wanted(record)):
@@ -125,6 +137,11 @@ def find(
                 break
     found.reverse()
     return found
+
+
+def cleaned(query: Query[_R]) -> Query[_R]:
+    """Return a query for texts as they are stored."""
+    return replace(query, type=_clean(query.type), actor=_clean(query.actor))
 
 
 def _clean(text: str | None) -> str | None:
