@@ -96,9 +96,8 @@ class Server:
         try:
             yield
         except redis.RedisError as error:
-            text = (
-                str(error).rpartition("caused error: ")[2].rstrip(".")
-            )  # before it is a part of the command
+            # The library writes a part of the command before this phrase.
+            text = str(error).rpartition("caused error: ")[2].rstrip(".")
             code = _code_of(error, text)
             self.reachable = code not in _AWAY
             if code in _AWAY or code == "READONLY":
@@ -142,7 +141,7 @@ _CODE = re.compile(
     r"\b(LOADING|READONLY|OOM|MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|MOVED|CROSSSLOT|WRONGTYPE|NOPERM|NOGROUP|BUSYGROUP)\b"
 )
 _AWAY = frozenset({"AWAY", "LOADING", "MASTERDOWN"})
-_PASSING = _AWAY | {"READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN"}
+_PASSING = _AWAY | {"READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS"}
 """Errors after which the same command may succeed later: the server or the way to it failed, and not the command."""
 
 _CLUSTER_HINT = (
@@ -161,6 +160,7 @@ _HINTS = {
     "MOVED": _CLUSTER_HINT,
     "CROSSSLOT": _CLUSTER_HINT,
     "CLUSTERDOWN": _CLUSTER_HINT,
+    "TRYAGAIN": _CLUSTER_HINT,
     "WRONGTYPE": "another program uses this key: name a stream of its own with stream=",
 }
 _LAST_HINT = "the server's log may tell more; Redis 6.2 or newer is needed"
