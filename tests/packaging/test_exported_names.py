@@ -12,7 +12,7 @@ EXPORTED = {
     "papyra": """
         Actor ActorAddress ActorContext ActorInfo ActorProxy ActorRef ActorStopped ActorSystem ActorTerminated
         AskDeadlock AskTimeout Askable AuditReport Backoff DeadLetter FailureInfo GroupPolicy MailboxClosed
-        MailboxFull PapyraError Portal Receives ReceivesAny Reply ReplyDropped Request RestartStrategy Settings
+        MailboxFull PapyraError Portal Receives ReceivesAny Reject Reply ReplyDropped Request RestartStrategy Settings
         StashOverflow Strategy SupervisionPolicy SupervisorDecision SystemHooks UnhandledMessage __version__
         ask_all current_actor settings
     """,
@@ -24,7 +24,7 @@ EXPORTED = {
     "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped NodeDown NodeUp",
     "papyra.exceptions": """
         ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed MailboxFull NotClustered
-        PapyraError PartialWriteError PersistenceError PluginError ReplyDropped StashOverflow SystemNotRunning
+        PapyraError PartialWriteError PersistenceError PluginError Reject ReplyDropped StashOverflow SystemNotRunning
         UnhandledMessage UnknownBackend UnknownTransport
     """,
     "papyra.hooks": "FailureInfo HOOK_NAMES SystemHooks",

@@ -59,7 +59,7 @@ async def test_a_duplicate_name_is_refused_and_says_who_has_it() -> None:
                 system.spawn(factory, name="twin")
             assert isinstance(caught.value, PapyraError)
             assert built == []
-            assert system.list_names() == ["twin"]
+            assert list(system.list_names()) == ["twin"]
             assert await first.ask(1) == 1
             await system.stop(first)
             assert await system.spawn(Echo, name="twin").ask(2) == 2, "a name is free again"
@@ -328,7 +328,7 @@ async def test_use_before_the_start_says_how_to_start(use: str) -> None:
     with pytest.raises(RuntimeError, match="not started"):
         await system.wait_for_event(lambda _event: True)
     assert system.list_actors() == []
-    assert system.list_names() == []
+    assert system.list_names() == {}
     assert system.events() == []
     await system.aclose()
 

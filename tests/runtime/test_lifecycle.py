@@ -554,7 +554,7 @@ async def test_g09_an_actor_that_ignores_cancellation_for_good_is_left_behind(
                 with pytest.raises(ActorStopped):
                     await ref.ask(3)
                 assert await other.ask(nothing) == "answer"
-                assert system.list_names() == []
+                assert system.list_names() == {}
         finally:
             release.set()
             await go_round()

@@ -66,7 +66,7 @@ async def test_g19_twenty_thousand_stopped_actors_leave_nothing() -> None:
         gc.collect()
         assert cells() - before <= 40  # what a parked worker looked at last
         assert len(system.refs(alive_only=False)) == 1
-        assert system.list_names() == []
+        assert system.list_names() == {}
         report = system.audit()
         assert (report.total_actors, report.alive_actors, report.registry_size) == (20_001, 1, 0)
         assert len(system.events()) == 10_000

@@ -285,7 +285,7 @@ class World:
     def check_the_end(self, store: Store) -> None:
         system = self.system
         assert self.stops == [1] * len(self.stops), "on_stop exactly once for each instance"
-        assert system.list_names() == []
+        assert system.list_names() == {}
         assert system.refs(alive_only=False) == []
         assert self.asked == self.answered
         assert all(times <= 1 for times in self.terminated.values())

@@ -272,7 +272,7 @@ async def scenario(seed: int, cancel: bool) -> None:
 
 def check(system: ActorSystem, store: Kept, world: World) -> None:
     assert system.list_actors() == []
-    assert system.list_names() == []
+    assert system.list_names() == {}
     assert world.inside == set()
     # Guarantee 8: on_stop exactly once for each instance, started or not.
     assert set(world.stops.values()) <= {1}

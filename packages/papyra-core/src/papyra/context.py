@@ -62,10 +62,11 @@ _DONE = _Done()
 class ActorContext:
     """The actor's own reference, its parent, its children and its system, and the operations on them."""
 
-    __slots__ = ("_cell",)
+    __slots__ = ("_cell", "_self_ref")
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
+        self._self_ref: ActorRef[Any, Any] | None = None
 
     @property
     def system(self) -> ActorSystem:
@@ -75,7 +76,10 @@ class ActorContext:
     @property
     def self_ref(self) -> ActorRef[Any, Any]:
         """The actor's own reference."""
-        return ActorRef(self._cell)
+        found = self._self_ref
+        if found is None:
+            found = self._self_ref = ActorRef(self._cell)
+        return found
 
     @property
     def parent(self) -> ActorRef[Any, Any] | None:
@@ -203,6 +207,15 @@ class ActorContext:
         """
         handing_over.unhandled(self._cell, message)
         return None  # type: ignore[return-value]  # as above
+
+    @property
+    def reply_expected(self) -> bool:
+        """Whether a caller waits for the reply to the message that is being handled.
+
+        False for a tell, and for an ask that timed out or was cancelled meanwhile: long work may stop early.
+        """
+        envelope = self._cell.answering
+        return envelope is not None and envelope.is_awaited()
 
     # -- background work
 

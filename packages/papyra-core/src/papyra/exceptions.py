@@ -24,6 +24,7 @@ __all__ = [
     "PartialWriteError",
     "PersistenceError",
     "PluginError",
+    "Reject",
     "ReplyDropped",
     "StashOverflow",
     "SystemNotRunning",
@@ -64,6 +65,22 @@ class MailboxFull(PapyraError):
         )
         self.actor = actor
         self.capacity = capacity
+
+
+class Reject(PapyraError):
+    """``raise Reject(error)`` in ``receive`` answers the asker with ``error``. The actor has not failed.
+
+    The actor keeps its state: it does not restart, the record has no crash, and no supervisor decides. After a
+    tell no caller waits, so the error is dropped. In other methods than ``receive`` it is an error like any other.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        if not isinstance(error, Exception):
+            raise TypeError(
+                f"Reject takes an exception, such as Reject(ValueError('...')), not {type(error).__name__}"
+            )
+        super().__init__(error)
+        self.error = error
 
 
 class StashOverflow(PapyraError):

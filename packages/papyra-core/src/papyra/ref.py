@@ -32,7 +32,7 @@ _NEW_BOX: type[deque[Any]] = deque
 
 
 class ActorRef(Generic[M, R]):
-    """A reference to one actor of a running system: immutable, hashable, equal to others by address.
+    """A reference to one actor of a running system: immutable, hashable, equal to others of the same system by address.
 
     ``ActorRef[M, R]`` takes messages ``M`` and replies ``R``, as the actor's ``receive`` declares them. A
     reference stays valid over restarts. After the actor's stop its sends raise `ActorStopped`.
@@ -105,8 +105,9 @@ class ActorRef(Generic[M, R]):
         """Send ``message`` and return what ``receive`` returns, or raise the very exception that it raises.
 
         Raises `ActorStopped` if the actor is stopped, or stops before it replies; `AskTimeout` after
-        ``timeout`` seconds (the message may still be handled, its reply is dropped); `AskDeadlock` at once
-        if an actor's own code asks and the wait could never end.
+        ``timeout`` seconds; `AskDeadlock` at once if an actor's own code asks and the wait could never end. After a
+        time-out or a cancellation, a message whose handling has begun is finished and its reply dropped. One that
+        still waits in the mailbox is skipped when its turn comes.
         """
         return await ask(self._cell, Envelope(message), timeout)
 
@@ -147,7 +148,8 @@ class ActorRef(Generic[M, R]):
         if not isinstance(other, ActorRef):
             return NotImplemented
         mine, theirs = self._cell, other._cell
-        return mine is theirs or (mine.id == theirs.id and mine.rt.system_id == theirs.rt.system_id)
+        # Systems may have the same id: by default all are "local".
+        return mine is theirs or (mine.rt is theirs.rt and mine.id == theirs.id)
 
     def __hash__(self) -> int:
         return hash((self._cell.rt.system_id, self._cell.id))

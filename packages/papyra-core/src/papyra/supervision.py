@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from enum import Enum, StrEnum
+from enum import StrEnum
 
 __all__ = ["Backoff", "GroupPolicy", "RestartStrategy", "Strategy", "SupervisionPolicy", "SupervisorDecision"]
 
 
-class Strategy(Enum):
+class Strategy(StrEnum):
     """What an actor's own policy does on a failure, when its parent decided nothing."""
 
     STOP = "stop"
@@ -22,7 +22,7 @@ class Strategy(Enum):
     ESCALATE = "escalate"
 
 
-class SupervisorDecision(Enum):
+class SupervisorDecision(StrEnum):
     """What a parent may answer in `Actor.on_child_failure`.
 
     ``RESTART``, ``STOP`` and ``ESCALATE`` are as in `Strategy`. ``RESUME`` keeps the instance and goes on

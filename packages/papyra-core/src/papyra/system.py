@@ -514,9 +514,13 @@ class ActorSystem:
             if fits(cell) and (not alive_only or introspection.is_alive(cell))
         ]
 
-    def list_names(self) -> list[str]:
-        """Return the names in use, oldest first."""
-        return list(self._core.rt.names) if self._core is not None else []
+    def list_names(self) -> dict[str, ActorAddress]:
+        """Return the names in use with the addresses of their actors, oldest first."""
+        return (
+            {name: cell.address for name, cell in self._core.rt.names.items()}
+            if self._core is not None
+            else {}
+        )
 
     def list_actors(
         self, alive_only: bool = False, *, by: str | None = None, limit: int | None = None, offset: int = 0

@@ -112,9 +112,9 @@ async def ask_many(
         for timer in timers:
             timer.cancel()
         for cell, envelope, _ in asks:
-            envelope.abandon()
             if envelope.marks is not None:
                 replied(cell, envelope.marks, envelope.error if envelope.replied else cut)
+            envelope.abandon()
             envelope.error = None
         cut = None  # its traceback refers to this frame: avoid a reference cycle
 

@@ -82,10 +82,11 @@ class Envelope:
 
     def is_awaited(self) -> bool:
         """Return whether an asker still waits for the reply."""
-        return self.expects_reply and not self.replied and self.waiter is not None
+        return self.expects_reply and not self.replied
 
     def abandon(self) -> None:
-        """Note that the asker waits no more: a late reply is dropped."""
+        """Note that the asker waits no more: a late reply is dropped, and a message that still waits is skipped."""
+        self.replied = True
         self.waiter = None
         self.asker = None
         if self.debtor is not None:

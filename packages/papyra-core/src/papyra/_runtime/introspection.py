@@ -148,6 +148,7 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
         },
         "names": report.registry_size,
         "dead_letters": report.dead_letters_count,
+        "expired_asks": rt.expired_asks,
         "events": rt.history.events_ever,
         "ready": len(rt.ready),
         "workers": {"running": len(running_cells(rt)), "idle": len(rt.parked)},

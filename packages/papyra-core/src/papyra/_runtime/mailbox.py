@@ -240,9 +240,12 @@ def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
 
 
 def to_dead_letter(cell: Cell, item: object) -> None:
-    """Make a dead letter of ``item``; an asker gets `ActorStopped`."""
+    """Make a dead letter of ``item``; an asker gets `ActorStopped`. An ask whose asker has gone is only counted."""
     if type(item) is Envelope:
         if item.source is not None:
+            return
+        if item.replied:
+            cell.rt.expired_asks += 1
             return
         cell.rt.history.dead_letter(cell, item.message, expects_reply=item.expects_reply)
         item.reply(None, stopped_early(cell))

@@ -75,6 +75,7 @@ class Runtime:
         self.awake = 0
         self.credit = SEND_BUDGET
         self.countdown: Countdown | None = None  # while an instrument wants to see sends
+        self.expired_asks = 0  # skipped, because the asker had gone before the handling began
         self.tallies = Tallies()
         self.parked: list[Worker] = []
         self.threads = BlockingThreads(loop, system.blocking_threads)

@@ -10,6 +10,7 @@ actor keeps them (``cell.variables``). From then on, workers of its own run it, 
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextlib import nullcontext
 from contextvars import ContextVar
@@ -30,6 +31,7 @@ from papyra._runtime.stopping import interrupted, note_interrupted
 from papyra._runtime.supervision import left_open
 from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.worker import Worker
+from papyra.exceptions import Reject
 from papyra.proxy import CallerError
 
 if TYPE_CHECKING:
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
     from papyra.actor import Actor
 
 __all__ = ["TURN_MESSAGES", "WORKER_LOOP", "Workers", "answer", "observed"]
+
+_logger = logging.getLogger("papyra")
 
 TURN_MESSAGES = 64
 """The most messages of one turn, and the most between two looks at the clock."""
@@ -334,6 +338,9 @@ class Workers:
 
     async def _message_failed(self, worker: Worker, cell: Cell, error: BaseException, item: object) -> bool:
         """Handle what ``receive`` raised for ``item``. Return True if the worker ends."""
+        if is_a(error, Reject) and type(item) is not Envelope:
+            _logger.debug("actor %s rejected a message; no caller waits for the error", cell)
+            return False
         failure = self._classify(worker, cell, error)
         if failure is None:
             return True
@@ -412,7 +419,11 @@ WORKER_LOOP: ContextVar[Callable[[Runtime, Callable[[BaseException], None]], Wor
 
 
 async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
-    """Handle an ask or a proxy's call."""
+    """Handle an ask or a proxy's call. One whose asker has gone is skipped."""
+    if envelope.replied:
+        cell.rt.expired_asks += 1
+        cell.processed -= 1  # the worker counts it
+        return
     cell.answering = envelope
     actor: Any = cell.actor
     try:
@@ -432,9 +443,9 @@ async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
         ):
             worker.close_scopes()
             raise left_open(cell, "a message")
-    except CallerError as error:
+    except (CallerError, Reject) as error:
         if cell.answering is envelope:
-            envelope.reply(None, error.error)  # the caller's mistake, not the actor's failure
+            envelope.reply(None, error.error)  # no failure of the actor
     except Exception as error:
         if cell.answering is envelope:
             envelope.reply(None, error)
@@ -448,6 +459,9 @@ async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
 
 async def observed(cell: Cell, envelope: Envelope, worker: Worker) -> None:
     """Handle a message that an instrument marked."""
+    if envelope.replied:
+        await answer(cell, envelope, worker)  # which skips it
+        return
     begun = begin(cell, envelope.marks or ())
     try:
         await answer(cell, envelope, worker)
