@@ -236,6 +236,38 @@ async def test_r23_a_follower_outlives_a_restart_of_the_server(own_server, strea
     assert seen == [2, 3, 4, 5]
 
 
+async def test_r23_a_batch_and_a_follower_outlive_a_server_that_loads_its_data(own_redis_server, stream):
+    """Loading 4,000 commands takes two seconds, because the server waits half a millisecond after each."""
+    server = own_redis_server(*SAFE, "--key-load-delay", "500")
+    with client(server) as raw:
+        pipeline = raw.pipeline(transaction=False)
+        for _ in range(4000):
+            pipeline.incr("of another program")
+        pipeline.execute()
+    refused: list[PersistenceError] = []
+
+    async def offer_while_it_loads(backend: RedisPersistence) -> None:
+        while True:
+            try:
+                return await backend.record_batch([event(2)], batch_id="run:2")
+            except PersistenceError as error:
+                refused.append(error)
+                await anyio.sleep(0.02)
+
+    async with aclosing(open_store(server, stream)) as backend, aclosing(backend.follow(limit=1)) as records:
+        await backend.record_batch([event(1)], batch_id="run:1")
+        assert (await anext(records)).payload["n"] == 1
+        await anyio.to_thread.run_sync(server.kill)
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                group.start_soon(offer_while_it_loads, backend)
+                group.start_soon(anyio.to_thread.run_sync, server.start)
+                assert (await anext(records)).payload["n"] == 2
+    assert all(error.retry is True for error in refused)
+    assert any("reads its data" in str(error) for error in refused)
+    assert numbers(server, stream) == [1, 2]
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
