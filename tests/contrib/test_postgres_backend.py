@@ -203,7 +203,8 @@ async def test_three_writers_and_a_follower_miss_and_double_nothing(postgres_ser
         for turn in range(40):
             await backends[number].record_batch([event(number * 1000 + turn * 2 + one) for one in (0, 1)])
 
-    async with anyio.create_task_group() as group, aclosing(backends[3].follow()) as records:
+    # With a limit: the writers may be quicker than the follower's first look.
+    async with anyio.create_task_group() as group, aclosing(backends[3].follow(limit=1000)) as records:
         for number in range(3):
             group.start_soon(write, number)
         async for record in records:

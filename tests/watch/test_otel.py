@@ -6,7 +6,6 @@ import logging
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import anyio
@@ -322,35 +321,6 @@ async def test_log_records_name_the_actor():
 def test_the_log_filter_needs_no_opentelemetry():
     code = "import sys; sys.modules['opentelemetry'] = None; from papyra_contrib.otel import PapyraLogFilter"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-
-
-@pytest.mark.sweep
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("row", "options", "keeps"),
-    [("tell", {}, 0.55), ("ask", {}, 0.92), ("tell", {"tells": False}, 0.97)],
-)
-async def test_cost_otel(row, options, keeps):
-    """Promise 5: with the API alone tells keep 55 % and asks 92 %, with `tells=False` tells keep 97 %."""
-
-    async def run(instruments, operations):
-        async with ActorSystem(instruments=instruments) as system:
-            ref = system.spawn(Echo, mailbox_capacity=None)
-            await ref.ask(0)
-            began = time.process_time()
-            for n in range(operations):
-                await (ref.tell(n) if row == "tell" else ref.ask(n))
-            await ref.ask(0)
-            return time.process_time() - began
-
-    operations = {"tell": 200_000, "ask": 20_000}[row]
-    off, on = [], []
-    for _ in range(12):
-        off.append(await run((), operations))
-        on.append(await run((PapyraTracing(**options),), operations))
-    kept = min(off) / min(on)  # other programs only ever make a run slower
-    print(f"{row} {options}: {kept:.3f} of the speed without")
-    assert kept > keeps
 
 
 class Echo(Actor):
