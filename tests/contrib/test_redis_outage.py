@@ -355,7 +355,13 @@ async def test_r23_a_follower_doubles_nothing_on_a_master_that_lacks_the_last_re
 
 
 async def test_r23_a_cluster_is_named_as_what_it_is(own_redis_server, stream):
-    server = own_redis_server("--port", str(free_port()), "--cluster-enabled", "yes")
+    ports = (
+        "--port",
+        str(free_port()),
+        "--cluster-port",
+        str(free_port()),
+    )  # the second is the first + 10000 by default
+    server = own_redis_server(*ports, "--cluster-enabled", "yes")
     async with aclosing(open_store(server, stream)) as backend:
         for call in (backend.open, backend.ping, lambda: backend.record_event(event(1)), backend.list_events):
             with pytest.raises(PersistenceError, match="is a node of a cluster") as raised:
