@@ -158,7 +158,7 @@ def test_core_and_json_and_then_the_command(install, tmp_path):
     shown = run(
         "bash", "-c", f"PATH={bin_}:$PATH; papyra persistence compact --path ./papyra.ndjson", cwd=tmp_path
     )
-    assert "before_records\t2" in shown
+    assert "before_records\t4" in shown
     shown = run(bin_ / "papyra", "plugins", "--check", cwd=tmp_path)
     assert "papyra-json" in shown
     assert "papyra-contrib" not in shown
@@ -188,7 +188,7 @@ async def main():
 anyio.run(main)
 """
     shown = run(bin_ / "python", "-W", "error", "-c", source, cwd=tmp_path)
-    assert shown == "['ActorStarted', 'ActorStopped']\n"
+    assert shown == "['SystemStarted', 'ActorStarted', 'ActorStopped', 'SystemStopped']\n"
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def store_at(path: str) -> Store:
         raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()})")
     raise Failure(
         f"no installed backend recognizes {path} as a store. Check --path, or give --backend URL; "
-        "'papyra plugins' lists the backends"
+        "'papyra plugins' lists the backends, and pip install papyra-json brings those for NDJSON files"
     )
 
 
