@@ -138,5 +138,17 @@ class GroupPolicy:
 UNNAMED_POLICY = SupervisionPolicy()
 """An actor without a name and policy stops on a failure."""
 
-NAMED_POLICY = SupervisionPolicy(Strategy.RESTART)
-"""An actor with a name and without a policy restarts, 3 times in 60 seconds."""
+
+class _AtOnceFirst(Backoff):
+    """A backoff that begins with the second restart within the policy's window."""
+
+    __slots__ = ()
+
+    def delay(self, restart: int, rng: random.Random | None = None) -> float:
+        """Return 0 for the first restart, and for a later one what `Backoff` has for the one before it."""
+        return 0.0 if restart <= 1 else Backoff.delay(self, restart - 1, rng)
+
+
+NAMED_POLICY = SupervisionPolicy(Strategy.RESTART, backoff=_AtOnceFirst(0.5, 5.0))
+"""An actor with a name and without a policy restarts, 3 times in 60 seconds: at once, after 0.5 s and after 1 s, so that
+an outage of a second does not use up its restarts."""

@@ -343,8 +343,8 @@ class ActorSystem:
         ``args``. A restart calls it again with the same arguments. An error of the factory is raised here. Names
         are unique among living actors. At most ``mailbox_capacity`` messages may wait, then senders wait, or with
         ``on_full="refuse"`` get `MailboxFull` at once; None means no limit. Without a ``policy`` an unnamed actor
-        stops on a failure, and a named one restarts, 3 times in 60 seconds; below an actor with a
-        ``children_policy`` both restart.
+        stops on a failure, and a named one restarts, 3 times in 60 seconds: at once, after 0.5 s and after 1 s. Below
+        an actor with a ``children_policy`` both restart.
         """
         core = self._running("spawn an actor") if parent is None else self._open("spawn an actor")
         if mailbox_capacity is None:
