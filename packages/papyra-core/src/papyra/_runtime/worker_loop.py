@@ -262,6 +262,7 @@ class Workers:
                 if not calm and cancelling is not None and cancelling():
                     return True  # some code cancelled the task itself, and it is of no more use
                 if getrefcount(task) != references and not mine:
+                    worker.cell = None  # the turn is over, and the wait is not the actor's
                     await rt.loop.yield_to_loop()  # trio itself refers to a task that it has just resumed
                     kept = keep_worker(cell, worker) if getrefcount(task) > references else None
                     if kept is not None:
