@@ -179,6 +179,7 @@ def test_r23_errors_of_a_server_that_loads_or_is_busy_let_a_batch_be_offered_aga
         ("READONLY You can't write against a read only replica.", True, "address of its master"),
         ("MASTERDOWN Link with MASTER is down", True, "address of its master"),
         ("MISCONF Redis is configured to save RDB snapshots", True, "can't save"),
+        ("UNBLOCKED force unblock from blocking operation, instance state changed", True, "become a replica"),
         ("BUSY Redis is busy running a script.", True, "script"),
         ("NOREPLICAS Not enough good replicas to write.", True, "replicas"),
         ("MOVED 3999 127.0.0.1:6381", False, "cluster"),
@@ -307,6 +308,7 @@ async def test_r23_writes_and_followers_find_the_new_master_after_a_failover(
                     seen.append(record.payload["n"])
                     if seen == [1, 2]:
                         with client(old) as master, client(new) as replica:
+                            master.set("last", "write")  # WAIT is for the writes of its own connection
                             assert master.wait(1, 60_000) == 1
                             replica.replicaof("NO", "ONE")
                             redirect(address, new)

@@ -138,9 +138,9 @@ _CODES_OF_KINDS = {  # the library cuts the code off the texts of these
     ClusterCrossSlotError: "CROSSSLOT",
 }
 _CODE = re.compile(
-    r"\b(LOADING|READONLY|OOM|MISCONF|BUSY|NOREPLICAS|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|MOVED|CROSSSLOT|WRONGTYPE|NOPERM|NOGROUP|BUSYGROUP)\b"
+    r"\b(LOADING|READONLY|OOM|MISCONF|BUSY|NOREPLICAS|UNBLOCKED|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|MOVED|CROSSSLOT|WRONGTYPE|NOPERM|NOGROUP|BUSYGROUP)\b"
 )
-_AWAY = frozenset({"AWAY", "LOADING", "MASTERDOWN"})
+_AWAY = frozenset({"AWAY", "LOADING", "MASTERDOWN", "UNBLOCKED"})
 _PASSING = _AWAY | {"READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS"}
 """Errors after which the same command may succeed later: the server or the way to it failed, and not the command."""
 
@@ -150,6 +150,7 @@ _CLUSTER_HINT = (
 _HINTS = {
     "NOPERM": "give a user and password that may use the stream, as in redis://USER:PASSWORD@HOST",
     "AWAY": "find out whether the server runs there; a write under way may have been stored, or not",
+    "UNBLOCKED": "it has become a replica while a call waited: give the address of its master",
     "LOADING": "it has just started and reads its data; it answers again after that",
     "MASTERDOWN": "it is a replica without a master: give the address of its master",
     "READONLY": "it is a replica: give the address of its master",
