@@ -205,6 +205,7 @@ def test_an_answer_that_can_t_be_a_name_is_refused(name: str, answer: str, tmp_p
     assert not (tmp_path / "made").exists()
 
 
+@pytest.mark.sweep
 def test_the_store_on_a_server_passes_its_own_tests(tmp_path: Path) -> None:
     """On a real server, whose connections are cut meanwhile."""
     postgres = pytest.importorskip("tests.contrib._postgres_server", reason="there is no PostgreSQL here")
