@@ -103,7 +103,7 @@ async def test_while_a_slow_check_runs_the_last_result_serves(monkeypatch):
             await anyio.wait_all_tasks_blocked()
             began = time.monotonic()
             assert (await client.get("/readyz")).status == 200
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 0.9  # the hanging check gives up after 1 s
         assert (await client.get("/readyz")).status == 503
 
 
