@@ -90,17 +90,17 @@ class TopApp(App[None]):
 
     async def look(self) -> None:
         """Take a picture and show it; while the system is gone, keep the last one and wait for a new system."""
-        if self._paused:
-            return
-        try:
-            async with self._looking:  # a key and the clock may ask for a picture at once
+        async with self._looking:  # a key and the clock may ask for a picture at once
+            if self._paused:
+                return
+            try:
                 self._picture = await asyncio.to_thread(self._take)
-        except (Failure, OSError) as error:
-            if self._live is not None:
-                self._live.close()
-                self._live = None
-            self._say(f"the system has gone: {error}")
-            return
+            except (Failure, OSError) as error:
+                if self._live is not None:
+                    self._live.close()
+                    self._live = None
+                self._say(f"the system has gone: {error}")
+                return
         self._say("")
         self.show_picture(self._picture)
 
