@@ -50,6 +50,7 @@ def test_compact_reports_before_after_and_reclaimed(run: Runner, toy: Path) -> N
         "quarantined_files": [],
         "removed_records": 2,
         "reclaimed_bytes": 1_999_500,
+        "newest_timestamp": None,
         "dry_run": False,
     }
     plain = run("persistence", "compact", "--backend", f"toy:{toy}?max_records=0", "--dry-run").stdout

@@ -144,11 +144,12 @@ async def test_a_server_that_stands_still_ends_no_call_but_its_own(own_server, t
     """A stalled server holds a call for ``timeout`` seconds, and a cancelled caller not even that long."""
     backend = PostgresPersistence(own_server.conninfo, table=table, timeout=1.0)
     await backend.record_event(event(1))
+    slow = PostgresPersistence(own_server.conninfo, table=table, timeout=60.0)
+    await slow.list_events()  # connected: libpq's own wait for a connection can't be cut short
     own_server.signal_all(signal.SIGSTOP)
     try:
         with pytest.raises(PersistenceError, match="no answer within 1 s"):
             await backend.record_event(event(2))
-        slow = PostgresPersistence(own_server.conninfo, table=table, timeout=60.0)
         with anyio.move_on_after(0.2) as scope:
             await slow.list_events()
         assert scope.cancelled_caught

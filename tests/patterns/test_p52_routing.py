@@ -47,7 +47,7 @@ class Worker(Actor):
 
 
 async def test_p52_an_ask_is_one_ask():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 3)
         before = system.control_panel()["actors"]["ever"]
         answers = Counter([await pool.ask(number) for number in range(9)])
@@ -65,14 +65,14 @@ async def test_p52_a_ring_through_a_pool_is_found():
         async def receive(self, pool: Pool) -> object:
             return await pool.ask(pool)
 
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Asker, 1)
         with pytest.raises(AskDeadlock):
             await pool.ask(pool)
 
 
 async def test_p53_a_stopped_routee_is_replaced_in_its_slot():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 2)
         first, second = pool.routees
         await first.stop()
@@ -85,7 +85,7 @@ async def test_p53_a_stopped_routee_is_replaced_in_its_slot():
 
 
 async def test_p53_a_restarting_routee_keeps_its_place():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 2, routee_policy=SupervisionPolicy(Strategy.RESTART))
         before = pool.routees
         await before[0].tell("crash")
@@ -94,7 +94,7 @@ async def test_p53_a_restarting_routee_keeps_its_place():
 
 
 async def test_p53_past_the_intensity_the_pool_fails():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 1)
         for _ in range(4):
             await until(lambda: pool.routees)
@@ -106,7 +106,7 @@ async def test_p53_past_the_intensity_the_pool_fails():
 
 
 async def test_p53_a_message_waits_while_the_only_routee_is_replaced():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 1)
         (only,) = pool.routees
         await only.tell("stop")
@@ -116,7 +116,7 @@ async def test_p53_a_message_waits_while_the_only_routee_is_replaced():
 
 
 async def test_p54_resize_drains_the_newest():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 2)
         await pool.resize(4)
         assert len(pool.routees) == 4
@@ -191,7 +191,7 @@ def test_round_robin_and_random_reach_all():
 
 
 async def test_p55_scatter_gather_returns_the_first_success():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(
             system, Worker, 3, ScatterGatherFirst(5.0), routee_policy=SupervisionPolicy(Strategy.RESTART)
         )
@@ -206,7 +206,7 @@ async def test_p55_scatter_gather_returns_the_first_success():
 
 
 async def test_broadcast_reaches_all_and_cannot_ask():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 3, Broadcast())
         await pool.tell("to all")
         pool.tell_nowait("to all")
@@ -216,7 +216,7 @@ async def test_broadcast_reaches_all_and_cannot_ask():
 
 
 async def test_the_pool_s_own_reference_forwards():
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         pool = await Pool.spawn(system, Worker, 2)
         answers = {await pool.ref.ask("hello") for _ in range(4)}
         assert answers == {str(ref.address) for ref in pool.routees}
@@ -230,7 +230,7 @@ async def test_a_pool_below_an_actor_stops_with_it():
         async def receive(self, message: object) -> object:
             return await self.pool.ask(message)
 
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         parent = system.spawn(Parent)
         assert await parent.ask("hello")
         await parent.stop()
@@ -239,7 +239,7 @@ async def test_a_pool_below_an_actor_stops_with_it():
 
 async def test_a_group_routes_to_whoever_is_registered():
     key = ServiceKey[object, object]("workers")
-    async with ActorSystem() as system:
+    async with ActorSystem(shutdown_timeout=0.1) as system:
         group = Group(system, key)
         with pytest.raises(NoRoutee, match="no living actor is registered"):
             await group.ask("anybody?")
