@@ -14,14 +14,14 @@ import click
 
 from papyra.exceptions import PapyraError
 from papyra.persistence.registry import backend_class, recognize
-from papyra.persistence.url import BackendURL, check_path, file_url
+from papyra.persistence.url import BackendURL, check_path, file_url, masked
 from papyra_cli._errors import Failure
 from papyra_cli._store.settings import complaint, found_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Store", "choose_store", "configured_store", "masked", "named_store", "new_store", "store_at"]
+__all__ = ["Store", "choose_store", "configured_store", "named_store", "new_store", "store_at"]
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*:")
 
@@ -164,12 +164,6 @@ def configured_store() -> Store | None:
         if setting.name == "persistence":
             return Store(str(setting.value), setting.origin)
     return None
-
-
-def masked(text: str) -> str:
-    """Return a URL, or any other text, without the secrets of URLs."""
-    text = re.sub(r"(//[^/@:?]*):[^/@?]*@", r"\1:***@", text)
-    return re.sub(r"([?&][^=&]*(?:password|secret|token)[^=&]*=)[^&]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def _misspelt() -> str:

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 import click
 
 from papyra.exceptions import BackendURLError
-from papyra.persistence.url import BackendURL
+from papyra.persistence.url import BackendURL, masked
 from papyra.settings import Settings
 from papyra_cli._click.commands import HelpfulGroup
 from papyra_cli._click.options import output_command
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._store.choose import masked
 from papyra_cli._store.settings import complaint, found_settings
 
 if TYPE_CHECKING:
