@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -338,6 +338,36 @@ async def test_p42_it_overtakes_nobody_who_waits_for_room() -> None:
                     refused += 1
                 await anyio.lowlevel.checkpoint()
         assert log.index("waits") < (log.index("late") if "late" in log else len(log))
+
+
+async def test_a_tell_after_the_start_overtakes_nobody_who_waits_since_before_it() -> None:
+    found: list[tuple[bool, bool]] = []
+
+    async def overtake(actor: Runs) -> None:
+        ref = actor.context.self_ref
+        waits = len(ref._cell.senders or ()) > 1  # one has room now; the others have none
+        sent = False
+        with suppress(AskDeadlock), anyio.move_on_after(0):
+            await ref.tell("too early")
+            sent = True
+        found.append((waits, sent))
+
+    async with ActorSystem() as system:
+        for _ in range(40):  # trio wakes the tasks in any order
+            runs: list[ActorRef[Any, Any]] = []
+
+            async def send(runs: list[ActorRef[Any, Any]], message: Any) -> None:
+                if not runs:
+                    runs.append(system.spawn(Runs, mailbox_capacity=2))
+                    await runs[0].tell(overtake)
+                await runs[0].tell(message)
+
+            async with anyio.create_task_group() as tasks:
+                for n in range(5):
+                    tasks.start_soon(send, runs, n)
+            await runs[0].ask("last")
+    assert (True, False) in found
+    assert (True, True) not in found
 
 
 @pytest.mark.parametrize("how", ["tell", "ask"])

@@ -129,7 +129,7 @@ class Lifecycle:
         """Do everything that is due except messages, until the cell is queued again, idle, paused or dead."""
         if cell.fresh:
             cell.fresh = False
-            cell.limit = 0 if cell.stopping else cell.capacity
+            cell.limit = 0 if cell.stopping or cell.senders else cell.capacity
         if cell.box is None:
             cell.box = self.rt.new_box()
         if cell.stopping and cell.phase == RUNNING and cell.actor is not None and _has_only_to_stop(cell):

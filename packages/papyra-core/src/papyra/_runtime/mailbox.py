@@ -108,8 +108,8 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         begin_wait(me, cell, sender)
     if cell.senders is None:
         cell.senders = deque()
-        cell.limit = 0
     cell.senders.append(sender)
+    cell.limit = 0
     asked: Envelope | None = item if type(item) is Envelope else None
     if asked is not None and asked.waiter is None:
         asked.waiter = sender.waiter  # so that its time-out ends this wait
