@@ -20,15 +20,12 @@ from papyra import (
     SystemHooks,
 )
 
+from .support import Echo, running
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
-
-
-class Echo(Actor):
-    async def receive(self, message: Any) -> Any:
-        return message
 
 
 async def refused(
@@ -46,23 +43,22 @@ async def refused(
 
 
 async def test_a_duplicate_name_is_refused_and_says_who_has_it() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            first = system.spawn(Echo, name="twin")
-            built: list[Actor] = []
+    async with running() as system:
+        first = system.spawn(Echo, name="twin")
+        built: list[Actor] = []
 
-            def factory() -> Actor:
-                built.append(Echo())
-                return built[-1]
+        def factory() -> Actor:
+            built.append(Echo())
+            return built[-1]
 
-            with pytest.raises(ValueError, match=r"'twin' is alive already \(local:1 ") as caught:
-                system.spawn(factory, name="twin")
-            assert isinstance(caught.value, PapyraError)
-            assert built == []
-            assert list(system.list_names()) == ["twin"]
-            assert await first.ask(1) == 1
-            await system.stop(first)
-            assert await system.spawn(Echo, name="twin").ask(2) == 2, "a name is free again"
+        with pytest.raises(ValueError, match=r"'twin' is alive already \(local:1 ") as caught:
+            system.spawn(factory, name="twin")
+        assert isinstance(caught.value, PapyraError)
+        assert built == []
+        assert list(system.list_names()) == ["twin"]
+        assert await first.ask(1) == 1
+        await system.stop(first)
+        assert await system.spawn(Echo, name="twin").ask(2) == 2, "a name is free again"
 
 
 async def test_a_duplicate_name_of_a_child_and_of_a_stopping_actor_is_refused() -> None:
@@ -80,80 +76,72 @@ async def test_a_duplicate_name_of_a_child_and_of_a_stopping_actor_is_refused() 
         async def on_stop(self) -> None:
             await gate.wait()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(Slow, name="slow")
-            assert "alive already" in str(await ref.ask("spawn"))
-            group.start_soon(system.stop, ref)
-            while ref.is_alive():
-                await anyio.lowlevel.checkpoint()
-            with pytest.raises(ValueError, match="alive already"):
-                system.spawn(Echo, name="slow")
-            gate.set()
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(Slow, name="slow")
+        assert "alive already" in str(await ref.ask("spawn"))
+        group.start_soon(system.stop, ref)
+        while ref.is_alive():
+            await anyio.lowlevel.checkpoint()
+        with pytest.raises(ValueError, match="alive already"):
+            system.spawn(Echo, name="slow")
+        gate.set()
 
 
 async def test_a_factory_that_takes_the_name_itself() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
+    async with running() as system:
 
-            def factory() -> Actor:
-                system.spawn(Echo, name="mine")
-                return Echo()
+        def factory() -> Actor:
+            system.spawn(Echo, name="mine")
+            return Echo()
 
-            with pytest.raises(ValueError, match="'mine' is alive already"):
-                system.spawn(factory, name="mine")
-            assert len(system.list_actors()) == 1
+        with pytest.raises(ValueError, match="'mine' is alive already"):
+            system.spawn(factory, name="mine")
+        assert len(system.list_actors()) == 1
 
 
 @pytest.mark.parametrize("name", ["", 5, b"x", object()])
 async def test_a_name_that_is_none(name: Any) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await refused(lambda: system.spawn(Echo, name=name), ValueError, "name", system)
+    async with running() as system:
+        await refused(lambda: system.spawn(Echo, name=name), ValueError, "name", system)
 
 
 # -- factories
 
 
 async def test_an_instance_instead_of_a_class_says_what_to_do() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            spawn: Any = system.spawn
-            await refused(lambda: spawn(Echo()), TypeError, "not an instance", system)
+    async with running() as system:
+        spawn: Any = system.spawn
+        await refused(lambda: spawn(Echo()), TypeError, "not an instance", system)
 
 
 @pytest.mark.parametrize("factory", [None, 5, "Echo", [], object()])
 async def test_a_factory_that_cannot_be_called(factory: Any) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await refused(lambda: system.spawn(factory), TypeError, "Actor subclass or a function", system)
+    async with running() as system:
+        await refused(lambda: system.spawn(factory), TypeError, "Actor subclass or a function", system)
 
 
 @pytest.mark.parametrize("result", [None, 5, Echo, "x"])
 async def test_a_factory_that_returns_no_actor(result: Any) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await refused(lambda: system.spawn(lambda: result), TypeError, "returned", system)
+    async with running() as system:
+        await refused(lambda: system.spawn(lambda: result), TypeError, "returned", system)
 
 
 async def test_a_factory_that_returns_a_coroutine_leaves_none_unawaited() -> None:
     async def factory() -> Actor:
         return Echo()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            spawn: Any = system.spawn
-            await refused(lambda: spawn(factory), TypeError, "coroutine", system)
+    async with running() as system:
+        spawn: Any = system.spawn
+        await refused(lambda: spawn(factory), TypeError, "coroutine", system)
 
 
 async def test_a_factory_that_returns_an_instance_of_before() -> None:
     actor = Echo()
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(lambda: actor)
-            await refused(lambda: system.spawn(lambda: actor), ValueError, "spawned already", system)
-            await system.stop(ref)
-            await refused(lambda: system.spawn(lambda: actor), ValueError, "spawned already", system)
+    async with running() as system:
+        ref = system.spawn(lambda: actor)
+        await refused(lambda: system.spawn(lambda: actor), ValueError, "spawned already", system)
+        await system.stop(ref)
+        await refused(lambda: system.spawn(lambda: actor), ValueError, "spawned already", system)
 
 
 async def test_a_factory_that_returns_a_used_instance_on_restart_stops_the_actor() -> None:
@@ -164,24 +152,22 @@ async def test_a_factory_that_returns_a_used_instance_on_restart_stops_the_actor
             raise ValueError(message)
 
     one = Fails()
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(lambda: one, name="one")
-            with pytest.raises(ValueError, match="x"):
-                await ref.ask("x")
-            with pytest.raises(ActorStopped):
-                await ref.ask("y")
-            assert await system.spawn(lambda: actor).ask(1) == 1
+    async with running() as system:
+        ref = system.spawn(lambda: one, name="one")
+        with pytest.raises(ValueError, match="x"):
+            await ref.ask("x")
+        with pytest.raises(ActorStopped):
+            await ref.ask("y")
+        assert await system.spawn(lambda: actor).ask(1) == 1
 
 
 async def test_what_a_factory_raises_is_the_callers() -> None:
     def factory() -> Actor:
         raise LookupError("no car")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await refused(lambda: system.spawn(factory), LookupError, "no car", system)
-            await refused(lambda: system.spawn(factory, name="car"), LookupError, "no car", system)
+    async with running() as system:
+        await refused(lambda: system.spawn(factory), LookupError, "no car", system)
+        await refused(lambda: system.spawn(factory, name="car"), LookupError, "no car", system)
 
 
 async def test_a_class_that_needs_arguments() -> None:
@@ -189,10 +175,9 @@ async def test_a_class_that_needs_arguments() -> None:
         def __init__(self, thing: int) -> None:
             self.thing = thing
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            spawn: Any = system.spawn
-            await refused(lambda: spawn(Needs), TypeError, "thing", system)
+    async with running() as system:
+        spawn: Any = system.spawn
+        await refused(lambda: spawn(Needs), TypeError, "thing", system)
 
 
 # -- context
@@ -203,9 +188,8 @@ async def test_context_in_init_is_a_clear_error() -> None:
         def __init__(self) -> None:
             self.me = self.context.self_ref
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await refused(lambda: system.spawn(Eager), RuntimeError, r"Eager\.context .*__init__", system)
+    async with running() as system:
+        await refused(lambda: system.spawn(Eager), RuntimeError, r"Eager\.context .*__init__", system)
     with pytest.raises(RuntimeError, match="not spawned"):
         _ = Echo().context
 
@@ -218,12 +202,11 @@ async def test_a_receive_that_is_not_async_or_not_there_fails_with_a_clear_error
         def receive(self, message: Any) -> Any:
             return None
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            with pytest.raises(NotImplementedError, match=r"Nothing .*receive"):
-                await system.spawn(Nothing).ask(1)
-            with pytest.raises(TypeError):
-                await system.spawn(NotAsync).ask(1)
+    async with running() as system:
+        with pytest.raises(NotImplementedError, match=r"Nothing .*receive"):
+            await system.spawn(Nothing).ask(1)
+        with pytest.raises(TypeError):
+            await system.spawn(NotAsync).ask(1)
 
 
 # -- numbers
@@ -231,36 +214,33 @@ async def test_a_receive_that_is_not_async_or_not_there_fails_with_a_clear_error
 
 @pytest.mark.parametrize("capacity", [0, -1, 1.5, True, False, "10", float("inf")])
 async def test_g01_a_bad_mailbox_capacity(capacity: Any) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await refused(
-                lambda: system.spawn(Echo, mailbox_capacity=capacity), ValueError, "mailbox_capacity", system
-            )
+    async with running() as system:
+        await refused(
+            lambda: system.spawn(Echo, mailbox_capacity=capacity), ValueError, "mailbox_capacity", system
+        )
 
 
 @pytest.mark.parametrize("timeout", [-1, -0.001, float("nan")])
 async def test_a_negative_timeout_is_refused_and_sends_nothing(timeout: float) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Echo)
-            with pytest.raises(ValueError, match="negative"):
-                await ref.ask(1, timeout=timeout)
-            with pytest.raises(ValueError, match="timeout"):
-                await system.stop(ref, timeout=timeout)
-            assert ref.is_alive()
-            assert await ref.ask(2, timeout=float("inf")) == 2
+    async with running() as system:
+        ref = system.spawn(Echo)
+        with pytest.raises(ValueError, match="negative"):
+            await ref.ask(1, timeout=timeout)
+        with pytest.raises(ValueError, match="timeout"):
+            await system.stop(ref, timeout=timeout)
+        assert ref.is_alive()
+        assert await ref.ask(2, timeout=float("inf")) == 2
 
 
 @pytest.mark.parametrize("timeout", ["soon", "1"])
 async def test_a_timeout_that_is_no_number(timeout: Any) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Echo)
-            with pytest.raises(TypeError):
-                await ref.ask(1, timeout=timeout)
-            with pytest.raises(TypeError):
-                await system.stop(ref, timeout=timeout)
-            assert await ref.ask(2) == 2
+    async with running() as system:
+        ref = system.spawn(Echo)
+        with pytest.raises(TypeError):
+            await ref.ask(1, timeout=timeout)
+        with pytest.raises(TypeError):
+            await system.stop(ref, timeout=timeout)
+        assert await ref.ask(2) == 2
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
@@ -368,45 +348,42 @@ def test_a_start_outside_of_an_event_loop_is_a_clear_error() -> None:
 
 
 async def test_things_that_are_no_reference() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Echo)
-            wrong: Any
-            for wrong in ("local:1", ref.address, None, Echo):
-                with pytest.raises(TypeError, match="ActorRef"):
-                    await system.stop(wrong)
+    async with running() as system:
+        ref = system.spawn(Echo)
+        wrong: Any
+        for wrong in ("local:1", ref.address, None, Echo):
             with pytest.raises(TypeError, match="ActorRef"):
-                system.spawn(Echo, parent=wrong)
+                await system.stop(wrong)
+        with pytest.raises(TypeError, match="ActorRef"):
+            system.spawn(Echo, parent=wrong)
 
 
 async def test_references_of_another_system() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem(system_id="here") as here, ActorSystem(system_id="there") as there:
-            ref = there.spawn(Echo)
-            with pytest.raises(ValueError, match="another actor system"):
-                await here.stop(ref)
-            with pytest.raises(ValueError, match="another actor system"):
-                here.spawn(Echo, parent=ref)
-            assert here.ref_for(ref.address) is None
-            assert await ref.ask(1) == 1
-            assert ref != here.spawn(Echo)
+    async with running(system_id="here") as here, ActorSystem(system_id="there") as there:
+        ref = there.spawn(Echo)
+        with pytest.raises(ValueError, match="another actor system"):
+            await here.stop(ref)
+        with pytest.raises(ValueError, match="another actor system"):
+            here.spawn(Echo, parent=ref)
+        assert here.ref_for(ref.address) is None
+        assert await ref.ask(1) == 1
+        assert ref != here.spawn(Echo)
 
 
 async def test_a_reference_is_immutable_and_equal_by_address() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref: Any = system.spawn(Echo)
-            for name in ("address", "is_alive", "note"):
-                with pytest.raises(AttributeError):
-                    setattr(ref, name, 5)
-            again = system.ref_for(ref.address)
-            assert again == ref
-            assert hash(again) == hash(ref)
-            assert len({ref, again}) == 1
-            assert ref != "local:1"
-            assert copy.copy(ref) == copy.deepcopy(ref) == ref
-            with pytest.raises(TypeError, match="address"):
-                pickle.dumps(ref)
+    async with running() as system:
+        ref: Any = system.spawn(Echo)
+        for name in ("address", "is_alive", "note"):
+            with pytest.raises(AttributeError):
+                setattr(ref, name, 5)
+        again = system.ref_for(ref.address)
+        assert again == ref
+        assert hash(again) == hash(ref)
+        assert len({ref, again}) == 1
+        assert ref != "local:1"
+        assert copy.copy(ref) == copy.deepcopy(ref) == ref
+        with pytest.raises(TypeError, match="address"):
+            pickle.dumps(ref)
 
 
 @pytest.mark.parametrize(
@@ -431,11 +408,10 @@ def test_addresses_that_are_none(text: Any, says: str) -> None:
 
 
 async def test_a_parent_that_is_gone() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            parent = system.spawn(Echo)
-            await system.stop(parent)
-            await refused(lambda: system.spawn(Echo, parent=parent), ActorStopped, "no children", system)
+    async with running() as system:
+        parent = system.spawn(Echo)
+        await system.stop(parent)
+        await refused(lambda: system.spawn(Echo, parent=parent), ActorStopped, "no children", system)
 
 
 async def test_watching_oneself_or_another_system() -> None:
@@ -443,12 +419,11 @@ async def test_watching_oneself_or_another_system() -> None:
         async def receive(self, message: Any) -> None:
             self.context.watch(message or self.context.self_ref)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system, ActorSystem(system_id="there") as there:
-            with pytest.raises(ValueError, match="itself"):
-                await system.spawn(Watches).ask(None)
-            with pytest.raises(ValueError, match="another actor system"):
-                await system.spawn(Watches).ask(there.spawn(Echo))
+    async with running() as system, ActorSystem(system_id="there") as there:
+        with pytest.raises(ValueError, match="itself"):
+            await system.spawn(Watches).ask(None)
+        with pytest.raises(ValueError, match="another actor system"):
+            await system.spawn(Watches).ask(there.spawn(Echo))
 
 
 @pytest.mark.parametrize("method", ["receive", "on_start"])
@@ -458,15 +433,14 @@ async def test_a_plain_method_is_pointed_out(method: str, caplog: pytest.LogCapt
 
     kind: Any = type("Plain", (Echo,), {method: plain})
     hint = f"Plain.{method} is a plain function: write `async def {method}`"
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(kind)
-            if method == "receive":
-                with pytest.raises(TypeError) as caught:
-                    await ref.ask("hello")
-                assert caught.value.__notes__ == [hint]
-            else:
-                await system.wait_for_event(lambda event: type(event).__name__ == "ActorStopped")
+    async with running() as system:
+        ref = system.spawn(kind)
+        if method == "receive":
+            with pytest.raises(TypeError) as caught:
+                await ref.ask("hello")
+            assert caught.value.__notes__ == [hint]
+        else:
+            await system.wait_for_event(lambda event: type(event).__name__ == "ActorStopped")
     assert hint in caplog.text
 
 
@@ -475,11 +449,10 @@ async def test_an_error_of_the_actors_own_code_gets_no_such_note() -> None:
         async def receive(self, message: object) -> None:
             raise TypeError("object int can't be used in 'await' expression")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            with pytest.raises(TypeError) as caught:
-                await system.spawn(Wrong).ask("hello")
-            assert not hasattr(caught.value, "__notes__")
+    async with running() as system:
+        with pytest.raises(TypeError) as caught:
+            await system.spawn(Wrong).ask("hello")
+        assert not hasattr(caught.value, "__notes__")
 
 
 class Numbered(Actor):

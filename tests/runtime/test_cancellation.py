@@ -12,8 +12,10 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, Backoff, PapyraError, Strategy, SupervisionPolicy
+from papyra import ActorStopped, ActorSystem, Backoff, PapyraError, Strategy, SupervisionPolicy
 from papyra import events as ev
+
+from .support import Runs, boom, go_round, nothing, running, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -23,20 +25,12 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-class Runs(Actor):
-    """Run the function that a message is."""
-
-    label = "plain"
-
-    async def receive(self, message: Callable[[Any], Awaitable[Any]]) -> Any:
-        return await message(self)
-
-
 class Slow(Runs):
     """Waits for the gates of its test in on_start and on_stop."""
 
     gate: anyio.Event
     where: str
+    label = "plain"
 
     async def on_start(self) -> None:
         if self.where == "starting":
@@ -45,24 +39,6 @@ class Slow(Runs):
     async def on_stop(self) -> None:
         if self.where in ("stopping", "restarting"):
             await self.gate.wait()
-
-
-async def nothing(_actor: Any) -> str:
-    return "answer"
-
-
-async def boom(_actor: Any) -> None:
-    raise ValueError("boom")
-
-
-async def go_round(times: int = 20) -> None:
-    for _ in range(times):
-        await anyio.lowlevel.checkpoint()
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await anyio.lowlevel.checkpoint()
 
 
 STATES = ["idle", "busy", "full", "starting", "stopping", "restarting", "backing off", "stopped"]
@@ -127,31 +103,30 @@ async def test_g12_every_call_can_be_cancelled_in_every_state_and_nothing_hangs(
 ) -> None:
     """Cancelled after 0, 1, 2 ... rounds of the loop; after that the system works and closes."""
     for rounds in (0, 1, 3):
-        with anyio.fail_after(10):
-            async with ActorSystem(shutdown_timeout=60) as system, an_actor(system, state) as (ref, gate):
-                other = system.spawn(Runs)
+        async with running(shutdown_timeout=60) as system, an_actor(system, state) as (ref, gate):
+            other = system.spawn(Runs)
 
-                async def act(system: ActorSystem = system, ref: ActorRef[Any, Any] = ref) -> None:
-                    with contextlib.suppress(ActorStopped):
-                        await CALLS[call](system, ref)
+            async def act(system: ActorSystem = system, ref: ActorRef[Any, Any] = ref) -> None:
+                with contextlib.suppress(ActorStopped):
+                    await CALLS[call](system, ref)
 
-                async with anyio.create_task_group() as group:
-                    group.start_soon(act)
-                    await go_round(rounds)
-                    if call == "aclose":
-                        gate.set()
-                    group.cancel_scope.cancel()
-                if call not in ("stop_all", "aclose"):
-                    assert await other.ask(nothing) == "answer"
-                gate.set()
-                if state != "stopping" and "stop" not in call and state != "stopped" and call != "aclose":
-                    assert await ref.ask(nothing) == "answer"
-            assert system.list_actors() == []
-            started = [event for event in system.events() if isinstance(event, ev.ActorStarted)]
-            stopped = [event for event in system.events() if isinstance(event, ev.ActorStopped)]
-            addresses = [event.address["actor_id"] for event in stopped]
-            assert sorted(addresses) == sorted(set(addresses)), "each stops once"
-            assert len(started) <= len(stopped)
+            async with anyio.create_task_group() as group:
+                group.start_soon(act)
+                await go_round(rounds)
+                if call == "aclose":
+                    gate.set()
+                group.cancel_scope.cancel()
+            if call not in ("stop_all", "aclose"):
+                assert await other.ask(nothing) == "answer"
+            gate.set()
+            if state != "stopping" and "stop" not in call and state != "stopped" and call != "aclose":
+                assert await ref.ask(nothing) == "answer"
+        assert system.list_actors() == []
+        started = [event for event in system.events() if isinstance(event, ev.ActorStarted)]
+        stopped = [event for event in system.events() if isinstance(event, ev.ActorStopped)]
+        addresses = [event.address["actor_id"] for event in stopped]
+        assert sorted(addresses) == sorted(set(addresses)), "each stops once"
+        assert len(started) <= len(stopped)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -180,13 +155,12 @@ async def test_g11_the_host_can_be_cancelled_in_every_state(state: str) -> None:
 
 @pytest.mark.parametrize("state", STATES)
 async def test_g09_a_stop_with_a_timeout_ends_every_state(state: str) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=0.2) as system, an_actor(system, state) as (ref, _gate):
-            await system.stop(ref, timeout=0.01)
-            assert not ref.is_alive()
-            assert system.ref_for(ref.address) is None
-            with pytest.raises(ActorStopped):
-                await ref.ask(nothing)
+    async with running(shutdown_timeout=0.2) as system, an_actor(system, state) as (ref, _gate):
+        await system.stop(ref, timeout=0.01)
+        assert not ref.is_alive()
+        assert system.ref_for(ref.address) is None
+        with pytest.raises(ActorStopped):
+            await ref.ask(nothing)
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -249,20 +223,19 @@ async def test_g09_a_stuck_receive_can_be_cancelled_wherever_it_waits(where: str
     import threading
 
     released = threading.Event()
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            blocked = system.spawn(Runs, mailbox_capacity=1)
-            await blocked.tell(wait)
-            ref = system.spawn(Runs)
-            await ref.tell(stuck)
-            await inside.wait()
-            await go_round()
-            await system.stop(ref, timeout=0)
-            assert cleaned == [where]
-            gate.set()
-            released.set()
-            if where != "stop":
-                assert await blocked.ask(nothing) == "answer"
+    async with running(shutdown_timeout=1) as system:
+        blocked = system.spawn(Runs, mailbox_capacity=1)
+        await blocked.tell(wait)
+        ref = system.spawn(Runs)
+        await ref.tell(stuck)
+        await inside.wait()
+        await go_round()
+        await system.stop(ref, timeout=0)
+        assert cleaned == [where]
+        gate.set()
+        released.set()
+        if where != "stop":
+            assert await blocked.ask(nothing) == "answer"
 
 
 async def test_g12_cancelling_one_actor_cancels_no_other() -> None:
@@ -279,38 +252,36 @@ async def test_g12_cancelling_one_actor_cancels_no_other() -> None:
 
         return run
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            refs = [system.spawn(Runs) for _ in range(20)]
-            for number, ref in enumerate(refs):
-                await ref.tell(job(number))
-            await wait_until(lambda: inside == 20)
-            async with anyio.create_task_group() as group:
-                for ref in refs[::2]:
-                    group.start_soon(partial(system.stop, ref, timeout=0))
-            release.set()
-            for ref in refs[1::2]:
-                assert await ref.ask(nothing) == "answer"
+    async with running() as system:
+        refs = [system.spawn(Runs) for _ in range(20)]
+        for number, ref in enumerate(refs):
+            await ref.tell(job(number))
+        await wait_until(lambda: inside == 20)
+        async with anyio.create_task_group() as group:
+            for ref in refs[::2]:
+                group.start_soon(partial(system.stop, ref, timeout=0))
+        release.set()
+        for ref in refs[1::2]:
+            assert await ref.ask(nothing) == "answer"
     assert sorted(finished) == list(range(1, 20, 2))
 
 
 async def test_g12_a_cancelled_message_is_the_last_one_of_its_actor_and_of_no_other() -> None:
     """The worker that was cancelled goes on with others, as if nothing had been."""
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            other = system.spawn(Runs)
+    async with running() as system:
+        other = system.spawn(Runs)
 
-            async def stuck(_actor: Any) -> None:
-                await anyio.sleep_forever()
+        async def stuck(_actor: Any) -> None:
+            await anyio.sleep_forever()
 
-            for _ in range(20):
-                ref = system.spawn(Runs)
-                await ref.tell(stuck)
-                await ref.tell(nothing)
-                await go_round(3)
-                await system.stop(ref, timeout=0)
-                assert await other.ask(nothing) == "answer"
-                assert await system.spawn(Runs).ask(nothing) == "answer"
+        for _ in range(20):
+            ref = system.spawn(Runs)
+            await ref.tell(stuck)
+            await ref.tell(nothing)
+            await go_round(3)
+            await system.stop(ref, timeout=0)
+            assert await other.ask(nothing) == "answer"
+            assert await system.spawn(Runs).ask(nothing) == "answer"
 
 
 async def test_g12_a_receive_that_ends_while_it_is_being_cancelled() -> None:
@@ -322,22 +293,21 @@ async def test_g12_a_receive_that_ends_while_it_is_being_cancelled() -> None:
         return "finished"
 
     answers: list[str] = []
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref, other = system.spawn(Runs), system.spawn(Runs)
+    async with running() as system:
+        ref, other = system.spawn(Runs), system.spawn(Runs)
 
-            async def ask() -> None:
-                with contextlib.suppress(ActorStopped):
-                    answers.append(await ref.ask(wait))
+        async def ask() -> None:
+            with contextlib.suppress(ActorStopped):
+                answers.append(await ref.ask(wait))
 
-            async with anyio.create_task_group() as group:
-                group.start_soon(ask)
-                await go_round()
-                group.start_soon(partial(system.stop, ref, timeout=0))
-                gate.set()
-            assert answers in ([], ["finished"])
-            for _ in range(5):
-                assert await other.ask(nothing) == "answer"
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await go_round()
+            group.start_soon(partial(system.stop, ref, timeout=0))
+            gate.set()
+        assert answers in ([], ["finished"])
+        for _ in range(5):
+            assert await other.ask(nothing) == "answer"
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -389,17 +359,16 @@ async def test_g12_random_cancellation_of_everything_leaves_a_working_system(see
         policy = SupervisionPolicy(rng.choice(list(Strategy)), max_restarts=100)
         return system.spawn(Chaotic, policy=policy, mailbox_capacity=rng.choice([1, 2, None]))
 
-    with anyio.fail_after(20):
-        async with ActorSystem(shutdown_timeout=5) as system:
-            refs = [spawn() for _ in range(6)]
-            async with anyio.create_task_group() as group:
-                for _ in range(150):
-                    group.start_soon(disturb)
-                    if rng.random() < 0.3:
-                        await anyio.lowlevel.checkpoint()
-            assert await system.spawn(Runs).ask(nothing) == "answer"
-            await system.stop_all()
-            assert system.list_actors() == []
+    async with running(shutdown_timeout=5) as system:
+        refs = [spawn() for _ in range(6)]
+        async with anyio.create_task_group() as group:
+            for _ in range(150):
+                group.start_soon(disturb)
+                if rng.random() < 0.3:
+                    await anyio.lowlevel.checkpoint()
+        assert await system.spawn(Runs).ask(nothing) == "answer"
+        await system.stop_all()
+        assert system.list_actors() == []
     stopped = [event.address["actor_id"] for event in system.events() if isinstance(event, ev.ActorStopped)]
     assert len(stopped) == len(set(stopped)) == max(stopped)
 

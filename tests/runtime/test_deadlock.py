@@ -12,23 +12,14 @@ import pytest
 
 from papyra import Actor, ActorStopped, ActorSystem, AskDeadlock, PapyraError, SupervisorDecision
 
+from .support import Runs, go_round, nothing, running, wait_until
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
-
-
-class Runs(Actor):
-    """Run the function that a message is."""
-
-    async def receive(self, message: Callable[[Runs], Awaitable[Any]]) -> Any:
-        return await message(self)
-
-
-async def nothing(_actor: Runs) -> str:
-    return "answer"
 
 
 def asks(*path: ActorRef[Any, Any]) -> Callable[[Runs], Awaitable[Any]]:
@@ -42,16 +33,6 @@ def asks(*path: ActorRef[Any, Any]) -> Callable[[Runs], Awaitable[Any]]:
     return job
 
 
-async def go_round(times: int = 20) -> None:
-    for _ in range(times):
-        await anyio.lowlevel.checkpoint()
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await anyio.lowlevel.checkpoint()
-
-
 def steps(error: AskDeadlock) -> list[str]:
     """Return the addresses that the cycle names."""
     return [str(step).split(" ", 1)[0] for step in error.cycle]
@@ -61,13 +42,12 @@ def steps(error: AskDeadlock) -> list[str]:
 
 
 async def test_g05_an_actor_that_asks_itself() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs, name="narcissus")
-            with pytest.raises(AskDeadlock, match="narcissus") as caught:
-                await ref.ask(asks(ref))
-            assert isinstance(caught.value, PapyraError)
-            assert steps(caught.value) == ["local:1", "local:1"]
+    async with running() as system:
+        ref = system.spawn(Runs, name="narcissus")
+        with pytest.raises(AskDeadlock, match="narcissus") as caught:
+            await ref.ask(asks(ref))
+        assert isinstance(caught.value, PapyraError)
+        assert steps(caught.value) == ["local:1", "local:1"]
 
 
 async def test_g05_it_is_refused_at_once_and_the_actor_may_go_on() -> None:
@@ -76,40 +56,36 @@ async def test_g05_it_is_refused_at_once_and_the_actor_may_go_on() -> None:
             await actor.context.self_ref.ask(nothing)
         return "fine"
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs)
-            assert await ref.ask(careful) == "fine"
-            assert await ref.ask(nothing) == "answer"
-            assert len(system.dead_letters) == 0
+    async with running() as system:
+        ref = system.spawn(Runs)
+        assert await ref.ask(careful) == "fine"
+        assert await ref.ask(nothing) == "answer"
+        assert len(system.dead_letters) == 0
 
 
 async def test_g05_a_ring_of_two() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            a, b = system.spawn(Runs, name="a"), system.spawn(Runs, name="b")
-            with pytest.raises(AskDeadlock) as caught:
-                await a.ask(asks(b, a))
-            assert steps(caught.value) == ["local:2", "local:1", "local:2"]
+    async with running() as system:
+        a, b = system.spawn(Runs, name="a"), system.spawn(Runs, name="b")
+        with pytest.raises(AskDeadlock) as caught:
+            await a.ask(asks(b, a))
+        assert steps(caught.value) == ["local:2", "local:1", "local:2"]
 
 
 async def test_g05_a_ring_of_three_and_a_tail() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            tail, a, b, c = (system.spawn(Runs) for _ in range(4))
-            with pytest.raises(AskDeadlock) as caught:
-                await tail.ask(asks(a, b, c, a))
-            assert steps(caught.value) == ["local:4", "local:2", "local:3", "local:4"]
+    async with running() as system:
+        tail, a, b, c = (system.spawn(Runs) for _ in range(4))
+        with pytest.raises(AskDeadlock) as caught:
+            await tail.ask(asks(a, b, c, a))
+        assert steps(caught.value) == ["local:4", "local:2", "local:3", "local:4"]
 
 
 async def test_g05_with_a_timeout_it_is_refused_at_once_too() -> None:
     async def job(actor: Runs) -> None:
         await actor.context.self_ref.ask(nothing, timeout=60)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            with pytest.raises(AskDeadlock):
-                await system.spawn(Runs).ask(job)
+    async with running() as system:
+        with pytest.raises(AskDeadlock):
+            await system.spawn(Runs).ask(job)
 
 
 async def test_g05_through_a_proxy() -> None:
@@ -119,12 +95,11 @@ async def test_g05_through_a_proxy() -> None:
     async def read(actor: Runs) -> None:
         await actor.context.self_ref.proxy().number
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs, name="a")
-            for message in (job, read):
-                with pytest.raises(AskDeadlock):
-                    await ref.ask(message)
+    async with running() as system:
+        ref = system.spawn(Runs, name="a")
+        for message in (job, read):
+            with pytest.raises(AskDeadlock):
+                await ref.ask(message)
 
 
 async def test_g05_in_on_start_and_on_stop() -> None:
@@ -143,10 +118,9 @@ async def test_g05_in_on_start_and_on_stop() -> None:
             except (AskDeadlock, ActorStopped) as error:
                 caught.append(f"{where} {type(error).__name__}")
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            system.spawn(Asks)
-            await system.wait_for_event(lambda event: type(event).__name__ == "ActorStarted")
+    async with running(shutdown_timeout=1) as system:
+        system.spawn(Asks)
+        await system.wait_for_event(lambda event: type(event).__name__ == "ActorStarted")
     assert caught == ["on_start AskDeadlock", "on_stop ActorStopped"]
 
 
@@ -157,25 +131,23 @@ async def test_g05_a_full_mailbox_of_its_own() -> None:
         for _ in range(10):
             await actor.context.self_ref.tell(nothing)
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            with pytest.raises(AskDeadlock):
-                await system.spawn(Runs, mailbox_capacity=3).ask(flood)
+    async with running(shutdown_timeout=1) as system:
+        with pytest.raises(AskDeadlock):
+            await system.spawn(Runs, mailbox_capacity=3).ask(flood)
 
 
 async def test_g05_the_stop_of_an_actor_that_waits_for_me() -> None:
     async def stop_b(actor: Runs) -> None:
         await actor.context.stop(b)
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            a, b = system.spawn(Runs), system.spawn(Runs)
+    async with running(shutdown_timeout=1) as system:
+        a, b = system.spawn(Runs), system.spawn(Runs)
 
-            async def ask_a(_actor: Runs) -> None:
-                await a.ask(stop_b)
+        async def ask_a(_actor: Runs) -> None:
+            await a.ask(stop_b)
 
-            with pytest.raises(AskDeadlock):
-                await b.ask(ask_a)
+        with pytest.raises(AskDeadlock):
+            await b.ask(ask_a)
 
 
 async def test_g05_an_ask_to_one_that_waits_for_my_stop() -> None:
@@ -192,17 +164,16 @@ async def test_g05_an_ask_to_one_that_waits_for_my_stop() -> None:
         stopping.set()
         await actor.context.stop(b)
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            a, b = system.spawn(Runs), system.spawn(Runs)
-            async with anyio.create_task_group() as group:
-                group.start_soon(a.ask, stop_b)
+    async with running(shutdown_timeout=1) as system:
+        a, b = system.spawn(Runs), system.spawn(Runs)
+        async with anyio.create_task_group() as group:
+            group.start_soon(a.ask, stop_b)
 
-                async def ask_b() -> None:
-                    with pytest.raises(AskDeadlock):
-                        await b.ask(slow)
+            async def ask_b() -> None:
+                with pytest.raises(AskDeadlock):
+                    await b.ask(slow)
 
-                group.start_soon(ask_b)
+            group.start_soon(ask_b)
 
 
 async def test_g05_a_child_that_asks_the_parent_which_waits_for_its_stop() -> None:
@@ -222,9 +193,8 @@ async def test_g05_a_child_that_asks_the_parent_which_waits_for_its_stop() -> No
         await child.ask(nothing)
         await actor.context.stop(child)
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            await system.spawn(Runs).ask(job)
+    async with running(shutdown_timeout=1) as system:
+        await system.spawn(Runs).ask(job)
     assert results == [AskDeadlock]
 
 
@@ -244,11 +214,10 @@ async def test_g05_on_stop_of_a_child_that_asks_its_stopping_parent() -> None:
         async def on_start(self) -> None:
             self.context.spawn_child(Child)
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            parent = system.spawn(Parent)
-            await system.wait_for_event(lambda event: event.address["actor_id"] == 2)
-            await system.stop(parent)
+    async with running(shutdown_timeout=1) as system:
+        parent = system.spawn(Parent)
+        await system.wait_for_event(lambda event: event.address["actor_id"] == 2)
+        await system.stop(parent)
     assert results == [ActorStopped]
 
 
@@ -286,12 +255,11 @@ async def test_g05_waiting_for_a_stop_is_waiting_for_everything_below_too(first:
         except PapyraError as error:
             results.append(type(error))
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            a, b = system.spawn(Runs), system.spawn(Runs)
-            await b.ask(b_starts_c)
-            await a.ask(a_stops_b)
-            assert results == [AskDeadlock]
+    async with running(shutdown_timeout=1) as system:
+        a, b = system.spawn(Runs), system.spawn(Runs)
+        await b.ask(b_starts_c)
+        await a.ask(a_stops_b)
+        assert results == [AskDeadlock]
 
 
 async def test_g05_asking_the_child_whose_failure_is_being_decided() -> None:
@@ -313,11 +281,10 @@ async def test_g05_asking_the_child_whose_failure_is_being_decided() -> None:
     async def start(actor: Runs) -> ActorRef[Any, Any]:
         return actor.context.spawn_child(Runs)
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            child = await system.spawn(Parent).ask(start)
-            await child.tell(fail)
-            await child.ask(nothing)
+    async with running(shutdown_timeout=1) as system:
+        child = await system.spawn(Parent).ask(start)
+        await child.tell(fail)
+        await child.ask(nothing)
     assert results == [AskDeadlock, AskDeadlock]
 
 
@@ -338,12 +305,11 @@ async def test_g05_two_actors_at_once_one_is_refused_and_both_go_on() -> None:
 
         return run
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            refs = [system.spawn(Runs), system.spawn(Runs)]
-            async with anyio.create_task_group() as group:
-                group.start_soon(refs[0].ask, job(0))
-                group.start_soon(refs[1].ask, job(1))
+    async with running(shutdown_timeout=1) as system:
+        refs = [system.spawn(Runs), system.spawn(Runs)]
+        async with anyio.create_task_group() as group:
+            group.start_soon(refs[0].ask, job(0))
+            group.start_soon(refs[1].ask, job(1))
     assert refused == 1
 
 
@@ -351,11 +317,10 @@ async def test_g05_two_actors_at_once_one_is_refused_and_both_go_on() -> None:
 
 
 async def test_g05_a_chain_is_no_ring() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            refs = [system.spawn(Runs) for _ in range(50)]
-            assert await refs[0].ask(asks(*refs[1:])) == "answer"
-            assert await refs[0].ask(asks(*refs[1:])) == "answer", "nothing of the first time is left"
+    async with running() as system:
+        refs = [system.spawn(Runs) for _ in range(50)]
+        assert await refs[0].ask(asks(*refs[1:])) == "answer"
+        assert await refs[0].ask(asks(*refs[1:])) == "answer", "nothing of the first time is left"
 
 
 async def test_g05_asks_one_after_the_other_are_no_ring() -> None:
@@ -364,11 +329,10 @@ async def test_g05_asks_one_after_the_other_are_no_ring() -> None:
             assert await b.ask(asks(c)) == "answer"
             assert await c.ask(asks(b)) == "answer"
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            a, b, c = (system.spawn(Runs) for _ in range(3))
-            await a.ask(job)
-            await b.ask(asks(a))
+    async with running() as system:
+        a, b, c = (system.spawn(Runs) for _ in range(3))
+        await a.ask(job)
+        await b.ask(asks(a))
 
 
 async def test_g05_an_ask_given_up_is_no_wait_any_more() -> None:
@@ -387,12 +351,11 @@ async def test_g05_an_ask_given_up_is_no_wait_any_more() -> None:
         release.set()
         return "given up"
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            a, b = system.spawn(Runs), system.spawn(Runs)
-            assert await a.ask(job) == "given up"
-            assert await b.ask(asks(a)) == "answer"
-            assert await a.ask(asks(b)) == "answer"
+    async with running() as system:
+        a, b = system.spawn(Runs), system.spawn(Runs)
+        assert await a.ask(job) == "given up"
+        assert await b.ask(asks(a)) == "answer"
+        assert await a.ask(asks(b)) == "answer"
 
 
 async def test_g05_tell_is_never_refused_while_there_is_room() -> None:
@@ -403,11 +366,10 @@ async def test_g05_tell_is_never_refused_while_there_is_room() -> None:
     async def tell_a(_actor: Runs) -> None:
         await a.tell(nothing)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            a, b = system.spawn(Runs), system.spawn(Runs)
-            await a.ask(job)
-            assert await a.ask(nothing) == "answer"
+    async with running() as system:
+        a, b = system.spawn(Runs), system.spawn(Runs)
+        await a.ask(job)
+        assert await a.ask(nothing) == "answer"
 
 
 async def test_g05_a_task_of_the_actors_own_may_ask_the_actor() -> None:
@@ -442,10 +404,9 @@ async def test_g05_an_ask_from_a_task_that_receive_waits_for_is_not_refused() ->
             group.start_soon(ask, actor.context.self_ref, 0.05)
             group.start_soon(ask, other, 60)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            other = system.spawn(Runs)
-            await system.spawn(Runs).ask(job)
+    async with running() as system:
+        other = system.spawn(Runs)
+        await system.spawn(Runs).ask(job)
     assert sorted(outcome) == ["answered", "timed out"]
 
 
@@ -458,35 +419,32 @@ async def test_g05_many_asks_at_once_from_tasks_of_an_actor() -> None:
                 group.start_soon(b.ask, asks(c))
                 group.start_soon(c.ask, nothing)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            a, b, c = (system.spawn(Runs) for _ in range(3))
-            await a.ask(job)
+    async with running() as system:
+        a, b, c = (system.spawn(Runs) for _ in range(3))
+        await a.ask(job)
 
 
 async def test_g05_stopping_an_actor_that_waits_for_nobody() -> None:
     async def stop_b(actor: Runs) -> None:
         await actor.context.stop(b)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            a, b = system.spawn(Runs), system.spawn(Runs)
-            await a.ask(stop_b)
-            assert not b.is_alive()
-            assert await a.ask(nothing) == "answer"
+    async with running() as system:
+        a, b = system.spawn(Runs), system.spawn(Runs)
+        await a.ask(stop_b)
+        assert not b.is_alive()
+        assert await a.ask(nothing) == "answer"
 
 
 async def test_g05_a_child_may_ask_its_parent_while_the_parent_is_idle() -> None:
     async def start(actor: Runs) -> ActorRef[Any, Any]:
         return actor.context.spawn_child(Runs)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            parent = system.spawn(Runs)
-            child = await parent.ask(start)
-            assert await child.ask(asks(parent)) == "answer"
-            with pytest.raises(AskDeadlock):
-                await child.ask(asks(parent, child))
+    async with running() as system:
+        parent = system.spawn(Runs)
+        child = await parent.ask(start)
+        assert await child.ask(asks(parent)) == "answer"
+        with pytest.raises(AskDeadlock):
+            await child.ask(asks(parent, child))
 
 
 async def test_g05_a_restart_forgets_whom_the_old_instance_waited_for() -> None:
@@ -495,11 +453,10 @@ async def test_g05_a_restart_forgets_whom_the_old_instance_waited_for() -> None:
             group.start_soon(b.ask, nothing)
             raise ValueError
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            a, b = system.spawn(Runs, name="a"), system.spawn(Runs, name="b")
-            await a.tell(fail_while_asking)
-            assert await b.ask(asks(a)) == "answer"
+    async with running() as system:
+        a, b = system.spawn(Runs, name="a"), system.spawn(Runs, name="b")
+        await a.tell(fail_while_asking)
+        assert await b.ask(asks(a)) == "answer"
 
 
 # -- random topologies
@@ -510,33 +467,32 @@ async def test_g05_one_chain_of_asks_against_an_oracle(seed: int) -> None:
     """A chain of asks is refused exactly where it comes back to an actor that is in it already."""
     rng = random.Random(seed)
     size = rng.randrange(1, 8)
-    with anyio.fail_after(10):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            refs = [system.spawn(Runs, name=f"n{number}") for number in range(size)]
-            for _ in range(10):
-                path = [rng.randrange(size) for _ in range(rng.randrange(1, 9))]
-                repeated = next((i for i, step in enumerate(path) if step in path[:i]), None)
+    async with running(shutdown_timeout=1) as system:
+        refs = [system.spawn(Runs, name=f"n{number}") for number in range(size)]
+        for _ in range(10):
+            path = [rng.randrange(size) for _ in range(rng.randrange(1, 9))]
+            repeated = next((i for i, step in enumerate(path) if step in path[:i]), None)
 
-                async def walk(index: int, path: list[int] = path) -> Any:
-                    async def job(_actor: Runs) -> Any:
-                        if rng.random() < 0.3:
-                            await anyio.lowlevel.checkpoint()
-                        return await walk(index + 1)
+            async def walk(index: int, path: list[int] = path) -> Any:
+                async def job(_actor: Runs) -> Any:
+                    if rng.random() < 0.3:
+                        await anyio.lowlevel.checkpoint()
+                    return await walk(index + 1)
 
-                    if index == len(path):
-                        return "answer"
-                    try:
-                        return await refs[path[index]].ask(job)
-                    except AskDeadlock as error:
-                        return f"refused {index} {','.join(steps(error))}"
+                if index == len(path):
+                    return "answer"
+                try:
+                    return await refs[path[index]].ask(job)
+                except AskDeadlock as error:
+                    return f"refused {index} {','.join(steps(error))}"
 
-                result = await walk(0)
-                if repeated is None:
-                    assert result == "answer", path
-                else:
-                    ring = path[path.index(path[repeated]) : repeated]
-                    names = [f"local:{ring[-1] + 1}", *(f"local:{step + 1}" for step in ring)]
-                    assert result == f"refused {repeated} {','.join(names)}", path
+            result = await walk(0)
+            if repeated is None:
+                assert result == "answer", path
+            else:
+                ring = path[path.index(path[repeated]) : repeated]
+                names = [f"local:{ring[-1] + 1}", *(f"local:{step + 1}" for step in ring)]
+                assert result == f"refused {repeated} {','.join(names)}", path
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -564,17 +520,16 @@ async def test_g05_no_false_alarm_where_no_ring_is_possible(seed: int) -> None:
 
         return run
 
-    with anyio.fail_after(15):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            refs = [system.spawn(Runs, name=f"n{number}", mailbox_capacity=2) for number in range(size)]
-            async with anyio.create_task_group() as group:
-                for _ in range(30):
-                    start = rng.randrange(size)
-                    group.start_soon(refs[start].ask, job(start, 4))
-            await system.stop_all()
-            assert len(system.events()) == 2 * size
-            crashes = [event for event in system.events() if type(event).__name__ == "ActorCrashed"]
-            assert crashes == []
+    async with running(shutdown_timeout=1) as system:
+        refs = [system.spawn(Runs, name=f"n{number}", mailbox_capacity=2) for number in range(size)]
+        async with anyio.create_task_group() as group:
+            for _ in range(30):
+                start = rng.randrange(size)
+                group.start_soon(refs[start].ask, job(start, 4))
+        await system.stop_all()
+        assert len(system.events()) == 2 * size
+        crashes = [event for event in system.events() if type(event).__name__ == "ActorCrashed"]
+        assert crashes == []
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -605,12 +560,11 @@ async def test_g05_any_topology_ends_and_every_alarm_names_a_real_ring(seed: int
         await refs[number].ask(job(number, 4))
         ended += 1
 
-    with anyio.fail_after(15):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            refs = [system.spawn(Runs) for _ in range(size)]
-            async with anyio.create_task_group() as group:
-                for number in range(40):
-                    group.start_soon(start, number % size)
+    async with running(shutdown_timeout=1) as system:
+        refs = [system.spawn(Runs) for _ in range(size)]
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(start, number % size)
     assert ended == 40
     assert alarms
     assert foreign == [], "each alarm is about the asker's own ring"
@@ -649,15 +603,14 @@ async def test_g05_stops_and_full_mailboxes_in_any_topology_end(seed: int) -> No
 
         return run
 
-    with anyio.fail_after(15):
-        async with ActorSystem(shutdown_timeout=60) as system:
-            refs = [system.spawn(Runs, mailbox_capacity=1) for _ in range(size)]
+    async with running(shutdown_timeout=60) as system:
+        refs = [system.spawn(Runs, mailbox_capacity=1) for _ in range(size)]
 
-            async def start() -> None:
-                with contextlib.suppress(ActorStopped):
-                    await rng.choice(refs).ask(job(4))
+        async def start() -> None:
+            with contextlib.suppress(ActorStopped):
+                await rng.choice(refs).ask(job(4))
 
-            async with anyio.create_task_group() as group:
-                for _ in range(20):
-                    group.start_soon(start)
-            await system.stop_all()
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(start)
+        await system.stop_all()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -15,27 +13,12 @@ from papyra import Actor, ActorAddress, ActorSystem, PapyraError, Settings, Stra
 from papyra import events as ev
 from papyra.exceptions import SystemNotRunning
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from .support import Echo, running
 
 pytestmark = pytest.mark.anyio
 
 
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(5):
-        async with ActorSystem(**options) as system:
-            yield system
-
-
-class Quiet(Actor):
-    async def receive(self, message: object) -> object:
-        if message == "boom":
-            raise RuntimeError("boom")
-        return message
-
-
-class Special(Quiet):
+class Special(Echo):
     pass
 
 
@@ -65,7 +48,7 @@ class Gated(Actor):
 async def test_g8_a_life_in_events() -> None:
     now = 5.0
     async with running(system_id="sys", time_fn=lambda: now) as system:
-        ref = system.spawn(Quiet, policy=SupervisionPolicy(Strategy.RESTART))
+        ref = system.spawn(Echo, policy=SupervisionPolicy(Strategy.RESTART))
         await ref.tell("boom")
         await ref.ask(1)
         await system.stop(ref)
@@ -82,7 +65,7 @@ async def test_g8_a_life_in_events() -> None:
         json.dumps(dataclasses.asdict(event))  # plain data
         with pytest.raises(dataclasses.FrozenInstanceError):
             event.timestamp = 1.0  # type: ignore[misc]  # on purpose
-    kind = f"{Quiet.__module__}.Quiet"
+    kind = f"{Echo.__module__}.Echo"
     assert events[0].payload == {"type": kind}
     assert events[0].reason is None
     assert events[1].payload == {
@@ -95,7 +78,7 @@ async def test_g8_a_life_in_events() -> None:
 
 async def test_what_a_reader_does_to_events_changes_nothing() -> None:
     async with running() as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         system.events().clear()
         for event in system.events():
@@ -109,7 +92,7 @@ async def test_what_a_reader_does_to_events_changes_nothing() -> None:
 async def test_g8_a_stop_carries_its_reason(reason: str) -> None:
     policy = SupervisionPolicy(Strategy.RESTART, max_restarts=0) if reason == "restart_limit" else None
     async with running() as system:
-        ref = system.spawn(Quiet, policy=policy)
+        ref = system.spawn(Echo, policy=policy)
         if reason == "stopped":
             await system.stop(ref)
         elif reason != "shutdown":
@@ -120,7 +103,7 @@ async def test_g8_a_stop_carries_its_reason(reason: str) -> None:
 
 async def test_wait_for_event_finds_what_happened_and_what_will() -> None:
     async with running() as system, anyio.create_task_group() as tasks:
-        first, second = system.spawn(Quiet), system.spawn(Quiet)
+        first, second = system.spawn(Echo), system.spawn(Echo)
         await second.ask(1)
         assert (await system.wait_for_event(ev.ActorStarted)).address == first.address.to_dict()
         found = await system.wait_for_event(
@@ -134,7 +117,7 @@ async def test_wait_for_event_finds_what_happened_and_what_will() -> None:
 
 async def test_wait_for_event_skips_up_to_start_index() -> None:
     async with running() as system:
-        refs = [system.spawn(Quiet) for _ in range(3)]
+        refs = [system.spawn(Echo) for _ in range(3)]
         await refs[-1].ask(1)
         for index, ref in enumerate(refs):
             event = await system.wait_for_event(ev.ActorStarted, start_index=index)
@@ -150,7 +133,7 @@ async def test_wait_for_event_skips_up_to_start_index() -> None:
 
 async def test_start_index_counts_from_the_start_also_of_events_no_longer_kept() -> None:
     async with running(settings=Settings(max_events=2)) as system:
-        refs = [system.spawn(Quiet) for _ in range(5)]
+        refs = [system.spawn(Echo) for _ in range(5)]
         await refs[-1].ask(1)
         assert [event.address["actor_id"] for event in system.events()] == [4, 5]
         for start, expected in ((0, 4), (3, 4), (4, 5)):
@@ -170,7 +153,7 @@ async def test_wait_for_event_lets_a_predicates_error_through() -> None:
         raise LookupError("predicate")
 
     async with running() as system:
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
         with pytest.raises(LookupError):
             await system.wait_for_event(broken)
 
@@ -182,7 +165,7 @@ async def test_many_wait_for_the_same_event() -> None:
         got.append(await system.wait_for_event(ev.ActorStopped, timeout=4))
 
     async with running() as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await ref.ask(1)
         async with anyio.create_task_group() as tasks:
             for _ in range(10):
@@ -198,14 +181,14 @@ async def test_many_wait_for_the_same_event() -> None:
 async def test_an_audit_counts_all_there_is_and_ever_was() -> None:
     entered, gate = anyio.Event(), anyio.Event()
 
-    class SlowStop(Quiet):
+    class SlowStop(Echo):
         async def on_stop(self) -> None:
             entered.set()
             await gate.wait()
 
     async with running(system_id="sys") as system, anyio.create_task_group() as tasks:
-        named = system.spawn(Quiet, name="named")
-        gone = system.spawn(Quiet, name="gone")
+        named = system.spawn(Echo, name="named")
+        gone = system.spawn(Echo, name="gone")
         await system.stop(gone)
         slow = system.spawn(SlowStop, name="slow")
         await slow.ask(1)
@@ -222,7 +205,7 @@ async def test_an_audit_counts_all_there_is_and_ever_was() -> None:
         assert lines[0] == "system sys"
         assert "1 alive, 1 stopping, 0 restarting, 3 ever" in lines[1]
         assert "names: 2 in use" in lines
-        assert any("sys:1 Quiet named idle mailbox=0" in line for line in lines)
+        assert any("sys:1 Echo named idle mailbox=0" in line for line in lines)
         assert all("\n" not in line for line in lines)
         gate.set()
         await named.ask(1)
@@ -231,7 +214,7 @@ async def test_an_audit_counts_all_there_is_and_ever_was() -> None:
 async def test_an_audit_counts_who_restarts() -> None:
     entered, gate = anyio.Event(), anyio.Event()
 
-    class SlowStop(Quiet):
+    class SlowStop(Echo):
         async def on_stop(self) -> None:
             entered.set()
             await gate.wait()
@@ -255,7 +238,7 @@ async def test_actor_info_tells_the_tree_and_the_mailbox() -> None:
 
     class Parent(Actor):
         async def on_start(self) -> None:
-            self.context.spawn_child(Quiet)
+            self.context.spawn_child(Echo)
             self.context.spawn_child(partial(Gated, entered, gate), name="gated")
 
         async def receive(self, message: object) -> object:
@@ -297,20 +280,20 @@ async def test_actor_info_tells_the_tree_and_the_mailbox() -> None:
 
 async def test_list_actors_and_names() -> None:
     async with running() as system:
-        refs = [system.spawn(Quiet, name=name) for name in ("c", "a", "b")]
+        refs = [system.spawn(Echo, name=name) for name in ("c", "a", "b")]
         assert list(system.list_names()) == ["c", "a", "b"]
         assert [info.name for info in system.list_actors()] == ["c", "a", "b"]
         await system.stop(refs[1])
         assert list(system.list_names()) == ["c", "b"]
         assert [info.rid for info in system.list_actors(alive_only=True)] == [1, 3]
-        assert system.spawn(Quiet, name="a") != refs[1]
+        assert system.spawn(Echo, name="a") != refs[1]
         assert list(system.list_names()) == ["c", "b", "a"]
 
 
 async def test_refs_of_the_living_and_of_all() -> None:
     entered, gate = anyio.Event(), anyio.Event()
     async with running() as system, anyio.create_task_group() as tasks:
-        quiet = system.spawn(Quiet)
+        quiet = system.spawn(Echo)
         gated = system.spawn(partial(Gated, entered, gate))
         await gated.tell(1)
         await entered.wait()
@@ -326,10 +309,10 @@ async def test_refs_of_the_living_and_of_all() -> None:
 
 async def test_refs_by_type_takes_classes_and_names() -> None:
     async with running() as system:
-        quiet, special = system.spawn(Quiet), system.spawn(lambda: Special())
-        assert system.refs_by_type(Quiet) == [quiet, special]
+        quiet, special = system.spawn(Echo), system.spawn(lambda: Special())
+        assert system.refs_by_type(Echo) == [quiet, special]
         assert system.refs_by_type(Special) == [special]
-        assert system.refs_by_type("Quiet") == [quiet]
+        assert system.refs_by_type("Echo") == [quiet]
         assert system.refs_by_type("Special") == [special]
         assert system.refs_by_type(Actor) == [quiet, special]
         assert system.refs_by_type("nobody") == system.refs_by_type(Gated) == []
@@ -337,7 +320,7 @@ async def test_refs_by_type_takes_classes_and_names() -> None:
 
 async def test_ref_for_finds_the_living_only() -> None:
     async with running() as system:
-        ref = system.spawn(Quiet, name="quiet")
+        ref = system.spawn(Echo, name="quiet")
         for address in (ref.address, str(ref.address), f"local://{ref.address.actor_id}"):
             assert system.ref_for(address) == ref
         assert system.ref_for(ActorAddress("other", 1)) is None
@@ -369,7 +352,7 @@ async def test_broadcast_reaches_the_living_of_a_type_and_counts_them() -> None:
     kept: list[object] = []
     async with running() as system:
         keepers = [system.spawn(partial(Keeps, kept)) for _ in range(3)]
-        quiet = system.spawn(Quiet)
+        quiet = system.spawn(Echo)
         assert await system.broadcast("all") == 4
         assert await system.broadcast("keeps", Keeps) == 3
         assert await system.broadcast("by name", "Keeps") == 3

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -18,28 +17,16 @@ from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.persistence.json import JsonFilePersistence
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 
+from .support import Echo, running
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from papyra import ActorRef
     from papyra.persistence.models import PersistedRecord
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
-
-
-@asynccontextmanager
-async def running(*, seconds: float = 5, **options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(seconds):
-        async with ActorSystem(**options) as system:
-            yield system
-
-
-class Quiet(Actor):
-    async def receive(self, message: object) -> object:
-        if message == "boom":
-            raise RuntimeError("boom")
-        return message
 
 
 class Kept(InMemoryPersistence):
@@ -112,7 +99,7 @@ async def test_g20_everything_is_recorded_once_in_order_before_aclose_returns() 
     store = Kept()
     async with running(persistence=store) as system:
         refs = [
-            system.spawn(Quiet, policy=SupervisionPolicy(Strategy.RESTART, max_restarts=1)) for _ in range(50)
+            system.spawn(Echo, policy=SupervisionPolicy(Strategy.RESTART, max_restarts=1)) for _ in range(50)
         ]
         for ref in refs:
             for message in ("one", "boom", "two", "boom", "late"):
@@ -142,7 +129,7 @@ async def test_g20_facts_of_the_shutdown_are_recorded_too() -> None:
     store = Kept()
     entered = anyio.Event()
 
-    class Stuck(Quiet):
+    class Stuck(Echo):
         async def receive(self, message: object) -> None:
             entered.set()
             await anyio.sleep_forever()
@@ -163,7 +150,7 @@ async def test_g20_facts_of_a_cancelled_host_are_recorded_too() -> None:
     store = Kept()
     with anyio.fail_after(5), anyio.CancelScope() as scope:
         async with ActorSystem(persistence=store) as system:
-            ref = system.spawn(Quiet)
+            ref = system.spawn(Echo)
             await ref.ask(1)
             scope.cancel()
             await anyio.sleep_forever()
@@ -174,7 +161,7 @@ async def test_g20_facts_of_a_cancelled_host_are_recorded_too() -> None:
 async def test_g20_flush_waits_for_all_facts_so_far() -> None:
     store = Gated()
     async with running(persistence=store) as system, anyio.create_task_group() as tasks:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await ref.ask(1)
         flushed: list[int] = []
 
@@ -197,7 +184,7 @@ async def test_g20_flush_waits_for_all_facts_so_far() -> None:
 async def test_g20_a_flush_of_nothing_returns_at_once() -> None:
     async with running() as system:
         await system.flush()
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
         await system.flush()
         await system.flush()
         assert system.persistence.metrics.records_written == 1
@@ -206,7 +193,7 @@ async def test_g20_a_flush_of_nothing_returns_at_once() -> None:
 async def test_g20_a_cancelled_flush_harms_nothing() -> None:
     store = Gated()
     async with running(persistence=store) as system:
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
         with anyio.move_on_after(0.01) as scope:
             await system.flush()
         assert scope.cancelled_caught
@@ -218,7 +205,7 @@ async def test_g20_a_cancelled_flush_harms_nothing() -> None:
 async def test_g20_a_json_file_has_each_of_2000_actors_twice(tmp_path: Path) -> None:
     path = tmp_path / "facts.ndjson"
     async with running(seconds=60, persistence=JsonFilePersistence(path)) as system:
-        refs = [system.spawn(Quiet) for _ in range(2_000)]
+        refs = [system.spawn(Echo) for _ in range(2_000)]
         for ref in refs[::2]:
             await system.stop(ref)
         for ref in refs[:100:2]:
@@ -245,7 +232,7 @@ async def test_g21_timestamps_are_unix_time() -> None:
     store = Kept()
     before = time.time()
     async with running(persistence=store) as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         await refused(ref, 1)
         system.audit()
@@ -258,7 +245,7 @@ async def test_g21_time_fn_replaces_the_clock_everywhere() -> None:
     now = 1000.5
     store = Kept()
     async with running(persistence=store, time_fn=lambda: now) as system:
-        ref = system.spawn(Quiet, policy=SupervisionPolicy(Strategy.RESTART))
+        ref = system.spawn(Echo, policy=SupervisionPolicy(Strategy.RESTART))
         await ref.tell("boom")
         await ref.ask(1)
         await system.stop(ref)
@@ -276,10 +263,10 @@ async def test_g21_retention_by_age_follows_the_replaced_clock() -> None:
     now = 1000.0
     store = InMemoryPersistence(RetentionPolicy(max_age_seconds=60))
     async with running(persistence=store, time_fn=lambda: now) as system:
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
         await system.flush()
         now += 50
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
         await system.flush()
         assert len(await store.list_events()) == 2
         now += 20
@@ -297,7 +284,7 @@ async def test_g22_a_failing_store_harms_no_actor_and_is_counted_and_told(
     store = Failing(math.inf)
     told: list[Exception] = []
     async with running(persistence=store, hooks=SystemHooks(on_persistence_error=told.append)) as system:
-        ref = system.spawn(Quiet, name="steady")
+        ref = system.spawn(Echo, name="steady")
         for number in range(20):
             assert await ref.ask(number) == number
             system.audit()
@@ -343,7 +330,7 @@ async def test_g22_a_batch_stored_in_part_counts_what_is_missing() -> None:
 async def test_g22_a_store_closed_by_somebody_else_ends_nothing() -> None:
     store = InMemoryPersistence()
     async with running(persistence=store) as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await store.aclose()
         assert await ref.ask(1) == 1
     assert store.metrics.records_dropped == 2
@@ -358,7 +345,7 @@ async def test_g22_a_store_whose_flush_fails_is_closed_all_the_same(caplog: pyte
 
     store = Bad()
     async with running(persistence=store) as system:
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
     assert store.done == ["closed with 2"]
     assert "no fsync today" in caplog.text
     assert system._core is not None
@@ -371,14 +358,14 @@ async def test_g22_a_store_whose_close_fails_ends_nothing(caplog: pytest.LogCapt
             raise OSError("can't close")
 
     async with running(persistence=Bad()) as system:
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
     assert "can't close" in caplog.text
 
 
 async def test_g22_a_slow_store_slows_no_actor_and_gets_larger_batches() -> None:
     store = Gated()
     async with running(persistence=store) as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await ref.ask(0)
         await store.waiting.wait()
         for number in range(200):
@@ -419,10 +406,9 @@ async def test_g22_a_hanging_store_does_not_hang_aclose(caplog: pytest.LogCaptur
 
     store = Hangs()
     began = anyio.current_time()
-    with anyio.fail_after(60):
-        async with ActorSystem(persistence=store, shutdown_timeout=0.1) as system:
-            ref = system.spawn(Quiet)
-            assert await ref.ask(1) == 1
+    async with running(persistence=store, shutdown_timeout=0.1) as system:
+        ref = system.spawn(Echo)
+        assert await ref.ask(1) == 1
     assert anyio.current_time() - began < 15  # it has twice one second
     assert store.done == ["closing"]
     assert store.metrics.records_dropped == 2
@@ -447,14 +433,14 @@ async def test_g22_a_batch_given_up_at_the_close_is_counted_once() -> None:
     failed = anyio.Event()
     store = Late()
     async with running(persistence=store, shutdown_timeout=0.1) as system:
-        await system.spawn(Quiet).ask(1)
+        await system.spawn(Echo).ask(1)
     assert store.metrics.records_dropped == 2
 
 
 async def test_g22_facts_after_the_close_are_counted_as_dropped() -> None:
     store = Kept()
     async with running(persistence=store) as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
     recorded = len(store.records)
     await refused(ref, "late")
     assert len(store.records) == recorded
@@ -548,7 +534,7 @@ def nested(depth: int) -> Any:
 async def test_g23_payloads_are_json_or_their_repr(message: object, payload: object, tmp_path: Path) -> None:
     path = tmp_path / "facts.ndjson"
     async with running(persistence=JsonFilePersistence(path)) as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         await refused(ref, message)
         await system.flush()
@@ -563,7 +549,7 @@ async def test_g23_payloads_are_json_or_their_repr(message: object, payload: obj
 )
 async def test_g23_a_repr_is_cut_at_the_limit(message: object) -> None:
     async with running(settings=Settings(payload_limit=50)) as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         await refused(ref, message)
         await system.flush()
@@ -576,7 +562,7 @@ async def test_g23_a_repr_is_cut_at_the_limit(message: object) -> None:
 async def test_g23_a_message_changed_after_its_death_is_stored_as_it_was() -> None:
     store = Gated()
     async with running(persistence=store) as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         message: dict[str, Any] = {"list": [1]}
         await refused(ref, message)

@@ -8,14 +8,11 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorSystem
+from papyra import Actor
+
+from .support import Echo, running
 
 pytestmark = pytest.mark.anyio
-
-
-class Echo(Actor):
-    async def receive(self, message: Any) -> Any:
-        return message
 
 
 class Progress:
@@ -33,43 +30,40 @@ class Progress:
 @pytest.mark.parametrize("capacity", [1, 1024, None])
 async def test_g06_a_tell_loop_lets_other_tasks_go_on(capacity: int | None) -> None:
     progress = Progress()
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(Echo, mailbox_capacity=capacity)
-            group.start_soon(progress.run)
-            for number in range(20_000):
-                await ref.tell(number)
-            assert progress.turns >= 10
-            group.cancel_scope.cancel()
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(Echo, mailbox_capacity=capacity)
+        group.start_soon(progress.run)
+        for number in range(20_000):
+            await ref.tell(number)
+        assert progress.turns >= 10
+        group.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_g06_a_loop_of_deferred_calls_lets_other_tasks_go_on(started: bool) -> None:
     progress = Progress()
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(Echo, mailbox_capacity=None)
-            if started:
-                await ref.ask(0)
-            group.start_soon(progress.run)
-            for number in range(20_000):
-                await ref.proxy().receive.defer(number)
-            assert progress.turns >= 10
-            group.cancel_scope.cancel()
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(Echo, mailbox_capacity=None)
+        if started:
+            await ref.ask(0)
+        group.start_soon(progress.run)
+        for number in range(20_000):
+            await ref.proxy().receive.defer(number)
+        assert progress.turns >= 10
+        group.cancel_scope.cancel()
 
 
 async def test_g06_a_tell_loop_to_started_actors_lets_other_tasks_go_on() -> None:
     progress = Progress()
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            refs = [system.spawn(Echo, mailbox_capacity=None) for _ in range(10)]
-            for ref in refs:
-                await ref.ask(0)
-            group.start_soon(progress.run)
-            for number in range(20_000):
-                await refs[number % 10].tell(number)
-            assert progress.turns >= 10
-            group.cancel_scope.cancel()
+    async with running() as system, anyio.create_task_group() as group:
+        refs = [system.spawn(Echo, mailbox_capacity=None) for _ in range(10)]
+        for ref in refs:
+            await ref.ask(0)
+        group.start_soon(progress.run)
+        for number in range(20_000):
+            await refs[number % 10].tell(number)
+        assert progress.turns >= 10
+        group.cancel_scope.cancel()
 
 
 async def test_g06_a_tell_loop_inside_an_actor_lets_other_tasks_go_on() -> None:
@@ -81,24 +75,22 @@ async def test_g06_a_tell_loop_inside_an_actor_lets_other_tasks_go_on() -> None:
                 await sink.tell(number)
             return progress.turns
 
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            sink = system.spawn(Echo, mailbox_capacity=None)
-            group.start_soon(progress.run)
-            assert await system.spawn(Talks).ask(20_000) >= 10
-            group.cancel_scope.cancel()
+    async with running() as system, anyio.create_task_group() as group:
+        sink = system.spawn(Echo, mailbox_capacity=None)
+        group.start_soon(progress.run)
+        assert await system.spawn(Talks).ask(20_000) >= 10
+        group.cancel_scope.cancel()
 
 
 async def test_g06_an_ask_loop_lets_other_tasks_go_on() -> None:
     progress = Progress()
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(Echo)
-            group.start_soon(progress.run)
-            for number in range(2_000):
-                assert await ref.ask(number) == number
-            assert progress.turns >= 10
-            group.cancel_scope.cancel()
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(Echo)
+        group.start_soon(progress.run)
+        for number in range(2_000):
+            assert await ref.ask(number) == number
+        assert progress.turns >= 10
+        group.cancel_scope.cancel()
 
 
 async def test_g06_two_actors_that_tell_each_other_for_ever_let_others_go_on() -> None:
@@ -111,17 +103,16 @@ async def test_g06_two_actors_that_tell_each_other_for_ever_let_others_go_on() -
             rallies += 1
             await players[rallies % 2].tell("ball")
 
-    with anyio.fail_after(60):
-        async with ActorSystem(shutdown_timeout=0.05) as system, anyio.create_task_group() as group:
-            players = [system.spawn(Player) for _ in range(2)]
-            echo = system.spawn(Echo)
-            group.start_soon(progress.run)
-            await players[0].tell("ball")
-            for number in range(50):
-                assert await echo.ask(number) == number
-            assert rallies > 50
-            assert progress.turns >= 10
-            group.cancel_scope.cancel()
+    async with running(shutdown_timeout=0.05) as system, anyio.create_task_group() as group:
+        players = [system.spawn(Player) for _ in range(2)]
+        echo = system.spawn(Echo)
+        group.start_soon(progress.run)
+        await players[0].tell("ball")
+        for number in range(50):
+            assert await echo.ask(number) == number
+        assert rallies > 50
+        assert progress.turns >= 10
+        group.cancel_scope.cancel()
 
 
 async def test_g06_an_actor_that_always_tells_itself_lets_others_go_on() -> None:
@@ -133,15 +124,14 @@ async def test_g06_an_actor_that_always_tells_itself_lets_others_go_on() -> None
             count += 1
             await self.context.self_ref.tell("again")
 
-    with anyio.fail_after(60):
-        async with ActorSystem(shutdown_timeout=0.05) as system:
-            spins = system.spawn(Spins)
-            echo = system.spawn(Echo)
-            await spins.tell("go")
-            for number in range(50):
-                assert await echo.ask(number) == number
-                await anyio.lowlevel.checkpoint()
-            assert count > 50
+    async with running(shutdown_timeout=0.05) as system:
+        spins = system.spawn(Spins)
+        echo = system.spawn(Echo)
+        await spins.tell("go")
+        for number in range(50):
+            assert await echo.ask(number) == number
+            await anyio.lowlevel.checkpoint()
+        assert count > 50
 
 
 async def test_g06_a_flooded_actor_does_not_starve_the_others() -> None:
@@ -155,17 +145,16 @@ async def test_g06_a_flooded_actor_does_not_starve_the_others() -> None:
                 await gate.wait()
             handled += 1
 
-    with anyio.fail_after(60):
-        async with ActorSystem(shutdown_timeout=0.05) as system:
-            flooded = system.spawn(Sink, mailbox_capacity=None)
-            echo = system.spawn(Echo)
-            for number in range(50_000):
-                await flooded.tell(number)
-            assert handled == 0
-            gate.set()
-            assert await echo.ask("quick") == "quick"
-            assert handled < 25_000, "the answer came long before the flood was worked off"
-            await system.stop(flooded, timeout=0)
+    async with running(shutdown_timeout=0.05) as system:
+        flooded = system.spawn(Sink, mailbox_capacity=None)
+        echo = system.spawn(Echo)
+        for number in range(50_000):
+            await flooded.tell(number)
+        assert handled == 0
+        gate.set()
+        assert await echo.ask("quick") == "quick"
+        assert handled < 25_000, "the answer came long before the flood was worked off"
+        await system.stop(flooded, timeout=0)
 
 
 async def test_g06_a_flooded_actor_does_not_starve_the_event_loop() -> None:
@@ -179,18 +168,17 @@ async def test_g06_a_flooded_actor_does_not_starve_the_event_loop() -> None:
                 await gate.wait()
             sum(range(100))
 
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(Sink, mailbox_capacity=None)
-            for number in range(50_000):
-                await ref.tell(number)
-            group.start_soon(progress.run)
-            gate.set()
-            await anyio.lowlevel.checkpoint()
-            before = progress.turns
-            await ref.ask(0)
-            assert progress.turns - before >= 3
-            group.cancel_scope.cancel()
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(Sink, mailbox_capacity=None)
+        for number in range(50_000):
+            await ref.tell(number)
+        group.start_soon(progress.run)
+        gate.set()
+        await anyio.lowlevel.checkpoint()
+        before = progress.turns
+        await ref.ask(0)
+        assert progress.turns - before >= 3
+        group.cancel_scope.cancel()
 
 
 async def test_g06_actors_that_all_have_mail_take_turns() -> None:
@@ -200,12 +188,11 @@ async def test_g06_actors_that_all_have_mail_take_turns() -> None:
         async def receive(self, message: int) -> None:
             order.append(message)
 
-    with anyio.fail_after(60):
-        async with ActorSystem() as system:
-            refs = [system.spawn(Notes, mailbox_capacity=None) for _ in range(4)]
-            for _ in range(2_000):
-                for number, ref in enumerate(refs):
-                    await ref.tell(number)
+    async with running() as system:
+        refs = [system.spawn(Notes, mailbox_capacity=None) for _ in range(4)]
+        for _ in range(2_000):
+            for number, ref in enumerate(refs):
+                await ref.tell(number)
     for number in range(4):
         assert order.count(number) == 2_000
         assert order.index(number) < 1_000, "each one had a turn early on"
@@ -226,15 +213,14 @@ async def test_g06_a_thousand_actors_suspended_at_once_all_answer() -> None:
             return message
 
     answers: list[int] = []
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            refs = [system.spawn(Waits) for _ in range(size)]
+    async with running() as system, anyio.create_task_group() as group:
+        refs = [system.spawn(Waits) for _ in range(size)]
 
-            async def ask(number: int) -> None:
-                answers.append(await refs[number].ask(number))
+        async def ask(number: int) -> None:
+            answers.append(await refs[number].ask(number))
 
-            for number in range(size):
-                group.start_soon(ask, number)
+        for number in range(size):
+            group.start_soon(ask, number)
     assert sorted(answers) == list(range(size))
 
 
@@ -245,10 +231,9 @@ async def test_g06_a_chain_of_a_thousand_asks_needs_no_more_than_there_is() -> N
                 return 0
             return 1 + await refs[message - 1].ask(message - 1)
 
-    with anyio.fail_after(60):
-        async with ActorSystem() as system:
-            refs = [system.spawn(Link) for _ in range(1_001)]
-            assert await refs[1_000].ask(1_000) == 1_000
+    async with running() as system:
+        refs = [system.spawn(Link) for _ in range(1_001)]
+        assert await refs[1_000].ask(1_000) == 1_000
 
 
 async def test_g06_suspended_actors_do_not_hold_up_the_others() -> None:
@@ -258,15 +243,14 @@ async def test_g06_suspended_actors_do_not_hold_up_the_others() -> None:
         async def receive(self, message: Any) -> None:
             await gate.wait()
 
-    with anyio.fail_after(60):
-        async with ActorSystem() as system:
-            for _ in range(200):
-                await system.spawn(Waits).tell(None)
-            echo = system.spawn(Echo)
-            for number in range(50):
-                assert await echo.ask(number) == number
-            assert await system.spawn(Echo).ask("new") == "new"
-            gate.set()
+    async with running() as system:
+        for _ in range(200):
+            await system.spawn(Waits).tell(None)
+        echo = system.spawn(Echo)
+        for number in range(50):
+            assert await echo.ask(number) == number
+        assert await system.spawn(Echo).ask("new") == "new"
+        gate.set()
 
 
 async def test_g06_an_actor_that_blocks_in_on_start_or_on_stop_holds_up_nobody() -> None:
@@ -280,12 +264,11 @@ async def test_g06_an_actor_that_blocks_in_on_start_or_on_stop_holds_up_nobody()
         async def on_stop(self) -> None:
             await gate.wait()
 
-    with anyio.fail_after(60):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            for _ in range(50):
-                system.spawn(Slow)
-            stopping = [system.spawn(SlowToStop) for _ in range(50)]
-            for ref in stopping:
-                group.start_soon(system.stop, ref)
-            assert await system.spawn(Echo).ask(1) == 1
-            gate.set()
+    async with running() as system, anyio.create_task_group() as group:
+        for _ in range(50):
+            system.spawn(Slow)
+        stopping = [system.spawn(SlowToStop) for _ in range(50)]
+        for ref in stopping:
+            group.start_soon(system.stop, ref)
+        assert await system.spawn(Echo).ask(1) == 1
+        gate.set()

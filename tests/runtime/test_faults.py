@@ -29,16 +29,13 @@ from papyra import events as ev
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.persistence.json import JsonFilePersistence
 
+from .support import Echo, Runs, running
+
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
 
 
 class Failed(BaseException):
     """What `pytest.fail` raises is one of these."""
-
-
-class Runs(Actor):
-    async def receive(self, message: Any) -> Any:
-        return await message(self) if callable(message) else message
 
 
 @pytest.mark.parametrize("error", [Failed, SystemExit, KeyboardInterrupt])
@@ -81,31 +78,29 @@ async def test_g03_timers_outlive_a_cancellation_of_all_tasks() -> None:
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_g11_parked_workers_that_are_cancelled_are_not_woken() -> None:
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            refs = [system.spawn(Runs) for _ in range(30)]
+    async with running() as system:
+        refs = [system.spawn(Runs) for _ in range(30)]
 
-            async def pause(_actor: Runs) -> None:
-                await anyio.sleep(0.01)
+        async def pause(_actor: Runs) -> None:
+            await anyio.sleep(0.01)
 
-            async with anyio.create_task_group() as group:
-                for ref in refs:
-                    group.start_soon(ref.ask, pause)
-            for task in asyncio.all_tasks():
-                if task.get_name().startswith("papyra"):
-                    task.cancel()
-            assert await refs[0].ask("still there") == "still there"
+        async with anyio.create_task_group() as group:
+            for ref in refs:
+                group.start_soon(ref.ask, pause)
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("papyra"):
+                task.cancel()
+        assert await refs[0].ask("still there") == "still there"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_g03_a_worker_that_is_cancelled_before_it_begins_is_made_up_for() -> None:
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs)  # makes the first worker
-            for task in asyncio.all_tasks():
-                if task.get_name().startswith("papyra"):
-                    task.cancel()
-            assert await ref.ask("answer") == "answer"
+    async with running() as system:
+        ref = system.spawn(Runs)  # makes the first worker
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("papyra"):
+                task.cancel()
+        assert await ref.ask("answer") == "answer"
 
 
 async def test_g12_generator_exit_out_of_an_actor_ends_the_system() -> None:
@@ -146,14 +141,13 @@ async def test_g15_a_cancelled_task_of_the_actors_own_is_a_failure_wherever_it_i
     async def child_of(actor: Any) -> Any:
         return actor.child
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            parent = system.spawn(Parent, name="parent")
-            child = await parent.ask(child_of)
-            with pytest.raises(ValueError, match="told to"):
-                await child.ask(fail)
-            await system.wait_for_event(ev.ActorRestarted)
-            assert await parent.ask("alive") == "alive"
+    async with running() as system:
+        parent = system.spawn(Parent, name="parent")
+        child = await parent.ask(child_of)
+        with pytest.raises(ValueError, match="told to"):
+            await child.ask(fail)
+        await system.wait_for_event(ev.ActorRestarted)
+        assert await parent.ask("alive") == "alive"
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -171,14 +165,13 @@ async def test_h05_a_cancellation_of_the_task_that_an_actor_kept_hurts_no_other_
         await asyncio.sleep(0.05)
         return "slept"
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            first, second = system.spawn(Runs), system.spawn(Runs, name="second")
-            for ref in (first, second):
-                await ref.ask("warm")
-            await first.ask(leave)
-            assert await second.ask(sleep) == "slept"
-            assert await second.ask("still there") == "still there"
+    async with running() as system:
+        first, second = system.spawn(Runs), system.spawn(Runs, name="second")
+        for ref in (first, second):
+            await ref.ask("warm")
+        await first.ask(leave)
+        assert await second.ask(sleep) == "slept"
+        assert await second.ask("still there") == "still there"
 
 
 async def test_g06_an_actor_that_fails_at_every_start_starves_nobody() -> None:
@@ -186,11 +179,10 @@ async def test_g06_an_actor_that_fails_at_every_start_starves_nobody() -> None:
         async def on_start(self) -> None:
             raise ValueError
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            failing = system.spawn(Failing, policy=SupervisionPolicy(Strategy.RESTART, max_restarts=10**9))
-            assert await system.spawn(Runs).ask("answer") == "answer"
-            await system.stop(failing, timeout=0)
+    async with running() as system:
+        failing = system.spawn(Failing, policy=SupervisionPolicy(Strategy.RESTART, max_restarts=10**9))
+        assert await system.spawn(Runs).ask("answer") == "answer"
+        await system.stop(failing, timeout=0)
 
 
 async def test_g08_aclose_from_a_task_below_an_actor_does_not_wait() -> None:
@@ -204,26 +196,24 @@ async def test_g08_aclose_from_a_task_below_an_actor_does_not_wait() -> None:
         async def on_stop(self) -> None:
             stopped.append(1)
 
-    with anyio.fail_after(10):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            await system.spawn(Closes).tell("close")
-            await anyio.wait_all_tasks_blocked()
+    async with running(shutdown_timeout=1) as system:
+        await system.spawn(Closes).tell("close")
+        await anyio.wait_all_tasks_blocked()
     assert stopped == [1]
 
 
 async def test_g05_a_ring_through_two_systems_is_found() -> None:
-    with anyio.fail_after(10):
-        async with ActorSystem(system_id="one") as one, ActorSystem(system_id="two") as two:
-            first, second = one.spawn(Runs), two.spawn(Runs)
+    async with running(system_id="one") as one, ActorSystem(system_id="two") as two:
+        first, second = one.spawn(Runs), two.spawn(Runs)
 
-            async def ask_back(_actor: Runs) -> Any:
-                return await first.ask("back")
+        async def ask_back(_actor: Runs) -> Any:
+            return await first.ask("back")
 
-            async def ask_over(_actor: Runs) -> Any:
-                with pytest.raises(AskDeadlock):
-                    await second.ask(ask_back)
+        async def ask_over(_actor: Runs) -> Any:
+            with pytest.raises(AskDeadlock):
+                await second.ask(ask_back)
 
-            await first.ask(ask_over)
+        await first.ask(ask_over)
 
 
 async def test_g05_a_tell_to_itself_with_room_is_no_deadlock() -> None:
@@ -239,18 +229,17 @@ async def test_g05_a_tell_to_itself_with_room_is_no_deadlock() -> None:
             if message == 7:
                 await self.context.self_ref.tell("self")
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            ref = system.spawn(Busy, mailbox_capacity=8)
-            await ref.tell("wait")
-            await entered.wait()
-            for number in range(8):
-                await ref.tell(number)
-            async with anyio.create_task_group() as group:
-                group.start_soon(ref.tell, "late")
-                await anyio.wait_all_tasks_blocked()
-                gate.set()
-            await system.stop(ref)
+    async with running() as system:
+        ref = system.spawn(Busy, mailbox_capacity=8)
+        await ref.tell("wait")
+        await entered.wait()
+        for number in range(8):
+            await ref.tell(number)
+        async with anyio.create_task_group() as group:
+            group.start_soon(ref.tell, "late")
+            await anyio.wait_all_tasks_blocked()
+            gate.set()
+        await system.stop(ref)
     assert "self" in got
     assert "late" in got
 
@@ -386,21 +375,20 @@ async def test_g08_code_that_was_left_behind_and_ends_late_changes_nothing(
     async def fail(_actor: Runs) -> None:
         raise ValueError("told to")
 
-    with anyio.fail_after(10):
-        async with ActorSystem(shutdown_timeout=0.1) as system:
-            ref = system.spawn(Stubborn, policy=SupervisionPolicy(Strategy.RESTART))
-            if where in ("restart", "retire"):
-                await ref.tell(fail)
-                await system.wait_for_event(ev.ActorCrashed)
-            await anyio.wait_all_tasks_blocked()
-            await system.stop(ref, timeout=0)
-            told = system.events()
-            assert isinstance(told[-1], ev.ActorStopped)
-            let_go.set()
-            await ended.wait()
-            await anyio.wait_all_tasks_blocked()
-            assert await system.spawn(Runs).ask("the system goes on") == "the system goes on"
-            assert [event for event in system.events() if event.address["actor_id"] == 1] == told
+    async with running(shutdown_timeout=0.1) as system:
+        ref = system.spawn(Stubborn, policy=SupervisionPolicy(Strategy.RESTART))
+        if where in ("restart", "retire"):
+            await ref.tell(fail)
+            await system.wait_for_event(ev.ActorCrashed)
+        await anyio.wait_all_tasks_blocked()
+        await system.stop(ref, timeout=0)
+        told = system.events()
+        assert isinstance(told[-1], ev.ActorStopped)
+        let_go.set()
+        await ended.wait()
+        await anyio.wait_all_tasks_blocked()
+        assert await system.spawn(Runs).ask("the system goes on") == "the system goes on"
+        assert [event for event in system.events() if event.address["actor_id"] == 1] == told
     assert ("late" in caplog.text) is fails
 
 
@@ -434,19 +422,18 @@ async def test_g19_a_reference_to_a_dead_actor_keeps_neither_its_variables_nor_a
             variable.set(value)
 
     let_go = anyio.Event()
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            ref = system.spawn(Parent)
+    async with running() as system:
+        ref = system.spawn(Parent)
+        await anyio.wait_all_tasks_blocked()
+        async with anyio.create_task_group() as group:
+            group.start_soon(system.stop, ref)
             await anyio.wait_all_tasks_blocked()
-            async with anyio.create_task_group() as group:
-                group.start_soon(system.stop, ref)
-                await anyio.wait_all_tasks_blocked()
-                let_go.set()  # the child escalates to a parent that waits for its stop
-            assert await system.spawn(Runs).ask("so that no worker is still at it")
-            await anyio.wait_all_tasks_blocked()
-            gc.collect()
-            assert len(kept) == 2
-            assert [weak() for weak in kept] == [None, None]
+            let_go.set()  # the child escalates to a parent that waits for its stop
+        assert await system.spawn(Runs).ask("so that no worker is still at it")
+        await anyio.wait_all_tasks_blocked()
+        gc.collect()
+        assert len(kept) == 2
+        assert [weak() for weak in kept] == [None, None]
     assert not ref.is_alive()
 
 
@@ -497,13 +484,12 @@ async def test_g03_a_time_out_outlives_the_cancellation_of_the_timers() -> None:
         await asyncio.sleep(3600)
 
     sleeps = anyio.Event()
-    with anyio.fail_after(10):
-        async with ActorSystem(shutdown_timeout=0.1) as system:
-            asking = asyncio.create_task(system.spawn(Runs).ask(sleep, timeout=0.2))
-            await sleeps.wait()
-            cancel_tasks("papyra timers")
-            with pytest.raises(AskTimeout):
-                await asking
+    async with running(shutdown_timeout=0.1) as system:
+        asking = asyncio.create_task(system.spawn(Runs).ask(sleep, timeout=0.2))
+        await sleeps.wait()
+        cancel_tasks("papyra timers")
+        with pytest.raises(AskTimeout):
+            await asking
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -516,15 +502,14 @@ async def test_g20_a_flush_outlives_the_cancellation_of_the_writer() -> None:
             await super().record_batch(records)
 
     store, writes = Slow(), anyio.Event()
-    with anyio.fail_after(10):
-        async with ActorSystem(persistence=store) as system:
-            system.spawn(Runs)
-            await writes.wait()
-            await system.stop(system.spawn(Runs))
-            cancel_tasks("papyra facts")
-            await system.flush()
-            assert store.metrics.records_dropped == 1  # in the batch that was cut
-            assert len(await store.list_events()) == 2
+    async with running(persistence=store) as system:
+        system.spawn(Runs)
+        await writes.wait()
+        await system.stop(system.spawn(Runs))
+        cancel_tasks("papyra facts")
+        await system.flush()
+        assert store.metrics.records_dropped == 1  # in the batch that was cut
+        assert len(await store.list_events()) == 2
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
@@ -562,20 +547,19 @@ async def test_g10_a_close_outlives_the_cancellation_of_all_tasks() -> None:
 async def test_g20_a_fact_that_comes_while_the_writer_is_being_cancelled_harms_nothing() -> None:
     """It was an error inside the runtime, which lost the actor: the close waited for it for ever."""
     store = InMemoryPersistence()
-    with anyio.fail_after(10):
-        async with ActorSystem(persistence=store, shutdown_timeout=0.1) as system:
-            ref = system.spawn(Runs)
-            await system.flush()
-            await anyio.wait_all_tasks_blocked()  # the writer waits for facts
-            stopping = asyncio.create_task(system.stop(ref))
-            await asyncio.sleep(0)  # the actor is about to stop
-            cancel_tasks("papyra facts")
-            await stopping
-            await system.flush()
-            assert [event.event_type for event in await store.list_events()] == [
-                "ActorStarted",
-                "ActorStopped",
-            ]
+    async with running(persistence=store, shutdown_timeout=0.1) as system:
+        ref = system.spawn(Runs)
+        await system.flush()
+        await anyio.wait_all_tasks_blocked()  # the writer waits for facts
+        stopping = asyncio.create_task(system.stop(ref))
+        await asyncio.sleep(0)  # the actor is about to stop
+        cancel_tasks("papyra facts")
+        await stopping
+        await system.flush()
+        assert [event.event_type for event in await store.list_events()] == [
+            "ActorStarted",
+            "ActorStopped",
+        ]
 
 
 async def test_g09_children_stop_first_also_where_an_actor_that_stops_itself_fails() -> None:
@@ -596,26 +580,24 @@ async def test_g09_children_stop_first_also_where_an_actor_that_stops_itself_fai
         actor.context.stop_self()
         raise ValueError("told to")
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            parent = system.spawn(Parent, policy=SupervisionPolicy(Strategy.RESTART))
-            await parent.tell(stop_and_fail)
-            await parent.tell("what is left")
-            last = await system.wait_for_event(
-                lambda event: isinstance(event, ev.ActorStopped) and event.address["actor_id"] == 1
-            )
+    async with running() as system:
+        parent = system.spawn(Parent, policy=SupervisionPolicy(Strategy.RESTART))
+        await parent.tell(stop_and_fail)
+        await parent.tell("what is left")
+        last = await system.wait_for_event(
+            lambda event: isinstance(event, ev.ActorStopped) and event.address["actor_id"] == 1
+        )
     assert stopped == ["child", "parent"]
     assert last.reason == "failed"
     assert [letter.message for letter in system.dead_letters.messages] == ["what is left"]
 
 
 async def test_g19_a_watcher_that_is_dead_is_not_kept() -> None:
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            watched, actor = system.spawn(Runs), Runs()
-            await system.stop(system.spawn(lambda: actor))
-            actor.context.watch(watched)  # as a task may do that the actor has left behind
-            assert not watched._cell.watchers
+    async with running() as system:
+        watched, actor = system.spawn(Runs), Runs()
+        await system.stop(system.spawn(lambda: actor))
+        actor.context.watch(watched)  # as a task may do that the actor has left behind
+        assert not watched._cell.watchers
 
 
 async def test_g19_a_worker_keeps_no_message_of_another_actor() -> None:
@@ -628,18 +610,17 @@ async def test_g19_a_worker_keeps_no_message_of_another_actor() -> None:
             await let_go.wait()
 
     starts, let_go = anyio.Event(), anyio.Event()
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            message, first = Message(), system.spawn(Runs)
-            await first.ask("start")
-            await first.tell(message)
-            system.spawn(Sleeps)  # the same worker comes to it next
-            kept = weakref.ref(message)
-            del message
-            await starts.wait()
-            gc.collect()
-            assert kept() is None
-            let_go.set()
+    async with running() as system:
+        message, first = Message(), system.spawn(Echo)  # `Runs` notes messages
+        await first.ask("start")
+        await first.tell(message)
+        system.spawn(Sleeps)  # the same worker comes to it next
+        kept = weakref.ref(message)
+        del message
+        await starts.wait()
+        gc.collect()
+        assert kept() is None
+        let_go.set()
 
 
 @pytest.mark.parametrize("kind", [Exception, BaseException])
@@ -728,13 +709,12 @@ async def test_g06_a_worker_that_serves_one_actor_alone_is_no_spare_for_the_othe
         async def receive(self, message: str) -> None:
             told.set()
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            stained, other = system.spawn(Stained), system.spawn(Other)
-            await stained.ask("set")
-            for message in [*["busy"] * 8, "wait"]:
-                await stained.tell(message)
-            while busy < 8:
-                await anyio.lowlevel.checkpoint()
-            await other.tell("hello")
-            await told.wait()
+    async with running() as system:
+        stained, other = system.spawn(Stained), system.spawn(Other)
+        await stained.ask("set")
+        for message in [*["busy"] * 8, "wait"]:
+            await stained.tell(message)
+        while busy < 8:
+            await anyio.lowlevel.checkpoint()
+        await other.tell("hello")
+        await told.wait()

@@ -14,6 +14,8 @@ import pytest
 
 from papyra import Actor, ActorStopped, ActorSystem, SystemHooks
 
+from .support import Echo, running
+
 pytestmark = pytest.mark.anyio
 
 
@@ -66,14 +68,9 @@ class Place(Actor):
         return "fine"
 
 
-class Fine(Actor):
-    async def receive(self, message: Any) -> Any:
-        return message
-
-
 async def others_are_fine(system: ActorSystem) -> None:
     with anyio.fail_after(5):
-        assert await system.spawn(Fine).ask(1) == 1
+        assert await system.spawn(Echo).ask(1) == 1
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -104,7 +101,7 @@ async def test_h01_watching_looks_at_no_other_message() -> None:
             return "fine"
 
     async with ActorSystem() as system:
-        dead = [system.spawn(Fine) for _ in range(3)]
+        dead = [system.spawn(Echo) for _ in range(3)]
         await system.stop_all()
         watcher = system.spawn(Watcher)
         assert await watcher.ask(dead) == "fine"
@@ -232,11 +229,10 @@ async def test_h04_a_group_of_cancellations_is_a_failure_of_its_actor() -> None:
                     group.start_soon(job)
             raise BaseExceptionGroup("all failed", [BaseExceptionGroup("deeper", errors)])
 
-    with anyio.fail_after(10):
-        async with ActorSystem(shutdown_timeout=1) as system:
-            with pytest.raises(RuntimeError, match="cancellation that nobody asked for"):
-                await system.spawn(Keeps).ask(1)
-            await others_are_fine(system)
+    async with running(shutdown_timeout=1) as system:
+        with pytest.raises(RuntimeError, match="cancellation that nobody asked for"):
+            await system.spawn(Keeps).ask(1)
+        await others_are_fine(system)
 
 
 async def test_h08_each_call_in_another_thread_is_refused_and_changes_nothing() -> None:
@@ -254,8 +250,8 @@ async def test_h08_each_call_in_another_thread_is_refused_and_changes_nothing() 
             context, system = self.context, self.context.system
             other, proxy = message, message.proxy()
             calls = {
-                "spawn": lambda: system.spawn(Fine),
-                "spawn_child": lambda: context.spawn_child(Fine),
+                "spawn": lambda: system.spawn(Echo),
+                "spawn_child": lambda: context.spawn_child(Echo),
                 "tell": lambda: other.tell(1),
                 "tell itself": lambda: context.self_ref.tell(1),
                 "ask": lambda: other.ask(1),
@@ -275,7 +271,7 @@ async def test_h08_each_call_in_another_thread_is_refused_and_changes_nothing() 
             return {name: await anyio.to_thread.run_sync(drive, call) for name, call in calls.items()}
 
     async with ActorSystem() as system:
-        other, caller = system.spawn(Fine), system.spawn(Calls)
+        other, caller = system.spawn(Echo), system.spawn(Calls)
         await anyio.sleep(0.01)
         found = await caller.ask(other)
         assert {name for name, error in found.items() if type(error) is not RuntimeError} == set()
@@ -311,7 +307,7 @@ def test_h09_a_system_whose_loop_ended_closes_in_another(backend: Any, anyio_bac
 
     async def start() -> None:
         await system.start()
-        assert await system.spawn(Fine).ask(1) == 1
+        assert await system.spawn(Echo).ask(1) == 1
 
     async def close() -> None:
         with anyio.fail_after(5):

@@ -8,7 +8,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem
+from papyra import Actor, ActorStopped
+
+from .support import running
 
 pytestmark = pytest.mark.anyio
 
@@ -43,29 +45,27 @@ class Fine(Actor):
 
 
 async def test_h06_a_task_group_may_span_a_life_in_its_own_task() -> None:
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            own, other = system.spawn(Own, name="own"), system.spawn(Fine)
-            for n in range(3):
-                assert await other.ask(n) == n
-                assert await own.ask(n) == 1
-            with pytest.raises(ValueError, match="fail"):
-                await own.ask("fail")
-            assert await own.ask("again") == 1
-            await system.stop(own, timeout=1)
-            assert await other.ask("fine") == "fine"
+    async with running() as system:
+        own, other = system.spawn(Own, name="own"), system.spawn(Fine)
+        for n in range(3):
+            assert await other.ask(n) == n
+            assert await own.ask(n) == 1
+        with pytest.raises(ValueError, match="fail"):
+            await own.ask("fail")
+        assert await own.ask("again") == 1
+        await system.stop(own, timeout=1)
+        assert await other.ask("fine") == "fine"
 
 
 async def test_h06_without_it_the_actor_alone_fails_and_the_error_says_why() -> None:
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            ref, other = system.spawn(Session), system.spawn(Fine)
-            with pytest.raises(ActorStopped) as caught:
-                await ref.ask(1)
-            assert "own_task" in str(caught.value.__cause__)
-            assert "start_soon" in str(caught.value.__cause__)
-            for n in range(3):
-                assert await other.ask(n) == n
+    async with running() as system:
+        ref, other = system.spawn(Session), system.spawn(Fine)
+        with pytest.raises(ActorStopped) as caught:
+            await ref.ask(1)
+        assert "own_task" in str(caught.value.__cause__)
+        assert "start_soon" in str(caught.value.__cause__)
+        for n in range(3):
+            assert await other.ask(n) == n
 
 
 async def test_h06_a_scope_left_open_by_a_message_fails_that_ask() -> None:
@@ -74,11 +74,10 @@ async def test_h06_a_scope_left_open_by_a_message_fails_that_ask() -> None:
             self.scope = anyio.CancelScope()
             self.scope.__enter__()
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            with pytest.raises(RuntimeError, match="own_task"):
-                await system.spawn(Leaves).ask(1)
-            assert await system.spawn(Fine).ask(2) == 2
+    async with running() as system:
+        with pytest.raises(RuntimeError, match="own_task"):
+            await system.spawn(Leaves).ask(1)
+        assert await system.spawn(Fine).ask(2) == 2
 
 
 async def test_h05_a_lock_that_an_actor_holds_is_not_its_neighbours() -> None:
@@ -96,20 +95,19 @@ async def test_h05_a_lock_that_an_actor_holds_is_not_its_neighbours() -> None:
             async with lock:
                 return "got it"
 
-    with anyio.fail_after(10):
-        async with ActorSystem() as system:
-            holder, wants = system.spawn(Holder), system.spawn(Wants)
-            async with anyio.create_task_group() as group:
-                replies: list[Any] = []
+    async with running() as system:
+        holder, wants = system.spawn(Holder), system.spawn(Wants)
+        async with anyio.create_task_group() as group:
+            replies: list[Any] = []
 
-                async def want() -> None:
-                    replies.append(await wants.ask(1))
+            async def want() -> None:
+                replies.append(await wants.ask(1))
 
-                while not lock.locked():
-                    await anyio.lowlevel.checkpoint()
-                group.start_soon(want)
-                while not lock.statistics().tasks_waiting:
-                    await anyio.lowlevel.checkpoint()
-                await holder.ask("release")
-            assert replies == ["got it"]
-            assert await system.spawn(Wants).ask(2) == "got it"
+            while not lock.locked():
+                await anyio.lowlevel.checkpoint()
+            group.start_soon(want)
+            while not lock.statistics().tasks_waiting:
+                await anyio.lowlevel.checkpoint()
+            await holder.ask("release")
+        assert replies == ["got it"]
+        assert await system.spawn(Wants).ask(2) == "got it"

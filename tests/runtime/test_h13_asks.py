@@ -24,23 +24,12 @@ from papyra import (
 )
 from papyra import events as ev
 
+from .support import Runs
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 pytestmark = pytest.mark.anyio
-
-
-class Runs(Actor):
-    """Runs the function that a message is; other messages are noted and returned."""
-
-    def __init__(self) -> None:
-        self.handled: list[Any] = []
-
-    async def receive(self, message: Any) -> Any:
-        if callable(message):
-            return await message(self)
-        self.handled.append(message)
-        return message
 
 
 def held(gate: anyio.Event) -> Callable[[Runs], Awaitable[None]]:
@@ -102,7 +91,7 @@ async def test_h18_asks_that_timed_out_are_skipped_and_counted() -> None:
         assert await ref.ask("now") == "now"
 
         async def look(actor: Runs) -> list[Any]:
-            return actor.handled
+            return actor.log
 
         assert await ref.ask(look) == ["now"]
         assert system.control_panel()["expired_asks"] == 20
@@ -121,9 +110,9 @@ async def test_h18_an_ask_that_was_cancelled_is_skipped_and_a_told_message_is_no
         with anyio.move_on_after(0.01):
             await ask_all(ref.request("first"), ref.request("second"))
         await ref.tell("told")
-        await ref.proxy().handled.append.defer("deferred")
+        await ref.proxy().log.append.defer("deferred")
         gate.set()
-        assert await ref.proxy().handled == ["told", "deferred"]
+        assert await ref.proxy().log == ["told", "deferred"]
         assert system.control_panel()["expired_asks"] == 3
 
 
@@ -208,7 +197,7 @@ async def test_h19_a_rejection_answers_the_asker_and_is_no_failure(
             await ref.proxy().look_up()
         await ref.tell(reject)
         await ref.proxy().look_up.defer()
-        assert await ref.proxy().handled == ["state"]  # the same instance, and it goes on
+        assert await ref.proxy().log == ["state"]  # the same instance, and it goes on
         assert [type(event) for event in system.events()] == [ev.ActorStarted]
         assert system.dead_letters.messages == []
     assert caplog.messages == []

@@ -8,7 +8,6 @@ import math
 import sys
 import threading
 import time
-from contextlib import asynccontextmanager
 from textwrap import dedent
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +37,10 @@ from papyra.persistence.models import (
 )
 from papyra.persistence.startup import PersistenceStartupMode
 
+from .support import Echo, running
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from papyra import ActorRef, DeadLetter
@@ -48,24 +49,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 
 
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(30):
-        async with ActorSystem(**options) as system:
-            yield system
-
-
 @pytest.fixture(autouse=True)
 def _no_hook_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     # On a busy machine one may take a tenth of a second that does nothing.
     monkeypatch.setattr("papyra._runtime.hook_calls.SLOW_SECONDS", math.inf)
-
-
-class Fails(Actor):
-    async def receive(self, message: object) -> object:
-        if message == "boom":
-            raise RuntimeError("boom")
-        return message
 
 
 class Damaged(InMemoryPersistence):
@@ -88,7 +75,7 @@ class Damaged(InMemoryPersistence):
 
 async def live(system: ActorSystem) -> ActorRef:
     """Have each hook called at least once."""
-    ref = system.spawn(Fails)
+    ref = system.spawn(Echo)
     await ref.tell("boom")
     await system.wait_for_event(ev.ActorStopped)
     with pytest.raises(ActorStopped):
@@ -136,7 +123,7 @@ async def test_each_hook_is_called_and_none_can_harm(how: str, caplog: pytest.Lo
         hooks=hooks, persistence=Damaged(), persistence_startup=PersistenceStartupMode.RECOVER
     ) as system:
         await live(system)
-        assert await system.spawn(Fails).ask("alive") == "alive"
+        assert await system.spawn(Echo).ask("alive") == "alive"
     assert {name for name, _ in told} == set(HOOK_NAMES)
     events = [type(value).__name__ for name, value in told if name == "on_event"]
     assert events == ["ActorStarted", "ActorCrashed", "ActorStopped", "ActorStarted", "ActorStopped"]
@@ -177,12 +164,12 @@ async def test_async_hooks_run_in_order_in_a_task_of_their_own_and_before_aclose
         order.append(letter.message)  # type: ignore[arg-type]  # as above
 
     async with running(on_dead_letter=slow) as system:
-        ref = system.spawn(Fails)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         for number in range(10):
             with pytest.raises(ActorStopped):
                 await ref.tell(number)
-        assert await system.spawn(Fails).ask(1) == 1  # nobody waits for a hook
+        assert await system.spawn(Echo).ask(1) == 1  # nobody waits for a hook
         assert order == []
         gate.set()
     assert order == list(range(10))
@@ -196,7 +183,7 @@ async def test_a_hanging_hook_does_not_hang_aclose_and_is_named_once(
 
     began = anyio.current_time()
     async with running(hooks=SystemHooks(on_event=hang), shutdown_timeout=0.1) as system:
-        assert await system.spawn(Fails).ask(1) == 1
+        assert await system.spawn(Echo).ask(1) == 1
         assert counts(system) == {"ActorSystem(hooks=...)": (0, 0, 0, 1)}
     assert anyio.current_time() - began < 8  # it has one second
     assert told_of(caplog, "async calls in time for the close") == ["ActorSystem(hooks=...)"]
@@ -260,7 +247,7 @@ async def test_a_plain_hook_that_keeps_the_event_loop_is_named_once_with_the_tim
     async with running(hooks=Mine()) as system:
         for _ in range(3):
             system.audit()
-        ref = system.spawn(Fails)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         with pytest.raises(ActorStopped):
             await ref.tell("late")
@@ -343,7 +330,7 @@ async def test_on_dead_letter_of_the_system_and_of_the_hooks_are_both_called() -
     async with running(
         on_dead_letter=lambda letter: told.append(f"system {letter.message}"), hooks=Mine()
     ) as system:
-        ref = system.spawn(Fails)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         with pytest.raises(ActorStopped):
             await ref.ask("x")
@@ -361,7 +348,7 @@ async def test_a_subclass_may_define_hooks_and_be_given_others() -> None:
             told.append("overridden")
 
     async with running(hooks=Mine(on_audit=lambda _: told.append("audit"))) as system:
-        await system.spawn(Fails).ask(1)
+        await system.spawn(Echo).ask(1)
         system.audit()
     assert told == ["audit", "ActorStarted", "ActorStopped"] or told == [
         "ActorStarted",
@@ -391,7 +378,7 @@ async def test_failure_info_tells_who_what_and_why(
 ) -> None:
     class Top(Actor):
         async def receive(self, _message: object) -> ActorRef:
-            return self.context.spawn_child(Fails, policy=SupervisionPolicy(strategy))
+            return self.context.spawn_child(Echo, policy=SupervisionPolicy(strategy))
 
         async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> SupervisorDecision | None:
             seen.append(exc)
@@ -466,7 +453,7 @@ async def test_hook_plugins_are_called_once_each(site: Callable[..., None]) -> N
     for name in ("alpha", "beta", "gamma"):
         site(name, PLUGIN)
     async with running(persistence_startup=PersistenceStartupMode.SCAN_ONLY) as system:
-        await system.spawn(Fails).ask(1)
+        await system.spawn(Echo).ask(1)
         system.audit()
     for name in ("alpha", "beta", "gamma"):
         told = told_by(name)
@@ -500,7 +487,7 @@ async def test_the_users_hooks_are_called_beside_the_plugins(site: Callable[...,
     mine: list[str] = []
     hooks = SystemHooks(on_event=lambda event: mine.append(type(event).__name__))
     async with running(hooks=hooks) as system:
-        await system.spawn(Fails).ask(1)
+        await system.spawn(Echo).ask(1)
     assert mine == ["ActorStarted", "ActorStopped"]
     assert [line for line in told_by("alpha") if line.startswith("Actor")] == mine
 
@@ -522,7 +509,7 @@ async def test_broken_hook_plugins_are_reported_and_break_nothing(
     site("unknown", f"{hookimpl}@hookimpl\ndef on_evnt(event): ...\n" + PLUGIN)
     site("zulu", PLUGIN)
     async with running() as system:
-        assert await system.spawn(Fails).ask(1) == 1
+        assert await system.spawn(Echo).ask(1) == 1
     assert told_by("alpha") == told_by("unknown") == told_by("zulu") == ["ActorStarted", "ActorStopped"]
     warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     for name, reason in {
@@ -572,7 +559,7 @@ async def test_what_a_plugin_may_be_may_also_be_given_to_a_system(
         hooks = importlib.import_module("alpha_hooks")
         hooks = getattr(hooks, name[way][1:]) if name[way] else hooks
     async with running(hooks=hooks) as system:
-        await system.spawn(Fails).ask(1)
+        await system.spawn(Echo).ask(1)
     assert told_by("alpha") == ["ActorStarted", "ActorStopped"]
     assert list(counts(system)) == [
         "the hook plugin 'alpha' of alpha 1.0" if installed else "ActorSystem(hooks=...)"
@@ -593,7 +580,7 @@ async def test_papyra_plugins_limits_hook_plugins(
     site("beta", PLUGIN)
     monkeypatch.setenv("PAPYRA_PLUGINS", "beta")
     async with running() as system:
-        await system.spawn(Fails).ask(1)
+        await system.spawn(Echo).ask(1)
     assert "alpha_hooks" not in sys.modules
     assert told_by("beta") == ["ActorStarted", "ActorStopped"]
     assert "alpha" not in caplog.text
@@ -608,7 +595,7 @@ async def test_a_second_start_after_a_failed_one_adds_no_plugin_twice(site: Call
             await system.start()
         store.damaged = False
         await system.start()
-        await system.spawn(Fails).ask(1)
+        await system.spawn(Echo).ask(1)
         await system.aclose()
     assert told_by("alpha") == ["scan", "scan", "ActorStarted", "ActorStopped"]
 
@@ -632,7 +619,7 @@ async def test_a_plugin_that_implements_on_event_twice_over_objects_is_kept_apar
         points="one = pair_hooks:one\ntwo = pair_hooks:two",
     )
     async with running() as system:
-        await system.spawn(Fails).ask(1)
+        await system.spawn(Echo).ask(1)
     assert sorted(told_by("pair")) == ["one", "one", "two", "two"]
 
 

@@ -26,8 +26,10 @@ from papyra import events as ev
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedEvent
 
+from .support import Runs, boom, go_round, nothing, running, wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
 
     from papyra import ActorRef
     from papyra.persistence.models import PersistedRecord
@@ -62,46 +64,21 @@ class Recording(InMemoryPersistence):
         ]
 
 
-class Runs(Actor):
-    """Run the function that a message is."""
-
-    async def receive(self, message: Callable[[Any], Awaitable[Any]]) -> Any:
-        return await message(self)
-
-
 class Logged(Runs):
     """Note each step of its life."""
 
-    log: list[str]
+    steps: list[str]
     label: str
 
     async def on_start(self) -> None:
-        self.log.append(f"{self.label} on_start")
+        self.steps.append(f"{self.label} on_start")
 
     async def on_stop(self) -> None:
-        self.log.append(f"{self.label} on_stop")
+        self.steps.append(f"{self.label} on_stop")
 
 
 def logged(log: list[str], label: str, base: type[Logged] = Logged) -> type[Logged]:
-    return type("Logged", (base,), {"log": log, "label": label})
-
-
-async def nothing(_actor: Any) -> str:
-    return "answer"
-
-
-async def boom(_actor: Any) -> None:
-    raise ValueError("boom")
-
-
-async def go_round(times: int = 20) -> None:
-    for _ in range(times):
-        await anyio.lowlevel.checkpoint()
-
-
-async def wait_until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await anyio.lowlevel.checkpoint()
+    return type("Logged", (base,), {"steps": log, "label": label})
 
 
 def stops(system: ActorSystem) -> list[tuple[int | str, str | None]]:
@@ -146,14 +123,13 @@ async def test_g08_on_start_comes_before_the_first_message_and_on_stop_after_the
     log: list[str] = []
 
     async def job(actor: Logged) -> None:
-        actor.log.append("message")
+        actor.steps.append("message")
         await go_round(3)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(logged(log, "a"))
-            for _ in range(3):
-                await ref.tell(job)
+    async with running() as system:
+        ref = system.spawn(logged(log, "a"))
+        for _ in range(3):
+            await ref.tell(job)
     assert log == ["a on_start", "message", "message", "message", "a on_stop"]
 
 
@@ -170,13 +146,12 @@ async def test_g08_many_messages_sent_at_once_after_the_spawn_come_after_on_star
 
     for capacity in (1, 2, 1024, None):
         order.clear()
-        with anyio.fail_after(5):
-            async with ActorSystem() as system:
-                ref = system.spawn(Slow, mailbox_capacity=capacity)
-                async with anyio.create_task_group() as group:
-                    for _ in range(5):
-                        group.start_soon(ref.tell, "tell")
-                    group.start_soon(ref.ask, "ask")
+        async with running() as system:
+            ref = system.spawn(Slow, mailbox_capacity=capacity)
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(ref.tell, "tell")
+                group.start_soon(ref.ask, "ask")
         assert order[0] == "on_start"
         assert sorted(order[1:]) == ["ask"] + ["tell"] * 5
 
@@ -201,10 +176,9 @@ async def test_g08_context_works_everywhere() -> None:
         async def on_stop(self) -> None:
             self.look("on_stop")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Looks)
-            await ref.ask(1)
+    async with running() as system:
+        ref = system.spawn(Looks)
+        await ref.ask(1)
     assert seen == [("on_start", ref), ("receive", ref), ("on_stop", ref)]
 
 
@@ -215,14 +189,13 @@ async def test_g08_context_of_parents_and_children() -> None:
     async def family(actor: Runs) -> tuple[Any, ...]:
         return (actor.context.parent, actor.context.children, actor.context.mailbox_capacity)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            parent = system.spawn(Runs)
-            first, second = await parent.ask(spawn), await parent.ask(spawn)
-            assert await parent.ask(family) == (None, (first, second), 1024)
-            assert await first.ask(family) == (parent, (), 5)
-            await system.stop(first)
-            assert (await parent.ask(family))[1] == (second,)
+    async with running() as system:
+        parent = system.spawn(Runs)
+        first, second = await parent.ask(spawn), await parent.ask(spawn)
+        assert await parent.ask(family) == (None, (first, second), 1024)
+        assert await first.ask(family) == (parent, (), 5)
+        await system.stop(first)
+        assert (await parent.ask(family))[1] == (second,)
 
 
 async def test_g08_started_follows_on_start_and_stopped_follows_on_stop() -> None:
@@ -239,10 +212,9 @@ async def test_g08_started_follows_on_start_and_stopped_follows_on_stop() -> Non
             seen.extend(type(event).__name__ for event in system.events())
             seen.append("on_stop")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await system.stop(system.spawn(Looks))
-            seen.extend(type(event).__name__ for event in system.events())
+    async with running() as system:
+        await system.stop(system.spawn(Looks))
+        seen.extend(type(event).__name__ for event in system.events())
     assert seen == ["on_start", "ActorStarted", "on_stop", "ActorStarted", "ActorStopped"]
 
 
@@ -287,33 +259,32 @@ async def test_g08_on_stop_runs_exactly_once_for_each_instance_whatever_happened
     async def stuck(_actor: Runs) -> None:
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            policy = SupervisionPolicy(Strategy.RESTART, max_restarts=2) if end == "restart limit" else None
-            ref = system.spawn(Counts, policy=policy)
-            if end != "stop before on_start":
-                await go_round()
-            if end == "forced":
-                await ref.tell(stuck)
-                await go_round()
-            if end in ("stop", "stop before on_start"):
-                await system.stop(ref)
-            elif end in ("stop with a timeout", "forced", "stuck on_start"):
-                await system.stop(ref, timeout=4.0 if end == "stop with a timeout" else 0.0)
-            elif end == "stop_self":
-                await ref.tell(stop_self)
-            elif end == "failure":
+    async with running() as system:
+        policy = SupervisionPolicy(Strategy.RESTART, max_restarts=2) if end == "restart limit" else None
+        ref = system.spawn(Counts, policy=policy)
+        if end != "stop before on_start":
+            await go_round()
+        if end == "forced":
+            await ref.tell(stuck)
+            await go_round()
+        if end in ("stop", "stop before on_start"):
+            await system.stop(ref)
+        elif end in ("stop with a timeout", "forced", "stuck on_start"):
+            await system.stop(ref, timeout=4.0 if end == "stop with a timeout" else 0.0)
+        elif end == "stop_self":
+            await ref.tell(stop_self)
+        elif end == "failure":
+            await ref.tell(boom)
+        elif end == "restart limit":
+            for _ in range(3):
                 await ref.tell(boom)
-            elif end == "restart limit":
-                for _ in range(3):
-                    await ref.tell(boom)
-            elif end == "stop_all":
-                await system.stop_all()
-            if end != "aclose":
-                await wait_until(lambda: bool(stops(system)))
-        assert stops(system) == [(1, ENDS[end])]
-        assert [one.stops for one in instances] == [1] * (3 if end == "restart limit" else 1)
-        assert not ref.is_alive()
+        elif end == "stop_all":
+            await system.stop_all()
+        if end != "aclose":
+            await wait_until(lambda: bool(stops(system)))
+    assert stops(system) == [(1, ENDS[end])]
+    assert [one.stops for one in instances] == [1] * (3 if end == "restart limit" else 1)
+    assert not ref.is_alive()
 
 
 async def test_g08_a_failing_on_stop_does_not_keep_the_actor_from_stopping(
@@ -323,10 +294,9 @@ async def test_g08_a_failing_on_stop_does_not_keep_the_actor_from_stopping(
         async def on_stop(self) -> None:
             raise OSError("can't")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await system.stop(system.spawn(Fails))
-            assert stops(system) == [(1, "stopped")]
+    async with running() as system:
+        await system.stop(system.spawn(Fails))
+        assert stops(system) == [(1, "stopped")]
     assert caplog.text.count("OSError: can't") == 1
 
 
@@ -340,12 +310,11 @@ async def test_g08_every_instance_of_a_restarting_actor_gets_its_own_on_start_an
             count += 1
             self.label = str(count)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(logged(log, "", Numbered), name="phoenix")
-            for _ in range(2):
-                await ref.tell(boom)
-            assert await ref.ask(nothing) == "answer"
+    async with running() as system:
+        ref = system.spawn(logged(log, "", Numbered), name="phoenix")
+        for _ in range(2):
+            await ref.tell(boom)
+        assert await ref.ask(nothing) == "answer"
     assert log == ["1 on_start", "1 on_stop", "2 on_start", "2 on_stop", "3 on_start", "3 on_stop"]
 
 
@@ -359,15 +328,14 @@ async def test_g09_stop_works_off_what_is_queued_and_returns_when_it_has_stopped
         await go_round(3)
         log.append("message")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(logged(log, "a"))
-            for _ in range(5):
-                await ref.tell(job)
-            await system.stop(ref)
-            assert log == ["a on_start", *["message"] * 5, "a on_stop"]
-            assert stops(system) == [(1, "stopped")]
-            assert len(system.dead_letters) == 0
+    async with running() as system:
+        ref = system.spawn(logged(log, "a"))
+        for _ in range(5):
+            await ref.tell(job)
+        await system.stop(ref)
+        assert log == ["a on_start", *["message"] * 5, "a on_stop"]
+        assert stops(system) == [(1, "stopped")]
+        assert len(system.dead_letters) == 0
 
 
 async def test_g09_stop_answers_the_asks_that_are_queued() -> None:
@@ -380,16 +348,15 @@ async def test_g09_stop_answers_the_asks_that_are_queued() -> None:
     async def ask(ref: ActorRef[Any, Any]) -> None:
         answers.append(await ref.ask(nothing))
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(Runs)
-            await ref.tell(wait)
-            for _ in range(3):
-                group.start_soon(ask, ref)
-            await go_round()
-            group.start_soon(system.stop, ref)
-            await wait_until(lambda: not ref.is_alive())
-            gate.set()
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(Runs)
+        await ref.tell(wait)
+        for _ in range(3):
+            group.start_soon(ask, ref)
+        await go_round()
+        group.start_soon(system.stop, ref)
+        await wait_until(lambda: not ref.is_alive())
+        gate.set()
     assert answers == ["answer"] * 3
 
 
@@ -401,16 +368,15 @@ async def test_g09_children_stop_before_their_parent_the_newest_first() -> None:
             await super().on_start()
             if len(self.label) < 3:
                 for number in "12":
-                    self.context.spawn_child(logged(self.log, self.label + number, Parent))
+                    self.context.spawn_child(logged(self.steps, self.label + number, Parent))
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            top = system.spawn(logged(log, "x", Parent))
-            await wait_until(lambda: len(log) == 7)
-            log.clear()
-            await system.stop(top)
-            assert log == [f"{label} on_stop" for label in ("x22", "x21", "x2", "x12", "x11", "x1", "x")]
-            assert [reason for _, reason in stops(system)] == ["stopped"] * 7
+    async with running() as system:
+        top = system.spawn(logged(log, "x", Parent))
+        await wait_until(lambda: len(log) == 7)
+        log.clear()
+        await system.stop(top)
+        assert log == [f"{label} on_stop" for label in ("x22", "x21", "x2", "x12", "x11", "x1", "x")]
+        assert [reason for _, reason in stops(system)] == ["stopped"] * 7
 
 
 async def test_g09_a_slow_child_is_stopped_before_the_next_one_is_asked_to() -> None:
@@ -427,15 +393,14 @@ async def test_g09_a_slow_child_is_stopped_before_the_next_one_is_asked_to() -> 
             self.older = self.context.spawn_child(logged(log, "older"))
             self.newer = self.context.spawn_child(logged(log, "newer", Slow))
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            top = system.spawn(logged(log, "top", Parent))
-            await top.ask(nothing)
-            log.clear()
-            group.start_soon(system.stop, top)
-            await go_round(50)
-            assert log == []
-            gate.set()
+    async with running() as system, anyio.create_task_group() as group:
+        top = system.spawn(logged(log, "top", Parent))
+        await top.ask(nothing)
+        log.clear()
+        group.start_soon(system.stop, top)
+        await go_round(50)
+        assert log == []
+        gate.set()
     assert log == ["newer on_stop", "older on_stop", "top on_stop"]
 
 
@@ -451,14 +416,13 @@ async def test_g09_what_is_queued_may_still_use_the_children_and_new_ones() -> N
         results.append(await actor.child.ask(nothing))
         results.append(await actor.context.spawn_child(Runs).ask(nothing))
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Parent)
-            await ref.tell(use)
-            await system.stop(ref)
-            assert results == ["answer", "answer"]
-            assert [reason for _, reason in stops(system)] == ["stopped"] * 3
-            assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
+    async with running() as system:
+        ref = system.spawn(Parent)
+        await ref.tell(use)
+        await system.stop(ref)
+        assert results == ["answer", "answer"]
+        assert [reason for _, reason in stops(system)] == ["stopped"] * 3
+        assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
 
 
 async def test_g09_past_the_timeout_what_runs_is_cancelled() -> None:
@@ -470,18 +434,17 @@ async def test_g09_past_the_timeout_what_runs_is_cancelled() -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            actor.log.append("cancelled")
+            actor.steps.append("cancelled")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(logged(log, "a"))
-            await ref.tell(stuck)
-            await ref.tell(nothing)
-            await inside.wait()
-            await system.stop(ref, timeout=0.05)
-            assert log == ["a on_start", "cancelled", "a on_stop"]
-            assert [letter.message for letter in system.dead_letters.messages] == [nothing]
-            assert await system.spawn(Runs).ask(nothing) == "answer"
+    async with running() as system:
+        ref = system.spawn(logged(log, "a"))
+        await ref.tell(stuck)
+        await ref.tell(nothing)
+        await inside.wait()
+        await system.stop(ref, timeout=0.05)
+        assert log == ["a on_start", "cancelled", "a on_stop"]
+        assert [letter.message for letter in system.dead_letters.messages] == [nothing]
+        assert await system.spawn(Runs).ask(nothing) == "answer"
 
 
 @pytest.mark.parametrize("where", ["on_start", "receive", "on_stop", "child"])
@@ -510,29 +473,27 @@ async def test_g09_timeout_ends_whatever_is_stuck(where: str) -> None:
             entered.set()
             await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Stuck)
-            await ref.tell(1)
-            if where in ("on_start", "receive"):
-                await entered.wait()
-            await system.stop(ref, timeout=0.05)
-            assert entered.is_set()
-            assert not ref.is_alive()
-            assert await system.spawn(Runs).ask(nothing) == "answer"
+    async with running() as system:
+        ref = system.spawn(Stuck)
+        await ref.tell(1)
+        if where in ("on_start", "receive"):
+            await entered.wait()
+        await system.stop(ref, timeout=0.05)
+        assert entered.is_set()
+        assert not ref.is_alive()
+        assert await system.spawn(Runs).ask(nothing) == "answer"
 
 
 @pytest.mark.parametrize("times", [1, 5])
 async def test_g09_an_actor_that_swallows_cancellations_is_cancelled_again(times: int) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            actor = Stubborn(anyio.Event(), times)
-            ref = system.spawn(lambda: actor)
-            await ref.tell(1)
-            await actor.inside.wait()
-            await system.stop(ref, timeout=0)
-            assert actor.swallowed == times
-            assert actor.stopped
+    async with running() as system:
+        actor = Stubborn(anyio.Event(), times)
+        ref = system.spawn(lambda: actor)
+        await ref.tell(1)
+        await actor.inside.wait()
+        await system.stop(ref, timeout=0)
+        assert actor.swallowed == times
+        assert actor.stopped
 
 
 async def test_g09_an_actor_that_ignores_cancellation_for_good_is_left_behind(
@@ -588,18 +549,17 @@ async def test_g09_stopping_twice_and_at_once_is_fine() -> None:
     async def wait(_actor: Any) -> None:
         await gate.wait()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(logged(log, "a"))
-            await ref.tell(wait)
-            for timeout in (None, 5.0, None):
-                group.start_soon(partial(system.stop, ref, timeout=timeout))
-            await wait_until(lambda: not ref.is_alive())
-            gate.set()
-            await system.stop(ref)
-            await system.stop(ref, timeout=0)
-            assert log == ["a on_start", "a on_stop"]
-            assert stops(system) == [(1, "stopped")]
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(logged(log, "a"))
+        await ref.tell(wait)
+        for timeout in (None, 5.0, None):
+            group.start_soon(partial(system.stop, ref, timeout=timeout))
+        await wait_until(lambda: not ref.is_alive())
+        gate.set()
+        await system.stop(ref)
+        await system.stop(ref, timeout=0)
+        assert log == ["a on_start", "a on_stop"]
+        assert stops(system) == [(1, "stopped")]
 
 
 async def test_g09_a_stop_given_up_stops_all_the_same() -> None:
@@ -608,31 +568,29 @@ async def test_g09_a_stop_given_up_stops_all_the_same() -> None:
     async def wait(_actor: Any) -> None:
         await gate.wait()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs)
-            await ref.tell(wait)
-            with anyio.move_on_after(0.02) as scope:
-                await system.stop(ref)
-            assert scope.cancelled_caught
-            assert not ref.is_alive()
-            gate.set()
-            await wait_until(lambda: stops(system) == [(1, "stopped")])
+    async with running() as system:
+        ref = system.spawn(Runs)
+        await ref.tell(wait)
+        with anyio.move_on_after(0.02) as scope:
+            await system.stop(ref)
+        assert scope.cancelled_caught
+        assert not ref.is_alive()
+        gate.set()
+        await wait_until(lambda: stops(system) == [(1, "stopped")])
 
 
 async def test_g09_the_timeout_of_a_stop_given_up_still_counts() -> None:
     async def stuck(_actor: Any) -> None:
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs)
-            await ref.tell(stuck)
-            await go_round()
-            with anyio.CancelScope() as scope:
-                scope.cancel()
-                await system.stop(ref, timeout=0.02)
-            await wait_until(lambda: stops(system) == [(1, "stopped")])
+    async with running() as system:
+        ref = system.spawn(Runs)
+        await ref.tell(stuck)
+        await go_round()
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await system.stop(ref, timeout=0.02)
+        await wait_until(lambda: stops(system) == [(1, "stopped")])
 
 
 @pytest.mark.parametrize("way", ["stop_self", "context.stop", "system.stop"])
@@ -650,17 +608,16 @@ async def test_g09_stopping_itself_returns_at_once_and_takes_no_further_message(
         log.append("finished")
         return "done"
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(logged(log, "a"))
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(logged(log, "a"))
 
-            async def ask() -> None:
-                assert await ref.ask(stop) == "done"
+        async def ask() -> None:
+            assert await ref.ask(stop) == "done"
 
-            group.start_soon(ask)
-            await wait_until(lambda: not ref.is_alive())
-            await wait_until(lambda: bool(stops(system)))
-            assert log == ["a on_start", "finished", "a on_stop"]
+        group.start_soon(ask)
+        await wait_until(lambda: not ref.is_alive())
+        await wait_until(lambda: bool(stops(system)))
+        assert log == ["a on_start", "finished", "a on_stop"]
 
 
 async def test_g09_stop_self_without_await_and_twice() -> None:
@@ -669,13 +626,12 @@ async def test_g09_stop_self_without_await_and_twice() -> None:
         actor.context.stop_self()
         await actor.context.stop_self()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs)
-            await ref.tell(stop)
-            await ref.tell(nothing)
-            await wait_until(lambda: stops(system) == [(1, "stopped")])
-            assert [letter.message for letter in system.dead_letters.messages] == [nothing]
+    async with running() as system:
+        ref = system.spawn(Runs)
+        await ref.tell(stop)
+        await ref.tell(nothing)
+        await wait_until(lambda: stops(system) == [(1, "stopped")])
+        assert [letter.message for letter in system.dead_letters.messages] == [nothing]
 
 
 async def test_g09_stop_self_in_on_start_takes_no_message() -> None:
@@ -683,13 +639,12 @@ async def test_g09_stop_self_in_on_start_takes_no_message() -> None:
         async def on_start(self) -> None:
             self.context.stop_self()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Reluctant)
-            with pytest.raises(ActorStopped):
-                await ref.ask(1)
-            assert len(system.dead_letters) == 1
-            await wait_until(lambda: stops(system) == [(1, "stopped")])
+    async with running() as system:
+        ref = system.spawn(Reluctant)
+        with pytest.raises(ActorStopped):
+            await ref.ask(1)
+        assert len(system.dead_letters) == 1
+        await wait_until(lambda: stops(system) == [(1, "stopped")])
 
 
 async def test_g09_stop_self_while_it_works_off_its_mailbox() -> None:
@@ -701,17 +656,16 @@ async def test_g09_stop_self_while_it_works_off_its_mailbox() -> None:
     async def stop(actor: Runs) -> None:
         actor.context.stop_self()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system, anyio.create_task_group() as group:
-            ref = system.spawn(Runs)
-            for message in (wait, stop, nothing):
-                await ref.tell(message)
-            await go_round()
-            group.start_soon(system.stop, ref)
-            await wait_until(lambda: not ref.is_alive())
-            gate.set()
-            await wait_until(lambda: bool(stops(system)))
-            assert [letter.message for letter in system.dead_letters.messages] == [nothing]
+    async with running() as system, anyio.create_task_group() as group:
+        ref = system.spawn(Runs)
+        for message in (wait, stop, nothing):
+            await ref.tell(message)
+        await go_round()
+        group.start_soon(system.stop, ref)
+        await wait_until(lambda: not ref.is_alive())
+        gate.set()
+        await wait_until(lambda: bool(stops(system)))
+        assert [letter.message for letter in system.dead_letters.messages] == [nothing]
 
 
 @pytest.mark.parametrize("levels", [1, 2])
@@ -723,26 +677,25 @@ async def test_g09_stopping_one_above_returns_at_once(levels: int) -> None:
         async def on_start(self) -> None:
             await super().on_start()
             if len(self.label) <= levels:
-                self.context.spawn_child(logged(self.log, self.label + "x", Nested), name=self.label + "x")
+                self.context.spawn_child(logged(self.steps, self.label + "x", Nested), name=self.label + "x")
 
     async def stop_top(actor: Runs) -> None:
         await go.wait()
         await actor.context.stop(top)
         log.append("stop returned")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            top = system.spawn(logged(log, "x", Nested))
-            await wait_until(lambda: len(log) == levels + 1)
-            bottom = system.ref_for_name("x" * (levels + 1))
-            assert bottom is not None
-            await bottom.tell(stop_top)
-            await bottom.tell(nothing)
-            log.clear()
-            go.set()
-            await wait_until(lambda: len(stops(system)) == levels + 1)
-            assert log == ["stop returned", *(f"{'x' * n} on_stop" for n in range(levels + 1, 0, -1))]
-            assert [letter.message for letter in system.dead_letters.messages] == [nothing]
+    async with running() as system:
+        top = system.spawn(logged(log, "x", Nested))
+        await wait_until(lambda: len(log) == levels + 1)
+        bottom = system.ref_for_name("x" * (levels + 1))
+        assert bottom is not None
+        await bottom.tell(stop_top)
+        await bottom.tell(nothing)
+        log.clear()
+        go.set()
+        await wait_until(lambda: len(stops(system)) == levels + 1)
+        assert log == ["stop returned", *(f"{'x' * n} on_stop" for n in range(levels + 1, 0, -1))]
+        assert [letter.message for letter in system.dead_letters.messages] == [nothing]
 
 
 async def test_g09_a_parent_that_stops_a_child_waits_for_it() -> None:
@@ -755,38 +708,35 @@ async def test_g09_a_parent_that_stops_a_child_waits_for_it() -> None:
         log.append("stopped")
         assert actor.context.children == ()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await system.spawn(Runs).ask(job)
+    async with running() as system:
+        await system.spawn(Runs).ask(job)
     assert log == ["child on_start", "child on_stop", "stopped"]
 
 
 async def test_g09_stop_all_stops_the_newest_first_and_the_system_goes_on() -> None:
     log: list[str] = []
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            refs = [system.spawn(logged(log, label), name=label) for label in "abc"]
-            await refs[2].ask(nothing)
-            log.clear()
-            await system.stop_all()
-            assert log == ["c on_stop", "b on_stop", "a on_stop"]
-            assert not any(ref.is_alive() for ref in refs)
-            assert system.list_actors() == []
-            assert await system.spawn(Runs, name="a").ask(nothing) == "answer"
+    async with running() as system:
+        refs = [system.spawn(logged(log, label), name=label) for label in "abc"]
+        await refs[2].ask(nothing)
+        log.clear()
+        await system.stop_all()
+        assert log == ["c on_stop", "b on_stop", "a on_stop"]
+        assert not any(ref.is_alive() for ref in refs)
+        assert system.list_actors() == []
+        assert await system.spawn(Runs, name="a").ask(nothing) == "answer"
 
 
 async def test_g09_stop_during_a_restart_and_during_a_backoff() -> None:
     from papyra import Backoff
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            policy = SupervisionPolicy(Strategy.RESTART, backoff=Backoff(60, 60))
-            ref = system.spawn(Runs, policy=policy)
-            await ref.tell(boom)
-            await wait_until(lambda: any(isinstance(event, ev.ActorCrashed) for event in system.events()))
-            await go_round()
-            await system.stop(ref)
-            assert stops(system) == [(1, "stopped")]
+    async with running() as system:
+        policy = SupervisionPolicy(Strategy.RESTART, backoff=Backoff(60, 60))
+        ref = system.spawn(Runs, policy=policy)
+        await ref.tell(boom)
+        await wait_until(lambda: any(isinstance(event, ev.ActorCrashed) for event in system.events()))
+        await go_round()
+        await system.stop(ref)
+        assert stops(system) == [(1, "stopped")]
 
 
 # -- 10: aclose
@@ -797,22 +747,21 @@ async def test_g10_aclose_works_off_what_is_queued_and_stops_the_newest_first() 
 
     async def job(actor: Logged) -> None:
         await go_round(3)
-        actor.log.append(f"{actor.label} message")
+        actor.steps.append(f"{actor.label} message")
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            for label in "abc":
-                ref = system.spawn(logged(log, label))
-                await ref.tell(job)
+    async with running() as system:
         for label in "abc":
-            assert [line for line in log if line.startswith(label)] == [
-                f"{label} on_start",
-                f"{label} message",
-                f"{label} on_stop",
-            ]
-        assert [line for line in log if line.endswith("on_stop")] == ["c on_stop", "b on_stop", "a on_stop"]
-        assert stops(system) == [(3, "shutdown"), (2, "shutdown"), (1, "shutdown")]
-        assert len(system.dead_letters) == 0
+            ref = system.spawn(logged(log, label))
+            await ref.tell(job)
+    for label in "abc":
+        assert [line for line in log if line.startswith(label)] == [
+            f"{label} on_start",
+            f"{label} message",
+            f"{label} on_stop",
+        ]
+    assert [line for line in log if line.endswith("on_stop")] == ["c on_stop", "b on_stop", "a on_stop"]
+    assert stops(system) == [(3, "shutdown"), (2, "shutdown"), (1, "shutdown")]
+    assert len(system.dead_letters) == 0
 
 
 async def test_g10_an_actor_that_spawns_children_in_on_start_survives_the_shortest_program() -> None:
@@ -826,11 +775,10 @@ async def test_g10_an_actor_that_spawns_children_in_on_start_survives_the_shorte
     async def use(actor: Parent) -> None:
         results.append(await actor.child.ask(nothing))
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await system.spawn(Parent).tell(use)
-        assert results == ["answer"]
-        assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
+    async with running() as system:
+        await system.spawn(Parent).tell(use)
+    assert results == ["answer"]
+    assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
 
 
 async def test_g10_what_is_queued_may_use_the_system_while_it_closes() -> None:
@@ -845,11 +793,10 @@ async def test_g10_what_is_queued_may_use_the_system_while_it_closes() -> None:
         results.append(len(system.refs()))
         results.append(await actor.context.spawn_child(Runs).ask(nothing))
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            system.spawn(Runs, name="db")
-            await system.spawn(Runs).tell(use)
-        assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
+    async with running() as system:
+        system.spawn(Runs, name="db")
+        await system.spawn(Runs).tell(use)
+    assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
     assert results[0] == results[2] == "answer"
 
 
@@ -863,9 +810,8 @@ async def test_g10_a_closing_system_takes_no_new_actors_at_the_top() -> None:
             except PapyraError as error:
                 caught.append(type(error))
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            system.spawn(Late)
+    async with running() as system:
+        system.spawn(Late)
     assert len(caught) == 1
     assert stops(system) == [(1, "shutdown")]
 
@@ -879,12 +825,11 @@ async def test_g10_past_the_shutdown_timeout_what_runs_is_cancelled() -> None:
         await anyio.sleep_forever()
 
     store = Recording()
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=0.05, persistence=store) as system:
-            ref = system.spawn(logged(log, "a"))
-            await ref.tell(stuck)
-            await ref.tell(nothing)
-            await inside.wait()
+    async with running(shutdown_timeout=0.05, persistence=store) as system:
+        ref = system.spawn(logged(log, "a"))
+        await ref.tell(stuck)
+        await ref.tell(nothing)
+        await inside.wait()
     assert log == ["a on_start", "a on_stop"]
     assert stops(system) == [(1, "shutdown")]
     assert store.said() == ["ActorStarted 1", "PersistedDeadLetter", "ActorStopped 1"]
@@ -908,11 +853,10 @@ async def test_g10_nothing_that_is_stuck_keeps_the_system_from_closing(where: st
             await self.stay("on_stop")
 
     store = Recording()
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=0.05, persistence=store) as system:
-            for _ in range(3):
-                await system.spawn(Stuck).tell(1)
-            await go_round()
+    async with running(shutdown_timeout=0.05, persistence=store) as system:
+        for _ in range(3):
+            await system.spawn(Stuck).tell(1)
+        await go_round()
     assert sorted(stops(system)) == [(1, "shutdown"), (2, "shutdown"), (3, "shutdown")]
     assert store.closed
 
@@ -959,14 +903,13 @@ async def test_g10_aclose_is_idempotent_and_may_be_called_at_once() -> None:
 
 
 async def test_g10_aclose_inside_async_with_and_before_the_start() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await system.aclose()
-            with pytest.raises(RuntimeError, match="closed"):
-                system.spawn(Runs)
-        store = Recording()
-        await ActorSystem(persistence=store).aclose()
-        assert store.closed
+    async with running() as system:
+        await system.aclose()
+        with pytest.raises(RuntimeError, match="closed"):
+            system.spawn(Runs)
+    store = Recording()
+    await ActorSystem(persistence=store).aclose()
+    assert store.closed
 
 
 @pytest.mark.parametrize("where", ["receive", "on_start", "on_stop"])
@@ -1014,12 +957,11 @@ async def test_g10_start_called_at_once_starts_once() -> None:
 
 async def test_g10_every_fact_is_recorded_before_aclose_returns() -> None:
     store = Recording()
-    with anyio.fail_after(5):
-        async with ActorSystem(persistence=store) as system:
-            refs = [system.spawn(Runs) for _ in range(50)]
-            await refs[0].tell(boom)
-            await refs[0].tell(nothing)
-        expected = [f"{type(event).__name__} {event.address['actor_id']}" for event in system.events()]
+    async with running(persistence=store) as system:
+        refs = [system.spawn(Runs) for _ in range(50)]
+        await refs[0].tell(boom)
+        await refs[0].tell(nothing)
+    expected = [f"{type(event).__name__} {event.address['actor_id']}" for event in system.events()]
     assert [line for line in store.said() if "Dead" not in line] == expected
     assert store.said().count("PersistedDeadLetter") == len(system.dead_letters)
     assert store.closes == 1
@@ -1032,7 +974,7 @@ async def test_g11_it_nests_in_task_groups_and_cancel_scopes() -> None:
     log: list[str] = []
 
     async def job(actor: Logged) -> None:
-        actor.log.append(f"{actor.label} message")
+        actor.steps.append(f"{actor.label} message")
 
     with anyio.fail_after(5):
         async with anyio.create_task_group() as outer:
@@ -1053,16 +995,15 @@ async def test_g11_it_nests_in_task_groups_and_cancel_scopes() -> None:
 
 
 async def test_g11_a_cancelled_scope_inside_the_body_is_the_bodys_business() -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs)
-            with anyio.CancelScope() as scope:
-                scope.cancel()
-                await anyio.lowlevel.checkpoint()
-            assert await ref.ask(nothing) == "answer"
-            with pytest.raises(TimeoutError), anyio.fail_after(0.01):
-                await anyio.sleep_forever()
-            assert await ref.ask(nothing) == "answer"
+    async with running() as system:
+        ref = system.spawn(Runs)
+        with anyio.CancelScope() as scope:
+            scope.cancel()
+            await anyio.lowlevel.checkpoint()
+        assert await ref.ask(nothing) == "answer"
+        with pytest.raises(TimeoutError), anyio.fail_after(0.01):
+            await anyio.sleep_forever()
+        assert await ref.ask(nothing) == "answer"
 
 
 @pytest.mark.parametrize("when", ["awaiting", "before it awaits", "closing", "asking", "before the start"])
@@ -1560,21 +1501,20 @@ async def test_g12_cancellation_inside_receive_is_the_actors_own_business() -> N
     async def thread(_actor: Any) -> int:
         return await anyio.to_thread.run_sync(lambda: 42)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs, name="worker")
-            assert await ref.ask(scopes) == "fine"
-            with pytest.raises(TimeoutError) as caught:
-                await ref.ask(times_out)
-            assert not isinstance(caught.value, AskTimeout)
-            assert await ref.ask(group) == "fine"
-            with pytest.raises(ExceptionGroup) as info:
-                await ref.ask(failing_group)
-            assert info.group_contains(LookupError)
-            assert await ref.ask(thread) == 42
-            assert await ref.ask(scopes) == "fine"
-            restarts = [event for event in system.events() if isinstance(event, ev.ActorRestarted)]
-            assert len(restarts) == 2
+    async with running() as system:
+        ref = system.spawn(Runs, name="worker")
+        assert await ref.ask(scopes) == "fine"
+        with pytest.raises(TimeoutError) as caught:
+            await ref.ask(times_out)
+        assert not isinstance(caught.value, AskTimeout)
+        assert await ref.ask(group) == "fine"
+        with pytest.raises(ExceptionGroup) as info:
+            await ref.ask(failing_group)
+        assert info.group_contains(LookupError)
+        assert await ref.ask(thread) == 42
+        assert await ref.ask(scopes) == "fine"
+        restarts = [event for event in system.events() if isinstance(event, ev.ActorRestarted)]
+        assert len(restarts) == 2
 
 
 async def test_g12_a_scope_kept_open_over_two_messages_is_not_needed_but_a_group_in_on_start_ends_there() -> (
@@ -1591,11 +1531,10 @@ async def test_g12_a_scope_kept_open_over_two_messages_is_not_needed_but_a_group
                 with anyio.move_on_after(0.01):
                     await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            await system.stop(system.spawn(Grouped))
-            assert stops(system) == [(1, "stopped")]
-            assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
+    async with running() as system:
+        await system.stop(system.spawn(Grouped))
+        assert stops(system) == [(1, "stopped")]
+        assert not [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
 
 
 @pytest.mark.parametrize("force", ["stop", "aclose", "cancel"])
@@ -1656,19 +1595,18 @@ async def test_g12_a_stray_cancellation_does_not_end_the_system(where: str) -> N
             if where == "on_stop":
                 await spurious_cancellation()
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            other = system.spawn(Runs)
-            ref = system.spawn(Strays)
-            if where != "on_stop":
-                with pytest.raises((RuntimeError, ActorStopped)):
-                    await ref.ask(1)
-            else:
+    async with running() as system:
+        other = system.spawn(Runs)
+        ref = system.spawn(Strays)
+        if where != "on_stop":
+            with pytest.raises((RuntimeError, ActorStopped)):
                 await ref.ask(1)
-                await system.stop(ref)
-            await wait_until(lambda: bool(stops(system)))
-            assert stops(system) == [(2, "stopped" if where == "on_stop" else "failed")]
-            assert await other.ask(nothing) == "answer"
+        else:
+            await ref.ask(1)
+            await system.stop(ref)
+        await wait_until(lambda: bool(stops(system)))
+        assert stops(system) == [(2, "stopped" if where == "on_stop" else "failed")]
+        assert await other.ask(nothing) == "answer"
 
 
 async def test_g12_a_stray_cancellation_is_a_failure_like_any_other() -> None:
@@ -1680,17 +1618,16 @@ async def test_g12_a_stray_cancellation_is_a_failure_like_any_other() -> None:
         task.cancel()
         await task
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            ref = system.spawn(Runs, name="restarts")
-            await ref.tell(spurious_cancellation)
-            assert await ref.ask(nothing) == "answer"
-            with pytest.raises(RuntimeError, match="cancellation that nobody asked for") as caught:
-                await ref.ask(spurious_cancellation)
-            assert isinstance(caught.value.__cause__, asyncio.CancelledError)
-            assert await ref.ask(nothing) == "answer"
-            crashes = [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
-            assert len(crashes) == 2
+    async with running() as system:
+        ref = system.spawn(Runs, name="restarts")
+        await ref.tell(spurious_cancellation)
+        assert await ref.ask(nothing) == "answer"
+        with pytest.raises(RuntimeError, match="cancellation that nobody asked for") as caught:
+            await ref.ask(spurious_cancellation)
+        assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+        assert await ref.ask(nothing) == "answer"
+        crashes = [event for event in system.events() if isinstance(event, ev.ActorCrashed)]
+        assert len(crashes) == 2
 
 
 async def test_g12_somebody_who_cancels_every_task_does_not_make_the_system_hang() -> None:
@@ -1704,25 +1641,24 @@ async def test_g12_somebody_who_cancels_every_task_does_not_make_the_system_hang
         inside.set()
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
-        async with ActorSystem(shutdown_timeout=0.5) as system:
-            ref = system.spawn(Runs)
-            system.spawn(Runs)
+    async with running(shutdown_timeout=0.5) as system:
+        ref = system.spawn(Runs)
+        system.spawn(Runs)
 
-            async def ask() -> None:
-                try:
-                    await ref.ask(stuck)
-                except ActorStopped:
-                    outcome.append("ActorStopped")
+        async def ask() -> None:
+            try:
+                await ref.ask(stuck)
+            except ActorStopped:
+                outcome.append("ActorStopped")
 
-            mine = asyncio.current_task()
-            async with anyio.create_task_group() as group:
-                group.start_soon(ask)
-                await inside.wait()
-                await go_round()
-                for task in asyncio.all_tasks():
-                    if "papyra" in task.get_name() and task is not mine:
-                        task.cancel()
+        mine = asyncio.current_task()
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask)
+            await inside.wait()
+            await go_round()
+            for task in asyncio.all_tasks():
+                if "papyra" in task.get_name() and task is not mine:
+                    task.cancel()
     assert outcome == ["ActorStopped"]
     assert len(stops(system)) == 2
 
@@ -1734,29 +1670,28 @@ async def test_g12_a_task_dump_names_the_actors() -> None:
         inside.set()
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
-        async with ActorSystem(system_id="plant", shutdown_timeout=0) as system:
-            ref = system.spawn(Runs, name="pump")
-            await ref.tell(stuck)
-            await inside.wait()
-            if _on_asyncio():
-                names = [task.get_name() for task in asyncio.all_tasks()]
-                dump = repr(asyncio.all_tasks())
-            else:
-                import trio
+    async with running(system_id="plant", shutdown_timeout=0) as system:
+        ref = system.spawn(Runs, name="pump")
+        await ref.tell(stuck)
+        await inside.wait()
+        if _on_asyncio():
+            names = [task.get_name() for task in asyncio.all_tasks()]
+            dump = repr(asyncio.all_tasks())
+        else:
+            import trio
 
-                root = trio.lowlevel.current_root_task()
-                assert root is not None
-                found = [root]
-                for task in found:
-                    for nursery in task.child_nurseries:
-                        found.extend(nursery.child_tasks)
-                names = [str(task.name) for task in found]
-                dump = repr(found)
-            (name,) = [name for name in names if "pump" in name]
-            assert "plant:1" in name
-            assert "Runs" in name
-            assert "plant:1" in dump
+            root = trio.lowlevel.current_root_task()
+            assert root is not None
+            found = [root]
+            for task in found:
+                for nursery in task.child_nurseries:
+                    found.extend(nursery.child_tasks)
+            names = [str(task.name) for task in found]
+            dump = repr(found)
+        (name,) = [name for name in names if "pump" in name]
+        assert "plant:1" in name
+        assert "Runs" in name
+        assert "plant:1" in dump
 
 
 # -- 13: the start-up checks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -15,17 +15,12 @@ from papyra import Actor, ActorStopped, ActorSystem, Settings, Strategy, Supervi
 from papyra import events as ev
 from papyra._runtime.cell import Cell
 
+from .support import Echo, running
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def running(seconds: float = 5, **options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(seconds):
-        async with ActorSystem(**options) as system:
-            yield system
 
 
 @contextmanager
@@ -42,22 +37,17 @@ class Local:
     """An object that a frame or an actor holds."""
 
 
-class Quiet(Actor):
-    async def receive(self, message: object) -> object:
-        return message
-
-
 def cells() -> int:
     return sum(1 for thing in gc.get_objects() if type(thing) is Cell)
 
 
 async def test_g19_twenty_thousand_stopped_actors_leave_nothing() -> None:
-    async with running(100) as system:
-        await system.spawn(Quiet).ask(1)
+    async with running(seconds=100) as system:
+        await system.spawn(Echo).ask(1)
         gc.collect()
         before = cells()
         for _ in range(20):
-            refs = [system.spawn(Quiet, name=f"actor {number}") for number in range(1_000)]
+            refs = [system.spawn(Echo, name=f"actor {number}") for number in range(1_000)]
             for ref in refs:
                 await ref.tell(1)
             for ref in refs:
@@ -80,7 +70,7 @@ async def test_g19_mailboxes_kept_for_reuse_are_few() -> None:
     """However many actors once ran at the same time."""
     gate = anyio.Event()
 
-    class Slow(Quiet):
+    class Slow(Echo):
         async def on_start(self) -> None:
             await gate.wait()
 
@@ -103,7 +93,7 @@ async def test_g19_mailboxes_kept_for_reuse_are_few() -> None:
 
 async def test_g19_history_is_bounded_by_default_and_counted_in_full() -> None:
     async with running() as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         await system.stop(ref)
         for number in range(1_200):
             with pytest.raises(ActorStopped):
@@ -115,7 +105,7 @@ async def test_g19_history_is_bounded_by_default_and_counted_in_full() -> None:
 
 async def test_g19_history_is_adjustable() -> None:
     async with running(settings=Settings(max_events=3, max_dead_letters=2)) as system:
-        refs = [system.spawn(Quiet) for _ in range(3)]
+        refs = [system.spawn(Echo) for _ in range(3)]
         for ref in refs:
             await system.stop(ref)
             with pytest.raises(ActorStopped):
@@ -131,17 +121,17 @@ async def test_g19_a_stopped_actor_is_freed_without_the_cycle_collector() -> Non
         with collector_off():
             instances: list[weakref.ref[Actor]] = []
 
-            class Noted(Quiet):
+            class Noted(Echo):
                 async def on_start(self) -> None:
                     instances.append(weakref.ref(self))
-                    self.context.spawn_child(Quiet)
+                    self.context.spawn_child(Echo)
 
             for _ in range(50):
                 ref = system.spawn(Noted)
                 await ref.tell(1)
                 await ref.ask(1)
                 await system.stop(ref)
-            await system.spawn(Quiet).ask(1)
+            await system.spawn(Echo).ask(1)
             alive = [instance for instance in instances if instance() is not None]
             assert len(instances) == 50
             assert alive == []
@@ -150,7 +140,7 @@ async def test_g19_a_stopped_actor_is_freed_without_the_cycle_collector() -> Non
 async def test_g19_a_message_is_freed_once_it_is_handled() -> None:
     async with running() as system:
         with collector_off():
-            ref = system.spawn(Quiet)
+            ref = system.spawn(Echo)
             message = Local()
             seen = weakref.ref(message)
             await ref.tell(message)
@@ -200,7 +190,7 @@ async def test_g19_a_failure_keeps_no_frame_alive(where: str, monkeypatch: pytes
 
 async def test_g19_timed_out_asks_leave_nothing() -> None:
     async with running() as system:
-        ref = system.spawn(Quiet)
+        ref = system.spawn(Echo)
         with collector_off():
             seen: list[weakref.ref[Local]] = []
             for _ in range(500):
@@ -222,13 +212,13 @@ async def test_g19_a_watch_ends_with_either_side() -> None:
                 self.context.watch(message)
 
     async with running() as system:
-        lasting = system.spawn(Quiet)
+        lasting = system.spawn(Echo)
         watcher = system.spawn(Watches)
         for _ in range(100):
             brief_watcher = system.spawn(Watches)
             await brief_watcher.ask(lasting)
             await system.stop(brief_watcher)
-            brief = system.spawn(Quiet)
+            brief = system.spawn(Echo)
             await watcher.ask(brief)
             await system.stop(brief)
         assert not lasting._cell.watchers
@@ -238,7 +228,7 @@ async def test_g19_a_watch_ends_with_either_side() -> None:
 async def test_g19_a_system_that_is_closed_is_freed() -> None:
     async def life() -> weakref.ref[ActorSystem]:
         async with running() as system:
-            await system.spawn(Quiet).ask(1)
+            await system.spawn(Echo).ask(1)
             return weakref.ref(system)
 
     gone = await life()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -14,31 +13,12 @@ import pytest
 from papyra import Actor, ActorSystem, MailboxFull, Strategy, SupervisionPolicy, SupervisorDecision
 from papyra.testing import ManualClock, run_seeded
 
+from .support import Runs, running
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
-
-
-class Ticks(Actor):
-    """Notes what it handles; a message that is a function is run with the actor."""
-
-    def __init__(self, log: list[Any] | None = None) -> None:
-        self.log: list[Any] = [] if log is None else log
-
-    async def receive(self, message: Any) -> Any:
-        if callable(message):
-            result = message(self)
-            return await result if hasattr(result, "__await__") else result
-        self.log.append(message)
-        return message
-
-
-@asynccontextmanager
-async def running(clock: ManualClock) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(20):
-        async with ActorSystem(time_fn=clock) as system:
-            yield system
 
 
 async def settled(ref: Any) -> None:
@@ -62,10 +42,10 @@ def timers(do: Callable[[Any], Any]) -> Callable[[Actor], Any]:
 
 async def test_p24_a_key_that_is_started_again_forgets_the_tick_that_was_queued() -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
 
-        async def busy(actor: Ticks) -> None:
+        async def busy(actor: Runs) -> None:
             actor.context.timers.start_single("a", 1, send="old")
             actor.context.timers.start_single("b", 1, send="cancelled")
             clock.advance(1)  # both are queued now, behind this message
@@ -83,15 +63,15 @@ async def test_p24_a_key_that_is_started_again_forgets_the_tick_that_was_queued(
 async def test_p24_an_instance_sees_no_tick_of_the_one_before_it() -> None:
     clock, log = ManualClock(), []
 
-    class Fails(Ticks):
+    class Fails(Runs):
         async def on_stop(self) -> None:
             log.append(self.context.timers.keys())
             self.context.timers.start_single("late", 0, send="from on_stop")
 
-    async with running(clock) as system:
+    async with running(time_fn=clock) as system:
         ref = system.spawn(lambda: Fails(log), policy=SupervisionPolicy(Strategy.RESTART))
 
-        async def fail(actor: Ticks) -> None:
+        async def fail(actor: Runs) -> None:
             actor.context.timers.start_fixed_rate("a", 1, send="old")
             clock.advance(1)
             raise ValueError("fails")
@@ -108,15 +88,15 @@ async def test_p24_timers_stay_when_the_parent_says_resume() -> None:
 
     class Parent(Actor):
         async def receive(self, message: Any) -> Any:
-            return self.context.spawn_child(lambda: Ticks(log))
+            return self.context.spawn_child(lambda: Runs(log))
 
         async def on_child_failure(self, child_ref: Any, exc: Exception) -> SupervisorDecision:
             return SupervisorDecision.RESUME
 
-    async with running(clock) as system:
+    async with running(time_fn=clock) as system:
         ref = await system.spawn(Parent).ask(None)
 
-        def fail(actor: Ticks) -> None:
+        def fail(actor: Runs) -> None:
             actor.context.timers.start_fixed_delay("a", 1, send="tick")
             raise ValueError("fails")
 
@@ -132,10 +112,10 @@ async def test_p24_timers_stay_when_the_parent_says_resume() -> None:
 
 async def test_p25_a_tick_needs_no_room_and_only_one_is_queued() -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log), mailbox_capacity=1, on_full="refuse")
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log), mailbox_capacity=1, on_full="refuse")
 
-        def busy(actor: Ticks) -> None:
+        def busy(actor: Runs) -> None:
             actor.context.timers.start_fixed_rate("a", 1, send="tick")
             ref.tell_nowait("fills the mailbox")
             for _ in range(5):
@@ -152,10 +132,10 @@ async def test_p25_a_tick_needs_no_room_and_only_one_is_queued() -> None:
 
 async def test_p25_a_tick_is_no_dead_letter() -> None:
     clock = ManualClock()
-    async with running(clock) as system:
-        ref = system.spawn(Ticks)
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(Runs)
 
-        def halt(actor: Ticks) -> None:
+        def halt(actor: Runs) -> None:
             actor.context.timers.start_single("a", 1, send="tick")
             clock.advance(1)
             actor.context.stop_self()
@@ -170,8 +150,8 @@ async def test_p25_a_tick_is_no_dead_letter() -> None:
 
 async def test_p26_fixed_delay_counts_from_the_end_of_handling() -> None:
     clock, log = ManualClock(0.0), []
-    async with running(clock) as system:
-        ref = system.spawn(Ticks)
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(Runs)
 
         def slow() -> None:
             log.append(clock())
@@ -184,8 +164,8 @@ async def test_p26_fixed_delay_counts_from_the_end_of_handling() -> None:
 
 async def test_p26_fixed_rate_holds_the_grid_and_skips_what_it_missed() -> None:
     clock, log = ManualClock(0.0), []
-    async with running(clock) as system:
-        ref = system.spawn(Ticks)
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(Runs)
         await ref.ask(
             timers(lambda t: t.start_fixed_rate("a", 2, call=lambda: log.append(clock()), initial_delay=1))
         )
@@ -195,8 +175,8 @@ async def test_p26_fixed_rate_holds_the_grid_and_skips_what_it_missed() -> None:
 
 async def test_p26_a_tick_that_comes_due_while_the_last_is_handled_comes_once_after_it() -> None:
     clock, log = ManualClock(0.0), []
-    async with running(clock) as system:
-        ref = system.spawn(Ticks)
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(Runs)
 
         async def slow() -> None:
             log.append(clock())
@@ -217,10 +197,10 @@ async def test_p26_a_tick_that_comes_due_while_the_last_is_handled_comes_once_af
 
 async def test_p27_due_timers_come_in_order_of_time_and_ties_in_order_of_start() -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
 
-        def start(actor: Ticks) -> None:
+        def start(actor: Runs) -> None:
             own = actor.context.timers
             own.start_single("c", 3, send="c")
             own.start_single("a", 1, send="a")
@@ -238,10 +218,10 @@ async def test_p27_due_timers_come_in_order_of_time_and_ties_in_order_of_start()
 
 @pytest.mark.parametrize("delay", [-1, math.nan, math.inf, -math.inf])
 async def test_p27_a_bad_delay_is_a_value_error(delay: float) -> None:
-    async with running(ManualClock()) as system:
-        ref = system.spawn(Ticks)
+    async with running(time_fn=ManualClock()) as system:
+        ref = system.spawn(Runs)
 
-        def start(actor: Ticks) -> None:
+        def start(actor: Runs) -> None:
             own = actor.context.timers
             for bad in (
                 lambda: own.start_single("a", delay, send=1),
@@ -261,10 +241,10 @@ async def test_p27_a_bad_delay_is_a_value_error(delay: float) -> None:
 
 
 async def test_p27_exactly_one_of_send_and_call() -> None:
-    async with running(ManualClock()) as system:
-        ref = system.spawn(Ticks)
+    async with running(time_fn=ManualClock()) as system:
+        ref = system.spawn(Runs)
 
-        def start(actor: Ticks) -> None:
+        def start(actor: Runs) -> None:
             with pytest.raises(TypeError, match="exactly one of send= and call="):
                 actor.context.timers.start_single("a", 1)
             with pytest.raises(TypeError, match="exactly one of send= and call="):
@@ -283,7 +263,7 @@ def test_p27_timers_run_in_virtual_time(backend: Any) -> None:
     async def main() -> list[Any]:
         log: list[Any] = []
         async with ActorSystem() as system:
-            ref = system.spawn(lambda: Ticks(log))
+            ref = system.spawn(lambda: Runs(log))
             began = system.monotonic()
             await ref.ask(timers(lambda t: t.start_fixed_rate("a", 3600, send="hour")))
             await anyio.sleep(3600 * 3 + 1)
@@ -302,8 +282,8 @@ def idle_after(seconds: float | None, **what: Any) -> Callable[[Actor], Any]:
 
 async def test_p28_it_comes_again_until_it_is_ended() -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
         await ref.ask(idle_after(2, send="idle"))
         await advance(clock, ref, 1, 1, 2, 1)
         assert log == ["idle", "idle"]
@@ -314,10 +294,10 @@ async def test_p28_it_comes_again_until_it_is_ended() -> None:
 
 async def test_p28_it_counts_from_the_end_of_the_last_handling() -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
 
-        def slow(actor: Ticks) -> None:
+        def slow(actor: Runs) -> None:
             actor.context.set_receive_timeout(2, send="idle")
             clock.advance(5)
 
@@ -336,8 +316,8 @@ async def test_p28_it_counts_from_the_end_of_the_last_handling() -> None:
 @pytest.mark.parametrize("what", ["tell", "ask", "proxy", "pipe"])
 async def test_p28_all_but_its_own_ticks_is_activity(what: str) -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
         await ref.ask(idle_after(2, send="idle"))
         gate = anyio.Event()
         if what == "pipe":
@@ -366,8 +346,8 @@ async def test_p28_all_but_its_own_ticks_is_activity(what: str) -> None:
 @pytest.mark.parametrize("with_send", [True, False])
 async def test_p28_ticks_of_its_own_timers_are_no_activity(with_send: bool) -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
         await ref.ask(idle_after(2.5, send="idle"))
         tick: dict[str, Any] = {"send": "tick"} if with_send else {"call": lambda: log.append("tick")}
         await settled(ref)
@@ -379,8 +359,8 @@ async def test_p28_ticks_of_its_own_timers_are_no_activity(with_send: bool) -> N
 
 async def test_p28_a_timeout_that_came_due_during_a_tick_comes_right_after_it() -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
         await ref.ask(idle_after(2, send="idle"))
         await ref.ask(
             timers(lambda t: t.start_single("a", 1, call=lambda: (clock.advance(1.5), log.append("tick"))))
@@ -396,8 +376,8 @@ async def test_p28_it_and_a_behaviour_do_not_lose_each_other() -> None:
     async def other(message: Any) -> Any:
         log.append(("other", message))
 
-    async with running(clock) as system:
-        ref = system.spawn(lambda: Ticks(log))
+    async with running(time_fn=clock) as system:
+        ref = system.spawn(lambda: Runs(log))
         await ref.ask(idle_after(2, send="idle"))
         await ref.ask(lambda actor: actor.become(other))
         await ref.tell(1)
@@ -412,7 +392,7 @@ async def test_p28_it_and_a_behaviour_do_not_lose_each_other() -> None:
 async def test_p29_no_call_moves_more_than_a_few_of_a_million() -> None:
     """A clean-up of all timers at once would show as a heap that shrinks by more than four entries in one call."""
     clock = ManualClock()
-    async with running(clock) as system:
+    async with running(time_fn=clock) as system:
         core = system._core
         assert core is not None
         before = len(core.timers)
@@ -431,12 +411,12 @@ async def test_p29_no_call_moves_more_than_a_few_of_a_million() -> None:
 
 async def test_p29_a_later_time_costs_no_push() -> None:
     clock, log = ManualClock(), []
-    async with running(clock) as system:
+    async with running(time_fn=clock) as system:
         core = system._core
         assert core is not None
-        ref = system.spawn(lambda: Ticks(log))
+        ref = system.spawn(lambda: Runs(log))
 
-        def debounce(actor: Ticks) -> None:
+        def debounce(actor: Runs) -> None:
             for n in range(1_000):
                 actor.context.timers.start_single("a", 1 + n / 1_000, send=n)
 

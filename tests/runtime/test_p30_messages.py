@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -21,39 +21,21 @@ from papyra import (
     MailboxFull,
     ReplyDropped,
     StashOverflow,
-    Strategy,
-    SupervisionPolicy,
     UnhandledMessage,
     ask_all,
 )
 from papyra.testing import ManualClock, Probe
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+from .support import RESTART, Runs, running, wait_until
 
+if TYPE_CHECKING:
     from papyra import ActorRef, Reply
 
 pytestmark = pytest.mark.anyio
 
-RESTART = SupervisionPolicy(Strategy.RESTART)
-
-
-class Runs(Actor):
-    """Runs a message that is a function with the actor; notes and returns any other."""
-
-    def __init__(self, log: list[Any] | None = None) -> None:
-        self.log: list[Any] = [] if log is None else log
-
-    async def receive(self, message: Any) -> Any:
-        if callable(message):
-            result = message(self)
-            return await result if hasattr(result, "__await__") else result
-        self.log.append(message)
-        return message
-
 
 class Gated(Actor):
-    """Stashes until it is told to open."""
+    """Stashes wait_until it is told to open."""
 
     def __init__(self, log: list[Any]) -> None:
         self.log = log
@@ -77,20 +59,8 @@ class Gated(Actor):
         return f"did {message}"
 
 
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(20):
-        async with ActorSystem(**options) as system:
-            yield system
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await anyio.lowlevel.checkpoint()
-
-
 async def stashed(ref: ActorRef[Any, Any], count: int) -> None:
-    await until(lambda: (mine := ref._cell.belongings) is not None and len(mine.stash or ()) == count)
+    await wait_until(lambda: (mine := ref._cell.belongings) is not None and len(mine.stash or ()) == count)
 
 
 # -- 30, 31: the stash
@@ -322,11 +292,11 @@ async def test_p42_it_overtakes_nobody_who_waits_for_room() -> None:
             await gate.wait()
 
         await ref.tell(hold)
-        await until(lambda: ref._cell.box is not None and not ref._cell.box)
+        await wait_until(lambda: ref._cell.box is not None and not ref._cell.box)
         await ref.tell("first")
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ref.tell, "waits")
-            await until(lambda: ref._cell.senders)
+            await wait_until(lambda: ref._cell.senders)
             with pytest.raises(MailboxFull):
                 ref.tell_nowait("overtakes")
             gate.set()
@@ -376,7 +346,7 @@ async def test_p42_an_actor_that_refuses_makes_nobody_wait(how: str) -> None:
         gate = anyio.Event()
         ref: ActorRef[Any, Any] = system.spawn(Runs, mailbox_capacity=1, on_full="refuse")
         await ref.tell(lambda _: gate.wait())
-        await until(lambda: ref._cell.box is not None and not ref._cell.box)
+        await wait_until(lambda: ref._cell.box is not None and not ref._cell.box)
         await ref.tell(1)
         with pytest.raises(MailboxFull):
             await getattr(ref, how)(2)
@@ -531,7 +501,7 @@ async def test_p44_a_full_target_makes_the_forwarder_wait_not_the_asker_hang() -
         target: ActorRef[Any, Any] = system.spawn(Runs, mailbox_capacity=1)
         between = system.spawn(Runs)
         await target.tell(lambda _: gate.wait())
-        await until(lambda: target._cell.box is not None and not target._cell.box)
+        await wait_until(lambda: target._cell.box is not None and not target._cell.box)
         await target.tell("fills")
         answers: list[Any] = []
 
@@ -540,7 +510,7 @@ async def test_p44_a_full_target_makes_the_forwarder_wait_not_the_asker_hang() -
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
-            await until(lambda: target._cell.senders)
+            await wait_until(lambda: target._cell.senders)
             gate.set()
         assert answers == ["passed on"]
 
@@ -570,7 +540,7 @@ async def owed(system: ActorSystem, log: list[Any], answers: list[Any], tasks: A
             answers.append(error)
 
     tasks.start_soon(ask)
-    await until(lambda: log)
+    await wait_until(lambda: log)
     return ref
 
 
@@ -633,7 +603,7 @@ async def test_p45_for_a_tell_nobody_waits() -> None:
     async with running() as system:
         ref = system.spawn(lambda: Owes(log))
         await ref.tell("later")
-        await until(lambda: log)
+        await wait_until(lambda: log)
         assert log[0].send(1) is False
         await ref.stop()
 
@@ -654,7 +624,7 @@ async def test_p45_the_asker_waits_for_the_actor_until_it_is_answered() -> None:
         ref, asker = system.spawn(lambda: Owes(log), policy=RESTART), system.spawn(Runs)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(asker.ask, lambda _: ref.ask("later"))
-            await until(lambda: log)
+            await wait_until(lambda: log)
             handle = log[0]
 
             async def asks_back(_actor: Runs) -> None:
@@ -677,9 +647,9 @@ async def test_p46_a_stop_is_not_over_while_a_reply_is_owed_and_its_own_ticks_go
                 lambda actor: actor.context.timers.start_fixed_delay("a", 0.001, call=lambda: ticks.append(1))
             )
             tasks.start_soon(ref.stop)
-            await until(lambda: not ref.is_alive())
+            await wait_until(lambda: not ref.is_alive())
             seen = len(ticks)
-            await until(lambda: len(ticks) >= seen + 3)
+            await wait_until(lambda: len(ticks) >= seen + 3)
             assert answers == []
             with pytest.raises(ActorStopped):
                 await ref.tell("refused")
@@ -773,4 +743,4 @@ async def test_pending_counts_to_zero() -> None:
         await probe.ref.tell(1)
         assert probe.ref.pending() >= 1
         await probe.expect(1)
-        await until(lambda: probe.ref.pending() == 0)
+        await wait_until(lambda: probe.ref.pending() == 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
@@ -30,17 +30,10 @@ from papyra import (
 from papyra._runtime.phases import STOPPED
 from papyra.testing import ManualClock, explore, run_seeded
 
+from .support import RESTART, STOP, Boom, running, wait_until
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     from papyra import ActorRef
-
-RESTART = SupervisionPolicy(Strategy.RESTART)
-STOP = SupervisionPolicy(Strategy.STOP)
-
-
-class Boom(Exception):
-    """What fails here."""
 
 
 class Member(Actor):
@@ -102,22 +95,10 @@ class Parent(Actor):
         return self.decision
 
 
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(10):
-        async with ActorSystem(**options) as system:
-            yield system
-
-
-async def until(condition: Any) -> None:
-    while not condition():
-        await anyio.lowlevel.checkpoint()
-
-
 async def group(system: ActorSystem, policy: Any, log: list[str], *members: Any, **options: Any) -> Any:
     parent = system.spawn(Parent, policy, log, *members, **options)
     refs = await parent.ask(lambda actor: actor.refs)
-    await until(lambda: sum(each.startswith("started") for each in log) == len(members))
+    await wait_until(lambda: sum(each.startswith("started") for each in log) == len(members))
     log.clear()
     return parent, refs
 
@@ -151,7 +132,7 @@ async def test_p33_members_go_down_newest_first_and_come_up_oldest_first(
     async with running() as system:
         _, refs = await group(system, GroupPolicy(strategy), log, "a", "b", "c")
         await boom(refs["b"])
-        await until(lambda: len(log) == len(expected))
+        await wait_until(lambda: len(log) == len(expected))
         assert log == expected
         assert [await ref.ask(1) for ref in refs.values()] == [1, 1, 1]
         kinds = Counter(type(event).__name__ for event in system.events())
@@ -175,7 +156,7 @@ async def test_p33_names_mailboxes_and_watchers_stay() -> None:
         await refs["b"].tell("boom")
         for ref in refs.values():
             await ref.tell(lambda actor: log.append(f"handled {actor.name}"))
-        await until(lambda: sum(each.startswith("handled") for each in log) == 2)
+        await wait_until(lambda: sum(each.startswith("handled") for each in log) == 2)
     assert system.dead_letters.count == 0
 
 
@@ -192,9 +173,9 @@ async def test_p33_a_member_whose_policy_is_stop_is_stopped_for_good_in_its_turn
         await refs["b"].tell(hold)
         await refs["b"].tell("becomes a dead letter")
         await boom(refs["a"])
-        await until(lambda: "stopped c" in log)
+        await wait_until(lambda: "stopped c" in log)
         gate.set()
-        await until(lambda: "started c" in log)
+        await wait_until(lambda: "started c" in log)
         assert log == [
             *("stops c", "stopped c", "stops b", "stopped b", "stops a", "stopped a"),
             *("starts a", "started a", "starts c", "started c"),
@@ -212,12 +193,12 @@ async def test_p33_one_that_stops_already_or_is_spawned_meanwhile_is_no_member()
         await refs["c"].tell(lambda _: gate.wait())
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(refs["c"].stop)
-            await until(lambda: not refs["c"].is_alive())
+            await wait_until(lambda: not refs["c"].is_alive())
             await boom(refs["a"])
             late = await parent.ask(
                 lambda actor: actor.context.spawn_child(Member, "late", actor.log, actor.trips)
             )
-            await until(lambda: "started b" in log)
+            await wait_until(lambda: "started b" in log)
             assert "stops c" not in log
             assert "stops late" not in log
             gate.set()
@@ -242,13 +223,13 @@ async def test_p34_a_busy_member_is_cancelled_after_its_grace() -> None:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
-            await until(lambda: refs["b"]._cell.answering is not None)
+            await wait_until(lambda: refs["b"]._cell.answering is not None)
             await boom(refs["a"])
-            await until(lambda: refs["b"]._cell.group is not None)
+            await wait_until(lambda: refs["b"]._cell.group is not None)
             clock.advance(4.9)
             assert not answers
             clock.advance(0.1)
-        await until(lambda: "started b" in log)
+        await wait_until(lambda: "started b" in log)
         assert len(answers) == 1
         assert log == down_and_up("a", "b")
 
@@ -267,9 +248,9 @@ async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
             cancelled.append(1)
 
         await refs["b"].tell(stubborn)
-        await until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
+        await wait_until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
         await boom(refs["a"])
-        await until(lambda: refs["b"]._cell.group is not None)
+        await wait_until(lambda: refs["b"]._cell.group is not None)
         try:
             for _ in range(3):
                 clock.advance(1)
@@ -277,13 +258,13 @@ async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
                     await anyio.lowlevel.checkpoint()
                 assert refs["b"]._cell.phase < STOPPED
             clock.advance(1)
-            await until(lambda: "started a" in log)
+            await wait_until(lambda: "started a" in log)
             assert not refs["b"].is_alive()
             assert await refs["a"].ask(1) == 1
             assert "stops b" not in log
         finally:
             gate.set()
-        await until(lambda: cancelled)
+        await wait_until(lambda: cancelled)
 
 
 @pytest.mark.anyio
@@ -309,16 +290,16 @@ async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(w
 
         await refs["c"].tell(hold if when == "before" else lambda _: None)
         await refs["b"].tell(asks)
-        await until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
+        await wait_until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
         if when == "before":
-            await until(lambda: refs["b"]._cell.waits_for is not None)
+            await wait_until(lambda: refs["b"]._cell.waits_for is not None)
             await refs["a"].tell("boom")
             gate.set()
         else:
             await boom(refs["a"])
-            await until(lambda: "stopped c" in log)
+            await wait_until(lambda: "stopped c" in log)
             gate.set()
-        await until(lambda: "started c" in log and "started b" in log)
+        await wait_until(lambda: "started c" in log and "started b" in log)
         assert len(found) == 1
 
 
@@ -347,7 +328,7 @@ async def test_p34_a_wait_on_the_way_up_for_a_member_that_is_not_up_is_cut() -> 
         refs = await parent.ask(lambda actor: actor.trips.update(ask=1) or actor.refs)
         await refs["b"].ask(1)
         await boom(refs["b"])
-        await until(lambda: log.count("started b") == 2)
+        await wait_until(lambda: log.count("started b") == 2)
         assert len(found) == 1
 
 
@@ -361,7 +342,7 @@ async def test_p35_what_a_member_raises_on_its_way_down_decides_nothing() -> Non
         parent, refs = await group(system, GroupPolicy(max_restarts=1), log, "a", "b")
         await parent.ask(lambda actor: actor.trips.update({"stop b": 1}))
         await boom(refs["a"])
-        await until(lambda: "started b" in log)
+        await wait_until(lambda: "started b" in log)
         assert await refs["b"].ask(1) == 1
         assert [type(event).__name__ for event in system.events()].count("ActorCrashed") == 2
 
@@ -373,7 +354,7 @@ async def test_p35_a_failing_start_on_the_way_up_is_one_more_group_restart() -> 
         parent, refs = await group(system, GroupPolicy(max_restarts=2), log, "a", "b", "c")
         await parent.ask(lambda actor: actor.trips.update({"start b": 1}))
         await boom(refs["a"])
-        await until(lambda: "started c" in log)
+        await wait_until(lambda: "started c" in log)
         assert log == [
             *("stops c", "stopped c", "stops b", "stopped b", "stops a", "stopped a"),
             *("starts a", "started a", "starts b"),  # fails
@@ -389,9 +370,9 @@ async def test_p35_past_the_limit_the_child_stops_and_the_parent_fails_with_its_
         grandparent = system.spawn(Nested, log)
         parent, refs = await grandparent.ask(None)
         await boom(refs["a"])
-        await until(lambda: log.count("started b") == 2)
+        await wait_until(lambda: log.count("started b") == 2)
         await boom(refs["b"])  # the second one within the window: the parent fails, and is restarted itself
-        await until(lambda: log.count("started b") == 3)
+        await wait_until(lambda: log.count("started b") == 3)
         assert parent.is_alive()
         reasons = [event.reason for event in system.events() if type(event).__name__ == "ActorStopped"]
         assert "restart_limit" in reasons
@@ -419,10 +400,10 @@ async def test_p35_the_window_stands_still_while_the_group_is_down() -> None:
         policy = GroupPolicy(max_restarts=1, within_seconds=10, backoff=Backoff(100, 100, jitter=0))
         _, refs = await group(system, policy, log, "a", "b")
         await boom(refs["a"])
-        await until(lambda: "stopped a" in log)
-        await until(lambda: refs["a"]._cell.paused)
+        await wait_until(lambda: "stopped a" in log)
+        await wait_until(lambda: refs["a"]._cell.paused)
         clock.advance(100)  # down for longer than the window
-        await until(lambda: "started b" in log)
+        await wait_until(lambda: "started b" in log)
         await boom(refs["a"])
         await refs["a"].stop()
         assert "restart_limit" in [event.reason for event in system.events()]
@@ -438,12 +419,12 @@ async def test_p36_on_child_failure_comes_first_and_decides_for_that_child_alone
         parent, refs = await group(system, GroupPolicy(), log, "a", "b")
         await parent.ask(lambda actor: setattr(actor, "decision", SupervisorDecision.RESTART))
         await boom(refs["a"])
-        await until(lambda: "started a" in log)
+        await wait_until(lambda: "started a" in log)
         assert log == down_and_up("a")
         await parent.ask(lambda actor: setattr(actor, "decision", None))
         log.clear()
         await boom(refs["a"])
-        await until(lambda: "started b" in log)
+        await wait_until(lambda: "started b" in log)
         assert log == down_and_up("a", "b")
 
 
@@ -453,7 +434,7 @@ async def test_p36_a_child_whose_own_policy_is_stop_stops_alone() -> None:
     async with running() as system:
         parent, refs = await group(system, GroupPolicy(), log, "a", ("b", STOP))
         await boom(refs["b"])
-        await until(lambda: not refs["b"].is_alive())
+        await wait_until(lambda: not refs["b"].is_alive())
         assert await refs["a"].ask(1) == 1
         assert log == ["stops b", "stopped b"]
         await parent.ask(lambda actor: setattr(actor, "children_policy", "nonsense"))

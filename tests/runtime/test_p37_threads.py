@@ -7,7 +7,6 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,50 +15,31 @@ import anyio.to_thread
 import pytest
 
 from papyra import (
-    Actor,
     ActorStopped,
     ActorSystem,
     AskDeadlock,
     AskTimeout,
     Settings,
-    Strategy,
-    SupervisionPolicy,
     SupervisorDecision,
 )
 from papyra.exceptions import SystemNotRunning
 
+from . import support
+from .support import RESTART, running
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import Callable
 
     from papyra import ActorRef, Portal
 
 pytestmark = pytest.mark.anyio
 
-RESTART = SupervisionPolicy(Strategy.RESTART)
 
-
-class Runs(Actor):
-    """Runs a message that is a function with the actor; notes and returns any other."""
-
-    def __init__(self, log: list[Any] | None = None) -> None:
-        self.log: list[Any] = [] if log is None else log
-
-    async def receive(self, message: Any) -> Any:
-        if callable(message):
-            result = message(self)
-            return await result if hasattr(result, "__await__") else result
-        self.log.append(message)
-        return message
+class Runs(support.Runs):
+    """Notes also that it stops."""
 
     async def on_stop(self) -> None:
         self.log.append("on_stop")
-
-
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(30):
-        async with ActorSystem(**options) as system:
-            yield system
 
 
 async def until(condition: Callable[[], Any]) -> None:

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 
 import papyra
@@ -21,6 +20,8 @@ from papyra.persistence import InMemoryPersistence
 from papyra.persistence.json import JsonFilePersistence
 from papyra.persistence.url import BackendURL
 from papyra.settings import VARIABLE, FoundSetting, find_settings, load_settings
+
+from .support import running
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -369,15 +370,14 @@ def test_a_relative_path_in_a_project_is_relative_to_it(tmp_path: Path) -> None:
 async def test_a_system_uses_the_settings_it_is_given(tmp_path: Path) -> None:
     path = tmp_path / "facts.ndjson"
     given = Settings(persistence=f"json:{path}", max_dead_letters=1)
-    with anyio.fail_after(5):
-        async with ActorSystem(settings=given) as system:
-            assert isinstance(system.persistence, JsonFilePersistence)
-            ref = system.spawn(Actor)
-            await system.stop(ref)
-            for number in range(2):
-                with pytest.raises(ActorStopped):
-                    await ref.tell(number)
-            assert [letter.message for letter in system.dead_letters.messages] == [1]
+    async with running(settings=given) as system:
+        assert isinstance(system.persistence, JsonFilePersistence)
+        ref = system.spawn(Actor)
+        await system.stop(ref)
+        for number in range(2):
+            with pytest.raises(ActorStopped):
+                await ref.tell(number)
+        assert [letter.message for letter in system.dead_letters.messages] == [1]
     assert path.read_text().count("\n") == 6
 
 

@@ -20,6 +20,8 @@ from papyra.persistence.models import (
 )
 from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode
 
+from .support import running
+
 pytestmark = pytest.mark.anyio
 
 
@@ -105,9 +107,8 @@ async def test_g13_async_with_raises_too_and_its_body_does_not_run() -> None:
 
 
 async def test_g13_scan_only_logs_what_it_finds(caplog: pytest.LogCaptureFixture) -> None:
-    with anyio.fail_after(5):
-        async with ActorSystem(persistence=Fake(2), persistence_startup=MODES.SCAN_ONLY):
-            pass
+    async with running(persistence=Fake(2), persistence_startup=MODES.SCAN_ONLY):
+        pass
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 2
     assert "detail 1" in warnings[1]
@@ -116,9 +117,8 @@ async def test_g13_scan_only_logs_what_it_finds(caplog: pytest.LogCaptureFixture
 async def test_g13_a_recovery_config_alone_means_to_recover() -> None:
     store = Fake(1)
     config = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE, "here")
-    with anyio.fail_after(5):
-        async with ActorSystem(persistence=store, persistence_recovery=config):
-            pass
+    async with running(persistence=store, persistence_recovery=config):
+        pass
     assert store.configs == [config]
 
 
@@ -126,19 +126,15 @@ async def test_g13_the_recovery_config_joins_the_startup_config() -> None:
     config = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
     for startup in (MODES.RECOVER, PersistenceStartupConfig(MODES.RECOVER)):
         store = Fake(1)
-        with anyio.fail_after(5):
-            async with ActorSystem(
-                persistence=store, persistence_startup=startup, persistence_recovery=config
-            ):
-                pass
+        async with running(persistence=store, persistence_startup=startup, persistence_recovery=config):
+            pass
         assert store.configs == [config]
 
 
 async def test_g13_recover_without_a_config_repairs() -> None:
     store = Fake(1)
-    with anyio.fail_after(5):
-        async with ActorSystem(persistence=store, persistence_startup=MODES.RECOVER):
-            pass
+    async with running(persistence=store, persistence_startup=MODES.RECOVER):
+        pass
     assert store.configs == [PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)]
 
 

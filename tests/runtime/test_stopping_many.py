@@ -13,17 +13,14 @@ from papyra import Actor, ActorStopped, ActorSystem, ActorTerminated, SystemHook
 from papyra import events as ev
 from papyra.testing import explore
 
+from .support import Echo
+
 if TYPE_CHECKING:
     from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 
 CHILDREN = 200
-
-
-class Idle(Actor):
-    async def receive(self, message: Any) -> Any:
-        return message
 
 
 class Busy(Actor):
@@ -36,7 +33,7 @@ class Busy(Actor):
         self.done.append(message)
 
 
-class Cleaning(Idle):
+class Cleaning(Echo):
     """Does something when it stops."""
 
     cleaned: list[int]
@@ -76,7 +73,7 @@ async def scenario(by: str) -> None:
     cleaning = type("C", (Cleaning,), {"cleaned": []})
     watcher = type("W", (Watcher,), {"seen": []})
     # Long rows of idle ones, and the others among them.
-    kinds = [busy if n % 31 == 7 else cleaning if n % 23 == 5 else Idle for n in range(CHILDREN)]
+    kinds = [busy if n % 31 == 7 else cleaning if n % 23 == 5 else Echo for n in range(CHILDREN)]
     system = ActorSystem()
     async with system:
         watching = system.spawn(watcher)
@@ -132,7 +129,7 @@ async def test_g06_a_system_that_stops_many_idle_actors_lets_other_tasks_go_on()
     async with anyio.create_task_group() as group:
         system = ActorSystem()
         await system.start()
-        refs = [system.spawn(Idle) for _ in range(20_000)]
+        refs = [system.spawn(Echo) for _ in range(20_000)]
         await refs[-1].ask(1)
         group.start_soon(count)
         turns = 0
@@ -159,7 +156,7 @@ async def test_g06_a_slow_hook_lets_other_tasks_go_on_between_the_ends_of_idle_a
     async with anyio.create_task_group() as group:
         system = ActorSystem(hooks=SystemHooks(on_event=on_event))
         await system.start()
-        refs = [system.spawn(Idle) for _ in range(CHILDREN)]
+        refs = [system.spawn(Echo) for _ in range(CHILDREN)]
         await refs[-1].ask(1)
         group.start_soon(count)
         await system.aclose()
@@ -174,7 +171,7 @@ async def test_g06_a_slow_hook_lets_other_tasks_go_on_between_the_ends_of_idle_a
 async def test_g08_an_on_stop_that_can_not_even_be_looked_up_keeps_nobody_from_stopping(
     by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Broken(Idle):
+    class Broken(Echo):
         @property
         def on_stop(self) -> Any:
             raise OSError("can't")
@@ -183,7 +180,7 @@ async def test_g08_an_on_stop_that_can_not_even_be_looked_up_keeps_nobody_from_s
     system = ActorSystem()
     async with system:
         watching = system.spawn(watcher)
-        top = system.spawn(type("P", (Parent,), {"kinds": [Idle, Broken, Idle]}))
+        top = system.spawn(type("P", (Parent,), {"kinds": [Echo, Broken, Echo]}))
         children = await top.ask("children")
         await children[1].ask(1)
         await watching.tell(children[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,26 +24,14 @@ from papyra import (
 from papyra import events as ev
 from papyra.testing import ManualClock
 
+from .support import ESCALATE, RESTART, Boom, running
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from papyra import ActorRef, FailureInfo
 
 pytestmark = pytest.mark.anyio
-
-RESTART = SupervisionPolicy(Strategy.RESTART)
-ESCALATE = SupervisionPolicy(Strategy.ESCALATE)
-
-
-class Boom(Exception):
-    """What fails here."""
-
-
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(5):
-        async with ActorSystem(**options) as system:
-            yield system
 
 
 class Plan:

@@ -31,6 +31,8 @@ from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
 from papyra.testing.seeded import SeededWorkers
 
+from .support import running
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -347,16 +349,15 @@ class World:
 async def scenario(commands: list[tuple[Any, ...]], seed: int, close: bool) -> None:
     store = Store()
     WORKER_LOOP.set(partial(SeededWorkers, random.Random(seed)))  # real time, unlike `run_seeded`
-    with anyio.fail_after(5):
-        async with ActorSystem(persistence=store) as system:
-            core = system._core
-            assert core is not None
-            world = World(system)
-            await world.run(commands)
-            if not close:
-                await quiet(system)
-                await world.check_while_it_runs()
-                await system.stop_all()
+    async with running(persistence=store) as system:
+        core = system._core
+        assert core is not None
+        world = World(system)
+        await world.run(commands)
+        if not close:
+            await quiet(system)
+            await world.check_while_it_runs()
+            await system.stop_all()
     world.check_the_end(store)
     assert not core.rt.cells
     assert not core.rt.workers

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from papyra import Actor, ActorSystem, ActorTerminated, Strategy, SupervisionPolicy
+from papyra import Actor, ActorTerminated, Strategy, SupervisionPolicy
 from papyra import events as ev
 
+from .support import Echo, running
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import Awaitable, Callable
 
     from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def running(**options: Any) -> AsyncIterator[ActorSystem]:
-    with anyio.fail_after(5):
-        async with ActorSystem(**options) as system:
-            yield system
 
 
 class Watcher(Actor):
@@ -38,13 +32,6 @@ class Watcher(Actor):
             self.heard.append(message)
             return None
         return await message(self)
-
-
-class Target(Actor):
-    async def receive(self, message: object) -> object:
-        if message == "boom":
-            raise RuntimeError("boom")
-        return message
 
 
 def watch(ref: ActorRef) -> Callable[[Watcher], Awaitable[None]]:
@@ -69,7 +56,7 @@ async def heard(actor: Watcher) -> list[tuple[ActorRef, str]]:
 async def test_g18_arrives_once_with_the_reason(how: str) -> None:
     policy = SupervisionPolicy(Strategy.RESTART, max_restarts=0) if how == "restart_limit" else None
     async with running() as system:
-        watcher, target = system.spawn(Watcher), system.spawn(Target, policy=policy)
+        watcher, target = system.spawn(Watcher), system.spawn(Echo, policy=policy)
         await watcher.ask(watch(target))
         await watcher.ask(watch(target))  # twice is once
         assert await watcher.ask(heard) == []
@@ -87,7 +74,7 @@ async def test_g18_arrives_after_on_stop() -> None:
     log: list[str] = []
     gate, stopping = anyio.Event(), anyio.Event()
 
-    class Slow(Target):
+    class Slow(Echo):
         async def on_stop(self) -> None:
             stopping.set()
             await gate.wait()
@@ -114,7 +101,7 @@ async def test_g18_arrives_after_on_stop() -> None:
 async def test_g18_a_restart_is_no_termination() -> None:
     async with running() as system:
         watcher = system.spawn(Watcher)
-        target = system.spawn(Target, policy=SupervisionPolicy(Strategy.RESTART))
+        target = system.spawn(Echo, policy=SupervisionPolicy(Strategy.RESTART))
         await watcher.ask(watch(target))
         await target.tell("boom")
         await target.ask("ping")
@@ -131,7 +118,7 @@ async def test_g18_a_watcher_that_restarts_still_hears() -> None:
 
     async with running() as system:
         watcher = system.spawn(partial(Watcher, kept), policy=SupervisionPolicy(Strategy.RESTART))
-        target = system.spawn(Target)
+        target = system.spawn(Echo)
         await watcher.ask(watch(target))
         await watcher.tell(fail)
         await system.stop(target)
@@ -151,7 +138,7 @@ async def test_g18_is_never_refused_by_a_full_mailbox() -> None:
 
     async with running() as system:
         watcher = system.spawn(Watcher, mailbox_capacity=2)
-        targets = [system.spawn(Target) for _ in range(5)]
+        targets = [system.spawn(Echo) for _ in range(5)]
         for target in targets:
             await watcher.ask(watch(target))
         await watcher.tell(block)
@@ -170,7 +157,7 @@ async def test_g18_is_never_refused_by_a_full_mailbox() -> None:
 
 async def test_g18_watching_a_dead_actor_delivers_at_once() -> None:
     async with running() as system:
-        watcher, target = system.spawn(Watcher), system.spawn(Target)
+        watcher, target = system.spawn(Watcher), system.spawn(Echo)
         await target.tell("boom")
         await system.wait_for_event(ev.ActorStopped)
         await watcher.ask(watch(target))
@@ -180,7 +167,7 @@ async def test_g18_watching_a_dead_actor_delivers_at_once() -> None:
 async def test_g18_watching_an_actor_that_is_stopping_waits_for_its_stop() -> None:
     gate, stopping = anyio.Event(), anyio.Event()
 
-    class Slow(Target):
+    class Slow(Echo):
         async def on_stop(self) -> None:
             stopping.set()
             await gate.wait()
@@ -199,7 +186,7 @@ async def test_g18_watching_an_actor_that_is_stopping_waits_for_its_stop() -> No
 
 async def test_g18_unwatch_undoes_watch() -> None:
     async with running() as system:
-        watcher, target = system.spawn(Watcher), system.spawn(Target)
+        watcher, target = system.spawn(Watcher), system.spawn(Echo)
         await watcher.ask(unwatch(target))  # nothing to undo
         await watcher.ask(watch(target))
         await watcher.ask(unwatch(target))
@@ -210,7 +197,7 @@ async def test_g18_unwatch_undoes_watch() -> None:
 async def test_g18_a_stopped_watcher_costs_nothing() -> None:
     """It gets no message, and leaves no dead letter."""
     async with running() as system:
-        watcher, target = system.spawn(Watcher), system.spawn(Target)
+        watcher, target = system.spawn(Watcher), system.spawn(Echo)
         await watcher.ask(watch(target))
         await system.stop(watcher)
         await system.stop(target)
@@ -230,7 +217,7 @@ async def test_g18_actors_that_watch_each_other_stop_together() -> None:
 
 async def test_g18_a_parent_hears_of_its_child() -> None:
     async def make(actor: Watcher) -> ActorRef:
-        child = actor.context.spawn_child(Target)
+        child = actor.context.spawn_child(Echo)
         actor.context.watch(child)
         return child
 
@@ -249,7 +236,7 @@ async def test_g18_may_be_asked_for_in_on_start() -> None:
             self.context.watch(dead)
 
     async with running() as system:
-        target, dead = system.spawn(Target), system.spawn(Target)
+        target, dead = system.spawn(Echo), system.spawn(Echo)
         await system.stop(dead)
         watcher = system.spawn(Early)
         await watcher.ask(heard)  # stands in the mailbox before on_start has run
@@ -274,13 +261,13 @@ async def test_g18_an_actor_of_another_system_cannot_be_watched() -> None:
                 actor.context.watch(ref)
 
     async with running() as system, running() as other:
-        alive, dead = other.spawn(Target), other.spawn(Target)
+        alive, dead = other.spawn(Echo), other.spawn(Echo)
         await other.stop(dead)
         await system.spawn(Watcher).ask(watch_it)
 
 
 async def test_g18_a_stop_that_is_forced_is_told_once_too() -> None:
-    class Stuck(Target):
+    class Stuck(Echo):
         async def receive(self, _message: object) -> None:
             entered.set()
             await anyio.sleep_forever()
@@ -297,7 +284,7 @@ async def test_g18_a_stop_that_is_forced_is_told_once_too() -> None:
 
 async def test_g18_many_watchers_hear_once_each() -> None:
     async with running() as system:
-        target = system.spawn(Target)
+        target = system.spawn(Echo)
         watchers = [system.spawn(Watcher) for _ in range(200)]
         for watcher in watchers:
             await watcher.ask(watch(target))
@@ -318,10 +305,9 @@ async def test_g18_unwatch_takes_back_what_is_on_its_way() -> None:
             await self.context.stop(watched)
             self.context.unwatch(watched)
 
-    with anyio.fail_after(5):
-        async with ActorSystem() as system:
-            watched = system.spawn(Actor)
-            watcher = system.spawn(Watcher)
-            await watcher.ask("go")
-            await watcher.ask("again")
+    async with running() as system:
+        watched = system.spawn(Actor)
+        watcher = system.spawn(Watcher)
+        await watcher.ask("go")
+        await watcher.ask("again")
     assert got == []

@@ -1,0 +1,96 @@
+"""What many tests of the runtime use: actors that do as they are told, and ways to wait for a state."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.lowlevel
+
+from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+RESTART = SupervisionPolicy(Strategy.RESTART)
+STOP = SupervisionPolicy(Strategy.STOP)
+ESCALATE = SupervisionPolicy(Strategy.ESCALATE)
+
+
+class Boom(Exception):
+    """What fails in a test."""
+
+
+class Echo(Actor):
+    """Return each message; raise a `RuntimeError` for "boom"."""
+
+    async def receive(self, message: Any) -> Any:
+        if message == "boom":
+            raise RuntimeError("boom")
+        return message
+
+
+class Runs(Actor):
+    """Run a message that is a function with the actor; note and return any other one."""
+
+    def __init__(self, log: list[Any] | None = None) -> None:
+        self.log: list[Any] = [] if log is None else log
+
+    async def receive(self, message: Any) -> Any:
+        if callable(message):
+            result = message(self)
+            return await result if hasattr(result, "__await__") else result
+        self.log.append(message)
+        return message
+
+
+class Gated(Actor):
+    """Keep what it gets; handle nothing before ``gate`` is open."""
+
+    def __init__(self) -> None:
+        self.gate = anyio.Event()
+        self.busy = anyio.Event()
+        self.got: list[Any] = []
+
+    async def receive(self, message: Any) -> Any:
+        self.busy.set()
+        if not self.gate.is_set():  # once open, there is no await at all
+            await self.gate.wait()
+        self.got.append(message)
+        return message
+
+
+async def nothing(_actor: Any) -> str:
+    """Be a message for `Runs` that does nothing."""
+    return "answer"
+
+
+async def boom(_actor: Any) -> None:
+    """Be a message for `Runs` that fails."""
+    raise ValueError("boom")
+
+
+@asynccontextmanager
+async def running(*, seconds: float = 60, **options: Any) -> AsyncIterator[ActorSystem]:
+    """Run a system; fail after a time that only a hang reaches. No shutdown timeout ends a hang before that."""
+    options.setdefault("shutdown_timeout", 2 * seconds)
+    with anyio.fail_after(seconds):
+        async with ActorSystem(**options) as system:
+            try:
+                yield system
+            except AssertionError:  # show it at once: what it left behind may never stop
+                await system.aclose(deadline=1)
+                raise
+
+
+async def go_round(times: int = 20) -> None:
+    """Let everything that can run do so."""
+    for _ in range(times):
+        await anyio.lowlevel.checkpoint()
+
+
+async def wait_until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds."""
+    while not condition():
+        await anyio.lowlevel.checkpoint()
