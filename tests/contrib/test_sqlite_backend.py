@@ -27,9 +27,9 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
 )
 from papyra_contrib.sqlite import SQLitePersistence, _scan
+from papyra_contrib.sqlite._connect import connect
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._queries import _terms, find
-from papyra_contrib.sqlite._schema import connect
 
 pytestmark = pytest.mark.anyio
 
@@ -196,7 +196,7 @@ async def test_a_database_of_a_later_version_is_not_touched(path):
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA user_version = 3")
     async with aclosing(SQLitePersistence(path)) as backend:
-        with pytest.raises(PersistenceError, match=r"version 3.*install a newer papyra-contrib"):
+        with pytest.raises(PersistenceError, match=r"version 3.*Install a newer papyra-contrib"):
             await backend.record_event(event(2))
 
 

@@ -65,7 +65,7 @@ HEALTHY_WORK = {
 @pytest.mark.parametrize("work", HEALTHY_WORK.values(), ids=HEALTHY_WORK.keys())
 @pytest.mark.parametrize("damaged", [False, True])
 async def test_progress_never_goes_down_and_ends_at_the_total(path, work, damaged, monkeypatch):
-    monkeypatch.setattr(_statement_progress, "_TICK", 500)
+    monkeypatch.setattr(_statement_progress, "_TICK_STEPS", 500)
     if damaged:
         damage(path)
     told: list[tuple[int, int]] = []
@@ -99,7 +99,7 @@ ERRORS = (Enough, BrokenPipeError, sqlite3.OperationalError, PersistenceError)
 @pytest.mark.parametrize("work", ["scan", "recover", "compact"])
 async def test_what_progress_raises_comes_out_and_leaves_the_store_whole(path, work, monkeypatch):
     """Wherever it is raised; and what looks like trouble with the file is not taken for it."""
-    monkeypatch.setattr(_statement_progress, "_TICK", 5_000)
+    monkeypatch.setattr(_statement_progress, "_TICK_STEPS", 5_000)
     steps = range(500, COUNT)
     if work != "compact":
         damage(path)

@@ -361,7 +361,7 @@ async def test_a_folder_in_the_way_of_a_recovery_stops_only_that(path):
     overwrite(path, (table_leaves(path)[3] - 1) * PAGE, bytes(PAGE))
     damaged = path.read_bytes()
     async with aclosing(SQLitePersistence(path)) as backend:
-        with pytest.raises(PersistenceError, match="move it away"):
+        with pytest.raises(PersistenceError, match="Move it away"):
             await backend.recover(REPAIR)
     assert path.read_bytes() == damaged
     assert not path.with_name("papyra.db.recovering").exists()

@@ -24,7 +24,7 @@ from papyra.persistence.models import (
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
-from papyra_contrib.sqlite import SQLitePersistence, _backend, _paging
+from papyra_contrib.sqlite import SQLitePersistence, _backend, _queries
 
 anyio_test = pytest.mark.anyio
 
@@ -202,7 +202,7 @@ async def test_a_restored_copy_is_followed_from_its_end(path, monkeypatch):
     def read_above(connection, place, wanted):
         if place.last == 2:  # not what this read finds: it is made again if a write comes before its end
             noticed.set()
-        return _paging.read_above(connection, place, wanted)
+        return _queries.read_above(connection, place, wanted)
 
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_batch(events(1, 2))
@@ -235,7 +235,7 @@ async def test_a_restored_copy_is_followed_from_its_end(path, monkeypatch):
 
 @anyio_test
 async def test_a_stream_gives_what_is_kept_newest_first_in_pages(path, monkeypatch):
-    monkeypatch.setattr(_paging, "_PAGE_ROWS", 7)
+    monkeypatch.setattr(_queries, "_PAGE_ROWS", 7)
     policy = RetentionPolicy(max_records=95, max_age_seconds=98)
     async with aclosing(SQLitePersistence(path, policy)) as backend:
         backend.time_fn = lambda: 1e9 + 100
@@ -255,8 +255,8 @@ async def test_pages_are_bounded_in_bytes(path):
         await backend.record_batch(pads)
 
         def first_page(connection):
-            span = _paging.begin_streaming(connection, None, None, RetentionPolicy(), 0.0)
-            return _paging.read_below(connection, span)
+            span = _queries.begin_streaming(connection, None, None, RetentionPolicy(), 0.0)
+            return _queries.read_below(connection, span)
 
         page = await backend._read(first_page, None)
         assert page is not None
@@ -266,7 +266,7 @@ async def test_pages_are_bounded_in_bytes(path):
 
 @anyio_test
 async def test_a_stream_is_one_moment_of_the_store_less_what_is_compacted_away(path, monkeypatch):
-    monkeypatch.setattr(_paging, "_PAGE_ROWS", 10)
+    monkeypatch.setattr(_queries, "_PAGE_ROWS", 10)
     async with aclosing(SQLitePersistence(path)) as backend, aclosing(SQLitePersistence(path)) as other:
         await backend.record_batch(events(*range(100)))
         async with aclosing(backend.stream()) as records:
@@ -283,7 +283,7 @@ async def test_a_stream_is_one_moment_of_the_store_less_what_is_compacted_away(p
 @anyio_test
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_stream_does_not_go_on_in_another_database(path, monkeypatch, replaced):
-    monkeypatch.setattr(_paging, "_PAGE_ROWS", 10)
+    monkeypatch.setattr(_queries, "_PAGE_ROWS", 10)
     other = path.with_name("other.db")
     async with aclosing(SQLitePersistence(other)) as backend:
         await backend.record_batch(events(*range(50)))

@@ -140,7 +140,7 @@ async def test_r24_a_folder_of_another_user_is_named(tmp_path, monkeypatch):
     real = os.access
     monkeypatch.setattr(files.os, "access", lambda path, mode: real(path, mode) and mode == os.R_OK)
     async with aclosing(SQLitePersistence(tmp_path / "a.db")) as backend:
-        with pytest.raises(PersistenceError, match=r"must not write to .*; change its owner"):
+        with pytest.raises(PersistenceError, match=r"may not write to .*\. Change its owner"):
             await backend.ping()
 
 

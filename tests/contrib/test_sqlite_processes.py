@@ -157,8 +157,8 @@ async def refused(function, words):
 
 async def all_refused(backend):
     for function in (backend.list_events, backend.scan, backend.recover, backend.compact):
-        await refused(function, "open a store of its own")
-    await refused(lambda: write(backend, -1), "open a store of its own")
+        await refused(function, "Open a new store in the child")
+    await refused(lambda: write(backend, -1), "Open a new store in the child")
     await backend.aclose()
 """
 

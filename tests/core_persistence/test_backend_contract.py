@@ -109,7 +109,7 @@ async def test_a_closed_backend_refuses_what_the_base_class_does():
     backend = Least()
     await backend.aclose()
     for call in (backend.flush, backend.scan, backend.recover):
-        with pytest.raises(PersistenceError, match="the least backend is closed; open a new one"):
+        with pytest.raises(PersistenceError, match=r"the least backend is closed\. Open a new one"):
             await call()
 
 

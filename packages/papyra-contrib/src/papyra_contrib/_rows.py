@@ -1,4 +1,4 @@
-"""Between records and rows. Payloads are JSON text; nothing is ever pickled or evaluated."""
+"""Convert records to rows and back. Payloads are JSON text; nothing is ever pickled or evaluated."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KINDS",
-    "MAX_PAYLOAD",
+    "MAX_PAYLOAD_BYTES",
     "Row",
     "StoredRow",
     "read_row",
@@ -23,8 +23,8 @@ __all__ = [
     "to_row",
 ]
 
-MAX_PAYLOAD = 2**20
-"""Bytes; of a longer payload only its size is stored."""
+MAX_PAYLOAD_BYTES = 2**20
+"""A longer payload is replaced by a note of its size."""
 
 KINDS: dict[type[object], str] = {
     PersistedEvent: "event",
@@ -53,7 +53,7 @@ class Row(NamedTuple):
 
 
 class StoredRow(NamedTuple):
-    """A row as it was read, texts as bytes; from a damaged store, any part may be of any type."""
+    """A row as it was read, texts as bytes. In a damaged store any part may be of any type."""
 
     number: Any
     kind: Any
@@ -82,7 +82,7 @@ _LETTER_DETAILS = ("reason", "target_name", "target_type")
 
 
 def to_row(record: PersistedRecord) -> Row:
-    """Return the row of a record; a value that JSON can't hold is replaced, never refused."""
+    """Return the row of a record. A value that JSON can't hold is replaced, never refused."""
     payload: object
     if isinstance(record, PersistedEvent):
         kind, actor, word, payload = "event", record.actor_address, record.event_type, record.payload
@@ -93,7 +93,7 @@ def to_row(record: PersistedRecord) -> Row:
         payload = {name: getattr(record, name) for name in _COUNTS}
     timestamp = float(record.timestamp)
     if math.isnan(timestamp):
-        timestamp = 0.0  # SQLite would make NULL of it
+        timestamp = 0.0  # SQLite would store NULL
     system, actor, word, run = map(clean_text, (record.system_id, actor, word, record.run))
     details, text = _details(record), _json_text(payload, kind)
     body = _body(timestamp, *(one.encode() for one in (kind, system, actor, word, run, details, text)))
@@ -110,7 +110,7 @@ def _details(record: PersistedRecord) -> str:
 
 
 def row_is_valid(row: StoredRow) -> bool:
-    """Whether a stored row is whole: of the right types, and as its check sum says."""
+    """Whether a stored row has the right types and matches its check sum."""
     texts = (row.kind, row.system, row.actor, row.type, row.run, row.details, row.payload)
     if not isinstance(row.timestamp, float) or not all(isinstance(text, bytes) for text in texts):
         return False
@@ -170,13 +170,13 @@ def _json_text(payload: object, kind: str) -> str:
         ValueError,
         TypeError,
         RecursionError,
-    ):  # not finite, lone surrogates, no JSON at all, or too deep
+    ):  # not finite, lone surrogates, not JSON, or too deep
         replaced: JSONValue = json_payload(payload)
         if kind == "event" and not isinstance(replaced, dict):
             replaced = {"repr": replaced}
         text = _dump(replaced)
     length = len(text.encode())
-    if length > MAX_PAYLOAD and kind != "audit":  # an audit is counts, and means nothing without them
+    if length > MAX_PAYLOAD_BYTES and kind != "audit":  # an audit means nothing without its counts
         note = f"a payload of {length} bytes was left out"
         text = _dump({**kept_identity(payload), "omitted": note} if kind == "event" else note)
     return text

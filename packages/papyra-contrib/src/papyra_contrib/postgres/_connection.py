@@ -115,7 +115,7 @@ class Database:
 
     def _connect(self, work: Work | None) -> Connection:
         if self.closed:
-            raise PersistenceError("the postgres backend is closed; open a new one")
+            raise PersistenceError("the postgres backend is closed. Open a new one.")
         connection = Connection.connect(
             self._url,
             autocommit=True,

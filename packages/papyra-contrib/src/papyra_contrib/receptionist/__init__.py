@@ -1,7 +1,6 @@
 """Find actors by the service they offer: ``Receptionist.of(system)``, in one system and in a cluster alike."""
 
 from papyra_contrib.receptionist._key import Listing, ServiceKey
-from papyra_contrib.receptionist._local import LocalReceptionist
-from papyra_contrib.receptionist._receptionist import Receptionist
+from papyra_contrib.receptionist._receptionist import LocalReceptionist, Receptionist
 
 __all__ = ["Listing", "LocalReceptionist", "Receptionist", "ServiceKey"]

@@ -82,7 +82,7 @@ class Server:
     def _counted(self) -> Generator[None]:
         with self._idle:
             if self._closed:
-                raise PersistenceError("the redis backend is closed; open a new one")
+                raise PersistenceError("the redis backend is closed. Open a new one.")
             self._calls += 1
         try:
             yield

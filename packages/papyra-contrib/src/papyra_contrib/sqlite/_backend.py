@@ -22,16 +22,17 @@ from papyra_contrib.sqlite._backup import write_backup
 from papyra_contrib.sqlite._batch_ids import has_batch, note_batch
 from papyra_contrib.sqlite._database import SYNCHRONOUS, Database
 from papyra_contrib.sqlite._files import is_database, stored_bytes
-from papyra_contrib.sqlite._paging import (
+from papyra_contrib.sqlite._queries import (
     NOWHERE,
     begin_following,
     begin_streaming,
+    count_rows,
+    find,
     place_of,
     read_above,
     read_below,
     read_page,
 )
-from papyra_contrib.sqlite._queries import count_rows, find
 from papyra_contrib.sqlite._schema import INSERT
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib._rows import Row
-    from papyra_contrib.sqlite._paging import Place
+    from papyra_contrib.sqlite._queries import Place
 
 __all__ = ["SQLitePersistence"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.files import sync_folder
+from papyra_contrib.sqlite._connect import connect
 from papyra_contrib.sqlite._files import COMPANIONS, beside, create_private, sync_path
-from papyra_contrib.sqlite._schema import connect
 
 if TYPE_CHECKING:
     import sqlite3
@@ -25,7 +25,7 @@ def write_backup(connection: sqlite3.Connection, path: Path) -> bool:
     The file gets its name once it is whole and on disk, so an interrupted backup leaves none.
     """
     if os.path.lexists(path):
-        raise PersistenceError(f"{path} exists already. Choose another file for the backup, or remove it")
+        raise PersistenceError(f"{path} exists already. Choose another file for the backup, or remove it.")
     draft = beside(path, f".tmp-{secrets.token_hex(8)}")
     create_private(draft)
     try:

@@ -1,4 +1,4 @@
-"""Make retention physical: delete what is beyond it and give the space back."""
+"""Delete the rows that retention no longer keeps, and give their space back."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _vacuum(connection: sqlite3.Connection) -> None:
     try:
         connection.execute("VACUUM")
     except sqlite3.OperationalError as error:
-        # It needs room for a copy. Where there is none, new records take the place of the deleted ones all the same.
+        # It needs room for a copy. Without it, new records still take the place of the deleted ones.
         if primary_code(error) != sqlite3.SQLITE_FULL:
             raise
 

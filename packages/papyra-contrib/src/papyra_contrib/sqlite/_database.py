@@ -1,4 +1,4 @@
-"""A database on disk: whole transactions, one state per read, and an eye on the file being replaced."""
+"""A database on disk: whole transactions, one state per read, and a new connection if the file is replaced."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ from typing import TYPE_CHECKING, TypeVar
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.blocking import Work, WorkCancelled
+from papyra_contrib.sqlite._connect import (
+    begin_writing,
+    connect,
+    connect_for_reading,
+    use_wal,
+    wait_for_recovery,
+)
 from papyra_contrib.sqlite._errors import DAMAGE, FAILED_SYNC, HARMLESS, explain, is_damage, primary_code
 from papyra_contrib.sqlite._files import (
     beside,
     complaint,
     create_private,
-    identity,
+    identity_at,
     keep_orphan,
     orphan_log,
     resting,
@@ -24,16 +31,7 @@ from papyra_contrib.sqlite._files import (
 )
 from papyra_contrib.sqlite._fork_safety import forget, forks_with, refuse_if_taken_along, taken_along
 from papyra_contrib.sqlite._lock import WriteLock
-from papyra_contrib.sqlite._schema import (
-    begin_writing,
-    bring_up_to_date,
-    connect,
-    connect_for_reading,
-    is_initialized,
-    lay_out,
-    use_wal,
-    wait_for_recovery,
-)
+from papyra_contrib.sqlite._schema import bring_up_to_date, is_initialized, lay_out
 from papyra_contrib.sqlite._swap import finish_swap, published
 
 if TYPE_CHECKING:
@@ -48,9 +46,9 @@ __all__ = ["SYNCHRONOUS", "Database"]
 _T = TypeVar("_T")
 
 SYNCHRONOUS = {"os": "NORMAL", "always": "FULL"}
-"""In WAL mode NORMAL syncs at checkpoints only: a power loss takes the last transactions, never the database."""
+"""In WAL mode NORMAL syncs only at checkpoints: a power loss loses the last transactions, never the database."""
 
-_FORK_WAITS = 0.5  # seconds, for work that goes on in other threads
+FORK_WAIT_SECONDS = 0.5  # for work in other threads
 
 
 class Database:
@@ -66,9 +64,9 @@ class Database:
         self._opened: Identity | None = None
         self._log: Identity | None = None
         self._shut = False
-        self._process: int | None = None  # the one that used it first
+        self._process: int | None = None  # the id of the first process that used it
         self._reading = 0
-        self._gate = threading.Condition(threading.Lock())  # for the number of those that read
+        self._gate = threading.Condition(threading.Lock())  # guards the number of readers
         self._paused = False
         forks_with(self)
 
@@ -93,12 +91,12 @@ class Database:
                 raise
 
     def probe(self, work: Work) -> None:
-        """Raise if a record could not be written now. Makes no database, and leaves nothing in one."""
+        """Raise if a record could not be written now. Creates no database, and leaves nothing in one."""
         self.refuse_if_forked()
         with self.guarded():
             if problem := why_unwritable(self.path):
                 raise PersistenceError(problem, retry=True)
-        if identity(self.path) is None:
+        if identity_at(self.path) is None:
             return
         with self.guarded(), self.exclusively(work):
             connection = self.connection(work)
@@ -116,9 +114,9 @@ class Database:
     def connection(self, work: Work) -> sqlite3.Connection:
         """Return the connection for writing, to the file that has the name now. The caller holds the lock."""
         if self._shut:  # a call that was on its way when the backend was closed
-            raise PersistenceError("the sqlite backend is closed; open a new one")
+            raise PersistenceError("the sqlite backend is closed. Open a new one.")
         finish_swap(self.path)
-        if self._connection is not None and self._opened == identity(self.path):
+        if self._connection is not None and self._opened == identity_at(self.path):
             return self._connection
         self._leave()
         self.refuse_if_irregular()
@@ -143,17 +141,17 @@ class Database:
         except BaseException:
             connection.close()
             raise
-        self._connection, self._opened = connection, identity(self.path)
-        self._log = identity(beside(self.path, "-wal"))
+        self._connection, self._opened = connection, identity_at(self.path)
+        self._log = identity_at(beside(self.path, "-wal"))
         return connection
 
     def _leave(self) -> None:
-        """Let go of a database that no longer has the name.
+        """Close a database that no longer has the name.
 
-        SQLite sees that, and leaves the log alone. If it is still the old one, it would be lost: what was committed to
-        it goes into the database, wherever that was moved.
+        SQLite notices that and leaves the log alone. If the log is still that of the old database, its commits would be
+        lost, so they are moved into the database first, wherever that is now.
         """
-        if self._connection is not None and identity(beside(self.path, "-wal")) == self._log:
+        if self._connection is not None and identity_at(beside(self.path, "-wal")) == self._log:
             with suppress(sqlite3.Error):
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         self.disconnect()
@@ -162,16 +160,16 @@ class Database:
         """Close the connection for writing, if it is open."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            with suppress(sqlite3.Error):  # what was committed is safe, whatever closing comes across
+            with suppress(sqlite3.Error):  # commits are safe whatever closing raises
                 connection.close()
 
     def close(self, work: Work) -> None:
-        """Release everything. The last one to close merges the log into the database."""
+        """Release everything. The last process that closes the database merges the log into it."""
         self._shut = True
         if self.inherited:
             return
         try:
-            if self._connection is not None and self._opened == identity(self.path):
+            if self._connection is not None and self._opened == identity_at(self.path):
                 with suppress(PersistenceError, OSError), self.exclusively(work):
                     self.disconnect()
         finally:
@@ -183,7 +181,7 @@ class Database:
     def read(self, work: Work, function: Callable[[sqlite3.Connection], _T], empty: _T) -> _T:
         """Return what ``function`` reads from one state of the database; ``empty`` if there is none yet.
 
-        Creates nothing. Should the database be replaced meanwhile, it is read again.
+        Creates nothing. If the database is replaced meanwhile, it is read again.
         """
         self.refuse_if_forked()
         deadline = time.monotonic() + self.busy_timeout
@@ -208,8 +206,10 @@ class Database:
         self, work: Work, function: Callable[[sqlite3.Connection], _T], empty: _T, rest: Stamp | None
     ) -> _T:
         self.refuse_if_irregular()
-        pending = published(self.path)  # then the old log may be gone already, with records that are in this
-        if pending is None and identity(self.path) is None:
+        pending = published(
+            self.path
+        )  # then the old log may be gone already, and its records are only in this one
+        if pending is None and identity_at(self.path) is None:
             return empty
         connection = connect(pending, "ro&immutable=1") if pending else connect_for_reading(self.path, rest)
         try:
@@ -231,7 +231,7 @@ class Database:
                 self._gate.notify_all()
 
     def _seen(self) -> tuple[Identity | None, Identity | None]:
-        return identity(self.path), identity(beside(self.path, ".recovered"))
+        return identity_at(self.path), identity_at(beside(self.path, ".recovered"))
 
     def _disturbed(self, rest: Stamp | None) -> bool:
         """Whether the database was opened for writing while it was read without a lock."""
@@ -248,19 +248,19 @@ class Database:
         """Raise if this process inherited the store, or its database while it was in use."""
         if self.inherited:
             raise PersistenceError(
-                f"the store of {self.path} was opened before this process was forked; open a store of its own"
+                f"the store of {self.path} was opened before this process was forked. Open a new store in the child."
             )
         refuse_if_taken_along(self.path)
         self._process = os.getpid()
 
     def before_fork(self) -> None:
         """Close the database; the next write opens it again."""
-        self._paused = self._lock.pause(_FORK_WAITS)
+        self._paused = self._lock.pause(FORK_WAIT_SECONDS)
         if self._paused and self._connection is not None:
-            with suppress(PersistenceError, OSError), self._lock.hold_in_pause(Work(), _FORK_WAITS):
+            with suppress(PersistenceError, OSError), self._lock.hold_in_pause(Work(), FORK_WAIT_SECONDS):
                 self.disconnect()
         self._gate.acquire()
-        self._gate.wait_for(lambda: self._reading == 0, _FORK_WAITS)
+        self._gate.wait_for(lambda: self._reading == 0, FORK_WAIT_SECONDS)
 
     def after_fork(self) -> None:
         """Go on, in the parent."""
@@ -269,7 +269,7 @@ class Database:
             self._lock.resume()
 
     def in_child(self) -> bool:
-        """Let go of the lock, which a parent that dies would else keep, and of what could not be closed."""
+        """Release the lock, which would otherwise outlive a parent that dies, and a connection that could not be closed."""
         if self._reading or not self._paused or self._connection is not None:
             taken_along(self.path)
         if self._connection is not None:
@@ -282,18 +282,18 @@ class Database:
     # -- trouble
 
     def mended(self) -> None:
-        """Note that a recovery has put a sound database in place of what made the store unhealthy."""
+        """Note that a recovery has replaced the damaged database."""
         self.healthy = True
 
     def refuse_if_irregular(self) -> None:
-        """Raise if a link, a folder or anything special stands where the database should."""
+        """Raise if the path of the database names a link, a folder or a special file."""
         problem = complaint(self.path)
         if problem:
             raise PersistenceError(problem)
 
     @contextmanager
     def guarded(self) -> Generator[None]:
-        """Make errors of SQLite and the file system a `PersistenceError` that says what can be done."""
+        """Turn errors of SQLite and the file system into a `PersistenceError` that says what can be done."""
         try:
             yield
         except sqlite3.Error as error:

@@ -1,4 +1,4 @@
-"""What SQLite's errors tell of: the database, the machine, or other programs; and what can be done."""
+"""Classify SQLite's errors: damage, trouble of the machine, or other programs; and say what can be done."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGE", "FAILED_SYNC", "HARMLESS", "explain", "is_damage", "primary_code"]
 
-# After these a connection is as good as before; after any other a new one is opened, should its cache be wrong.
+# After these a connection can go on. After any other error its cache may be wrong, so a new one is opened.
 HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT})
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
-_NO_LEAVE = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
+_NO_PERMISSION = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})
 FAILED_SYNC = frozenset({sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC})
 
-# What the machine or other programs cause: no file descriptor left, no memory, no room, no leave.
+# Caused by the machine or by other programs: no file descriptor, memory, room or permission.
 _CIRCUMSTANCES = frozenset(
     {
         sqlite3.SQLITE_BUSY,
@@ -36,17 +36,18 @@ _CIRCUMSTANCES = frozenset(
 
 def explain(error: sqlite3.Error, path: Path) -> str:
     """Return a text that says what happened to which database, and what can be done."""
+    repair = "`papyra persistence scan` reports the damage, `papyra persistence recover` repairs it."
     hints = {
-        sqlite3.SQLITE_BUSY: "another program keeps it locked; give a longer busy_timeout or find that program",
-        sqlite3.SQLITE_FULL: "the disk is full; writing works again once there is room",
-        sqlite3.SQLITE_CORRUPT: "`papyra persistence scan` tells the damage, `papyra persistence recover` repairs it",
-        sqlite3.SQLITE_NOTADB: "`papyra persistence scan` tells the damage, `papyra persistence recover` repairs it",
-        sqlite3.SQLITE_CANTOPEN: "its folder must exist and be writable, for SQLite keeps a log beside the database",
+        sqlite3.SQLITE_BUSY: "Another program keeps it locked. Set a longer busy_timeout or find that program.",
+        sqlite3.SQLITE_FULL: "The disk is full. Writing works again once there is room.",
+        sqlite3.SQLITE_CORRUPT: repair,
+        sqlite3.SQLITE_NOTADB: repair,
+        sqlite3.SQLITE_CANTOPEN: "Its folder must exist and be writable, because SQLite keeps a log beside the database.",
     }
     hint = hints.get(primary_code(error) or 0)
-    if primary_code(error) in _NO_LEAVE and path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        hint = "it belongs to another user; run as that one, or give the file away with chown"
-    return f"SQLite database {path}: {error}" + (f"; {hint}" if hint else "")
+    if primary_code(error) in _NO_PERMISSION and path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        hint = "It belongs to another user. Run as that user, or change its owner with chown."
+    return f"SQLite database {path}: {error}" + (f". {hint}" if hint else "")
 
 
 def primary_code(error: BaseException) -> int | None:
@@ -56,5 +57,5 @@ def primary_code(error: BaseException) -> int | None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the error tells of the database's content, and not of the machine or of other programs."""
+    """Whether the content of the database caused the error, and not the machine or another program."""
     return primary_code(error) not in _CIRCUMSTANCES

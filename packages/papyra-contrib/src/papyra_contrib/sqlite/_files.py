@@ -1,4 +1,4 @@
-"""The files of a database: check them before they are used, create them, and keep them aside without overwriting."""
+"""The files of a database: check and create them, and quarantine them without overwriting anything."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from papyra.persistence.files import (
     create_file,
+    file_kind,
+    identity,
     make_folder,
     open_regular,
     quarantine_names,
@@ -28,7 +30,7 @@ __all__ = [
     "complaint",
     "create_private",
     "free_name",
-    "identity",
+    "identity_at",
     "is_database",
     "keep_aside",
     "keep_orphan",
@@ -41,43 +43,41 @@ __all__ = [
 ]
 
 Identity = tuple[int, int]
-"""The device and inode of a file: tells whether a path still names the file that was opened."""
+"""The device and inode of a file. If they change, the path no longer names the file that was opened."""
 
 Stamp = tuple[int, int, int, int, int]
-"""What changes whenever a file does: device, inode, size, and two times."""
+"""Device, inode, size and two times of a file: at least one of them changes with every write."""
 
-_CLOCK_TICK = 30_000_000  # nanoseconds; the kernel's clock for file times may stand still for 10 ms
+CLOCK_TICK_NANOSECONDS = 30_000_000  # the kernel's clock for file times advances in steps of up to 10 ms
 
-# Another disk, a file system without links, one that allows no more, a file of somebody else.
+# Another disk, a file system without links, too many links, or a file of another user.
 _NO_LINKS = frozenset({errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
 
 _MAGIC = b"SQLite format 3\0"
 
 MIN_FREE_BYTES = 2**16
-"""With less, a disk is full: the smallest write to a log takes some pages."""
+"""A disk with less is full: the smallest write to a log takes several pages."""
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 
 
 def complaint(path: Path) -> str | None:
-    """Say why a database must not be opened at ``path``, or None; a missing one is fine."""
+    """Return why a database must not be opened at ``path``, or None. A missing file is fine."""
     for name in (path, *(beside(path, suffix) for suffix in COMPANIONS)):
         try:
-            mode = name.lstat().st_mode
+            name.lstat()
         except FileNotFoundError:
             continue
         except OSError as error:
-            return f"{name} can't be looked at: {error.strerror}"
-        if not stat.S_ISREG(mode):
-            kind = (
-                "a symbolic link" if stat.S_ISLNK(mode) else "a folder" if stat.S_ISDIR(mode) else "special"
-            )
-            return f"{name} is {kind}, not a regular file; give the path of the database itself"
+            return f"{name} can't be inspected: {error.strerror}"
+        kind = file_kind(name)
+        if kind is not None:
+            return f"{name} is {kind}, not a regular file. Give the path of the database itself."
     return None
 
 
 def is_database(path: Path) -> bool:
-    """Return whether a file begins as every SQLite database does; one that can't be read does not."""
+    """Return whether a file begins like an SQLite database; False if it can't be read."""
     try:
         if not path.is_file():  # opening a pipe would wait for a writer
             return False
@@ -88,31 +88,33 @@ def is_database(path: Path) -> bool:
 
 
 def why_unwritable(path: Path) -> str | None:
-    """Return why no database can be written at ``path``, or None; looks at the file or the nearest folder, and the disk."""
+    """Return why no database can be written at ``path``, or None.
+
+    Checks the file or the nearest existing folder, and the disk.
+    """
     target = next((one for one in (path, *path.parents) if one.exists()), None)
     if target is None:
-        return f"{path} can't be made: not even its root folder exists"
+        return f"{path} can't be created: not even its root folder exists"
     disk = os.statvfs(target)
     if disk.f_flag & os.ST_RDONLY:
-        return f"{path} can't be written: its file system is read-only; mount it writable"
+        return f"{path} can't be written: its file system is read-only. Mount it writable."
     if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
-        return f"{path} can't be written: its disk is full; writing works again once there is room"
+        return f"{path} can't be written: its disk is full. Writing works again once there is room."
     folder = target if target.is_dir() else target.parent
     for needed, mode in ((target, os.W_OK), (folder, os.W_OK | os.X_OK)):
         if not os.access(needed, mode):
             return (
-                f"{path} can't be written: this user must not write to {needed}; change its owner or its mode"
+                f"{path} can't be written: this user may not write to {needed}. Change its owner or its mode."
             )
     return None
 
 
-def identity(path: Path) -> Identity | None:
-    """Return what ``path`` names now, or None if nothing."""
+def identity_at(path: Path) -> Identity | None:
+    """Return the identity of the file that ``path`` names now, or None if there is none."""
     try:
-        found = path.lstat()
+        return identity(path.lstat())
     except FileNotFoundError:
         return None
-    return found.st_dev, found.st_ino
 
 
 def stamp(path: Path) -> Stamp:
@@ -122,10 +124,10 @@ def stamp(path: Path) -> Stamp:
 
 
 def resting(path: Path) -> Stamp | None:
-    """Return the stamp of a database that nobody has open for writing; None if somebody may have.
+    """Return the stamp of a database that no program has open for writing; None if one may have.
 
-    Whoever opens it makes a log, and whoever writes to it changes the stamp. So one who finds both as they were has
-    read a single state, though without a lock.
+    A program that opens the database creates a log, and one that writes to it changes the stamp. A reader that finds
+    neither afterwards has read a single state, although without a lock.
     """
     while not any(os.path.lexists(beside(path, suffix)) for suffix in ("-wal", "-journal")):
         try:
@@ -133,11 +135,11 @@ def resting(path: Path) -> Stamp | None:
         except FileNotFoundError:
             return None
         age = time.time_ns() - max(found[3:])
-        if age >= _CLOCK_TICK:
+        if age >= CLOCK_TICK_NANOSECONDS:
             return found
         if age < 0:  # the clock went back
             return None
-        time.sleep((_CLOCK_TICK - age) / 1e9)  # else the next write might leave the same stamp
+        time.sleep((CLOCK_TICK_NANOSECONDS - age) / 1e9)  # else the next write might leave the same stamp
     return None
 
 
@@ -153,7 +155,7 @@ def stored_bytes(path: Path) -> int:
         try:
             total += name.lstat().st_size
         except OSError:
-            continue  # not there, or soon met by who opens it
+            continue  # missing, or the open that follows reports it
     return total
 
 
@@ -185,7 +187,7 @@ def free_name(path: Path, folder: Path) -> Path:
 
 
 def keep_aside(path: Path, folder: Path) -> Path:
-    """Give a database and its log a second, new name in ``folder``; nothing that is there is overwritten."""
+    """Give a database and its log a second, new name in ``folder``. Overwrites nothing."""
     make_folder(folder)
     while True:
         name = free_name(path, folder)
@@ -223,9 +225,9 @@ def _link_or_copy(source: Path, target: Path) -> None:
 
 
 def orphan_log(path: Path) -> Path | None:
-    """Return the log of a database that was taken away without it, if there is one.
+    """Return the log of a database that was moved away without it, if there is one.
 
-    SQLite would drop it as soon as it opens a new database of that name.
+    SQLite would delete the log as soon as it opens a new database of that name.
     """
     log = beside(path, "-wal")
     there = [_regular_size(name) for name in (log, path)]
@@ -241,7 +243,7 @@ def _regular_size(path: Path) -> int:
 
 
 def keep_orphan(log: Path, folder: Path) -> Path:
-    """Move the log of a database that is gone to the quarantine."""
+    """Move the log of a missing database to the quarantine."""
     kept = keep_aside(log, folder)
     log.unlink()
     sync_folder(log.parent)

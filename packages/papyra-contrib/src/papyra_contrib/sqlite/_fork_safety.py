@@ -1,8 +1,8 @@
-"""Keep a fork from taking an open database along.
+"""Keep a forked child from inheriting an open database.
 
-SQLite counts the locks of a process itself, and POSIX gives a child none of them: one that inherits an open
-database, even if it opens it anew, would go on without any lock. So each store closes its database for the
-moment of a fork. Where it can't, because work goes on in another thread, the child may not open that database.
+SQLite counts the locks of a process itself, and POSIX hands none of them to a child. A child that inherited an open
+database would work without any lock, even if it opened the database anew. So each store closes its database during a
+fork. If it can't, because another thread is working with it, the child is refused to open that database.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _taken_along: set[Path] = set()
 
 
 class Forks(Protocol):
-    """What wants to hear of forks; all three are called in the thread that forks."""
+    """An object that is called around forks, always in the thread that forks."""
 
     def before_fork(self) -> None:
         """Come to rest."""
@@ -33,7 +33,7 @@ class Forks(Protocol):
         """Go on, in the parent."""
 
     def in_child(self) -> bool:
-        """Let go of what was inherited; tell whether the child may use this one."""
+        """Let go of inherited resources; return whether the child may use this object."""
         ...
 
 
@@ -42,7 +42,7 @@ _all: weakref.WeakSet[Forks] = weakref.WeakSet()
 
 
 def forks_with(one: Forks) -> None:
-    """Tell ``one`` of every fork from now on, for as long as it lives."""
+    """Call ``one`` around every fork from now on, for as long as it lives."""
     _all.add(one)
 
 
@@ -55,13 +55,13 @@ def refuse_if_taken_along(path: Path) -> None:
     """Raise if this process inherited the database at ``path`` while it was in use."""
     if path in _taken_along:
         raise PersistenceError(
-            f"{path} was being read or written when this process was forked, so it can't be opened here; "
-            "fork before the store is used, or start the process anew (multiprocessing's 'spawn')"
+            f"{path} was being read or written when this process was forked, so it can't be opened here. "
+            "Fork before the store is used, or start a new process (multiprocessing's 'spawn')."
         )
 
 
 def forget(connection: sqlite3.Connection) -> None:
-    """Never close an inherited connection: that could undo what others wrote since."""
+    """Never close an inherited connection, because that could undo later writes of other processes."""
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 

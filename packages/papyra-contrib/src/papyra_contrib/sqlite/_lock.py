@@ -1,4 +1,4 @@
-"""The lock that whoever writes to or replaces a database holds, in any process."""
+"""The lock that a process holds while it writes to a database or replaces it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.files import drop_lock, identity, open_regular, take_lock
-from papyra_contrib.sqlite._files import beside, create_private
-from papyra_contrib.sqlite._files import identity as path_identity
+from papyra_contrib.sqlite._files import beside, create_private, identity_at
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -27,7 +26,7 @@ MAX_WAIT_SECONDS = 0.02  # for another thread, between two checks whether the ca
 
 
 class WriteLock:
-    """The permanent ``<database>.lock``: who writes to or replaces the database holds it.
+    """The permanent ``<database>.lock``, held by a process that writes to the database or replaces it.
 
     SQLite locks a file, but not a name: without this, a writer could commit into a database that a recovery
     has just replaced.
@@ -37,7 +36,7 @@ class WriteLock:
         self._database = path
         self._path = beside(path, ".lock")
         self._descriptor: int | None = None
-        # A caller that asyncio's own cancel() took away has left a thread behind that still writes.
+        # asyncio's own cancel() takes a caller away while its thread still writes.
         self._threads = threading.Lock()
 
     @contextmanager
@@ -59,17 +58,17 @@ class WriteLock:
             take_lock(descriptor, lambda: self._check(work, deadline, timeout))
             if self._is_current(descriptor):
                 break
-            self.close()  # somebody removed the file: others lock a new one
+            self.close()  # the file was removed, so other processes lock a new one
         try:
             yield
         finally:
             drop_lock(descriptor)
 
     def _is_current(self, descriptor: int) -> bool:
-        return path_identity(self._path) == identity(os.fstat(descriptor))
+        return identity_at(self._path) == identity(os.fstat(descriptor))
 
     def pause(self, timeout: float) -> bool:
-        """Keep the threads of this process out until `resume`; False if one was at work for too long."""
+        """Keep the threads of this process out until `resume`; False if one of them takes longer than ``timeout``."""
         return self._threads.acquire(timeout=timeout)
 
     def hold_in_pause(self, work: Work, timeout: float) -> AbstractContextManager[None]:
@@ -84,13 +83,13 @@ class WriteLock:
         work.check()
         if time.monotonic() >= deadline:
             raise PersistenceError(
-                f"{self._path} was kept locked for {timeout} s; if a large database is being compacted or "
-                "recovered, give a longer busy_timeout",
+                f"{self._path} was kept locked for {timeout} s. If a large database is being compacted or "
+                "recovered, set a longer busy_timeout.",
                 retry=True,
             )
 
     def close(self) -> None:
-        """Give the descriptor back."""
+        """Close the lock file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -1,4 +1,4 @@
-"""Repair a damaged database: save every readable row into a new one and put that in its place."""
+"""Repair a damaged database: copy every readable row into a new one, which then replaces it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from papyra.persistence.models import (
 )
 from papyra_contrib._rows import row_is_valid
 from papyra_contrib.sqlite._batch_ids import copy_batch_ids
+from papyra_contrib.sqlite._connect import connect, connect_for_reading, use_wal
 from papyra_contrib.sqlite._errors import primary_code
 from papyra_contrib.sqlite._files import (
     beside,
@@ -30,14 +31,11 @@ from papyra_contrib.sqlite._scan import scan
 from papyra_contrib.sqlite._schema import (
     COLUMNS,
     NotOurs,
-    connect,
-    connect_for_reading,
     identity_of,
     is_initialized,
     last_number,
     lay_out,
     select_rows,
-    use_wal,
 )
 from papyra_contrib.sqlite._statement_progress import along
 from papyra_contrib.sqlite._swap import clear_building, finish_swap, publish, published, stranger
@@ -52,7 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["recover"]
 
-_MOST_FAILURES = 200_000  # reads of a damaged part before the rest of it is given up
+MAX_FAILED_READS = 200_000  # of a damaged part, before the rest of it is given up
 
 
 def recover(
@@ -63,7 +61,7 @@ def recover(
     *,
     dry_run: bool = False,
 ) -> PersistenceRecoveryReport:
-    """Scan, and repair what was found as ``config`` allows; a healthy or foreign database is left alone."""
+    """Scan, and repair the damage as ``config`` allows. A healthy database and that of another program stay as they are."""
     report = PersistenceScanReport(name, scan(store, work, work.part(0, 1)))
     if not report.has_anomalies or config.mode is PersistenceRecoveryMode.IGNORE:
         return PersistenceRecoveryReport(name, report)
@@ -101,7 +99,7 @@ def _repair(
     done, work.total = work.total, 3 * work.total
     finished = finish_swap(store.path)
     moved = _move_strangers(store.path, folder)
-    # Again, with all writers locked out: another may have repaired it meanwhile.
+    # Scan again now that no other process can write: one may have repaired it meanwhile.
     if not _of_database(scan(store, work, Part(work, done, 2 * done)), store.path):
         repaired = finished or _of_database(report.anomalies, store.path)
         return PersistenceRecoveryReport(
@@ -123,9 +121,9 @@ def _repair(
 
 
 def _must_be_kept(config: PersistenceRecoveryConfig, path: Path) -> bool:
-    """Whether the damaged file goes to the quarantine; that of another program is a `NotOurs`."""
+    """Whether the damaged file goes to the quarantine; a database of another program is a `NotOurs`."""
     recognized = _recognized(path)
-    # A file that nothing shows to be ours may be somebody's only copy: never drop that.
+    # A file that can't be recognized as ours may be somebody's only copy: never drop it.
     return config.mode is PersistenceRecoveryMode.QUARANTINE or not recognized
 
 
@@ -143,7 +141,7 @@ def _movable_stranger(path: Path) -> Path | None:
 
 
 def _move_strangers(path: Path, folder: Path) -> tuple[str, ...]:
-    """Quarantine what is in the way of a recovery, or of a new database, though the database needs none."""
+    """Quarantine the files that are in the way of a recovery or of a new database."""
     moved: list[Path] = []
     if found := _movable_stranger(path):
         moved.append(keep_aside(found, folder))
@@ -158,7 +156,7 @@ def _recognized(path: Path) -> bool:
     """Whether the file is a database of ours, damaged or not; one of another program is a `NotOurs`."""
     with closing(connect_for_reading(path, resting(path))) as connection:
         try:
-            # Then SQLite reads on where the schema is damaged, or the file shorter than it says.
+            # Lets SQLite read on if the schema is damaged, or the file is shorter than its header says.
             connection.execute("PRAGMA writable_schema = ON")
             return is_initialized(connection, path)
         except NotOurs:
@@ -186,16 +184,16 @@ def _build(store: Database, work: Work, progress: Part) -> None:
             ):  # damaged: then a batch may be doubled
                 copy_batch_ids(source, target)
             target.execute("COMMIT")
-        # Closing would do this as well, but would not tell if it failed; and only the main file is published.
+        # Closing does this as well but reports no failure, and only the main file is published.
         target.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
 def _origin(source: sqlite3.Connection, highest: int) -> tuple[str | None, int]:
-    """Return the identity of a damaged database and the last number it gave; followers go on by these."""
+    """Return the identity of a damaged database and the last number it gave, so that followers can go on."""
     try:
         identity = identity_of(source)
     except sqlite3.Error:
-        return None, 0  # then no row can be read, either
+        return None, 0  # then no row can be read either
     try:
         return identity, last_number(source)
     except sqlite3.Error:
@@ -208,9 +206,9 @@ def _as_text(row: StoredRow) -> list[Any]:
 
 
 def _readable(source: sqlite3.Connection, numbers: tuple[int, int], work: Work) -> Iterator[StoredRow]:
-    """Give every valid row that can be reached, in order, halving each range that can't be read through."""
+    """Yield every valid row that can be reached, in order; halve each range that can't be read as a whole."""
     failures, todo = 0, [numbers]
-    while todo and failures < _MOST_FAILURES:
+    while todo and failures < MAX_FAILED_READS:
         low, high = todo.pop()
         try:
             for row in select_rows(source, "WHERE seq BETWEEN ? AND ? ORDER BY seq", (low, high)):

@@ -1,4 +1,4 @@
-"""Look for damage: what SQLite's own check says, and whether each row is what was written."""
+"""Look for damage: run SQLite's own check, and compare each row with its check sum."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["scan"]
 
-_MOST_COMPLAINTS = 100
+MAX_COMPLAINTS = 100
 _CHECK_STEPS = 36  # of SQLite's virtual machine for each row, as measured with SQLite 3.40
 
 
@@ -54,11 +54,11 @@ def _leftover(path: Path) -> Iterator[PersistenceAnomaly]:
         detail = "a recovery was interrupted; another one, or the next record, finishes it"
         yield PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, str(pending), detail)
     elif found := stranger(path):
-        detail = "it has the name of a finished recovery, but is none; recover moves it away"
+        detail = "it has the name of a finished recovery, but no recovery wrote it; recover moves it away"
         yield PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, str(found), detail)
     elif log := orphan_log(path):
         detail = (
-            "the log of a database that was taken away without it; the next record, or recover, moves it away"
+            "the log of a database that was moved away without it; the next record, or recover, moves it away"
         )
         yield PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, str(log), detail)
 
@@ -71,7 +71,7 @@ def _check(connection: sqlite3.Connection, path: str, progress: Part) -> Iterato
         last_number(connection)
         low, high = number_range(connection, Path(path))
         with ticking(connection, progress.part(0, 0.5), _CHECK_STEPS * (high - low + 1)):
-            for (line,) in connection.execute(f"PRAGMA integrity_check({_MOST_COMPLAINTS})"):
+            for (line,) in connection.execute(f"PRAGMA integrity_check({MAX_COMPLAINTS})"):
                 if line != b"ok":
                     damaged = True
                     detail = line.decode("utf-8", "replace").replace("\n", "; ")
@@ -79,7 +79,7 @@ def _check(connection: sqlite3.Connection, path: str, progress: Part) -> Iterato
         rows = select_rows(connection, "ORDER BY seq")
         for row in along(rows, progress.part(0.5, 1), low, high):
             if not row_is_valid(row):
-                detail = f"record {row.number} is not what was written"
+                detail = f"record {row.number} does not match its check sum"
                 yield PersistenceAnomaly(PersistenceAnomalyType.CRC_MISMATCH, path, detail)
     except sqlite3.Error as error:
         if not is_damage(error):

@@ -1,4 +1,4 @@
-"""Tell how far a long statement has come, and a long row of rows."""
+"""Report the progress of a long statement, and of reading many rows."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
 
 __all__ = ["along", "ticking"]
 
-_TICK = 20_000  # steps of SQLite's virtual machine: about a millisecond
-_ROWS = 500
+_TICK_STEPS = 20_000  # of SQLite's virtual machine: about a millisecond
+_REPORT_ROWS = 500
 
 
 def along(rows: Iterable[StoredRow], part: Part, lowest: int, highest: int) -> Iterator[StoredRow]:
-    """Give the rows on, and take their numbers for how far the part is."""
+    """Yield the rows, and report the progress that their numbers show."""
     for count, row in enumerate(rows):
-        if count % _ROWS == 0:
+        if count % _REPORT_ROWS == 0:
             part.reach((row.number - lowest) / (highest - lowest + 1))
         yield row
 
 
 @contextmanager
 def ticking(connection: sqlite3.Connection, part: Part, steps: int) -> Generator[None]:
-    """Tell the progress of the statements inside, which take about so many steps of SQLite's virtual machine."""
+    """Report the progress of the statements inside; ``steps`` estimates what they take of SQLite's virtual machine."""
     ticks, stopped = 0, None
 
     def tick() -> int:
         nonlocal ticks, stopped
         ticks += 1
         try:
-            part.reach(ticks * _TICK / max(steps, 1))
-        except CallbackFailed as error:  # SQLite would only say that it was interrupted
+            part.reach(ticks * _TICK_STEPS / max(steps, 1))
+        except CallbackFailed as error:  # SQLite itself reports only an interrupt
             stopped = error
         return stopped is not None
 
-    connection.set_progress_handler(tick, _TICK)
+    connection.set_progress_handler(tick, _TICK_STEPS)
     try:
         yield
     except sqlite3.Error:

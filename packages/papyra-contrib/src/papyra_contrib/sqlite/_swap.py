@@ -1,8 +1,8 @@
-"""Put a rebuilt database in the place of a damaged one, so that a crash at any instant loses neither.
+"""Replace a damaged database with a rebuilt one, so that a crash at any instant loses neither.
 
-A database in WAL mode is two files, and no rename moves two at once. A log that stayed behind would be
-replayed into the new database. So the rebuilt one is first published as ``<database>.recovered``; from
-then on it is what readers see, and whoever opens the store for writing finishes the swap.
+A database in WAL mode is two files, and a rename moves only one. SQLite would replay a log that stayed behind into the
+new database. Therefore the rebuilt database is first published as ``<database>.recovered``. From then on readers use
+it, and the next process that opens the store for writing finishes the swap.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.files import sync_folder
+from papyra_contrib.sqlite._connect import connect
 from papyra_contrib.sqlite._errors import is_damage
 from papyra_contrib.sqlite._files import COMPANIONS, beside, stamp, sync_path
-from papyra_contrib.sqlite._schema import NotOurs, connect, is_initialized
+from papyra_contrib.sqlite._schema import NotOurs, is_initialized
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,7 +30,7 @@ __all__ = ["clear_building", "finish_swap", "publish", "published", "stranger"]
 
 
 def clear_building(path: Path) -> Path:
-    """Return where to build the new database, with nothing there."""
+    """Return the path at which to build the new database, and remove what an interrupted recovery left there."""
     building = beside(path, ".recovering")
     for suffix in ("", *COMPANIONS):
         beside(building, suffix).unlink(missing_ok=True)  # left by a recovery that was killed
@@ -37,11 +38,11 @@ def clear_building(path: Path) -> Path:
 
 
 def publish(path: Path) -> None:
-    """Make what was built the database at ``path``. The caller holds the write lock."""
+    """Publish the database that was built and put it at ``path``. The caller holds the write lock."""
     building = beside(path, ".recovering")
     sync_path(building)
     if stranger(path):
-        raise PersistenceError(f"{beside(path, '.recovered')} is in the way of the recovery; move it away")
+        raise PersistenceError(f"{beside(path, '.recovered')} is in the way of the recovery. Move it away.")
     building.replace(beside(path, ".recovered"))
     sync_folder(path.parent)
     finish_swap(path)
@@ -50,7 +51,7 @@ def publish(path: Path) -> None:
 def published(path: Path) -> Path | None:
     """Return the database that was published for ``path`` and not put in place yet, if there is one.
 
-    Anything else under its name is not ours to use: None.
+    None also if the file of that name was not published by a recovery.
     """
     name = beside(path, ".recovered")
     try:
@@ -63,7 +64,7 @@ def published(path: Path) -> Path | None:
 
 
 def stranger(path: Path) -> Path | None:
-    """Return what stands where a recovery publishes, but was not published by one."""
+    """Return the file that has the name of a published database, if it was not published by a recovery."""
     name = beside(path, ".recovered")
     return name if os.path.lexists(name) and published(path) is None else None
 
@@ -75,14 +76,14 @@ def finish_swap(path: Path) -> bool:
         return False
     for suffix in COMPANIONS:
         beside(path, suffix).unlink(missing_ok=True)
-    sync_folder(path.parent)  # the old log is gone for good before the new name stands
+    sync_folder(path.parent)  # the old log must be gone for good before the rename
     name.replace(path)
     sync_folder(path.parent)
     return True
 
 
 def _has_log(name: Path) -> bool:
-    """Whether somebody has written to the database, which a recovery never does after it published it."""
+    """Whether another program has written to the database: a recovery never does once it is published."""
     for suffix in ("-wal", "-journal"):
         with suppress(FileNotFoundError):
             if beside(name, suffix).lstat().st_size > 0:

@@ -345,7 +345,9 @@ class PersistenceBackend(ABC):
     def refuse_if_closed(self) -> None:
         """Raise `PersistenceError` if `aclose` was called."""
         if self.closed:
-            raise PersistenceError(f"the {self._papyra_label} backend is closed; open a new one", retry=False)
+            raise PersistenceError(
+                f"the {self._papyra_label} backend is closed. Open a new one.", retry=False
+            )
 
     def _refuse_if_closed(self) -> None:  # its name for backends of papyra-core 0.3
         self.refuse_if_closed()
