@@ -5,15 +5,15 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from papyra._runtime import handing_over, stash, watching
+from papyra._runtime import answering, stash, watching
 from papyra._runtime._eventloop import current_tasks
+from papyra._runtime.actor_timers import MISSING, ActorTimers, set_receive_timeout
 from papyra._runtime.belongings import belongings
 from papyra._runtime.cell import NO_LIMIT
-from papyra._runtime.keyed import MISSING, ActorTimers, set_receive_timeout
 from papyra._runtime.mailbox import waiting_messages
 from papyra._runtime.pipes import start_pipe
 from papyra._runtime.stopping import stop_from_inside
-from papyra._runtime.threads_guard import check_thread
+from papyra._runtime.thread_guard import check_thread
 from papyra._runtime.worker import WORKERS
 from papyra.ref import ActorRef
 from papyra.reply import Reply
@@ -189,7 +189,7 @@ class ActorContext:
         ``ref`` answers the asker directly, and the asker now waits for ``ref``. If ``ref`` is stopped the asker
         gets `ActorStopped`, there is one dead letter, and this actor goes on.
         """
-        await handing_over.forward(self._cell, ref._cell, message)
+        await answering.forward(self._cell, ref._cell, message)
         return None  # type: ignore[return-value]  # as above
 
     def reply_later(self) -> Reply[Any]:
@@ -197,7 +197,7 @@ class ActorContext:
 
         Other messages are handled meanwhile. For a tell the handle is one that nobody waits for.
         """
-        return Reply(self._cell, handing_over.answer_later(self._cell))
+        return Reply(self._cell, answering.answer_later(self._cell))
 
     def unhandled(self, message: object) -> _Fits:  # type: ignore[type-var]  # as above
         """Say that the actor has no code for a message: ``case _: return self.context.unhandled(message)``.
@@ -205,7 +205,7 @@ class ActorContext:
         It becomes a dead letter with the reason ``unhandled``, and an asker gets `UnhandledMessage` at once. The
         actor has not failed.
         """
-        handing_over.unhandled(self._cell, message)
+        answering.unhandled(self._cell, message)
         return None  # type: ignore[return-value]  # as above
 
     @property

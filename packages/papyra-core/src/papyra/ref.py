@@ -10,7 +10,7 @@ from papyra._runtime.envelope import Envelope
 from papyra._runtime.mailbox import deliver, try_enqueue, waiting_messages, yield_to_loop
 from papyra._runtime.phases import DRAINING, STOPPED
 from papyra._runtime.stash import stashed
-from papyra._runtime.threads_guard import wrong_thread
+from papyra._runtime.thread_guard import wrong_thread
 from papyra.exceptions import MailboxFull
 from papyra.proxy import ActorProxy
 from papyra.request import Request

@@ -26,7 +26,7 @@ from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
-from papyra._runtime.threads_guard import check_thread
+from papyra._runtime.thread_guard import check_thread
 from papyra._runtime.tree import rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.attached import replied
+from papyra._runtime.attached_instrument import replied
 from papyra._runtime.mailbox import deliver, enqueue, refuse
-from papyra._runtime.threads_guard import wrong_thread
+from papyra._runtime.thread_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
 from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
 

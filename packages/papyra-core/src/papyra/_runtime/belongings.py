@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Awaitable, Callable
 
+    from papyra._runtime.actor_timers import ActorTimers, ReceiveTimeout
     from papyra._runtime.cell import Cell
     from papyra._runtime.envelope import Source
     from papyra._runtime.group import Group
-    from papyra._runtime.keyed import ActorTimers, ReceiveTimeout
     from papyra._runtime.pipes import Pipe
     from papyra.actor import Actor
 

@@ -14,7 +14,7 @@ from papyra._runtime.envelope import Envelope
 from papyra._runtime.runtime import SEND_BUDGET
 
 if TYPE_CHECKING:
-    from papyra._runtime.attached import Attached, Marks
+    from papyra._runtime.attached_instrument import Attached, Marks
     from papyra._runtime.cell import Cell
     from papyra._runtime.runtime import Runtime
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from papyra._runtime.attached import Attached
+from papyra._runtime.attached_instrument import Attached
 from papyra._runtime.countdown import Countdown
 from papyra.instrument_discovery import load_instruments, loaded_before, make_instruments
 from papyra.instruments import Instrument

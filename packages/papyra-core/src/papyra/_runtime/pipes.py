@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
+from papyra._runtime.answering import BACKGROUND
 from papyra._runtime.belongings import belongings, enqueue_own
-from papyra._runtime.handing_over import BACKGROUND
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

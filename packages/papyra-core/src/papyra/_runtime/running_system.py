@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from papyra._runtime.busy_actors import BusyActors
 from papyra._runtime.lifecycle import Lifecycle
 from papyra._runtime.run_facts import RunFacts
 from papyra._runtime.run_id import new_run_id
-from papyra._runtime.running_code import BusyActors
 from papyra._runtime.runtime import Runtime
 from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.stopping import force, request_stop, stop_waiter

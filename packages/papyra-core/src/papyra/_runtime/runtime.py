@@ -18,8 +18,8 @@ from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.stack_guard import need_frames_to_wake
 from papyra._runtime.tallies import Tallies
+from papyra._runtime.thread_guard import owner_of_this_thread, wrong_thread
 from papyra._runtime.threads import BlockingThreads
-from papyra._runtime.threads_guard import owner_of_this_thread, wrong_thread
 from papyra._runtime.worker import WORKERS
 
 if TYPE_CHECKING:

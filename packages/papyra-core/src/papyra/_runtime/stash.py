@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from papyra._runtime.answering import take
 from papyra._runtime.belongings import belongings
-from papyra._runtime.handing_over import take
 from papyra.exceptions import StashOverflow
 
 if TYPE_CHECKING:

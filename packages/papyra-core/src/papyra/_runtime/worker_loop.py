@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from papyra._runtime.attached import begin, end
+from papyra._runtime.attached_instrument import begin, end
 from papyra._runtime.context_guard import ContextGuard, keep, keep_worker, release_worker
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.log import log_error

@@ -1,4 +1,4 @@
-"""An instrument at work in one system, and what it may raise without harm to anybody."""
+"""An instrument that is attached to one system. Its errors are counted and harm nobody."""
 
 from __future__ import annotations
 

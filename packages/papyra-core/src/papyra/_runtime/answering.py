@@ -1,4 +1,4 @@
-"""What an actor may do with a message besides returning its reply: answer later, hand it on, refuse it.
+"""What an actor may do with a message instead of returning a reply: answer later, forward it, or refuse it.
 
 Each of these takes the envelope that is being answered out of the actor's hand (`take`). The worker then ignores
 what ``receive`` returns, because it replies only to an envelope that is still there.

@@ -1,4 +1,4 @@
-"""What the workers' tasks are at: which actor, where in its code, and for how long at least.
+"""Which actor each worker runs, where in its code, and for how long at least.
 
 Nothing is stored per message. Each message that an actor handles is a coroutine object of its own; a weak reference to
 one that was seen before is alive exactly as long as the same message is handled.
