@@ -326,9 +326,10 @@ class Lifecycle:
             failure = self._failure(cell, error)
             if failure is None:
                 raise
-            log_error("on_stop of actor %s raised", cell, failure)
             if cell.phase != STOPPED:  # after its end, nothing more is recorded
                 self.supervision.on_stop_failed(cell, failure)
+            else:
+                log_error("on_stop of actor %s, which was left behind, raised", cell, failure)
             failure = None  # as above
         finally:
             if cell.belongings is not None:

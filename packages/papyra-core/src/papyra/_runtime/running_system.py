@@ -235,6 +235,7 @@ class RunningSystem:
         finally:
             if not self._cut:
                 self.rt.history.dead_letters.close()
+                self.lifecycle.supervision.log.close()
                 self.timers.close()
                 self.closed.set()
                 self.rt.history.wake_waiters()

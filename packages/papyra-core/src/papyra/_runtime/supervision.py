@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 import anyio
 
 from papyra._runtime import phases
+from papyra._runtime.failure_log import FailureLog, outcome
 from papyra._runtime.group import children_policy, group_of
 from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import has_mail
@@ -28,6 +29,7 @@ from papyra._runtime.phases import (
 )
 from papyra._runtime.restarts import RestartWindow
 from papyra._runtime.stopping import stop_failed
+from papyra._runtime.tracebacks import cut_repeats
 from papyra._runtime.user_values import describe, is_a, is_awaitable, type_name
 from papyra._runtime.wait_graph import waits_on
 from papyra._runtime.worker import Worker
@@ -56,7 +58,9 @@ _logger = logging.getLogger("papyra")
 
 MAX_UNDECIDED_SECONDS = 1.0
 """Time for which a crash is not noted, because the parent has not decided yet. Then it is noted without a decision:
-neither the record nor `events` may lack a crash because a parent is busy."""
+neither the record nor `events` nor the log may lack a crash because a parent is busy."""
+
+WITH_SIBLINGS = "restarts with its siblings"
 
 
 class _Failure(NamedTuple):
@@ -66,6 +70,7 @@ class _Failure(NamedTuple):
     message: object = None
     crash: PersistedEvent | None = None
     timer: Timer | None = None
+    escalated: bool = False
 
 
 class Supervision:
@@ -73,6 +78,7 @@ class Supervision:
 
     def __init__(self, rt: Runtime) -> None:
         self.rt = rt
+        self.log = FailureLog(rt.timers)
         self._undecided: dict[Cell, _Failure] = {}
 
     async def failed(
@@ -84,30 +90,29 @@ class Supervision:
         *,
         escalated: bool = False,
     ) -> None:
-        """Log a failure of ``cell`` in its own turn, and decide on it or ask its parent.
+        """Decide on a failure of ``cell`` in its own turn, or ask its parent; then log it with the decision.
 
         ``during`` is the type of the ``message`` that was handled, or the name of the method that raised.
         """
         if is_a(error, TypeError) and cell.actor is not None:
             _note_plain_methods(cell.actor, error)
-        if escalated:
-            _logger.warning("actor %s fails with what its child escalated: %s", cell, type_name(type(error)))
-        else:
-            log_error("actor %s failed", cell, error)
+        cut_repeats(error)
         if cell.phase == STOPPED:
-            return  # it was abandoned, and has now returned
+            self._log(cell, error, escalated, "it was left behind, and counts as stopped already")
+            return
         cell.failure = error
         if cell.group is not None and cell.group.goes_down and not _stops_anyway(cell):
+            self._log(cell, error, escalated, WITH_SIBLINGS)
             self.rt.history.crash(cell, error, during, SupervisorDecision.RESTART.value, cell.group.restarts)
             phases.enter(cell, SUSPENDED)  # it goes down with its siblings anyway, in its turn
             return
         parent = cell.parent
         if parent is None or _stops_anyway(cell) or not _decides(parent):
-            self.apply(cell, error, None, _Failure(during, message))
+            self.apply(cell, error, None, _Failure(during, message, escalated=escalated))
             return
         crash = self.rt.history.crash(cell, error, during, None, 0)
-        timer = self.rt.timers.after(MAX_UNDECIDED_SECONDS, partial(self.rt.history.note, crash))
-        self._undecided[cell] = _Failure(during, message, crash, timer)
+        timer = self.rt.timers.after(MAX_UNDECIDED_SECONDS, partial(self._note_undecided, cell))
+        self._undecided[cell] = _Failure(during, message, crash, timer, escalated)
         phases.enter(cell, SUSPENDED)
         if parent.undecided is None:
             parent.undecided = OrderedDict()
@@ -156,6 +161,7 @@ class Supervision:
     async def _ask(self, parent: Cell, child: Cell, error: Exception) -> None:
         """Call the parent's ``on_child_failure`` and carry out its decision."""
         decision: SupervisorDecision | None = None
+        failure: Exception | None = None
         try:
             if parent.actor is not None:
                 answer: object = parent.actor.on_child_failure(ActorRef(child), error)
@@ -175,11 +181,13 @@ class Supervision:
                     self.apply(child, error, None)
                     self.rt.signal(child)
                 raise
-            log_error("on_child_failure of actor %s raised", parent, failure)
             parent.escalated = failure  # the parent fails for itself, and the child follows its policy
             self.rt.signal(parent)
         if child.phase == SUSPENDED:
             self.apply(child, error, decision)
+        if failure is not None:
+            log_error("on_child_failure of actor %s raised", parent, failure)
+            failure = None  # its traceback refers to this frame: avoid a reference cycle
 
     def _own_failure(self, parent: Cell, error: BaseException) -> Exception | None:
         if is_a(error, Exception):
@@ -237,6 +245,7 @@ class Supervision:
         if _stops_anyway(cell) or (taken is SupervisorDecision.RESUME and cell.actor is None):
             taken = SupervisorDecision.STOP  # without an actor: there is no instance to resume
         elif group is not None and group.goes_down and taken in _KEEPS_ACTOR:
+            self._log(cell, error, failure, WITH_SIBLINGS)
             self._report(cell, error, decision, failure, SupervisorDecision.RESTART)
             return  # it stays suspended until its turn to go down
         elif taken is SupervisorDecision.RESTART:
@@ -247,7 +256,16 @@ class Supervision:
                     taken, reason = SupervisorDecision.ESCALATE, "restart_limit"
             elif not self._may_restart(cell):
                 taken, reason = SupervisorDecision.STOP, "restart_limit"
-        self._report(cell, error, decision, failure, taken, None if policy is None else group)
+        counted = None if policy is None else group
+        over_limit = reason == "restart_limit"
+        restarts = counted.restarts if counted is not None else len(cell.restarts or ())
+        self._log(
+            cell,
+            error,
+            failure,
+            outcome(cell, taken, decision, over_limit=over_limit, group=policy, restarts=restarts),
+        )
+        self._report(cell, error, decision, failure, taken, counted)
         if policy is not None and group is not None and taken is SupervisorDecision.RESTART:
             if cell.phase != SUSPENDED:
                 phases.enter(cell, SUSPENDED)
@@ -268,6 +286,9 @@ class Supervision:
 
     def on_stop_failed(self, cell: Cell, error: Exception) -> None:
         """Record a failure of ``on_stop``, which changes nothing: the stop or restart goes on."""
+        self.log.failed(
+            cell, "on_stop of actor %s ended", error, f"the {'stop' if cell.stopping else 'restart'} goes on"
+        )
         taken = SupervisorDecision.STOP if cell.stopping else SupervisorDecision.RESTART
         self._report(cell, error, None, _Failure("on_stop"), taken)
 
@@ -298,14 +319,35 @@ class Supervision:
         )
         self.rt.hooks.call("on_failure", info)
 
+    def _log(self, cell: Cell, error: BaseException, failure: _Failure | bool | None, decided: str) -> None:
+        """Log what was decided; with the traceback, unless it is in the log already."""
+        escalated = failure if isinstance(failure, bool) else failure is not None and failure.escalated
+        if escalated:
+            self.log.decided(cell, "fails with what its child escalated,", error, decided)
+        elif isinstance(failure, _Failure) and failure.crash is not None and not _is_pending(failure):
+            self.log.decided(cell, "failed before with", error, decided)
+        else:
+            self.log.failed(cell, "actor %s failed", error, decided)
+
+    def _note_undecided(self, cell: Cell) -> None:
+        """Note a crash whose decision takes long."""
+        failure = self._undecided.get(cell)
+        if failure is not None and failure.crash is not None and cell.failure is not None:
+            if not failure.escalated:
+                self.log.failed(cell, "actor %s failed", cell.failure, "its parent has not decided yet")
+            self.rt.history.note(failure.crash)
+
     def settle(self, cell: Cell, taken: SupervisorDecision) -> None:
         """Note a crash that nobody decides on any more: the actor stops, or restarts with its siblings."""
         failure = self._undecided.pop(cell, None)
         if failure is not None:
+            stops = taken is SupervisorDecision.STOP
+            if cell.failure is not None:
+                self._log(cell, cell.failure, failure, "stopped" if stops else WITH_SIBLINGS)
             self._note(failure, taken, len(cell.restarts or ()))
 
     def _note(self, failure: _Failure, taken: SupervisorDecision, restarts: int) -> None:
-        if failure.crash is not None and failure.timer is not None and failure.timer.when is not None:
+        if failure.crash is not None and failure.timer is not None and _is_pending(failure):
             failure.timer.cancel()
             self.rt.history.decided(failure.crash, taken.value, restarts)
             self.rt.history.note(failure.crash)
@@ -329,6 +371,9 @@ class Supervision:
         if len(restarts) >= policy.max_restarts:
             return False
         restarts.append(now)
+        restarts.delay = (
+            policy.backoff.delay(len(restarts), self.rt.rng) if policy.backoff is not None else 0.0
+        )
         return True
 
     def _children_policy(self, cell: Cell) -> GroupPolicy | None:
@@ -362,14 +407,8 @@ class Supervision:
         if cell.group is not None:
             cell.group.down(cell)
             return
-        backoff, restarts = cell.policy.backoff, cell.restarts
-        if backoff is None or cell.stopping:
-            return
-        delay = backoff.delay(len(restarts or ()), self.rt.rng)
-        if restarts is not None:
-            restarts.delay = delay
-        if delay > 0:
-            cell.timer = self.rt.timers.after(delay, partial(self._backed_off, cell))
+        if cell.restarts is not None and cell.restarts.delay > 0 and not cell.stopping:
+            cell.timer = self.rt.timers.after(cell.restarts.delay, partial(self._backed_off, cell))
 
     def _backed_off(self, cell: Cell) -> None:
         cell.timer = None
@@ -390,6 +429,11 @@ def _note_plain_methods(actor: Actor, error: Exception) -> None:
                 error.add_note(f"{type_name(type(actor))}.{name} {advice}")
     except Exception:  # noqa: BLE001 - the error's text and the actor's attributes are user code; the note only helps
         return
+
+
+def _is_pending(failure: _Failure) -> bool:
+    """Return whether a crash is not noted yet, because the parent still has time to decide."""
+    return failure.timer is not None and failure.timer.when is not None
 
 
 def _stops_anyway(cell: Cell) -> bool:

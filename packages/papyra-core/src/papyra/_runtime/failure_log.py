@@ -1,0 +1,143 @@
+"""The log lines of failures: which actor, what was decided, and the traceback; after ten like ones, their count."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from papyra._runtime.log import log_error
+from papyra._runtime.tracebacks import last_place
+from papyra._runtime.user_values import type_name
+from papyra.supervision import SupervisorDecision
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.timers import Timer, Timers
+    from papyra.supervision import GroupPolicy, SupervisionPolicy
+
+    Kind: TypeAlias = "tuple[int, int, object, str]"
+
+__all__ = ["FailureLog", "outcome"]
+
+_logger = logging.getLogger("papyra")
+
+LOGGED_OF_A_KIND = 10
+"""Failures of one kind that are logged in `WINDOW_SECONDS`; the others are counted."""
+
+WINDOW_SECONDS = 60.0
+
+MAX_KINDS = 1_000
+"""Kinds of failures that are told apart. For a new one, the oldest is forgotten."""
+
+
+class _Seen:
+    """The failures of one kind in one minute."""
+
+    __slots__ = ("about", "began", "logged", "muted", "timer")
+
+    def __init__(self, began: float, about: str) -> None:
+        self.began = began
+        self.about = about
+        self.logged = 0
+        self.muted = 0
+        self.timer: Timer | None = None
+
+
+class FailureLog:
+    """Logs the failures of one system's actors.
+
+    Failures are of one kind if class of actor, class of error, place in the code and decision are the same.
+    """
+
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
+        self._kinds: dict[Kind, _Seen] = {}
+        self._closed = False
+
+    def failed(self, cell: Cell, text: str, error: BaseException, decided: str) -> None:
+        """Log ``text``, with ``cell`` in place of its ``%s``, and what was decided, with the traceback of ``error``."""
+        if self._admits(cell, error, decided.partition(" ")[0]):
+            log_error(f"{text} with {type_name(type(error))}: {decided}", cell, error)
+
+    def decided(self, cell: Cell, text: str, error: BaseException, decided: str) -> None:
+        """Log the decision on a failure whose traceback is in the log already."""
+        _logger.warning("actor %s %s %s: %s", cell, text, type_name(type(error)), decided)
+
+    def _admits(self, cell: Cell, error: BaseException, decided: str) -> bool:
+        """Count a failure. Return False if it is only counted."""
+        code, line = last_place(error)
+        kind = (id(cell.actor_type), id(type(error)), (id(code), line), decided)
+        now = self._timers.now()
+        seen = self._kinds.get(kind)
+        if seen is None or now - seen.began >= WINDOW_SECONDS:
+            self._forget(kind)
+            if len(self._kinds) >= MAX_KINDS:
+                self._forget(next(iter(self._kinds)))
+            actor = type_name(cell.actor_type) if cell.actor_type is not None else "actor"
+            at = f" at {Path(code.co_filename).name}:{line}" if code is not None else ""
+            seen = self._kinds[kind] = _Seen(now, f"{actor}: {type_name(type(error))}{at}, {decided}")
+        if seen.logged < LOGGED_OF_A_KIND or self._closed:
+            seen.logged += 1
+            return True
+        seen.muted += 1
+        if seen.timer is None:
+            left = seen.began + WINDOW_SECONDS - now
+            seen.timer = self._timers.after(left, partial(self._forget, kind))
+        return False
+
+    def _forget(self, kind: Kind) -> None:
+        """Log how many failures of a kind were not logged, and log the next ones again."""
+        seen = self._kinds.pop(kind, None)
+        if seen is None:
+            return
+        if seen.timer is not None:
+            seen.timer.cancel()
+        if seen.muted:
+            seconds = max(0.0, self._timers.now() - seen.began)
+            _logger.error("%d more failures like those above in %.0f s (%s)", seen.muted, seconds, seen.about)
+
+    def close(self) -> None:
+        """Log what was only counted; no timer is set any more."""
+        self._closed = True
+        for kind in list(self._kinds):
+            self._forget(kind)
+
+
+def outcome(
+    cell: Cell,
+    taken: SupervisorDecision,
+    decision: SupervisorDecision | None,
+    *,
+    over_limit: bool,
+    group: GroupPolicy | None,
+    restarts: int,
+) -> str:
+    """Say what was decided on a failure: ``restart 2 of 3 in 60 s, after 0.4 s``."""
+    limit: SupervisionPolicy | GroupPolicy = group or cell.policy
+    window = f"in {limit.within_seconds:g} s"
+    by = ", as its parent decided" if decision is not None else ""
+    if over_limit:
+        and_above = ", and its parent fails" if group is not None else ""
+        return f"stopped for good: {restarts} restart{'s' * (restarts != 1)} {window}{and_above}"
+    match taken:
+        case SupervisorDecision.RESTART:
+            counted = f"restart {restarts} of {limit.max_restarts} {window}"
+            if group is not None:
+                return f"{counted}, {group.strategy.value}"
+            delay = cell.restarts.delay if cell.restarts is not None else 0.0
+            return f"{counted}, {f'after {_seconds(delay)} s' if delay else 'at once'}{by}"
+        case SupervisorDecision.RESUME:
+            return f"resumed{by}"
+        case SupervisorDecision.ESCALATE:
+            parent = cell.parent
+            if parent is None or parent.parent is None:
+                return f"stopped: it would escalate, and has no parent{by}"
+            return f"stopped, and escalated to {parent}{by}"
+        case SupervisorDecision.STOP | SupervisorDecision.IGNORE:
+            return f"stopped{by}"
+
+
+def _seconds(delay: float) -> str:
+    return f"{delay:.1f}" if delay >= 0.1 else f"{delay:.2g}"
