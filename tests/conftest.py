@@ -1,9 +1,19 @@
-"""Every test marked `anyio` runs on asyncio and on trio."""
+"""Every test marked `anyio` runs on asyncio and on trio; some need a disk that can be full."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 # A busy machine is no failure; the rest is as Hypothesis has it, in CI and elsewhere.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -14,3 +24,18 @@ settings.load_profile("patient")
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Name the event loop that a test runs on."""
     return str(request.param)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    if sys.platform != "linux" or os.geteuid() != 0 or mount is None:
+        pytest.skip("only root can mount a small disk")
+    done = subprocess.run([mount, "-t", "tmpfs", "-o", "size=256k", "none", str(folder)], check=False)
+    if done.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)

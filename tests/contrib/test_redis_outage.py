@@ -445,3 +445,42 @@ def test_r32_doctor_shows_the_warning(own_redis_server, stream):
     assert [check["status"] for check in found] == ["warning"]
     assert "allkeys-lfu" in found[0]["detail"]
     assert done.returncode == 0
+
+
+# -- R24, R30: a full server is there, so it is a failed check and not an absent store
+
+
+def doctor(url: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "papyra_cli", "doctor", "run", "--backend", url, *options]
+    return subprocess.run(command, check=False, capture_output=True, text=True)
+
+
+def test_r30_a_full_server_is_a_failed_check_and_an_absent_one_is_3(own_redis_server, stream):
+    server = own_redis_server()
+    url = f"redis:{server.socket}?stream={stream}"
+    with client(server) as raw:
+        raw.config_set("maxmemory", "1mb")
+    full = doctor(url)
+    assert full.returncode == 1
+    assert "check\thealth\tfailed\t" in full.stdout
+    assert "memory is full; writing works again once there is room" in full.stdout
+    server.kill()
+    away = doctor(url, "--mode", "ignore")
+    assert (away.returncode, away.stdout) == (3, "")
+    assert "find out whether the server runs there" in away.stderr
+
+
+async def test_r11_a_full_server_is_no_reason_to_refuse_a_start(own_redis_server, stream, caplog):
+    server = own_redis_server()
+    with client(server) as raw:
+        raw.config_set("maxmemory", "1mb")
+    backend = open_store(server, stream)
+    async with ActorSystem(persistence=backend) as system:
+        assert "the system starts without its store" in caplog.text
+        await system.spawn(Quick, name="early").ask("done")
+        with client(server) as raw:
+            raw.config_set("maxmemory", "0")
+    with client(server) as raw:
+        names = [json.loads(fields[b"payload"]).get("name") for _, fields in raw.xrange(stream)]
+    assert names.count("early") == 2
+    assert backend.metrics.records_dropped == 0

@@ -45,7 +45,7 @@ anyio.run(main)
 
 async def test_promise_04_a_file_at_its_limit_rolls_back(path, start):
     output, _ = start(FULL, path).communicate(timeout=120)
-    assert output.splitlines() == ["PersistenceError 0 True"] * 4 + ["4 11"]
+    assert output.splitlines() == ["StoreFull 0 True"] * 4 + ["4 11"]
     assert await _numbers(path) == list(range(11))
 
 

@@ -24,7 +24,7 @@ EXPORTED = {
     "papyra.events": "ActorCrashed ActorEvent ActorRestarted ActorStarted ActorStopped NodeDown NodeUp",
     "papyra.exceptions": """
         ActorNameTaken ActorStopped AskDeadlock AskTimeout BackendURLError MailboxClosed MailboxFull NotClustered
-        PapyraError PartialWriteError PersistenceError PluginError Reject ReplyDropped StashOverflow SystemNotRunning
+        PapyraError PartialWriteError PersistenceError PluginError Reject ReplyDropped StashOverflow StoreFull SystemNotRunning
         UnhandledMessage UnknownBackend UnknownTransport
     """,
     "papyra.hooks": "FailureInfo HOOK_NAMES SystemHooks",
@@ -37,7 +37,7 @@ EXPORTED = {
     """,
     "papyra.persistence.blocking": "CallbackFailed Interruptible Part Work WorkCancelled run_blocking",
     "papyra.persistence.files": """
-        SAFE_FLAGS create_file drop_lock file_kind identity in_forked_child make_folder match_mode match_owner
+        SAFE_FLAGS create_file drop_lock failed_write file_kind identity in_forked_child make_folder match_mode match_owner
         open_regular quarantine_names sync_file sync_folder take_lock try_locked write_all
     """,
     "papyra.persistence.json": "JsonFilePersistence RotatingFilePersistence",

@@ -59,7 +59,7 @@ def explain(error: BaseException) -> tuple[str, ExitCode | int]:
     if isinstance(error, KeyboardInterrupt | click.Abort):  # Abort: Ctrl-C or the end of input at a prompt
         return "interrupted", ExitCode.INTERRUPTED
     cause = _system_error(error)
-    if cause is not None and cause is not error and cause.errno in _DISK_FULL:
+    if _is_full(error, cause):
         return _with_remedy(error, cause), ExitCode.NO
     if isinstance(cause, FileNotFoundError) and _folder_is_gone():
         return "the current folder was deleted. Change to another one and try again", ExitCode.UNAVAILABLE
@@ -79,6 +79,13 @@ def _system_error(error: BaseException) -> OSError | None:
         seen.add(id(cause))
         cause = cause.__cause__
     return None
+
+
+def _is_full(error: BaseException, cause: OSError | None) -> bool:
+    if cause is not None:
+        return cause.errno in _DISK_FULL
+    core = sys.modules.get("papyra.exceptions")  # as in `_is_unavailable`
+    return core is not None and isinstance(error, core.StoreFull)
 
 
 def _folder_is_gone() -> bool:

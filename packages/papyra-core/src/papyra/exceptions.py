@@ -27,6 +27,7 @@ __all__ = [
     "Reject",
     "ReplyDropped",
     "StashOverflow",
+    "StoreFull",
     "SystemNotRunning",
     "UnhandledMessage",
     "UnknownBackend",
@@ -168,6 +169,16 @@ class PersistenceError(PapyraError):
     def __init__(self, *args: object, retry: bool | None = None) -> None:
         super().__init__(*args)
         self.retry = retry
+
+
+class StoreFull(PersistenceError):
+    """The store is there and has no room for a record: its disk, quota or memory is full.
+
+    By default the system offers the batch again, because there may be room later.
+    """
+
+    def __init__(self, *args: object, retry: bool | None = True) -> None:
+        super().__init__(*args, retry=retry)
 
 
 class PartialWriteError(PersistenceError):

@@ -115,10 +115,18 @@ async def _write_problem(backend: PersistenceBackend) -> str:
     try:
         await backend.ping()
     except PersistenceError as error:
-        if error.retry:  # the store is away, so nothing can be said about it
+        if error.retry and not await _can_be_read(backend):  # it is away, so nothing can be said about it
             raise
         return str(error)
     return ""
+
+
+async def _can_be_read(backend: PersistenceBackend) -> bool:
+    try:
+        await backend.list_events(limit=1)
+    except PersistenceError:
+        return False
+    return True
 
 
 async def _dropped(opened: OpenStore) -> list[_Step]:

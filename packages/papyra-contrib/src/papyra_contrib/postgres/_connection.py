@@ -7,7 +7,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from papyra.exceptions import PersistenceError
+from papyra.exceptions import PersistenceError, StoreFull
 
 try:
     import psycopg
@@ -151,9 +151,8 @@ class Database:
             passes = _may_pass(error)
             self.reachable = not isinstance(error, psycopg.OperationalError)
             text = (error.diag.message_primary or str(error).strip() or type(error).__name__).rstrip(".")
-            raise PersistenceError(
-                f"PostgreSQL at {self.name}: {text}. {_hint(error)}", retry=passes
-            ) from error
+            kind = StoreFull if isinstance(error, errors.DiskFull) else PersistenceError
+            raise kind(f"PostgreSQL at {self.name}: {text}. {_hint(error)}", retry=passes) from error
         else:
             self.reachable = True
 

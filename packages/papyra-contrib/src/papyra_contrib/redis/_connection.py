@@ -7,7 +7,7 @@ import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
-from papyra.exceptions import PersistenceError
+from papyra.exceptions import PersistenceError, StoreFull
 
 try:
     import redis
@@ -102,7 +102,8 @@ class Server:
             self.reachable = code not in _AWAY
             if code in _AWAY or code == "READONLY":
                 self._forget_idle()
-            raise PersistenceError(
+            kind = StoreFull if code in _FULL else PersistenceError
+            raise kind(
                 f"Redis at {self.name}: {text}; {_HINTS.get(code, _LAST_HINT)}", retry=code in _PASSING
             ) from error
         else:
@@ -141,7 +142,8 @@ _CODE = re.compile(
     r"\b(LOADING|READONLY|OOM|MISCONF|BUSY|NOREPLICAS|UNBLOCKED|MASTERDOWN|TRYAGAIN|CLUSTERDOWN|MOVED|CROSSSLOT|WRONGTYPE|NOPERM|NOGROUP|BUSYGROUP)\b"
 )
 _AWAY = frozenset({"AWAY", "LOADING", "MASTERDOWN", "UNBLOCKED"})
-_PASSING = _AWAY | {"READONLY", "OOM", "MISCONF", "BUSY", "NOREPLICAS"}
+_FULL = frozenset({"OOM", "MISCONF"})
+_PASSING = _AWAY | _FULL | {"READONLY", "BUSY", "NOREPLICAS"}
 """Errors after which the same command may succeed later: the server or the way to it failed, and not the command."""
 
 _CLUSTER_HINT = (

@@ -9,8 +9,9 @@ import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from papyra.exceptions import PersistenceError
+from papyra.exceptions import PersistenceError, StoreFull
 from papyra.persistence.blocking import Work, WorkCancelled
+from papyra.persistence.files import failed_write
 from papyra_contrib.sqlite._connect import (
     begin_writing,
     connect,
@@ -24,10 +25,11 @@ from papyra_contrib.sqlite._files import (
     complaint,
     create_private,
     identity_at,
+    is_full,
     keep_orphan,
     orphan_log,
+    refuse_unwritable,
     resting,
-    why_unwritable,
 )
 from papyra_contrib.sqlite._fork_safety import forget, forks_with, refuse_if_taken_along, taken_along
 from papyra_contrib.sqlite._lock import WriteLock
@@ -94,8 +96,7 @@ class Database:
         """Raise if a record could not be written now. Creates no database, and leaves nothing in one."""
         self.refuse_if_forked()
         with self.guarded():
-            if problem := why_unwritable(self.path):
-                raise PersistenceError(problem, retry=True)
+            refuse_unwritable(self.path)
         if identity_at(self.path) is None:
             return
         with self.guarded(), self.exclusively(work):
@@ -302,6 +303,9 @@ class Database:
                 raise WorkCancelled("the caller was cancelled") from error
             if code in DAMAGE or getattr(error, "sqlite_errorcode", None) in FAILED_SYNC:
                 self.healthy = False
-            raise PersistenceError(explain(error, self.path), retry=not is_damage(error)) from error
+            if code == sqlite3.SQLITE_IOERR and is_full(self.path):  # of a log or index that could not grow
+                code = sqlite3.SQLITE_FULL
+            kind = StoreFull if code == sqlite3.SQLITE_FULL else PersistenceError
+            raise kind(explain(error, code, self.path), retry=not is_damage(error)) from error
         except OSError as error:
-            raise PersistenceError(f"{self.path}: {error}", retry=True) from error
+            raise failed_write(f"{self.path}: {error}", error) from error

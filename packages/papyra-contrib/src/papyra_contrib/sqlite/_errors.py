@@ -34,8 +34,8 @@ _CIRCUMSTANCES = frozenset(
 )
 
 
-def explain(error: sqlite3.Error, path: Path) -> str:
-    """Return a text that says what happened to which database, and what can be done."""
+def explain(error: sqlite3.Error, code: int | None, path: Path) -> str:
+    """Return a text that says what happened to which database, and what can be done about a primary code."""
     repair = "`papyra persistence scan` reports the damage, `papyra persistence recover` repairs it."
     hints = {
         sqlite3.SQLITE_BUSY: "Another program keeps it locked. Set a longer busy_timeout or find that program.",
@@ -44,8 +44,8 @@ def explain(error: sqlite3.Error, path: Path) -> str:
         sqlite3.SQLITE_NOTADB: repair,
         sqlite3.SQLITE_CANTOPEN: "Its folder must exist and be writable, because SQLite keeps a log beside the database.",
     }
-    hint = hints.get(primary_code(error) or 0)
-    if primary_code(error) in _NO_PERMISSION and path.exists() and not os.access(path, os.R_OK | os.W_OK):
+    hint = hints.get(code or 0)
+    if code in _NO_PERMISSION and path.exists() and not os.access(path, os.R_OK | os.W_OK):
         hint = "It belongs to another user. Run as that user, or change its owner with chown."
     return f"SQLite database {path}: {error}" + (f". {hint}" if hint else "")
 

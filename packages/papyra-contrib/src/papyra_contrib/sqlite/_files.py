@@ -9,6 +9,7 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
+from papyra.exceptions import PersistenceError, StoreFull
 from papyra.persistence.files import (
     create_file,
     file_kind,
@@ -32,14 +33,15 @@ __all__ = [
     "free_name",
     "identity_at",
     "is_database",
+    "is_full",
     "keep_aside",
     "keep_orphan",
     "orphan_log",
+    "refuse_unwritable",
     "resting",
     "stamp",
     "stored_bytes",
     "sync_path",
-    "why_unwritable",
 ]
 
 Identity = tuple[int, int]
@@ -87,26 +89,40 @@ def is_database(path: Path) -> bool:
         return False
 
 
-def why_unwritable(path: Path) -> str | None:
-    """Return why no database can be written at ``path``, or None.
+def refuse_unwritable(path: Path) -> None:
+    """Raise if no database can be written at ``path``.
 
     Checks the file or the nearest existing folder, and the disk.
     """
     target = next((one for one in (path, *path.parents) if one.exists()), None)
     if target is None:
-        return f"{path} can't be created: not even its root folder exists"
+        raise PersistenceError(f"{path} can't be created: not even its root folder exists", retry=True)
     disk = os.statvfs(target)
     if disk.f_flag & os.ST_RDONLY:
-        return f"{path} can't be written: its file system is read-only. Mount it writable."
-    if disk.f_bavail * disk.f_frsize < MIN_FREE_BYTES:
-        return f"{path} can't be written: its disk is full. Writing works again once there is room."
+        raise PersistenceError(
+            f"{path} can't be written: its file system is read-only. Mount it writable.", retry=True
+        )
+    if _free_bytes(disk) < MIN_FREE_BYTES:
+        raise StoreFull(f"{path} can't be written: its disk is full. Writing works again once there is room.")
     folder = target if target.is_dir() else target.parent
     for needed, mode in ((target, os.W_OK), (folder, os.W_OK | os.X_OK)):
         if not os.access(needed, mode):
-            return (
-                f"{path} can't be written: this user may not write to {needed}. Change its owner or its mode."
+            raise PersistenceError(
+                f"{path} can't be written: this user may not write to {needed}. Change its owner or its mode.",
+                retry=True,
             )
-    return None
+
+
+def is_full(path: Path) -> bool:
+    """Return whether the disk of a database has no room."""
+    try:
+        return _free_bytes(os.statvfs(path.parent)) < MIN_FREE_BYTES
+    except OSError:
+        return False
+
+
+def _free_bytes(disk: os.statvfs_result) -> int:
+    return disk.f_bavail * disk.f_frsize
 
 
 def identity_at(path: Path) -> Identity | None:

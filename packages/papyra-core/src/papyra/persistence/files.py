@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from typing import TYPE_CHECKING
 
-from papyra.exceptions import PersistenceError
+from papyra.exceptions import PersistenceError, StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -26,6 +26,7 @@ __all__ = [
     "SAFE_FLAGS",
     "create_file",
     "drop_lock",
+    "failed_write",
     "file_kind",
     "identity",
     "in_forked_child",
@@ -45,6 +46,22 @@ SAFE_FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """Flags for every `os.open`: a symbolic link is refused, and a FIFO without a peer can't block the caller."""
 
 MAX_LOCK_PAUSE_SECONDS = 0.02  # between two tries to take a lock
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# Errors of the name or of the file system's abilities. All others may pass: the disk gets room, a mount or a file
+# server comes back, an owner or a mode is corrected.
+_LASTING = frozenset(
+    {
+        errno.ENAMETOOLONG,
+        errno.ELOOP,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EINVAL,
+        errno.ENOSYS,
+        errno.EOPNOTSUPP,
+    }
+)
 
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -272,3 +289,13 @@ def _close_held() -> None:
 
 
 in_forked_child(_close_held)
+
+
+# -- errors
+
+
+def failed_write(text: str, error: OSError) -> PersistenceError:
+    """Return the `PersistenceError` for a failed write: a `StoreFull` if there is no room, with ``retry`` if it may pass."""
+    if error.errno in _FULL:
+        return StoreFull(text)
+    return PersistenceError(text, retry=error.errno not in _LASTING)

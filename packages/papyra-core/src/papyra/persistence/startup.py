@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra.exceptions import PersistenceError
+from papyra.exceptions import PersistenceError, StoreFull
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 
 if TYPE_CHECKING:
@@ -83,20 +82,15 @@ async def reach_store(
     """Open a store and ask whether it is there and takes records; a `PersistenceError` says why it is not.
 
     It is also raised if there is no answer within ``timeout_seconds``. Any other error of the backend is its cause. If
-    the store is not ``required``, or only its disk is full, the error is logged instead.
+    the store is not ``required``, or it is only full, the error is logged instead: facts may be lost then, and that is no
+    reason to refuse a start.
     """
     try:
         await _reach(backend, timeout_seconds)
     except PersistenceError as error:
-        if required and not _is_full(error):
+        if required and not isinstance(error, StoreFull):
             raise
         _logger.error("the system starts without its store: %s", error, exc_info=error)
-
-
-def _is_full(error: PersistenceError) -> bool:
-    """Return whether the store is there but its disk is full: then facts are lost, and no reason to refuse a start."""
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 async def _reach(backend: PersistenceBackend, timeout_seconds: float | None) -> None:

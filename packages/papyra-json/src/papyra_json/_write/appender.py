@@ -19,6 +19,7 @@ from papyra_json._record.encode import renumber
 from papyra_json._record.time_range import times_in
 from papyra_json._segment.segment import Segment
 from papyra_json._write.distrust import Distrust, cut_off
+from papyra_json._write.remains import Remains
 from papyra_json._write.tail import last_sequence, repair_tail
 from papyra_json._write.time_tracker import TimeTracker
 
@@ -85,6 +86,7 @@ class Appender:
         self._nameless = False
         self._rotate_at = float("-inf")  # not before this time, after a refused rename
         self._rotation_warned = False
+        self._remains: Remains | None = None  # of a failed write
         self._distrust = Distrust(files, self._lock)
         self._compressor: Compressor | None = None
         self.time_tracker = TimeTracker(self._lock)
@@ -112,25 +114,10 @@ class Appender:
         return done
 
     def _append_again(self, lines: list[bytes], times: Times | None, done: Appended) -> None:
-        """Open the file and the lock anew, and append the rest.
-
-        The failed write may have stored some lines all the same, if they could not be cut off.
-        """
-        end, end_bytes = self._end, self._end_bytes
+        """Open the file and the lock anew, and append the rest."""
         self._detach()
         self._lock.close()
-        with self._lock.exclusive():
-            self._attach()
-            found = os.pread(self._fd, len(end_bytes), max(0, end - len(end_bytes))) == end_bytes
-            while found and done.records < len(lines):
-                line = lines[done.records]
-                if os.pread(self._fd, len(line), end) != line:
-                    break
-                end += len(line)
-                done.records += 1
-                done.size += len(line)
-        if done.records < len(lines):
-            self._append_locked(lines, times, done)
+        self._append_locked(lines, times, done)
 
     def _append_locked(
         self, lines: list[bytes], times: Times | None, done: Appended, number: int = -1
@@ -139,11 +126,24 @@ class Appender:
         lock = self._lock.take()
         try:
             self._attach()
+            self._skip_stored(lines, done)
             if self._next_seq != number:
                 lines[done.records :] = renumber(lines[done.records :], self._next_seq)
             self._append(lines, times, done)
         finally:
             drop_lock(lock)
+
+    def _skip_stored(self, lines: Sequence[bytes], done: Appended) -> None:
+        """Count lines as done that an earlier, failed write has stored all the same."""
+        remains = self._remains
+        if remains is None or done.records == len(lines):
+            return
+        stored = remains.stored_of(self._fd, lines[done.records :])
+        if stored and self._sync_each:
+            self._sync()
+        self._remains = None
+        done.size += sum(map(len, lines[done.records : done.records + stored]))
+        done.records += stored
 
     def sync(self) -> None:
         """Bring written records to the disk. If that fails, replace the file; if that fails too, raise."""
@@ -301,11 +301,13 @@ class Appender:
         return len(lines) - first
 
     def _write(self, data: bytes, count: int, times: Times) -> None:
-        start = self._end
+        start, before = self._end, self._end_bytes
         try:
             write_all(self._fd, data)
         except BaseException:
-            self._cut(start)
+            self._remains = Remains(start, self._end_bytes, data)
+            if self._cut(start):
+                self._remains = None
             raise
         self._end += len(data)
         self._end_bytes = data[-END_BYTES:]
@@ -316,14 +318,15 @@ class Appender:
             try:
                 self._sync()
             except BaseException as error:
+                self._remains = Remains(start, before, data)
                 self._take_back(data)
                 if isinstance(error, OSError):  # not a reason to open the file again and write once more
                     raise PersistenceError(f"{self.files.base} could not be synced: {error}") from error
                 raise
         self.time_tracker.note(self._end)
 
-    def _cut(self, end: int) -> None:
-        """Cut off what a failed write has left, because its callers hear that none of it is stored.
+    def _cut(self, end: int) -> bool:
+        """Cut off what a failed write has left, because its callers hear that none of it is stored; False if that fails.
 
         If syncs are asked for, sync the cut: a power cut might bring some of it back among later records.
         """
@@ -334,6 +337,8 @@ class Appender:
                 self._sync()
         except (OSError, PersistenceError):
             self._detach()  # the next append repairs the torn tail
+            return False
+        return True
 
     def _take_back(self, data: bytes) -> None:
         """Cut a batch whose sync failed off its file, and off the fresh one that may have replaced it."""

@@ -20,6 +20,7 @@ import anyio
 import anyio.to_thread
 
 from papyra.exceptions import PartialWriteError, PersistenceError
+from papyra.persistence.files import failed_write
 from papyra_json._record.encode import encode
 from papyra_json._record.time_range import times_of
 from papyra_json._write.appender import Appended
@@ -209,12 +210,14 @@ class Committer:
     def _failure(self, appended: Appended, start: int, end: int) -> PersistenceError:
         stored = max(0, appended.records - start)
         failed, total = end - start - stored, end - start
+        error = appended.error
+        count = "a record" if total == 1 else f"{total} records"
+        text = f"{count} could not be written to {self._name}: {error}"
+        cause = error.__cause__ if isinstance(error, PersistenceError) else error
+        failure = failed_write(text, cause) if isinstance(cause, OSError) else PersistenceError(text)
         if stored:
-            failure: PersistenceError = PartialWriteError(failed, total)
-        else:
-            count = "a record" if total == 1 else f"{total} records"
-            failure = PersistenceError(f"{count} could not be written to {self._name}: {appended.error}")
-        failure.__cause__ = appended.error
+            failure = PartialWriteError(failed, total, retry=failure.retry is True)
+        failure.__cause__ = error
         return failure
 
 

@@ -8,8 +8,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from papyra.exceptions import PersistenceError
-from papyra.persistence.files import create_file, open_regular, sync_file, write_all
+from papyra.persistence.files import create_file, failed_write, open_regular, sync_file, write_all
 from papyra_json._fs.files import TEMPORARY_INFIX
 
 if TYPE_CHECKING:
@@ -42,9 +41,8 @@ def probe(base: Path) -> None:
             _check_creatable(base.parent)
     except OSError as error:
         advice = _ADVICE.get(error.errno or 0, "Check the owner and mode of the file and its folder.")
-        raise PersistenceError(
-            f"no record can be written to {base}: {os.strerror(error.errno or 0)}. {advice}"
-        ) from error
+        text = f"no record can be written to {base}: {os.strerror(error.errno or 0)}. {advice}"
+        raise failed_write(text, error) from error
 
 
 def _open_for_writing(path: Path) -> bool:
