@@ -94,3 +94,11 @@ async def wait_until(condition: Callable[[], object]) -> None:
     """Return when the condition holds."""
     while not condition():
         await anyio.lowlevel.checkpoint()
+
+
+def same(actor: Gated) -> Gated:
+    return actor
+
+
+def letters(system: ActorSystem) -> list[tuple[object, bool]]:
+    return [(letter.message, letter.expects_reply) for letter in system.dead_letters.messages]
