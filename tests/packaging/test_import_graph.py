@@ -47,6 +47,49 @@ FOLDERS = {
     ],
 }
 
+# The modules of folders that have no folders, lowest floor first: a module imports from its own floor or below. Annotations
+# count too, except in the runtime, where a cell and the parts that work on it name each other's types.
+FLOORS = {
+    "papyra._runtime": [
+        "_eventloop attached_instrument class_names envelope fact_writer phases restarts run_facts run_id",
+        "stack_guard thread_guard threads tracebacks user_values worker",
+        "busy_actors cell context_guard dead_letters hook_calls log timers wait_graph",
+        "background failure_log history tallies",
+        "runtime",
+        "countdown mailbox",
+        "asks belongings instruments introspection local_system watching",
+        "actor_timers answering stopping tree",
+        "group pipes stash",
+        "spawning supervision",
+        "lifecycle worker_loop",
+        "running_system",
+    ],
+    "papyra_contrib.sqlite": [
+        "_batch_ids _errors _files _fork_safety _statement_progress",
+        "_connect _lock",
+        "_backup _schema",
+        "_queries _swap",
+        "_database",
+        "_compaction _scan",
+        "_recovery",
+        "_backend",
+    ],
+    "papyra_contrib.redis": ["_connection", "_batches _checks _entries", "_follower _groups _maintenance _paging", "_backend"],
+    "papyra_contrib.postgres": ["_connection", "_schema", "_queries", "_follower _maintenance", "_backend"],
+    "papyra_contrib.cluster": [
+        "_counters _errors _frames _keys",
+        "_inbound _messages _outbound _port",
+        "_exports _link _members _memory _memory_hub _refs codec",
+        "_asks _replica _watches _wire_values",
+        "_open _receiver nats",
+        "_registry_view _session",
+        "_command _registrar",
+        "_claims _singleton",
+        "_cluster",
+        "testing",
+    ],
+}  # fmt: skip
+
 
 def _modules(root):
     found = {}
@@ -124,7 +167,7 @@ def test_core_is_a_staircase(graph):
 
     core = [name for name in graph if name == "papyra" or name.startswith("papyra.")]
     homeless = [name for name in core if floor(name) is None]
-    assert homeless == [], "say in LAYERS where this module stands"
+    assert homeless == [], "say in LAYERS where this module belongs"
     up = [
         f"{name} imports {one}"
         for name in core
@@ -151,6 +194,30 @@ def test_the_folders_of_a_distribution_are_a_staircase(root, package):
     assert {name.split(".")[1] for name in modules} - {"__main__"} == set(FOLDERS[package])
 
 
+@pytest.mark.parametrize("folder", FLOORS)
+def test_the_modules_of_a_folder_are_a_staircase(root, graph, folder):
+    modules = {name: path for name, path in _modules(root).items() if name.startswith(f"{folder}.")}
+    floors = {name: level for level, names in enumerate(FLOORS[folder]) for name in names.split()}
+
+    def room(name):
+        return name.removeprefix(f"{folder}.").partition(".")[0]
+
+    assert {room(name) for name in modules} == set(floors), "say in FLOORS where this module belongs"
+    wrong = []
+    for name, path in modules.items():
+        found = graph[name]
+        if folder != "papyra._runtime":
+            visitor = _AllImports(modules)
+            visitor.visit(ast.parse(path.read_text("utf-8")))
+            found = visitor.found
+        wrong += [
+            f"{name} imports {one}"
+            for one in found
+            if one in modules and floors[room(one)] > floors[room(name)]
+        ]
+    assert wrong == []
+
+
 def test_nothing_imports_the_command_and_core_no_sibling(graph):
     wrong = [
         f"{name} imports {one}"
@@ -163,7 +230,7 @@ def test_nothing_imports_the_command_and_core_no_sibling(graph):
     assert wrong == []
 
 
-def test_patterns_stand_on_the_public_api_alone(graph):
+def test_patterns_use_the_public_api_alone(graph):
     patterns = ("eventstream", "patterns", "receptionist", "routing", "running", "supervisor")
     wrong = [
         f"{name} imports {one}"

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -11,16 +16,17 @@ import papyra
 from papyra import Actor, ActorSystem
 from papyra._runtime import phases
 
+PACKAGE = Path(papyra.__file__).parent
+
 
 def test_only_enter_assigns_a_phase():
     assigned = {
-        (path.name, line.strip())
-        for path in Path(papyra.__file__).parent.rglob("*.py")
-        for line in path.read_text("utf-8").splitlines()
-        if re.search(r"\.phase\b[^=!<>]*=(?!=)", line)
-        and not re.search(r"\b(if|return|elif|while|or|and)\b", line)
+        (path.name, ast.unparse(node))
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "phase" and isinstance(node.ctx, ast.Store)
     }
-    assert assigned == {("phases.py", "cell.phase = phase"), ("cell.py", "self.phase = STARTING")}
+    assert assigned == {("phases.py", "cell.phase"), ("cell.py", "self.phase")}
 
 
 def test_every_phase_has_a_name_a_state_and_a_row():
@@ -51,3 +57,38 @@ def test_the_design_page_shows_the_table():
         assert re.search(rf"\| `{phases.NAMES[phase]}` \|[^|]+\| {re.escape(row)} \|", page), phases.NAMES[
             phase
         ]
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_a_new_decision_must_be_handled(checker, tmp_path):
+    """Add a member to `SupervisorDecision` in a copy: both checkers name the `match` that does not handle it."""
+    binary = shutil.which(checker, path=sysconfig.get_path("scripts"))
+    if binary is None:
+        pytest.skip(f"{checker} is not installed")
+    copy = tmp_path / "papyra"
+    shutil.copytree(PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    # Only the two modules are read: what else is wrong in them without the others, is in both reports.
+    options = (
+        ["--follow-imports=skip", "--no-incremental"]
+        if checker == "mypy"
+        else ["--pythonpath", sys.executable]
+    )
+    names = ["papyra/supervision.py", "papyra/_runtime/supervision.py"]
+
+    def complaints():
+        ran = subprocess.run(
+            [binary, *options, *names], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+        )
+        return [line for line in ran.stdout.splitlines() if "Never" in line]
+
+    assert complaints() == []
+    enum = copy / "supervision.py"
+    enum.write_text(
+        enum.read_text("utf-8").replace(
+            '    RESUME = "resume"\n', '    RESUME = "resume"\n    PAUSE = "pause"\n'
+        )
+    )
+    found = complaints()
+    assert "_runtime/supervision.py" in found[0]
+    assert "PAUSE" in found[0]
