@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import os
 import pwd
 import shutil
@@ -20,25 +22,27 @@ SERVER_USER = "nobody"  # PostgreSQL refuses to run as root
 SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=50", "shared_buffers=16MB", "timezone=UTC")
 
 
-class PostgresServer:
-    """Starts, dies and starts again; its data is in a folder of its own."""
+class _Prepared:
+    """The programs and an empty data folder, made once: each server gets a copy, because initdb takes seconds."""
 
-    def __init__(self, *settings: str) -> None:
-        self._user = SERVER_USER if os.getuid() == 0 else None
-        self.folder = Path(tempfile.mkdtemp(prefix="papyra-pg-"))
-        self._install = self._reachable(postgres_folder())
-        self._settings = (*SETTINGS, *settings)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._hand_over(self.folder)
-        self._run("initdb", "-U", "papyra", "--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C")
+    def __init__(self) -> None:
+        self.user = SERVER_USER if os.getuid() == 0 else None
+        self.folder = new_folder(self.user)
+        atexit.register(shutil.rmtree, self.folder, ignore_errors=True)
+        self.install = self._reachable(postgres_folder())
+        initdb = [str(self.install / "bin" / "initdb"), "-D", str(self.folder / "data"), "-U", "papyra"]
+        options = ["--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        subprocess.run(
+            [*initdb, *options], user=self.user, check=True, capture_output=True, cwd=self.folder, env={}
+        )
 
     def _reachable(self, install: Path) -> Path:
         """Return a folder whose programs the server's user can run: a copy, if it can't enter this one."""
-        if self._user is None:
+        if self.user is None:
             return install
         command = [str(install / "bin" / "postgres"), "--version"]
         try:
-            subprocess.run(command, user=self._user, check=True, capture_output=True)
+            subprocess.run(command, user=self.user, check=True, capture_output=True)
         except (OSError, subprocess.CalledProcessError):
             copy = self.folder / "install"
             shutil.copytree(install, copy)
@@ -48,13 +52,28 @@ class PostgresServer:
             return copy
         return install
 
-    def _hand_over(self, folder: Path) -> None:
-        if self._user is not None:
-            os.chown(folder, pwd.getpwnam(self._user).pw_uid, -1)
 
-    def _run(self, program: str, *arguments: str) -> None:
-        command = [str(self._install / "bin" / program), "-D", str(self.folder / "data"), *arguments]
-        subprocess.run(command, user=self._user, check=True, capture_output=True, cwd=self.folder, env={})
+def new_folder(user: str | None) -> Path:
+    """Make a folder that belongs to the server's user."""
+    folder = Path(tempfile.mkdtemp(prefix="papyra-pg-"))
+    if user is not None:
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    return folder
+
+
+_prepared = functools.cache(_Prepared)
+
+
+class PostgresServer:
+    """Starts, dies and starts again; its data is in a folder of its own."""
+
+    def __init__(self, *settings: str) -> None:
+        prepared = _prepared()
+        self._user, self._install = prepared.user, prepared.install
+        self.folder = new_folder(self._user)
+        subprocess.run(["cp", "-a", str(prepared.folder / "data"), str(self.folder)], check=True)
+        self._settings = (*SETTINGS, *settings)
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         options = [word for setting in self._settings for word in ("-c", setting)]

@@ -145,20 +145,25 @@ async def test_a_server_that_stands_still_ends_no_call_but_its_own(own_server, t
     backend = PostgresPersistence(own_server.conninfo, table=table, timeout=1.0)
     await backend.record_event(event(1))
     slow = PostgresPersistence(own_server.conninfo, table=table, timeout=60.0)
-    await slow.list_events()  # connected: libpq's own wait for a connection can't be cut short
+    await slow.list_events()  # connected
+    new = PostgresPersistence(own_server.conninfo, table=table, timeout=60.0)
     own_server.signal_all(signal.SIGSTOP)
     try:
         with pytest.raises(PersistenceError, match="no answer within 1 s"):
             await backend.record_event(event(2))
-        with anyio.move_on_after(0.2) as scope:
-            await slow.list_events()
-        assert scope.cancelled_caught
+        for cancelled in (slow, new):  # in a call, and before there is a connection
+            with anyio.fail_after(30), anyio.move_on_after(0.2) as scope:
+                await cancelled.list_events()
+            assert scope.cancelled_caught
+        with pytest.raises(PersistenceError, match="no connection within 1 s") as raised:
+            await PostgresPersistence(own_server.conninfo, table=table, timeout=1.0).ping()
+        assert raised.value.retry is True
     finally:
         own_server.signal_all(signal.SIGCONT)
     await backend.record_event(event(3))
     assert 3 in await stored_numbers(own_server, table)
-    await backend.aclose()
-    await slow.aclose()
+    for one in (backend, slow, new):
+        await one.aclose()
 
 
 # -- followers

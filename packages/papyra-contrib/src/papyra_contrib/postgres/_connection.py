@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import selectors
+import threading
 import time
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -116,15 +118,39 @@ class Database:
     def _connect(self, work: Work | None) -> Connection:
         if self.closed:
             raise PersistenceError("the postgres backend is closed. Open a new one.")
-        connection = Connection.connect(
-            self._url,
-            autocommit=True,
-            connect_timeout=max(2, round(self._timeout)),  # libpq takes 1 second for 2
-            application_name="papyra",
-        )
+        connection = self._in_time(work)
         connection.timeout = self._timeout
         connection.work = work
         return connection
+
+    def _in_time(self, work: Work | None) -> Connection:
+        """Connect, for at most the time-out, however many hosts there are; or until the caller is cancelled.
+
+        In a thread of its own: nothing interrupts the search for a host's address, and libpq counts in whole seconds.
+        """
+        found: Future[Connection] = Future()
+        threading.Thread(target=self._connect_into, args=(found,), daemon=True).start()
+        end = time.monotonic() + self._timeout
+        while not wait((found,), POLL_SECONDS).done:
+            if (work is not None and work.cancelled) or time.monotonic() >= end:
+                found.add_done_callback(_close_result)
+                if work is not None:
+                    work.check()
+                raise errors.ConnectionTimeout(f"no connection within {self._timeout:g} s")
+        return found.result()
+
+    def _connect_into(self, found: Future[Connection]) -> None:
+        try:
+            connection = Connection.connect(
+                self._url,
+                autocommit=True,
+                connect_timeout=max(2, round(self._timeout)),  # libpq takes 1 second for 2
+                application_name="papyra",
+            )
+        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
+            found.set_exception(error)
+        else:
+            found.set_result(connection)
 
     def _give_back(self, connection: Connection) -> None:
         if connection.closed or self.closed or len(self._idle) >= MAX_IDLE_CONNECTIONS:
@@ -155,6 +181,12 @@ class Database:
             raise kind(f"PostgreSQL at {self.name}: {text}. {_hint(error)}", retry=passes) from error
         else:
             self.reachable = True
+
+
+def _close_result(found: Future[Connection]) -> None:
+    """Close a connection that came too late."""
+    if found.exception() is None:
+        found.result().close()
 
 
 def _may_pass(error: psycopg.Error) -> bool:
