@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sqlite3
 import subprocess
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from click.testing import Result
 
@@ -190,3 +191,69 @@ def test_r29_a_backup_of_a_database_is_made_by_sqlite_itself(
     write(run.folder / "other", range(5))
     refused = invoke("persistence", "restore", "other", "sqlite:./f.db")
     assert (refused.exit_code, "Nothing was changed" in refused.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("command", ["backup", "restore"])
+def test_r29_a_killed_backup_leaves_no_store_and_is_made_up_for(
+    invoke: Callable[..., Result], run: Runner, source: Path, command: str
+) -> None:
+    """What is killed leaves its draft; `tests/cli/_copy_kills.py` kills it at each step."""
+    draft = run.folder / ".saved.draft"
+    draft.mkdir()
+    write(draft / "saved", range(700))
+    done = invoke("persistence", command, "a.ndjson", "json:./saved", "-o", "json")
+    assert (done.exit_code, json.loads(done.stdout)["copied"]) == (0, 1201)
+    assert not draft.exists()
+    assert numbers(invoke, "json:./saved") == list(range(1200))
+
+
+def test_r29_two_commands_do_not_make_one_store_at_once(
+    invoke: Callable[..., Result], run: Runner, source: Path
+) -> None:
+    draft = run.folder / ".saved.draft"
+    draft.mkdir()
+    with (draft / ".busy").open("w") as busy:
+        fcntl.flock(busy, fcntl.LOCK_EX)
+        done = invoke("persistence", "backup", "a.ndjson", "json:./saved")
+    assert (done.exit_code, "another command is making" in done.stderr) == (3, True)
+    assert not (run.folder / "saved").exists()
+
+
+def test_r29_a_store_that_was_moved_away_is_restored_over_its_old_lock(
+    invoke: Callable[..., Result], run: Runner
+) -> None:
+    """The lock has notes of the old records, and a program may have it open."""
+    argv = [sys.executable, "-c", WRITER.replace("100_000", "30"), "json:./live"]
+    subprocess.run(argv, cwd=run.folder, env=run.environment, check=True, capture_output=True)
+    assert invoke("persistence", "backup", "live", "saved").exit_code == 0
+    lock = run.folder / "live.lock"
+    inode = lock.stat().st_ino
+    (run.folder / "live").rename(run.folder / "broken")
+    assert invoke("persistence", "restore", "saved", "live").exit_code == 0
+    assert lock.stat().st_ino == inode
+    argv = [sys.executable, "-c", WRITER.replace("100_000", "5"), "json:./live"]
+    subprocess.run(argv, cwd=run.folder, env=run.environment, check=True, capture_output=True)
+    assert invoke("persistence", "scan", "--path", "live").exit_code == 0
+    assert numbers(invoke, "json:./live") == [*range(30), *range(5)]
+
+
+def test_r29_a_backup_of_a_set_is_laid_out_like_it(
+    invoke: Callable[..., Result], run: Runner, source: Path
+) -> None:
+    url = "rotating:./set?max_bytes=20KB&max_files=50&max_records=1000"
+    assert invoke("persistence", "copy", "a.ndjson", url.rpartition("&")[0]).exit_code == 0
+    assert invoke("persistence", "backup", url, "saved").exit_code == 0
+    assert sorted(run.folder.glob("saved.[0-9]*"))
+    assert numbers(invoke, "rotating:./saved?max_files=50") == list(range(201, 1200))
+
+
+@pytest.mark.sweep
+def test_r17_r29_killed_at_each_step_and_run_again(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "tests.cli._copy_kills", str(tmp_path)]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=280, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = dict(line.rsplit(": ", 1) for line in done.stdout.splitlines())
+    assert len(steps) == 6
+    assert all(int(one.removesuffix(" steps")) >= 6 for one in steps.values())

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from click.testing import Result
 
     from conftest import Runner
 
@@ -56,6 +58,21 @@ def test_r26_the_wait_for_a_lock_is_bounded_and_names_its_holder(
     assert "python" in error
 
 
+@pytest.mark.parametrize("name", ["papyra.ndjson", "there.ndjson", "there.db"])
+@pytest.mark.parametrize("command", ["copy", "backup", "restore"])
+def test_r26_a_copy_waits_no_longer_for_either_store(
+    invoke: Callable[..., Result], run: Runner, sample: Path, command: str, name: str
+) -> None:
+    target = "there.db" if name == "there.db" else "there.ndjson"
+    first, _, _ = sample.read_bytes().partition(b"\n")
+    (run.folder / "there.ndjson").write_bytes(first + b"\n")
+    assert invoke("persistence", "copy", "there.ndjson", "sqlite:./there.db").exit_code == 0
+    with locked(run, f"{name}.lock") as pid:
+        done = invoke("persistence", command, "papyra.ndjson", target, "--wait", "100ms")
+    assert (done.exit_code, done.stdout) == (3, "")
+    assert f"waited 0.1 s for the lock of {run.folder}/{name}.lock, which process {pid} (" in done.stderr
+
+
 def test_r26_a_lock_that_is_given_back_is_waited_for(run: Runner, sample: Path) -> None:
     with locked(run, "papyra.ndjson.lock") as pid:
         process = run.start("persistence", "scan", "--path", "papyra.ndjson", stdout=-1, stderr=-1)
@@ -71,6 +88,20 @@ def test_r26_a_database_that_another_program_has_locked(run: Runner, sample: Pat
         done = run("persistence", "compact", "--path", "f.db", "--max-records", "1", "--wait", "1200ms")
     assert done.returncode == 3
     assert f"waited 1.2 s for the lock of {run.folder}/f.db.lock, which process {pid} (" in done.stderr
+
+
+def test_r26_a_lock_that_the_command_inherited_is_not_waited_for(run: Runner, toy: Path) -> None:
+    """As in a line of a crontab: flock /run/nightly.lock papyra persistence compact --wait 10s."""
+    with (run.folder / "nightly.lock").open("w") as file:
+        code = "import fcntl, sys; fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX)"
+        subprocess.run([sys.executable, "-c", code, str(file.fileno())], check=True, pass_fds=[file.fileno()])
+        process = run.start(
+            "persistence", "scan", "--backend", f"toy:{toy}?slow=2", "--wait", "300ms",
+            stdout=-1, stderr=-1, pass_fds=[file.fileno()],
+        )  # fmt: skip
+        _, errors = process.communicate(timeout=120)
+    assert b"waited" not in errors
+    assert process.returncode == 1  # the toy is damaged
 
 
 def test_r26_a_wait_needs_a_unit(run: Runner, sample: Path) -> None:

@@ -129,22 +129,24 @@ def named_store(text: str, origin: str) -> Store:
 
 
 def new_store(text: str, origin: str, like: Store) -> Store:
-    """Return the store that an argument names; a file that does not exist gets the scheme of ``like``.
+    """Return the store that an argument names.
 
-    Files of another scheme, and stores that are not in files, need a URL.
+    A file that does not exist gets the scheme of ``like`` and its options, except those of retention. Files of another scheme, and stores that are not in files, need a URL.
     """
     _check(text, origin)
     if _URL.match(text):
         return Store(text, origin, is_noted=False)
     if _is_there(text):
         return store_at(text)
-    scheme = BackendURL.parse(like.url).scheme
-    if not backend_class(scheme).in_files:
+    url = BackendURL.parse(like.url)
+    backend = backend_class(url.scheme)
+    if not backend.in_files:
         raise click.UsageError(
             f"{origin} {text} is a file, and the other store is not: give a URL, as in json:{text}",
             _context(),
         )
-    return Store(file_url(scheme, text), origin, is_noted=False)
+    own = {name: value for name, value in url.options.items() if name in backend.url_options}
+    return Store(file_url(url.scheme, text, **own), origin, is_noted=False)
 
 
 def _check(text: str, origin: str) -> None:

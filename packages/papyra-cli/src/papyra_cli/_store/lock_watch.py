@@ -59,7 +59,7 @@ async def watch_lock(gauge: Gauge, most: float | None) -> None:
 
 
 def find_holder() -> LockHolder | None:
-    """Return another process that holds an exclusive lock on a file that this process has open, if the system tells."""
+    """Return another process that holds an exclusive lock on a file that this process has opened, if the system tells."""
     try:
         lines = Path("/proc/locks").read_text("ascii").splitlines()
     except OSError:
@@ -72,7 +72,7 @@ def find_holder() -> LockHolder | None:
             # The inode alone: some file systems show another device here than in stat().
             held[int(words[5].rpartition(":")[2])] = max(int(words[4]), 0)
     for inode, file in _open_files().items():
-        if inode in held and held[inode] != os.getpid():
+        if inode in held and held[inode] != os.getpid() and inode not in _INHERITED:
             return LockHolder(file, held[inode])
     return None
 
@@ -86,6 +86,10 @@ def _open_files() -> dict[int, str]:
             if stat.S_ISREG(status.st_mode):
                 found[status.st_ino] = str(Path(f"/proc/self/fd/{name}").readlink())
     return found
+
+
+_INHERITED = frozenset(_open_files())
+"""Files that were open before any store was, as the lock that flock(1) in a crontab holds for the command."""
 
 
 def _command_of(pid: int) -> str:

@@ -22,6 +22,7 @@ from papyra_cli._output.output import Styled, Table
 from papyra_cli._output.tables import ANOMALY_COLUMNS, anomaly_table
 from papyra_cli._store.choose import named_store, new_store
 from papyra_cli._store.session import open_store
+from papyra_cli.commands._copy.draft import draft_of, remove_draft
 from papyra_cli.commands._copy.engine import CopyReport, check_copy, copy_records, is_empty
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class _Job:
     target: Store
     until: float | None = None
     append: bool = False
+    whole: bool = False
+    """Whether a new file gets its name only once it is complete."""
 
 
 @click.command(
@@ -90,9 +93,10 @@ def backup(out: Output, source: str, target: str, wait: float | None) -> None:
     """Make a consistent copy of a store, and check it.
 
     FROM and TO are files or backend URLs; a new file TO gets the format of FROM. Safe while applications write: the backup
-    holds a state that the store had. A target that holds records is refused.
+    holds a state that the store had. A new file gets its name once the backup is complete and checked, so a backup that was
+    interrupted leaves none. A target that holds other records is refused.
     """
-    _run(out, _job(source, target, wait), "backed up")
+    _run(out, _job(source, target, wait, whole=True), "backed up")
 
 
 @click.command(
@@ -110,17 +114,23 @@ def backup(out: Output, source: str, target: str, wait: float | None) -> None:
 def restore(out: Output, source: str, target: str, wait: float | None) -> None:
     """Make a store from a backup, and check it.
 
-    FROM is the backup and TO the store, each a file or a backend URL. A store that holds records is refused: move it away
-    first, with its rotated files.
+    FROM is the backup and TO the store, each a file or a backend URL. A store that holds other records is refused: move it
+    away first, with its rotated files. A new file gets its name once it is complete.
     """
-    _run(out, _job(source, target, wait), "restored")
+    _run(out, _job(source, target, wait, whole=True), "restored")
 
 
 def _job(
-    source: str, target: str, wait: float | None, until: float | None = None, *, append: bool = False
+    source: str,
+    target: str,
+    wait: float | None,
+    until: float | None = None,
+    *,
+    append: bool = False,
+    whole: bool = False,
 ) -> _Job:
     origin = replace(named_store(source, "FROM"), wait=wait)
-    job = _Job(origin, replace(new_store(target, "TO", origin), wait=wait), until, append)
+    job = _Job(origin, replace(new_store(target, "TO", origin), wait=wait), until, append, whole)
     if _place(job.source) == _place(job.target):
         raise click.UsageError(f"FROM and TO are the same store, {target}", click.get_current_context())
     return job
@@ -142,21 +152,28 @@ def _run(out: Output, job: _Job, done: str) -> None:
 
 async def _copy(out: Output, job: _Job) -> CopyReport:
     async with open_store(out, job.source) as source:
-        if not job.append and job.until is None and not _exists(job.target):
-            report = await _copy_whole(source, job, out)
-            if report is not None:
-                return report
-        async with open_store(out, job.target, may_be_missing=True) as target:
-            report = await source.watch(
-                "copying",
-                lambda gauge: copy_records(source, target, job.until, append=job.append, gauge=gauge),
-            )
-            await check_copy(source, target, report)
+        if not job.whole or job.target.missing_file() is None:
+            remove_draft(job.target)
+            return await _copy_into(source, job, out)
+        with draft_of(job.target) as draft:
+            report = await _copy_into(source, replace(job, target=draft.store), out)
+            if not report.problem:
+                draft.publish()
             return report
 
 
-def _exists(store: Store) -> bool:
-    return store.missing_file() is None
+async def _copy_into(source: OpenStore, job: _Job, out: Output) -> CopyReport:
+    if not job.append and job.until is None and job.target.missing_file() is not None:
+        report = await _copy_whole(source, job, out)
+        if report is not None:
+            return report
+    async with open_store(out, job.target, may_be_missing=True) as target:
+        report = await source.watch(
+            "copying",
+            lambda gauge: copy_records(source, target, job.until, append=job.append, gauge=gauge),
+        )
+        await check_copy(source, target, report)
+        return report
 
 
 async def _copy_whole(source: OpenStore, job: _Job, out: Output) -> CopyReport | None:
