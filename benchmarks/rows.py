@@ -1,4 +1,4 @@
-"""What is measured, at which scale, and what Papyra must reach (see the performance page of the docs)."""
+"""The rows: measurements, their scales, and the goals of Papyra (see the performance page of the docs)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Goal:
 
 @dataclass(frozen=True)
 class Row:
-    """One benchmark: who takes part, and with how many operations (small contestants get fewer)."""
+    """One benchmark: its contestants, and the operations of each (small contestants get fewer)."""
 
     name: str
     what: str

@@ -388,7 +388,7 @@ def sample(run: Runner) -> Path:
 
 @pytest.fixture
 def damaged(sample: Path) -> Path:
-    """Put two lines into the sample store that are no records, and a torn one at its end."""
+    """Put two invalid lines into the sample store, and a torn one at its end."""
     lines = sample.read_text().splitlines(keepends=True)
     sample.write_text("".join([*lines[:5], "nonsense\n", *lines[5:9], "[]\n", *lines[9:], '{"kind":"eve']))
     return sample

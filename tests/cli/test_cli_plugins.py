@@ -168,7 +168,7 @@ def test_config_view_survives_what_it_can_t_use(run: Runner) -> None:
         ["PAPYRA_SETTINGS_MODULE=nowhere", "yes"],
     ]
     assert broken[0][2].startswith(
-        f"can't load [tool.papyra]: {run.folder}/pyproject.toml is no valid TOML: "
+        f"can't load [tool.papyra]: {run.folder}/pyproject.toml is not valid TOML: "
     )
     assert broken[1][2].startswith("PAPYRA_SETTINGS_MODULE='nowhere': can't import 'nowhere'")
     assert lines[-1] == ["status", "3 can't be used"]

@@ -168,7 +168,7 @@ class Node:
             await self.system.stop(ref)
 
     async def do_block(self, duration: float) -> None:
-        time.sleep(duration)  # noqa: ASYNC251 - on purpose: the loop stands still
+        time.sleep(duration)  # noqa: ASYNC251 - on purpose: the loop stops
 
     async def do_claim(self, name: str) -> list[str]:
         ref = self.system.spawn(Named)

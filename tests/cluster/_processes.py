@@ -73,7 +73,7 @@ class Server:
 
 
 class Proxy:
-    """Carries bytes to a server, and stands still while ``stalled``."""
+    """Carries bytes to a server, and stops while ``stalled``."""
 
     def __init__(self, target: int) -> None:
         self.target = target

@@ -72,7 +72,7 @@ class Counter(Actor):
 
 
 class Recorder(Actor):
-    """Keeps the numbers it is told, in order, in a list that outlives it."""
+    """Keeps the numbers it gets, in order, in a list that outlives it."""
 
     def __init__(self, seen: list[Any], pause: float = 0.0) -> None:
         self.seen = seen
@@ -87,7 +87,7 @@ class Recorder(Actor):
 
 @dataclass
 class Watcher:
-    """What an actor that watches was told."""
+    """The notices that a watching actor got."""
 
     told: list[ActorTerminated] = field(default_factory=list)
 

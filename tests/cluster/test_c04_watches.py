@@ -1,4 +1,4 @@
-"""Promises 4, 6 and 7 on the memory network: watchers are told once, with the true reason."""
+"""Promises 4, 6 and 7 on the memory network: watchers are notified once, with the true reason."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ _numbers = itertools.count()
 
 
 class RedisServer:
-    """Starts and stops; what it has to keep stands in its folder. A socket's path must be short."""
+    """Starts and stops; what it has to keep is in its folder. A socket's path must be short."""
 
     def __init__(self, *options: str) -> None:
         self._binary = redis_binary()

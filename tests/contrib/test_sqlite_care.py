@@ -77,7 +77,7 @@ async def test_progress_never_goes_down_and_ends_at_the_total(path, work, damage
     assert told[-1][0] == told[-1][1]
     assert told[0][1] == size
     steps = [later[0] - earlier[0] for earlier, later in pairwise(told)]
-    assert max(steps) < told[-1][1] / 2  # it is no bar that jumps
+    assert max(steps) < told[-1][1] / 2  # the bar does not jump
 
 
 @pytest.mark.parametrize("work", HEALTHY_WORK.values(), ids=HEALTHY_WORK.keys())

@@ -144,7 +144,7 @@ anyio.run(read, sys.argv[1])
 
 @pytest.fixture
 def open_folder():
-    """A folder that others may enter; not in tmp_path, for each run of pytest closes the folder of all runs to them."""
+    """A folder that others may enter; not in tmp_path, because each run of pytest closes the folder of all runs to them."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)

@@ -1,4 +1,4 @@
-"""Backend URLs: what is read, and how mistakes are explained."""
+"""Backend URLs: how they are read, and how mistakes are explained."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The start-up check: what is looked at, repaired and refused."""
+"""The start-up check: its findings, repairs and refusals."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ SUFFIX = {"gzip": ".gz", "zstd": ".zst"}
 
 
 def pack(path, content: bytes, compress: str = "gzip", step: int = 10**6) -> None:
-    """Write a compressed file as the store does; blocks end after so many bytes of lines."""
+    """Write a compressed file as the store does; each block holds about ``block_size`` bytes of lines."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     packer = Packer(fd, codec_for(compress))
     lines = content.splitlines(keepends=True)

@@ -29,9 +29,9 @@ from ._disk import FOLDER, Died, Disk
 LEVELS = st.sampled_from(["os", "interval", "always"])
 _MEMBER = re.compile(r"facts(\.\d+)?")
 FATES = st.none() | st.one_of(
-    st.tuples(st.sampled_from(["kill", "power"]), st.integers(0, 30)),  # before so many calls
-    st.tuples(st.just("full"), st.integers(0, 1000)),  # with room for so many bytes
-    st.tuples(st.just("failing"), st.integers(1, 4)),  # the next so many syncs
+    st.tuples(st.sampled_from(["kill", "power"]), st.integers(0, 30)),  # the number of calls until then
+    st.tuples(st.just("full"), st.integers(0, 1000)),  # the bytes that still fit
+    st.tuples(st.just("failing"), st.integers(1, 4)),  # how many of the next syncs
 )
 
 

@@ -1,6 +1,6 @@
-"""Work that may be interrupted, what stands there before, and what must be found after it, wherever it ended.
+"""Work that may be interrupted, the files before it, and the files that must be there after it, wherever it ended.
 
-What is found is read here by comparing whole lines, without the code under test.
+The files are read here by comparing whole lines, without the code under test.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def _lines(*numbers: int) -> bytes:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Files as they stand, a store that is opened on them, and what is done with it."""
+    """Files, a store that is opened on them, and the calls of it."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     there: tuple[int, ...] = ()  # records in them that are valid

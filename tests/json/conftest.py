@@ -28,7 +28,7 @@ def event() -> Callable[..., PersistedEvent]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where a test's store stands."""
+    """The path of a test's store."""
     return tmp_path / "facts.ndjson"
 
 

@@ -60,7 +60,7 @@ def test_faults_no_workload_exceeds_the_bounds(quick_disk, monkeypatch, seed):
         found = newest(files, Query(), RetentionPolicy(), 0.0, Work().check)
         assert [one.timestamp - 1_700_000_000.0 for one in found] == [*range(count - len(found), count)]
         assert bool(found) == bool(count)
-        # Where something had to go, the rest is all that fits: but for the youngest, each file is full.
+        # Where something had to go, the rest is all that fits: each file except the youngest is full.
         if len(found) < count:
             assert len(sizes) == max_files
             assert all(size + 1200 > max_bytes for size, _ in sizes[:-1])

@@ -41,7 +41,7 @@ def test_faults_one_call_fails(quick_disk, name):
 @pytest.mark.parametrize(("happen", "calls"), [(find_no_room, CHANGING), (find_no_descriptor, OPENING)])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_faults_something_runs_out(quick_disk, name, happen, calls):
-    """From some step on there is no room, or no file descriptor; who makes some finds all in order."""
+    """From some step on there is no room, or no file descriptor; once there is some again, all is in order."""
     for step in count():
         path = quick_disk / str(step) / "facts"
         outcomes, reached = _outcomes(name, path, happen, step, on=True, calls=calls)

@@ -1,4 +1,4 @@
-"""What others do to the files while stores are open: logrotate, editors, hands. What is recorded after it is in the file that is there."""
+"""Other programs change the files while stores are open: logrotate, editors, people. Later records are in the file that is there."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class TestJsonFilePersistence(BackendConformance):
 
 
 class TestRotatingFilePersistence(BackendConformance):
-    """With files so small that the tests rotate, and so many that nothing is lost."""
+    """With files so small that the tests rotate, and enough of them that nothing is lost."""
 
     durable = True
     shared = True

@@ -51,7 +51,7 @@ async def _take(records: AsyncIterator[object], count: int) -> list[int]:
 
 
 class Looks:
-    """A follower that looks when it is told to."""
+    """A follower that looks on demand."""
 
     def __init__(self, path: Path, limit: int = 0, max_files: int = 1) -> None:
         self.blocks = follow(FileSet(path, max_files), limit, lambda _: True, RetentionPolicy(), 0.0, Work())
@@ -79,7 +79,7 @@ def _open_files() -> int:
 
 async def _until(holds: Callable[[], bool]) -> None:
     with anyio.fail_after(120):
-        while not holds():  # noqa: ASYNC110 - nothing tells of files that are opened and closed
+        while not holds():  # noqa: ASYNC110 - no event says that files are opened and closed
             await anyio.sleep(0.001)
 
 
@@ -397,7 +397,7 @@ def test_a_file_that_is_deleted_is_read_to_its_end(path, line):
 
 @pytest.mark.parametrize("records", [3, 1000])
 def test_numbers_that_start_anew_after_a_move_are_new_records(path, line, records):
-    """Somebody moves the youngest file away; who writes next counts on from the older file."""
+    """The youngest file is moved away; the next writer counts on from the older file."""
     path.with_name("facts.ndjson.1").write_bytes(b"".join(map(line, range(1, 400))))
     path.write_bytes(b"".join(map(line, range(400, 400 + records))))
     with closing(Looks(path, max_files=3)) as looks:

@@ -1,4 +1,4 @@
-"""What is noted about numbers lasts as long as a record can show it, whatever fails or is killed."""
+"""The notes about numbers last as long as a record can show it, whatever fails or is killed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def test_a_compaction_that_can_not_forget_has_succeeded(path, line, monkey
     "seqs", [(1, 2, 3, 4, 2, 3, 4, 5), (5, 6, 7, 8, 7, 9), (4, 4, 4, 5), (8, 7, 6, 5), (9, 2, 1, 8)]
 )
 async def test_numbers_that_fall_are_reported_once(path, line, seqs):
-    """A block that stands there twice, as after a merge of copies."""
+    """A block that is there twice, as after a merge of copies."""
     path.write_bytes(b"".join(line(number, seq) for number, seq in enumerate(seqs)))
     store = JsonFilePersistence(path, RetentionPolicy(max_records=len(seqs)))
     assert (await store.recover(REPAIR)).scan.has_anomalies

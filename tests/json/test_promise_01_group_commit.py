@@ -120,7 +120,7 @@ async def test_promise_01_interval_syncs_by_itself(path, event, monkeypatch):
 async def test_promise_01_flush_and_aclose_sync_what_the_interval_has_not(path, event, monkeypatch, last):
     store = JsonFilePersistence(path, durability="interval", fsync_interval=1000)
     await store.record_event(event(1))
-    await store.flush()  # with the folder, for the file is new
+    await store.flush()  # with the folder, because the file is new
     await store.record_event(event(2))
     calls = _Calls(monkeypatch, "fsync")
     await getattr(store, last)()

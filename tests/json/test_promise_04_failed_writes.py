@@ -141,7 +141,7 @@ async def test_promise_04_a_batch_over_files_counts_what_is_not_stored(path, eve
 
 
 class _Syncs:
-    """Let the next so many syncs fail, or those that a plan says."""
+    """Let the next syncs fail, or those that a plan names."""
 
     def __init__(self, monkeypatch) -> None:
         self.failing = 0
@@ -170,7 +170,7 @@ async def test_promise_04_after_a_failed_sync_a_fresh_file_goes_on(path, event, 
     old = path.stat().st_ino
     keep = path.open("rb")  # so that its number is not given out again
     syncs.failing = 1
-    await store.record_event(event(1))  # stored, for the fresh file was synced
+    await store.record_event(event(1))  # stored, because the fresh file was synced
     assert not store.healthy
     assert path.stat().st_ino != old
     await store.record_event(event(2))

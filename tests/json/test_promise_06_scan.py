@@ -206,7 +206,7 @@ def _is_scanning(thread):
 
 
 async def test_promise_06_a_single_file_has_no_set(path, line):
-    """What is numbered beside it is somebody else's, say logrotate's: neither reported nor moved."""
+    """A numbered file beside it belongs to another program, say logrotate: neither reported nor moved."""
     path.write_bytes(line(1))
     other = path.with_name("facts.ndjson.1")
     other.write_bytes(b"another's")

@@ -16,7 +16,7 @@ DATA = Path(__file__).parent / "data"
 
 
 def _damaged(line) -> tuple[bytes, bytes, bytes]:
-    """Return a file, what is valid of it, and what is not."""
+    """Return a file, its valid lines and its invalid lines."""
     old = (DATA / "published.ndjson").read_bytes()
     crc = line(4).replace(b"Started", b"Stopped")
     pieces = [

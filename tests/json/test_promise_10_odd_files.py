@@ -1,4 +1,4 @@
-"""Promise 10: what is no regular file is refused, and no name can be steered elsewhere."""
+"""Promise 10: only a regular file is accepted, and no name can be steered elsewhere."""
 
 from __future__ import annotations
 

@@ -150,7 +150,7 @@ def graph(root):
 
 
 def test_there_is_no_cycle(graph):
-    # A package's __init__ hands on names of its modules; that those name the package itself is no cycle.
+    # A package's __init__ hands on names of its modules; that those name the package itself does not count.
     edges = {name: {one for one in found if not name.startswith(f"{one}.")} for name, found in graph.items()}
     try:
         TopologicalSorter(edges).prepare()

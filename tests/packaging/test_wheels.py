@@ -1,6 +1,6 @@
 """The wheels, each where nothing is installed that it does not bring, and the types as a user's checker sees them.
 
-Left out of an ordinary run, for it needs uv and a package registry: ``pytest -m wheels``.
+Left out of an ordinary run, because it needs uv and a package registry: ``pytest -m wheels``.
 """
 
 from __future__ import annotations

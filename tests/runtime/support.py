@@ -1,4 +1,4 @@
-"""What many tests of the runtime use: actors that do as they are told, and ways to wait for a state."""
+"""What many tests of the runtime use: actors that follow instructions, and ways to wait for a state."""
 
 from __future__ import annotations
 

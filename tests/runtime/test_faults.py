@@ -537,7 +537,7 @@ async def test_g10_a_close_outlives_the_cancellation_of_all_tasks() -> None:
         await stops.wait()
         cancel_tasks("papyra")
         await closing
-    assert stopped == [1] * 4  # but for the one that was cancelled
+    assert stopped == [1] * 4  # except the one that was cancelled
     assert not any(ref.is_alive() for ref in refs)
     assert store.letters == 10
     assert store.closed
@@ -690,7 +690,7 @@ async def test_g11_a_host_that_is_cancelled_again_still_waits_for_the_close() ->
 
 
 async def test_g06_a_worker_that_serves_one_actor_alone_is_no_spare_for_the_others() -> None:
-    """It counted as one while it let the loop go round, and whoever was told something just then was never run."""
+    """It counted as one while it let the loop go round, and an actor that got a message just then was never run."""
     variable: ContextVar[int] = ContextVar("variable")
     busy, told = 0, anyio.Event()
 

@@ -188,7 +188,7 @@ async def test_g03_asks_when_the_system_closes() -> None:
             await go_round()
             await system.aclose()
     assert sorted(results) == ["queued", "running", "waiting for room"]
-    # Exactly one each; the one that ran is no dead letter.
+    # Exactly one each; the one that ran leaves no dead letter.
     assert sorted(letters(system)) == [("queued", True), ("waiting for room", True)]
 
 

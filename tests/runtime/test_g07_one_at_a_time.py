@@ -116,7 +116,7 @@ mark: ContextVar[object] = ContextVar("mark", default="clean")
 
 
 class Marks(Actor):
-    """Say what it sees, and set what it is told."""
+    """Say what it sees, and set the value of the message."""
 
     async def receive(self, message: object) -> object:
         seen = mark.get()

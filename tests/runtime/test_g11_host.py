@@ -64,7 +64,7 @@ async def test_g11_a_cancelled_scope_inside_the_body_is_the_bodys_business() -> 
 
 @pytest.mark.parametrize("when", ["awaiting", "before it awaits", "closing", "asking", "before the start"])
 async def test_g11_cancelling_the_host_cancels_the_actors_and_still_runs_on_stop(when: str) -> None:
-    """The time a shutdown may take is long here: what is cancelled must not use it up."""
+    """The time a shutdown may take is long here: a cancelled handler must not use it up."""
     store = Recording()
     log: list[str] = []
     inside = anyio.Event()
@@ -115,7 +115,7 @@ async def test_g11_cancelling_the_host_cancels_the_actors_and_still_runs_on_stop
     assert log[:2] == ["a on_start", "idle on_start"]
     assert sorted(log[2:]) == ["a on_stop", "idle on_stop"]
     assert sorted(stops(system)) == [(1, "shutdown"), (2, "shutdown")]
-    # An ask whose asker has gone is no dead letter (H18).
+    # An ask whose asker has gone leaves no dead letter (H18).
     assert sorted(store.said()) == sorted(
         ["ActorStarted 1", "ActorStarted 2", "ActorStopped 2", "ActorStopped 1"]
     )

@@ -1,4 +1,4 @@
-"""Guarantee 12: what is a failure, and what is not."""
+"""Guarantee 12: which exceptions are failures."""
 
 from __future__ import annotations
 

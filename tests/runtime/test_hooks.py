@@ -276,7 +276,7 @@ async def test_a_hook_that_awaits_what_was_cancelled_is_a_failure_and_the_others
 
 
 class Sums(Actor):
-    """Fails now and then, and answers with all that it was told."""
+    """Fails now and then, and answers with all that it got."""
 
     def __init__(self) -> None:
         self.seen: list[int] = []

@@ -387,7 +387,7 @@ async def test_g02_actor_stopped_is_mailbox_closed_and_names_the_actor() -> None
 
 
 async def test_g02_a_full_mailbox_does_not_hide_the_stop() -> None:
-    """Senders that wait for room when the actor stops: each is told, each leaves one dead letter."""
+    """Senders that wait for room when the actor stops: each gets an error, each leaves one dead letter."""
     actor = Gated()
     errors: list[BaseException] = []
     async with running() as system:
@@ -409,7 +409,7 @@ async def test_g02_a_full_mailbox_does_not_hide_the_stop() -> None:
             await go_round(3)
             group.start_soon(system.stop, ref)
             await wait_until(lambda: len(errors) == 2)
-            assert actor.got == [], "they are told at once, not when the mailbox is worked off"
+            assert actor.got == [], "they get it at once, not when the mailbox is worked off"
             actor.gate.set()
         assert sorted(letters(system), key=str) == [("ask", True), ("tell", False)]
     assert actor.got == ["first", "queued"]

@@ -71,7 +71,7 @@ async def test_r8_a_refused_batch_is_offered_again_with_its_id_and_in_order():
         assert (run, number) == (system.run_id, "1")
         ids = [one for one, _ in store.offers[3:]]
         assert len(set(ids)) == len(ids)
-    assert told == [store.error], "an outage is told once"
+    assert told == [store.error], "an outage is reported once"
 
 
 async def test_r8_an_answer_that_is_lost_makes_no_double():

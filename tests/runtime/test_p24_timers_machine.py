@@ -39,7 +39,7 @@ class Expected:
 
 
 class Ticking(Actor):
-    """Starts and cancels timers as it is told, and checks each tick against a model of its own."""
+    """Starts and cancels timers on demand, and checks each tick against a model of its own."""
 
     def __init__(self, world: dict[str, Any]) -> None:
         self.world = world

@@ -262,7 +262,7 @@ async def test_p32_become_refuses_what_is_no_function() -> None:
         Runs().become(Runs().receive)
 
 
-# -- 42: tells that do not wait
+# -- 42: sends that do not wait
 
 
 async def test_p42_tell_nowait_is_in_the_mailbox_or_raises() -> None:

@@ -270,7 +270,7 @@ async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
 @pytest.mark.anyio
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(when: str) -> None:
-    clock, log = ManualClock(), []  # no grace passes: the clock stands still
+    clock, log = ManualClock(), []  # no grace passes: the clock does not move
     async with running(time_fn=clock) as system:
         _, refs = await group(system, GroupPolicy(), log, "a", "b", "c")
         gate = anyio.Event()

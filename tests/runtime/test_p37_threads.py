@@ -242,7 +242,7 @@ async def test_p38_it_is_cancelled_and_over_before_on_stop(end: str) -> None:
         else:
             pipes[0].cancel()
             await until(lambda: "over" in log)
-            assert await ref.ask("next") == "next"  # a cancellation is no failure
+            assert await ref.ask("next") == "next"  # a cancellation does not count as a failure
 
 
 async def test_p38_a_result_that_was_queued_for_an_old_instance_is_not_run() -> None:

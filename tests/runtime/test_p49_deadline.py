@@ -21,7 +21,7 @@ DEADLINE = 10.0
 
 
 class Stuck(Actor):
-    """Hangs where it is told to."""
+    """Hangs where a message says so."""
 
     def __init__(self, where: str) -> None:
         self.where = where

@@ -261,7 +261,7 @@ async def work(store: PersistenceBackend) -> tuple[list[object], ActorSystem]:
 
 
 def by_actor(trace: list[object]) -> dict[object, object]:
-    """Return what each actor did, in an order in which equal messages of several clients may stand, and all replies."""
+    """Return what each actor did, in an order in which equal messages of several clients may come, and all replies."""
     found: dict[object, Any] = {index: [] for index in range(1, 5)}
     found["replies"] = Counter(repr(step) for step in trace if not isinstance(step, tuple))
     for step in trace:

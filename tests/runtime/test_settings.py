@@ -273,8 +273,8 @@ def test_a_bad_variable_is_refused_with_an_example(text: str, monkeypatch: pytes
         ),
         ("[tool.papyra]\nmax_events = true", "must be a whole number of at least 1, as in 10000, not True"),
         ("[tool.papyra]\npersistence = 3", "persistence in .* must be a backend URL, as in json:"),
-        ("[tool.papyra", "pyproject.toml is no valid TOML: ."),
-        ("tool = 1\n\xff", "pyproject.toml is no valid TOML: ."),
+        ("[tool.papyra", "pyproject.toml is not valid TOML: ."),
+        ("tool = 1\n\xff", "pyproject.toml is not valid TOML: ."),
     ],
 )
 def test_a_bad_project_is_refused(text: str, complaint: str, tmp_path: Path) -> None:

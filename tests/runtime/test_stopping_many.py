@@ -140,7 +140,7 @@ async def test_g06_a_system_that_stops_many_idle_actors_lets_other_tasks_go_on()
 
 async def test_g06_a_slow_hook_lets_other_tasks_go_on_between_the_ends_of_idle_actors() -> None:
     turns = 0
-    seen: list[int] = []  # the turn in which each end was told of
+    seen: list[int] = []  # the turn in which each end was reported
 
     async def count() -> None:
         nonlocal turns

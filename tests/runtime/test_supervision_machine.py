@@ -273,7 +273,7 @@ class World:
     # -- what must be true
 
     async def check_while_it_runs(self) -> None:
-        """Once all is quiet: who is alive is registered, and heard of those who are not."""
+        """Once all is quiet: a living actor is registered, and has heard of the dead ones."""
         alive = [ref for ref in self.refs if ref.is_alive()]
         assert sorted(self.system.list_names()) == sorted(
             name for name, ref in self.names.items() if ref.is_alive()

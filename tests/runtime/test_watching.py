@@ -239,7 +239,7 @@ async def test_g18_may_be_asked_for_in_on_start() -> None:
         target, dead = system.spawn(Echo), system.spawn(Echo)
         await system.stop(dead)
         watcher = system.spawn(Early)
-        await watcher.ask(heard)  # stands in the mailbox before on_start has run
+        await watcher.ask(heard)  # is in the mailbox before on_start has run
         assert await watcher.ask(heard) == [(dead, "stopped")]
         await system.stop(target)
         assert await watcher.ask(heard) == [(dead, "stopped"), (target, "stopped")]

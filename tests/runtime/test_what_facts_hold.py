@@ -33,7 +33,7 @@ RESTART = SupervisionPolicy(Strategy.RESTART, max_restarts=2)
 
 
 class Worker(Actor):
-    """Raises what it is told to, also where it starts and stops."""
+    """Raises on demand, also where it starts and stops."""
 
     starts = 0
 

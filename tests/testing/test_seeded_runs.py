@@ -142,7 +142,7 @@ class World:
 
 
 class Citizen(Actor):
-    """Does what it is told: spawn, fail, ask, watch, stop, sleep."""
+    """Follows its messages: spawn, fail, ask, watch, stop, sleep."""
 
     world: World
 

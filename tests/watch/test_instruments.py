@@ -30,7 +30,7 @@ class Echo(Actor):
 
 
 class MarkAll(Instrument):
-    """Marks each ``every``-th send with its number, and writes down all it is told."""
+    """Marks each ``every``-th send with its number, and writes down all it gets."""
 
     def __init__(self, every=1):
         self.every = every

@@ -256,7 +256,7 @@ async def test_unbiased(rhythm):
     class Odd(Order):
         pass
 
-    timings = PapyraTimings(rate=1e9)  # the gap below stands for a rate that is reached
+    timings = PapyraTimings(rate=1e9)  # the gap below is that of a rate that is reached
     for pace in timings._paces:
         pace._mean, pace._interval = 8, 0.0
         pace._last = float("inf")

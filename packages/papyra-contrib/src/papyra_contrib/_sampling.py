@@ -20,10 +20,10 @@ class Pace:
         self._last = 0.0
         self._mean = 1
         self._rng = random.Random()  # noqa: S311 - spreads samples, guards nothing
-        self.passed = 1  # sends that the next sample stands for
+        self.passed = 1  # sends that the next sample represents
 
     def take(self, now: float) -> tuple[int, int]:
-        """Return for how many sends this sample stands, and after how many to take the next."""
+        """Return how many sends this sample represents, and after how many to take the next."""
         weight = self.passed
         elapsed, self._last = now - self._last, now
         if elapsed < self._interval and self._mean < MAX_GAP_SENDS:

@@ -12,7 +12,7 @@ __all__ = ["read_project"]
 
 
 def read_project(folder: str | os.PathLike[str]) -> tuple[str, dict[str, object]]:
-    """Return where the table stands and what is in it; it is empty if there is none.
+    """Return the file that has the table, and its content; it is empty if there is none.
 
     It is that of the nearest ``pyproject.toml``, upwards from ``folder``. A relative path in a backend URL is read
     from the folder of that file. One that can't be read is an `OSError` or a `ValueError` that names it.
@@ -30,7 +30,7 @@ def _table(file: Path) -> dict[str, object]:
         with file.open("rb") as stream:
             content: dict[str, object] = tomllib.load(stream)
     except ValueError as error:
-        raise ValueError(f"{file} is no valid TOML: {error}") from error
+        raise ValueError(f"{file} is not valid TOML: {error}") from error
     table = _below(_below(content, "tool"), "papyra")
     url = table.get("persistence")
     return {**table, "persistence": _anchored(url, file.parent)} if isinstance(url, str) else table

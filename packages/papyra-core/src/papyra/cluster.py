@@ -47,11 +47,11 @@ class ClusterDriver(Protocol):
         ...
 
     def resolve(self, address: ActorAddress) -> ActorRef[Any, Any] | None:
-        """Return the reference of an actor on any node; None if the address is no cluster-wide one, or gone."""
+        """Return the reference of an actor on any node; None if the address is not a cluster-wide one, or the actor is gone."""
         ...
 
     def watch(self, watcher: ActorRef[Any, Any], watched: object) -> bool:
-        """Have a local actor told of the end of a remote one; False if ``watched`` is no actor of the cluster."""
+        """Notify a local actor of the end of a remote one; False if ``watched`` is not an actor of the cluster."""
         ...
 
     def unwatch(self, watcher: ActorRef[Any, Any], watched: object) -> bool:

@@ -131,7 +131,7 @@ class AskDeadlock(PapyraError):
     def __init__(self, cycle: Sequence[object] = ()) -> None:
         path = " -> ".join(str(step) for step in cycle)
         super().__init__(
-            f"waiting here would never end, for the wait goes in a circle: {path}. "
+            f"waiting here would never end, because the wait goes in a circle: {path}. "
             "Use tell() and let the answer come as a message, or ask from a task of your own"
         )
         self.cycle = tuple(cycle)

@@ -72,5 +72,5 @@ def check_instrument(loaded: object) -> Iterable[str]:
     if issubclass(kind, Instrument):
         return [name for name in _METHODS if getattr(kind, name) is not getattr(Instrument, name)]
     if isinstance(loaded, type) or not callable(loaded):
-        raise PluginError("it is no instrument") from TypeError(f"{kind.__name__} is not an Instrument")
+        raise PluginError("it is not an instrument") from TypeError(f"{kind.__name__} is not an Instrument")
     return []

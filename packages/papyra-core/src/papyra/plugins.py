@@ -71,7 +71,7 @@ class PluginStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PluginInfo:
-    """What is known of a plugin after an attempt to load it; ``load_seconds`` is None if none was made."""
+    """The state of a plugin after an attempt to load it; ``load_seconds`` is None if none was made."""
 
     name: str
     group: str

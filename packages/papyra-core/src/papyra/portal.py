@@ -84,7 +84,7 @@ class Portal:
         self._thread = threading.get_ident()
         self._lock = threading.Condition()
         self._inbox: deque[Callable[[], object]] = deque()
-        self._under_way = 0  # tells that are in no mailbox yet
+        self._under_way = 0  # messages that are in no mailbox yet
         self._waiting = 0  # threads that wait for room in the window
         self._woken = False
         self._closed = False

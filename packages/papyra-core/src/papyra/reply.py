@@ -35,7 +35,7 @@ class Reply(Generic[R]):
         return self._settle(value, None)
 
     def fail(self, error: BaseException) -> bool:
-        """Let the ask raise ``error``, which is no failure of the actor. Return False if nobody waits any more."""
+        """Let the ask raise ``error``, which does not count as a failure of the actor. Return False if nobody waits any more."""
         if not isinstance(error, BaseException):
             raise TypeError(f"fail() takes an exception, such as ValueError('...'), not {error!r}")
         return self._settle(None, error)

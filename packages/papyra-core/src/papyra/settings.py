@@ -64,7 +64,7 @@ class Settings:
             # The __init__ of a dataclass knows nothing of what a plain class below it says in its body.
             if "__dataclass_fields__" not in vars(owner) and vars(owner)[name] != getattr(self, name):
                 raise TypeError(
-                    f"{owner.__qualname__} changes {name}, but is no dataclass; put @dataclass(frozen=True) above it"
+                    f"{owner.__qualname__} changes {name}, but is not a dataclass; put @dataclass(frozen=True) above it"
                 )
 
 
@@ -94,7 +94,7 @@ def load_settings(*, project: str | os.PathLike[str] | None = None) -> Settings:
 class FoundSetting(NamedTuple):  # no dataclass: each costs `import papyra` most of a millisecond
     """A value and where it was found, as in ``PAPYRA_MAX_EVENTS``.
 
-    With an ``error`` it is of no use; without a ``name`` it stands for a file or an object that can't be read.
+    With an ``error`` it is of no use; without a ``name`` it names a file or an object that can't be read.
     """
 
     name: str

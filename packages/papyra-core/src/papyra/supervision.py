@@ -1,7 +1,7 @@
 """What happens when an actor fails: strategies, restart intensity and backoff.
 
-The words are Erlang/OTP's: a supervisor decides, restarts have an intensity (so many within so long),
-and past it the actor stops for good.
+The words are Erlang/OTP's: a supervisor decides, restarts have an intensity (a number within some
+seconds), and past it the actor stops for good.
 """
 
 from __future__ import annotations

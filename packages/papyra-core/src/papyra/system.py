@@ -244,7 +244,7 @@ class ActorSystem:
         a task that it started, does not wait. If an actor ended the system (with a `KeyboardInterrupt`, say),
         that error is raised here.
 
-        With ``deadline`` it returns within so many seconds, plus one, whatever actors, hooks and store do: up to
+        With ``deadline`` it returns within that many seconds, plus one, whatever actors, hooks and store do: up to
         60 % for the mailboxes, 20 % for ``on_stop``, and the rest for the facts. It replaces ``shutdown_timeout``.
         """
         if deadline is not None and not 0 <= deadline < math.inf:
@@ -409,7 +409,7 @@ class ActorSystem:
     def portal(self, *, window: int = 1024) -> Portal:
         """Return a `Portal`, through which other threads reach actors. Call it on the event loop.
 
-        At most ``window`` tells of its threads are on their way to mailboxes; one more waits.
+        At most ``window`` messages of its threads are on their way to mailboxes; one more waits.
         """
         core = self._running("make a portal")
         portal = Portal(core.rt, window)

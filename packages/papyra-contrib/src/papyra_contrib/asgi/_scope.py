@@ -1,4 +1,4 @@
-"""What passes between an ASGI server and an application, and where the actor system stands in it."""
+"""The types of an ASGI connection, and the place of the actor system in its scope."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ System = Annotated[ActorSystem, Depends(_system)]
 """The type of a parameter that gets the application's system, in HTTP and WebSocket handlers."""
 
 
-def ActorOf(target: str | type[Actor]) -> Any:  # noqa: N802 - it stands in annotations, as Depends does
+def ActorOf(target: str | type[Actor]) -> Any:  # noqa: N802 - used in annotations, as Depends is
     """Return what makes a parameter an actor's reference, by the actor's name or its class.
 
     ``orders: Annotated[ActorRef[Place, int], ActorOf("orders")]``. Without such an actor the answer is 503. A plain

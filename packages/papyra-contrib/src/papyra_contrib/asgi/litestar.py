@@ -38,7 +38,7 @@ __all__ = ["LitestarPapyra"]
 class LitestarPapyra(ASGIPapyra, InitPlugin):
     """`ASGIPapyra` as a plugin of Litestar: ``Litestar(..., plugins=[LitestarPapyra(...)])``.
 
-    Its lifespan stands first, handlers may take ``papyra: ActorSystem``, and the endpoints are routes. With ``errors``,
+    Its lifespan comes first, handlers may take ``papyra: ActorSystem``, and the endpoints are routes. With ``errors``,
     `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout` 504.
     """
 

@@ -68,7 +68,7 @@ class Claims:
             await self.release(name)
 
     async def claim_again(self) -> None:
-        """Claim the names of living actors after a join; an actor whose name is taken is told so."""
+        """Claim the names of living actors after a join; an actor whose name is taken is notified."""
         for name, (ref, _) in list(self._held.items()):
             session = await self._cluster.session_ready(1.0)
             try:
@@ -89,7 +89,7 @@ class Claims:
     def _tell_lost(self, name: str, ref: ActorRef[Any, Any]) -> None:
         mail = Mail(NameLost(name))
         self._local.background.spawn(
-            lambda: self._deliver(ref, mail), f"papyra cluster tells that {name!r} is lost"
+            lambda: self._deliver(ref, mail), f"papyra cluster reports that {name!r} is lost"
         )
 
     async def _deliver(self, ref: ActorRef[Any, Any], mail: Mail) -> None:

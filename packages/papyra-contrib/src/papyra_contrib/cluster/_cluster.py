@@ -121,7 +121,7 @@ class Cluster(Receptionist):
         session = self._now("say who this node is")
         member = session.replica.members.get(session.me.node)
         if member is None:
-            raise ClusterUnavailable("this node is no member of the cluster now; it joins again by itself")
+            raise ClusterUnavailable("this node is not a member of the cluster now; it joins again by itself")
         return member
 
     def members(self) -> tuple[Member, ...]:
@@ -237,7 +237,7 @@ class Cluster(Receptionist):
             await candidate.resign()
 
     def role(self, key: ServiceKey[M, R]) -> ActorRef[M, R]:
-        """Return a reference to whoever holds the key's name when a message is sent; for nodes that are no candidates."""
+        """Return a reference to whoever holds the key's name when a message is sent; for nodes that are not candidates."""
         return self._late(key.name)
 
     # -- references
@@ -259,7 +259,7 @@ class Cluster(Receptionist):
             return self._late(unescape(text[1:]))
         found = self.resolve(ActorAddress.parse(text))
         if found is None:
-            raise ValueError(f"{text[:200]!r} is no address of a cluster")
+            raise ValueError(f"{text[:200]!r} is not an address of a cluster")
         return found
 
     def resolve(self, address: ActorAddress) -> ActorRef[Any, Any] | None:
@@ -290,7 +290,9 @@ class Cluster(Receptionist):
 
     def _local_ref(self, ref: ActorRef[M, R]) -> ActorRef[M, R]:
         if not isinstance(ref, ActorRef) or not self.local.owns(ref):
-            raise ValueError(f"{ref!r} is no actor of this node; only its own node can register or name it")
+            raise ValueError(
+                f"{ref!r} is not an actor of this node; only its own node can register or name it"
+            )
         return ref
 
     # -- sending, for references
@@ -342,7 +344,7 @@ class Cluster(Receptionist):
         session = self._session
         if session is None or not session.joined:
             raise NodeUnreachable(
-                f"{target} can't be reached: this node is no member of the cluster now; it joins again by itself"
+                f"{target} can't be reached: this node is not a member of the cluster now; it joins again by itself"
             )
         return session
 
@@ -431,7 +433,7 @@ class Cluster(Receptionist):
         """End the membership at once, and join anew in the background."""
         if session is not self._session or session.closed:
             return
-        _logger.warning("this node, %s, is no member any more (%s); it joins anew", session.me, reason)
+        _logger.warning("this node, %s, is not a member any more (%s); it joins anew", session.me, reason)
         was_joined = session.joined
         margin = session.transport.lease_seconds / 6
         for candidate in self._candidates.values():
@@ -485,7 +487,7 @@ class Cluster(Receptionist):
                 if self.leaving or self._ready is None:
                     break
                 await self._ready.wait()
-        raise ClusterUnavailable("this node is no member of the cluster now; it joins again by itself")
+        raise ClusterUnavailable("this node is not a member of the cluster now; it joins again by itself")
 
     async def leave(self) -> None:
         """Withdraw services, names and singletons."""

@@ -1,4 +1,4 @@
-"""What is counted of each peer; `ActorSystem.control_panel` shows it."""
+"""The counters of each peer; `ActorSystem.control_panel` shows it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 r"""The wire: a frame is a readable line and a body. Several frames may be one message of the engine.
 
-``1 KIND TARGET CORR SEQ TYPE TRACE LENGTH\n`` and LENGTH bytes. What is empty is ``-``.
+``1 KIND TARGET CORR SEQ TYPE TRACE LENGTH\n`` and LENGTH bytes. An empty field is ``-``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _HEADER = re.compile(
 
 
 class MalformedFrame(ValueError):
-    """The bytes are no frame."""
+    """The bytes are not a frame."""
 
 
 class Frame(NamedTuple):

@@ -1,4 +1,4 @@
-"""The receiving half of a link: what comes twice or late is dropped, and a full mailbox parks its messages."""
+"""The receiving half of a link: a frame that comes twice or late is dropped, and a full mailbox parks its messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOG_SECONDS: Final = 10.0
 
 
 class Incoming(NamedTuple):
-    """A message for a local actor, and what its sender is told."""
+    """A message for a local actor, and the answer to its sender."""
 
     number: int
     wants_credit: bool
@@ -69,7 +69,7 @@ class Inbound:
         return True
 
     def accept_broadcast(self, number: int) -> bool:
-        """Whether a broadcast is new; gaps are not counted, for nobody waits for one."""
+        """Whether a broadcast is new; gaps are not counted, because nobody waits for one."""
         if number <= self._last_broadcast:
             self._counters.duplicate += 1
             return False
@@ -135,7 +135,7 @@ class Inbound:
             del self._parked[target]
 
     def close(self) -> None:
-        """Make dead letters of what is parked: this node is no member any more, or the peer is gone."""
+        """Make dead letters of the parked messages: this node is not a member any more, or the peer is gone."""
         parked, self._parked = self._parked, {}
         for target, queue in parked.items():
             ref = self._local.find(target)

@@ -16,7 +16,7 @@ def escape(text: str) -> str:
 
 
 def unescape(token: str) -> str:
-    """Undo `escape`; bytes that are no UTF-8 become replacement characters."""
+    """Undo `escape`; bytes that are not UTF-8 become replacement characters."""
     return _ESCAPED.sub(
         lambda found: bytes.fromhex(found[0].replace("=", "")).decode("utf-8", "replace"), token
     )

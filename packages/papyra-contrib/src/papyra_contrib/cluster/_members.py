@@ -61,7 +61,7 @@ class NameLost:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Who has a name: an actor's number (0: not spawned yet) on a node, and the revision of the first claim."""
+    """The holder of a name: an actor's number (0: not spawned yet) on a node, and the revision of the first claim."""
 
     holder: NodeId
     actor_id: int
@@ -96,7 +96,7 @@ def read_member(node: str, value: bytes) -> tuple[Member, tuple[int, int]] | Non
         )
         return member, (int(low), int(high))
     except (KeyError, TypeError, ValueError):
-        return None  # any member may write there: what is no member's value is nobody
+        return None  # any member may write there: a value that no member wrote is nobody
 
 
 def service_value(me: NodeId) -> bytes:

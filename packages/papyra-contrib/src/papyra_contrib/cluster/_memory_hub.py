@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Faults", "Hub"]
 
-SERVER: Final = None  # stands for the registry in a partition
+SERVER: Final = None  # the registry in a partition
 
 
 @dataclass(slots=True)
@@ -232,7 +232,7 @@ class Hub:
     # -- faults
 
     def restart(self, seconds: float) -> None:
-        """Let the registry and the network be away; what is in flight is lost."""
+        """Let the registry and the network be away; frames in flight are lost."""
         self.away = True
         self._later(seconds, self._back)
 

@@ -21,7 +21,7 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 
 
 class _Window:
-    """What is under way to one target. It is forgotten when nothing is."""
+    """The messages under way to one target. It is forgotten when nothing is."""
 
     __slots__ = ("granted", "since_bang", "touched", "under_way", "waiters")
 

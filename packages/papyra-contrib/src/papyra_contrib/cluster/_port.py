@@ -59,7 +59,7 @@ class Reset:
 class Synced:
     """Every entry there is was handed over since the `Reset`.
 
-    A key that is missing counts as ended only if `Transport.get` says so: what was read may lag.
+    A key that is missing counts as ended only if `Transport.get` says so: the reading may lag.
     """
 
 

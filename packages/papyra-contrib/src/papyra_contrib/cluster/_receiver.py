@@ -54,7 +54,7 @@ class Receiver:
         self._extract = extract
 
     def receive(self, link: Link, message: bytes) -> None:
-        """Handle a message of a peer; what is malformed is counted and dropped."""
+        """Handle a message of a peer; a malformed one is counted and dropped."""
         try:
             for frame in wire.parse(message):
                 self._handle(link, frame)
@@ -181,7 +181,7 @@ class Receiver:
 
 def _number(text: str) -> int:
     if not (text.isdecimal() and len(text) < 19):
-        raise wire.MalformedFrame(f"target {text[:40]!r} is no number")
+        raise wire.MalformedFrame(f"target {text[:40]!r} is not a number")
     return int(text)
 
 

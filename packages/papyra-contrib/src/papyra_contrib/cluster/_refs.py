@@ -66,7 +66,7 @@ class ForeignRef(ActorRef[M, R], Generic[M, R]):
         raise self._elsewhere("its mailbox can't be looked into")
 
     def pending(self) -> int:
-        """Raise `TypeError`: what waits elsewhere is not known."""
+        """Raise `TypeError`: the messages that wait on another node are not known."""
         raise self._elsewhere("its mailbox can't be looked into")
 
     async def stop(self, *, timeout: float | None = None) -> None:
@@ -134,7 +134,7 @@ class RemoteRef(ForeignRef[M, R], Generic[M, R]):
 
 
 class _Name:
-    """Stands where a local reference has its cell, for a reference by name."""
+    """Takes the place of the cell in a reference by name."""
 
     __slots__ = ("id", "name", "rt", "sender")
 

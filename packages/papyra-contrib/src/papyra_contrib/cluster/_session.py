@@ -172,7 +172,7 @@ class Session:
             await anyio.sleep(REPEAT_SECONDS)
 
     def end(self, error: Callable[[object], Exception]) -> None:
-        """End every link and ask at once: this node is no member any more."""
+        """End every link and ask at once: this node is not a member any more."""
         if self.closed:
             return
         self.closed = True
@@ -259,7 +259,7 @@ class Session:
         self._owner.name_changed(name)
 
     def synced(self) -> None:
-        """Compare the watches again: what was under way while the registry was away is lost."""
+        """Compare the watches again: messages under way while the registry was away are lost."""
         self._next_watch_list = 0.0
 
     def doubt(self, key: str) -> None:
@@ -289,7 +289,7 @@ class Session:
                     self.on_change(found)
                     return
                 elif key[2:] not in self.replica.overdue(self._overdue_seconds(), self.me.node):
-                    return  # it is there; what was read before lagged
+                    return  # it exists; the reading before lagged
                 await anyio.sleep(REPEAT_SECONDS)
         finally:
             self._doubted.discard(key)
@@ -335,7 +335,7 @@ class Session:
         if found is not None:
             self.on_change(found)
         if self.closed:
-            raise NodeUnreachable("this node is no member of the cluster now; it joins again by itself")
+            raise NodeUnreachable("this node is not a member of the cluster now; it joins again by itself")
         if not self.replica.is_member(peer):
             if found is None or read_incarnation(found.value) != peer.incarnation:
                 self.replica.ended.add(peer, "expired")

@@ -18,7 +18,7 @@ __all__ = ["Watches"]
 
 
 class Watches:
-    """Each watcher is told once. ``ask_for`` and ``ask_no_more`` tell the owner's node."""
+    """Each watcher is notified once. ``ask_for`` and ``ask_no_more`` tell the owner's node."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Stop asking what keeps failing, for a while."""
+"""Stop asking an actor that keeps failing, until some time has passed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is read: rows that match, within the retention policy."""
+"""All that is read: rows that match, within the retention policy."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def _parts(family: Metric) -> Iterator[_Part]:
 
 
 def _without_comments(text: bytes) -> bytes:
-    """Remove the help and the type, which stand once before a family."""
+    """Remove the help and the type, which come once before a family."""
     return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
 
 

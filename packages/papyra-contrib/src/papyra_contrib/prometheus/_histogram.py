@@ -21,7 +21,7 @@ OTHER = "(other)"
 
 
 class Histogram:
-    """Counts of observations by bucket; each counts for as many messages as it stands for."""
+    """Counts of observations by bucket; each counts with the number of messages that it represents."""
 
     __slots__ = ("counts", "seconds")
 

@@ -1,4 +1,4 @@
-"""The name of a service, and what a subscriber is told about it."""
+"""The name of a service, and the listing that a subscriber gets."""
 
 from __future__ import annotations
 

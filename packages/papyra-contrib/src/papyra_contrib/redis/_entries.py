@@ -35,7 +35,7 @@ Entry: TypeAlias = "tuple[bytes, list[bytes]]"
 """Its id, and its fields and values in turn."""
 
 START = b"0-0"
-"""What is before the id of every entry."""
+"""The prefix of the id of every entry."""
 
 _FIELDS = (
     b"kind",

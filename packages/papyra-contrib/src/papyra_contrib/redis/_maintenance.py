@@ -39,7 +39,7 @@ return redis.call('XDEL', KEYS[1], ARGV[1])
 
 
 def scan(server: Server, stream: str, work: Work) -> tuple[PersistenceAnomaly, ...]:
-    """Return every entry that is not what was written; a key that is no stream at all is an anomaly, too."""
+    """Return every entry that does not match its check sum; a key that is not a stream is an anomaly, too."""
     if foreign := _foreign(server, stream):
         return (PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, stream, foreign),)
     return tuple(

@@ -158,7 +158,7 @@ class _PoolActor(Actor):
                 return await self._route(message)
             case _:
                 # Until a stopped actor has been replaced.
-                return self.context.stash(message)  # pyright: ignore[reportUnknownVariableType] - it is no reply
+                return self.context.stash(message)  # pyright: ignore[reportUnknownVariableType] - not a reply
 
     async def _route(self, message: Any) -> Any:
         strategy = self._plan.strategy

@@ -119,7 +119,7 @@ def count_rows(connection: sqlite3.Connection, query: Query[Any], policy: Retent
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Up to where a follower has read; ``more`` tells that there was more than a page."""
+    """How far a follower has read; ``more`` if there was more than a page."""
 
     identity: str | None = None
     last: int = 0
@@ -127,12 +127,12 @@ class Place:
 
 
 NOWHERE = Place()
-"""The place of a follower who came before there was a database: all in it will be new."""
+"""The place of a follower that began before the database existed: all its records will be new."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a stream has not given yet: rows from the number ``first`` up to, but not with, ``below``."""
+    """The rows that a stream has not yielded yet: from the number ``first`` up to, but without, ``below``."""
 
     identity: str
     since: float

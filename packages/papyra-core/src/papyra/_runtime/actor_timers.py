@@ -191,7 +191,7 @@ class ActorTimers:
 class ReceiveTimeout(Timer):
     """Ticks whenever an actor was idle for so long.
 
-    Its own ticks, and those of the actor's timers, are no activity. All else is: messages pass through `receive`,
+    Its own ticks, and those of the actor's timers, do not count as activity. All else does: messages pass through `receive`,
     and the runtime notes proxy calls and results of background work.
     """
 

@@ -33,7 +33,7 @@ NO_LIMIT: Final = 1 << 62
 
 
 class Told(Protocol):
-    """A watcher that is no actor of this system, as of another node."""
+    """A watcher that is not an actor of this system, for example one on another node."""
 
     def told(self, cell: Cell) -> None:
         """Take note that ``cell`` has stopped."""

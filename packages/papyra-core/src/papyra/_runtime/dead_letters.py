@@ -1,4 +1,4 @@
-"""Dead letters under a `DeadLetterPolicy`: what is kept in memory, stored and logged of each."""
+"""Dead letters under a `DeadLetterPolicy`: how much of each is kept in memory, stored and logged."""
 
 from __future__ import annotations
 

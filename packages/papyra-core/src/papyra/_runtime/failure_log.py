@@ -1,4 +1,4 @@
-"""The log lines of failures: which actor, what was decided, and the traceback; after ten like ones, their count."""
+"""The log lines of failures: the actor, the decision and the traceback; after ten like ones, their count."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LOGGED_OF_A_KIND = 10
 WINDOW_SECONDS = 60.0
 
 MAX_KINDS = 1_000
-"""Kinds of failures that are told apart. For a new one, the oldest is forgotten."""
+"""Kinds of failures that are counted apart. For a new one, the oldest is forgotten."""
 
 
 class _Seen:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Group", "children_policy", "group_of"]
 
 MAX_CANCELLATIONS = 3
-"""After so many of them a member that ignores them is left behind."""
+"""A member that ignores this many is left behind."""
 
 
 class _State(Enum):
@@ -120,7 +120,7 @@ class Group:
             self._turn_over(cell)
 
     def closed(self, cell: Cell) -> None:
-        """Note that a member stops: if somebody else stopped it, it is no member any more."""
+        """Note that a member stops: if something else stopped it, it leaves the group."""
         if cell is not self._stopped_for_good:
             self.gone(cell)
 

@@ -1,4 +1,4 @@
-"""What happened lately in one system: its newest events and dead letters, for its users and for the store.
+"""The newest events and dead letters of one system, on their way to its users and to the store.
 
 Each fact is kept in memory, given to the writer (`papyra._runtime.fact_writer`) and reported to the hooks.
 """

@@ -1,7 +1,7 @@
 """The state machine of a cell: what it does besides handling messages, from its start to its stop.
 
 A worker that holds the cell calls `Lifecycle.step`, which goes through the phases as far as it can. Where the
-cell has to wait (for a decision, for children, for a backoff), `step` leaves it ``paused``. The end of the
+cell has to wait (until a decision, the end of its children or of a backoff), `step` leaves it ``paused``. The end of the
 wait signals the cell.
 """
 

@@ -98,7 +98,7 @@ def _received_inside(
 
 
 class _Ends:
-    """Stands in a cell's watchers, and is told of its end."""
+    """An entry in a cell's watchers, which hears of its end."""
 
     def __init__(self) -> None:
         self.calls: dict[object, Callable[[str], None]] = {}
@@ -200,7 +200,7 @@ class LocalSystem:
 
 
 class ForeignRuntime:
-    """Stands where a cell has its runtime, for an actor that lives on another node."""
+    """Takes the place of the runtime in the cell of an actor that lives on another node."""
 
     __slots__ = ("__weakref__", "system", "system_id")
 

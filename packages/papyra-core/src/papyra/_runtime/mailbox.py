@@ -181,7 +181,7 @@ def waiting_messages(cell: Cell) -> int:
     box = cell.box
     if not box:
         return 0
-    # Signals stand at the front, a few at most, and one at the end while the mailbox is drained.
+    # Signals are at the front, a few at most, and one at the end while the mailbox is drained.
     signals = 0
     while signals < len(box) and box[signals] is SIGNAL:
         signals += 1

@@ -16,7 +16,7 @@ FRAMES: Final = 6
 
 
 def need_frames(frames: int = FRAMES) -> None:
-    """Raise `RecursionError` now unless the stack has room for so many more frames."""
+    """Raise `RecursionError` now unless the stack has room for this many more frames."""
     if frames:
         need_frames(frames - 1)
 

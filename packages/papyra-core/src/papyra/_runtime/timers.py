@@ -129,7 +129,7 @@ class Timers:
             if earliest or not self._running:
                 self._rouse()
         elif when <= self.now():
-            self.fire()  # due already: a clock that stands still must not hold it up
+            self.fire()  # due already: a clock that does not advance must not hold it up
 
     def fire(self, most: int | None = None) -> None:
         """Serve the timers whose time has come, in order; at most ``most`` of them."""

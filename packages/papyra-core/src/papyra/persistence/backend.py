@@ -319,7 +319,7 @@ class PersistenceBackend(ABC):
 
     @property
     def retention(self) -> RetentionPolicy:
-        """What is kept; by default everything. The constructor sets it."""
+        """Which records are kept; by default all. The constructor sets it."""
         if self._papyra_retention is None:
             # Backends for papyra-core 0.3 set an attribute of this name instead.
             older = getattr(self, "_retention", None)

@@ -46,7 +46,7 @@ async def look_again(
 ) -> AsyncGenerator[PersistedRecord]:
     """Yield the newest ``limit`` wanted records, then each new one, until the store is closed.
 
-    ``newest(n)`` returns the newest n records, oldest first. Records are told apart by their content and not by
+    ``newest(n)`` returns the newest n records, oldest first. Records are distinguished by their content and not by
     their time, for writers' clocks may disagree.
     """
     window = await newest(_WINDOW)
@@ -80,7 +80,7 @@ async def look_again(
 async def _look(
     newest: Callable[[int], Awaitable[Sequence[PersistedRecord]]], seen: Counter[str]
 ) -> tuple[Sequence[PersistedRecord], list[str]]:
-    """Read so many that the last look's records are all among them, lest a burst is missed."""
+    """Read until all records of the last look are among the read ones, so that no burst is missed."""
     size = _WINDOW
     while True:
         window = await newest(size)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_MAX_RECORDS", "InMemoryPersistence"]
 
 DEFAULT_MAX_RECORDS = 10_000
-"""What is kept without a policy, so that a system's memory does not grow with its history."""
+"""The records that are kept without a policy, so that a system's memory does not grow with its history."""
 
 _PRUNE_AT_LEAST = 1024
 
@@ -61,7 +61,7 @@ class InMemoryPersistence(BatchBackend):
         self._prune_sometimes(records)
 
     async def aclose(self) -> None:
-        """Close; what was kept is forgotten."""
+        """Close, and forget the records."""
         self._closed = True
         self._records.clear()
 
@@ -126,6 +126,6 @@ def _estimated_size(record: PersistedRecord) -> int:
     fields = [getattr(record, name) for name in record.__slots__]
     try:
         text = json.dumps(fields, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):  # a payload that is no JSON, from outside a system
+    except (TypeError, ValueError, RecursionError):  # a payload that JSON can't hold, from outside a system
         text = repr(fields)
     return len(text.encode("utf-8", "surrogatepass"))

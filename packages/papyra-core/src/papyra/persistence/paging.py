@@ -40,7 +40,7 @@ async def page_of_stream(
 ) -> Page[_R]:
     """Return a page of what a store streams, newest first. It reads the whole stream, and holds it in memory.
 
-    The cursor knows records by their content. Equal ones are told apart by their count; that fails only if a
+    The cursor knows records by their content. Equal ones are distinguished by their count; that fails only if a
     compaction removes some of them while others are recorded.
     """
     async with aclosing(stream) as newest_first:

@@ -1,4 +1,4 @@
-"""What is asked of a store, as a value that a store can hand down to its files or its database."""
+"""A question to a store, as a value that the store can hand down to its files or its database."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ def _loaded(plugin: Plugin) -> type[PersistenceBackend]:
 
 
 def backend_problem(loaded: object) -> str | None:
-    """Say why ``loaded`` is no backend class, or None."""
+    """Return why ``loaded`` is not a backend class, or None."""
     if not isinstance(loaded, type) or not issubclass(loaded, PersistenceBackend):
         return f"{loaded!r} is not a subclass of papyra.persistence.PersistenceBackend"
     if inspect.isabstract(loaded):

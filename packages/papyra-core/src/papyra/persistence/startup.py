@@ -56,7 +56,7 @@ class PersistenceStartupConfig:
 
 @dataclass(frozen=True, slots=True)
 class StartupCheck:
-    """What a start-up check saw and did; ``passed`` tells whether a system would start."""
+    """The findings and repairs of a start-up check; ``passed`` if a system would start."""
 
     passed: bool
     scan: PersistenceScanReport | None = None

@@ -13,7 +13,7 @@ __all__ = ["ManualClock"]
 class ManualClock:
     """Give it to ``ActorSystem(time_fn=...)``: time-outs, backoff, restart windows and retention follow it.
 
-    It starts at ``start`` (Unix time, seconds) and stands still until `advance` is called.
+    It starts at ``start`` (Unix time, seconds) and does not move until `advance` is called.
     """
 
     def __init__(self, start: float = 1_700_000_000.0) -> None:

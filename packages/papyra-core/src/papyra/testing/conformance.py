@@ -56,13 +56,13 @@ class BackendConformance(
     - ``keeps_batch_ids = True`` if a batch that is offered again with its id is stored once;
     - the fixtures ``restart_store``, ``cut_wire`` and ``stall_store`` say how to disturb a store on a server: they return
       functions that kill and restart it, cut its connections, and make a context in which it does not answer;
-    - ``smoke_records = 1_000_000`` has one test more write so many records, and read them in every way;
+    - ``smoke_records = 1_000_000`` adds a test that writes that many records, and reads them in every way;
     - ``patience`` is after how many seconds a test is taken to hang.
 
     What a backend may leave out (``progress`` of scan and compact) is tested where it is there. The tests close what
     they open. They need pytest with the plugin that anyio brings (it loads by itself), and trio if the backend shall
     be tested there. A backend may be opened outside an event loop. Further tests of your own, and your own fixtures,
-    also async ones, may stand in the same class.
+    also async ones, may be in the same class.
 
     A store that is ``shared`` is also written by several processes, if its class is in a module and ``backend_url`` names
     a store. The class need not be installed for that.

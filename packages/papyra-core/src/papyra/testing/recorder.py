@@ -1,4 +1,4 @@
-"""A set of hooks that keeps what it is told."""
+"""A set of hooks that keeps all that it gets."""
 
 from __future__ import annotations
 

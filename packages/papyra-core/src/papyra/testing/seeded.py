@@ -41,7 +41,7 @@ _END_OF_TIME_SECONDS = 1e9  # virtual seconds on trio, later than any timer
 
 
 class SeededWorkers(Workers):
-    """Workers that take any cell of the queue, for a turn of any length, with pauses anywhere."""
+    """Workers that take any cell of the queue and run it for any number of messages, with pauses anywhere."""
 
     def __init__(self, rng: random.Random, rt: Runtime, fatal: Callable[[BaseException], None]) -> None:
         super().__init__(rt, fatal)

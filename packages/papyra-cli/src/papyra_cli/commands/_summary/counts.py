@@ -24,7 +24,7 @@ _MAX_BARS = 60
 
 
 class Tally:
-    """Counts by name, for the first 10,000 names; the others are counted together as ``uncounted``."""
+    """Counts by name, of the first 10,000 names; the others are counted together as ``uncounted``."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
@@ -79,7 +79,7 @@ class ActorTrouble:
 class Summary:
     """The contents of a store; field names are the keys of the JSON.
 
-    ``others`` holds, for each table by name, the number of facts that are in none of its rows. ``names_cut`` lists the
+    ``others`` holds, of each table by name, the number of facts that are in none of its rows. ``names_cut`` lists the
     tables that had more names than are counted apart; those of the newest records are the ones counted.
     """
 

@@ -19,7 +19,7 @@ __all__ = ["inspect"]
     cls=HelpfulGroup,
     examples=[
         ("papyra inspect summary --path papyra.ndjson", "what is in this store?"),
-        ("papyra inspect -o json events --path papyra.ndjson", "options for output may stand here, too"),
+        ("papyra inspect -o json events --path papyra.ndjson", "options for output may be given here, too"),
     ],
 )
 def inspect() -> None:

@@ -73,7 +73,7 @@ def _story(out: Output, facts: Sequence[_Fact]) -> Table:
 
 
 def _drawn(table: Table) -> Table:
-    """Return the columns in an order for a terminal: what differs from row to row stands last."""
+    """Return the columns in an order for a terminal: the ones that differ from row to row come last."""
     drawn = Table(table.key, table.title, ("time", "actor", "class", "run", "type", "details"))
     for time, address, what, details, name, kind, run in table.rows:
         drawn.rows.append((time, address if name == "-" else name, kind, run, what, details))

@@ -32,7 +32,7 @@ _DEFAULT_LIMIT = 100
 
 @dataclass(slots=True)
 class _Contents:
-    """What is in a store; field names are the keys of the JSON."""
+    """The content of a store; field names are the keys of the JSON."""
 
     backend: str
     counts: dict[str, int]

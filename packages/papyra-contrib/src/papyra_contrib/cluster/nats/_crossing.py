@@ -61,6 +61,6 @@ class Crossing:
             self._wake()
 
     def _drain(self) -> None:
-        self._awake = False  # before the calls are taken: what is added from here on wakes again
+        self._awake = False  # before the calls are taken: a call that is added from here on wakes again
         for _ in range(len(self._calls)):
             self._calls.popleft()()

@@ -50,7 +50,7 @@ class Follower:
         self.resync()
 
     def resync(self) -> None:
-        """Read all anew; what is under way now is read once more."""
+        """Read all anew; changes under way now are read once more."""
         self._last = None
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._read_all())

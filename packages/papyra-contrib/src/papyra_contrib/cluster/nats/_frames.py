@@ -151,4 +151,4 @@ class FrameChannel:
             if self._client.is_connected:
                 await self._client.flush(timeout=1)
         except (*NATS_ERRORS, asyncio.CancelledError):
-            self._task.cancel()  # the server is away: what is queued is lost
+            self._task.cancel()  # the server is away: the queued frames are lost

@@ -34,7 +34,7 @@ def _replicas(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NatsURL:
-    """The URL, read. What is secret shows in no ``repr`` and in no error."""
+    """The URL, read. Secrets show in no ``repr`` and in no error."""
 
     hosts: tuple[str, ...]
     cluster: str
@@ -115,5 +115,5 @@ def _host(text: str) -> str:
     if not colon:
         host, port = text, str(_DEFAULT_PORT)
     if not host or not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
-        raise BackendURLError(f"{text!r} is no host and port; {_HINT}")
+        raise BackendURLError(f"{text!r} is not a host and port; {_HINT}")
     return f"{host}:{port}"

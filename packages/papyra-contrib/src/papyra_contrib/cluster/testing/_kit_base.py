@@ -1,4 +1,4 @@
-"""What a subclass of `TransportConformance` says about its engine, and a host that keeps what it is told."""
+"""What a subclass of `TransportConformance` says about its engine, and a host that keeps what it hears."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class LeasePromises(KitBase):
         stall: Callable[[str], object] | None,
         unstall: Callable[[str], object] | None,
     ) -> None:
-        """When the key is gone, `Lease.valid` has been False for a while, and the host was told."""
+        """When the key is gone, `Lease.valid` has been False for a while, and the host has heard of it."""
         if stall is None or unstall is None:
             pytest.skip("the engine can't cut a node off")
         async with (

@@ -55,7 +55,7 @@ class MemoryNetwork:
         self._hub.heal()
 
     def pause(self, node: str) -> None:
-        """Let a node stand still, as a process after SIGSTOP; what is sent to it waits."""
+        """Freeze a node, like a process after SIGSTOP; messages to it wait."""
         self._hub.paused.add(node)
 
     def resume(self, node: str) -> None:
@@ -69,5 +69,5 @@ class MemoryNetwork:
                 transport.vanish()
 
     def restart(self, seconds: float) -> None:
-        """Let the server be away for so long; what is in flight is lost."""
+        """Let the server be away for some seconds; frames in flight are lost."""
         self._hub.restart(seconds)

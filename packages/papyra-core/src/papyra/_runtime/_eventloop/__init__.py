@@ -58,7 +58,7 @@ class Loop(Protocol):
     """Whether a task's code can end in a cancellation that nobody asked of the task."""
 
     fatal: Callable[[BaseException], None]
-    """Takes what comes out of a spawned task and is no cancellation; set by the system."""
+    """Called with each exception of a spawned task, except cancellations; set by the system."""
 
     time: Callable[[], float]
     """The loop's clock, in seconds; a test may run on a loop whose clock is not the world's."""
@@ -84,7 +84,7 @@ class Loop(Protocol):
         ...
 
     def cancelling(self) -> Callable[[], int] | None:
-        """Return what tells how often the running task itself was cancelled; None where only scopes are."""
+        """Return a function that counts the cancellations of the running task; None if only scopes can be cancelled."""
         ...
 
     def ending(self) -> bool:

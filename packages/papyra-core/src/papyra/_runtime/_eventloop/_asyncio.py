@@ -156,7 +156,7 @@ class AsyncioLoop:
         return asyncio._get_running_loop() is self._loop
 
     def cancelling(self) -> Callable[[], int] | None:
-        """Return what tells how often somebody called ``cancel()`` on the running task."""
+        """Return a function that counts the calls of ``cancel()`` on the running task."""
         task = asyncio.current_task(self._loop)
         return task.cancelling if task is not None else None
 

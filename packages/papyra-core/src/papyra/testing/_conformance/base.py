@@ -49,7 +49,7 @@ class ConformanceBase:
 
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(self, request: pytest.FixtureRequest) -> str:
-        """Run each test on asyncio and, where it is installed, on trio; stands before any conftest's fixture."""
+        """Run each test on asyncio and, where it is installed, on trio. Overrides a fixture of a conftest."""
         name = str(request.param)
         if name == "trio":
             pytest.importorskip("trio", reason="trio is not installed; install it to test the backend on it")
@@ -65,14 +65,14 @@ class ConformanceBase:
 
     @pytest.fixture
     def backend_url(self) -> str:
-        """Name an empty store as a URL without options; ``""`` stands for the scheme alone, as in ``memory:``."""
+        """Name an empty store as a URL without options; ``""`` means the scheme alone, as in ``memory:``."""
         return ""
 
     @pytest.fixture
     def damage_store(self) -> Callable[[], object] | None:
         """Return a function that spoils the closed store of the running test, so that a scan finds it.
 
-        What was recorded must stay as it is. None stands for a store that can't be damaged, or not so easily.
+        What was recorded must stay as it is. None means that the store can't be damaged easily.
         """
         return None
 

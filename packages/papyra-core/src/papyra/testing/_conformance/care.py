@@ -29,7 +29,7 @@ __all__ = ["CarePromises"]
 
 
 class CarePromises(ConformanceBase):
-    """A closed store says so; what was recorded is there again; counters count; a URL's mistakes are explained."""
+    """A closed store says so; records are there again; counters count; a URL's mistakes are explained."""
 
     # -- closing and reopening
 
@@ -111,7 +111,7 @@ class CarePromises(ConformanceBase):
                 group.start_soon(one.compact)
             found = list(await one.list_events())
             assert list(await other.list_events()) == found
-        for first in (0, 20):  # each one's records in its order, whatever stands between them
+        for first in (0, 20):  # each one's records in its order, whatever is between them
             own = [event(n) for n in range(first, first + 20)]
             assert [record for record in found if record in own] == own
         assert len(found) == 40

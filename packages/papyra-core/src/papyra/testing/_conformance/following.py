@@ -96,7 +96,7 @@ class FollowingPromises(ConformanceBase):
                 await backend.record_event(event(15))
                 await backend.record_audit(audit(16))
                 assert await _take(records, 8) == [*mixed(15)[9:], event(15), audit(16)]
-                await backend.record_event(event(17))  # one that came twice would stand before it
+                await backend.record_event(event(17))  # one that came twice would come before it
                 assert await anext(records) == event(17)
 
     async def test_following_yields_equal_records_as_often_as_they_were_recorded(

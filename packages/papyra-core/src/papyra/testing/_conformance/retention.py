@@ -106,7 +106,7 @@ class RetentionPromises(ConformanceBase):
         if self.durable:
             async with self.using(open_backend(RetentionPolicy())) as backend:
                 found = await stored(backend)
-            # What a compaction took is gone for good; what came after it may already be short of its oldest.
+            # Compacted records are gone for good; later ones may already lack their oldest.
             assert len(shown) <= len(found) <= len(kept) + 1
             assert found == [*kept, event(100)][-len(found) :]
 
