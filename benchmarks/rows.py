@@ -90,6 +90,13 @@ ROWS = {
             unit="us_each",
         ),
         Row(
+            "pool",
+            "us of an ask through a pool of 8, and how much of a direct one that is",
+            {"papyra": 20_000, "papyra-trio": 20_000},
+            (Goal("times_direct", 1.1, at_least=False),),
+            unit="us",
+        ),
+        Row(
             "timers",
             "us to start and cancel a timer at a million live ones, and the longest call, ms",
             {"papyra": 1_000_000},

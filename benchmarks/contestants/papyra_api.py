@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 import time
+from typing import Any
 
 import anyio
 
@@ -191,6 +192,25 @@ async def ask_all(n: int) -> dict[str, float]:
         await asker.ask(together)
         fast, slow = await asker.ask(together), await asker.ask(in_tasks)
         return {"us_each": fast / n / 20 * 1e6, "times_faster": slow / fast}
+
+
+async def pool(n: int) -> dict[str, float]:
+    """Ask n times through a pool of 8, and directly, in turns."""
+    from papyra_contrib.routing import Pool, RoundRobin
+
+    async with ActorSystem() as system:
+        direct = system.spawn(Echo)
+        through = await Pool.spawn(system, Echo, 8, RoundRobin())
+
+        async def seconds(target: Any) -> float:
+            began = time.process_time()
+            for i in range(n):
+                await target.ask(i)
+            return time.process_time() - began
+
+        rounds = [(await seconds(direct), await seconds(through)) for _ in range(9)]
+        one, many = (min(each) for each in zip(*rounds, strict=True))
+        return {"us": many / n * 1e6, "times_direct": many / one}
 
 
 async def timers(n: int) -> dict[str, float]:
