@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 import random
+import sys
 import threading
 import time
 from collections import Counter, defaultdict
@@ -19,6 +21,7 @@ from papyra import (
     ActorSystem,
     AskDeadlock,
     AskTimeout,
+    Portal,
     Settings,
     SupervisorDecision,
 )
@@ -30,7 +33,7 @@ from .support import RESTART, running
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra import ActorRef, Portal
+    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 
@@ -515,3 +518,46 @@ async def test_p39_a_thousand_stops_under_fire() -> None:
     for seed in range(1_000):
         with anyio.fail_after(30):
             await _fire(seed)
+
+
+# -- 41: what a portal touches off the event loop's thread
+
+OF_THE_PORTAL = {"papyra.portal", "papyra._runtime.envelope", "papyra._runtime._eventloop", "threading"}
+"""The modules whose code a call may run in the caller's thread, beside those that wake the event loop up."""
+WAKES_ITS_LOOP = ("papyra._runtime._eventloop.", "asyncio.", "trio._core.", "contextlib", "socket")
+
+
+async def test_p41_off_the_loop_a_portal_touches_its_inbox_a_lock_and_the_wake_up() -> None:
+    ran: set[str] = set()
+
+    def note(frame: Any, event: str, _arg: object) -> None:
+        if event == "call":
+            ran.add(frame.f_globals.get("__name__", ""))
+
+    def work(_number: int) -> None:
+        sys.setprofile(note)
+        try:
+            for n in range(20):
+                portal.tell(ref, n)
+                assert portal.ask(ref, n, timeout=5) == n
+            assert portal.call(anyio.sleep, 0) is None
+        finally:
+            sys.setprofile(None)
+
+    async with running() as system:
+        log: list[Any] = []
+        ref = system.spawn(Runs, log, mailbox_capacity=1)
+        portal = system.portal(window=2)
+        await in_threads(3, work)
+    ours = {name for name in ran if not name.startswith(WAKES_ITS_LOOP)}
+    assert "papyra.portal" in ours
+    assert ours - OF_THE_PORTAL - {__name__} == set()
+
+
+def test_p41_no_object_of_an_event_loop_is_in_its_api() -> None:
+    for name in ("tell", "ask", "call", "close"):
+        method = getattr(Portal, name, None)
+        if method is not None:
+            hints = str(inspect.signature(method))
+            assert "asyncio" not in hints
+            assert "trio" not in hints
