@@ -143,7 +143,10 @@ pytest_collect_file = Sybil(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Escape the lone surrogates that a test has logged: no report with them comes through to xdist's controller."""
+    """Escape the lone surrogates that a test has logged.
+
+    No report with them comes through to xdist's controller.
+    """
     report = yield
     report.sections = [
         (name, text.encode("utf-8", "backslashreplace").decode("utf-8")) for name, text in report.sections

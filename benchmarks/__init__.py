@@ -1,1 +1,4 @@
-"""Benchmarks of Papyra beside the published package, pykka and a floor; see ``python -m benchmarks --help``."""
+"""Benchmarks of Papyra beside the published package, pykka and a floor.
+
+See ``python -m benchmarks --help``.
+"""

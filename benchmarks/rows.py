@@ -9,7 +9,8 @@ __all__ = ["ROWS", "Goal", "Row"]
 
 @dataclass(frozen=True)
 class Goal:
-    """``figure`` must be at least (or at most) ``value``, or ``value`` times what ``against`` measured in the same run.
+    """``figure`` must be at least (or at most) ``value``, or ``value`` times what ``against`` measured in the
+    same run.
 
     ``who`` is the contestant that it is asked of.
     """

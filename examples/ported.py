@@ -1,4 +1,6 @@
-"""Ports: Pykka's plain calculator with threads around it, and Akka's classic dining hakkers with stash and behaviours."""
+"""Ports: Pykka's plain calculator with threads around it, and Akka's classic dining hakkers with stash and
+behaviours.
+"""
 
 from __future__ import annotations
 

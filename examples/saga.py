@@ -1,4 +1,6 @@
-"""A saga: book several things one after the other, and undo what was booked if a later step fails or takes too long."""
+"""A saga: book several things one after the other, and undo what was booked if a later step fails or takes
+too long.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The actors of a web application: a cache that loads in threads, requests from synchronous handlers, orderly shutdown."""
+"""The actors of a web application: a cache that loads in threads, requests from synchronous handlers, orderly
+shutdown.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The rows of a cluster: two nodes and a NATS server on loopback, in turns with bare nats-py in one run.
 
-``python cluster.py ROW SCALE BACKEND``; prints one JSON object with the ratios. The peer is a process of its own.
+``python cluster.py ROW SCALE BACKEND``; prints one JSON object with the ratios. The peer is a process of its
+own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""The rows of the record in NDJSON files, and their floors, in the words that Papyra and the published package share.
+"""The rows of the record in NDJSON files, and their floors, in the words that Papyra and the published
+package share.
 
 ``python files.py ROW[-floor] SCALE FOLDER BACKEND``; the floors need orjson.
 """

@@ -1,4 +1,6 @@
-"""The rows of a system that is watched: ``python instrumented.py ROW SCALE BACKEND`` prints the row's figures as JSON."""
+"""The rows of a system that is watched: ``python instrumented.py ROW SCALE BACKEND`` prints the row's figures
+as JSON.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +61,9 @@ async def pingpong_seconds(instruments: Sequence[Instrument], n: int) -> float:
 
 
 async def instruments(n: int) -> dict[str, float]:
-    """Measure how much of their speed tell, ping-pong and ask keep with timings on: the best of interleaved runs."""
+    """Measure how much of their speed tell, ping-pong and ask keep with timings on: the best of interleaved
+    runs.
+    """
     rows = {"tell": (tell_seconds, n), "pingpong": (pingpong_seconds, n // 4), "ask": (ask_seconds, n // 10)}
     kept = {}
     for name, (seconds, operations) in rows.items():

@@ -1,4 +1,6 @@
-"""Kill a copy, a backup or a restore at each of its steps, and run it again: `python -m tests.cli._copy_kills FOLDER`."""
+"""Kill a copy, a backup or a restore at each of its steps, and run it again: `python -m tests.cli._copy_kills
+FOLDER`.
+"""
 
 from __future__ import annotations
 

@@ -168,7 +168,9 @@ class Runner:
 
 @pytest.fixture(autouse=True)
 def _same_environment_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what whoever runs the tests has set for commands of their own, also where no process is started."""
+    """Take away what whoever runs the tests has set for commands of their own, also where no process is
+    started.
+    """
     for name in list(os.environ):
         if name.startswith("PAPYRA_") or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
             monkeypatch.delenv(name)
@@ -338,7 +340,9 @@ def both(run: Runner, terminal: Callable[..., Terminal]) -> Callable[..., Both]:
 
 
 def _records() -> list[dict[str, object]]:
-    """Make a day's facts, the newest a minute ago: starts and stops, crashes and restarts, dead letters, audits."""
+    """Make a day's facts, the newest a minute ago: starts and stops, crashes and restarts, dead letters,
+    audits.
+    """
     records: list[dict[str, object]] = []
     now = time.time()
     for number in range(240):

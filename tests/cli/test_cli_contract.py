@@ -29,7 +29,9 @@ READING = {
     "inspect summary": ("240 records in the json store", 0, 0),
     "metrics persistence": ("scans", 0, 0),
 }
-"""What only looks at a store: a part of its output, and its exit codes for a store in order and a damaged one."""
+"""What only looks at a store: a part of its output, and its exit codes for a store in order and a damaged
+one.
+"""
 
 
 # `papyra persistence scan|recover|compact|inspect|startup-check`, `papyra doctor run`,
@@ -81,8 +83,9 @@ def test_commands_of_others(toy: Path, both: Callable[..., Both]) -> None:
     assert (done.pipe.returncode, done.code) == (0, 0)
 
 
-# Which store: `--path FILE` (a file; rotated siblings are found), `--backend URL` (any installed backend), else
-# `PAPYRA_PERSISTENCE`, else `[tool.papyra]` of the nearest `pyproject.toml`, else `PAPYRA_SETTINGS_MODULE`.
+# Which store: `--path FILE` (a file; rotated siblings are found), `--backend URL` (any installed backend),
+# else `PAPYRA_PERSISTENCE`, else `[tool.papyra]` of the nearest `pyproject.toml`, else
+# `PAPYRA_SETTINGS_MODULE`.
 
 
 def test_which_store(
@@ -138,8 +141,8 @@ def test_no_store(both: Callable[..., Both]) -> None:
         assert way in done.shown
 
 
-# `compact`: `--max-records N --max-age 7d --max-bytes 100MB` (or the store's own retention), `--dry-run`; prints records and
-# bytes before, after and reclaimed.
+# `compact`: `--max-records N --max-age 7d --max-bytes 100MB` (or the store's own retention), `--dry-run`;
+# prints records and bytes before, after and reclaimed.
 
 
 @pytest.mark.parametrize(
@@ -208,8 +211,8 @@ def test_compact_names_where_invalid_lines_went(run: Runner, damaged: Path) -> N
 # Safe on a file that an application is writing: `test_cli_follow.py`.
 
 
-# `recover --mode repair|quarantine [--quarantine-dir DIR]`, `--dry-run`; on a terminal it asks first, `--yes` answers. With
-# neither: exit 2.
+# `recover --mode repair|quarantine [--quarantine-dir DIR]`, `--dry-run`; on a terminal it asks first, `--yes`
+# answers. With neither: exit 2.
 
 
 @pytest.mark.parametrize("mode", ["repair", "quarantine"])
@@ -255,8 +258,8 @@ def test_a_recovery_with_yes_and_a_quarantine(
     assert shell.text == "clean: nothing to recover\n"
 
 
-# `inspect events --limit N --since/--until (Unix, ISO 8601 or "15m") --type T --actor A --reverse --follow`. Default limit
-# 100.
+# `inspect events --limit N --since/--until (Unix, ISO 8601 or "15m") --type T --actor A --reverse --follow`.
+# Default limit 100.
 
 
 def test_filters_of_events(sample: Path, both: Callable[..., Both]) -> None:
@@ -283,8 +286,8 @@ def test_moments(invoke: Callable[..., Result], sample: Path, moment: str) -> No
     )
 
 
-# `doctor run --mode ignore|fail_on_anomaly|recover --recovery-mode repair|quarantine`; `startup-check` likewise: what
-# `ActorSystem.start()` would do.
+# `doctor run --mode ignore|fail_on_anomaly|recover --recovery-mode repair|quarantine`; `startup-check`
+# likewise: what `ActorSystem.start()` would do.
 
 
 @pytest.mark.parametrize("command", ["doctor run", "persistence startup-check"])
@@ -305,8 +308,8 @@ def test_what_a_start_would_do(
     assert len(list(damaged.parent.glob("papyra.ndjson.quarantine-*"))) == 1
 
 
-# `papyra plugins`: name, group, distribution and version, target, api, capabilities, status (ok, broken, incompatible,
-# disabled, shadowed) with the reason, load time; `--check` exits 1 if one is not ok.
+# `papyra plugins`: name, group, distribution and version, target, api, capabilities, status (ok, broken,
+# incompatible, disabled, shadowed) with the reason, load time; `--check` exits 1 if one is not ok.
 
 
 def test_plugins(toy: Path, site: Site, both: Callable[..., Both]) -> None:

@@ -1,4 +1,7 @@
-"""The contract of the command, line by line: how it prints, and what it exits with. See `test_cli_contract.py`."""
+"""The contract of the command, line by line: how it prints, and what it exits with.
+
+See `test_cli_contract.py`.
+"""
 
 from __future__ import annotations
 
@@ -54,8 +57,9 @@ KEYS = {
 }
 
 
-# Output: a table on a terminal, plain lines in a pipe, `-o json`, `-o jsonl` (`--follow` streams jsonl). In JSON modes stdout
-# holds JSON alone, everything else goes to stderr, and keys are the field names of the models and reports.
+# Output: a table on a terminal, plain lines in a pipe, `-o json`, `-o jsonl` (`--follow` streams jsonl). In
+# JSON modes stdout holds JSON alone, everything else goes to stderr, and keys are the field names of the
+# models and reports.
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -153,7 +157,8 @@ def test_times(
         assert re.search(form, invoke(*argv, "--time", style, "-o", printed).stdout)
 
 
-# Payloads are untrusted: whatever is not printable is escaped (ESC, C1, bidi), and nothing in them is read as markup.
+# Payloads are untrusted: whatever is not printable is escaped (ESC, C1, bidi), and nothing in them is read as
+# markup.
 
 HOSTILE = "\x1b]0;owned\x07\x1b[31m \x9b2J \u202eevil\u2066 [bold]markup[/bold] [link=http://x]y[/] :smile: \x7f\u2028\n\ttab"
 STEERING = set("\x1b\x07\x9b\u202e\u2066\x7f\u2028\ud800")
@@ -242,8 +247,9 @@ def test_a_hostile_plugin_is_escaped(run: Runner, site: Site, terminal: Callable
         assert not STEERING & set(shell.text)
 
 
-# Exit codes, a documented contract: 0 yes / done; 1 no (anomalies found, check failed) or an unexpected failure; 2 usage; 3
-# the store or its plugin can't be had; 4 recovery left anomalies; 130 interrupted. `| head` ends quietly.
+# Exit codes, a documented contract: 0 yes / done; 1 no (anomalies found, check failed) or an unexpected
+# failure; 2 usage; 3 the store or its plugin can't be had; 4 recovery left anomalies; 130 interrupted. `|
+# head` ends quietly.
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -351,8 +357,8 @@ def test_a_closed_pipe_is_quiet(run: Runner, damaged: Path, command: str) -> Non
     assert b"error" not in err
 
 
-# An error is one line on stderr that says what is wrong and what to do; a traceback only with `--debug`. Shell completion for
-# bash, zsh, fish: `test_cli_completion.py`.
+# An error is one line on stderr that says what is wrong and what to do; a traceback only with `--debug`.
+# Shell completion for bash, zsh, fish: `test_cli_completion.py`.
 
 
 def test_an_error_is_one_line_and_debug_shows_where(toy: Path, both: Callable[..., Both]) -> None:

@@ -1,4 +1,6 @@
-"""R30: a full disk is exit 1 with a sentence, whatever the command does there; R24: doctor sees it beforehand."""
+"""R30: a full disk is exit 1 with a sentence, whatever the command does there; R24: doctor sees it
+beforehand.
+"""
 
 from __future__ import annotations
 

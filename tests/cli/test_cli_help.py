@@ -1,4 +1,6 @@
-"""`--help` of every command is a manual page: options with defaults, lines, exit codes, and examples that run."""
+"""`--help` of every command is a manual page: options with defaults, lines, exit codes, and examples that
+run.
+"""
 
 from __future__ import annotations
 

@@ -37,7 +37,9 @@ def event(
 
 
 def one_run(start: float, run: str, order: list[str]) -> list[dict[str, object]]:
-    """Return the records of a run in which the mailer crashes twice; the spawn order decides on the addresses."""
+    """Return the records of a run in which the mailer crashes twice; the spawn order decides on the
+    addresses.
+    """
     found = [
         event(start + number, "ActorStarted", f"shop:{number}", run, name, f"shop.{name.title()}")
         for number, name in enumerate(order, 1)

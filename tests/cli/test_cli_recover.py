@@ -1,4 +1,7 @@
-"""`papyra persistence recover`, `startup-check` and `doctor run`: what they change and what they exit with."""
+"""`papyra persistence recover`, `startup-check` and `doctor run`.
+
+What they change and what they exit with.
+"""
 
 from __future__ import annotations
 

@@ -181,7 +181,9 @@ def _damaged(whole: bytes, damage: str) -> bytes:
 def test_a_damaged_set_is_still_one_store(
     folder: Path, capsys: pytest.CaptureFixture[str], compress: str, damage: str, victim: str
 ) -> None:
-    """Left alone as a stranger, the damaged file would take the others with it, and a scan would find nothing."""
+    """Left alone as a stranger, the damaged file would take the others with it, and a scan would find
+    nothing.
+    """
     anyio.run(_fill, f"rotating:f?max_bytes=600&max_files=4{compress}")
     file = next(path for path in (folder / victim, folder / f"{victim}.gz") if path.exists())
     file.write_bytes(_damaged(file.read_bytes(), damage))
@@ -442,7 +444,9 @@ def test_secrets_are_not_shown() -> None:
 
 @pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite"])
 def test_r12_a_configured_file_that_is_not_there_is_no_clean_store(run: Runner, scheme: str) -> None:
-    """A volume that is not mounted must not be reported as clean; an application may be about to create the file."""
+    """A volume that is not mounted must not be reported as clean; an application may be about to create the
+    file.
+    """
     url = f"{scheme}:no%20pe.ndjson?max_records=5"
     missing = run.folder / "no pe.ndjson"
     for command in ("persistence scan", "persistence recover --yes", "persistence compact", "inspect events",

@@ -56,7 +56,9 @@ def nats_server():
 
 @pytest.fixture(autouse=True)
 def _collect_sockets_of_the_client(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Collect what nats-py leaves of a connection that broke during its handshake, here and not in a later test."""
+    """Collect what nats-py leaves of a connection that broke during its handshake, here and not in a later
+    test.
+    """
     yield
     if {"world", "nats_server", "kit_server"} & set(request.fixturenames):
         with warnings.catch_warnings():

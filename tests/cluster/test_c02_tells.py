@@ -1,4 +1,6 @@
-"""Promises 2 and 3: nothing twice or out of order, every loss counted, and a full mailbox holds up nobody else."""
+"""Promises 2 and 3: nothing twice or out of order, every loss counted, and a full mailbox holds up nobody
+else.
+"""
 
 from __future__ import annotations
 

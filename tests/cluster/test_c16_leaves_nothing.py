@@ -1,4 +1,6 @@
-"""Promise 16 on NATS: leaving leaves no thread, task, socket or lease, also when the host or all tasks are cancelled."""
+"""Promise 16 on NATS: leaving leaves no thread, task, socket or lease, also when the host or all tasks are
+cancelled.
+"""
 
 from __future__ import annotations
 

@@ -23,7 +23,9 @@ SETTINGS = ("listen_addresses=", "fsync=off", "max_connections=50", "shared_buff
 
 
 class _Prepared:
-    """The programs and an empty data folder, made once: each server gets a copy, because initdb takes seconds."""
+    """The programs and an empty data folder, made once: each server gets a copy, because initdb takes
+    seconds.
+    """
 
     def __init__(self) -> None:
         self.user = SERVER_USER if os.getuid() == 0 else None
@@ -124,7 +126,9 @@ class PostgresServer:
             (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def signal_all(self, number: int) -> None:
-        """Send a signal to the server and to the processes of its connections, each of which leads a group of its own."""
+        """Send a signal to the server and to the processes of its connections, each of which leads a group of
+        its own.
+        """
         assert self._process is not None
         for stat in Path("/proc").glob("[0-9]*/stat"):
             try:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
 
 class SwallowingProxy:
-    """Forward everything; after `swallow_next`, deliver the next request that has ``word`` in it and cut the answer off."""
+    """Forward everything; after `swallow_next`, deliver the next request that has ``word`` in it and cut the
+    answer off.
+    """
 
     def __init__(self, listen: Path, server: Path, word: bytes) -> None:
         self._server = str(server)

@@ -162,7 +162,9 @@ async def test_r36_a_consumer_goes_on_where_it_was_when_the_server_is_back(own_r
 
 @pytest.fixture
 def start_mailer(url, stream, tmp_path):
-    """Start the program of the page; each e-mail takes ``seconds``, and deliveries are taken over after half a second."""
+    """Start the program of the page; each e-mail takes ``seconds``, and deliveries are taken over after half
+    a second.
+    """
     (source,) = re.findall(r'```python title="mailer.py"\n(.*?)```', PAGE.read_text(), re.DOTALL)
     assert "min_idle=60.0" in source
     assert "await backend.ack" in source

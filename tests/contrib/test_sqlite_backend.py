@@ -360,7 +360,7 @@ async def test_a_cancelled_write_stops_waiting_at_once(path, holder):
 
 
 def test_asyncio_s_own_cancel_stops_waiting_and_leaves_a_store_that_works(path):
-    """It gets through to the caller while the thread still runs, where a cancel scope waits for the thread."""
+    """It reaches the caller while the thread still runs, where a cancel scope waits for the thread."""
 
     async def main() -> None:
         async with aclosing(SQLitePersistence(path, busy_timeout=1000)) as backend:

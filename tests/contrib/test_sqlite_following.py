@@ -404,7 +404,8 @@ async def run(path: Path, steps, limit: int) -> None:
                 if kind == "record":
                     await writer.record_batch(what)
                     kept += what
-                    # Read at once, because a record that is compacted away unread need not come. The first look is at the newest.
+                    # Read at once, because a record that is compacted away unread need not come. The first
+                    # look is at the newest.
                     assert await take(records, len(what)) == what
                 elif kind == "compact":
                     writer.retention = RetentionPolicy(max_records=what)

@@ -84,7 +84,9 @@ async def test_what_root_quarantines_belongs_to_the_owner_of_the_database(path, 
 
 
 async def test_a_quarantine_that_has_no_room_stops_the_recovery(path, tmp_path, monkeypatch):
-    """It was copied after the repair: the damaged file had lost its name, and half a copy stood in the quarantine."""
+    """It was copied after the repair: the damaged file had lost its name, and half a copy stood in the
+    quarantine.
+    """
 
     def no_links(*_, **__) -> None:
         raise OSError(18, "Invalid cross-device link")
@@ -144,7 +146,9 @@ anyio.run(read, sys.argv[1])
 
 @pytest.fixture
 def open_folder():
-    """A folder that others may enter; not in tmp_path, because each run of pytest closes the folder of all runs to them."""
+    """A folder that others may enter; not in tmp_path, because each run of pytest closes the folder of all
+    runs to them.
+    """
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         yield Path(folder)
@@ -217,7 +221,7 @@ async def test_a_database_moved_with_its_log_loses_nothing(path):
 
 @pytest.mark.parametrize("found_by", ["record", "recover"])
 async def test_a_log_without_its_database_is_kept(path, found_by):
-    """SQLite drops it when it makes a new database, with all that was acknowledged since its last checkpoint."""
+    """SQLite drops it when it makes a new database, with all records since its last checkpoint."""
     copy = path.with_name("copy")
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_batch(events(1, 2, 3))

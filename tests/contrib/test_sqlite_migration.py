@@ -1,4 +1,6 @@
-"""Databases of version 1, whose rows had no run, are read as they are, and get the new columns at the next write."""
+"""Databases of version 1, whose rows had no run, are read as they are, and get the new columns at the next
+write.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""SQLite in an outage: a batch is stored once, errors say whether they may pass, and a ping tells the truth."""
+"""SQLite in an outage.
+
+A batch is stored once, errors say whether they may pass, and a ping tells the truth.
+"""
 
 from __future__ import annotations
 

@@ -78,7 +78,10 @@ def generate(folder: Path, template: Path = TEMPLATE, **answers: str) -> Path:
 
 
 def installed(distribution: Path) -> str:
-    """Return a PYTHONPATH on which a distribution is as if it were installed: nothing is asked of a registry."""
+    """Return a PYTHONPATH on which a distribution is as if it were installed.
+
+    Nothing is asked of a registry.
+    """
     project: dict[str, Any] = tomllib.loads((distribution / "pyproject.toml").read_text("utf-8"))["project"]
     info = distribution / "installed" / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir(parents=True)

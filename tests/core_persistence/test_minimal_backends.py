@@ -1,4 +1,7 @@
-"""The least that a backend may be keeps the contract: on either base class, and with the keywords of before."""
+"""The least that a backend may be keeps the contract.
+
+On either base class, and with the keywords of before.
+"""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 
 What may happen to the rest is what POSIX allows, as far as journaling file systems use it:
 
-- Bytes written since the file's last sync may be lost, kept, kept in part, or kept without what was written before
-  them; the file may have grown over bytes that never came, which then are NUL.
-- Names made, renamed or removed since the last sync of a folder reach the disk in their order, but some of the latest may not.
-- A failed sync leaves the page cache as it was, but what did not reach the disk will not by a later sync either.
+- Bytes written since the file's last sync may be lost, kept, kept in part, or kept without what was written
+  before them; the file may have grown over bytes that never came, which then are NUL.
+- Names made, renamed or removed since the last sync of a folder reach the disk in their order, but some of
+  the latest may not.
+- A failed sync leaves the page cache as it was, but what did not reach the disk will not by a later sync
+  either.
 """
 
 from __future__ import annotations
@@ -76,7 +78,9 @@ class _Open:
 
 
 class Disk:
-    """One folder of files; `installed` directs the functions of `os` that are given a path in it to this disk."""
+    """One folder of files; `installed` directs the functions of `os` that are given a path in it to this
+    disk.
+    """
 
     def __init__(self) -> None:
         self.names: dict[str, File] = {}

@@ -1,7 +1,8 @@
-"""Programs that do the work of a scenario again and again, and kill it: `python -m tests.json._kills sweep|traced|instants ...`.
+"""Programs that do the work of a scenario again and again, and kill it: `python -m tests.json._kills
+sweep|traced|instants ...`.
 
-They fork once a case, which is far cheaper than to start Python as often; the process that forks has no threads. What is
-acknowledged stands in memory that both share.
+They fork once a case, which is far cheaper than to start Python as often; the process that forks has no
+threads. What is acknowledged stands in memory that both share.
 """
 
 from __future__ import annotations
@@ -111,7 +112,9 @@ def sweep(folder: str) -> None:
 
 
 def traced(folder: str, strace: str, happening: str) -> None:
-    """Have something happen to stores at each system call that matters: at the n-th of a kind in a thread, for every n."""
+    """Have something happen to stores at each system call that matters: at the n-th of a kind in a thread,
+    for every n.
+    """
     kill = happening == "signal=KILL"
     names = ("torn tail", "rotation, synced", "compact a set", "quarantine of a set")
     calls = ",".join(f"?{call}" for call in (CHANGING_CALLS if kill else FAILING_CALLS))

@@ -1,4 +1,6 @@
-"""Kill stores that rotate and compress: `python -m tests.json._packing_kills sweep|traced FOLDER ...`, as in `_kills`."""
+"""Kill stores that rotate and compress: `python -m tests.json._packing_kills sweep|traced FOLDER ...`, as in
+`_kills`.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""A set under a power cut, a kill, a full disk or a failing sync at any step of any work, and what must be left of it.
+"""A set under a power cut, a kill, a full disk or a failing sync at any step of any work, and what must be
+left of it.
 
-The disk is one in memory that keeps only what was synced. A number says which record it is, and counts up with
-every attempt, so that what is found can be checked without the code under test.
+The disk is one in memory that keeps only what was synced. A number says which record it is, and counts up
+with every attempt, so that what is found can be checked without the code under test.
 """
 
 from __future__ import annotations

@@ -12,8 +12,9 @@ import pytest
 if TYPE_CHECKING:
     from pathlib import Path
 
-# When the file $STALE_FLAG appears, each descriptor that was opened before on a path with $STALE_MATCH fails with
-# $STALE_ERRNO for good; descriptors opened later work. So behave NFS after a new export, and FUSE after a new mount.
+# When the file $STALE_FLAG appears, each descriptor that was opened before on a path with $STALE_MATCH fails
+# with $STALE_ERRNO for good; descriptors opened later work. So behave NFS after a new export, and FUSE after
+# a new mount.
 STALE = r"""
 #define _GNU_SOURCE
 #include <dlfcn.h>

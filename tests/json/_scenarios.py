@@ -1,4 +1,5 @@
-"""Work that may be interrupted, the files before it, and the files that must be there after it, wherever it ended.
+"""Work that may be interrupted, the files before it, and the files that must be there after it, wherever it
+ended.
 
 The files are read here by comparing whole lines, without the code under test.
 """
@@ -70,7 +71,9 @@ class Scenario:
             path.with_name(name).write_bytes(content)
 
     async def act(self, path: Path, outcomes: MutableSequence[int]) -> None:
-        """Do the work as users do, and note what each call said: 1 for done, 2 for failed; 0 is for who died in between."""
+        """Do the work as users do, and note what each call said: 1 for done, 2 for failed; 0 is for who died
+        in between.
+        """
         store = self.store(path)
         for count, number in enumerate(self.records):
             try:

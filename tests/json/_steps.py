@@ -29,10 +29,11 @@ OPENING = ("open", "pread", "listdir")
 
 
 class Steps:
-    """Count the calls; at that with the number ``at`` (and, with ``on``, at all later ones) something happens.
+    """Count the calls; at that with the number ``at`` (and, with ``on``, at all later ones) something
+    happens.
 
-    A write counts twice: at the first step it does not begin, at the second one half of it is done. Of the opens, those count
-    that may make a file, with ``READING`` all.
+    A write counts twice: at the first step it does not begin, at the second one half of it is done. Of the
+    opens, those count that may make a file, with ``READING`` all.
     """
 
     def __init__(

@@ -1,4 +1,6 @@
-"""Whatever is written, and by whom: a set has at most `max_files` files of at most `max_bytes`, and the newest records."""
+"""Whatever is written, and by whom: a set has at most `max_files` files of at most `max_bytes`, and the
+newest records.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Damage to a file, wherever it is: it is reported at its place, and all that is whole is kept byte for byte."""
+"""Damage to a file, wherever it is.
+
+It is reported at its place, and all that is whole is kept byte for byte.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Any call fails at any step: who heard of success finds the record, who heard of failure does not, and later calls succeed."""
+"""Any call fails at any step: who heard of success finds the record, who heard of failure does not, and later
+calls succeed.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from ._steps import CHANGING, OPENING, READING, Steps, fail, find_no_descriptor,
 
 
 def _outcomes(name, path, happen, step, *, on, calls=CHANGING + READING):
-    """Prepare a scenario and do its work while calls fail; return what its calls said, and whether one failed."""
+    """Prepare a scenario and do its work while calls fail; return what its calls said, and whether one
+    failed.
+    """
     scenario = SCENARIOS[name]
     scenario.prepare(path)
     outcomes = bytearray(len(scenario.records))
@@ -41,7 +45,10 @@ def test_faults_one_call_fails(quick_disk, name):
 @pytest.mark.parametrize(("happen", "calls"), [(find_no_room, CHANGING), (find_no_descriptor, OPENING)])
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_faults_something_runs_out(quick_disk, name, happen, calls):
-    """From some step on there is no room, or no file descriptor; once there is some again, all is in order."""
+    """From some step on there is no room, or no file descriptor.
+
+    Once there is some again, all is in order.
+    """
     for step in count():
         path = quick_disk / str(step) / "facts"
         outcomes, reached = _outcomes(name, path, happen, step, on=True, calls=calls)
@@ -56,7 +63,8 @@ def test_faults_the_disk_fails_for_good(quick_disk, name):
         path = quick_disk / str(step) / "facts"
         outcomes, reached = _outcomes(name, path, fail, step, on=True)
         if SCENARIOS[name].durability == "always" and FAILED in outcomes:
-            # What was written and not synced can't be cut off any more; its caller heard the worse of two truths.
+            # What was written and not synced can't be cut off any more; its caller heard the worse of two
+            # truths.
             outcomes[outcomes.index(FAILED)] = UNKNOWN
         SCENARIOS[name].check(path, outcomes)
         if not reached:

@@ -1,4 +1,7 @@
-"""Other programs change the files while stores are open: logrotate, editors, people. Later records are in the file that is there."""
+"""Other programs change the files while stores are open: logrotate, editors, people.
+
+Later records are in the file that is there.
+"""
 
 from __future__ import annotations
 
@@ -127,7 +130,9 @@ async def test_faults_renamed_away_again_and_again_under_a_writer(path, event, c
 
 
 async def test_faults_what_is_numbered_beside_a_single_file_stays(path, event):
-    """As logrotate names the files that it moves away, or a store of many whose path was opened as a single file."""
+    """As logrotate names the files that it moves away, or a store of many whose path was opened as a single
+    file.
+    """
     for number in (0, 1):
         store = JsonFilePersistence(path)
         await store.record_event(event(number))

@@ -1,4 +1,7 @@
-"""Places that can't be written, or not to the end: folders that are read-only, disks and files that are full."""
+"""Places that can't be written, or not to the end.
+
+Folders that are read-only, disks and files that are full.
+"""
 
 from __future__ import annotations
 

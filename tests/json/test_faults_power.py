@@ -1,4 +1,6 @@
-"""A power cut, a kill, a full disk or a failing sync at any step of any work: what each durability level promises holds."""
+"""A power cut, a kill, a full disk or a failing sync at any step of any work: what each durability level
+promises holds.
+"""
 
 from __future__ import annotations
 

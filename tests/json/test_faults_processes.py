@@ -34,7 +34,9 @@ anyio.run(main)
 
 
 def _compact_until_they_end(store, writers, enough) -> None:
-    """Compact without a pause; the records that are too old make compactions replace files, which shall happen often."""
+    """Compact without a pause; the records that are too old make compactions replace files, which shall
+    happen often.
+    """
     store.time_fn = lambda: 1_700_000_000.0 + YEAR
 
     async def compact() -> None:

@@ -333,7 +333,10 @@ async def test_compactions_and_recoveries_double_nothing_and_leave_nothing_out(p
 
 @pytest.mark.parametrize("max_files", [1, 4])
 def test_a_compaction_may_drop_the_last_of_what_was_read(path, line, event, max_files):
-    """The clock was set back for a while, or another host's is slow; then age takes the last records first."""
+    """The clock was set back for a while, or another host's is slow.
+
+    Then age takes the last records first.
+    """
     hour = 3600.0
     files = FileSet(path, max_files)
     times = [*[2 * hour] * 900, *[0.0] * 600]

@@ -1,4 +1,6 @@
-"""Following against a model: whatever is done to the files, each record comes once, in order, and none is left out."""
+"""Following against a model: whatever is done to the files, each record comes once, in order, and none is
+left out.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,10 @@ def _number(record: object) -> int:
 
 
 class FollowedStore(RuleBasedStateMachine):
-    """Two writers, a follower, and all that befalls files. Every record has a number of its own, counting up."""
+    """Two writers, a follower, and all that befalls files.
+
+    Every record has a number of its own, counting up.
+    """
 
     @initialize(max_bytes=st.sampled_from([None, 400, 1500]), max_files=st.sampled_from([2, 5, 100]))
     def begin(self, max_bytes, max_files):

@@ -1,4 +1,6 @@
-"""The engine against a model: any order of recording, closing, tearing, corrupting, compacting and recovering."""
+"""The engine against a model: any order of recording, closing, tearing, corrupting, compacting and
+recovering.
+"""
 
 from __future__ import annotations
 

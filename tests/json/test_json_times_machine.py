@@ -43,7 +43,9 @@ SMALL = {  # so that a few records are many
 
 
 class TimedStore(RuleBasedStateMachine):
-    """Two writers whose clocks gap, foreign tools that write as they like, and all care that is taken of the set."""
+    """Two writers whose clocks gap, foreign tools that write as they like, and all care that is taken of the
+    set.
+    """
 
     @initialize(shape=st.sampled_from([(None, 1), (1500, 4), (900, 80)]))
     def begin(self, shape):

@@ -1,4 +1,6 @@
-"""Promise 2: any number of processes may write, compact, recover and rotate; nothing acknowledged is lost or doubled."""
+"""Promise 2: any number of processes may write, compact, recover and rotate; nothing acknowledged is lost or
+doubled.
+"""
 
 from __future__ import annotations
 
@@ -139,7 +141,9 @@ anyio.run(main)
 
 
 def test_promise_02_nothing_acknowledged_dies_with_its_process(path, event, start):
-    """``durability="os"``: killed at any instant - here before, within and after a write - one after the other."""
+    """``durability="os"``: killed at any instant - here before, within and after a write - one after the
+    other.
+    """
     acknowledged: set[int] = set()
     tried: set[int] = set()
     for kill in range(8):

@@ -1,4 +1,6 @@
-"""Promise 7: a recovery drops only what is invalid, keeps the rest byte for byte, and may be interrupted or repeated."""
+"""Promise 7: a recovery drops only what is invalid, keeps the rest byte for byte, and may be interrupted or
+repeated.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Promise 8: a compaction applies retention, quarantines what is invalid, reports, and needs constant memory."""
+"""Promise 8: a compaction applies retention, quarantines invalid lines, reports, in constant memory."""
 
 from __future__ import annotations
 

@@ -154,7 +154,10 @@ async def test_r08_after_a_part_of_a_batch_the_rest_is_offered(path, event, monk
 async def test_r08_what_a_failed_write_left_is_not_doubled(
     path, event, monkeypatch, written, dropped, durability
 ):
-    """The disk fails after some lines and lets nothing be cut off. ``dropped`` records are not offered again."""
+    """The disk fails after some lines and lets nothing be cut off.
+
+    ``dropped`` records are not offered again.
+    """
     store = JsonFilePersistence(path, durability=durability)
     await store.record_event(event(0))
     real_write = os.write

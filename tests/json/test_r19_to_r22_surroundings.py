@@ -237,7 +237,9 @@ def test_r21_stale_handles_are_opened_anew_once(tmp_path, start, monkeypatch, co
 
 @pytest.mark.parametrize("written", [0, 1, 2])
 async def test_r21_lines_that_a_failed_write_has_stored_are_not_doubled(path, event, monkeypatch, written):
-    """The write reports an error although it stored some lines, and the handle is dead, so they can't be cut off."""
+    """The write reports an error although it stored some lines, and the handle is dead, so they can't be cut
+    off.
+    """
     store = JsonFilePersistence(path)
     await store.record_event(event(0))
     real_write, real_cut, real_stat = os.write, os.ftruncate, os.fstat

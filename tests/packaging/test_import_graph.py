@@ -19,8 +19,8 @@ LAYERS = [
     ["papyra", "papyra.testing"],
 ]  # fmt: skip
 
-# The modules and folders of the other distributions, lowest first: each imports from itself and from those before it,
-# also in functions and for annotations.
+# The modules and folders of the other distributions, lowest first: each imports from itself and from those
+# before it, also in functions and for annotations.
 FOLDERS = {
     "papyra_json": [
         "_fs",
@@ -47,8 +47,9 @@ FOLDERS = {
     ],
 }
 
-# The modules of folders that have no folders, lowest floor first: a module imports from its own floor or below. Annotations
-# count too, except in the runtime, where a cell and the parts that work on it name each other's types.
+# The modules of folders that have no folders, lowest floor first: a module imports from its own floor or
+# below. Annotations count too, except in the runtime, where a cell and the parts that work on it name each
+# other's types.
 FLOORS = {
     "papyra._runtime": [
         "_eventloop attached_instrument class_names envelope fact_writer phases restarts run_facts run_id",

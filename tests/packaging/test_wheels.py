@@ -1,4 +1,5 @@
-"""The wheels, each where nothing is installed that it does not bring, and the types as a user's checker sees them.
+"""The wheels, each where nothing is installed that it does not bring, and the types as a user's checker sees
+them.
 
 Left out of an ordinary run, because it needs uv and a package registry: ``pytest -m wheels``.
 """

@@ -73,7 +73,10 @@ async def boom(_actor: Any) -> None:
 
 @asynccontextmanager
 async def running(*, seconds: float = 60, **options: Any) -> AsyncIterator[ActorSystem]:
-    """Run a system; fail after a time that only a hang reaches. No shutdown timeout ends a hang before that."""
+    """Run a system; fail after a time that only a hang reaches.
+
+    No shutdown timeout ends a hang before that.
+    """
     options.setdefault("shutdown_timeout", 2 * seconds)
     with anyio.fail_after(seconds):
         async with ActorSystem(**options) as system:

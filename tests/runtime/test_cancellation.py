@@ -1,4 +1,7 @@
-"""Cancellation at every await of the public API, with the actor in every state. Guarantees 1, 3, 9, 11 and 12."""
+"""Cancellation at every await of the public API, with the actor in every state.
+
+Guarantees 1, 3, 9, 11 and 12.
+"""
 
 from __future__ import annotations
 

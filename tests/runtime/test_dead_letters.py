@@ -1,4 +1,6 @@
-"""The policy on dead letters: how much of a message is stored, logged and shown (promises 48 of the core and R7)."""
+"""The policy on dead letters: how much of a message is stored, logged and shown (promises 48 of the core and
+R7).
+"""
 
 from __future__ import annotations
 

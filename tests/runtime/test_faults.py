@@ -690,7 +690,9 @@ async def test_g11_a_host_that_is_cancelled_again_still_waits_for_the_close() ->
 
 
 async def test_g06_a_worker_that_serves_one_actor_alone_is_no_spare_for_the_others() -> None:
-    """It counted as one while it let the loop go round, and an actor that got a message just then was never run."""
+    """It counted as one while it let the loop go round, and an actor that got a message just then was never
+    run.
+    """
     variable: ContextVar[int] = ContextVar("variable")
     busy, told = 0, anyio.Event()
 

@@ -1,4 +1,6 @@
-"""H1 to H4, H8, H9: nothing that a user's value, hook or thread does hurts anybody but its own actor or caller."""
+"""H1 to H4, H8, H9: nothing that a user's value, hook or thread does hurts anybody but its own actor or
+caller.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""H5 and H6: what belongs to a task never leaks into another actor, and an actor may have a task of its own."""
+"""H5 and H6: nothing of a task leaks into another actor, and an actor may have a task of its own."""
 
 from __future__ import annotations
 

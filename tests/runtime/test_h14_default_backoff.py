@@ -1,4 +1,6 @@
-"""H14: the default policy of a named actor waits from the second restart on; an explicit policy waits as it says."""
+"""H14: the default policy of a named actor waits from the second restart on; an explicit policy waits as it
+says.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""H14: one line for a failure says what was decided. Like failures are counted, and tracebacks do not grow."""
+"""H14: one line for a failure says what was decided.
+
+Like failures are counted, and tracebacks do not grow.
+"""
 
 from __future__ import annotations
 

@@ -390,7 +390,9 @@ async def test_p28_it_and_a_behaviour_do_not_lose_each_other() -> None:
 
 
 async def test_p29_no_call_moves_more_than_a_few_of_a_million() -> None:
-    """A clean-up of all timers at once would show as a heap that shrinks by more than four entries in one call."""
+    """A clean-up of all timers at once would show as a heap that shrinks by more than four entries in one
+    call.
+    """
     clock = ManualClock()
     async with running(time_fn=clock) as system:
         core = system._core

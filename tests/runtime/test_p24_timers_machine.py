@@ -1,4 +1,6 @@
-"""Promises 24 to 27, with timers, slow handlers, restarts and cancellations in random orders and virtual time."""
+"""Promises 24 to 27, with timers, slow handlers, restarts and cancellations in random orders and virtual
+time.
+"""
 
 from __future__ import annotations
 

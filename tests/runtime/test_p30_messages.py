@@ -1,4 +1,6 @@
-"""Promises 30 to 32 and 42 to 47: stash, behaviours, sends that do not wait, requests, replies, unhandled messages."""
+"""Promises 30 to 32 and 42 to 47: stash, behaviours, sends that do not wait, requests, replies, unhandled
+messages.
+"""
 
 from __future__ import annotations
 

@@ -62,7 +62,10 @@ def test_the_design_page_shows_the_table():
 @pytest.mark.sweep
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_a_new_decision_must_be_handled(checker, tmp_path):
-    """Add a member to `SupervisorDecision` in a copy: both checkers name the `match` that does not handle it."""
+    """Add a member to `SupervisorDecision` in a copy.
+
+    Both checkers name the `match` that does not handle it.
+    """
     binary = shutil.which(checker, path=sysconfig.get_path("scripts"))
     if binary is None:
         pytest.skip(f"{checker} is not installed")

@@ -1,4 +1,7 @@
-"""ActorProxy: an actor's methods and attributes, reached by messages. Guarantees 1 to 3, 5 and 7 hold for it too."""
+"""ActorProxy: an actor's methods and attributes, reached by messages.
+
+Guarantees 1 to 3, 5 and 7 hold for it too.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""What must hold whatever the order of things: asks against stops, a host cancelled anywhere, stores that misbehave."""
+"""What must hold whatever the order of things: asks against stops, a host cancelled anywhere, stores that
+misbehave.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +105,8 @@ async def race(seed: int) -> None:
         assert seen.times[number] + dead[number] <= 1
         if not isinstance(outcome, AskTimeout):
             assert seen.times[number] + dead[number] == 1, "handled, or one dead letter"
-    # H18: an ask that timed out before its handling is skipped and counted, except one that never had its room.
+    # H18: an ask that timed out before its handling is skipped and counted, except one that never had its
+    # room.
     gone = [number for number in outcomes if seen.times[number] + dead[number] == 0]
     certain = sum(capacity[number] is None for number in gone)
     assert certain <= system.control_panel()["expired_asks"] <= len(gone)
@@ -261,7 +264,9 @@ async def work(store: PersistenceBackend) -> tuple[list[object], ActorSystem]:
 
 
 def by_actor(trace: list[object]) -> dict[object, object]:
-    """Return what each actor did, in an order in which equal messages of several clients may come, and all replies."""
+    """Return what each actor did, in an order in which equal messages of several clients may come, and all
+    replies.
+    """
     found: dict[object, Any] = {index: [] for index in range(1, 5)}
     found["replies"] = Counter(repr(step) for step in trace if not isinstance(step, tuple))
     for step in trace:

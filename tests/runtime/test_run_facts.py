@@ -1,4 +1,6 @@
-"""SystemStarted and SystemStopped: from when to when a run was, in which process, and how it ended (promise R3)."""
+"""SystemStarted and SystemStopped: from when to when a run was, in which process, and how it ended (promise
+R3).
+"""
 
 from __future__ import annotations
 

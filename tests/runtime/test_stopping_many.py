@@ -1,4 +1,6 @@
-"""An actor, or a system, that stops with many children: idle ones go without a turn of their own, and nobody can tell."""
+"""An actor, or a system, that stops with many children: idle ones go without a turn of their own, and nobody
+can tell.
+"""
 
 from __future__ import annotations
 

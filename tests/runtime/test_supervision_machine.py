@@ -1,4 +1,6 @@
-"""Drive a tree of actors with random commands in a random order of turns, and hold what happened against a model."""
+"""Drive a tree of actors with random commands in a random order of turns, and hold what happened against a
+model.
+"""
 
 from __future__ import annotations
 
@@ -310,7 +312,9 @@ class World:
         assert store.metrics.records_dropped == 0
 
     def dead(self) -> list[object]:
-        """Return the dead messages; an `ActorTerminated` that waited when its watcher stopped may be among them."""
+        """Return the dead messages; an `ActorTerminated` that waited when its watcher stopped may be among
+        them.
+        """
         return [letter.message for letter in self.system.dead_letters.messages]
 
     def check_events(self) -> None:

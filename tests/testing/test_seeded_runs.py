@@ -280,7 +280,8 @@ def check(system: ActorSystem, store: Kept, world: World) -> None:
     assert set(world.starts.values()) <= {1}
     # Guarantee 18: never twice.
     assert not [pair for pair, times in world.terminated.items() if times > 1]
-    # Guarantee 20: every fact once, and one order in the record and in events(), of a crash that was decided late too.
+    # Guarantee 20: every fact once, and one order in the record and in events(), of a crash that was decided
+    # late too.
     events = [
         (e.event_type, e.actor_address)
         for e in store._records
@@ -312,7 +313,10 @@ def test_the_guarantees_hold_where_the_host_is_cancelled(block: int, loop: Loop)
 
 
 def test_asking_into_a_ring_that_is_being_cut_ends() -> None:
-    """A parent asks the child that waits for its decision, while others ask them both: it froze the process."""
+    """A parent asks the child that waits for its decision, while others ask them both.
+
+    It froze the process.
+    """
 
     class Child(Actor):
         async def receive(self, message: str) -> str:

@@ -1,4 +1,7 @@
-"""An application for `test_servers`: ``python _server_app.py SERVER PORT STORE`` runs it under a real server."""
+"""An application for `test_servers`.
+
+``python _server_app.py SERVER PORT STORE`` runs it under a real server.
+"""
 
 from __future__ import annotations
 

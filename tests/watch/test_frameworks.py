@@ -1,4 +1,6 @@
-"""`papyra_contrib.asgi` in five frameworks: three ways in, on both event loops (watch.md 3, promises 1, 3, 4)."""
+"""`papyra_contrib.asgi` in five frameworks: three ways in, on both event loops (watch.md 3, promises 1, 3,
+4).
+"""
 
 from __future__ import annotations
 

@@ -45,7 +45,9 @@ class Waiting(Actor):
 
 @pytest.mark.anyio
 async def test_probe_cost(monkeypatch):
-    """Promise 5: 1,000 probes in a second make one walk; a check that hangs is `failed: 1 s` and delays nobody."""
+    """Promise 5: 1,000 probes in a second make one walk; a check that hangs is `failed: 1 s` and delays
+    nobody.
+    """
     walks, runs = 0, 0
     sample = ActorSystem.sample
 

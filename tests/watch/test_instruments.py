@@ -1,4 +1,6 @@
-"""Instruments: what they are shown, at which cost, and what they may do wrong (watch.md 2.3, promises 1 to 6)."""
+"""Instruments: what they are shown, at which cost, and what they may do wrong (watch.md 2.3, promises 1 to
+6).
+"""
 
 from __future__ import annotations
 

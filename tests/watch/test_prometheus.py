@@ -153,7 +153,8 @@ def test_buckets_and_types_have_bounds():
 
 @pytest.mark.anyio
 async def test_scrape_time():
-    """Promise 3: ten times the actors take about ten times as long at most, and the app lets the loop go round.
+    """Promise 3: ten times the actors take about ten times as long at most, and the app lets the loop go
+    round.
 
     The row ``scrape`` of the benchmarks has the milliseconds.
     """
@@ -251,7 +252,9 @@ def test_monotonic(backend, seed, steps):
 @pytest.mark.anyio
 @pytest.mark.parametrize("rhythm", ["steady", "bursting", "periodic"])
 async def test_unbiased(rhythm):
-    """Promise 5: the estimated counts are within 10 % after 1,000 samples; a rhythm of the program hides nothing."""
+    """Promise 5: the estimated counts are within 10 % after 1,000 samples; a rhythm of the program hides
+    nothing.
+    """
 
     class Odd(Order):
         pass

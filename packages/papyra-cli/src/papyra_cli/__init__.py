@@ -1,7 +1,7 @@
 """The command ``papyra``: look after the record of an actor system from a shell.
 
-Other distributions add commands through the entry-point group ``papyra.commands``. The exit codes are a documented
-contract, see `papyra_cli.ExitCode`.
+Other distributions add commands through the entry-point group ``papyra.commands``. The exit codes are a
+documented contract, see `papyra_cli.ExitCode`.
 """
 
 from __future__ import annotations

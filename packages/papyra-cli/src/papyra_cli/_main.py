@@ -115,7 +115,7 @@ class _OneLine(logging.Handler):
 
 @contextmanager
 def _warnings_on_stderr(display: Display) -> Generator[None]:
-    """Show our own warnings in the form of the command's errors, and those of others where no one set up logging."""
+    """Show our own warnings like the command's errors. Show those of others if nobody has set up logging."""
     handler, ours = _OneLine(display), logging.getLogger("papyra")
     before, logging.lastResort = (logging.lastResort, ours.propagate), handler
     ours.addHandler(handler)
@@ -128,9 +128,10 @@ def _warnings_on_stderr(display: Display) -> Generator[None]:
 
 
 def _open_missing_streams() -> None:
-    """Open the null device for a standard stream that was closed (``2>&-``), so that the command works all the same.
+    """Open the null device for a standard stream that was closed (``2>&-``).
 
-    Otherwise a store's file could get that descriptor, and output to descriptor 2 would be written into the store.
+    Otherwise a store's file could get that descriptor, and output to descriptor 2 would be written into the
+    store.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -173,6 +174,6 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def papyra() -> None:
     """Look after the record of a Papyra actor system.
 
-    'papyra COMMAND --help' describes a command, its output and its exit codes. The options for output may come before or
-    after the name of a command.
+    'papyra COMMAND --help' describes a command, its output and its exit codes. The options for output may
+    come before or after the name of a command.
     """

@@ -36,8 +36,8 @@ KINDS: dict[type[object], str] = {
 class Row(NamedTuple):
     """A record as a store keeps it; `FIELDS` names the columns.
 
-    ``payload`` is JSON, and so is ``details``: what later versions added to a kind of record, or an empty text. ``size``
-    counts the bytes of the texts; ``crc`` is their check sum.
+    ``payload`` is JSON, and so is ``details``: what later versions added to a kind of record, or an empty
+    text. ``size`` counts the bytes of the texts; ``crc`` is their check sum.
     """
 
     kind: str
@@ -156,7 +156,8 @@ def _body(
     details: bytes,
     payload: bytes,
 ) -> bytes:
-    # Lengths first, so that no two rows have one body; every part is bytes that the database returns as they are.
+    # Lengths first, so that no two rows have one body; every part is bytes that the database returns as they
+    # are.
     head = f"{timestamp!r} {len(kind)} {len(system)} {len(actor)} {len(word)} "
     if run or details:  # rows of older versions have neither
         head += f"{len(run)} {len(details)} "

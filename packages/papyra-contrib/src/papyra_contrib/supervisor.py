@@ -60,10 +60,12 @@ class Supervisor(Actor):
     """An actor that only starts children and keeps them running.
 
     ``system.spawn(Supervisor, ChildSpec(Cache, "cache"), ChildSpec(Api, "api"))``. Order and intensity are
-    those of `papyra.GroupPolicy`: past ``max_restarts`` within ``within_seconds`` the supervisor itself fails, and its
-    parent decides. A permanent child that ends by itself is spawned again, and counts as a restart.
+    those of `papyra.GroupPolicy`: past ``max_restarts`` within ``within_seconds`` the supervisor itself
+    fails, and its parent decides. A permanent child that ends by itself is spawned again, and counts as a
+    restart.
 
-    Send it a `ChildSpec`, or call ``start_child`` through its proxy, to start one more; both return its reference.
+    Send it a `ChildSpec`, or call ``start_child`` through its proxy, to start one more; both return its
+    reference.
     """
 
     def __init__(

@@ -14,8 +14,8 @@ __all__ = ["read_project"]
 def read_project(folder: str | os.PathLike[str]) -> tuple[str, dict[str, object]]:
     """Return the file that has the table, and its content; it is empty if there is none.
 
-    It is that of the nearest ``pyproject.toml``, upwards from ``folder``. A relative path in a backend URL is read
-    from the folder of that file. One that can't be read is an `OSError` or a `ValueError` that names it.
+    It is that of the nearest ``pyproject.toml``, upwards from ``folder``. A relative path in a backend URL is
+    read from the folder of that file. One that can't be read is an `OSError` or a `ValueError` that names it.
     """
     here = Path(folder).absolute()
     for above in (here, *here.parents):

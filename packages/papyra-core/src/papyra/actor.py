@@ -30,8 +30,8 @@ class Actor:
     own_task: bool = False
     """Whether `on_start`, every message and `on_stop` run in one task of the actor's own.
 
-    Then a task group, a client session or a lock may span them. It costs a task for each such actor and a wake-up
-    for each message that finds it idle. A restart gets a new task.
+    Then a task group, a client session or a lock may span them. It costs a task for each such actor and a
+    wake-up for each message that finds it idle. A restart gets a new task.
     """
 
     stash_capacity: int | None = 1024
@@ -40,8 +40,8 @@ class Actor:
     children_policy: GroupPolicy | None = None
     """How the children of this actor restart together. It is read at each failure of a child.
 
-    It applies where `on_child_failure` makes no decision and the child's own policy is to restart. A child that
-    is spawned without a policy restarts.
+    It applies where `on_child_failure` makes no decision and the child's own policy is to restart. A child
+    that is spawned without a policy restarts.
     """
 
     @property

@@ -31,7 +31,10 @@ class ActorAddress:
 
     @classmethod
     def parse(cls, text: str) -> ActorAddress:
-        """Read ``"system:id"`` or ``"system://id"``; anything else is a `ValueError` that says what was wrong."""
+        """Read ``"system:id"`` or ``"system://id"``.
+
+        Anything else is a `ValueError` that says what was wrong.
+        """
         if not isinstance(text, str):
             raise ValueError(
                 f"an actor address is a string such as 'local:1', not {type(text).__name__}: {text!r}"

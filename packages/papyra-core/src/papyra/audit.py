@@ -17,9 +17,9 @@ __all__ = ["ActorInfo", "AuditReport", "MailboxDepth", "TreeRow"]
 class ActorInfo:
     """An actor at one moment.
 
-    ``rid`` is its number in the system; ``state`` is one of ``starting idle ready running failed
-    restarting stopping stopped``; ``mailbox_depth`` counts the messages that wait, ``processed`` the messages that
-    were taken out.
+    ``rid`` is its number in the system; ``state`` is one of ``starting idle ready running failed restarting
+    stopping stopped``; ``mailbox_depth`` counts the messages that wait, ``processed`` the messages that were
+    taken out.
     """
 
     rid: int
@@ -40,9 +40,9 @@ class ActorInfo:
 class TreeRow:
     """One row of the tree of actors: one actor, or many siblings of one type that are folded into a row.
 
-    ``level`` is 0 for the actors right below the system. ``count`` is 1 for a single actor, which ``actor`` describes;
-    a folded row has the number of siblings, ``actor`` is None, and ``waiting`` and ``processed`` are their sums.
-    ``parent`` is the address of the actor above, None at level 0.
+    ``level`` is 0 for the actors right below the system. ``count`` is 1 for a single actor, which ``actor``
+    describes; a folded row has the number of siblings, ``actor`` is None, and ``waiting`` and ``processed``
+    are their sums. ``parent`` is the address of the actor above, None at level 0.
     """
 
     level: int
@@ -58,8 +58,8 @@ class TreeRow:
 class MailboxDepth:
     """How many messages wait: ``sum`` in all mailboxes, ``greatest`` in the longest one.
 
-    ``whose`` is the address of the actor with the longest mailbox and ``name`` its name, if it has one; both are None
-    if no message waits.
+    ``whose`` is the address of the actor with the longest mailbox and ``name`` its name, if it has one; both
+    are None if no message waits.
     """
 
     sum: int = 0
@@ -72,8 +72,9 @@ class MailboxDepth:
 class AuditReport:
     """A system at one moment.
 
-    ``total_actors`` and ``dead_letters_count`` count since the start of the system; the other counts are of this
-    moment. ``registry_size`` counts the names in use. ``actors`` is empty if the details were not asked for.
+    ``total_actors`` and ``dead_letters_count`` count since the start of the system; the other counts are of
+    this moment. ``registry_size`` counts the names in use. ``actors`` is empty if the details were not asked
+    for.
     """
 
     system_id: str

@@ -28,7 +28,10 @@ __all__ = [
 ]
 
 GROUP = "papyra.clusters"
-"""Entry points by the scheme of a URL; each is a function that takes the URL and returns a `ClusterDriver`."""
+"""Entry points by the scheme of a URL.
+
+Each is a function that takes the URL and returns a `ClusterDriver`.
+"""
 
 
 class ClusterDriver(Protocol):
@@ -47,11 +50,17 @@ class ClusterDriver(Protocol):
         ...
 
     def resolve(self, address: ActorAddress) -> ActorRef[Any, Any] | None:
-        """Return the reference of an actor on any node; None if the address is not a cluster-wide one, or the actor is gone."""
+        """Return the reference of an actor on any node.
+
+        None if the address is not a cluster-wide one, or the actor is gone.
+        """
         ...
 
     def watch(self, watcher: ActorRef[Any, Any], watched: object) -> bool:
-        """Notify a local actor of the end of a remote one; False if ``watched`` is not an actor of the cluster."""
+        """Notify a local actor of the end of a remote one.
+
+        False if ``watched`` is not an actor of the cluster.
+        """
         ...
 
     def unwatch(self, watcher: ActorRef[Any, Any], watched: object) -> bool:
@@ -86,7 +95,10 @@ def open_cluster(url: str) -> ClusterDriver:
 
 
 def check_callable(loaded: object) -> tuple[str, ...]:
-    """Return the capabilities of a plugin for clusters, of which there are none; `PluginError` if it can't be called."""
+    """Return the capabilities of a plugin for clusters, of which there are none.
+
+    `PluginError` if it can't be called.
+    """
     if callable(loaded):
         return ()
     problem = f"{loaded!r} is not callable"

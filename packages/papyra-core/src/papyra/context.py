@@ -31,7 +31,10 @@ __all__ = ["ActorContext", "current_actor"]
 
 _T = TypeVar("_T")
 _Fits = TypeVar("_Fits")
-"""A type variable in a return type alone: what such a call returns fits every reply type, for both checkers."""
+"""A type variable in a return type alone.
+
+What such a call returns fits every reply type, for both checkers.
+"""
 
 
 def current_actor() -> ActorRef[Any, Any] | None:
@@ -47,7 +50,7 @@ def current_actor() -> ActorRef[Any, Any] | None:
 
 
 class _Done:
-    """An awaitable that is done, so that ``context.watch(ref)`` and ``await context.watch(ref)`` both work."""
+    """A finished awaitable. With it ``context.watch(ref)`` and ``await context.watch(ref)`` both work."""
 
     __slots__ = ()
 
@@ -123,7 +126,9 @@ class ActorContext:
         await self.system.stop(ref, timeout=timeout)
 
     def watch(self, ref: ActorRef[Any, Any]) -> Awaitable[None]:
-        """Receive one `ActorTerminated` message when the actor ``ref`` has stopped; at once if it has already.
+        """Receive one `ActorTerminated` message when the actor ``ref`` has stopped.
+
+        At once if it has already.
 
         Watchers are not notified of a restart. Watching an actor twice has the same effect as once.
         """
@@ -154,22 +159,24 @@ class ActorContext:
         send: object = MISSING,
         call: Callable[[], object] | None = None,
     ) -> None:
-        """Deliver ``send=``, or run ``call=`` in the actor, whenever it was idle for ``seconds``; None ends that.
+        """Deliver ``send=``, or run ``call=`` in the actor, whenever it was idle for ``seconds``.
 
-        The time counts from the end of the last handling. Messages, proxy calls and results of background work
-        are activity, ticks of the actor's own timers are not. The time-out is handled before anything that comes
-        later, and comes again until it is ended. A restart and a stop end it.
+        None ends that.
+
+        The time counts from the end of the last handling. Messages, proxy calls and results of background
+        work are activity, ticks of the actor's own timers are not. The time-out is handled before anything
+        that comes later, and comes again until it is ended. A restart and a stop end it.
         """
         set_receive_timeout(belongings(self._cell), seconds, send, call)
 
     # -- what an actor may do with a message, besides returning its reply
 
     def stash(self, message: object) -> _Fits:  # type: ignore[type-var]  # it fits every reply
-        """Put the message that is being handled aside until `unstash_all`: ``return self.context.stash(message)``.
+        """Put the current message aside until `unstash_all`, as in ``return self.context.stash(message)``.
 
         An ask keeps its asker, its time-out and its place. Raises `StashOverflow` if ``Actor.stash_capacity``
-        messages are in the stash. A restart puts the stash back at the front of the mailbox; a stop makes dead
-        letters of it.
+        messages are in the stash. A restart puts the stash back at the front of the mailbox; a stop makes
+        dead letters of it.
         """
         stash.stash(self._cell, message)
         return None  # type: ignore[return-value]  # ignored: it is not the reply
@@ -184,16 +191,20 @@ class ActorContext:
         return stash.stashed(self._cell)
 
     async def forward(self, ref: ActorRef[Any, Any], message: object) -> _Fits:  # pyright: ignore[reportInvalidTypeVarUse]  # as above
-        """Hand a message on, and the duty to reply with it: ``return await self.context.forward(ref, message)``.
+        """Hand a message on, and the duty to reply with it.
 
-        ``ref`` answers the asker directly, and the asker now waits for ``ref``. If ``ref`` is stopped the asker
-        gets `ActorStopped`, there is one dead letter, and this actor goes on.
+        ``return await self.context.forward(ref, message)``.
+
+        ``ref`` answers the asker directly, and the asker now waits for ``ref``. If ``ref`` is stopped the
+        asker gets `ActorStopped`, there is one dead letter, and this actor goes on.
         """
         await answering.forward(self._cell, ref._cell, message)
         return None  # type: ignore[return-value]  # as above
 
     def reply_later(self) -> Reply[Any]:
-        """Answer the current message later: ``handle = self.context.reply_later()``, then ``return handle.later``.
+        """Answer the current message later.
+
+        ``handle = self.context.reply_later()``, then ``return handle.later``.
 
         Other messages are handled meanwhile. For a tell the handle is one that nobody waits for.
         """
@@ -202,8 +213,8 @@ class ActorContext:
     def unhandled(self, message: object) -> _Fits:  # type: ignore[type-var]  # as above
         """Say that the actor has no code for a message: ``case _: return self.context.unhandled(message)``.
 
-        It becomes a dead letter with the reason ``unhandled``, and an asker gets `UnhandledMessage` at once. The
-        actor has not failed.
+        It becomes a dead letter with the reason ``unhandled``, and an asker gets `UnhandledMessage` at once.
+        The actor has not failed.
         """
         answering.unhandled(self._cell, message)
         return None  # type: ignore[return-value]  # as above
@@ -228,9 +239,9 @@ class ActorContext:
     ) -> Pipe:
         """Await ``work`` in a task of its own, and run ``then(value)`` in the actor, or ``catch(error)``.
 
-        ``work`` is an awaitable or an async function; ``then`` and ``catch`` are plain or async. They run between
-        messages, like all code of the actor. An error without ``catch`` is a failure of the actor. The work ends
-        with the instance: it is cancelled, and over, before ``on_stop``.
+        ``work`` is an awaitable or an async function; ``then`` and ``catch`` are plain or async. They run
+        between messages, like all code of the actor. An error without ``catch`` is a failure of the actor.
+        The work ends with the instance: it is cancelled, and over, before ``on_stop``.
         """
         return start_pipe(self._cell, work, then, catch)
 
@@ -239,7 +250,8 @@ class ActorContext:
     ) -> Pipe:
         """Run ``await async_fn(*args)`` in a background task that this actor owns.
 
-        An error is a failure of the actor. The task is cancelled, and over, before ``on_stop``, also at a restart.
+        An error is a failure of the actor. The task is cancelled, and over, before ``on_stop``, also at a
+        restart.
         """
         return start_pipe(
             self._cell, partial(async_fn, *args), None, name=name or getattr(async_fn, "__qualname__", None)
@@ -248,9 +260,9 @@ class ActorContext:
     async def run_blocking(self, fn: Callable[..., _T], *args: Any, abandon_on_cancel: bool = False) -> _T:
         """Run ``fn(*args)`` in a thread, and return what it returns.
 
-        The system has ``Settings.blocking_threads`` of them, apart from anyio's. A call that is cancelled before a
-        thread is free runs nothing. Later it waits for the thread; with ``abandon_on_cancel`` it leaves the thread
-        to itself, which ``control_panel()["threads"]`` still counts.
+        The system has ``Settings.blocking_threads`` of them, apart from anyio's. A call that is cancelled
+        before a thread is free runs nothing. Later it waits for the thread; with ``abandon_on_cancel`` it
+        leaves the thread to itself, which ``control_panel()["threads"]`` still counts.
         """
         rt = self._cell.rt
         me = self._cell if rt.current_cell() is self._cell else None

@@ -17,13 +17,14 @@ _PAYLOADS = ("full", "type", "none")
 class DeadLetterPolicy:
     """How much of a message that was not handled is stored and logged.
 
-    ``payload`` is ``full`` (the message as JSON, or its ``repr``), ``type`` (the name of its type and nothing of its
-    value) or ``none`` (neither). ``redact`` is called with the message and returns the payload to store in its place;
-    if it raises, only the name of the type is stored. Messages whose type is in ``suppress``, or derived from one of
-    these, are counted and nothing else.
+    ``payload`` is ``full`` (the message as JSON, or its ``repr``), ``type`` (the name of its type and nothing
+    of its value) or ``none`` (neither). ``redact`` is called with the message and returns the payload to
+    store in its place; if it raises, only the name of the type is stored. Messages whose type is in
+    ``suppress``, or derived from one of these, are counted and nothing else.
 
-    A log line names the target and, unless ``payload`` is ``none``, the type; it never holds the message. ``log_first``
-    dead letters are logged, then none for ``mute_seconds``, then how many there were, and so on.
+    A log line names the target and, unless ``payload`` is ``none``, the type; it never holds the message.
+    ``log_first`` dead letters are logged, then none for ``mute_seconds``, then how many there were, and so
+    on.
 
     A hook always gets the message itself. The ``repr`` of what it gets does not show it.
     """

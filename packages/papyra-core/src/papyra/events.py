@@ -23,7 +23,8 @@ __all__ = [
 class ActorEvent:
     """Something that happened to an actor.
 
-    ``address`` is ``{"system": str, "actor_id": int}``, ``payload`` the rest as JSON, ``timestamp`` Unix time.
+    ``address`` is ``{"system": str, "actor_id": int}``, ``payload`` the rest as JSON, ``timestamp`` Unix
+    time.
     """
 
     address: dict[str, str | int]
@@ -72,6 +73,6 @@ class NodeUp(ActorEvent):
 class NodeDown(ActorEvent):
     """A node of the cluster is gone for good, under this incarnation.
 
-    ``payload`` has ``node``, ``incarnation`` and ``reason``: ``left`` (it said so), ``expired`` (its lease ran out)
-    or ``lost`` (this very node lost its lease).
+    ``payload`` has ``node``, ``incarnation`` and ``reason``: ``left`` (it said so), ``expired`` (its lease
+    ran out) or ``lost`` (this very node lost its lease).
     """

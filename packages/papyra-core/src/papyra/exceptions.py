@@ -71,8 +71,9 @@ class MailboxFull(PapyraError):
 class Reject(PapyraError):
     """``raise Reject(error)`` in ``receive`` answers the asker with ``error``. The actor has not failed.
 
-    The actor keeps its state: it does not restart, the record has no crash, and no supervisor decides. After a
-    tell no caller waits, so the error is dropped. In other methods than ``receive`` it is an error like any other.
+    The actor keeps its state: it does not restart, the record has no crash, and no supervisor decides. After
+    a tell no caller waits, so the error is dropped. In other methods than ``receive`` it is an error like any
+    other.
     """
 
     def __init__(self, error: Exception) -> None:
@@ -162,8 +163,9 @@ class ActorNameTaken(PapyraError, ValueError):
 class PersistenceError(PapyraError):
     """A store could not do what it was asked to do.
 
-    For a failed write, ``retry`` says whether the system offers the batch again: True if it may succeed later (the
-    server is away, the disk is full), False if it never will, None to leave it to `PersistenceBackend.retries`.
+    For a failed write, ``retry`` says whether the system offers the batch again: True if it may succeed later
+    (the server is away, the disk is full), False if it never will, None to leave it to
+    `PersistenceBackend.retries`.
     """
 
     def __init__(self, *args: object, retry: bool | None = None) -> None:
@@ -184,8 +186,8 @@ class StoreFull(PersistenceError):
 class PartialWriteError(PersistenceError):
     """Some records of a batch were not stored.
 
-    ``failed`` counts them; the others of the batch are stored. The first error is the ``__cause__``. With ``retry``
-    they are the last ones of the batch, and the system offers those again, as a batch of their own.
+    ``failed`` counts them; the others of the batch are stored. The first error is the ``__cause__``. With
+    ``retry`` they are the last ones of the batch, and the system offers those again, as a batch of their own.
     """
 
     def __init__(self, failed: int, total: int, *, retry: bool = False) -> None:

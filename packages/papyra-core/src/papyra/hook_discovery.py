@@ -27,9 +27,10 @@ class FoundHooks(NamedTuple):
 
 
 def find_hooks(observer: object) -> FoundHooks:
-    """Find the hooks of a `SystemHooks`, of a module or object whose functions carry ``hookimpl``, or of any object.
+    """Find the hooks of a `SystemHooks`, of a module or object with marked functions, or of any object.
 
-    An object without marked functions has those hooks that it has callables for: ``on_event`` and so on. A class is called to make an object first. Errors from reading the object are raised, and so is pluggy's
+    An object without marked functions has those hooks that it has callables for: ``on_event`` and so on. A
+    class is called to make an object first. Errors from reading the object are raised, and so is pluggy's
     ``PluginValidationError`` for a function whose arguments do not fit its specification.
     """
     if isinstance(observer, type):
@@ -56,7 +57,10 @@ def find_hooks(observer: object) -> FoundHooks:
 
 
 def check_hooks(loaded: object) -> Iterable[str]:
-    """Return the names of a hook plugin's hooks, or raise `PluginError` for a problem. For `inspect_plugin`."""
+    """Return the names of a hook plugin's hooks, or raise `PluginError` for a problem.
+
+    For `inspect_plugin`.
+    """
     found = find_hooks(loaded)
     if found.problem:
         raise PluginError(found.problem) from TypeError(found.problem)

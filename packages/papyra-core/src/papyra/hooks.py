@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 class FailureInfo:
     """A failure of an actor.
 
-    ``strategy`` is that of the actor's policy, and ``supervisor_decision`` the decision of its parent, if there was one.
-    ``message`` is the message that was handled, None outside of ``receive``; the ``repr`` does not show it, because it
-    may hold secrets. ``actor_type`` is the module and qualified name of the actor's class.
+    ``strategy`` is that of the actor's policy, and ``supervisor_decision`` the decision of its parent, if
+    there was one. ``message`` is the message that was handled, None outside of ``receive``; the ``repr`` does
+    not show it, because it may hold secrets. ``actor_type`` is the module and qualified name of the actor's
+    class.
     """
 
     address: ActorAddress
@@ -44,9 +45,9 @@ class FailureInfo:
 class SystemHooks:
     """Callbacks, each plain or async, all optional; pass them here or define them in a subclass.
 
-    A plain hook is called at once, in the middle of an actor's work, and must be quick. Async hooks run later,
-    in order, in a task of their own. An error of a hook harms nothing. A failing, a slow and a hanging hook are
-    logged once each, and counted in ``control_panel()["hooks"]``.
+    A plain hook is called at once, in the middle of an actor's work, and must be quick. Async hooks run
+    later, in order, in a task of their own. An error of a hook harms nothing. A failing, a slow and a hanging
+    hook are logged once each, and counted in ``control_panel()["hooks"]``.
     """
 
     on_event: Hook[ActorEvent] | None = None

@@ -1,4 +1,7 @@
-"""From the names in the setting ``instruments`` to instruments: the plugins of the group ``papyra.instruments``."""
+"""From the names in the setting ``instruments`` to instruments.
+
+The plugins of the group ``papyra.instruments``.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _loaded: dict[tuple[object, ...], dict[str, object]] = {}
 
 
 def loaded_before(names: tuple[str, ...]) -> dict[str, object] | None:
-    """Return what `load_instruments` returned for these names, if nothing was missing and the installation is the same."""
+    """Return the result of `load_instruments` if nothing was missing and the installation is unchanged."""
     return _loaded.get(_key(names))
 
 
@@ -34,7 +37,10 @@ def _key(names: tuple[str, ...]) -> tuple[object, ...]:
 
 
 def load_instruments(names: tuple[str, ...]) -> dict[str, object]:
-    """Import the plugins of these names, in this order. One that is not there or fails is logged and left out."""
+    """Import the plugins of these names, in this order.
+
+    One that is not there or fails is logged and left out.
+    """
     plugins = find_plugins("papyra.instruments")
     loaded: dict[str, object] = {}
     for name in names:
@@ -55,7 +61,10 @@ def load_instruments(names: tuple[str, ...]) -> dict[str, object]:
 
 
 def make_instruments(loaded: object) -> list[Instrument]:
-    """Return the instruments that a plugin is, or that its class or function makes; anything else is a `PluginError`."""
+    """Return the instruments that a plugin is, or that its class or function makes.
+
+    Anything else is a `PluginError`.
+    """
     made: object = loaded() if callable(loaded) and not isinstance(loaded, Instrument) else loaded
     several = cast("list[object]", made) if isinstance(made, list) else [made]
     for each in several:
@@ -67,7 +76,10 @@ def make_instruments(loaded: object) -> list[Instrument]:
 
 
 def check_instrument(loaded: object) -> Iterable[str]:
-    """Return the methods that a plugin's instrument has of its own, without making one. For `inspect_plugin`."""
+    """Return the methods that a plugin's instrument has of its own, without making one.
+
+    For `inspect_plugin`.
+    """
     kind = loaded if isinstance(loaded, type) else type(loaded)
     if issubclass(kind, Instrument):
         return [name for name in _METHODS if getattr(kind, name) is not getattr(Instrument, name)]

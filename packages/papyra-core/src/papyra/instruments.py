@@ -40,14 +40,17 @@ class Target(Protocol):
 class Instrument:
     """Look at a running system. Subclass it; every method here does nothing.
 
-    Pass it as ``ActorSystem(instruments=[...])``, or install it as a plugin of the group ``papyra.instruments``
-    and name it in the setting ``instruments``. Apart from `run`, the methods are plain functions, called in the
-    middle of what an actor does: they must be quick. What they raise harms nobody. The first error is logged, all
-    are counted in ``control_panel()["instruments"]``, and after 10 errors the instrument is removed.
+    Pass it as ``ActorSystem(instruments=[...])``, or install it as a plugin of the group
+    ``papyra.instruments`` and name it in the setting ``instruments``. Apart from `run`, the methods are plain
+    functions, called in the middle of what an actor does: they must be quick. What they raise harms nobody.
+    The first error is logged, all are counted in ``control_panel()["instruments"]``, and after 10 errors the
+    instrument is removed.
     """
 
     def started(self, system: ActorSystem) -> None:
-        """Called once, before the system has any actor, in the context variables that all its tasks begin with.
+        """Called once, before the system has any actor.
+
+        Its context variables are those that all tasks begin with.
 
         A variable that is cleared or set here is cleared or set for every actor.
         """
@@ -55,9 +58,10 @@ class Instrument:
     def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:
         """Return a mark for the message that is about to be sent (None for none), and when to call again.
 
-        The second value is a number of sends: 1 means the next one. Tells and asks are counted apart; ``asks`` says
-        which of the two this is. A mark travels with its message to `begin`, `end` and `replied`. Sends in between
-        run at full speed, and an instrument without this method costs them nothing.
+        The second value is a number of sends: 1 means the next one. Tells and asks are counted apart;
+        ``asks`` says which of the two this is. A mark travels with its message to `begin`, `end` and
+        `replied`. Sends in between run at full speed, and an instrument without this method costs them
+        nothing.
         """
         return None, sys.maxsize
 
@@ -68,7 +72,10 @@ class Instrument:
         """Called once after each `begin`, in the same task; ``error`` is what ``receive`` raised."""
 
     def replied(self, target: Target, mark: object, error: BaseException | None) -> None:
-        """Called in the asker's task when a marked ask has ended: with a reply, an error, a time-out or a cancellation."""
+        """Called in the asker's task when a marked ask has ended.
+
+        With a reply, an error, a time-out or a cancellation.
+        """
 
     async def run(self, system: ActorSystem) -> None:
         """Run as a task for the system's life; it is cancelled when the actors have stopped."""

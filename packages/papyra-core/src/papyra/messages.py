@@ -13,7 +13,10 @@ __all__ = ["ActorTerminated", "DeadLetter"]
 
 @dataclass(frozen=True, slots=True)
 class ActorTerminated:
-    """Tell a watcher that the actor ``ref`` has stopped, and why (``stopped failed restart_limit shutdown``)."""
+    """Notify a watcher that the actor ``ref`` has stopped.
+
+    Reasons are ``stopped failed restart_limit shutdown``.
+    """
 
     ref: ActorRef[Any, Any]
     reason: str
@@ -23,9 +26,10 @@ class ActorTerminated:
 class DeadLetter:
     """A message that was not handled.
 
-    The ``reason`` is ``stopped`` (the target had stopped, was stopping, or stopped before the message's turn),
-    ``unhandled`` (the target did not know what to do with it) or ``dropped`` (a full mailbox or queue had no room for it, and nobody could be told). The
-    ``repr`` does not show the message, which may hold secrets.
+    The ``reason`` is ``stopped`` (the target had stopped, was stopping, or stopped before the message's
+    turn), ``unhandled`` (the target did not know what to do with it) or ``dropped`` (a full mailbox or queue
+    had no room for it, and nobody could be told). The ``repr`` does not show the message, which may hold
+    secrets.
     """
 
     target: ActorRef[Any, Any]

@@ -1,9 +1,9 @@
-"""Find the plugins of other distributions, through entry points, and keep a broken one from breaking the rest.
+"""Find the plugins of other distributions by entry points. A broken plugin does not break the rest.
 
-Groups: ``papyra.backends``, ``papyra.commands``, ``papyra.hooks``, ``papyra.instruments`` and others that modules of
-Papyra look for. The environment variable ``PAPYRA_PLUGINS`` limits the plugins that load: a comma-separated list, empty
-for none. An entry is the name of a plugin, the name of a distribution, or both, as in ``papyra-tape-two:tape`` or
-``papyra-tape-two:*``. Plugins of papyra-core and papyra-cli always load.
+Groups: ``papyra.backends``, ``papyra.commands``, ``papyra.hooks``, ``papyra.instruments`` and others that
+modules of Papyra look for. The environment variable ``PAPYRA_PLUGINS`` limits the plugins that load: a
+comma-separated list, empty for none. An entry is the name of a plugin, the name of a distribution, or both,
+as in ``papyra-tape-two:tape`` or ``papyra-tape-two:*``. Plugins of papyra-core and papyra-cli always load.
 """
 
 from __future__ import annotations
@@ -87,7 +87,10 @@ class PluginInfo:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """An installed entry point, not loaded yet. ``shadowed_by`` names the distribution that is used instead."""
+    """An installed entry point, not loaded yet.
+
+    ``shadowed_by`` names the distribution that is used instead.
+    """
 
     name: str
     group: str
@@ -149,7 +152,8 @@ class Plugin:
 def find_plugins(group: str) -> dict[str, Plugin]:
     """Return the plugins of a group by name, without loading any.
 
-    If two have the same name, the one that ``PAPYRA_PLUGINS`` allows is used, then ours, then the first by distribution.
+    If two have the same name, the one that ``PAPYRA_PLUGINS`` allows is used, then ours, then the first by
+    distribution.
     """
     found: dict[str, Plugin] = {}
     for plugin in _all_plugins(group):

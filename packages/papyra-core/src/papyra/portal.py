@@ -71,9 +71,9 @@ class _Call:
 class Portal:
     """Sends messages to actors from any thread; `ActorSystem.portal` makes one, on the event loop.
 
-    ``window`` is how many tells may be on their way to mailboxes; one more waits. Each thread's messages reach
-    each actor in the order they were sent. On the event loop's own thread every call is a `RuntimeError`,
-    because it would wait for itself.
+    ``window`` is how many tells may be on their way to mailboxes; one more waits. Each thread's messages
+    reach each actor in the order they were sent. On the event loop's own thread every call is a
+    `RuntimeError`, because it would wait for itself.
     """
 
     def __init__(self, rt: Runtime, window: int = 1024) -> None:
@@ -98,7 +98,9 @@ class Portal:
     # -- in any thread
 
     def tell(self, ref: ActorRef[_M, Any], message: _M) -> None:
-        """Send ``message`` without waiting for it to be handled; wait while ``window`` tells are on their way.
+        """Send ``message`` without waiting for it to be handled.
+
+        Wait while ``window`` tells are on their way.
 
         Raises `ActorStopped` if the actor is known to be stopped or stopping, and `SystemNotRunning` if the
         system is closed. Every message that was sent is handled or is exactly one dead letter.
@@ -122,9 +124,9 @@ class Portal:
     def ask(self, ref: ActorRef[Any, Any], message: Any, *, timeout: float | None = None) -> Any:
         """Send ``message`` and return what ``receive`` returns, or raise the very exception that it raises.
 
-        Raises `ActorStopped` and `AskTimeout` as `ActorRef.ask` does, and `SystemNotRunning` if the system ends
-        first. In a thread of `ActorContext.run_blocking` it counts as a wait of the actor that waits for the
-        thread, so a wait that could never end is an `AskDeadlock`.
+        Raises `ActorStopped` and `AskTimeout` as `ActorRef.ask` does, and `SystemNotRunning` if the system
+        ends first. In a thread of `ActorContext.run_blocking` it counts as a wait of the actor that waits for
+        the thread, so a wait that could never end is an `AskDeadlock`.
         """
         cell = self._cell(ref, "ask")
         envelope = Envelope(message)
@@ -138,7 +140,9 @@ class Portal:
         return envelope.value
 
     def call(self, async_fn: Callable[..., Awaitable[_T]], *args: Any) -> _T:
-        """Run ``await async_fn(*args)`` in a task on the event loop; return what it returns, raise what it raises.
+        """Run ``await async_fn(*args)`` in a task on the event loop.
+
+        Return what it returns, raise what it raises.
 
         The system's close cancels it, and raises `SystemNotRunning` here.
         """

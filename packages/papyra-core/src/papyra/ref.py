@@ -32,7 +32,9 @@ _NEW_BOX: type[deque[Any]] = deque
 
 
 class ActorRef(Generic[M, R]):
-    """A reference to one actor of a running system: immutable, hashable, equal to others of the same system by address.
+    """A reference to one actor of a running system.
+
+    Immutable, hashable, equal to others of the same system by address.
 
     ``ActorRef[M, R]`` takes messages ``M`` and replies ``R``, as the actor's ``receive`` declares them. A
     reference stays valid over restarts. After the actor's stop its sends raise `ActorStopped`.
@@ -84,8 +86,8 @@ class ActorRef(Generic[M, R]):
     def tell_nowait(self, message: M) -> None:
         """Put ``message`` in the actor's mailbox without waiting.
 
-        Raises `MailboxFull` if the mailbox has no room that is not promised to earlier senders, and `ActorStopped`,
-        with one dead letter, if the actor is stopped or stopping.
+        Raises `MailboxFull` if the mailbox has no room that is not promised to earlier senders, and
+        `ActorStopped`, with one dead letter, if the actor is stopped or stopping.
         """
         cell = self._cell
         rt = cell.rt
@@ -105,9 +107,9 @@ class ActorRef(Generic[M, R]):
         """Send ``message`` and return what ``receive`` returns, or raise the very exception that it raises.
 
         Raises `ActorStopped` if the actor is stopped, or stops before it replies; `AskTimeout` after
-        ``timeout`` seconds; `AskDeadlock` at once if an actor's own code asks and the wait could never end. After a
-        time-out or a cancellation, a message whose handling has begun is finished and its reply dropped. One that
-        still waits in the mailbox is skipped when its turn comes.
+        ``timeout`` seconds; `AskDeadlock` at once if an actor's own code asks and the wait could never end.
+        After a time-out or a cancellation, a message whose handling has begun is finished and its reply
+        dropped. One that still waits in the mailbox is skipped when its turn comes.
         """
         return await ask(self._cell, Envelope(message), timeout)
 
@@ -118,7 +120,10 @@ class ActorRef(Generic[M, R]):
     @overload
     def request(self, message: M, *, timeout: float | None = None) -> Request[R]: ...
     def request(self, message: Any, *, timeout: float | None = None) -> Request[Any]:
-        """Return a question that is not sent yet: ``await request`` asks, as often as wanted. See `papyra.ask_all`."""
+        """Return a question that is not sent yet: ``await request`` asks, as often as wanted.
+
+        See `papyra.ask_all`.
+        """
         return Request(self, message, timeout)
 
     def pending(self) -> int:

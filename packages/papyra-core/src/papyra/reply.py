@@ -18,9 +18,9 @@ __all__ = ["Reply"]
 class Reply(Generic[R]):
     """The duty to answer an ask, as `ActorContext.reply_later` hands it out.
 
-    The first `send` or `fail` counts, from whatever task on the event loop. A handle that is dropped unanswered
-    answers `ReplyDropped`, so an ask never hangs. Until it answers, the asker waits for this actor, and a stop of
-    this actor is not over. A restart and a stop past its time-out answer `ActorStopped`.
+    The first `send` or `fail` counts, from whatever task on the event loop. A handle that is dropped
+    unanswered answers `ReplyDropped`, so an ask never hangs. Until it answers, the asker waits for this
+    actor, and a stop of this actor is not over. A restart and a stop past its time-out answer `ActorStopped`.
     """
 
     __slots__ = ("__weakref__", "_cell", "_done", "_envelope")
@@ -35,7 +35,10 @@ class Reply(Generic[R]):
         return self._settle(value, None)
 
     def fail(self, error: BaseException) -> bool:
-        """Let the ask raise ``error``, which does not count as a failure of the actor. Return False if nobody waits any more."""
+        """Let the ask raise ``error``, which does not count as a failure of the actor.
+
+        Return False if nobody waits any more.
+        """
         if not isinstance(error, BaseException):
             raise TypeError(f"fail() takes an exception, such as ValueError('...'), not {error!r}")
         return self._settle(None, error)

@@ -44,9 +44,9 @@ async def ask_all(*requests: Request[R], return_exceptions: bool) -> list[R | Ba
 async def ask_all(*requests: Request[Any], return_exceptions: bool = False) -> list[Any]:
     """Send all ``requests``, then wait for the replies; return them in order.
 
-    All of it happens in the caller's task. The first error in order is raised, and the replies to later requests
-    are dropped; with ``return_exceptions`` errors are among the results instead. An actor whose wait for any of
-    them could never end gets `AskDeadlock` for that one.
+    All of it happens in the caller's task. The first error in order is raised, and the replies to later
+    requests are dropped; with ``return_exceptions`` errors are among the results instead. An actor whose wait
+    for any of them could never end gets `AskDeadlock` for that one.
     """
     for request in requests:
         if not isinstance(request, Request):

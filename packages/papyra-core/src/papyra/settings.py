@@ -1,8 +1,9 @@
 """The settings of a process, and where each value comes from.
 
-What goes first: an environment variable ``PAPYRA_<FIELD>``, the table ``[tool.papyra]`` of a project (only where
-one is asked for), the object that ``PAPYRA_SETTINGS_MODULE`` names, the default. Only who sets the environment, or
-calls `load_settings` with a project, chooses them; nothing that is read from a store ever does.
+What goes first: an environment variable ``PAPYRA_<FIELD>``, the table ``[tool.papyra]`` of a project (only
+where one is asked for), the object that ``PAPYRA_SETTINGS_MODULE`` names, the default. Only who sets the
+environment, or calls `load_settings` with a project, chooses them; nothing that is read from a store ever
+does.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ _OF_PLUGINS = ("PAPYRA_OTEL_", "PAPYRA_RUNTIME_DIR")
 class Settings:
     """What systems and commands use where nothing else was said. Subclass or call it with other values.
 
-    Sizes are numbers of objects, ``payload_limit`` of characters, ``blocking_threads`` of threads. ``persistence`` is a backend URL, None for memory;
-    ``cluster`` is a cluster URL, None for a system of its own.
-    ``instruments`` names plugins that measure every system, see `papyra.instruments`; none is used unless named.
-    The fields ``dead_letter_...`` are those of `papyra.deadletters.DeadLetterPolicy`.
-    A subclass that changes defaults must be a frozen dataclass as well.
+    Sizes are numbers of objects, ``payload_limit`` of characters, ``blocking_threads`` of threads.
+    ``persistence`` is a backend URL, None for memory; ``cluster`` is a cluster URL, None for a system of its
+    own. ``instruments`` names plugins that measure every system, see `papyra.instruments`; none is used
+    unless named. The fields ``dead_letter_...`` are those of `papyra.deadletters.DeadLetterPolicy`. A
+    subclass that changes defaults must be a frozen dataclass as well.
     """
 
     persistence: str | None = None
@@ -71,10 +72,11 @@ class Settings:
 def load_settings(*, project: str | os.PathLike[str] | None = None) -> Settings:
     """Return the settings of this process: every value from where it is found first.
 
-    With ``project``, a folder, ``[tool.papyra]`` of the nearest ``pyproject.toml`` counts as well, upwards from
-    there. Without it no file that happens to lie around a program configures it.
+    With ``project``, a folder, ``[tool.papyra]`` of the nearest ``pyproject.toml`` counts as well, upwards
+    from there. Without it no file that happens to lie around a program configures it.
 
-    A bad value is a `ValueError`, and settings that can't be imported are an `ImportError`; both name the place.
+    A bad value is a `ValueError`, and settings that can't be imported are an `ImportError`; both name the
+    place.
     """
     found: dict[str, object] = {}
     for setting in _overrides(project):
@@ -106,8 +108,8 @@ class FoundSetting(NamedTuple):  # no dataclass: each costs `import papyra` most
 def find_settings(*, project: str | os.PathLike[str] | None = None) -> Iterator[FoundSetting]:
     """Yield every value that is configured, what goes first first, and the defaults after them.
 
-    Misspelt variables and keys are among them, with an error that says so. Nothing is read or imported before its
-    turn comes, and nothing is raised.
+    Misspelt variables and keys are among them, with an error that says so. Nothing is read or imported before
+    its turn comes, and nothing is raised.
     """
     yield from _overrides(project)
     target = os.environ.get(VARIABLE, "")
@@ -165,7 +167,10 @@ def _read(name: str, raw: object, origin: str, what: str) -> FoundSetting:
 
 
 def _parsed(name: str, text: str) -> object:
-    """Return the number in a text where the field is one, else the text; `_check` refuses what does not fit."""
+    """Return the number in a text where the field is one, else the text.
+
+    `_check` refuses what does not fit.
+    """
     text = text.strip()
     if name in (*_URLS, "dead_letter_payload"):
         return text
@@ -210,7 +215,9 @@ def _unknown(name: str, known: tuple[str, ...]) -> ValueError:
 
 
 def _named_settings() -> Settings | None:
-    """Return what ``PAPYRA_SETTINGS_MODULE`` names: a module, ``module:NAME`` or ``module.NAME``; None if it is unset.
+    """Return what ``PAPYRA_SETTINGS_MODULE`` names: a module, ``module:NAME`` or ``module.NAME``.
+
+    None if it is unset.
 
     An `ImportError` says what was looked for.
     """

@@ -1,4 +1,7 @@
-"""Numbers of a running system, read when somebody looks: see `ActorSystem.statistics` and `ActorSystem.busy`."""
+"""Numbers of a running system, read when somebody looks.
+
+See `ActorSystem.statistics` and `ActorSystem.busy`.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +20,10 @@ __all__ = ["BusyActor", "KindStatistics", "SystemStatistics"]
 class KindStatistics:
     """All actors of one type, the stopped ones included in what only grows.
 
-    ``alive``, ``restarting`` and ``stopping`` count actors now; an actor is counted in one of them. ``spawned``,
-    ``processed`` (messages), ``failures`` and ``restarts`` count since the start of the system and never fall.
-    ``waiting`` is the number of messages in their mailboxes, ``fullest`` how full the fullest mailbox is (0 to 1; a
-    mailbox without a limit is never full), ``senders`` how many senders wait for room.
+    ``alive``, ``restarting`` and ``stopping`` count actors now; an actor is counted in one of them.
+    ``spawned``, ``processed`` (messages), ``failures`` and ``restarts`` count since the start of the system
+    and never fall. ``waiting`` is the number of messages in their mailboxes, ``fullest`` how full the fullest
+    mailbox is (0 to 1; a mailbox without a limit is never full), ``senders`` how many senders wait for room.
     """
 
     actor_type: str
@@ -44,11 +47,12 @@ class KindStatistics:
 class SystemStatistics:
     """A system in numbers.
 
-    ``loop`` is ``asyncio`` or ``trio``. ``kinds`` has the name of each class: the first 100 that were seen, and ``(other)`` for the rest. ``ready`` counts
-    actors that wait for their turn; ``workers`` are ``running`` and ``idle``; ``spawned`` counts all actors there ever
-    were. ``dead_letters`` were ``refused`` (sent to a stopped actor) or ``unhandled`` (left in its mailbox).
-    ``facts`` has ``buffered``, ``store`` (its name) and ``healthy``; ``store`` the counters of the store; ``hooks`` what
-    is counted of each observer.
+    ``loop`` is ``asyncio`` or ``trio``. ``kinds`` has the name of each class: the first 100 that were seen,
+    and ``(other)`` for the rest. ``ready`` counts actors that wait for their turn; ``workers`` are
+    ``running`` and ``idle``; ``spawned`` counts all actors there ever were. ``dead_letters`` were ``refused``
+    (sent to a stopped actor) or ``unhandled`` (left in its mailbox). ``facts`` has ``buffered``, ``store``
+    (its name) and ``healthy``; ``store`` the counters of the store; ``hooks`` what is counted of each
+    observer.
     """
 
     system_id: str
@@ -72,9 +76,9 @@ class SystemStatistics:
 class BusyActor:
     """An actor whose code runs now.
 
-    ``where`` is the place in its own code, as in ``Importer.receive feed.py:41``; ``awaits`` names what it awaits
-    there, empty while it computes. ``seconds`` is for how long at least the same message has been handled: the time
-    since `ActorSystem.busy` first saw it, 0.0 if that is now.
+    ``where`` is the place in its own code, as in ``Importer.receive feed.py:41``; ``awaits`` names what it
+    awaits there, empty while it computes. ``seconds`` is for how long at least the same message has been
+    handled: the time since `ActorSystem.busy` first saw it, 0.0 if that is now.
     """
 
     address: ActorAddress

@@ -38,7 +38,9 @@ class SupervisorDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before a restart: ``initial`` seconds, times ``factor`` each time, at most ``maximum``.
+    """How long to wait before a restart.
+
+    ``initial`` seconds, times ``factor`` each time, at most ``maximum``.
 
     ``jitter`` spreads the wait by up to that share of it, so that actors that failed together do not
     come back together.
@@ -108,10 +110,10 @@ class RestartStrategy(StrEnum):
 class GroupPolicy:
     """How the children of an actor restart together: the actor's ``children_policy``.
 
-    The members go down one by one, newest first, and come up again one by one, oldest first, after ``backoff``. A
-    member that is busy has ``grace`` seconds to get there, then what it runs is cancelled. More than
-    ``max_restarts`` restarts of the group within ``within_seconds`` stop the child that failed, and fail the parent
-    with the child's exception. Seconds in which the group is down do not count.
+    The members go down one by one, newest first, and come up again one by one, oldest first, after
+    ``backoff``. A member that is busy has ``grace`` seconds to get there, then what it runs is cancelled.
+    More than ``max_restarts`` restarts of the group within ``within_seconds`` stop the child that failed, and
+    fail the parent with the child's exception. Seconds in which the group is down do not count.
     """
 
     strategy: RestartStrategy = RestartStrategy.ONE_FOR_ALL
@@ -150,5 +152,7 @@ class _AtOnceFirst(Backoff):
 
 
 NAMED_POLICY = SupervisionPolicy(Strategy.RESTART, backoff=_AtOnceFirst(0.5, 5.0))
-"""An actor with a name and without a policy restarts, 3 times in 60 seconds: at once, after 0.5 s and after 1 s, so that
-an outage of a second does not use up its restarts."""
+"""An actor with a name and without a policy restarts, 3 times in 60 seconds.
+
+At once, after 0.5 s and after 1 s, so that an outage of a second does not use up its restarts.
+"""

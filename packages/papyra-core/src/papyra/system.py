@@ -97,11 +97,12 @@ class ActorSystem:
     Use it as ``async with ActorSystem() as system:``, or call `start` and `aclose`, from any tasks.
     ``persistence`` is a backend or a backend URL; the default is that of the settings, or else memory.
     ``persistence_startup`` checks the store before any actor exists; ``persistence_recovery`` alone means to
-    repair it at the start. ``time_fn`` replaces the clock and returns Unix time in seconds. `aclose` gives the
-    actors ``shutdown_timeout`` seconds (None: no limit). ``hooks`` may be any object with methods
-    named like the hooks, or a module or an object with marked functions, like those of a hook plugin. ``instruments`` measure and trace the system (see `papyra.instruments`),
-    in addition to those that the settings name. ``cluster`` is a cluster or its URL; the default is that of the
-    settings, or else none. Then ``system_id`` is the node's name. Nothing is opened before `start`.
+    repair it at the start. ``time_fn`` replaces the clock and returns Unix time in seconds. `aclose` gives
+    the actors ``shutdown_timeout`` seconds (None: no limit). ``hooks`` may be any object with methods named
+    like the hooks, or a module or an object with marked functions, like those of a hook plugin.
+    ``instruments`` measure and trace the system (see `papyra.instruments`), in addition to those that the
+    settings name. ``cluster`` is a cluster or its URL; the default is that of the settings, or else none.
+    Then ``system_id`` is the node's name. Nothing is opened before `start`.
     """
 
     def __init__(
@@ -166,9 +167,9 @@ class ActorSystem:
         """Check the store, then start. A second call does nothing.
 
         If the start-up configuration does not accept damage in the store, this raises `RuntimeError` and
-        starts nothing. It raises `PersistenceError` if the store can't be opened or does not answer a ping; with
-        ``persistence_startup`` IGNORE that is logged, and facts wait for the store. A closed system can't be
-        started again.
+        starts nothing. It raises `PersistenceError` if the store can't be opened or does not answer a ping;
+        with ``persistence_startup`` IGNORE that is logged, and facts wait for the store. A closed system
+        can't be started again.
         """
         while self._starting is not None:
             await self._starting.wait()
@@ -238,14 +239,15 @@ class ActorSystem:
     async def aclose(self, *, deadline: float | None = None) -> None:
         """Stop every actor, record every fact, close the store. A second call does nothing.
 
-        The actors handle their queued messages for at most ``shutdown_timeout`` seconds. Then their running code
-        is cancelled, and each ``on_stop`` gets that time once more. If the caller is cancelled, the rest is
-        cancelled at once; the caller still waits for the end and is cancelled then. An actor that calls this, or
-        a task that it started, does not wait. If an actor ended the system (with a `KeyboardInterrupt`, say),
-        that error is raised here.
+        The actors handle their queued messages for at most ``shutdown_timeout`` seconds. Then their running
+        code is cancelled, and each ``on_stop`` gets that time once more. If the caller is cancelled, the rest
+        is cancelled at once; the caller still waits for the end and is cancelled then. An actor that calls
+        this, or a task that it started, does not wait. If an actor ended the system (with a
+        `KeyboardInterrupt`, say), that error is raised here.
 
-        With ``deadline`` it returns within that many seconds, plus one, whatever actors, hooks and store do: up to
-        60 % for the mailboxes, 20 % for ``on_stop``, and the rest for the facts. It replaces ``shutdown_timeout``.
+        With ``deadline`` it returns within that many seconds, plus one, whatever actors, hooks and store do:
+        up to 60 % for the mailboxes, 20 % for ``on_stop``, and the rest for the facts. It replaces
+        ``shutdown_timeout``.
         """
         if deadline is not None and not 0 <= deadline < math.inf:
             raise ValueError(f"deadline must be at least 0 seconds and finite, not {deadline!r}")
@@ -293,8 +295,8 @@ class ActorSystem:
         assert core.host is not None  # noqa: S101 - as above
         closing_error: BaseException | None = None
         try:
-            # If the host is cancelled already, so are the actors, and the close waits behind a shield. asyncio
-            # may have cancelled the task itself: then the exception shows it, and no scope does.
+            # If the host is cancelled already, so are the actors, and the close waits behind a shield.
+            # asyncio may have cancelled the task itself: then the exception shows it, and no scope does.
             cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
             forced = cancelled or anyio.current_effective_deadline() == -float("inf")
             await core.close(forced=forced, error=exc)
@@ -339,12 +341,12 @@ class ActorSystem:
     ) -> ActorRef[M, R]:
         """Make an actor and return its reference at once; ``on_start`` runs soon after.
 
-        ``factory`` is an `Actor` subclass or a function that returns a new instance each time; it is called with
-        ``args``. A restart calls it again with the same arguments. An error of the factory is raised here. Names
-        are unique among living actors. At most ``mailbox_capacity`` messages may wait, then senders wait, or with
-        ``on_full="refuse"`` get `MailboxFull` at once; None means no limit. Without a ``policy`` an unnamed actor
-        stops on a failure, and a named one restarts, 3 times in 60 seconds: at once, after 0.5 s and after 1 s. Below
-        an actor with a ``children_policy`` both restart.
+        ``factory`` is an `Actor` subclass or a function that returns a new instance each time; it is called
+        with ``args``. A restart calls it again with the same arguments. An error of the factory is raised
+        here. Names are unique among living actors. At most ``mailbox_capacity`` messages may wait, then
+        senders wait, or with ``on_full="refuse"`` get `MailboxFull` at once; None means no limit. Without a
+        ``policy`` an unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds: at
+        once, after 0.5 s and after 1 s. Below an actor with a ``children_policy`` both restart.
         """
         core = self._running("spawn an actor") if parent is None else self._open("spawn an actor")
         if mailbox_capacity is None:
@@ -420,8 +422,8 @@ class ActorSystem:
         """Stop an actor and return when it has stopped.
 
         The actor refuses new messages, handles the queued ones, stops its children, newest first, and runs
-        ``on_stop``. After ``timeout`` seconds its running code is cancelled. An actor that stops itself or one
-        of its ancestors does not wait; it handles no message after the current one.
+        ``on_stop``. After ``timeout`` seconds its running code is cancelled. An actor that stops itself or
+        one of its ancestors does not wait; it handles no message after the current one.
         """
         cell = self._cell(ref)
         check_thread(cell.rt, "stop an actor")
@@ -525,9 +527,12 @@ class ActorSystem:
     def list_actors(
         self, alive_only: bool = False, *, by: str | None = None, limit: int | None = None, offset: int = 0
     ) -> list[ActorInfo]:
-        """Describe every actor, oldest first, or ordered ``by`` ``"mailbox"``, ``"processed"`` or ``"restarts"``, most first.
+        """Describe every actor, oldest first.
 
-        ``limit`` actors are described, after ``offset`` others: a few of a million cost one look at each of the others.
+        ``by`` ``"mailbox"``, ``"processed"`` or ``"restarts"`` orders them, most first.
+
+        ``limit`` actors are described, after ``offset`` others: a few of a million cost one look at each of
+        the others.
         """
         if self._core is None:
             return []
@@ -550,7 +555,8 @@ class ActorSystem:
     ) -> list[TreeRow]:
         """Return the tree of actors as rows, parents before children, or the part of it below one actor.
 
-        ``fold`` or more siblings of one type are one row; None folds none. ``limit`` rows are returned, after ``offset``.
+        ``fold`` or more siblings of one type are one row; None folds none. ``limit`` rows are returned, after
+        ``offset``.
         """
         if self._core is None:
             return []
@@ -560,7 +566,10 @@ class ActorSystem:
         return list(islice(found, offset, None if limit is None else offset + limit))
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
-        """Describe one actor, given its reference, address, ``"system:id"`` or name; None if there is none."""
+        """Describe one actor, given its reference, address, ``"system:id"`` or name.
+
+        None if there is none.
+        """
         if isinstance(target, ActorRef):
             return introspection.describe_actor(self._cell(target))
         ref = self.ref_for_name(target) if isinstance(target, str) else self.ref_for(target)
@@ -599,7 +608,8 @@ class ActorSystem:
     def control_panel(self) -> dict[str, Any]:
         """Return an operator's overview as plain data: actors, queues, workers, facts, the store's counters.
 
-        ``forced`` is True once a close has cancelled running code, because its time was over or its host was cancelled.
+        ``forced`` is True once a close has cancelled running code, because its time was over or its host was
+        cancelled.
         """
         core = self._started("show a control panel")
         panel = introspection.panel(core.rt, self.state) | {"forced": core.forced}
@@ -610,7 +620,8 @@ class ActorSystem:
     def statistics(self) -> SystemStatistics:
         """Return the system in numbers, by the types of its actors, also after its close.
 
-        One walk over all actors: about 0.2 us for each. It may be called in another thread while the system runs.
+        One walk over all actors: about 0.2 us for each. It may be called in another thread while the system
+        runs.
         """
         core = self._started("read statistics")
         walk = Walk(core.rt.tallies, core.rt.cells.values())
@@ -629,7 +640,8 @@ class ActorSystem:
     def busy(self, limit: int | None = None) -> list[BusyActor]:
         """Return the actors whose code runs now, where they are in it, and since when.
 
-        The longest comes first, and ``limit`` of them at most are returned. A message that this has seen before is known again, so the times are as exact as the looks are frequent.
+        The longest comes first, and ``limit`` of them at most are returned. A message that this has seen
+        before is known again, so the times are as exact as the looks are frequent.
         """
         return self._started("look at busy actors").busy.look(limit)
 
@@ -640,7 +652,10 @@ class ActorSystem:
         self._instruments.add(instrument)
 
     def remove_instrument(self, instrument: Instrument) -> None:
-        """Show ``instrument`` nothing more, and cancel its ``run``. One that was not added is a `ValueError`."""
+        """Show ``instrument`` nothing more, and cancel its ``run``.
+
+        One that was not added is a `ValueError`.
+        """
         self._instruments.remove(instrument)
 
     @property
@@ -720,7 +735,8 @@ class ActorSystem:
     def run_id(self) -> str:
         """The id of this run, which all its facts carry; empty before `start`.
 
-        It has 12 letters and digits, sorts by start (in steps of 10 ms), and no other run has it, on any host.
+        It has 12 letters and digits, sorts by start (in steps of 10 ms), and no other run has it, on any
+        host.
         """
         return self._history.run
 
@@ -729,7 +745,10 @@ class ActorSystem:
         return self._now()
 
     def monotonic(self) -> float:
-        """Return the time on the clock that timers run on, in seconds: the event loop's, or that of a `ManualClock`."""
+        """Return the time on the clock that timers run on, in seconds.
+
+        The event loop's, or that of a `ManualClock`.
+        """
         return self._open("read the clock").timers.now()
 
     @property

@@ -29,7 +29,10 @@ __all__ = ["Askable", "AskableBy", "Receives", "ReceivesAny"]
 
 
 class Receives(Protocol[M, R]):
-    """An actor that receives messages ``M`` and replies ``R``: what a factory for `ActorSystem.spawn` returns."""
+    """An actor that receives messages ``M`` and replies ``R``.
+
+    What a factory for `ActorSystem.spawn` returns.
+    """
 
     @property
     def context(self) -> ActorContext:
@@ -48,8 +51,8 @@ ReceivesAny: TypeAlias = "Receives[Any, Any]"
 class Askable(Protocol[R]):
     """A message that declares its own reply.
 
-    After ``class Get(Askable[int])``, ``await ref.ask(Get())`` is an ``int`` for type checkers, whatever else the
-    actor replies to other messages. At run time it changes nothing.
+    After ``class Get(Askable[int])``, ``await ref.ask(Get())`` is an ``int`` for type checkers, whatever else
+    the actor replies to other messages. At run time it changes nothing.
     """
 
     __slots__ = ()

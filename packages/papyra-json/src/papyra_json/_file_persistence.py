@@ -58,8 +58,8 @@ _R = TypeVar("_R", bound=PersistedRecord)
 class FilePersistence(BatchBackend):
     """A store in NDJSON files; see `JsonFilePersistence` and `RotatingFilePersistence`.
 
-    A new object touches nothing on the disk: the first record creates the file, its folders and the lock file. Reading
-    a store that does not exist yet finds no records and no damage.
+    A new object touches nothing on the disk: the first record creates the file, its folders and the lock
+    file. Reading a store that does not exist yet finds no records and no damage.
     """
 
     def __init__(
@@ -95,7 +95,8 @@ class FilePersistence(BatchBackend):
     async def ping(self) -> None:
         """Return if a record could be written now; a `PersistenceError` says what is in the way.
 
-        Writes and syncs a temporary file beside the store, and no record. `healthy` is false until a later probe succeeds.
+        Writes and syncs a temporary file beside the store, and no record. `healthy` is false until a later
+        probe succeeds.
         """
         self.refuse_if_closed()
         self._writable = False
@@ -107,8 +108,8 @@ class FilePersistence(BatchBackend):
     async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
         """Store records in their order, with one write for all waiting batches.
 
-        If this raises, no record is stored, unless the error is a `PartialWriteError`. If the caller is cancelled,
-        its records are stored as a whole, or not at all.
+        If this raises, no record is stored, unless the error is a `PartialWriteError`. If the caller is
+        cancelled, its records are stored as a whole, or not at all.
         """
         self.refuse_if_closed()
         if records:
@@ -122,8 +123,9 @@ class FilePersistence(BatchBackend):
     async def aclose(self) -> None:
         """Store the waiting batches, flush, and release everything, in a cancelled scope too.
 
-        A `PersistenceError` says that the last sync failed; everything is released all the same. If another process
-        holds the lock for 10 more seconds, the waiting batches are not stored and their callers get an error.
+        A `PersistenceError` says that the last sync failed; everything is released all the same. If another
+        process holds the lock for 10 more seconds, the waiting batches are not stored and their callers get
+        an error.
         """
         self._closed = True
         await self._committer.close()
@@ -145,12 +147,14 @@ class FilePersistence(BatchBackend):
         limit: int = 0,
         wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, then each new one.
 
-        ``wanted`` is called in a worker thread. Every new record comes once and in order, while other processes append,
-        rotate, compact, recover, move files away or delete them; the last ones before `aclose` come too. Records
-        without ``seq`` (those of the published package) are distinguished by their content: some of several equal ones
-        may be left out if a file is replaced at that moment.
+        It ends with the backend.
+
+        ``wanted`` is called in a worker thread. Every new record comes once and in order, while other
+        processes append, rotate, compact, recover, move files away or delete them; the last ones before
+        `aclose` come too. Records without ``seq`` (those of the published package) are distinguished by their
+        content: some of several equal ones may be left out if a file is replaced at that moment.
         """
         self.refuse_if_closed()
         count, matches = following_of(query, limit, wanted)
@@ -172,7 +176,10 @@ class FilePersistence(BatchBackend):
     async def stream(
         self, *, since: float | None = None, until: float | None = None
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield every kept record between two Unix times, newest first, with some thousand of them in memory."""
+        """Yield every kept record between two Unix times, newest first.
+
+        Some thousands are in memory at once.
+        """
         self.refuse_if_closed()
         query: Query[PersistedRecord] = Query(since=since, until=until)
         policy, now = self.retention, self.time_fn()
@@ -202,9 +209,9 @@ class FilePersistence(BatchBackend):
     ) -> PersistenceRecoveryReport:
         """Drop invalid lines, and keep every valid one byte for byte.
 
-        With ``QUARANTINE`` dropped bytes go to quarantine files first, with ``REPAIR`` only those of files without a
-        single record, which may belong to another program. ``IGNORE``, the default, only scans. An interruption, or a
-        second call, does no harm.
+        With ``QUARANTINE`` dropped bytes go to quarantine files first, with ``REPAIR`` only those of files
+        without a single record, which may belong to another program. ``IGNORE``, the default, only scans. An
+        interruption, or a second call, does no harm.
         """
         config = config or PersistenceRecoveryConfig()
         mode = PersistenceRecoveryMode(config.mode)
@@ -253,7 +260,7 @@ class FilePersistence(BatchBackend):
 
     @property
     def healthy(self) -> bool:
-        """Whether every sync succeeded, the file that is written still has a name, and the last `ping` succeeded."""
+        """Whether every sync and the last `ping` succeeded, and the file that is written still has a name."""
         return self._appender.healthy and self._writable
 
     def refuse_if_closed(self) -> None:

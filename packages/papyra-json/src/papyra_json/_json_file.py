@@ -26,12 +26,12 @@ _logger = logging.getLogger("papyra")
 class JsonFilePersistence(FilePersistence):
     """Keep facts in one NDJSON file, which any number of processes may write, read and compact.
 
-    With ``durability="os"`` an acknowledged record survives the death of the process, with ``"interval"`` also a power
-    loss more than ``fsync_interval`` seconds and one sync later, with ``"always"`` any power loss. Reads apply
-    ``retention_policy``, and `compact` makes it physical; nothing is removed automatically.
+    With ``durability="os"`` an acknowledged record survives the death of the process, with ``"interval"``
+    also a power loss more than ``fsync_interval`` seconds and one sync later, with ``"always"`` any power
+    loss. Reads apply ``retention_policy``, and `compact` makes it physical; nothing is removed automatically.
 
-    A bad value is a `ValueError`, and a ``path`` that is not a regular file is a `PersistenceError`. The first record
-    creates the file.
+    A bad value is a `ValueError`, and a ``path`` that is not a regular file is a `PersistenceError`. The
+    first record creates the file.
     """
 
     name: ClassVar[str] = "json"

@@ -28,18 +28,22 @@ def _count_or_auto(text: str) -> int | None:
 
 
 class RotatingFilePersistence(FilePersistence):
-    """Keep facts in a set of NDJSON files: ``path``, and the full ones ``path.1`` (the youngest), ``path.2`` and so on.
+    """Keep facts in a set of NDJSON files.
 
-    A file that would grow beyond ``max_bytes`` is renamed, and a new one begun; a record longer than that has a file of
-    its own. The set, ``path`` included, never has more than ``max_files`` files: the oldest is removed. A batch that
-    spans files may fail in its second half only, with a `PartialWriteError`.
+    ``path``, and the full ones ``path.1`` (the youngest), ``path.2`` and so on.
 
-    The largest ``max_files`` that the set was ever written with is noted beside it and counts for every program, until
-    a `compact` with ``max_files`` changes it. None, in a URL ``max_files=auto``, takes the size of the existing set.
+    A file that would grow beyond ``max_bytes`` is renamed, and a new one begun; a record longer than that has
+    a file of its own. The set, ``path`` included, never has more than ``max_files`` files: the oldest is
+    removed. A batch that spans files may fail in its second half only, with a `PartialWriteError`.
 
-    With ``compress="gzip"`` or ``"zstd"`` a thread compresses full files, to about a sixth, as ``path.1.gz`` or
-    ``path.1.zst``. They are read, repaired and compacted like the others, without ``compress`` too. Limits in bytes
-    count the records before compression. ``"zstd"`` is a `ValueError` on Pythons without it, before 3.14.
+    The largest ``max_files`` that the set was ever written with is noted beside it and counts for every
+    program, until a `compact` with ``max_files`` changes it. None, in a URL ``max_files=auto``, takes the
+    size of the existing set.
+
+    With ``compress="gzip"`` or ``"zstd"`` a thread compresses full files, to about a sixth, as ``path.1.gz``
+    or ``path.1.zst``. They are read, repaired and compacted like the others, without ``compress`` too. Limits
+    in bytes count the records before compression. ``"zstd"`` is a `ValueError` on Pythons without it, before
+    3.14.
 
     Everything else is as in `JsonFilePersistence`.
     """
@@ -85,7 +89,10 @@ class RotatingFilePersistence(FilePersistence):
 
     @classmethod
     def recognizes(cls, path: str) -> str | None:
-        """Return the URL of the rotated set that begins at ``path``. Its size is learned under the lock, at each look."""
+        """Return the URL of the rotated set that begins at ``path``.
+
+        Its size is learned under the lock, at each look.
+        """
         return file_url(cls.name, path, max_files="auto") if find_rotations(path).form_a_set else None
 
 

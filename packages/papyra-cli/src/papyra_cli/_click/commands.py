@@ -1,4 +1,7 @@
-"""Commands and groups whose help is a manual page: the lines of output, the exit codes, and examples that run."""
+"""Commands and groups whose help is a manual page.
+
+The lines of output, the exit codes, and examples that run.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +39,8 @@ _STORE_PARAMS = ("backend", "source")  # a command with one of them opens a stor
 class ManualMixin(click.Command):
     """A command with the options for output, whose help ends with its lines, exit codes and examples.
 
-    ``lines`` maps each word that a line in a pipe may begin with to the columns that follow it. ``exit_codes`` explains the
-    codes of this command; those that all commands share are added.
+    ``lines`` maps each word that a line in a pipe may begin with to the columns that follow it.
+    ``exit_codes`` explains the codes of this command; those that all commands share are added.
     """
 
     def __init__(

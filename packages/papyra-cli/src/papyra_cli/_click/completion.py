@@ -1,7 +1,7 @@
 """Values for shell completion that depend on the installed plugins and on the chosen store.
 
-Nothing here may print, raise or keep a shell waiting. People press Enter on a completed line, so a name from a store is
-offered only if every shell reads it as one plain word.
+Nothing here may print, raise or keep a shell waiting. People press Enter on a completed line, so a name from
+a store is offered only if every shell reads it as one plain word.
 """
 
 from __future__ import annotations

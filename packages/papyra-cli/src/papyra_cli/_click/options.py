@@ -36,7 +36,10 @@ _F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 def reading(read: Callable[[str], Any]) -> Callable[[click.Context, click.Parameter, str | None], Any]:
-    """Return an option's callback that reads the value with ``read``; a `ValueError` becomes a usage error."""
+    """Return an option's callback that reads the value with ``read``.
+
+    A `ValueError` becomes a usage error.
+    """
 
     def callback(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
         try:

@@ -76,8 +76,9 @@ def command_names() -> dict[str, str]:
 def installed_names(group: str) -> dict[str, str]:
     """Return each name in an entry-point group with the distribution that brings it, as in ``"toy 1.0"``.
 
-    Reads metadata and loads nothing. Not by `papyra.plugins`, which also reads each distribution's requirements: that
-    takes longer than the rest of ``papyra --help``. A distribution whose files can't be read is left out.
+    Reads metadata and loads nothing. Not by `papyra.plugins`, which also reads each distribution's
+    requirements: that takes longer than the rest of ``papyra --help``. A distribution whose files can't be
+    read is left out.
     """
     found: dict[str, str] = {}
     for distribution in distributions():

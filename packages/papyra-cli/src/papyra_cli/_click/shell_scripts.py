@@ -66,7 +66,10 @@ fi
 
 
 class _OptionValues(ShellComplete):
-    """Completes ``--option=value``: the shell replaces the whole word, so the option is part of each completion."""
+    """Completes ``--option=value``.
+
+    The shell replaces the whole word, so the option is part of each completion.
+    """
 
     def get_completions(self, args: list[str], incomplete: str) -> list[CompletionItem[str]]:
         """Complete, and put the option before its values again."""

@@ -19,7 +19,10 @@ _SOCKET = re.compile(r"(\d+)-(.+)\.sock")
 
 
 def live_sockets() -> dict[Path, tuple[int, str]]:
-    """Return the sockets of this user with the process and the system each belongs to; those of the dead are left out."""
+    """Return the sockets of this user with the process and the system each belongs to.
+
+    Those of the dead are left out.
+    """
     found: dict[Path, tuple[int, str]] = {}
     try:
         paths = sorted(_folder().iterdir())

@@ -35,7 +35,10 @@ class Display:
         return display
 
     def colored(self, stream: TextIO) -> bool:
-        """Decide on colour: the option, then ``NO_COLOR``, ``FORCE_COLOR``, then whether ``stream`` is a terminal."""
+        """Decide on colour.
+
+        The option, then ``NO_COLOR``, ``FORCE_COLOR``, then whether ``stream`` is a terminal.
+        """
         if self.color != "auto":
             return self.color == "always"
         if os.environ.get("NO_COLOR"):

@@ -25,7 +25,10 @@ _SPANS = ((86400.0 * 365, "y"), (86400.0, "d"), (3600.0, "h"), (60.0, "m"), (1.0
 
 
 def format_time(timestamp: float, style: str, now: float | None = None) -> str:
-    """Return Unix time as ``unix``, ``iso`` (local, with its offset), ``brief`` (local) or ``relative`` to ``now``."""
+    """Return a Unix time in a format.
+
+    ``iso`` is local, with its offset; ``brief`` is local; ``relative`` is to ``now``.
+    """
     if style == "unix":
         return repr(timestamp)
     try:
@@ -62,10 +65,13 @@ def format_span(seconds: float) -> str:
 
 
 def read_moment(text: str) -> float:
-    """Read a moment: ISO 8601 (local without an offset), ``02:00``, ``today``, ``yesterday``, ``15m`` ago, Unix time.
+    """Read a moment.
 
-    A time of day is the latest one that has come, perhaps yesterday's. Eight digits are a date, ``20260701``. A number
-    that is neither a date nor a Unix time of 1973 or later lacks its unit. Anything else is a `ValueError` that says so.
+    Takes ISO 8601 (local without an offset), ``02:00``, ``today``, ``yesterday``, ``15m`` ago, Unix time.
+
+    A time of day is the latest one that has come, perhaps yesterday's. Eight digits are a date, ``20260701``.
+    A number that is neither a date nor a Unix time of 1973 or later lacks its unit. Anything else is a
+    `ValueError` that says so.
     """
     text = text.strip()
     try:

@@ -41,7 +41,7 @@ class Identity:
         return tuple(filter(None, (self.name, short_type(self.type), self.type, self.address)))
 
     def matches(self, pattern: str) -> bool:
-        """Return whether ``pattern`` is the address, the name or the class, or a pattern such as ``order-*``."""
+        """Return whether ``pattern`` matches the address, the name or the class. ``order-*`` is a pattern."""
         if any(wildcard in pattern for wildcard in "*?["):
             return any(fnmatchcase(name, pattern) for name in self.names)
         return pattern in self.names or self.type.endswith(f".{pattern}")

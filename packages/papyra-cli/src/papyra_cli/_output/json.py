@@ -16,7 +16,10 @@ _MAX_DEPTH = 100  # our records have at most 32 levels; Python's recursion allow
 
 
 def as_json(value: object, depth: int = 0) -> object:
-    """Return ``value`` as dicts, lists and plain values; a dataclass gives its fields and properties by name."""
+    """Return ``value`` as dicts, lists and plain values.
+
+    A dataclass gives its fields and properties by name.
+    """
     if depth > _MAX_DEPTH:
         return "(nested too deeply to show)"
     if value is None or isinstance(value, bool | int):
@@ -41,12 +44,18 @@ def _names(value: object) -> list[str]:
 
 
 def dump(value: object, *, indent: int | None = None) -> str:
-    """Write JSON in ASCII: escapes are the only form of a control or bidi character that is safe everywhere."""
+    """Write JSON in ASCII.
+
+    Escapes are the only form of a control or bidi character that is safe everywhere.
+    """
     separators = (",", ":") if indent is None else None
     text = json.dumps(as_json(value), indent=indent, separators=separators, allow_nan=False)
     return text.replace("\x7f", "\\u007f")  # DEL: the one control character that is ASCII and not escaped
 
 
 def dump_readable(value: object) -> str:
-    """Write JSON in one line for people: other scripts stay as they are, so the caller has to escape what is left."""
+    """Write JSON in one line for people.
+
+    Other scripts stay as they are, so the caller has to escape what is left.
+    """
     return json.dumps(as_json(value), ensure_ascii=False, allow_nan=False)

@@ -29,7 +29,10 @@ _WIDE_COLUMNS = 100
 
 
 class Styled(NamedTuple):
-    """A cell in a colour that click and rich both know; ``wraps`` keeps all of its text on a narrow terminal."""
+    """A cell in a colour that click and rich both know.
+
+    ``wraps`` keeps all of its text on a narrow terminal.
+    """
 
     text: str
     color: str
@@ -41,7 +44,10 @@ Cell: TypeAlias = "str | Styled"
 
 @dataclass(slots=True)
 class Table:
-    """Rows under a title. In a pipe each row is a line that starts with ``key``, its cells divided by tabs."""
+    """Rows under a title.
+
+    In a pipe each row is a line that starts with ``key``, its cells divided by tabs.
+    """
 
     key: str
     title: str
@@ -66,8 +72,8 @@ class Table:
 class Output:
     """The stdout of one command, in the form that the user chose.
 
-    In the JSON modes all other output, also of plugins, goes to stderr until the command ends. If the reader leaves, the
-    rest of the output is dropped and the work goes on, so that the exit code is right.
+    In the JSON modes all other output, also of plugins, goes to stderr until the command ends. If the reader
+    leaves, the rest of the output is dropped and the work goes on, so that the exit code is right.
     """
 
     def __init__(self, ctx: click.Context) -> None:
@@ -108,7 +114,9 @@ class Output:
         note: Cell,
         picture: Callable[[int], RenderableType] | None = None,
     ) -> None:
-        """Print a result: ``document`` as JSON, ``records`` as JSON lines, else ``tables`` and a closing ``note``.
+        """Print a result.
+
+        ``document`` is for JSON, ``records`` for JSON lines, ``tables`` and a closing ``note`` for text.
 
         A terminal gets ``picture(columns)`` in place of ``tables``, if it is given.
         """

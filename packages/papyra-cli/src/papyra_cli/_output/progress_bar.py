@@ -1,4 +1,7 @@
-"""The progress line. Imported when it is drawn, because importing rich takes longer than most commands run."""
+"""The progress line.
+
+Imported when it is drawn, because importing rich takes longer than most commands run.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ __all__ = ["Line"]
 
 
 class Line:
-    """One line on stderr that is erased when its ``with`` block ends: a spinner, and a bar if the length is known."""
+    """One line on stderr that is erased when its ``with`` block ends.
+
+    A spinner, and a bar if the length is known.
+    """
 
     def __init__(self, label: str, gauge: Gauge, began: float, *, colored: bool) -> None:
         self._gauge = gauge

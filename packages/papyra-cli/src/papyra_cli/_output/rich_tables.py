@@ -73,7 +73,8 @@ def draw(picture: RenderableType, *, color: bool, stream: TextIO) -> str:
 def grid(table: Table, width: int) -> RichTable:
     """Return ``table`` for a terminal of ``width`` columns; nothing in a cell is read as markup.
 
-    If not all columns fit, the least important ones are dropped. The others are folded, except payloads, which are cut.
+    If not all columns fit, the least important ones are dropped. The others are folded, except payloads,
+    which are cut.
     """
     drawn = framed(table.title)
     rows = [list(map(safe_text, row)) for row in table.rows]
@@ -99,7 +100,10 @@ def grid(table: Table, width: int) -> RichTable:
 
 
 def _needed(rows: Sequence[Sequence[Text]], columns: Sequence[str], width: int) -> dict[int, int]:
-    """Return the columns to show, by index, with the characters that each needs; others are dropped to make room."""
+    """Return the columns to show, by index, with the characters that each needs.
+
+    Others are dropped to make room.
+    """
     narrow, wide = _ELASTIC_COLUMNS
     elastic = max(narrow, min(width // 3 - 4, wide))
     needed = {

@@ -46,7 +46,10 @@ AUDIT_COLUMNS = ("time", "system", *AUDIT_COUNTS)
 
 
 def event_lines(out: Output, events: Sequence[PersistedEvent]) -> Table:
-    """Return one row for each lifecycle event, as a pipe gets it; the payload holds the name and the class."""
+    """Return one row for each lifecycle event, as a pipe gets it.
+
+    The payload holds the name and the class.
+    """
     table = Table("event", "Events", EVENT_COLUMNS)
     for event in events:
         payload = out.payload(event.payload)
@@ -55,7 +58,10 @@ def event_lines(out: Output, events: Sequence[PersistedEvent]) -> Table:
 
 
 def event_table(out: Output, events: Sequence[PersistedEvent]) -> Table:
-    """Return one row for each lifecycle event; a terminal shows the name, or the address of an actor without one."""
+    """Return one row for each lifecycle event.
+
+    A terminal shows the name, or the address of an actor without one.
+    """
     if not out.is_drawn:
         return event_lines(out, events)
     table = Table("event", "Events", ("time", "actor", "class", "type", "run", "payload"))

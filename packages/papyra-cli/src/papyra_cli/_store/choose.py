@@ -56,7 +56,7 @@ class Store:
             return False
 
     def missing_file(self) -> Path | None:
-        """Return the file that the store would be in, if its backend keeps files and this one does not exist."""
+        """Return the file of the store if its backend keeps files and the file does not exist."""
         try:
             parsed = BackendURL.parse(self.url)
             backend = backend_class(parsed.scheme)
@@ -91,8 +91,8 @@ def _is_there(path: str) -> bool:
 def choose_store(path: str | None, backend: str | None) -> Store:
     """Return the store that the options name, or else the configured one.
 
-    Both options, or neither a store nor a configuration, is a usage error. A configuration that can't be read, and a
-    ``path`` that does not exist, is a `Failure`.
+    Both options, or neither a store nor a configuration, is a usage error. A configuration that can't be
+    read, and a ``path`` that does not exist, is a `Failure`.
     """
     if path is not None and backend is not None:
         raise click.UsageError("--path and --backend name two stores; give one of them", _context())
@@ -107,7 +107,10 @@ def choose_store(path: str | None, backend: str | None) -> Store:
 
 
 def store_at(path: str) -> Store:
-    """Return the store in a file, as the installed backend that recognizes it names it; else raise `Failure`."""
+    """Return the store in a file, as the installed backend that recognizes it names it.
+
+    Else raise `Failure`.
+    """
     try:
         url = recognize(path)
     except PapyraError as error:
@@ -131,7 +134,8 @@ def named_store(text: str, origin: str) -> Store:
 def new_store(text: str, origin: str, like: Store) -> Store:
     """Return the store that an argument names.
 
-    A file that does not exist gets the scheme of ``like`` and its options, except those of retention. Files of another scheme, and stores that are not in files, need a URL.
+    A file that does not exist gets the scheme of ``like`` and its options, except those of retention. Files
+    of another scheme, and stores that are not in files, need a URL.
     """
     _check(text, origin)
     if _URL.match(text):

@@ -36,9 +36,12 @@ class LockHolder(NamedTuple):
 
 
 async def watch_lock(gauge: Gauge, most: float | None) -> None:
-    """While the work does not advance and another process holds the lock of one of our files, say so after a second.
+    """Report a wait for another process.
 
-    After ``most`` seconds of waiting, raise `Failure`. Only Linux lists the locks; elsewhere nothing is known of them.
+    That is when work does not advance for a second and the process holds a lock.
+
+    After ``most`` seconds of waiting, raise `Failure`. Only Linux lists the locks; elsewhere nothing is known
+    of them.
     """
     since: float | None = None
     noted = False
@@ -59,7 +62,7 @@ async def watch_lock(gauge: Gauge, most: float | None) -> None:
 
 
 def find_holder() -> LockHolder | None:
-    """Return another process that holds an exclusive lock on a file that this process has opened, if the system tells."""
+    """Return a process that holds an exclusive lock on an open file of this one, if the system lists it."""
     try:
         lines = Path("/proc/locks").read_text("ascii").splitlines()
     except OSError:

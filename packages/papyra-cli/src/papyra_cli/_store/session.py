@@ -47,7 +47,8 @@ _CHECKPOINT_RECORDS = 1000
 class OpenStore:
     """An open backend; long work on it shows its progress.
 
-    Third-party backends may be older than some keywords of the contract, so a keyword is passed only to methods that have it.
+    Third-party backends may be older than some keywords of the contract, so a keyword is passed only to
+    methods that have it.
     """
 
     backend: PersistenceBackend
@@ -62,7 +63,10 @@ class OpenStore:
         return await self.watch(label, lambda gauge: scan(**_taken(scan, progress=gauge)))
 
     async def compact(self, *, dry_run: bool, max_files: int | None = None) -> CompactionReport:
-        """Make retention physical, or report what that would do; ``max_files`` is for stores that are sets of files."""
+        """Make retention physical, or report what that would do.
+
+        ``max_files`` is for stores that are sets of files.
+        """
         compact = self.backend.compact
         size = {} if max_files is None else _taken(compact, max_files=max_files)
         if max_files is not None and not size:
@@ -82,7 +86,10 @@ class OpenStore:
         )
 
     async def rehearse(self, config: PersistenceRecoveryConfig) -> PersistenceRecoveryReport | None:
-        """Report what a recovery would do; None if the backend has no dry run, and then nothing was changed."""
+        """Report what a recovery would do.
+
+        None if the backend has no dry run, and then nothing was changed.
+        """
         recover = self.backend.recover
         rehearsal = _taken(recover, dry_run=True)
         if not rehearsal:
@@ -130,8 +137,8 @@ def run_on_store(
 ) -> _R:
     """Open ``store``, do ``work`` with it, and close it whatever happens.
 
-    A store whose file does not exist is a `Failure`, or a note if it ``may_be_missing``. Anything that a backend prints
-    goes to stderr, because stdout is for results.
+    A store whose file does not exist is a `Failure`, or a note if it ``may_be_missing``. Anything that a
+    backend prints goes to stderr, because stdout is for results.
     """
 
     async def run() -> _R:

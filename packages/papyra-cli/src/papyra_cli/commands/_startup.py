@@ -74,7 +74,10 @@ def startup_options(function: _F) -> _F:
 def startup_config(
     mode: str, recovery_mode: str | None, quarantine_dir: str | None, timeout: float | None
 ) -> PersistenceStartupConfig:
-    """Return the configuration that the options ask for; options that contradict each other are a usage error."""
+    """Return the configuration that the options ask for.
+
+    Options that contradict each other are a usage error.
+    """
     ctx = click.get_current_context()
     if recovery_mode is not None and mode != PersistenceStartupMode.RECOVER:
         raise click.UsageError("--recovery-mode goes with --mode recover", ctx)

@@ -29,7 +29,10 @@ _EXAMPLE = ("papyra config view", "which store would be used here, and why?")
 
 
 class _Value(NamedTuple):
-    """One value; field names are the keys of the JSON. ``used`` is False if another place takes precedence."""
+    """One value; field names are the keys of the JSON.
+
+    ``used`` is False if another place takes precedence.
+    """
 
     name: str
     value: object
@@ -55,9 +58,10 @@ def config() -> None:
 def view(out: Output) -> None:
     """Show every value and its origin.
 
-    The first of these places is used: PAPYRA_<FIELD>, [tool.papyra] of the nearest pyproject.toml, PAPYRA_SETTINGS_MODULE, the
-    default. A value that another place hides is marked as unused. An application reads no pyproject.toml unless it asks
-    for one. Misspelled names are pointed out, and passwords in URLs are masked.
+    The first of these places is used: PAPYRA_<FIELD>, [tool.papyra] of the nearest pyproject.toml,
+    PAPYRA_SETTINGS_MODULE, the default. A value that another place hides is marked as unused. An application
+    reads no pyproject.toml unless it asks for one. Misspelled names are pointed out, and passwords in URLs
+    are masked.
     """
     values = [*_settings(), *_environment()]
     table = Table("value", "Configuration", _LINE)

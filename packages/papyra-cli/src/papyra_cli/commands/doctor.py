@@ -71,9 +71,9 @@ def doctor() -> None:
 def run(out: Output, store: Store, **options: Any) -> None:
     """Check that a store is in order and takes records.
 
-    Finds it, opens it, checks it as a starting ActorSystem does, probes whether a record could be written, and asks for its
-    health. Warns of settings of the store that may lose records, of facts that the
-    last runs dropped, and of two versions of Papyra in one environment.
+    Finds it, opens it, checks it as a starting ActorSystem does, probes whether a record could be written,
+    and asks for its health. Warns of settings of the store that may lose records, of facts that the last runs
+    dropped, and of two versions of Papyra in one environment.
 
     Only --mode recover changes the store.
     """

@@ -48,8 +48,8 @@ def metrics() -> None:
 def persistence(out: Output, store: Store) -> None:
     """Show the counters of a store.
 
-    For the configured store they come from the running application, if exactly one answers through its admin socket.
-    Otherwise the store is scanned, and the counters are those of this scan. The last line says which.
+    For the configured store they come from the running application, if exactly one answers through its admin
+    socket. Otherwise the store is scanned, and the counters are those of this scan. The last line says which.
     """
     sockets = [] if store.origin.startswith("--") else list(live_sockets())
     if len(sockets) == 1:

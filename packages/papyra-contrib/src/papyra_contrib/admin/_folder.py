@@ -19,7 +19,10 @@ class FolderRefused(OSError):
 
 
 def runtime_folder() -> Path:
-    """Return the folder of the sockets: `PAPYRA_RUNTIME_DIR`, ``$XDG_RUNTIME_DIR/papyra`` or ``$TMPDIR/papyra-UID``."""
+    """Return the folder of the sockets.
+
+    `PAPYRA_RUNTIME_DIR`, ``$XDG_RUNTIME_DIR/papyra`` or ``$TMPDIR/papyra-UID``.
+    """
     if own := os.environ.get("PAPYRA_RUNTIME_DIR"):
         return Path(own)
     if user := os.environ.get("XDG_RUNTIME_DIR"):

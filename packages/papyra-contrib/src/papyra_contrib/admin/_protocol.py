@@ -1,7 +1,7 @@
 """The protocol: JSON, one object a line, UTF-8. A greeting from the server, then requests and answers.
 
-Greeting: ``{"papyra_admin": 1, "version", "system_id", "run", "pid", "loop", "ops"}``. Request: ``{"id", "op", ...}``.
-Answer: ``{"id", "ok": true, "result"}`` or ``{"id", "ok": false, "error"}``.
+Greeting: ``{"papyra_admin": 1, "version", "system_id", "run", "pid", "loop", "ops"}``. Request: ``{"id",
+"op", ...}``. Answer: ``{"id", "ok": true, "result"}`` or ``{"id", "ok": false, "error"}``.
 """
 
 from __future__ import annotations

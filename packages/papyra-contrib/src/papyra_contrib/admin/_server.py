@@ -33,10 +33,11 @@ _logger = logging.getLogger("papyra")
 class AdminSocket(Instrument):
     """Let tools of the same user look at a running system, over a Unix socket.
 
-    Give it to a system as ``instruments=[AdminSocket()]``, or name it: ``PAPYRA_INSTRUMENTS=admin``. The socket is
-    ``PID-SYSTEM.sock`` in ``$XDG_RUNTIME_DIR/papyra``, else ``$TMPDIR/papyra-UID``; ``PAPYRA_RUNTIME_DIR`` names another
-    folder. Only this user and root can connect. ``actions=True`` also lets them stop actors, and ``payloads=True`` shows
-    the messages of dead letters. Closing the system never waits for a client.
+    Give it to a system as ``instruments=[AdminSocket()]``, or name it: ``PAPYRA_INSTRUMENTS=admin``. The
+    socket is ``PID-SYSTEM.sock`` in ``$XDG_RUNTIME_DIR/papyra``, else ``$TMPDIR/papyra-UID``;
+    ``PAPYRA_RUNTIME_DIR`` names another folder. Only this user and root can connect. ``actions=True`` also
+    lets them stop actors, and ``payloads=True`` shows the messages of dead letters. Closing the system never
+    waits for a client.
     """
 
     def __init__(self, *, actions: bool = False, payloads: bool = False) -> None:

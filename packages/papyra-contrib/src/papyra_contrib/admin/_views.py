@@ -137,7 +137,10 @@ class Views:
         return {"rows": [one.to_dict() for one in found[offset : offset + limit]], "total": len(found)}
 
     async def dead_letters(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The newest dead letters, newest first; payloads only if the socket was made with ``payloads=True``."""
+        """The newest dead letters, newest first.
+
+        Payloads only if the socket was made with ``payloads=True``.
+        """
         limit, offset = _span(request)
         letters = self._system.dead_letters
         found = letters.messages[::-1][offset : offset + limit]

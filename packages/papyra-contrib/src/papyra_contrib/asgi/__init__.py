@@ -1,7 +1,7 @@
 """Run an actor system with an ASGI application: its start and close, health endpoints, metrics.
 
-The adapters of the frameworks are modules of their own: ``papyra_contrib.asgi.starlette``, ``fastapi``, ``litestar``,
-``lilya`` and ``ravyn``.
+The adapters of the frameworks are modules of their own: ``papyra_contrib.asgi.starlette``, ``fastapi``,
+``litestar``, ``lilya`` and ``ravyn``.
 """
 
 from papyra_contrib.asgi._config import PapyraASGIConfig

@@ -25,10 +25,11 @@ _warned_of_scan = False
 class PapyraASGIConfig:
     """Paths and checks of the endpoints; a path of None turns one off.
 
-    ``readyz`` says what a check does that does not pass: ``"fail"`` (503), ``"warn"`` (200, and said) or ``"off"``,
-    by the name of the check, as in ``{"store": "fail"}``. ``metrics_format`` is ``"prometheus"``, ``"json"``, or
-    ``"auto"``: Prometheus where prometheus-client is installed, else JSON. ``persistence_startup`` and
-    ``persistence_recovery`` check the store before the start, see `papyra.ActorSystem`.
+    ``readyz`` says what a check does that does not pass: ``"fail"`` (503), ``"warn"`` (200, and said) or
+    ``"off"``, by the name of the check, as in ``{"store": "fail"}``. ``metrics_format`` is ``"prometheus"``,
+    ``"json"``, or ``"auto"``: Prometheus where prometheus-client is installed, else JSON.
+    ``persistence_startup`` and ``persistence_recovery`` check the store before the start, see
+    `papyra.ActorSystem`.
 
     ``health_mode`` is kept for programs that were written for Papyra 0.3. No probe scans the store any more.
     """

@@ -1,4 +1,7 @@
-"""The endpoints ``livez``, ``readyz``, ``healthz`` and ``metrics``, as ASGI applications that take a ``system``."""
+"""The endpoints ``livez``, ``readyz``, ``healthz`` and ``metrics``.
+
+They are ASGI applications that take a ``system``.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,8 @@ async def livez(scope: Scope, receive: Receive, send: Send, *, system: ActorSyst
 async def readyz(scope: Scope, receive: Receive, send: Send, *, system: ActorSystem) -> None:
     """Answer 200 while the system can take requests, else 503.
 
-    ``?verbose`` lists the checks, ``?exclude=NAME`` leaves one out, ``?format=json`` or an ``Accept`` header gives JSON.
+    ``?verbose`` lists the checks, ``?exclude=NAME`` leaves one out, ``?format=json`` or an ``Accept`` header
+    gives JSON.
     """
     await answer_readyz(scope, send, system, health_of(system))
 
@@ -53,7 +57,10 @@ async def healthz(
     mode: str = "checks",
     startup_config: PersistenceStartupConfig | None = None,
 ) -> None:
-    """Answer as `readyz` does; ``mode`` and ``startup_config`` are what Papyra 0.3 took, and have no effect."""
+    """Answer as `readyz` does.
+
+    ``mode`` and ``startup_config`` are what Papyra 0.3 took, and have no effect.
+    """
     warn_of_scan(mode)
     await answer_readyz(scope, send, system, health_of(system))
 
@@ -66,7 +73,10 @@ async def metrics(
     system: ActorSystem,
     format: str = "auto",  # noqa: A002 - Papyra 0.3 called it so
 ) -> None:
-    """Answer with the numbers of the system: for Prometheus where prometheus-client is installed, else as JSON."""
+    """Answer with the numbers of the system.
+
+    For Prometheus where prometheus-client is installed, else as JSON.
+    """
     if format == "prometheus" or (format == "auto" and find_spec("prometheus_client") is not None):
         from papyra_contrib.prometheus import metrics_app  # here: its extra is not that of this module
 

@@ -31,7 +31,10 @@ SERVE_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of an application's own: an async function that returns None or a text to show, and raises to fail."""
+    """A check of an application's own.
+
+    An async function that returns None or a text to show, and raises to fail.
+    """
 
     name: str
     call: Callable[[], Awaitable[str | None]]

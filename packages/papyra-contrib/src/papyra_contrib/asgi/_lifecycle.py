@@ -33,10 +33,10 @@ async def papyra_lifecycle(
 ) -> AsyncGenerator[ActorSystem]:
     """Run a system from ``system_factory`` inside ``async with``.
 
-    ``setup(system)``, plain or async, spawns what must exist before the first request. What it raises closes the
-    system and is raised here. ``persistence_startup`` and ``persistence_recovery`` check the store before the start.
-    A system that ended from inside, by a `SystemExit` out of an actor for example, does not cancel the code that runs
-    here. The end of the ``async with`` reports it as a `RuntimeError`.
+    ``setup(system)``, plain or async, spawns what must exist before the first request. What it raises closes
+    the system and is raised here. ``persistence_startup`` and ``persistence_recovery`` check the store before
+    the start. A system that ended from inside, by a `SystemExit` out of an actor for example, does not cancel
+    the code that runs here. The end of the ``async with`` reports it as a `RuntimeError`.
     """
     system = system_factory()
     try:
@@ -79,7 +79,10 @@ async def _close(system: ActorSystem) -> None:
 
 
 def compose(*lifespans: Lifespan) -> Lifespan:
-    """Return one lifespan of several: the first opens first and closes last; their states are put together."""
+    """Return one lifespan of several: the first opens first and closes last.
+
+    Their states are put together.
+    """
 
     @asynccontextmanager
     async def composed(app: Any) -> AsyncGenerator[Any]:

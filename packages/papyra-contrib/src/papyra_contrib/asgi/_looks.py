@@ -1,4 +1,7 @@
-"""What Papyra itself checks: looks at numbers that the system keeps anyhow. None of them touches the store."""
+"""What Papyra itself checks: looks at numbers that the system keeps anyhow.
+
+None of them touches the store.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,10 @@ class Looks:
         }
 
     def look(self, name: str, statistics: SystemStatistics | None) -> tuple[bool, str]:
-        """Return whether a check passes, and what it says; ``statistics`` is None before the system's start."""
+        """Return whether a check passes, and what it says.
+
+        ``statistics`` is None before the system's start.
+        """
         if statistics is None:
             return name != "system", "not started"
         return self._by_name[name](statistics)

@@ -38,12 +38,12 @@ class ASGIPapyraLifespan:
 class ASGIPapyra:
     """An actor system for an ASGI application: started before its first request, closed after its last.
 
-    ``system_factory`` makes the system; it is called at each start. ``setup(system)``, plain or async, spawns what must
-    exist before the first request; what it raises fails the start of the application. ``checks`` are the application's
-    own, for ``/readyz``.
+    ``system_factory`` makes the system; it is called at each start. ``setup(system)``, plain or async, spawns
+    what must exist before the first request; what it raises fails the start of the application. ``checks``
+    are the application's own, for ``/readyz``.
 
-    Give `lifespan` to a framework that takes one, or `wrap` any ASGI application. The adapters of the frameworks have
-    ``install(app)``, for an application with a lifespan of its own.
+    Give `lifespan` to a framework that takes one, or `wrap` any ASGI application. The adapters of the
+    frameworks have ``install(app)``, for an application with a lifespan of its own.
     """
 
     def __init__(
@@ -68,7 +68,10 @@ class ASGIPapyra:
 
     @property
     def lifespan(self) -> ASGIPapyraLifespan:
-        """What frameworks take as ``lifespan=``. It yields ``{"papyra": system}`` and sets ``app.state.papyra``."""
+        """What frameworks take as ``lifespan=``.
+
+        It yields ``{"papyra": system}`` and sets ``app.state.papyra``.
+        """
         return ASGIPapyraLifespan(self)
 
     @property
@@ -99,7 +102,10 @@ class ASGIPapyra:
         return {path: endpoint for path, endpoint in found.items() if path is not None}
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Return ``app`` with the system around it and the endpoints before it, whatever it makes of a lifespan."""
+        """Return ``app`` with the system around it and the endpoints before it.
+
+        It need not support lifespans.
+        """
         return Wrapped(app, papyra=self)
 
     async def _livez(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -16,7 +16,7 @@ __all__ = ["WithEndpoints", "Wrapped"]
 
 
 class WithEndpoints:
-    """Answer the endpoints of a system before an application, and put the system into the scope of the rest."""
+    """Answer the endpoints of a system, and put the system into the scope of all other requests."""
 
     def __init__(self, app: ASGIApp, *, papyra: ASGIPapyra) -> None:
         self._app = app

@@ -32,8 +32,8 @@ System = Annotated[ActorSystem, Depends(_system)]
 def ActorOf(target: str | type[Actor]) -> Any:  # noqa: N802 - used in annotations, as Depends is
     """Return what makes a parameter an actor's reference, by the actor's name or its class.
 
-    ``orders: Annotated[ActorRef[Place, int], ActorOf("orders")]``. Without such an actor the answer is 503. A plain
-    ``def`` handler runs in a thread; there write ``anyio.from_thread.run(orders.ask, message)``.
+    ``orders: Annotated[ActorRef[Place, int], ActorOf("orders")]``. Without such an actor the answer is 503. A
+    plain ``def`` handler runs in a thread; there write ``anyio.from_thread.run(orders.ask, message)``.
     """
 
     async def find(connection: HTTPConnection) -> ActorRef[Any, Any]:

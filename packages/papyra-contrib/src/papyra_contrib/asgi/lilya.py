@@ -23,9 +23,12 @@ class LilyaPapyra(ASGIPapyra):
     """`ASGIPapyra` for Lilya."""
 
     def install(self, app: Lilya, *, errors: bool = True) -> None:
-        """Add the system to an application that may have a lifespan of its own; it opens first and closes last.
+        """Add the system to an application that may have a lifespan of its own.
 
-        With ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout` 504.
+        It opens first and closes last.
+
+        With ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout`
+        504.
         """
         open_first(self, app.router)
         app.add_middleware(PapyraMiddleware, papyra=self, errors=errors)

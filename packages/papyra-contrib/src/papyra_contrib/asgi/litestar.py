@@ -38,8 +38,8 @@ __all__ = ["LitestarPapyra"]
 class LitestarPapyra(ASGIPapyra, InitPlugin):
     """`ASGIPapyra` as a plugin of Litestar: ``Litestar(..., plugins=[LitestarPapyra(...)])``.
 
-    Its lifespan comes first, handlers may take ``papyra: ActorSystem``, and the endpoints are routes. With ``errors``,
-    `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout` 504.
+    Its lifespan comes first, handlers may take ``papyra: ActorSystem``, and the endpoints are routes. With
+    ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout` 504.
     """
 
     def __init__(

@@ -18,9 +18,12 @@ class StarlettePapyra(ASGIPapyra):
     """`ASGIPapyra` for Starlette."""
 
     def install(self, app: Starlette, *, errors: bool = True) -> None:
-        """Add the system to an application that may have a lifespan of its own; it opens first and closes last.
+        """Add the system to an application that may have a lifespan of its own.
 
-        With ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout` 504.
+        It opens first and closes last.
+
+        With ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout`
+        504.
         """
         router: Any = app.router  # its types know lifespans with a state and without, none that may have one
         router.lifespan_context = compose(self.lifespan, router.lifespan_context)

@@ -60,12 +60,12 @@ MAX_BACKOFF_SECONDS: Final = 2.0
 class Cluster(Receptionist):
     """A node's cluster: give it, or its URL, to ``ActorSystem(system_id=..., cluster=...)``.
 
-    Seconds and bytes. ``lease`` is how long the others wait for a node that is silent (whole seconds, 2 to 120;
-    None takes that of the cluster, or makes it 3, and 12 with replicas). ``ask_timeout`` holds for asks without a
-    time-out, ``join_timeout`` for the start and each request to the registry. A node whose event loop is blocked
-    for longer than ``stall`` lets go. ``trace`` is a pair of functions: ``inject()`` returns a traceparent or None,
-    and ``extract(traceparent)`` a context manager, in which the message is received. Nothing is opened before
-    `ActorSystem.start`.
+    Seconds and bytes. ``lease`` is how long the others wait for a node that is silent (whole seconds, 2 to
+    120; None takes that of the cluster, or makes it 3, and 12 with replicas). ``ask_timeout`` holds for asks
+    without a time-out, ``join_timeout`` for the start and each request to the registry. A node whose event
+    loop is blocked for longer than ``stall`` lets go. ``trace`` is a pair of functions: ``inject()`` returns
+    a traceparent or None, and ``extract(traceparent)`` a context manager, in which the message is received.
+    Nothing is opened before `ActorSystem.start`.
     """
 
     def __init__(
@@ -117,7 +117,10 @@ class Cluster(Receptionist):
 
     @property
     def me(self) -> Member:
-        """The member that this node is; `ClusterUnavailable` while it is none, as between a lost lease and the next join."""
+        """The member that this node is.
+
+        `ClusterUnavailable` while it is none, as between a lost lease and the next join.
+        """
         session = self._now("say who this node is")
         member = session.replica.members.get(session.me.node)
         if member is None:
@@ -132,7 +135,10 @@ class Cluster(Receptionist):
     # -- services: the receptionist
 
     async def register(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
-        """Offer the service ``key`` by the local actor ``ref``, on every node. Gone with the actor and the node."""
+        """Offer the service ``key`` by the local actor ``ref``, on every node.
+
+        Gone with the actor and the node.
+        """
         local = self._local_ref(ref)
         number = local.address.actor_id
         entry = (key.name, number)
@@ -169,7 +175,8 @@ class Cluster(Receptionist):
     async def broadcast(self, key: ServiceKey[M, R], message: M) -> int:
         """Tell ``message`` to all actors under ``key``, and return how many are known here.
 
-        One publish for all nodes: at most once, without backpressure; a full mailbox makes a dead letter there.
+        One publish for all nodes: at most once, without backpressure; a full mailbox makes a dead letter
+        there.
         """
         session = self._now("broadcast")
         type_name, body = session.values.dump(message)
@@ -194,8 +201,8 @@ class Cluster(Receptionist):
     async def claim(self, name: str | ServiceKey[M, R], ref: ActorRef[M, R]) -> Fence:
         """Give the local actor ``ref`` a name that nobody else in the cluster has, and return its fence.
 
-        `ActorNameTaken` names the holder. The name is gone with the actor and the node. If the node was cut off,
-        and somebody else has the name when it is back, the actor gets a `NameLost`.
+        `ActorNameTaken` names the holder. The name is gone with the actor and the node. If the node was cut
+        off, and somebody else has the name when it is back, the actor gets a `NameLost`.
         """
         return await self._claims.claim(_name(name), self._local_ref(ref))
 
@@ -237,7 +244,10 @@ class Cluster(Receptionist):
             await candidate.resign()
 
     def role(self, key: ServiceKey[M, R]) -> ActorRef[M, R]:
-        """Return a reference to whoever holds the key's name when a message is sent; for nodes that are not candidates."""
+        """Return a reference to whoever holds the key's name when a message is sent.
+
+        For nodes that are not candidates.
+        """
         return self._late(key.name)
 
     # -- references

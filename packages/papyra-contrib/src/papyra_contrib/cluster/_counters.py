@@ -12,8 +12,8 @@ class Counters:
     """Messages, all counted on this node.
 
     ``lost``: from the peer, and never came. ``duplicate``: came again or late, and were dropped. ``unknown``:
-    were under way to the peer when it went. ``rejected``: from the peer, and could not be delivered. ``late``:
-    from an incarnation that is not known, or gone.
+    were under way to the peer when it went. ``rejected``: from the peer, and could not be delivered.
+    ``late``: from an incarnation that is not known, or gone.
     """
 
     lost: int = 0

@@ -29,7 +29,10 @@ __all__ = [
 
 
 class NodeGone(ActorStopped):
-    """The node of the actor is down, under this incarnation for good. Whether a message was handled is unknown."""
+    """The node of the actor is down, under this incarnation for good.
+
+    Whether a message was handled is unknown.
+    """
 
     def __init__(self, actor: object = None, what: str = "is on a node that is gone for good") -> None:
         super().__init__(actor, what)

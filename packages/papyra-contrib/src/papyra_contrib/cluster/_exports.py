@@ -51,7 +51,10 @@ class Exports:
         return self._reasons.get(number, "unknown")
 
     def watch(self, peer: NodeId, numbers: Iterable[int], *, complete: bool) -> None:
-        """Tell ``peer`` of the end of these actors, at once if they have ended; if ``complete``, of no others."""
+        """Tell ``peer`` of the end of these actors, at once if they have ended.
+
+        If ``complete``, of no others.
+        """
         wanted = set(numbers)
         if complete:
             for number in [number for number, peers in self._watchers.items() if peer in peers]:

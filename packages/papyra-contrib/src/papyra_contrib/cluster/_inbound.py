@@ -1,4 +1,7 @@
-"""The receiving half of a link: a frame that comes twice or late is dropped, and a full mailbox parks its messages."""
+"""The receiving half of a link.
+
+A frame that comes twice or late is dropped, and a full mailbox parks its messages.
+"""
 
 from __future__ import annotations
 
@@ -135,7 +138,10 @@ class Inbound:
             del self._parked[target]
 
     def close(self) -> None:
-        """Make dead letters of the parked messages: this node is not a member any more, or the peer is gone."""
+        """Make dead letters of the parked messages.
+
+        This node is not a member any more, or the peer is gone.
+        """
         parked, self._parked = self._parked, {}
         for target, queue in parked.items():
             ref = self._local.find(target)

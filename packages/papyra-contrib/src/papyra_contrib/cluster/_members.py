@@ -61,7 +61,10 @@ class NameLost:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The holder of a name: an actor's number (0: not spawned yet) on a node, and the revision of the first claim."""
+    """The holder of a name.
+
+    An actor's number (0: not spawned yet) on a node, and the revision of the first claim.
+    """
 
     holder: NodeId
     actor_id: int

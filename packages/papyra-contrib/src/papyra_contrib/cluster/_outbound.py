@@ -45,7 +45,10 @@ class _Window:
 
 
 class Outbound:
-    """Sends to one peer. ``post`` hands a message to the engine, ``soon`` asks for `flush` in the next pass."""
+    """Sends to one peer.
+
+    ``post`` hands a message to the engine, ``soon`` asks for `flush` in the next pass.
+    """
 
     def __init__(
         self,

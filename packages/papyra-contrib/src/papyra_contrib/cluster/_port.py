@@ -41,8 +41,8 @@ class Entry:
 class Ended:
     """A key of the registry was ended: ``left`` on purpose, ``expired`` with its lease.
 
-    An ``expired`` key may also just vanish: followers ask for what is overdue. ``revision`` is that of the end,
-    0 if the engine has none.
+    An ``expired`` key may also just vanish: followers ask for what is overdue. ``revision`` is that of the
+    end, 0 if the engine has none.
     """
 
     key: str
@@ -124,7 +124,10 @@ class Transport(ABC):
         """Read the URL; nothing is opened. A malformed one is a `BackendURLError`."""
 
     def configure(self, *, lease: int | None, stall: float) -> None:
-        """Take what `Cluster` was given: ``lease`` None means the cluster's own. Called once, before `open`."""
+        """Take what `Cluster` was given: ``lease`` None means the cluster's own.
+
+        Called once, before `open`.
+        """
         return
 
     @abstractmethod
@@ -133,7 +136,10 @@ class Transport(ABC):
 
     @abstractmethod
     def send(self, peer: NodeId, frame: bytes, *, ask: int = 0) -> None:
-        """Send ``frame``, in order for each peer, without waiting. ``ask`` comes back if nobody listens there."""
+        """Send ``frame``, in order for each peer, without waiting.
+
+        ``ask`` comes back if nobody listens there.
+        """
 
     @abstractmethod
     def publish(self, frame: bytes) -> None:

@@ -31,7 +31,10 @@ _T = TypeVar("_T")
 
 
 class Target:
-    """One actor of another node: what all references to it share. Stands where a local reference has its cell."""
+    """One actor of another node: what all references to it share.
+
+    Stands where a local reference has its cell.
+    """
 
     __slots__ = ("__weakref__", "ended", "id", "name", "peer", "rt", "sender")
 
@@ -53,7 +56,10 @@ class Target:
 
 
 class ForeignRef(ActorRef[M, R], Generic[M, R]):
-    """What can't be done to an actor of another node: each call is a `TypeError` that says to send a message."""
+    """What can't be done to an actor of another node.
+
+    Each call is a `TypeError` that says to send a message.
+    """
 
     __slots__ = ()
 
@@ -78,7 +84,10 @@ class ForeignRef(ActorRef[M, R], Generic[M, R]):
 
 
 class RemoteRef(ForeignRef[M, R], Generic[M, R]):
-    """A reference to an actor of another node; to be used as any `ActorRef`, within what a network can promise."""
+    """A reference to an actor of another node.
+
+    To be used as any `ActorRef`, within what a network can promise.
+    """
 
     __slots__ = ()
 
@@ -98,8 +107,8 @@ class RemoteRef(ForeignRef[M, R], Generic[M, R]):
         """Send ``message``, at most once and in order. Returns when it is in the outbox of this node.
 
         Waits while 256 messages are under way to the actor. Raises `MessageRejected` if it can't travel,
-        `ActorStopped` once the actor's end is known, `NodeGone` or `NodeUnreachable`. If cancelled while it waits,
-        nothing was sent.
+        `ActorStopped` once the actor's end is known, `NodeGone` or `NodeUnreachable`. If cancelled while it
+        waits, nothing was sent.
         """
         await self._target.sender.tell(self._target, message)
 
@@ -115,7 +124,10 @@ class RemoteRef(ForeignRef[M, R], Generic[M, R]):
         return await self._target.sender.ask(self._target, message, timeout)
 
     def is_alive(self) -> bool:
-        """Return False once the actor's end is known; True says only that nothing is known to the contrary."""
+        """Return False once the actor's end is known.
+
+        True says only that nothing is known to the contrary.
+        """
         return self._target.ended is None
 
     def __eq__(self, other: object) -> bool:

@@ -111,7 +111,10 @@ class Registrar:
         return await self._repeat(f"complete the claim of {name!r}", attempt)
 
     async def _put(self, session: Session, key: str, value: bytes, expect: int) -> bool:
-        """Compare and set. False if another node was faster or the outcome is unknown; the present value is known then."""
+        """Compare and set.
+
+        False if another node was faster or the outcome is unknown; the present value is known then.
+        """
         try:
             revision = await session.transport.put(key, value, expect=expect)
         except (Conflict, TransportError):

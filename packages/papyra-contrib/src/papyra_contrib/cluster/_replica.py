@@ -1,7 +1,7 @@
 """What this node knows of the registry, and who is down.
 
-A claim or service counts only while its incarnation is a member. Ended incarnations never come back, whatever a
-registry that lost its newest writes may show.
+A claim or service counts only while its incarnation is a member. Ended incarnations never come back, whatever
+a registry that lost its newest writes may show.
 """
 
 from __future__ import annotations

@@ -68,7 +68,10 @@ SENDS_BEFORE_YIELD: Final = 200
 
 
 class Session:
-    """A membership from join to end; the node joins anew with another session. Is the host of its transport."""
+    """A membership from join to end; the node joins anew with another session.
+
+    Is the host of its transport.
+    """
 
     def __init__(
         self,
@@ -113,7 +116,10 @@ class Session:
         self._receiver = Receiver(self._local, self.exports, self.asks, values, self._owner, extract)
 
     async def join(self, seconds: float, former: str | None) -> None:
-        """Become a member, or raise and leave nothing behind. ``former`` is this node's incarnation before."""
+        """Become a member, or raise and leave nothing behind.
+
+        ``former`` is this node's incarnation before.
+        """
         try:
             with anyio.fail_after(seconds):
                 await self.transport.open(self.me, self)
@@ -304,7 +310,7 @@ class Session:
         return found
 
     def ready_link(self, target: Target) -> Link | None:
-        """Return the link to a target's node if a message can go at once, and the event loop was round lately."""
+        """Return the link to a target's node if a message can go at once and the event loop is not late."""
         link = self.links.get(target.peer)
         self._sends += 1
         if link is None or link.out.error is not None or self._sends >= SENDS_BEFORE_YIELD:

@@ -1,4 +1,7 @@
-"""One actor in the whole cluster: each candidate waits for the claim, and the one that has it runs the actor."""
+"""One actor in the whole cluster.
+
+Each candidate waits for the claim, and the one that has it runs the actor.
+"""
 
 from __future__ import annotations
 

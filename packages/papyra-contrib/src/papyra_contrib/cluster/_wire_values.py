@@ -43,7 +43,10 @@ _STOPPED = "ActorStopped"
 
 
 class WireValues:
-    """Encodes and decodes with one codec. All decoders are built at once, so that a bad type fails at the start."""
+    """Encodes and decodes with one codec.
+
+    All decoders are built at once, so that a bad type fails at the start.
+    """
 
     def __init__(self, codec: Codec, refs: References, max_bytes: int) -> None:
         self._codec = codec

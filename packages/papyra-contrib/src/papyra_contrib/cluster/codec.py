@@ -47,7 +47,10 @@ class Codec(ABC):
 
 
 class MsgspecCodec(Codec):
-    """JSON by msgspec: dataclasses, structs, attrs classes, enums, dates, UUIDs, and references in their fields."""
+    """JSON by msgspec.
+
+    Takes dataclasses, structs, attrs classes, enums, dates, UUIDs, and references in fields.
+    """
 
     def encoder(self, kind: Any, refs: References) -> Callable[[Any], bytes]:
         """Return the encode method of a msgspec encoder."""

@@ -15,7 +15,8 @@ __all__ = ["FactHooks"]
 class FactHooks:
     """Give it to a system as ``hooks=`` and to `EventStream.of` as ``facts=``.
 
-    It publishes each lifecycle event (`papyra.events.ActorEvent`) and each `papyra.DeadLetter`, and never waits.
+    It publishes each lifecycle event (`papyra.events.ActorEvent`) and each `papyra.DeadLetter`, and never
+    waits.
     """
 
     def __init__(self) -> None:

@@ -59,9 +59,9 @@ class EventStream:
         """Send ``ref`` the events of a class and its subclasses, of one topic or, without ``topic``, of all.
 
         ``overflow`` says what happens when ``buffer`` events wait or the mailbox is full: ``"drop_newest"``
-        drops the new event, ``"drop_oldest"`` the oldest that waits, and the subscriber gets `Missed` before the
-        next one; ``"wait"`` makes the publisher wait. Both hold for all subscriptions of ``ref``. Subscribing
-        again is fine. A subscription made while an event is published gets the next one.
+        drops the new event, ``"drop_oldest"`` the oldest that waits, and the subscriber gets `Missed` before
+        the next one; ``"wait"`` makes the publisher wait. Both hold for all subscriptions of ``ref``.
+        Subscribing again is fine. A subscription made while an event is published gets the next one.
         """
         if not isinstance(ref, ActorRef):
             raise TypeError(f"expected an ActorRef, as spawn() returns it, not {ref!r}")
@@ -100,7 +100,10 @@ class EventStream:
         return ended
 
     async def publish(self, event: object, topic: Hashable = None) -> int:
-        """Send an event to its subscribers and return how many there were; waits for those with ``"wait"`` only."""
+        """Send an event to its subscribers and return how many there were.
+
+        Waits for those with ``"wait"`` only.
+        """
         subscribers = self._matching(event, topic)
         for subscriber in subscribers:
             if subscriber.overflow != "wait":
@@ -111,7 +114,10 @@ class EventStream:
         return len(subscribers)
 
     def publish_nowait(self, event: object, topic: Hashable = None) -> int:
-        """Send an event without waiting for anybody: a ``"wait"`` subscriber with a full mailbox misses it."""
+        """Send an event without waiting for anybody.
+
+        A ``"wait"`` subscriber with a full mailbox misses it.
+        """
         subscribers = self._matching(event, topic)
         for subscriber in subscribers:
             self._offer(subscriber, event)

@@ -23,7 +23,10 @@ LONGEST_PAUSE_SECONDS = 0.02
 
 @dataclass(frozen=True, slots=True)
 class Missed:
-    """Sent to a subscriber before the next event: ``count`` events were dropped because its mailbox was full."""
+    """Sent to a subscriber before the next event.
+
+    ``count`` events were dropped because its mailbox was full.
+    """
 
     count: int
 
@@ -62,7 +65,10 @@ class Subscriber:
         return not self.is_pumped
 
     def _put_after_missed(self, event: object) -> bool:
-        """Put an event into the mailbox, behind the report of those that were dropped; False if it is full."""
+        """Put an event into the mailbox, behind the report of those that were dropped.
+
+        False if it is full.
+        """
         try:
             if self.missed:
                 self.ref.tell_nowait(Missed(self.missed))

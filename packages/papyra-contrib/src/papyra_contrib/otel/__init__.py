@@ -1,7 +1,7 @@
 """Traces, metrics and log fields of actor systems for OpenTelemetry.
 
-`PapyraTracing` continues traces through actors; `PapyraMeters` reads a system's numbers; the plugin ``otel`` is both. Both
-need the extra ``otel`` (the API alone). `PapyraLogFilter` needs nothing.
+`PapyraTracing` continues traces through actors; `PapyraMeters` reads a system's numbers; the plugin ``otel``
+is both. Both need the extra ``otel`` (the API alone). `PapyraLogFilter` needs nothing.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ __all__ = ["PapyraLogFilter"]
 
 
 class PapyraLogFilter(logging.Filter):
-    """Add ``papyra_actor`` (address), ``papyra_type`` and ``papyra_system`` to log records; empty outside of actors.
+    """Add ``papyra_actor`` (address), ``papyra_type`` and ``papyra_system`` to log records.
+
+    Empty outside of actors.
 
     Add it to a handler: ``handler.addFilter(PapyraLogFilter())``. It lets every record pass.
     """

@@ -28,9 +28,10 @@ __all__ = ["PapyraMeters"]
 class PapyraMeters(Instrument):
     """Metrics of ``system``: messages sent and consumed by actor type, and the duration of a sample of them.
 
-    It adds itself to the system. Without a system it is an instrument as any other: ``ActorSystem(instruments=[...])``. The
-    counters are read when the SDK collects, in whichever thread. ``messaging.process.duration`` has about ``rate`` samples in
-    a second, so its count is not the number of messages.
+    It adds itself to the system. Without a system it is an instrument as any other:
+    ``ActorSystem(instruments=[...])``. The counters are read when the SDK collects, in whichever thread.
+    ``messaging.process.duration`` has about ``rate`` samples in a second, so its count is not the number of
+    messages.
     """
 
     def __init__(
@@ -81,7 +82,8 @@ class PapyraMeters(Instrument):
 
     def _observe_sent(self, _options: CallbackOptions) -> Iterator[Observation]:
         for name, kind in self._kinds():
-            # What was handled and what waits; what a stop threw away waits no more, but the counter must not fall.
+            # What was handled and what waits; what a stop threw away waits no more, but the counter must not
+            # fall.
             self._sent[name] = sent = max(self._sent.get(name, 0), kind.processed + kind.waiting)
             yield Observation(sent, self._about(name, self._system_id(), "send"))
 

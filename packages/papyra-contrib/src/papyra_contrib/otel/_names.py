@@ -1,7 +1,8 @@
 """Every name of a span, an attribute and a metric.
 
-Those that begin with ``messaging.`` and ``error.`` are of OpenTelemetry's semantic conventions, version 1.43.0, whose messaging
-part is in development: a later version may rename them, and then only this module changes.
+Those that begin with ``messaging.`` and ``error.`` are of OpenTelemetry's semantic conventions, version
+1.43.0, whose messaging part is in development: a later version may rename them, and then only this module
+changes.
 """
 
 from __future__ import annotations

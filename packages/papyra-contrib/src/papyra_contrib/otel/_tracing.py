@@ -52,12 +52,13 @@ class _Mark:
 class PapyraTracing(Instrument):
     """Continue sampled traces through actors.
 
-    A trace begins at the edge of the application, with a request or a job; messages outside of a sampled trace get no
-    span, except that ``roots=n`` begins a trace for every n-th of them. ``spans="all"`` makes spans ``ask T`` and ``tell T``
-    for sending beside ``process T``, where T is the actor's type; ``"process"`` only the last. ``relation="link"`` lets a
-    tell begin a trace of its own that links back, for chains that never end. ``tells=False`` traces asks alone and leaves
-    ``tell`` at full speed. ``tracer_provider`` is the global one unless given. No span holds anything of a message but
-    the name of its type.
+    A trace begins at the edge of the application, with a request or a job; messages outside of a sampled
+    trace get no span, except that ``roots=n`` begins a trace for every n-th of them. ``spans="all"`` makes
+    spans ``ask T`` and ``tell T`` for sending beside ``process T``, where T is the actor's type;
+    ``"process"`` only the last. ``relation="link"`` lets a tell begin a trace of its own that links back, for
+    chains that never end. ``tells=False`` traces asks alone and leaves ``tell`` at full speed.
+    ``tracer_provider`` is the global one unless given. No span holds anything of a message but the name of
+    its type.
     """
 
     def __init__(
@@ -85,7 +86,10 @@ class PapyraTracing(Instrument):
         )
 
     def started(self, system: ActorSystem) -> None:
-        """Clear the context that every actor begins with: a span in which the system was started ends long before it."""
+        """Clear the context that every actor begins with.
+
+        A span in which the system was started ends long before it.
+        """
         attach(Context())
 
     def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:

@@ -35,11 +35,11 @@ class CircuitOpen(PapyraError):
 class CircuitBreaker:
     """Fails at once while what it protects keeps failing; the pattern is Nygard's ("Release It!").
 
-    After ``max_failures`` failures in a row it is open: calls raise `CircuitOpen`. After ``reset_timeout`` seconds,
-    on the system's clock, it is half open: exactly one call goes through, and its outcome closes or opens it again.
-    A call that takes longer than ``call_timeout`` seconds raises `TimeoutError` and is a failure. ``counts`` says which
-    exceptions are failures; by default all of them. An exception that is not a failure closes the breaker, since
-    whatever raised it is alive.
+    After ``max_failures`` failures in a row it is open: calls raise `CircuitOpen`. After ``reset_timeout``
+    seconds, on the system's clock, it is half open: exactly one call goes through, and its outcome closes or
+    opens it again. A call that takes longer than ``call_timeout`` seconds raises `TimeoutError` and is a
+    failure. ``counts`` says which exceptions are failures; by default all of them. An exception that is not a
+    failure closes the breaker, since whatever raised it is alive.
     """
 
     def __init__(

@@ -18,8 +18,8 @@ R = TypeVar("R")
 async def first_of(*requests: Request[R], timeout: float | None = None) -> R:
     """Send all requests and return the first reply; later replies are dropped.
 
-    Raises an `ExceptionGroup` of all errors, in the order of the requests, if none replies, and `TimeoutError`
-    after ``timeout`` seconds.
+    Raises an `ExceptionGroup` of all errors, in the order of the requests, if none replies, and
+    `TimeoutError` after ``timeout`` seconds.
     """
     if not requests:
         raise ValueError("first_of() needs at least one request")

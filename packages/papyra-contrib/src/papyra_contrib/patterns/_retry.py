@@ -29,9 +29,9 @@ async def retry(
     """Ask until there is a reply: at most ``attempts`` times and within ``deadline`` seconds.
 
     It asks again only after the errors named in ``on``; any other is raised at once. `ActorStopped` is not
-    among them by default, because the message may have been handled. The last error is raised with a note that
-    says how often was asked. A request that a retry may repeat should have a timeout, and its message should be
-    safe to handle twice.
+    among them by default, because the message may have been handled. The last error is raised with a note
+    that says how often was asked. A request that a retry may repeat should have a timeout, and its message
+    should be safe to handle twice.
     """
     if attempts < 1:
         raise ValueError(f"attempts must be at least 1, not {attempts!r}")

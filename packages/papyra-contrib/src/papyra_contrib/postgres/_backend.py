@@ -54,14 +54,15 @@ def _some_text(text: str) -> str:
 class PostgresPersistence(ThreadedBackend):
     """Keep facts in a table of a PostgreSQL database: ``postgres://user@localhost/shop?table=papyra_facts``.
 
-    A batch is one transaction: all of it is stored, or nothing. A writer holds a lock until it commits, so the numbers
-    of the rows have the order of the commits, and a follower misses none. The id of each run's last batch is stored in
-    the same transaction: a batch that is offered again after its answer was lost is not stored twice. Any number of
-    processes may use one table. Tables are made when the first of them opens the store.
+    A batch is one transaction: all of it is stored, or nothing. A writer holds a lock until it commits, so
+    the numbers of the rows have the order of the commits, and a follower misses none. The id of each run's
+    last batch is stored in the same transaction: a batch that is offered again after its answer was lost is
+    not stored twice. Any number of processes may use one table. Tables are made when the first of them opens
+    the store.
 
-    ``url`` is as libpq has it: ``postgresql://user:password@host:port/database``, where options such as ``sslmode`` may
-    follow. A call without an answer for ``timeout`` seconds raises. ``max_total_bytes`` counts the text of the rows.
-    Payloads of more than 1 MiB are replaced by a note of their size.
+    ``url`` is as libpq has it: ``postgresql://user:password@host:port/database``, where options such as
+    ``sslmode`` may follow. A call without an answer for ``timeout`` seconds raises. ``max_total_bytes``
+    counts the text of the rows. Payloads of more than 1 MiB are replaced by a note of their size.
     """
 
     name: ClassVar[str] = "postgres"
@@ -199,10 +200,13 @@ class PostgresPersistence(ThreadedBackend):
         limit: int = 0,
         wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, then each new one.
 
-        The server notifies of new records. No record is left out or doubled, also when the server is restarted, except
-        those that were compacted away before they were read. ``wanted`` is called in a worker thread.
+        It ends with the backend.
+
+        The server notifies of new records. No record is left out or doubled, also when the server is
+        restarted, except those that were compacted away before they were read. ``wanted`` is called in a
+        worker thread.
         """
         self.refuse_if_closed()
         count, matches = following_of(query, limit, wanted)
@@ -236,10 +240,12 @@ class PostgresPersistence(ThreadedBackend):
             return []
 
     async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
-        """Return the first ``limit`` records after a cursor that match and are kept, in the order of the commits.
+        """Return the first ``limit`` records after a cursor that match and are kept.
 
-        A cursor names the store and a row, so a page costs what it holds. In a store that was made anew all records
-        are new.
+        They are in the order of the commits.
+
+        A cursor names the store and a row, so a page costs what it holds. In a store that was made anew all
+        records are new.
         """
         self.refuse_if_closed()
         check_page_limit(limit)
@@ -256,7 +262,10 @@ class PostgresPersistence(ThreadedBackend):
         return await self.run_read(lambda work: self._read(work, read, empty))
 
     async def count(self, query: Query[Any]) -> int:
-        """Return how many records match and are kept, at most ``query.limit``. Damaged rows may be among them."""
+        """Return how many records match and are kept, at most ``query.limit``.
+
+        Damaged rows may be among them.
+        """
         self.refuse_if_closed()
         counted = partial(
             _queries.count, tables=self._tables, query=query, policy=self.retention, now=self.time_fn()
@@ -266,7 +275,10 @@ class PostgresPersistence(ThreadedBackend):
     async def stream(
         self, *, since: float | None = None, until: float | None = None
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield every record that is kept now, between two Unix times, newest first; a page of them is in memory."""
+        """Yield every record that is kept now, between two Unix times, newest first.
+
+        A page of them is in memory.
+        """
         self.refuse_if_closed()
         query: Query[PersistedRecord] = Query(since=since, until=until)
         read = partial(

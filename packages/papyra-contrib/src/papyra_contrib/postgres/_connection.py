@@ -87,8 +87,8 @@ class Database:
     def connection(self, work: Work) -> Generator[Connection]:
         """Lend a connection in autocommit; an error of the server becomes a `PersistenceError`.
 
-        A connection that was cut meanwhile is not kept. Those that are idle were perhaps cut by a restart of the
-        server, so after an error none of them is trusted.
+        A connection that was cut meanwhile is not kept. Those that are idle were perhaps cut by a restart of
+        the server, so after an error none of them is trusted.
         """
         with self.explained():
             connection = self._take(work)
@@ -126,7 +126,8 @@ class Database:
     def _in_time(self, work: Work | None) -> Connection:
         """Connect, for at most the time-out, however many hosts there are; or until the caller is cancelled.
 
-        In a thread of its own: nothing interrupts the search for a host's address, and libpq counts in whole seconds.
+        In a thread of its own: nothing interrupts the search for a host's address, and libpq counts in whole
+        seconds.
         """
         found: Future[Connection] = Future()
         threading.Thread(target=self._connect_into, args=(found,), daemon=True).start()

@@ -43,7 +43,10 @@ _R = TypeVar("_R", bound=PersistedRecord)
 
 
 class Boundary(NamedTuple):
-    """Where retention begins: a row is kept if its time is at least ``oldest`` and its number at least ``first``."""
+    """Where retention begins.
+
+    A row is kept if its time is at least ``oldest`` and its number at least ``first``.
+    """
 
     oldest: float
     first: int
@@ -74,7 +77,10 @@ def find(
     now: float,
     matches: Callable[[PersistedRecord], bool] | None = None,
 ) -> list[_R]:
-    """Return the newest ``query.limit`` records that match and are kept, oldest first; damaged rows are left out."""
+    """Return the newest ``query.limit`` records that match and are kept, oldest first.
+
+    Damaged rows are left out.
+    """
     oldest = policy.oldest_kept(now)
     where, values = _where(query, oldest)
     rows = numbered_rows(connection, tables, sql.SQL("WHERE {} ORDER BY seq DESC").format(where), values)
@@ -152,7 +158,10 @@ def page_after(
 def count(
     connection: Connection, tables: Tables, query: Query[Any], policy: RetentionPolicy, now: float
 ) -> int:
-    """Count the rows that match and are kept, at most ``query.limit``; rows are not read, so damaged ones count."""
+    """Count the rows that match and are kept, at most ``query.limit``.
+
+    Rows are not read, so damaged ones count.
+    """
     oldest = policy.oldest_kept(now)
     where, values = _where(query, oldest)
     first = kept_boundary(connection, tables, policy, oldest, down_to=0).first
@@ -165,7 +174,10 @@ def count(
 def numbered_rows(
     connection: Connection, tables: Tables, rest: sql.Composable, values: Iterable[Any]
 ) -> Iterator[tuple[int, PersistedRecord | None]]:
-    """Yield number and record of rows, None for a damaged one; a page of them is in memory. Needs a transaction."""
+    """Yield number and record of rows, None for a damaged one; a page of them is in memory.
+
+    Needs a transaction.
+    """
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     statement = sql.SQL("SELECT {} FROM {} {}").format(columns, tables.facts, rest)
     with connection.cursor(name="papyra") as cursor:

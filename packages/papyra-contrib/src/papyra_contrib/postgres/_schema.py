@@ -32,8 +32,9 @@ COLUMNS = (
 LOCK_CLASS = 0x50617079  # "Papy": the first half of the advisory locks
 MAX_NAME_BYTES = 40  # PostgreSQL cuts names at 63, and the indexes' names are longer
 
-# Each step makes the layout of its number from the one before it. Never change one that was released: add the next.
-# seq is drawn under an advisory lock that the writer holds until it commits, so it has the order of the commits.
+# Each step makes the layout of its number from the one before it. Never change one that was released: add the
+# next. seq is drawn under an advisory lock that the writer holds until it commits, so it has the order of the
+# commits.
 _STEPS = (
     """
     CREATE TABLE {facts} (

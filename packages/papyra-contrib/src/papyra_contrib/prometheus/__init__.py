@@ -1,7 +1,7 @@
 """Metrics of actor systems for Prometheus, and a dashboard and alert rules that use them.
 
-`PapyraCollector` reads a system's numbers when Prometheus asks. `PapyraTimings` measures a sample of the messages. The
-plugin ``prometheus`` is both: set ``PAPYRA_INSTRUMENTS=prometheus``.
+`PapyraCollector` reads a system's numbers when Prometheus asks. `PapyraTimings` measures a sample of the
+messages. The plugin ``prometheus`` is both: set ``PAPYRA_INSTRUMENTS=prometheus``.
 """
 
 from papyra_contrib.prometheus._app import metrics_app

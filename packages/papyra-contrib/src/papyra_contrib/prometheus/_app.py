@@ -53,8 +53,9 @@ def _without_comments(text: bytes) -> bytes:
 def metrics_app(system: ActorSystem, *, names: Iterable[str] = ()) -> Callable[..., Any]:
     """Return an ASGI application that answers with the metrics of ``system``.
 
-    The format is that of the ``Accept`` header: OpenMetrics, or Prometheus' text. It reads the actors in slices and
-    writes one family at a time, so that a scrape keeps the event loop for a millisecond or two at a time at most.
+    The format is that of the ``Accept`` header: OpenMetrics, or Prometheus' text. It reads the actors in
+    slices and writes one family at a time, so that a scrape keeps the event loop for a millisecond or two at
+    a time at most.
     """
     named = tuple(names)
 

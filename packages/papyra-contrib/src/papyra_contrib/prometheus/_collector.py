@@ -30,8 +30,8 @@ _told_of_multiprocess = False
 class PapyraCollector(Collector):
     """Metrics of ``system`` for a registry: ``REGISTRY.register(PapyraCollector(system))``.
 
-    It finds the system's `PapyraTimings` by itself. It may be asked in any thread, also after the system's close. Series
-    are by actor type, never by address; ``names`` adds the mailboxes of a few named actors.
+    It finds the system's `PapyraTimings` by itself. It may be asked in any thread, also after the system's
+    close. Series are by actor type, never by address; ``names`` adds the mailboxes of a few named actors.
     """
 
     def __init__(self, system: ActorSystem, *, names: Iterable[str] = ()) -> None:

@@ -50,8 +50,8 @@ _ALL = _AllSystems()
 class PrometheusInstrument(PapyraTimings):
     """`PapyraTimings`, and the system's metrics in prometheus-client's default registry.
 
-    The systems of a process share one collector there. The metrics of a closed system stay as long as the system object
-    does, so that its counters do not fall.
+    The systems of a process share one collector there. The metrics of a closed system stay as long as the
+    system object does, so that its counters do not fall.
     """
 
     def started(self, system: ActorSystem) -> None:

@@ -26,9 +26,9 @@ LAG_MEMORY = 30
 class PapyraTimings(Instrument):
     """Measures how long messages wait in mailboxes and are handled, about ``rate`` of them in a second.
 
-    The share that is measured falls as the rate of messages rises, to one in about 1,024; each sample counts for the
-    messages that it represents. Long messages that are rare may be missed; `ActorSystem.busy` does not miss them. It
-    also measures the lag of the event loop.
+    The share that is measured falls as the rate of messages rises, to one in about 1,024; each sample counts
+    for the messages that it represents. Long messages that are rare may be missed; `ActorSystem.busy` does
+    not miss them. It also measures the lag of the event loop.
     """
 
     def __init__(self, rate: float = 200) -> None:

@@ -1,4 +1,7 @@
-"""Find actors by the service they offer: ``Receptionist.of(system)``, in one system and in a cluster alike."""
+"""Find actors by the service they offer.
+
+``Receptionist.of(system)``, in one system and in a cluster alike.
+"""
 
 from papyra_contrib.receptionist._key import Listing, ServiceKey
 from papyra_contrib.receptionist._receptionist import LocalReceptionist, Receptionist

@@ -59,18 +59,20 @@ def _some_text(text: str) -> str:
 
 
 class RedisPersistence(ThreadedBackend):
-    """Keep facts in a stream of a Redis server: ``redis://localhost:6379/0?stream=papyra:facts&max_records=100000``.
+    """Keep facts in a stream of a Redis server.
 
-    A batch is one transaction: all of it is stored, or nothing. The id of each run's last batch is kept in the hash
-    ``<stream>:batches`` in the same transaction: a batch that is offered again after its answer was lost is not stored
-    twice. What an acknowledged record survives depends on the server: power loss with ``appendonly yes`` and
-    ``appendfsync always``, less by default. A replica that takes over may lack the last records. Any number of processes
-    may use one stream.
+    A URL is ``redis://localhost:6379/0?stream=papyra:facts&max_records=100000``.
 
-    A call without a reply for ``timeout`` seconds raises. ``redis:/run/redis.sock`` names a Unix socket; ``rediss://``
-    and ``tls=yes`` encrypt. ``url`` is as the library redis has it: ``redis://``, ``rediss://`` or ``unix://``. The
-    server must be Redis 6.2 or newer, or Valkey, and not a cluster. ``max_total_bytes`` counts the text of the records.
-    Payloads of more than 1 MiB are replaced by a note of their size.
+    A batch is one transaction: all of it is stored, or nothing. The id of each run's last batch is kept in
+    the hash ``<stream>:batches`` in the same transaction: a batch that is offered again after its answer was
+    lost is not stored twice. What an acknowledged record survives depends on the server: power loss with
+    ``appendonly yes`` and ``appendfsync always``, less by default. A replica that takes over may lack the
+    last records. Any number of processes may use one stream.
+
+    A call without a reply for ``timeout`` seconds raises. ``redis:/run/redis.sock`` names a Unix socket;
+    ``rediss://`` and ``tls=yes`` encrypt. ``url`` is as the library redis has it: ``redis://``, ``rediss://``
+    or ``unix://``. The server must be Redis 6.2 or newer, or Valkey, and not a cluster. ``max_total_bytes``
+    counts the text of the records. Payloads of more than 1 MiB are replaced by a note of their size.
     """
 
     name: ClassVar[str] = "redis"
@@ -117,14 +119,20 @@ class RedisPersistence(ThreadedBackend):
     # -- writing
 
     def blocking_open(self, work: Work) -> None:
-        """Connect; a server that can't keep a store is a `PersistenceError`, and unsafe settings are logged once."""
+        """Connect.
+
+        A server that can't keep a store is a `PersistenceError`, and unsafe settings are logged once.
+        """
         warnings = check_server(self._server)
         for warning in set(warnings) - set(self.store_warnings):
             _logger.warning("%s", warning)
         self.store_warnings = warnings
 
     def blocking_ping(self, work: Work) -> None:
-        """Raise unless a record could be written now: one is, to a key that is deleted in the same transaction."""
+        """Raise unless a record could be written now.
+
+        One is, to a key that is deleted in the same transaction.
+        """
         check_server(self._server)
         probe(self._server, self._stream)
 
@@ -147,7 +155,10 @@ class RedisPersistence(ThreadedBackend):
     # -- reading
 
     def blocking_select(self, work: Work, query: Query[_R], now: float) -> list[_R]:
-        """Return the newest ``query.limit`` records that match, oldest first; damaged entries are left out."""
+        """Return the newest ``query.limit`` records that match, oldest first.
+
+        Damaged entries are left out.
+        """
         return find(kept(self._walk(work), self.retention, now), query)
 
     async def follow(
@@ -157,11 +168,13 @@ class RedisPersistence(ThreadedBackend):
         limit: int = 0,
         wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, then each new one.
 
-        The server reports new records at once. No record is left out or doubled, also when the server is restarted,
-        except those that were compacted away before they were read. After the key was deleted, all records of the new stream are new. ``wanted`` is called in
-        a worker thread.
+        It ends with the backend.
+
+        The server reports new records at once. No record is left out or doubled, also when the server is
+        restarted, except those that were compacted away before they were read. After the key was deleted, all
+        records of the new stream are new. ``wanted`` is called in a worker thread.
         """
         self.refuse_if_closed()
         count, matches = following_of(query, limit, wanted)
@@ -205,8 +218,8 @@ class RedisPersistence(ThreadedBackend):
     async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
         """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
 
-        A cursor names an entry, so a page costs what it holds; with a limit of records or bytes, all that comes after
-        it is read. In a stream that was made anew all records are new.
+        A cursor names an entry, so a page costs what it holds; with a limit of records or bytes, all that
+        comes after it is read. In a stream that was made anew all records are new.
         """
         self.refuse_if_closed()
         check_page_limit(limit)
@@ -218,7 +231,10 @@ class RedisPersistence(ThreadedBackend):
     async def stream(
         self, *, since: float | None = None, until: float | None = None
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield every record that is kept now, between two Unix times, newest first; a page of them is in memory."""
+        """Yield every record that is kept now, between two Unix times, newest first.
+
+        A page of them is in memory.
+        """
         self.refuse_if_closed()
         span: Query[PersistedRecord] = Query(since=since, until=until)
         last = await self.run_read(lambda _: last_id(self._server, self._stream))
@@ -238,13 +254,14 @@ class RedisPersistence(ThreadedBackend):
     async def consume(
         self, group: str, consumer: str, *, count: int = 100, block: float | None = 1.0
     ) -> list[Delivery]:
-        """Return up to ``count`` records that no consumer of the group was given yet, in the order of writing.
+        """Return up to ``count`` records that no consumer of the group has got yet, in the order of writing.
 
-        If there are none, wait ``block`` seconds for one, or without an end if it is None; then the list is empty. Each
-        record is pending until it is acknowledged with `ack`. If the answer is lost, or the consumer dies, it stays
-        pending, and another consumer takes it over with `claim`. So each record is delivered at least once, except
-        those that are compacted away before. A new group begins with the oldest record of the stream. The server's
-        errors are a `PersistenceError`; call again if its ``retry`` is true.
+        If there are none, wait ``block`` seconds for one, or without an end if it is None; then the list is
+        empty. Each record is pending until it is acknowledged with `ack`. If the answer is lost, or the
+        consumer dies, it stays pending, and another consumer takes it over with `claim`. So each record is
+        delivered at least once, except those that are compacted away before. A new group begins with the
+        oldest record of the stream. The server's errors are a `PersistenceError`; call again if its ``retry``
+        is true.
         """
         self.refuse_if_closed()
         check_count(count)
@@ -258,8 +275,8 @@ class RedisPersistence(ThreadedBackend):
     async def claim(self, group: str, consumer: str, min_idle: float, *, count: int = 100) -> list[Delivery]:
         """Take over up to ``count`` deliveries that have been pending for ``min_idle`` seconds, oldest first.
 
-        Choose more seconds than the slowest consumer needs for what it was given. Deliveries of records that were
-        compacted away meanwhile are left out.
+        Choose more seconds than the slowest consumer needs for what it was given. Deliveries of records that
+        were compacted away meanwhile are left out.
         """
         self.refuse_if_closed()
         check_count(count)
@@ -279,7 +296,9 @@ class RedisPersistence(ThreadedBackend):
     def blocking_recover(
         self, work: Work, config: PersistenceRecoveryConfig, *, dry_run: bool
     ) -> PersistenceRecoveryReport:
-        """Delete the entries that are damaged; ``QUARANTINE`` moves them to the stream ``<stream>:quarantine``.
+        """Delete the entries that are damaged.
+
+        ``QUARANTINE`` moves them to the stream ``<stream>:quarantine``.
 
         A key that holds something else is left alone and is a `PersistenceError`.
         """

@@ -1,4 +1,7 @@
-"""Batches of records: each is stored whole and once, also if it is offered again after its answer was lost."""
+"""Batches of records.
+
+Each is stored whole and once, also if it is offered again after its answer was lost.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,10 @@ __all__ = ["add_batch", "batches_key", "forget_old_runs"]
 RUN_KEPT_SECONDS = 86_400
 SCAN_ROWS = 500
 
-# A script is atomic, and the server replicates and logs what it did as one transaction. It refuses a script that writes
-# while memory is full at the first XADD, so before anything was stored. HGET comes first because it fails, with nothing
-# done, if the key belongs to another program. The hash has, for each run, the time and the last batch id.
+# A script is atomic, and the server replicates and logs what it did as one transaction. It refuses a script
+# that writes while memory is full at the first XADD, so before anything was stored. HGET comes first because
+# it fails, with nothing done, if the key belongs to another program. The hash has, for each run, the time and
+# the last batch id.
 _ADD = """
 local run, id = ARGV[1], ARGV[2]
 if id ~= '' then

@@ -1,4 +1,7 @@
-"""Whether a server can keep a store: its version, its mode, its settings, and whether it takes a record now."""
+"""Whether a server can keep a store.
+
+Its version, its mode, its settings, and whether it takes a record now.
+"""
 
 from __future__ import annotations
 

@@ -115,7 +115,10 @@ class Server:
 
 
 def _code_of(error: redis.RedisError, text: str) -> str:
-    """Return the first word of a server's error, also of one that a script passed on; a word of ours for others."""
+    """Return the first word of a server's error, also of one that a script passed on.
+
+    A word of ours for others.
+    """
     if isinstance(error, redis.AuthenticationError | NoPermissionError):
         return "NOPERM"
     if isinstance(error, redis.BusyLoadingError):
@@ -144,7 +147,10 @@ _CODE = re.compile(
 _AWAY = frozenset({"AWAY", "LOADING", "MASTERDOWN", "UNBLOCKED"})
 _FULL = frozenset({"OOM", "MISCONF"})
 _PASSING = _AWAY | _FULL | {"READONLY", "BUSY", "NOREPLICAS"}
-"""Errors after which the same command may succeed later: the server or the way to it failed, and not the command."""
+"""Errors after which the same command may succeed later.
+
+The server or the way to it failed, and not the command.
+"""
 
 _CLUSTER_HINT = (
     "it is a node of a cluster, and a stream needs a server of its own: name one without cluster mode"

@@ -118,7 +118,10 @@ class Walk:
 
 
 def kept(newest_first: Iterable[Entry], policy: RetentionPolicy, now: float) -> Iterator[Kept]:
-    """Yield the records that the policy keeps, newest first, and read no further than needed; skip damaged entries."""
+    """Yield the records that the policy keeps, newest first, and read no further than needed.
+
+    Skip damaged entries.
+    """
     found = ((entry[0], read_entry(entry)) for entry in newest_first)
     sized = ((Kept(key, record[0]), record[1]) for key, record in found if record is not None)
     return (one for one, _ in policy.kept(sized, now))

@@ -1,4 +1,4 @@
-"""Follow a stream: the server holds each call until an entry is added, and the ids of the entries say what is new."""
+"""Follow a stream. The server holds each call until an entry is added; the ids show which entries are new."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SEEN_IDS = 10_000
 class Follower:
     """The place up to which a stream was read. Its methods block.
 
-    The last ids that were read are kept. They show whether a stream that ends before them is another one, or that of a
-    replica that took over and lacks the last entries.
+    The last ids that were read are kept. They show whether a stream that ends before them is another one, or
+    that of a replica that took over and lacks the last entries.
     """
 
     def __init__(self, server: Server, stream: str) -> None:

@@ -32,7 +32,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A record that was given to a consumer, and the ``id`` to acknowledge. ``record`` is None if it is damaged."""
+    """A record that was given to a consumer, and the ``id`` to acknowledge.
+
+    ``record`` is None if it is damaged.
+    """
 
     id: str
     record: PersistedRecord | None
@@ -40,7 +43,10 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class PendingDelivery:
-    """A delivery that was not acknowledged yet: to which consumer, how many seconds ago, and how many times in all."""
+    """A delivery that was not acknowledged yet.
+
+    To which consumer, how many seconds ago, and how many times in all.
+    """
 
     id: str
     consumer: str

@@ -59,7 +59,7 @@ def recover(
     *,
     dry_run: bool,
 ) -> PersistenceRecoveryReport:
-    """Delete the entries that are not what was written, or move them to the stream ``<stream>:quarantine``."""
+    """Delete the damaged entries, or move them to the stream ``<stream>:quarantine``."""
     report = PersistenceScanReport(name, scan(server, stream, work))
     if not report.has_anomalies or config.mode is PersistenceRecoveryMode.IGNORE:
         return PersistenceRecoveryReport(name, report)

@@ -29,8 +29,8 @@ _R = TypeVar("_R", bound=PersistedRecord)
 class Place(NamedTuple):
     """The entry that was read last, and some before it, newest first.
 
-    They show whether a stream that ends before the place is another one, or that of a replica that took over and lacks
-    the last entries.
+    They show whether a stream that ends before the place is another one, or that of a replica that took over
+    and lacks the last entries.
     """
 
     last: bytes = START

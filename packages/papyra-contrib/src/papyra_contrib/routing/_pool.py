@@ -33,9 +33,9 @@ class PoolFailed(PapyraError):
 class Pool(Router[M, R]):
     """A handle to ``size`` actors of one kind; `spawn` makes it.
 
-    The strategy picks in the sender's task, so an `ask` through a pool is one ask. An actor that restarts keeps
-    its place and its mailbox. One that stops gets no more messages and is replaced in its slot, at most 3 times in 60
-    seconds; then the pool's own actor fails with `PoolFailed`, and its parent decides.
+    The strategy picks in the sender's task, so an `ask` through a pool is one ask. An actor that restarts
+    keeps its place and its mailbox. One that stops gets no more messages and is replaced in its slot, at most
+    3 times in 60 seconds; then the pool's own actor fails with `PoolFailed`, and its parent decides.
     """
 
     def __init__(
@@ -63,8 +63,8 @@ class Pool(Router[M, R]):
     ) -> Pool[M, R]:
         """Spawn the pool below a system or below the actor of a context, and return when its actors exist.
 
-        ``name`` and ``policy`` are those of the pool's own actor; ``routee_policy`` and ``mailbox_capacity`` those of
-        each actor in it. Without a strategy it is `RoundRobin`.
+        ``name`` and ``policy`` are those of the pool's own actor; ``routee_policy`` and ``mailbox_capacity``
+        those of each actor in it. Without a strategy it is `RoundRobin`.
         """
         _check_size(size)
         strategy = RoundRobin() if strategy is None else strategy
@@ -81,11 +81,16 @@ class Pool(Router[M, R]):
 
     @property
     def ref(self) -> ActorRef[M, R]:
-        """The pool's own actor, for code that needs a reference: it forwards each message, which is a hop more."""
+        """The pool's own actor, for code that needs a reference.
+
+        It forwards each message, which is a hop more.
+        """
         return self._ref
 
     async def resize(self, size: int) -> None:
-        """Have ``size`` actors; those that are too many, the newest, get no more messages and work off their mailboxes.
+        """Have ``size`` actors.
+
+        Those that are too many, the newest, get no more messages and work off their mailboxes.
 
         Returns when these have stopped.
         """

@@ -44,7 +44,10 @@ class Router(Generic[M, R]):
         raise NotImplementedError
 
     async def tell(self, message: M) -> None:
-        """Send to one actor, or to all with `Broadcast` or `ScatterGatherFirst`; waits as `ActorRef.tell` does."""
+        """Send to one actor, or to all with `Broadcast` or `ScatterGatherFirst`.
+
+        Waits as `ActorRef.tell` does.
+        """
         if isinstance(self._strategy, Broadcast | ScatterGatherFirst):
             async with anyio.create_task_group() as group:  # one full mailbox holds up no other
                 for ref in self.routees:

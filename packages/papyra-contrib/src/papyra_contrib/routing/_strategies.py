@@ -30,7 +30,10 @@ class Strategy(Protocol):
     """Picks one actor for each message."""
 
     def pick(self, routees: Sequence[ActorRef[Any, Any]], message: object) -> int:
-        """Return the index of an actor in ``routees``, which has at least one; it is called in the sender's task."""
+        """Return the index of an actor in ``routees``, which has at least one.
+
+        It is called in the sender's task.
+        """
         ...
 
 
@@ -57,8 +60,8 @@ class Random:
 class LeastLoaded:
     """The one with the fewest messages that are queued or being handled.
 
-    Above 16 actors it takes the better of two random ones, which spreads load nearly as well at the cost of two
-    looks ("the power of two choices", Mitzenmacher).
+    Above 16 actors it takes the better of two random ones, which spreads load nearly as well at the cost of
+    two looks ("the power of two choices", Mitzenmacher).
     """
 
     def pick(self, routees: Sequence[ActorRef[Any, Any]], message: object) -> int:
@@ -72,9 +75,9 @@ class LeastLoaded:
 class ConsistentHash:
     """The same actor for the same key, also in another process.
 
-    ``key(message)`` returns a string, bytes or whole number. Each actor has ``virtual_nodes`` places on a ring, so
-    that about 1/n of the keys move when the n-th actor joins or leaves, and none when one is replaced in its
-    slot (Karger et al., 1997).
+    ``key(message)`` returns a string, bytes or whole number. Each actor has ``virtual_nodes`` places on a
+    ring, so that about 1/n of the keys move when the n-th actor joins or leaves, and none when one is
+    replaced in its slot (Karger et al., 1997).
     """
 
     key: Callable[[Any], str | bytes | int]

@@ -66,8 +66,8 @@ def run(
 ) -> None:
     """Run a program as a service, and stop it in order at a signal.
 
-    MODULE:FUNCTION names an async function that takes the system, as in shop:main. The first SIGINT or SIGTERM
-    stops the actors in order, a second one cancels what still runs, a third one kills.
+    MODULE:FUNCTION names an async function that takes the system, as in shop:main. The first SIGINT or
+    SIGTERM stops the actors in order, a second one cancels what still runs, a third one kills.
 
     Exit status: 0 after an orderly stop, 1 if something was cut because its time was over.
     """

@@ -30,10 +30,11 @@ def run(
 ) -> int:
     """Run ``await main(system)`` in an event loop and return the exit status of the process.
 
-    ``system`` is a system or a function that makes one; without it, one from the settings. The system is started
-    before ``main`` and closed after it. The first signal begins `Shutdown.run`: an audit goes on record, the
-    phases run, ``main`` is cancelled after ``DRAIN``, then the actors stop, all within ``deadline`` seconds. The
-    second one cancels whatever still runs; ``on_stop`` and the last facts still happen. The third one kills.
+    ``system`` is a system or a function that makes one; without it, one from the settings. The system is
+    started before ``main`` and closed after it. The first signal begins `Shutdown.run`: an audit goes on
+    record, the phases run, ``main`` is cancelled after ``DRAIN``, then the actors stop, all within
+    ``deadline`` seconds. The second one cancels whatever still runs; ``on_stop`` and the last facts still
+    happen. The third one kills.
 
     Returns 0 after an orderly stop and 1 if something did not end in its time. What ``main`` raises is raised
     here, after the system has been closed. Call it in the main thread, or with ``signals=()``.

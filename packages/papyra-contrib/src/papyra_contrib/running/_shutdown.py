@@ -43,8 +43,8 @@ CLOSE = Phase.CLOSE
 class Shutdown:
     """The orderly stop of one system, in phases; the idea is Akka's coordinated shutdown.
 
-    The tasks of a phase run together, each within its timeout or within what is left of ``deadline``, whichever
-    is less. A task that fails or takes too long is logged and stops nothing.
+    The tasks of a phase run together, each within its timeout or within what is left of ``deadline``,
+    whichever is less. A task that fails or takes too long is logged and stops nothing.
     """
 
     _of: ClassVar[WeakKeyDictionary[ActorSystem, Shutdown]] = WeakKeyDictionary()
@@ -86,8 +86,8 @@ class Shutdown:
     async def run(self, reason: str) -> int:
         """Stop in order and return the exit status: 0, or 1 if something was cut because its time was over.
 
-        A second call does nothing but wait for the first. A caller that is cancelled has everything that still
-        runs cancelled; ``on_stop`` and the last facts still happen.
+        A second call does nothing but wait for the first. A caller that is cancelled has everything that
+        still runs cancelled; ``on_stop`` and the last facts still happen.
         """
         return await self.run_around(reason, None)
 

@@ -24,8 +24,8 @@ LAST_SIGNAL = 3  # the one that kills
 class ReceivedSignals:
     """The signals that arrived while this is entered, in the main thread.
 
-    The first two are counted and wake up `wait`. The third is the signal's own again: it kills the process also
-    when the event loop is blocked, because the handlers are Python's and not the loop's.
+    The first two are counted and wake up `wait`. The third is the signal's own again: it kills the process
+    also when the event loop is blocked, because the handlers are Python's and not the loop's.
     """
 
     def __init__(self, signals: Iterable[int]) -> None:

@@ -66,9 +66,10 @@ class SQLitePersistence(ThreadedBackend):
     with ``"always"`` it survives both. Any number of processes may write, read, compact and recover one
     database; each waits up to ``busy_timeout`` seconds for the others. Reads create nothing.
 
-    Only the owner of a new file can read it; a recovery keeps the owner and mode of the old one. SQLite's log and index
-    (``-wal``, ``-shm``) and a permanent ``.lock`` are beside the database. ``max_total_bytes`` counts the text of the rows, not pages and indexes.
-    Payloads of more than 1 MiB are replaced by a note of their size.
+    Only the owner of a new file can read it; a recovery keeps the owner and mode of the old one. SQLite's log
+    and index (``-wal``, ``-shm``) and a permanent ``.lock`` are beside the database. ``max_total_bytes``
+    counts the text of the rows, not pages and indexes. Payloads of more than 1 MiB are replaced by a note of
+    their size.
     """
 
     name: ClassVar[str] = "sqlite"
@@ -145,10 +146,13 @@ class SQLitePersistence(ThreadedBackend):
         limit: int = 0,
         wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one, until it is closed.
+        """Yield the newest ``query.limit`` records that match, oldest first, then each new one.
 
-        No record is left out or doubled, whatever other processes do, except those that were compacted away before they
-        were read. The database is read ten times a second; ``wanted`` is called in a worker thread.
+        It ends with the backend.
+
+        No record is left out or doubled, whatever other processes do, except those that were compacted away
+        before they were read. The database is read ten times a second; ``wanted`` is called in a worker
+        thread.
         """
         self.refuse_if_closed()
         count, matches = following_of(query, limit, wanted)
@@ -170,8 +174,8 @@ class SQLitePersistence(ThreadedBackend):
     async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
         """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
 
-        A cursor names the database and a row, so a page costs what it holds. In a database that was put in its place
-        all records are new.
+        A cursor names the database and a row, so a page costs what it holds. In a database that was put in
+        its place all records are new.
         """
         self.refuse_if_closed()
         check_page_limit(limit)
@@ -183,7 +187,10 @@ class SQLitePersistence(ThreadedBackend):
         )
 
     async def count(self, query: Query[Any]) -> int:
-        """Return how many records match and are kept, at most ``query.limit``. Damaged rows may be among them."""
+        """Return how many records match and are kept, at most ``query.limit``.
+
+        Damaged rows may be among them.
+        """
         self.refuse_if_closed()
         counted = partial(count_rows, query=query, policy=self.retention, now=self.time_fn())
         return await self._read(counted, 0)
@@ -191,7 +198,9 @@ class SQLitePersistence(ThreadedBackend):
     async def stream(
         self, *, since: float | None = None, until: float | None = None
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield every record that is kept now, between two Unix times, newest first; a page of them is in memory.
+        """Yield every record that is kept now, between two Unix times, newest first.
+
+        A page of them is in memory.
 
         What a compaction takes away meanwhile, or was recorded since, may be missing.
         """
@@ -219,8 +228,8 @@ class SQLitePersistence(ThreadedBackend):
     ) -> PersistenceRecoveryReport:
         """Copy every readable row of a damaged database into a new one, which replaces it at once.
 
-        ``QUARANTINE`` keeps the damaged file under a new name. So does ``REPAIR`` if nothing in the file shows
-        that it is a store. A database of another program is left alone and is a `PersistenceError`.
+        ``QUARANTINE`` keeps the damaged file under a new name. So does ``REPAIR`` if nothing in the file
+        shows that it is a store. A database of another program is left alone and is a `PersistenceError`.
         """
         work.total = stored_bytes(self._database.path)
         return _recovery.recover(self._database, config, self.name, work, dry_run=dry_run)
@@ -235,7 +244,10 @@ class SQLitePersistence(ThreadedBackend):
         return compact(self._database, self.retention, now, self.name, work, work.part(0, 1))
 
     async def backup(self, path: str) -> bool:
-        """Write a consistent copy to a new database at ``path``, by SQLite's backup API; others may write meanwhile."""
+        """Write a consistent copy to a new database at ``path``, by SQLite's backup API.
+
+        Others may write meanwhile.
+        """
         target = _checked_path(path)
         return await self._read(lambda connection: write_backup(connection, target), False)
 
@@ -255,7 +267,7 @@ class SQLitePersistence(ThreadedBackend):
         return await self.run_read(lambda work: self._database.read(work, function, empty))
 
     def refuse_if_closed(self) -> None:
-        """Raise `PersistenceError` if the store was closed, or belongs to the process that forked this one."""
+        """Raise `PersistenceError` if the store was closed, or belongs to the parent of this process."""
         super().refuse_if_closed()
         self._database.refuse_if_forked()
 

@@ -1,4 +1,7 @@
-"""The last batch of each run, kept in the transaction of its records: a batch that is offered again is not doubled."""
+"""The last batch of each run, kept in the transaction of its records.
+
+A batch that is offered again is not doubled.
+"""
 
 from __future__ import annotations
 

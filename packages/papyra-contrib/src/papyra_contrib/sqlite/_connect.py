@@ -45,7 +45,10 @@ def connect(path: Path, mode: Literal["ro", "rw", "ro&immutable=1"]) -> sqlite3.
 
 
 def connect_for_reading(path: Path, rest: Stamp | None) -> sqlite3.Connection:
-    """Open a database that must not be changed; with the stamp of one at `resting`, no file is made beside it."""
+    """Open a database that must not be changed.
+
+    With the stamp of one at `resting`, no file is made beside it.
+    """
     return connect(path, "ro" if rest is None else "ro&immutable=1")
 
 

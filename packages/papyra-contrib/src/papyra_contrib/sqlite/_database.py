@@ -1,4 +1,7 @@
-"""A database on disk: whole transactions, one state per read, and a new connection if the file is replaced."""
+"""A database on disk.
+
+Whole transactions, one state per read, and a new connection if the file is replaced.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +51,10 @@ __all__ = ["SYNCHRONOUS", "Database"]
 _T = TypeVar("_T")
 
 SYNCHRONOUS = {"os": "NORMAL", "always": "FULL"}
-"""In WAL mode NORMAL syncs only at checkpoints: a power loss loses the last transactions, never the database."""
+"""In WAL mode NORMAL syncs only at checkpoints.
+
+A power loss loses the last transactions, never the database.
+"""
 
 FORK_WAIT_SECONDS = 0.5  # for work in other threads
 
@@ -149,8 +155,8 @@ class Database:
     def _leave(self) -> None:
         """Close a database that no longer has the name.
 
-        SQLite notices that and leaves the log alone. If the log is still that of the old database, its commits would be
-        lost, so they are moved into the database first, wherever that is now.
+        SQLite notices that and leaves the log alone. If the log is still that of the old database, its
+        commits would be lost, so they are moved into the database first, wherever that is now.
         """
         if self._connection is not None and identity_at(beside(self.path, "-wal")) == self._log:
             with suppress(sqlite3.Error):
@@ -270,7 +276,7 @@ class Database:
             self._lock.resume()
 
     def in_child(self) -> bool:
-        """Release the lock, which would otherwise outlive a parent that dies, and a connection that could not be closed."""
+        """Release an open connection, and the lock, which would otherwise outlive a parent that dies."""
         if self._reading or not self._paused or self._connection is not None:
             taken_along(self.path)
         if self._connection is not None:

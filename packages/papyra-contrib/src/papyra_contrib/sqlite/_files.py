@@ -142,8 +142,8 @@ def stamp(path: Path) -> Stamp:
 def resting(path: Path) -> Stamp | None:
     """Return the stamp of a database that no program has open for writing; None if one may have.
 
-    A program that opens the database creates a log, and one that writes to it changes the stamp. A reader that finds
-    neither afterwards has read a single state, although without a lock.
+    A program that opens the database creates a log, and one that writes to it changes the stamp. A reader
+    that finds neither afterwards has read a single state, although without a lock.
     """
     while not any(os.path.lexists(beside(path, suffix)) for suffix in ("-wal", "-journal")):
         try:
@@ -178,14 +178,18 @@ def stored_bytes(path: Path) -> int:
 def create_private(path: Path, like: Path | None = None) -> None:
     """Create an empty file with mode 0600; a file that exists is a `FileExistsError`.
 
-    It gets the owner and mode of the file ``like``, or the owner of its folder, as far as this process may give them.
+    It gets the owner and mode of the file ``like``, or the owner of its folder, as far as this process may
+    give them.
     """
     make_folder(path.parent)
     os.close(create_file(path, os.O_WRONLY, None if like is None else like.lstat()))
 
 
 def sync_path(path: Path) -> None:
-    """Bring a file to the disk. No database connection may have it open: closing it would drop their locks."""
+    """Bring a file to the disk.
+
+    No database connection may have it open: closing it would drop their locks.
+    """
     descriptor = open_regular(path, os.O_RDONLY)
     try:
         sync_file(descriptor)

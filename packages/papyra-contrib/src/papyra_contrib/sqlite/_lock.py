@@ -68,7 +68,10 @@ class WriteLock:
         return identity_at(self._path) == identity(os.fstat(descriptor))
 
     def pause(self, timeout: float) -> bool:
-        """Keep the threads of this process out until `resume`; False if one of them takes longer than ``timeout``."""
+        """Keep the threads of this process out until `resume`.
+
+        False if one of them takes longer than ``timeout``.
+        """
         return self._threads.acquire(timeout=timeout)
 
     def hold_in_pause(self, work: Work, timeout: float) -> AbstractContextManager[None]:

@@ -1,7 +1,10 @@
-"""All that is read: the newest rows that match, pages for readers of the whole store, and where retention begins.
+"""All that is read.
 
-Each page is read from one state of the database and says where the next one begins. Numbers are given in the order
-of the commits and never twice, so nothing is lost or doubled between pages, whatever others write or compact.
+The newest rows that match, pages for readers of the whole store, and where retention begins.
+
+Each page is read from one state of the database and says where the next one begins. Numbers are given in the
+order of the commits and never twice, so nothing is lost or doubled between pages, whatever others write or
+compact.
 """
 
 from __future__ import annotations
@@ -59,7 +62,10 @@ _R = TypeVar("_R", bound=PersistedRecord)
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """Where retention begins: a row is kept if its time is at least ``oldest`` and its number at least ``first``."""
+    """Where retention begins.
+
+    A row is kept if its time is at least ``oldest`` and its number at least ``first``.
+    """
 
     oldest: float
     first: int
@@ -72,7 +78,10 @@ def find(
     now: float,
     wanted: Callable[[_R], bool] | None = None,
 ) -> list[_R]:
-    """Return what matches and is kept, oldest first. With a limit, the cost depends on it and not on the store."""
+    """Return what matches and is kept, oldest first.
+
+    With a limit, the cost depends on it and not on the store.
+    """
     oldest = policy.oldest_kept(now)
     numbered = ((row.number, read_row(row)) for row in select_rows(connection, *_terms(query, oldest)))
     # SQLite looks for the next row when it is asked for, so the limit may count whole rows alone.
@@ -230,7 +239,10 @@ def begin_streaming(
 def read_below(
     connection: sqlite3.Connection, span: Span
 ) -> tuple[list[PersistedRecord], Span | None] | None:
-    """Return the page at the upper end of a span, newest first, and what is left; None in another database."""
+    """Return the page at the upper end of a span, newest first, and what is left.
+
+    None in another database.
+    """
     if identity_of(connection) != span.identity:
         return None
     records, end = _page(
@@ -309,7 +321,10 @@ def _first_by_bytes(connection: sqlite3.Connection, limit: int, oldest: float, d
 
 
 def number_range(connection: sqlite3.Connection, path: Path) -> tuple[int, int]:
-    """Return the lowest and highest number a row may have: from the table, else an index, else the file's size."""
+    """Return the lowest and highest number a row may have.
+
+    From the table, else an index, else the file's size.
+    """
     lowest = _first_number(connection, "min")
     highest = _first_number(connection, "max")
     low = 1 if lowest is None else lowest

@@ -61,7 +61,10 @@ def recover(
     *,
     dry_run: bool = False,
 ) -> PersistenceRecoveryReport:
-    """Scan, and repair the damage as ``config`` allows. A healthy database and that of another program stay as they are."""
+    """Scan, and repair the damage as ``config`` allows.
+
+    A healthy database and that of another program stay as they are.
+    """
     report = PersistenceScanReport(name, scan(store, work, work.part(0, 1)))
     if not report.has_anomalies or config.mode is PersistenceRecoveryMode.IGNORE:
         return PersistenceRecoveryReport(name, report)

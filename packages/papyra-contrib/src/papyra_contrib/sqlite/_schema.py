@@ -41,14 +41,17 @@ INSERT = (
 
 APPLICATION_ID = 0x50617079  # "Papy"
 VERSION = 2
-"""Of the layout. Version 1 has no columns ``run`` and ``details`` and no batch ids. It can be read; the next write adds them."""
+"""Of the layout.
+
+Version 1 has no columns ``run`` and ``details`` and no batch ids. It can be read; the next write adds them.
+"""
 
 _READABLE_VERSIONS = (1, VERSION)
 
 # The short columns come before the payload, so that retention reads no overflow pages.
-# AUTOINCREMENT: no number is given twice, even if its row was the newest and was deleted. Followers rely on that.
-# The identity differs from that of a later database with the same name. It is in the schema, without which no row can
-# be read either, so a recovery that saves rows can always read it.
+# AUTOINCREMENT: no number is given twice, even if its row was the newest and was deleted. Followers rely on
+# that. The identity differs from that of a later database with the same name. It is in the schema, without
+# which no row can be read either, so a recovery that saves rows can always read it.
 _LAYOUT = """
 CREATE TABLE facts (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -114,7 +117,10 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def select_rows(connection: sqlite3.Connection, rest: str, values: Sequence[Any] = ()) -> Iterator[StoredRow]:
-    """Return the rows of ``SELECT ... FROM facts`` and ``rest``, from a database of any version of the layout."""
+    """Return the rows of ``SELECT ...
+
+    FROM facts`` and ``rest``, from a database of any version of the layout.
+    """
     columns = _COLUMNS_BEFORE_RUNS if _version_of(connection) == 1 else COLUMNS
     found = connection.execute(f"SELECT {columns} FROM facts {rest}", values)  # noqa: S608 - fixed words; values are bound
     return map(StoredRow._make, found)

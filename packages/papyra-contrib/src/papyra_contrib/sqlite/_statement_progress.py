@@ -30,7 +30,10 @@ def along(rows: Iterable[StoredRow], part: Part, lowest: int, highest: int) -> I
 
 @contextmanager
 def ticking(connection: sqlite3.Connection, part: Part, steps: int) -> Generator[None]:
-    """Report the progress of the statements inside; ``steps`` estimates what they take of SQLite's virtual machine."""
+    """Report the progress of the statements inside.
+
+    ``steps`` estimates what they take of SQLite's virtual machine.
+    """
     ticks, stopped = 0, None
 
     def tick() -> int:

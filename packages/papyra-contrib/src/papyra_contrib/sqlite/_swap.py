@@ -1,8 +1,8 @@
 """Replace a damaged database with a rebuilt one, so that a crash at any instant loses neither.
 
-A database in WAL mode is two files, and a rename moves only one. SQLite would replay a log that stayed behind into the
-new database. Therefore the rebuilt database is first published as ``<database>.recovered``. From then on readers use
-it, and the next process that opens the store for writing finishes the swap.
+A database in WAL mode is two files, and a rename moves only one. SQLite would replay a log that stayed behind
+into the new database. Therefore the rebuilt database is first published as ``<database>.recovered``. From
+then on readers use it, and the next process that opens the store for writing finishes the swap.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["clear_building", "finish_swap", "publish", "published", "stranger"]
 
 
 def clear_building(path: Path) -> Path:
-    """Return the path at which to build the new database, and remove what an interrupted recovery left there."""
+    """Return the path at which to build the new database. Remove the files of an interrupted recovery."""
     building = beside(path, ".recovering")
     for suffix in ("", *COMPANIONS):
         beside(building, suffix).unlink(missing_ok=True)  # left by a recovery that was killed

@@ -27,7 +27,10 @@ MISSING: Final[Any] = object()
 
 
 class KeyedTimer(Timer):
-    """The timer of one key. ``version`` changes when it is started again or ended: older ticks do not count."""
+    """The timer of one key.
+
+    ``version`` changes when it is started again or ended: older ticks do not count.
+    """
 
     __slots__ = ("act", "first", "interval", "key", "message", "owner", "rate", "version")
 
@@ -44,7 +47,10 @@ class KeyedTimer(Timer):
 
     @property
     def keeps_drain_open(self) -> bool:
-        """Whether a tick that is queued is handled before a stop; a periodic timer would keep the stop from ending."""
+        """Whether a tick that is queued is handled before a stop.
+
+        A periodic timer would keep the stop from ending.
+        """
         return self.interval is None
 
     def ring(self) -> None:
@@ -85,14 +91,15 @@ class KeyedTimer(Timer):
 class ActorTimers:
     """The timers of an actor: `ActorContext.timers`.
 
-    Each has a key, any hashable value; starting a key again replaces its timer, and what the old one has queued
-    already is not seen. A tick either delivers the message ``send=`` to the actor or runs ``call=``, a plain or
-    async function without arguments, in it; give exactly one of the two. Ticks are handled between messages, one
-    at a time. They are never refused and never dead letters, and at most one of each key is queued.
+    Each has a key, any hashable value; starting a key again replaces its timer, and what the old one has
+    queued already is not seen. A tick either delivers the message ``send=`` to the actor or runs ``call=``, a
+    plain or async function without arguments, in it; give exactly one of the two. Ticks are handled between
+    messages, one at a time. They are never refused and never dead letters, and at most one of each key is
+    queued.
 
-    Times are seconds of the system's clock, which `papyra.testing.ManualClock` replaces in tests. A delay below 0,
-    an interval of 0 or less, NaN and infinity are a `ValueError`. A restart and a stop cancel all timers before
-    ``on_stop``; after `SupervisorDecision.RESUME` they go on.
+    Times are seconds of the system's clock, which `papyra.testing.ManualClock` replaces in tests. A delay
+    below 0, an interval of 0 or less, NaN and infinity are a `ValueError`. A restart and a stop cancel all
+    timers before ``on_stop``; after `SupervisorDecision.RESUME` they go on.
     """
 
     __slots__ = ("_timers", "belongings")
@@ -121,7 +128,10 @@ class ActorTimers:
         call: Callable[[], object] | None = None,
         initial_delay: float | None = None,
     ) -> None:
-        """Tick again and again, ``delay`` seconds after the end of the last handling: a slow handler gathers no ticks."""
+        """Tick again and again, ``delay`` seconds after the end of the last handling.
+
+        A slow handler gathers no ticks.
+        """
         _interval(delay)
         self._start(key, _delay(initial_delay, delay), delay, send, call, rate=False)
 
@@ -134,7 +144,9 @@ class ActorTimers:
         call: Callable[[], object] | None = None,
         initial_delay: float | None = None,
     ) -> None:
-        """Tick at the start plus ``initial_delay``, and then every ``interval`` seconds; ticks that were missed are skipped.
+        """Tick at the start plus ``initial_delay``, and then every ``interval`` seconds.
+
+        Ticks that were missed are skipped.
 
         A tick that comes due while the one before it is handled comes once, after it.
         """
@@ -191,8 +203,8 @@ class ActorTimers:
 class ReceiveTimeout(Timer):
     """Ticks whenever an actor was idle for so long.
 
-    Its own ticks, and those of the actor's timers, do not count as activity. All else does: messages pass through `receive`,
-    and the runtime notes proxy calls and results of background work.
+    Its own ticks, and those of the actor's timers, do not count as activity. All else does: messages pass
+    through `receive`, and the runtime notes proxy calls and results of background work.
     """
 
     __slots__ = ("act", "belongings", "ended", "message", "new", "overdue", "seconds")

@@ -1,7 +1,7 @@
 """What an actor may do with a message instead of returning a reply: answer later, forward it, or refuse it.
 
-Each of these takes the envelope that is being answered out of the actor's hand (`take`). The worker then ignores
-what ``receive`` returns, because it replies only to an envelope that is still there.
+Each of these takes the envelope that is being answered out of the actor's hand (`take`). The worker then
+ignores what ``receive`` returns, because it replies only to an envelope that is still there.
 """
 
 from __future__ import annotations
@@ -33,7 +33,10 @@ def take(cell: Cell, action: str) -> Envelope | None:
 
 
 def answer_later(cell: Cell) -> Envelope | None:
-    """Take the question that is being answered, and note that the actor owes a reply. None if nobody waits for one."""
+    """Take the question that is being answered, and note that the actor owes a reply.
+
+    None if nobody waits for one.
+    """
     mine = belongings(cell)
     envelope = take(cell, "reply_later")
     if envelope is None or not envelope.is_awaited():

@@ -153,7 +153,8 @@ async def _send(cell: Cell, envelope: Envelope, me: Cell | None, fork: Fork | No
 async def pass_on(cell: Cell, envelope: Envelope) -> None:
     """Deliver an envelope that another actor was to answer; its asker now waits for ``cell``.
 
-    What prevents that is the asker's, and the caller goes on. Only a full mailbox that refuses a tell is raised.
+    What prevents that is the asker's, and the caller goes on. Only a full mailbox that refuses a tell is
+    raised.
     """
     asker = envelope.asker
     try:

@@ -1,7 +1,7 @@
 """What an actor has besides its state: timers, a stash, background work, replies that it owes.
 
-Most actors have none of it and pay for one slot of their cell. All of it belongs to one instance: a restart and a
-stop call `Belongings.release`.
+Most actors have none of it and pay for one slot of their cell. All of it belongs to one instance: a restart
+and a stop call `Belongings.release`.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ __all__ = ["Belongings", "become", "belongings", "bind_receive", "enqueue_own", 
 class Belongings:
     """What one instance of an actor has and loses with its end.
 
-    ``queued`` counts the runtime's own envelopes in the mailbox, ``instance`` the instances that have ended: a result
-    of background work counts only in the instance that began it. ``group`` and ``refuses`` are the cell's, and
-    stay over a restart.
+    ``queued`` counts the runtime's own envelopes in the mailbox, ``instance`` the instances that have ended:
+    a result of background work counts only in the instance that began it. ``group`` and ``refuses`` are the
+    cell's, and stay over a restart.
     """
 
     __slots__ = (
@@ -66,8 +66,8 @@ class Belongings:
     def release(self, error: ActorStopped) -> None:
         """End what belongs to the instance: its asks that are still unanswered get ``error``.
 
-        Timers are cancelled, the stash goes back to the front of the mailbox, background work is cancelled; that
-        it has ended is another matter, see `papyra._runtime.pipes.pipes_gone`.
+        Timers are cancelled, the stash goes back to the front of the mailbox, background work is cancelled;
+        that it has ended is another matter, see `papyra._runtime.pipes.pipes_gone`.
         """
         self.behaviour = None
         self.instance += 1
@@ -83,7 +83,10 @@ class Belongings:
             envelope.reply(None, error)
 
     def put_stash_back(self) -> int:
-        """Put the stash at the front of the mailbox, behind the signals. Return how many messages that were."""
+        """Put the stash at the front of the mailbox, behind the signals.
+
+        Return how many messages that were.
+        """
         stash, self.stash = self.stash, None
         if not stash:
             return 0
@@ -109,7 +112,10 @@ class Belongings:
 
 
 def belongings(cell: Cell) -> Belongings:
-    """Return the belongings of a cell, made when first asked for. A stopped actor has none: `ActorStopped`."""
+    """Return the belongings of a cell, made when first asked for.
+
+    A stopped actor has none: `ActorStopped`.
+    """
     found = cell.belongings
     if found is None:
         if cell.phase == STOPPED:
@@ -119,7 +125,10 @@ def belongings(cell: Cell) -> Belongings:
 
 
 def enqueue_own(cell: Cell, source: Source, message: object, call: Callable[[Actor], Awaitable[Any]]) -> None:
-    """Queue an envelope of the runtime's own. It needs no room, because each source has at most one queued."""
+    """Queue an envelope of the runtime's own.
+
+    It needs no room, because each source has at most one queued.
+    """
     mine = belongings(cell)
     mine.queued += 1
 

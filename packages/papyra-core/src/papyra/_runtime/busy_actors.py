@@ -1,7 +1,7 @@
 """Which actor each worker runs, where in its code, and for how long at least.
 
-Nothing is stored per message. Each message that an actor handles is a coroutine object of its own; a weak reference to
-one that was seen before is alive exactly as long as the same message is handled.
+Nothing is stored per message. Each message that an actor handles is a coroutine object of its own; a weak
+reference to one that was seen before is alive exactly as long as the same message is handled.
 """
 
 from __future__ import annotations

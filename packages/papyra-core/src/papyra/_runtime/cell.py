@@ -44,9 +44,10 @@ class Cell:
     """One actor: its instance, its mailbox and its place in the tree.
 
     ``box`` is None while the cell is idle, so an idle actor pays for no deque. A cell with a box is queued,
-    running or ``paused``. A ``fresh`` cell is queued without a box, because a thousand actors that are spawned
-    at once need none yet. ``limit`` is the number of messages up to which the fast path of `ActorRef.tell` may
-    fill the box: the capacity, or 0 if a send must take the slow path (senders wait, or the actor stops).
+    running or ``paused``. A ``fresh`` cell is queued without a box, because a thousand actors that are
+    spawned at once need none yet. ``limit`` is the number of messages up to which the fast path of
+    `ActorRef.tell` may fill the box: the capacity, or 0 if a send must take the slow path (senders wait, or
+    the actor stops).
     """
 
     __slots__ = (

@@ -34,7 +34,8 @@ class ClassNames:
     """The full names of the classes of one system, each made once."""
 
     def __init__(self) -> None:
-        # By id, because a metaclass may make its classes unhashable. The class is kept, so that no other gets its id.
+        # By id, because a metaclass may make its classes unhashable. The class is kept, so that no other gets
+        # its id.
         self.by_id: dict[int, tuple[type, str]] = {}
 
     def of(self, kind: type) -> str:

@@ -1,7 +1,7 @@
 """Context variables stay with the actor that set them.
 
-A worker must show every actor the variables that it began with. After each turn it looks whether they have changed.
-If so, the actor keeps them and the worker ends (`papyra._runtime.worker_loop`).
+A worker must show every actor the variables that it began with. After each turn it looks whether they have
+changed. If so, the actor keeps them and the worker ends (`papyra._runtime.worker_loop`).
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class ContextGuard:
         self.live = live  # the worker's own: reading it needs no copy
         self._before = live.copy()
         self._tree = tree_of(live)
-        # The worker compares ``live`` with ``reference`` after each turn, in 12 ns, and calls `changed` only if they
-        # differ. Two contexts of one size are compared by their values, which would call ``__eq__`` of a user's. So
-        # where the host has set variables, the reference is one of another size: then each turn calls `changed`.
+        # The worker compares ``live`` with ``reference`` after each turn, in 12 ns, and calls `changed` only
+        # if they differ. Two contexts of one size are compared by their values, which would call ``__eq__``
+        # of a user's. So where the host has set variables, the reference is one of another size: then each
+        # turn calls `changed`.
         plain = all(variable.name in _SYSTEM_VARIABLES for variable in live)
         self.reference = self._before if plain else Context()
 
@@ -64,7 +65,9 @@ class ContextGuard:
 
 
 def keep(cell: Cell, worker: Worker) -> None:
-    """Let ``cell`` keep the context of ``worker``, which it has changed: its next turns run in this very object.
+    """Let ``cell`` keep the context of ``worker``, which it has changed.
+
+    Its next turns run in this very object.
 
     So a token that one message has made can be used in a later one.
     """
@@ -75,7 +78,8 @@ def keep(cell: Cell, worker: Worker) -> None:
 def keep_worker(cell: Cell, worker: Worker) -> deque[Cell] | None:
     """Let ``cell`` keep the task of ``worker``, because it holds a lock or a limiter that the task owns.
 
-    Its next messages run in this task, which serves no other actor until the lock is released. Return its own queue.
+    Its next messages run in this task, which serves no other actor until the lock is released. Return its own
+    queue.
     """
     if cell.phase == STOPPED or cell.variables is not None:
         return None
@@ -92,7 +96,10 @@ def release_worker(worker: Worker) -> None:
 
 
 def changed_variables(context: Context, before: Context, clean: Context) -> Context | None:
-    """Return ``clean`` with the variables that ``context`` has changed since ``before``; None if there are none."""
+    """Return ``clean`` with the variables that ``context`` has changed since ``before``.
+
+    None if there are none.
+    """
     changed = [
         (variable, value)
         for variable, value in context.items()

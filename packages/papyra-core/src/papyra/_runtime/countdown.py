@@ -1,8 +1,8 @@
 """The countdowns to the next send that an instrument is shown.
 
-`ActorRef.tell` counts sends down anyhow, to yield to the event loop after each `SEND_BUDGET`. While an instrument wants
-to see sends, the same counter stops at whichever comes first, the next yield or the next send to show. So the fast
-path of ``tell`` is the same with and without instruments.
+`ActorRef.tell` counts sends down anyhow, to yield to the event loop after each `SEND_BUDGET`. While an
+instrument wants to see sends, the same counter stops at whichever comes first, the next yield or the next
+send to show. So the fast path of ``tell`` is the same with and without instruments.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ class Countdown:
         return envelope.marks is not None
 
     def _show(self, cell: Cell, message: object, asks: bool, passed: int) -> tuple[Marks | None, int]:
-        """Show a send to the instruments whose turn it is. Return their marks, and how many sends to pass over."""
+        """Show a send to the instruments whose turn it is.
+
+        Return their marks, and how many sends to pass over.
+        """
         only = self._only
         if only is not None:
             mark, gap = only.show(cell, message, asks)

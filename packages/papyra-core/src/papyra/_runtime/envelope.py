@@ -31,8 +31,8 @@ class Envelope:
     The reply is written into the envelope, and ``waiter`` only wakes the asker: asyncio would report an
     exception in a future that nobody awaits as never retrieved.
 
-    An envelope with a ``source`` is the runtime's own: a tick, the result of background work. It needs no room
-    and is never a dead letter. ``debtor`` is the cell that took the envelope to answer it later.
+    An envelope with a ``source`` is the runtime's own: a tick, the result of background work. It needs no
+    room and is never a dead letter. ``debtor`` is the cell that took the envelope to answer it later.
     """
 
     __slots__ = (
@@ -85,7 +85,10 @@ class Envelope:
         return self.expects_reply and not self.replied
 
     def abandon(self) -> None:
-        """Note that the asker waits no more: a late reply is dropped, and a message that still waits is skipped."""
+        """Note that the asker waits no more.
+
+        A late reply is dropped, and a message that still waits is skipped.
+        """
         self.replied = True
         self.waiter = None
         self.asker = None

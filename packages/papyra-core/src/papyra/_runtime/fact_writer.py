@@ -1,11 +1,11 @@
 """From actors to the store: a bounded buffer and one writer task.
 
 An actor only appends to the buffer. The writer gives all buffered facts to ``record_batch``, so a slower
-store gets larger batches. A slow or broken store never slows an actor (guarantee 22): a full buffer drops facts and
-counts them, the new ones if the store is slow, the oldest ones in an outage.
+store gets larger batches. A slow or broken store never slows an actor (guarantee 22): a full buffer drops
+facts and counts them, the new ones if the store is slow, the oldest ones in an outage.
 
-An outage begins with an error that may pass. The batch is offered again with the same id, after a growing delay,
-until the store takes it; facts keep their order.
+An outage begins with an error that may pass. The batch is offered again with the same id, after a growing
+delay, until the store takes it; facts keep their order.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ class FactWriter:
         self._flushing = waiting
 
     def is_backlogged(self) -> bool:
-        """Return whether the store is behind, and its current batch is recent enough that waiting helps it."""
+        """Return whether the store is behind, and its batch is so recent that waiting helps it."""
         return len(self.buffer) > BACKLOG_RECORDS and time.monotonic() - self._batch_began < BACKLOG_SECONDS
 
     @property
@@ -322,10 +322,14 @@ class FactWriter:
             _logger.error("closing the store did not end within %s s", closing_seconds)
 
     async def _bounded(self, what: str, call: Callable[[], Awaitable[None]], seconds: float) -> bool:
-        """Call the store for at most ``seconds``; its errors are logged. Return whether the call was cancelled."""
+        """Call the store for at most ``seconds``; its errors are logged.
+
+        Return whether the call was cancelled.
+        """
         scope = anyio.CancelScope(shield=True, deadline=anyio.current_time() + seconds)
         try:
-            # The handlers are outside of the scope, because on trio an error and a cancellation may come as one group.
+            # The handlers are outside of the scope, because on trio an error and a cancellation may come as
+            # one group.
             with scope:
                 await call()
         except Exception:
@@ -348,7 +352,10 @@ class _Outage:
         self._delay = FIRST_DELAY_SECONDS
 
     def next_delay(self) -> float:
-        """Return the seconds until the next offer: they double, up to a maximum, and vary so that systems spread."""
+        """Return the seconds until the next offer.
+
+        They double, up to a maximum, and vary so that systems spread.
+        """
         delay = self._delay
         self._delay = min(2 * delay, MAX_DELAY_SECONDS)
         return delay * random.uniform(0.8, 1.0)  # noqa: S311 - not a secret

@@ -57,7 +57,7 @@ class FailureLog:
         self._closed = False
 
     def failed(self, cell: Cell, text: str, error: BaseException, decided: str) -> None:
-        """Log ``text``, with ``cell`` in place of its ``%s``, and what was decided, with the traceback of ``error``."""
+        """Log ``text`` with ``cell`` in place of its ``%s``, the decision, and a traceback of ``error``."""
         if self._admits(cell, error, decided.partition(" ")[0]):
             log_error(f"{text} with {type_name(type(error))}: {decided}", cell, error)
 

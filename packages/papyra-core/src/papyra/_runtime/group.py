@@ -1,7 +1,7 @@
 """Siblings that restart together: Erlang/OTP's one_for_all and rest_for_one.
 
-The members go down one by one, newest first, and come up again one by one, oldest first. A group does nothing to
-a member itself: it signals the member, whose own worker asks in `Lifecycle.step` whether its turn has come
+The members go down one by one, newest first, and come up again one by one, oldest first. A group does nothing
+to a member itself: it signals the member, whose own worker asks in `Lifecycle.step` whether its turn has come
 (`wants_down`, `holds`) and reports back (`down`, `up`, `gone`).
 """
 
@@ -37,8 +37,8 @@ class _State(Enum):
 class Group:
     """The children of one actor, as far as they restart together.
 
-    It exists from the first restart on, and keeps the times of the restarts: in seconds in which the group was up,
-    because a slow stop must not make the limit unreachable.
+    It exists from the first restart on, and keeps the times of the restarts: in seconds in which the group
+    was up, because a slow stop must not make the limit unreachable.
     """
 
     def __init__(self, parent: Cell) -> None:
@@ -143,7 +143,7 @@ class Group:
                 cell.rt.signal(cell)
 
     def cut(self) -> None:
-        """End the waits of members for members that handle no message before the waiting one is down, or up."""
+        """End the waits for members that handle no message before the waiting member is down, or up."""
         for cell, state in self.members.items():
             if cell.waits_for is not None and (not self._rising or state is _State.RISING):
                 cut_waits(cell, self._is_out_of_reach, "restarts with its siblings before it can reply")
@@ -268,7 +268,10 @@ def _goes_with(cell: Cell, failed: Cell, policy: GroupPolicy) -> bool:
 
 
 def children_policy(parent: Cell) -> GroupPolicy | None:
-    """Return how the children of an actor restart together, as the actor says now. What it raises is user code's."""
+    """Return how the children of an actor restart together, as the actor says now.
+
+    What it raises is user code's.
+    """
     policy: object = getattr(parent.actor, "children_policy", None)
     if policy is not None and not isinstance(policy, GroupPolicy):
         raise TypeError(

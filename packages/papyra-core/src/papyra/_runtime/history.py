@@ -124,9 +124,9 @@ class History:
     ) -> PersistedEvent:
         """Note that an actor's code raised ``error``.
 
-        ``during`` is the type of the message that was handled, or the name of the method. Without a ``decision``, which
-        the parent still has to make, the event is only built: `note` follows, so that the record and `events` have
-        one order.
+        ``during`` is the type of the message that was handled, or the name of the method. Without a
+        ``decision``, which the parent still has to make, the event is only built: `note` follows, so that the
+        record and `events` have one order.
         """
         self.crashes_ever += 1
         cell.rt.tallies.of(cell.actor_type).failures += 1
@@ -141,7 +141,10 @@ class History:
         return fact
 
     def decided(self, crash: PersistedEvent, decision: str, restarts: int) -> None:
-        """Add to a crash the decision that followed it, and the restarts that count, the coming one among them."""
+        """Add to a crash the decision that followed it, and the restarts that count.
+
+        The coming one is among them.
+        """
         crash.payload["decision"] = decision
         crash.payload["restarts"] = restarts
 

@@ -1,4 +1,7 @@
-"""Calls of hooks: the user's and those of plugins. A hook that fails or is slow harms nothing and is counted."""
+"""Calls of hooks: the user's and those of plugins.
+
+A hook that fails or is slow harms nothing and is counted.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ LATE_SECONDS = 60.0  # an async hook that takes longer is logged if other calls 
 
 
 class Observer:
-    """An object with hooks. Plain hooks run at once; async ones run in order, in a task of the observer's own.
+    """An object with hooks.
+
+    Plain hooks run at once; async ones run in order, in a task of the observer's own.
 
     Each kind of problem is logged once and then counted.
     """

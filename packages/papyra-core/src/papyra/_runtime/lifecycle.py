@@ -1,8 +1,8 @@
 """The state machine of a cell: what it does besides handling messages, from its start to its stop.
 
 A worker that holds the cell calls `Lifecycle.step`, which goes through the phases as far as it can. Where the
-cell has to wait (until a decision, the end of its children or of a backoff), `step` leaves it ``paused``. The end of the
-wait signals the cell.
+cell has to wait (until a decision, the end of its children or of a backoff), `step` leaves it ``paused``. The
+end of the wait signals the cell.
 """
 
 from __future__ import annotations
@@ -177,7 +177,8 @@ class Lifecycle:
                     self._pause(cell)
                     return
                 await self._rebuild(cell)
-                # In a turn of its own, behind other cells: an actor that fails at every start must not starve them.
+                # In a turn of its own, behind other cells: an actor that fails at every start must not starve
+                # them.
                 self.rt.signal_and_schedule(cell)
                 return
             elif phase == STOPPING_CHILDREN:
@@ -336,7 +337,10 @@ class Lifecycle:
                 cell.belongings.release(stopped_early(cell))  # what on_stop itself has begun
 
     def _goes_down(self, cell: Cell) -> bool:
-        """End the instance of a cell whose group restarts, if it has one. Return whether the phase has changed."""
+        """End the instance of a cell whose group restarts, if it has one.
+
+        Return whether the phase has changed.
+        """
         if cell.stopping or cell.phase not in (STARTING, RUNNING, SUSPENDED):
             return False
         self.supervision.withdraw(cell)
@@ -374,7 +378,10 @@ class Lifecycle:
 
 
 def _inherits(actor: Actor, hook: str, default: Callable[..., Any]) -> bool:
-    """Return whether an actor inherits a hook from `Actor`, which does nothing. Awaiting it would take 0.25 us."""
+    """Return whether an actor inherits a hook from `Actor`, which does nothing.
+
+    Awaiting it would take 0.25 us.
+    """
     try:
         return getattr(getattr(actor, hook), "__func__", None) is default
     except BaseException:  # noqa: BLE001 - a property of the user; the call of the hook handles its error
@@ -382,7 +389,10 @@ def _inherits(actor: Actor, hook: str, default: Callable[..., Any]) -> bool:
 
 
 def _has_only_to_stop(cell: Cell) -> bool:
-    """Return whether a running cell can stop without waiting, as most can. The way through all phases takes 0.7 us more."""
+    """Return whether a running cell can stop without waiting, as most can.
+
+    The way through all phases takes 0.7 us more.
+    """
     return not (
         cell.box
         or cell.children

@@ -56,7 +56,10 @@ class Mail:
                 envelope.call = _received_inside(message, inside)
 
     def delivered(self) -> None:
-        """Have the reply come here. Not before: `mailbox.deliver` uses the envelope's waiter for its own wait."""
+        """Have the reply come here.
+
+        Not before: `mailbox.deliver` uses the envelope's waiter for its own wait.
+        """
         item = self.item
         if self._answered is None or type(item) is not Envelope:
             return
@@ -153,12 +156,18 @@ class LocalSystem:
         mail.delivered()
 
     def refuse(self, ref: ActorRef[Any, Any] | None, message: object, *, expects_reply: bool = False) -> None:
-        """Leave a dead letter for a message that can't be delivered; without ``ref`` it was for no known actor."""
+        """Leave a dead letter for a message that can't be delivered.
+
+        Without ``ref`` it was for no known actor.
+        """
         cell = ref._cell if ref is not None else self._guardian
         self._rt.history.dead_letter(cell, message, expects_reply=expects_reply)
 
     def on_end(self, ref: ActorRef[Any, Any], key: object, call: Callable[[str], None]) -> bool:
-        """Have ``call(reason)`` made when the actor ends; False if it has ended already. One call for each key."""
+        """Have ``call(reason)`` made when the actor ends; False if it has ended already.
+
+        One call for each key.
+        """
         cell = ref._cell
         if cell.phase == STOPPED:
             return False

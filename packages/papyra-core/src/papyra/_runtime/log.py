@@ -16,7 +16,10 @@ _logger = logging.getLogger("papyra")
 
 
 def log_error(text: str, cell: Cell, error: BaseException) -> None:
-    """Log ``text``, with ``cell`` in place of its ``%s``, and the traceback of ``error``. Never raises an `Exception`."""
+    """Log ``text``, with ``cell`` in place of its ``%s``, and the traceback of ``error``.
+
+    Never raises an `Exception`.
+    """
     try:
         _logger.error(text, cell, exc_info=error)
     except KeyboardInterrupt:

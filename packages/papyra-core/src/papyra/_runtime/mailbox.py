@@ -1,4 +1,7 @@
-"""Mailboxes beyond the fast path of `ActorRef.tell`: room, waiting senders, and the messages left at a stop."""
+"""Mailboxes beyond the fast path of `ActorRef.tell`.
+
+Room, waiting senders, and the messages left at a stop.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +42,10 @@ REFUSAL_FRAMES = 40
 
 
 class _Sender:
-    """A sender that waits for room. It sends when it is woken, so a sender that is cancelled has sent nothing."""
+    """A sender that waits for room.
+
+    It sends when it is woken, so a sender that is cancelled has sent nothing.
+    """
 
     __slots__ = ("error", "granted", "item", "sent", "waiter")
 
@@ -240,7 +246,10 @@ def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
 
 
 def to_dead_letter(cell: Cell, item: object) -> None:
-    """Make a dead letter of ``item``; an asker gets `ActorStopped`. An ask whose asker has gone is only counted."""
+    """Make a dead letter of ``item``; an asker gets `ActorStopped`.
+
+    An ask whose asker has gone is only counted.
+    """
     if type(item) is Envelope:
         if item.source is not None:
             return

@@ -1,7 +1,7 @@
 """Background work that an actor owns: a task, and what becomes of its result in the actor.
 
-The task is one of its own, so what it asks and waits for is not the actor's. It ends with the instance that began
-it: cancelled, and over, before ``on_stop``.
+The task is one of its own, so what it asks and waits for is not the actor's. It ends with the instance that
+began it: cancelled, and over, before ``on_stop``.
 """
 
 from __future__ import annotations

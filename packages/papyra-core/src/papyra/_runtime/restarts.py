@@ -8,7 +8,10 @@ __all__ = ["RestartWindow"]
 
 
 class RestartWindow(deque[float]):
-    """The times of the restarts that are within the policy's window; ``delay`` is the backoff of the last, in seconds."""
+    """The times of the restarts that are within the policy's window.
+
+    ``delay`` is the backoff of the last, in seconds.
+    """
 
     __slots__ = ("delay",)
 

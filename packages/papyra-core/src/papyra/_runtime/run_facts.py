@@ -1,4 +1,6 @@
-"""The first and the last fact of a run: `SystemStarted` and `SystemStopped`, at the address with the number 0.
+"""The first and the last fact of a run.
+
+`SystemStarted` and `SystemStopped`, at the address with the number 0.
 
 They are stored, and are not among the events of actors that `ActorSystem.events` and hooks show.
 """

@@ -44,8 +44,8 @@ LEAVE_SECONDS = 2.0
 class RunningSystem:
     """The parts of a system that exist from its start to its end.
 
-    Its tasks run outside of the host's cancel scopes. So `ActorSystem.start` and ``aclose`` may be called from
-    different tasks, and the actors of a cancelled host still stop in order.
+    Its tasks run outside of the host's cancel scopes. So `ActorSystem.start` and ``aclose`` may be called
+    from different tasks, and the actors of a cancelled host still stop in order.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class RunningSystem:
 
     @property
     def grace(self) -> float:
-        """Seconds that an ``on_stop`` may take after all else was cancelled, and that the store has for its last facts."""
+        """Seconds for an ``on_stop`` after all else was cancelled, and for the last facts of the store."""
         return 10.0 if self._timeout is None else self._timeout
 
     def _on_fatal(self, error: BaseException) -> None:
@@ -102,7 +102,10 @@ class RunningSystem:
             self.host.cancel()
 
     def begin_close(self, *, forced: bool) -> None:
-        """Begin to stop the tree. With ``forced``, cancel the running code, even if the stop has begun already."""
+        """Begin to stop the tree.
+
+        With ``forced``, cancel the running code, even if the stop has begun already.
+        """
         if not self.closing or self._cut:
             need_frames(
                 CLOSE_FRAMES
@@ -116,7 +119,9 @@ class RunningSystem:
             force(self.lifecycle.guardian, self.grace, 0)
 
     def limit_close(self, seconds: float) -> None:
-        """Give the close that begins now ``seconds``: 60 % for the mailboxes, 20 % for ``on_stop``, the rest for facts.
+        """Give the close that begins now ``seconds``.
+
+        60 % for the mailboxes, 20 % for ``on_stop``, the rest for facts.
 
         It replaces the system's ``shutdown_timeout``.
         """
@@ -146,7 +151,7 @@ class RunningSystem:
             _logger.error("closing the store did not end within %s s", max(1.0, self.grace))
 
     def called_from_inside(self) -> bool:
-        """Return whether the current task is one of this system's actors, or was started by one in a task group."""
+        """Return whether the current task is one of an actor of this system, or was started by one."""
         tasks = {task.id: task.parent_id for task in anyio.get_running_tasks()}
         workers = {id(task) for task, worker in self.rt.workers.items() if worker.cell is not None}
         step: int | None = anyio.get_current_task().id
@@ -155,7 +160,9 @@ class RunningSystem:
         return step is not None
 
     async def close(self, *, forced: bool, error: BaseException | None = None) -> None:
-        """Stop everything and return when it is done. Cancelling the caller forces the stop; the caller still waits.
+        """Stop everything and return when it is done.
+
+        Cancelling the caller forces the stop; the caller still waits.
 
         ``error`` is what ended the host, if anything did.
         """

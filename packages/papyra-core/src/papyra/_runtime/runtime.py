@@ -45,8 +45,11 @@ SEND_BUDGET = 500
 """Sends after which the sender lets the event loop go round once (guarantee 6)."""
 
 MAX_POOLED_MAILBOXES = 512
-"""Empty mailboxes kept for the next cells: 0.4 MB, or 4.7 MB once each has held a thousand messages. This is about
-what a sender fills before the event loop goes round. A new mailbox takes twice as long as a kept one."""
+"""Empty mailboxes kept for the next cells: 0.4 MB, or 4.7 MB once each has held a thousand messages.
+
+This is about what a sender fills before the event loop goes round. A new mailbox takes twice as long as a
+kept one.
+"""
 
 MAX_IDLE_STOPS = 16
 """Idle children that stop in one turn of their parent, 2 us each. A turn for each child would double that."""
@@ -170,7 +173,10 @@ class Runtime:
         cell.box.appendleft(SIGNAL)
 
     def worker_gone(self, worker: Worker) -> None:
-        """Note the end of a worker: replace it if cells are queued, and wake a close that waits for the last one."""
+        """Note the end of a worker.
+
+        Replace it if cells are queued, and wake a close that waits for the last one.
+        """
         if self.ready and not self.awake:
             self.wake()
         if self.all_gone is not None and not self.all_gone.done() and not self._workers_left():
@@ -180,7 +186,10 @@ class Runtime:
         return any(not worker.abandoned for worker in self.workers.values())
 
     async def close(self) -> None:
-        """Return when every worker has ended, except those in code that ignores cancellation. No cell may be left."""
+        """Return when every worker has ended, except those in code that ignores cancellation.
+
+        No cell may be left.
+        """
         self.closing = True
         parked, self.parked = self.parked, []
         self.awake += sum(worker.rouse() for worker in parked)
@@ -198,9 +207,9 @@ class Runtime:
     def spurious_cancellation(self, cell: Cell, error: BaseException) -> Exception | None:
         """Return the failure for a cancellation that nobody asked for, or None if it was requested.
 
-        On asyncio an actor may await something that was cancelled. Its task may also be cancelled by the actor
-        itself, or by code that an earlier actor left behind in the same worker. Cancellations by the runtime,
-        and at the end of the event loop, are requested ones.
+        On asyncio an actor may await something that was cancelled. Its task may also be cancelled by the
+        actor itself, or by code that an earlier actor left behind in the same worker. Cancellations by the
+        runtime, and at the end of the event loop, are requested ones.
         """
         worker = self.workers.get(self.loop.current_task())
         if worker is None or worker.interrupted:

@@ -117,7 +117,10 @@ def _not_a_factory(value: object) -> str:
 
 
 def _takes_children(cell: Cell) -> bool:
-    """Return whether an actor may spawn. It may do so while it drains its mailbox, because that is ordinary work."""
+    """Return whether an actor may spawn.
+
+    It may do so while it drains its mailbox, because that is ordinary work.
+    """
     if cell.parent is None:
         return not cell.stopping
     return cell.phase in (STARTING, RUNNING, DRAINING) and not cell.halted and not cell.force

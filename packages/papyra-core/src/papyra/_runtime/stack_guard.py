@@ -1,8 +1,8 @@
 """The check that the stack has room for a step that must not fail half-way.
 
-A `RecursionError` may come at any call. Where a step of the runtime sets a flag and then wakes a task, such an
-error in between would lose the wake-up, and an actor would wait for ever. So the room is checked first: then the
-error harms the caller alone.
+A `RecursionError` may come at any call. Where a step of the runtime sets a flag and then wakes a task, such
+an error in between would lose the wake-up, and an actor would wait for ever. So the room is checked first:
+then the error harms the caller alone.
 """
 
 from __future__ import annotations

@@ -43,7 +43,10 @@ _logger = logging.getLogger("papyra")
 
 
 def request_stop(cell: Cell, reason: str | None = None) -> None:
-    """Refuse new messages, and stop when the queued ones are handled. Harmless if the cell is stopping already."""
+    """Refuse new messages, and stop when the queued ones are handled.
+
+    Harmless if the cell is stopping already.
+    """
     if cell.phase == STOPPED:
         return
     if not cell.stopping:
@@ -54,7 +57,10 @@ def request_stop(cell: Cell, reason: str | None = None) -> None:
 
 
 def stop_from_inside(cell: Cell, me: Cell) -> None:
-    """Stop ``cell`` at the request of ``me``, which is ``cell`` or below it. ``me`` handles no further message."""
+    """Stop ``cell`` at the request of ``me``, which is ``cell`` or below it.
+
+    ``me`` handles no further message.
+    """
     if me.phase == STOPPED:
         return
     request_stop(me)
@@ -204,12 +210,12 @@ def stop_waiter(cell: Cell) -> Waiter:
 
 
 def force(cell: Cell, grace: float, level: int = 1) -> None:
-    """End the code that runs in ``cell`` and its descendants, one level harder each time ``grace`` seconds have passed.
+    """End the code that runs in ``cell`` and its descendants, harder each time ``grace`` seconds have passed.
 
     Level 0 cancels the running code except ``on_stop``, and the mailboxes become dead letters. Level 1 also
-    cancels an ``on_stop`` that runs already; one that has not begun gets its time. Level 2 leaves no time: each
-    ``on_stop`` runs until its first await. Level 3 gives up on code that ignores cancellation: the actor is
-    logged and counts as stopped, and its task is abandoned.
+    cancels an ``on_stop`` that runs already; one that has not begun gets its time. Level 2 leaves no time:
+    each ``on_stop`` runs until its first await. Level 3 gives up on code that ignores cancellation: the actor
+    is logged and counts as stopped, and its task is abandoned.
     """
     if cell.phase == STOPPED:
         return

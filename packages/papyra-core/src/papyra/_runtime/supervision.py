@@ -57,14 +57,17 @@ _logger = logging.getLogger("papyra")
 
 
 MAX_UNDECIDED_SECONDS = 1.0
-"""Time for which a crash is not noted, because the parent has not decided yet. Then it is noted without a decision:
-neither the record nor `events` nor the log may lack a crash because a parent is busy."""
+"""Time for which a crash is not noted, because the parent has not decided yet.
+
+Then it is noted without a decision: neither the record nor `events` nor the log may lack a crash because a
+parent is busy.
+"""
 
 WITH_SIBLINGS = "restarts with its siblings"
 
 
 class _Failure(NamedTuple):
-    """A message's type or a method's name, the message, and the event and its timer while the parent has not decided."""
+    """The failed method or message, and the event and its timer while the parent has not decided."""
 
     during: str
     message: object = None
@@ -124,7 +127,9 @@ class Supervision:
     # -- the parent's decision
 
     async def decide(self, cell: Cell) -> bool:
-        """Decide on a suspended cell in its own turn. Return False while it has to wait for its parent's turn.
+        """Decide on a suspended cell in its own turn.
+
+        Return False while it has to wait for its parent's turn.
 
         The parent's hook runs between two messages of the parent (`decide_children`). If the parent itself
         waits for this cell, that turn would never come, and the hook runs at once in a task of its own.
@@ -200,7 +205,8 @@ class Supervision:
         """Run `_ask` in another task: the context variables of the child's task are the child's."""
         loop = self.rt.loop
         waiter = loop.waiter()
-        # Registered as the child's: a wait for the child in it is a deadlock, and forcing the child cancels it.
+        # Registered as the child's: a wait for the child in it is a deadlock, and forcing the child cancels
+        # it.
         worker = Worker(loop.clean.copy() if parent.variables is None else parent.variables)
         worker.cell = child
 
@@ -237,7 +243,7 @@ class Supervision:
         decision: SupervisorDecision | None,
         failure: _Failure | None = None,
     ) -> None:
-        """Carry out a decision, or else the cell's policy, by entering the phase in which the cell continues."""
+        """Carry out a decision, or else the cell's policy, by entering the next phase of the cell."""
         cell.waits_for = None
         failure = failure or self._undecided.pop(cell, None)
         taken, reason = decision or SupervisorDecision(cell.policy.strategy.value), "failed"
@@ -442,7 +448,10 @@ def _stops_anyway(cell: Cell) -> bool:
 
 
 def _decides(parent: Cell) -> bool:
-    """Return whether a parent makes a decision: it overrides `on_child_failure` and is not stopping or restarting."""
+    """Return whether a parent makes a decision.
+
+    It overrides `on_child_failure` and is not stopping or restarting.
+    """
     if parent.actor is None or parent.force or parent.phase not in (STARTING, RUNNING, SUSPENDED, DRAINING):
         return False
     try:
@@ -452,7 +461,10 @@ def _decides(parent: Cell) -> bool:
 
 
 def as_failure(cell: Cell, source: str, error: BaseException) -> Exception:
-    """Return ``error``, or an `Exception` in its place whose cause it is: only those are failures of an actor."""
+    """Return ``error``, or an `Exception` in its place whose cause it is.
+
+    Only those are failures of an actor.
+    """
     if is_a(error, Exception):
         return error
     failure = RuntimeError(f"{source} of actor {cell} raised {type_name(type(error))}")

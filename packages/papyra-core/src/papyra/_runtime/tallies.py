@@ -1,8 +1,9 @@
 """Counts by actor type: a walk over the living actors, and what the dead have left behind.
 
-A stopped actor adds what it did to the tally of its type, so that counters never fall. A walk may run in another
-thread while actors come and go. It reads the tallies before it copies the list of actors: an actor that ends in between
-is missed rather than counted twice, and a total that would be lower than the last one is reported as the last one.
+A stopped actor adds what it did to the tally of its type, so that counters never fall. A walk may run in
+another thread while actors come and go. It reads the tallies before it copies the list of actors: an actor
+that ends in between is missed rather than counted twice, and a total that would be lower than the last one is
+reported as the last one.
 """
 
 from __future__ import annotations

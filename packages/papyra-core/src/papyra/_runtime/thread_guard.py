@@ -20,8 +20,8 @@ class Owner(Protocol):
 def owner_of_this_thread() -> Owner:
     """Return a lock that this thread holds for ever, which nobody waits for.
 
-    `threading.Condition` asks a lock in the same way whether the caller holds it. It takes 10 ns, and a comparison of
-    `threading.get_ident` takes 45 ns. Every tell and ask needs the answer.
+    `threading.Condition` asks a lock in the same way whether the caller holds it. It takes 10 ns, and a
+    comparison of `threading.get_ident` takes 45 ns. Every tell and ask needs the answer.
     """
     lock = RLock()
     lock.acquire()

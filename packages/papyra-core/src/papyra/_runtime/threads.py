@@ -65,7 +65,8 @@ class BlockingJob:
 class BlockingThreads:
     """The threads of one system.
 
-    The limiter counts here, not in anyio: on asyncio anyio takes the token back from a thread that was left behind.
+    The limiter counts here, not in anyio: on asyncio anyio takes the token back from a thread that was left
+    behind.
     """
 
     def __init__(self, loop: Loop, total: int) -> None:

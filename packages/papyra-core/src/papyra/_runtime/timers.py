@@ -4,8 +4,8 @@ One heap and one task serve all timers: a timer that is not the next one costs a
 cancel scope for each timer would cost 20 times as much.
 
 Cancelled timers stay in the heap until they make up half of it. Then the heap is retired: a new one takes its
-place, and each later call moves four leaves of the retired heap. So no call ever walks over all timers, however
-many there are: with a million of them that would stop the event loop for half a second.
+place, and each later call moves four leaves of the retired heap. So no call ever walks over all timers,
+however many there are: with a million of them that would stop the event loop for half a second.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class DrivenClock(Protocol):
 class Timer:
     """A call at a later time; `cancel` forgets it.
 
-    ``when`` is the time, or None while the timer is not set. ``entry`` is the timer's entry in the heap. It may
-    be an earlier one than ``when`` says: a timer that is set again to a later time keeps its entry, and moves
-    only when that entry comes up.
+    ``when`` is the time, or None while the timer is not set. ``entry`` is the timer's entry in the heap. It
+    may be an earlier one than ``when`` says: a timer that is set again to a later time keeps its entry, and
+    moves only when that entry comes up.
     """
 
     __slots__ = ("call", "entry", "order", "timers", "when")
@@ -112,7 +112,10 @@ class Timers:
         return timer
 
     def set(self, timer: Timer, when: float) -> None:
-        """Have ``timer`` ring at ``when``, whether or not it is set already. A later time than before costs O(1)."""
+        """Have ``timer`` ring at ``when``, whether or not it is set already.
+
+        A later time than before costs O(1).
+        """
         entry, set_before = timer.entry, timer.when is not None
         timer.when = when
         timer.order = next(self._order)
@@ -186,7 +189,10 @@ class Timers:
         heapq.heappush(self._heap, entry)
 
     def _is_dead(self, entry: Entry) -> bool:
-        """Whether an entry that was taken out of its heap counts no more; then it is no longer counted as dead."""
+        """Whether an entry that was taken out of its heap counts no more.
+
+        Then it is no longer counted as dead.
+        """
         timer = entry[2]
         if timer.entry is not entry:
             self._dead -= 1
@@ -198,7 +204,10 @@ class Timers:
         return False
 
     def _tidy(self) -> None:
-        """Move some leaves of the retired heap: the last entries of the list, so what is left is still a heap."""
+        """Move some leaves of the retired heap.
+
+        The last entries of the list, so what is left is still a heap.
+        """
         retired = self._retired
         for _ in range(min(MOVED_LEAVES, len(retired))):
             entry = retired.pop()

@@ -1,9 +1,9 @@
 """Tracebacks of exceptions that are raised more than once.
 
-Each time that an exception object is raised again, Python puts the new frames before those of the last time. An actor
-that keeps an error and raises it for each message would have a traceback, and the frames that it holds, that grows
-with every message. So what is there twice is cut: a piece from one call of the runtime to the next, with the same
-lines as an earlier piece.
+Each time that an exception object is raised again, Python puts the new frames before those of the last time.
+An actor that keeps an error and raises it for each message would have a traceback, and the frames that it
+holds, that grows with every message. So what is there twice is cut: a piece from one call of the runtime to
+the next, with the same lines as an earlier piece.
 """
 
 from __future__ import annotations

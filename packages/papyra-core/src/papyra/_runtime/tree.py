@@ -20,8 +20,8 @@ __all__ = ["rows"]
 def rows(top: Cell, running: set[Cell], fold: int | None, max_level: int | None) -> Iterator[TreeRow]:
     """Yield the actors below ``top``, each parent before its children, siblings grouped by type.
 
-    ``fold`` siblings of a type or more are one row, and nothing below them is shown; None folds none. Nothing below
-    ``max_level`` is shown. ``running`` has the actors whose code runs.
+    ``fold`` siblings of a type or more are one row, and nothing below them is shown; None folds none. Nothing
+    below ``max_level`` is shown. ``running`` has the actors whose code runs.
     """
     pending = [_entries(top, fold)]  # one iterator a level: a deep tree needs no deep recursion
     while pending:

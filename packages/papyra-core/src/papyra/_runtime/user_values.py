@@ -1,7 +1,7 @@
 """What the runtime may find out about a user's value without running its code.
 
-``isinstance(value, ...)``, ``repr(value)`` and ``type(value).__name__`` may all call methods of the value or of its
-metaclass, which may raise, lie or take long. These functions call none.
+``isinstance(value, ...)``, ``repr(value)`` and ``type(value).__name__`` may all call methods of the value or
+of its metaclass, which may raise, lie or take long. These functions call none.
 """
 
 from __future__ import annotations
@@ -37,7 +37,10 @@ def is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
 
 
 def is_awaitable(value: object) -> bool:
-    """Return whether ``await value`` makes sense: what `inspect.isawaitable` does, without code of the value's class."""
+    """Return whether ``await value`` makes sense.
+
+    What `inspect.isawaitable` does, without code of the value's class.
+    """
     kind = type(value)
     if kind is types.CoroutineType:
         return True
@@ -75,8 +78,8 @@ def describe(value: Any) -> str:
 def bounded_text(error: BaseException, limit: int) -> str:
     """Return the text of an exception, with about ``limit`` characters at most. Never raises an `Exception`.
 
-    The standard text contains the ``repr`` of each argument. Long containers are shown by their first items, and a
-    long string is cut: a payload of 100 MB in an exception costs no more than a short one.
+    The standard text contains the ``repr`` of each argument. Long containers are shown by their first items,
+    and a long string is cut: a payload of 100 MB in an exception costs no more than a short one.
     """
     try:
         if (

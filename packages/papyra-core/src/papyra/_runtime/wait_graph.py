@@ -1,9 +1,9 @@
 """The graph of waits between actors, and the search for deadlocks in it.
 
 The code of a cell waits for at most one other cell: for a reply, for room in a mailbox, or for a stop. So the
-waits form chains; only `papyra.ask_all` waits for several cells at once, which is a fork in the chain. A wait that would close a chain to a ring is a deadlock, found by walking the chain. An
-actor whose call would close a ring gets `AskDeadlock`. Two kinds of ring are closed without such a call. The
-runtime cuts them:
+waits form chains; only `papyra.ask_all` waits for several cells at once, which is a fork in the chain. A wait
+that would close a chain to a ring is a deadlock, found by walking the chain. An actor whose call would close
+a ring gets `AskDeadlock`. Two kinds of ring are closed without such a call. The runtime cuts them:
 
 - A failed child waits for its parent's decision while the parent waits for that child. `on_child_failure`
   normally runs between two messages of the parent; in this case it runs at once.
@@ -83,7 +83,10 @@ class Fork:
 
 
 def begin_wait(me: Cell, target: Cell, wait: Wait) -> None:
-    """Register that the code of ``me`` waits for ``target``; raise `AskDeadlock` if that wait could never end."""
+    """Register that the code of ``me`` waits for ``target``.
+
+    Raise `AskDeadlock` if that wait could never end.
+    """
     ring = _ring(me, target)
     if ring:
         _refuse_ring(me, ring)
@@ -142,7 +145,10 @@ def end_wait(me: Cell | Branch) -> None:
 
 
 def wait_for_child(cell: Cell, child: Cell) -> None:
-    """Register that ``cell``, which stops or restarts, waits for the stop of ``child``; cut the ring if there is one."""
+    """Register that ``cell``, which stops or restarts, waits for the stop of ``child``.
+
+    Cut the ring if there is one.
+    """
     cell.waits_for = child
     if child.waits_for is None:
         return
@@ -185,7 +191,10 @@ def cut_waits(cell: Cell, out_of_reach: Callable[[Cell], bool], why: str) -> Non
 
 
 def _ring(me: Cell | Branch, target: Cell) -> list[Cell | Branch]:
-    """Return the ring that a wait of ``me`` for ``target`` would close, from ``me`` on; nothing if there is none."""
+    """Return the ring that a wait of ``me`` for ``target`` would close, from ``me`` on.
+
+    Nothing if there is none.
+    """
     path: dict[Cell | Branch, None] = {me: None}  # in order
     step: Cell | Fork | None = target
     while step is not None:

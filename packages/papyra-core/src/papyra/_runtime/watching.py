@@ -78,8 +78,8 @@ def forget(watcher: Cell) -> None:
 def _notify(watcher: Cell, watched: Cell) -> None:
     """Queue the message for ``watcher``, unless it is queued already.
 
-    It is an envelope, which ``watcher.watching`` keeps until it is handled. So `watch` and `unwatch` never look
-    through the mailbox, whose messages are user values.
+    It is an envelope, which ``watcher.watching`` keeps until it is handled. So `watch` and `unwatch` never
+    look through the mailbox, whose messages are user values.
     """
     # A full mailbox never refuses this message. A watcher that handles no more messages gets none.
     if watcher.phase >= STOPPING_CHILDREN or watcher.halted or watcher.force:

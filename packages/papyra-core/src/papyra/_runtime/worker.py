@@ -79,4 +79,4 @@ class Worker:
 
 
 WORKERS: dict[object, Worker] = {}
-"""The workers of all systems by their tasks, because an actor of one system may wait for an actor of another."""
+"""The workers of all systems by their tasks. An actor of one system may wait for an actor of another."""

@@ -50,13 +50,15 @@ TURN_MESSAGES = 64
 """The most messages of one turn, and the most between two looks at the clock."""
 
 SLICE_SECONDS = 0.0005
-"""Time after which a worker lets the event loop go round. With 64 messages of 0.3 us each, looking at the clock
-costs nothing. Where messages are slow the worker looks more often, at the limit after each message."""
+"""Time after which a worker lets the event loop go round. With 64 messages of 0.3 us each, looking at the
+clock costs nothing. Where messages are slow the worker looks more often, at the limit after each message."""
 
 NUDGE_SECONDS = 0.00005
-"""Time without the GIL for the thread of a store that is behind. Otherwise that thread gets the GIL every 5 ms, and
-loses it at each system call: a system that starts and stops 100,000 actors had its first batch in the file after
-1.2 s."""
+"""Time without the GIL for the thread of a store that is behind.
+
+Otherwise that thread gets the GIL every 5 ms, and loses it at each system call: a system that starts and
+stops 100,000 actors had its first batch in the file after 1.2 s.
+"""
 
 MAX_PARKED = 32
 """Idle workers kept for the next burst of suspended actors; each is a task of about 3 KB."""
@@ -156,7 +158,8 @@ class Workers:
             if worker.cell is not None and not worker.abandoned:
                 interrupted(worker.cell)
         except anyio.get_cancelled_exc_class():
-            # The task itself was cancelled, not its scope: the event loop ends, or some code cancels all tasks.
+            # The task itself was cancelled, not its scope: the event loop ends, or some code cancels all
+            # tasks.
             if worker.cell is not None and not worker.abandoned:
                 interrupted(worker.cell)
             raise
@@ -166,8 +169,8 @@ class Workers:
     async def _work(self, worker: Worker, ready: deque[Cell], guard: ContextGuard) -> bool:
         """Run the cells of ``ready``. Return True if the worker ends, False if it needs a new scope.
 
-        This is the hot path. The page "The dispatcher" of the design documentation says what each trick saves.
-        `papyra.testing.seeded` has the same loop without the tricks, in a random order.
+        This is the hot path. The page "The dispatcher" of the design documentation says what each trick
+        saves. `papyra.testing.seeded` has the same loop without the tricks, in a random order.
         """
         rt = self._rt
         mine = worker.home is not None
@@ -318,7 +321,10 @@ class Workers:
                 rt.parked.remove(worker)
 
     def _release(self, worker: Worker, cell: Cell) -> bool:
-        """Release a cell whose code ignored its cancellation, or ended before it. Return True if the worker ends."""
+        """Release a cell whose code ignored its cancellation, or ended before it.
+
+        Return True if the worker ends.
+        """
         if worker.abandoned:
             return True
         self._rt.signal_and_schedule(cell)
@@ -396,7 +402,8 @@ class Workers:
                 return failure
             if is_a(error, cancelled):
                 raise error
-            # A group of cancellations only, and they were requested. No cancel scope of asyncio knows such a group.
+            # A group of cancellations only, and they were requested. No cancel scope of asyncio knows such a
+            # group.
             if not worker.abandoned:
                 interrupted(cell)
             worker.cell = None

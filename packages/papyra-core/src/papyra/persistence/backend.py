@@ -67,20 +67,23 @@ class PersistenceBackend(ABC):
     """
 
     store_warnings: tuple[str, ...] = ()
-    """Settings of the opened store that may lose records, a sentence or two each; ``papyra doctor`` shows them."""
+    """Settings of the opened store that may lose records, a sentence or two each.
+
+    ``papyra doctor`` shows them.
+    """
 
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {}
-    """The options that this backend's URL takes besides those of retention, each with the function that reads it.
+    """The options of this backend's URL besides those of retention, each with the function that reads it.
 
-    A reader takes the text and raises `ValueError` with what it expected, as those of `papyra.units` do. Each option
-    is passed to the constructor as an argument of its name.
+    A reader takes the text and raises `ValueError` with what it expected, as those of `papyra.units` do. Each
+    option is passed to the constructor as an argument of its name.
     """
 
     options: ClassVar[Mapping[str, Callable[[str], Any]]] = RETENTION_OPTIONS
     """Every option that this backend's URL takes: those of retention and ``url_options``."""
 
     retries: ClassVar[bool] = False
-    """Whether a batch is offered again after any error of ``record_batch``, not only after ``PersistenceError(retry=True)``.
+    """Whether any error of ``record_batch`` is retried, not only ``PersistenceError(retry=True)``.
 
     Set it where most errors pass, as on a server. ``PersistenceError(retry=False)`` still gives the batch up.
     """
@@ -104,16 +107,16 @@ class PersistenceBackend(ABC):
     async def open(self) -> None:
         """Connect, and make or migrate what the store needs. By default there is nothing to do.
 
-        A system calls it in ``start()``, and the command before it works. Every other method must work without it. It
-        may be called again.
+        A system calls it in ``start()``, and the command before it works. Every other method must work
+        without it. It may be called again.
         """
         self.refuse_if_closed()
 
     async def ping(self) -> None:
         """Return if the store is there and takes records now; a `PersistenceError` says what is in the way.
 
-        It must not leave a record behind, nor create a store. A result of this probe should show in `healthy`. By
-        default nothing is asked, and a closed backend raises.
+        It must not leave a record behind, nor create a store. A result of this probe should show in
+        `healthy`. By default nothing is asked, and a closed backend raises.
         """
         self.refuse_if_closed()
 
@@ -134,13 +137,13 @@ class PersistenceBackend(ABC):
     async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
         """Store records in their order; a backend that can write many at once overrides this.
 
-        After an error that may pass (see `PersistenceError` and `retries`) the system offers the same records again,
-        with the same ``batch_id``: the run and a counter, as in ``"0f3k2m9x:17"``. A backend whose answers can be
-        lost after a commit keeps the last ids with the records, in one transaction, and skips a batch that it has. A
-        backend that does not need the id may leave the parameter out.
+        After an error that may pass (see `PersistenceError` and `retries`) the system offers the same records
+        again, with the same ``batch_id``: the run and a counter, as in ``"0f3k2m9x:17"``. A backend whose
+        answers can be lost after a commit keeps the last ids with the records, in one transaction, and skips
+        a batch that it has. A backend that does not need the id may leave the parameter out.
 
-        By default all records are tried, and if some could not be stored, a `PartialWriteError` counts them. An
-        override that raises anything else is taken to have stored none.
+        By default all records are tried, and if some could not be stored, a `PartialWriteError` counts them.
+        An override that raises anything else is taken to have stored none.
         """
         failed = 0
         first: Exception | None = None
@@ -164,7 +167,8 @@ class PersistenceBackend(ABC):
     async def flush(self) -> None:
         """Return once every acknowledged record is as durable as this backend makes it.
 
-        By default there is nothing to do: a record is as durable as it gets when its ``record_*`` call returns.
+        By default there is nothing to do: a record is as durable as it gets when its ``record_*`` call
+        returns.
         """
         self._refuse_if_closed()
 
@@ -215,15 +219,15 @@ class PersistenceBackend(ABC):
         limit: int = 0,
         wanted: Callable[[PersistedRecord], bool] | None = None,
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield the newest ``query.limit`` records that match, oldest first, and then each new one that matches.
+        """Yield the newest ``query.limit`` records that match, oldest first, then each new one that matches.
 
-        Without a query, yield each new record of any kind. It ends when the backend is closed. No record is left out or
-        doubled, whatever other processes do to the store meanwhile, except those that retention drops before they
-        are read. Leave it with ``aclosing``, or by cancelling the task. By default the store is read several times
-        a second.
+        Without a query, yield each new record of any kind. It ends when the backend is closed. No record is
+        left out or doubled, whatever other processes do to the store meanwhile, except those that retention
+        drops before they are read. Leave it with ``aclosing``, or by cancelling the task. By default the
+        store is read several times a second.
 
-        ``limit`` and ``wanted`` are an older way to ask: the newest ``limit`` records for which the function is true. It
-        may be called in a worker thread.
+        ``limit`` and ``wanted`` are an older way to ask: the newest ``limit`` records for which the function
+        is true. It may be called in a worker thread.
         """
         self.refuse_if_closed()
         count, matches = following_of(query, limit, wanted)
@@ -234,16 +238,20 @@ class PersistenceBackend(ABC):
     async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
         """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
 
-        ``after`` is the cursor of an earlier page; without one the oldest come first. ``query.limit`` has no effect.
-        Pages never repeat or lose a record while others append, rotate or compact, except those that a compaction
-        removed. A text that is not a cursor is a `ValueError`. By default each page reads all of `stream`.
+        ``after`` is the cursor of an earlier page; without one the oldest come first. ``query.limit`` has no
+        effect. Pages never repeat or lose a record while others append, rotate or compact, except those that
+        a compaction removed. A text that is not a cursor is a `ValueError`. By default each page reads all of
+        `stream`.
         """
         self.refuse_if_closed()
         check_page_limit(limit)
         return await page_of_stream(self.stream(), query, after, limit)
 
     async def count(self, query: Query[Any]) -> int:
-        """Return how many records match and are kept, at most ``query.limit``. By default `stream` is read."""
+        """Return how many records match and are kept, at most ``query.limit``.
+
+        By default `stream` is read.
+        """
         self.refuse_if_closed()
         found = 0
         async with aclosing(self.stream(since=query.since, until=query.until)) as records:
@@ -256,7 +264,7 @@ class PersistenceBackend(ABC):
     async def stream(
         self, *, since: float | None = None, until: float | None = None
     ) -> AsyncGenerator[PersistedRecord]:
-        """Yield every kept record between two Unix times, newest first, for who does not want them all in memory.
+        """Yield every kept record between two Unix times, newest first. Not all of them need to be in memory.
 
         By default they are all in memory.
         """
@@ -305,8 +313,8 @@ class PersistenceBackend(ABC):
     async def backup(self, path: str) -> bool:
         """Write a consistent copy of this store to a new file at ``path``, while others may write.
 
-        Return False, and do nothing, if this backend has no way of its own: the command then copies the records, which
-        is the default.
+        Return False, and do nothing, if this backend has no way of its own: the command then copies the
+        records, which is the default.
         """
         return False
 
@@ -354,16 +362,19 @@ class PersistenceBackend(ABC):
 
     @property
     def healthy(self) -> bool:
-        """Whether everything acknowledged is known to be safe; a failed sync to disk makes it False for good."""
+        """Whether everything acknowledged is known to be safe.
+
+        A failed sync to disk makes it False for good.
+        """
         return True
 
     @classmethod
     def recognizes(cls, path: str) -> str | None:
         """Return the URL that opens the store at ``path``, or None if the file is not this backend's.
 
-        The command asks every installed backend when a user names a file with ``--path``. Look at the content, at
-        most at a bounded part of it, and change nothing; the file may be missing. `papyra.persistence.url.file_url`
-        builds the URL.
+        The command asks every installed backend when a user names a file with ``--path``. Look at the
+        content, at most at a bounded part of it, and change nothing; the file may be missing.
+        `papyra.persistence.url.file_url` builds the URL.
         """
         return None
 
@@ -394,10 +405,11 @@ class PersistenceBackend(ABC):
     ) -> Self:
         """Call the constructor with the path, ``retention_policy`` and the options.
 
-        An empty path is left out, except where the store is in files: the constructor then says what is missing.
+        An empty path is left out, except where the store is in files: the constructor then says what is
+        missing.
 
-        Override it if the constructor takes something else, as that of a store on a server does. A `ValueError` or
-        `TypeError` becomes a `BackendURLError`.
+        Override it if the constructor takes something else, as that of a store on a server does. A
+        `ValueError` or `TypeError` becomes a `BackendURLError`.
         """
         make = cast("Callable[..., Self]", cls)
         return make(*([url.path] if url.path or cls.in_files else []), retention_policy=retention, **options)
@@ -415,7 +427,9 @@ _CAPABILITIES = {
 
 
 def backend_capabilities(backend: PersistenceBackend | type[PersistenceBackend]) -> frozenset[str]:
-    """Return what a backend does beyond the least: of ``batch compact flush follow metrics progress recover scan stream``.
+    """Return what a backend does beyond the least.
+
+    Of ``batch compact flush follow metrics progress recover scan stream``.
 
     ``progress`` says that `scan` and ``compact`` tell how far they have come.
     """

@@ -1,4 +1,7 @@
-"""A backend for stores that keep all kinds of records in one sequence: what most of them need to write is less."""
+"""A backend for stores that keep all kinds of records in one sequence.
+
+What most of them need to write is less.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,8 @@ class BatchBackend(PersistenceBackend):
     async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
         """Store records in their order, at best all or none; raise if one is not stored.
 
-        See `PersistenceBackend.record_batch` for ``batch_id``; a backend that does not need it may leave it out.
+        See `PersistenceBackend.record_batch` for ``batch_id``; a backend that does not need it may leave it
+        out.
         """
 
     @abstractmethod

@@ -32,7 +32,8 @@ class WorkCancelled(PersistenceError):
 class CallbackFailed(Exception):
     """A callback of the caller raised ``error``. `run_blocking` raises ``error`` itself.
 
-    It has a type of its own so that no handler between the callback and the caller takes it for an error of the store.
+    It has a type of its own so that no handler between the callback and the caller takes it for an error of
+    the store.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -50,7 +51,8 @@ class Interruptible(Protocol):
 class Work:
     """What a thread shares with the task that waits for it: cancellation and progress.
 
-    ``progress`` is called in the thread, as ``progress(done, total)``. ``done`` never goes down; ``total`` may grow.
+    ``progress`` is called in the thread, as ``progress(done, total)``. ``done`` never goes down; ``total``
+    may grow.
     """
 
     def __init__(self, progress: Progress | None = None, total: int = 0) -> None:
@@ -110,7 +112,10 @@ class Work:
         self.reach(self._done + size)
 
     def left(self, size: int) -> None:
-        """Set how much is left to do. The total never shrinks: work that is no longer needed counts as done."""
+        """Set how much is left to do.
+
+        The total never shrinks: work that is no longer needed counts as done.
+        """
         self.total = max(self.total, self._done + size)
         self._done = self.total - size
 
@@ -179,15 +184,16 @@ async def run_blocking(
 ) -> _T:
     """Return what ``function(work)`` returns in a worker thread.
 
-    A cancelled caller cancels the work. It then waits for the thread to end, or leaves it behind with ``abandon``: do
-    that only if the function touches nothing that another call needs. A function that was not begun yet is never called.
-    ``limiter`` is held until the thread has ended or was abandoned.
+    A cancelled caller cancels the work. It then waits for the thread to end, or leaves it behind with
+    ``abandon``: do that only if the function touches nothing that another call needs. A function that was not
+    begun yet is never called. ``limiter`` is held until the thread has ended or was abandoned.
     """
     mine = work or Work()
     if limiter is None:
         return await _in_thread(function, mine, abandon, None)
     async with limiter:
-        # The limiter stays held while a cancelled caller waits, so the thread gets another one: anyio would release it.
+        # The limiter stays held while a cancelled caller waits, so the thread gets another one: anyio would
+        # release it.
         return await _in_thread(function, mine, abandon, anyio.CapacityLimiter(1))
 
 

@@ -1,7 +1,7 @@
 """Safe work with files, for backends that keep their records in files.
 
-New files and folders are private, belong to the owner of the place they are made in, and no function follows a symbolic
-link. Everything that only POSIX offers is in this module; a port to another system replaces it.
+New files and folders are private, belong to the owner of the place they are made in, and no function follows
+a symbolic link. Everything that only POSIX offers is in this module; a port to another system replaces it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ MAX_LOCK_PAUSE_SECONDS = 0.02  # between two tries to take a lock
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-# Errors of the name or of the file system's abilities. All others may pass: the disk gets room, a mount or a file
-# server comes back, an owner or a mode is corrected.
+# Errors of the name or of the file system's abilities. All others may pass: the disk gets room, a mount or a
+# file server comes back, an owner or a mode is corrected.
 _LASTING = frozenset(
     {
         errno.ENAMETOOLONG,
@@ -91,8 +91,8 @@ def file_kind(path: Path) -> str | None:
 def open_regular(path: Path, flags: int, mode: int = 0o600) -> int:
     """Open a regular file and return its descriptor.
 
-    A symbolic link, FIFO, folder or device is a `PersistenceError` that names it. The errors of the system, as
-    `FileNotFoundError` and `PermissionError`, are raised unchanged.
+    A symbolic link, FIFO, folder or device is a `PersistenceError` that names it. The errors of the system,
+    as `FileNotFoundError` and `PermissionError`, are raised unchanged.
     """
     try:
         fd = os.open(path, flags | SAFE_FLAGS, mode)
@@ -175,7 +175,8 @@ def match_owner(fd: int, model: os.stat_result) -> None:
     own = os.fstat(fd)
     if (own.st_uid, own.st_gid) == (model.st_uid, model.st_gid):
         return
-    # The process may not be root, or the file system may have no owners: then at least the group, if possible.
+    # The process may not be root, or the file system may have no owners: then at least the group, if
+    # possible.
     with suppress(OSError):
         os.fchown(fd, model.st_uid, model.st_gid)
         return
@@ -184,7 +185,10 @@ def match_owner(fd: int, model: os.stat_result) -> None:
 
 
 def match_mode(fd: int, model: os.stat_result) -> None:
-    """Give a file the mode of the regular file ``model``; the group's part only if both have the same group."""
+    """Give a file the mode of the regular file ``model``.
+
+    The group's part only if both have the same group.
+    """
     mode = stat.S_IMODE(model.st_mode) & 0o777
     if os.fstat(fd).st_gid != model.st_gid:
         mode &= ~0o070
@@ -194,7 +198,8 @@ def match_mode(fd: int, model: os.stat_result) -> None:
 def quarantine_names(path: Path, folder: Path | None = None, *, dated: bool = True) -> Iterator[Path]:
     """Yield names for a quarantine file of ``path``, in ``folder`` or beside it, without an end.
 
-    They hold the present time unless ``dated`` is False, and a number. Create the file with `create_file` and take the next name on a `FileExistsError`: then nothing is ever overwritten.
+    They hold the present time unless ``dated`` is False, and a number. Create the file with `create_file` and
+    take the next name on a `FileExistsError`: then nothing is ever overwritten.
     """
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()) + "-" if dated else ""
     target = path.parent if folder is None else folder
@@ -225,12 +230,15 @@ def sync_folder(path: Path | str) -> None:
 
 
 def take_lock(fd: int, checkpoint: Callable[[], None], *, shared: bool = False) -> None:
-    """Take the advisory lock of an open file; call ``checkpoint`` between two tries, which may raise to give up.
+    """Take the advisory lock of an open file.
 
-    An exclusive lock needs a descriptor that is open for writing, as NFS demands. The lock belongs to the open file, not to
-    the process: two opens in one process exclude each other too.
+    Call ``checkpoint`` between two tries, which may raise to give up.
+
+    An exclusive lock needs a descriptor that is open for writing, as NFS demands. The lock belongs to the
+    open file, not to the process: two opens in one process exclude each other too.
     """
-    # A poll, because nothing ends a thread's blocking flock(), and an interpreter that exits joins its threads.
+    # A poll, because nothing ends a thread's blocking flock(), and an interpreter that exits joins its
+    # threads.
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     pause = 0.0005
     while not _try_lock(fd, operation):
@@ -255,7 +263,10 @@ def _try_lock(fd: int, operation: int) -> bool:
 
 
 def drop_lock(fd: int) -> None:
-    """Release the advisory lock. Closing the file is not enough because a forked child may have inherited it."""
+    """Release the advisory lock.
+
+    Closing the file is not enough because a forked child may have inherited it.
+    """
     fcntl.flock(fd, fcntl.LOCK_UN)
 
 
@@ -282,7 +293,10 @@ def in_forked_child(call: Callable[[], None]) -> None:
 
 
 def _close_held() -> None:
-    """Close inherited files in a forked child: it would hold their locks although their holder may be dead."""
+    """Close inherited files in a forked child.
+
+    It would hold their locks although their holder may be dead.
+    """
     for fd in _held:
         os.close(fd)
     _held.clear()
@@ -295,7 +309,10 @@ in_forked_child(_close_held)
 
 
 def failed_write(text: str, error: OSError) -> PersistenceError:
-    """Return the `PersistenceError` for a failed write: a `StoreFull` if there is no room, with ``retry`` if it may pass."""
+    """Return the `PersistenceError` for a failed write.
+
+    A `StoreFull` if there is no room, with ``retry`` if it may pass.
+    """
     if error.errno in _FULL:
         return StoreFull(text)
     return PersistenceError(text, retry=error.errno not in _LASTING)

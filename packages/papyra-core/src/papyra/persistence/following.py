@@ -27,7 +27,7 @@ _WINDOW = 256  # records that a look reads at first, so that its cost does not d
 def following_of(
     query: Query[Any] | None, limit: int, wanted: Callable[[PersistedRecord], bool] | None
 ) -> tuple[int, Callable[[PersistedRecord], bool]]:
-    """Return how many old records ``follow`` begins with, and a function that is true for the records it yields."""
+    """Return how many old records ``follow`` begins with, and the condition of the records it yields."""
     if query is None:
         if limit < 0:
             raise ValueError(f"limit must not be negative, but is {limit}")
@@ -46,8 +46,8 @@ async def look_again(
 ) -> AsyncGenerator[PersistedRecord]:
     """Yield the newest ``limit`` wanted records, then each new one, until the store is closed.
 
-    ``newest(n)`` returns the newest n records, oldest first. Records are distinguished by their content and not by
-    their time, for writers' clocks may disagree.
+    ``newest(n)`` returns the newest n records, oldest first. Records are distinguished by their content and
+    not by their time, for writers' clocks may disagree.
     """
     window = await newest(_WINDOW)
     size = _WINDOW

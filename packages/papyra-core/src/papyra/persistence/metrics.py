@@ -35,7 +35,10 @@ class PersistenceMetrics:
     def counting(
         self, work: Literal["scan", "recovery", "compaction"], *, dry_run: bool = False
     ) -> Generator[None]:
-        """Count what is done inside: as done, or as an error if it raises; not at all if it is a ``dry_run``."""
+        """Count what is done inside: as done, or as an error if it raises.
+
+        Not at all if it is a ``dry_run``.
+        """
         try:
             yield
         except Exception:

@@ -31,7 +31,8 @@ JSONValue: TypeAlias = "bool | int | float | str | list[JSONValue] | dict[str, J
 class PersistedEvent:
     """A lifecycle event as stored; ``timestamp`` is Unix time in seconds.
 
-    ``run`` is the id of the run that recorded it (`papyra.ActorSystem.run_id`), empty in records of older versions.
+    ``run`` is the id of the run that recorded it (`papyra.ActorSystem.run_id`), empty in records of older
+    versions.
     """
 
     system_id: str
@@ -41,7 +42,8 @@ class PersistedEvent:
     timestamp: float
     run: str = ""
 
-    # Two are made in each actor's life: 0.37 us with the setters of the slots, 0.60 us as a frozen dataclass does it.
+    # Two are made in each actor's life: 0.37 us with the setters of the slots, 0.60 us as a frozen dataclass
+    # does it.
     def __init__(
         self,
         system_id: str,
@@ -68,8 +70,8 @@ _set_system, _set_actor, _set_type, _set_payload, _set_time, _set_run = (
 class PersistedAudit:
     """An audit's counts as stored; ``timestamp`` is Unix time in seconds.
 
-    ``mailbox_depth`` has the fields of `papyra.audit.MailboxDepth` as JSON. It is None, and ``run`` empty, in records
-    of older versions.
+    ``mailbox_depth`` has the fields of `papyra.audit.MailboxDepth` as JSON. It is None, and ``run`` empty, in
+    records of older versions.
     """
 
     system_id: str
@@ -90,9 +92,10 @@ class PersistedAudit:
 class PersistedDeadLetter:
     """A message that was not handled; ``target`` is an address, ``payload`` the message or its ``repr``.
 
-    ``payload`` and ``message_type`` are what `papyra.deadletters.DeadLetterPolicy` leaves of the message. ``reason``
-    is one of ``stopped unhandled dropped``; ``target_type`` is the module and qualified name of the target's class. In
-    records of older versions ``reason``, ``target_type`` and ``run`` are empty, and ``target_name`` is None.
+    ``payload`` and ``message_type`` are what `papyra.deadletters.DeadLetterPolicy` leaves of the message.
+    ``reason`` is one of ``stopped unhandled dropped``; ``target_type`` is the module and qualified name of
+    the target's class. In records of older versions ``reason``, ``target_type`` and ``run`` are empty, and
+    ``target_name`` is None.
     """
 
     system_id: str
@@ -111,10 +114,12 @@ PersistedRecord: TypeAlias = PersistedEvent | PersistedAudit | PersistedDeadLett
 
 @dataclass(frozen=True, slots=True)
 class CompactionReport:
-    """What a compaction did, or would do with ``dry_run``. Bytes are ``None`` if the store does not count bytes.
+    """What a compaction did, or would do with ``dry_run``.
 
-    ``invalid_records`` counts the invalid lines or rows that went to ``quarantined_files``; they are not among
-    ``before_records``.
+    Bytes are ``None`` if the store does not count bytes.
+
+    ``invalid_records`` counts the invalid lines or rows that went to ``quarantined_files``; they are not
+    among ``before_records``.
     """
 
     backend: str

@@ -1,4 +1,7 @@
-"""Pages in the order of writing, for stores that only know how to stream: the default of ``PersistenceBackend.page``."""
+"""Pages in the order of writing, for stores that only know how to stream.
+
+The default of ``PersistenceBackend.page``.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ _MARK = re.compile(r"([0-9a-f]{16})\.([0-9]{1,18})")
 class Page(Generic[_R]):
     """Some records in the order of writing, oldest first, and the ``cursor`` of the place after them.
 
-    A page without records is the last one for now. Its cursor is as good as any other, and may be kept over restarts.
+    A page without records is the last one for now. Its cursor is as good as any other, and may be kept over
+    restarts.
     """
 
     records: list[_R]
@@ -40,8 +44,8 @@ async def page_of_stream(
 ) -> Page[_R]:
     """Return a page of what a store streams, newest first. It reads the whole stream, and holds it in memory.
 
-    The cursor knows records by their content. Equal ones are distinguished by their count; that fails only if a
-    compaction removes some of them while others are recorded.
+    The cursor knows records by their content. Equal ones are distinguished by their count; that fails only if
+    a compaction removes some of them while others are recorded.
     """
     async with aclosing(stream) as newest_first:
         records = [record async for record in newest_first]
@@ -75,7 +79,10 @@ def _key(record: PersistedRecord) -> str:
 
 
 def _cursor(keys: Sequence[str], end: int) -> str:
-    """Return marks of the records before ``end``: the key of each, and how many equal ones there were up to it."""
+    """Return marks of the records before ``end``.
+
+    The key of each, and how many equal ones there were up to it.
+    """
     last = range(end - 1, max(-1, end - 1 - CURSOR_MARKS), -1)
     return "-".join(f"{keys[index]}.{keys[: index + 1].count(keys[index])}" for index in last)
 
@@ -88,7 +95,10 @@ def _marks(cursor: str) -> list[tuple[str, int]]:
 
 
 def _place(keys: Sequence[str], marks: Sequence[tuple[str, int]]) -> int:
-    """Return the index after the newest marked record that is still there; 0 if a compaction removed them all."""
+    """Return the index after the newest marked record that is still there.
+
+    0 if a compaction removed them all.
+    """
     for key, ordinal in marks:
         places = [index for index, one in enumerate(keys) if one == key]
         if places:

@@ -15,7 +15,8 @@ _TOLERANCE_SECONDS = 2.0
 def is_running(pid: int, started: float | None) -> bool:
     """Return whether this host has a process ``pid`` that began at the Unix time ``started``.
 
-    Pids are reused, so a process that began at another time is a different one. If its start is unknown, the pid decides.
+    Pids are reused, so a process that began at another time is a different one. If its start is unknown, the
+    pid decides.
     """
     try:
         os.kill(pid, 0)

@@ -19,9 +19,9 @@ _R = TypeVar("_R", bound=PersistedRecord)
 class Query(Generic[_R]):
     """The newest ``limit`` records of one kind, or of all where ``kind`` is None.
 
-    ``since`` and ``until`` are Unix times, both inclusive. ``type`` is an event's ``event_type`` or a dead letter's
-    ``message_type``, ``actor`` an event's ``actor_address`` or a dead letter's ``target``; audits have neither. A
-    negative ``limit`` is a `ValueError`.
+    ``since`` and ``until`` are Unix times, both inclusive. ``type`` is an event's ``event_type`` or a dead
+    letter's ``message_type``, ``actor`` an event's ``actor_address`` or a dead letter's ``target``; audits
+    have neither. A negative ``limit`` is a `ValueError`.
     """
 
     kind: type[_R] | None = None

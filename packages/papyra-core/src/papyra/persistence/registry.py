@@ -46,7 +46,10 @@ def open_backend(url: str) -> PersistenceBackend:
 
 
 def backend_class(scheme: str) -> type[PersistenceBackend]:
-    """Return the backend class for a URL scheme: a plugin's name, or one of the ``schemes`` of an installed backend."""
+    """Return the backend class for a URL scheme.
+
+    A plugin's name, or one of the ``schemes`` of an installed backend.
+    """
     if scheme == InMemoryPersistence.name:
         return InMemoryPersistence  # part of core: available even without metadata, as in a frozen program
     if scheme in _registered:
@@ -63,7 +66,8 @@ def backend_class(scheme: str) -> type[PersistenceBackend]:
 def installed_backends() -> Iterator[type[PersistenceBackend]]:
     """Yield the backend classes that load; each is loaded when its turn comes.
 
-    Other distributions come before ours, and backends that need extra libraries, which are slow to import, last.
+    Other distributions come before ours, and backends that need extra libraries, which are slow to import,
+    last.
     """
 
     def turn(plugin: Plugin) -> tuple[bool, bool, str, str]:
@@ -102,7 +106,8 @@ def register(kind: type[PersistenceBackend]) -> Callable[[], None]:
 def recognize(path: str) -> str | None:
     """Return the URL of the store at ``path``, or None if no installed backend recognizes it.
 
-    Other distributions are asked before ours: a store with a format of its own is not taken for damaged lines.
+    Other distributions are asked before ours: a store with a format of its own is not taken for damaged
+    lines.
     """
     for kind in installed_backends():
         try:

@@ -40,8 +40,8 @@ class PersistenceStartupMode(StrEnum):
 class PersistenceStartupConfig:
     """How to check the store at the start.
 
-    ``IGNORE`` does not look; ``SCAN_ONLY`` logs what it finds and goes on; ``RECOVER`` repairs as ``recovery``
-    says (``REPAIR`` without one) and fails if damage is left; ``FAIL_ON_ANOMALY`` fails on any.
+    ``IGNORE`` does not look; ``SCAN_ONLY`` logs what it finds and goes on; ``RECOVER`` repairs as
+    ``recovery`` says (``REPAIR`` without one) and fails if damage is left; ``FAIL_ON_ANOMALY`` fails on any.
     ``timeout_seconds`` bounds the whole check; running out of it is a failure.
     """
 
@@ -81,9 +81,9 @@ async def reach_store(
 ) -> None:
     """Open a store and ask whether it is there and takes records; a `PersistenceError` says why it is not.
 
-    It is also raised if there is no answer within ``timeout_seconds``. Any other error of the backend is its cause. If
-    the store is not ``required``, or it is only full, the error is logged instead: facts may be lost then, and that is no
-    reason to refuse a start.
+    It is also raised if there is no answer within ``timeout_seconds``. Any other error of the backend is its
+    cause. If the store is not ``required``, or it is only full, the error is logged instead: facts may be
+    lost then, and that is no reason to refuse a start.
     """
     try:
         await _reach(backend, timeout_seconds)

@@ -1,4 +1,7 @@
-"""A backend for stores with a blocking driver: write the blocking half of each method, and it runs in a thread."""
+"""A backend for stores with a blocking driver.
+
+Write the blocking half of each method, and it runs in a thread.
+"""
 
 from __future__ import annotations
 
@@ -32,12 +35,15 @@ _T = TypeVar("_T")
 
 
 class ThreadedBackend(BatchBackend):
-    """Write the ``blocking_`` methods; each is called in a worker thread, as the method of the contract is called.
+    """Write the ``blocking_`` methods.
 
-    Writes, recoveries and compactions run one at a time, beside up to `reads_at_once` reads. A `Work` comes with each
-    call: pass its `check` in long loops, wrap a statement that can be interrupted in ``with work.interruptible(connection)``,
-    and report progress with `Work.advance` or `Work.reach`. A cancelled caller returns when its thread has ended, so
-    bound every wait. Writes, errors and maintenance are counted in `metrics`. Call ``super().__init__(retention_policy)``.
+    Each is called in a worker thread, as the method of the contract is called.
+
+    Writes, recoveries and compactions run one at a time, beside up to `reads_at_once` reads. A `Work` comes
+    with each call: pass its `check` in long loops, wrap a statement that can be interrupted in ``with
+    work.interruptible(connection)``, and report progress with `Work.advance` or `Work.reach`. A cancelled
+    caller returns when its thread has ended, so bound every wait. Writes, errors and maintenance are counted
+    in `metrics`. Call ``super().__init__(retention_policy)``.
     """
 
     reads_at_once: ClassVar[int] = 4
@@ -60,12 +66,13 @@ class ThreadedBackend(BatchBackend):
     ) -> int:
         """Store records in their order, all or none, and return their size in bytes as stored.
 
-        Keep ``batch_id``, if there is one, in the same transaction, and skip a batch whose id the store has already.
+        Keep ``batch_id``, if there is one, in the same transaction, and skip a batch whose id the store has
+        already.
         """
 
     @abstractmethod
     def blocking_select(self, work: Work, query: Query[_R], now: float) -> list[_R]:
-        """Return the newest ``query.limit`` records that match and that `retention` keeps at ``now``, oldest first."""
+        """Return the newest ``query.limit`` records that match and are kept at ``now``, oldest first."""
 
     @abstractmethod
     def blocking_compact(self, work: Work, now: float, *, dry_run: bool) -> CompactionReport:
@@ -101,7 +108,10 @@ class ThreadedBackend(BatchBackend):
         await self.run_write(self.blocking_open)
 
     async def ping(self) -> None:
-        """Return if the store is there and takes records now; a `PersistenceError` says what is in the way."""
+        """Return if the store is there and takes records now.
+
+        A `PersistenceError` says what is in the way.
+        """
         self.refuse_if_closed()
         self._papyra_reached = False
         await self.run_write(self.blocking_ping)
@@ -169,7 +179,10 @@ class ThreadedBackend(BatchBackend):
             await self.run_write(self.blocking_close)
 
     def close_without_waiting(self) -> None:
-        """Refuse further calls and release nothing, in a process that was forked: it has none of the threads."""
+        """Refuse further calls and release nothing, in a process that was forked.
+
+        It has none of the threads.
+        """
         self._papyra_closed = True
 
     @property

@@ -49,9 +49,10 @@ _SECRET_OPTION = re.compile(r"([?&][^=&]*(?:passw|pwd|secret|token)[^=&]*=)[^&]*
 
 
 def masked(url: str) -> str:
-    """Return a URL with ``***`` in place of its password and of options that are secrets, however malformed it is.
+    """Return a URL with ``***`` in place of its password and secret options, however malformed it is.
 
-    A password may hold any character that should have been percent-encoded, so all up to the last ``@`` is masked.
+    A password may hold any character that should have been percent-encoded, so all up to the last ``@`` is
+    masked.
     """
     if "//" in url:
         url = _USER_AND_PASSWORD.sub(r"\1***@", url, count=1)
@@ -62,12 +63,14 @@ def masked(url: str) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class BackendURL:
-    """A backend URL, split: ``json:./papyra.ndjson?max_records=100000``, ``redis://user:password@host:6379/0``.
+    """The parts of a backend URL.
 
-    ``path`` is everything between the scheme and the ``?``, percent-decoded, without a user and password; an empty
-    authority (``json:///var/x``) is left out of it. After ``//`` come ``user``, ``password``, ``host``, ``port`` and
-    ``database``, each percent-decoded by itself and None if the URL does not have it. ``options`` are strings yet:
-    `convert` reads them. Its ``str`` and ``repr`` mask the password.
+    Examples are ``json:./papyra.ndjson?max_records=9`` and ``redis://user:password@host/0``.
+
+    ``path`` is everything between the scheme and the ``?``, percent-decoded, without a user and password; an
+    empty authority (``json:///var/x``) is left out of it. After ``//`` come ``user``, ``password``, ``host``,
+    ``port`` and ``database``, each percent-decoded by itself and None if the URL does not have it.
+    ``options`` are strings yet: `convert` reads them. Its ``str`` and ``repr`` mask the password.
     """
 
     text: str
@@ -150,14 +153,16 @@ class BackendURL:
     def convert_with_retention(
         self, readers: Mapping[str, Callable[[str], Any]]
     ) -> tuple[RetentionPolicy | None, dict[str, Any]]:
-        """Like `convert`, but takes the `RETENTION_OPTIONS` too and returns them as a policy, if any was given."""
+        """Like `convert`, but returns the `RETENTION_OPTIONS` too, as a policy if any was given."""
         values = self.convert({**RETENTION_OPTIONS, **readers})
         limits = {name: values.pop(name) for name in RETENTION_OPTIONS if name in values}
         return (RetentionPolicy(**limits) if limits else None), values
 
 
 def check_path(path: str) -> None:
-    """Raise `ValueError` for a path that nobody means: with a NUL, with white space around it, or with a leading ``~``.
+    """Raise `ValueError` for a path that nobody means.
+
+    With a NUL, with white space around it, or with a leading ``~``.
 
     Only a shell expands ``~``; taken as it is, it would become a folder of that name.
     """

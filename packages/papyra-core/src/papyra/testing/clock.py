@@ -25,7 +25,10 @@ class ManualClock:
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Move on, and make every call that became due; what they set in motion runs as the event loop goes on."""
+        """Move on, and make every call that became due.
+
+        What they set in motion runs as the event loop goes on.
+        """
         if not seconds >= 0:
             raise ValueError(f"time only moves forward; advance() takes at least 0 seconds, not {seconds!r}")
         self._now += seconds

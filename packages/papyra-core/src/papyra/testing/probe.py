@@ -53,7 +53,9 @@ class Probe:
     async def expect(
         self, what: object = object, *, within: float = 3.0, where: Callable[[Any], bool] | None = None
     ) -> Any:
-        """Return the next message, which must come ``within`` seconds and be ``what``: a type, or a value it equals.
+        """Return the next message, which must come ``within`` seconds and be ``what``.
+
+        A type, or a value it equals.
 
         ``where`` is a further condition. Anything else is an `AssertionError` that tells what came instead.
         """

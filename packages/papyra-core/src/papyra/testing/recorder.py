@@ -22,7 +22,10 @@ _T = TypeVar("_T")
 
 
 class EventRecorder(SystemHooks):
-    """Give it to ``ActorSystem(hooks=...)``: lists of all events, dead letters, failures, audits and store errors."""
+    """Give it to ``ActorSystem(hooks=...)``.
+
+    Lists of all events, dead letters, failures, audits and store errors.
+    """
 
     def __init__(self) -> None:
         self.events: list[ActorEvent] = []

@@ -35,9 +35,9 @@ class Registration:
 
 
 def register_backend(kind: type[PersistenceBackend]) -> Registration:
-    """Make ``open_backend`` and the command know a backend class in this process, by its ``name`` and ``schemes``.
+    """Register a backend class for ``open_backend`` and the command, by its ``name`` and ``schemes``.
 
-    It comes before installed plugins. Use it in a ``with`` block, or call ``undo()`` on the result. A class that is not
-    a usable backend is a `PluginError`.
+    It comes before installed plugins. Use it in a ``with`` block, or call ``undo()`` on the result. A class
+    that is not a usable backend is a `PluginError`.
     """
     return Registration(kind)

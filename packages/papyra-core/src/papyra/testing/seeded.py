@@ -167,9 +167,9 @@ def run_seeded(
 ) -> _T:
     """Run ``main(*args)`` in virtual time, with the interleaving of ``seed``.
 
-    The seed decides the order of the actors, and on trio also that of the tasks of ``main``; asyncio runs these
-    first come, first served. A run is repeatable if ``main`` uses no threads, sockets or other sources of
-    chance. A seed gives the same interleaving for one version of Papyra on one backend only.
+    The seed decides the order of the actors, and on trio also that of the tasks of ``main``; asyncio runs
+    these first come, first served. A run is repeatable if ``main`` uses no threads, sockets or other sources
+    of chance. A seed gives the same interleaving for one version of Papyra on one backend only.
     """
     token = WORKER_LOOP.set(partial(SeededWorkers, random.Random(seed)))  # noqa: S311 - repeatable on purpose
     try:

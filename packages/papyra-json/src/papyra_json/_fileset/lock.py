@@ -1,7 +1,8 @@
 """The lock of a file set.
 
-Every change of a set - an append, a rotation, a recovery, a compaction - holds the advisory lock of ``<file>.lock``. The
-lock file is permanent: it is never renamed or removed, so that all processes lock the same file.
+Every change of a set - an append, a rotation, a recovery, a compaction - holds the advisory lock of
+``<file>.lock``. The lock file is permanent: it is never renamed or removed, so that all processes lock the
+same file.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ _locks: weakref.WeakSet[SetLock] = weakref.WeakSet()
 def _close_all() -> None:
     """Close the locks in a forked child.
 
-    It has inherited the open files that own the locks: they would stay held although their holder may be dead.
+    It has inherited the open files that own the locks: they would stay held although their holder may be
+    dead.
     """
     for lock in _locks:
         lock.close()
@@ -121,7 +123,10 @@ class SetLock:
 
     @contextmanager
     def shared(self) -> Generator[bool]:
-        """Hold the lock with other readers and create nothing; the block gets False if no lock file can be opened."""
+        """Hold the lock with other readers and create nothing.
+
+        The block gets False if no lock file can be opened.
+        """
         while True:
             try:
                 self._keep(open_regular(self.path, os.O_RDONLY))

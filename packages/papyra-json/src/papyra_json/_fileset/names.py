@@ -1,8 +1,10 @@
-"""The files of a set: ``base``, and for a rotating one ``base.1`` (the youngest full file) to ``base.N`` (the oldest).
+"""The files of a set.
 
-A single file is a set of one. A full file is named ``base.N.gz`` or ``base.N.zst`` once it is compressed. Of several files
-with one number, which only other programs create, the first counts. A number may be missing after a crash in the middle
-of a rotation; the order of the others does not change.
+``base``, and for a rotating one ``base.1`` (the youngest full file) to ``base.N`` (the oldest).
+
+A single file is a set of one. A full file is named ``base.N.gz`` or ``base.N.zst`` once it is compressed. Of
+several files with one number, which only other programs create, the first counts. A number may be missing
+after a crash in the middle of a rotation; the order of the others does not change.
 """
 
 from __future__ import annotations
@@ -29,8 +31,9 @@ FOREIGN = 10**9  # the number of a file whose suffix looks like a date, not like
 class FileSet:
     """The names of a set of at most ``max_files`` files.
 
-    ``max_files`` is a lower bound if another program has noted a larger size beside the set; with None the size is that of
-    the files and the note. The size may only be used as long as the lock that it was learned under is held; see `sized`.
+    ``max_files`` is a lower bound if another program has noted a larger size beside the set; with None the
+    size is that of the files and the note. The size may only be used as long as the lock that it was learned
+    under is held; see `sized`.
     """
 
     def __init__(self, base: Path, max_files: int | None = 1, *, rotating: bool | None = None) -> None:
@@ -123,7 +126,10 @@ class FileSet:
         return [self.base.with_name(name) for name in names if self.number_of(name) >= self.max_files]
 
     def number_of(self, name: str) -> int:
-        """Return the number of a file by its name: 0 for the base, -1 if unrelated, `FOREIGN` for a date or the like."""
+        """Return the number of a file by its name.
+
+        0 for the base, -1 if unrelated, `FOREIGN` for a date or the like.
+        """
         if name == self.base.name:
             return 0
         match = self._numbered.fullmatch(name)

@@ -1,11 +1,12 @@
 """The content of a set's lock file: a table of times, and notes about ``seq``.
 
-The file begins with a table of the times in the set's files (see `time_index`), which saves reading. Notes about ``seq``
-follow it, as JSON objects, one a line. The line with the highest ``version`` counts; a line whose ``crc`` does not fit was
-interrupted:
+The file begins with a table of the times in the set's files (see `time_index`), which saves reading. Notes
+about ``seq`` follow it, as JSON objects, one a line. The line with the highest ``version`` counts; a line
+whose ``crc`` does not fit was interrupted:
 
-- ``gaps``: pairs ``[a, b]``. A recovery or compaction made or saw a gap in ``seq`` within such a range, so a scan does not
-  report it again. Records are never renumbered and no marker lines are added: the data files hold records only.
+- ``gaps``: pairs ``[a, b]``. A recovery or compaction made or saw a gap in ``seq`` within such a range, so a
+  scan does not report it again. Records are never renumbered and no marker lines are added: the data files
+  hold records only.
 - ``last_seq``: the last number given out, if its record was dropped.
 - ``max_files``: the largest number of files that a writer of this set was opened with.
 
@@ -93,8 +94,8 @@ class NoteFile:
     def write_notes(self, notes: Notes) -> None:
         """Replace the notes, in place because the lock file must stay the same file.
 
-        The new line is written and synced before or after the old one, with a higher version. So the old or the new notes
-        are there at every instant.
+        The new line is written and synced before or after the old one, with a higher version. So the old or
+        the new notes are there at every instant.
         """
         found, start, end = _newest(os.pread(self._fd, MAX_NOTES_BYTES, 0))
         end = max(end, TABLE_BYTES)

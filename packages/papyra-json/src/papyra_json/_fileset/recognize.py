@@ -1,4 +1,7 @@
-"""Recognize a store by its content: lines of records in ``FILE``, and rotations in ``FILE.1``, ``FILE.2.gz``, ..."""
+"""Recognize a store by its content.
+
+Lines of records in ``FILE``, and rotations in ``FILE.1``, ``FILE.2.gz``, ...
+"""
 
 from __future__ import annotations
 
@@ -69,10 +72,11 @@ class _Ends(NamedTuple):
 def find_rotations(path: str) -> Rotations:
     """Find the files ``path.N`` and judge whether they and ``path`` are one rotated set.
 
-    They are if each file holds a record, if each ends before the next younger one begins, and if their numbers count up
-    from 1. A number may be missing if all records have a ``seq``, because then a scan reports what was lost. Damage alone
-    does not exclude a file: invalid lines are skipped, and so is a file of NULs, or one that only this package can have
-    compressed. Only the first and the last record of each file are read.
+    They are if each file holds a record, if each ends before the next younger one begins, and if their
+    numbers count up from 1. A number may be missing if all records have a ``seq``, because then a scan
+    reports what was lost. Damage alone does not exclude a file: invalid lines are skipped, and so is a file
+    of NULs, or one that only this package can have compressed. Only the first and the last record of each
+    file are read.
     """
     base = Path(path)
     deadline = time.monotonic() + LOCK_PATIENCE_SECONDS
@@ -90,7 +94,10 @@ def find_rotations(path: str) -> Rotations:
 
 
 def is_another_format(path: str) -> bool:
-    """Return whether a regular file holds no record and is binary, so that it is not a damaged store of lines."""
+    """Return whether a regular file is binary and holds no record.
+
+    Then it is not a damaged store of lines.
+    """
     if file_kind(Path(path)) is not None:
         return False
     try:

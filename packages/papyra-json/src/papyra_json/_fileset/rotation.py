@@ -1,4 +1,7 @@
-"""Rotation: how the files of a set move, and how many of them there may be. For the holder of the set's lock."""
+"""Rotation: how the files of a set move, and how many of them there may be.
+
+For the holder of the set's lock.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,8 @@ _logger = logging.getLogger("papyra")
 def rotate(files: FileSet) -> None:
     """Move every file up by one number, and remove the oldest if the set is full.
 
-    At each step every file has one name, so a crash in between leaves a hole in the numbers and loses no other record.
+    At each step every file has one name, so a crash in between leaves a hole in the numbers and loses no
+    other record.
     """
     free = _first_free(files)
     if files.max_files == 1:
@@ -74,7 +78,8 @@ def _first_free(files: FileSet) -> int:
 def remember_size(files: FileSet, lock: SetLock) -> FileSet:
     """Return the set with its size as of now, and note a larger size beside it.
 
-    A set that grew before sizes were noted is as large as its files. So no program removes files of a larger set.
+    A set that grew before sizes were noted is as large as its files. So no program removes files of a larger
+    set.
     """
     if not files.rotating:
         return files
@@ -118,7 +123,10 @@ def _begins_with_record(path: Path) -> bool:
 
 
 def remove_temporaries(files: FileSet) -> None:
-    """Remove the temporary files of interrupted work. Work without the set's lock holds the temporary file's own."""
+    """Remove the temporary files of interrupted work.
+
+    Work without the set's lock holds the temporary file's own.
+    """
     for name in names_in(files.base.parent):
         if files.temporary.fullmatch(name) and not _in_use(files.base.with_name(name)):
             with suppress(OSError):

@@ -27,9 +27,9 @@ MAX_TRIES = 50  # of a reader without the lock, against rotations in a row
 class Snapshot:
     """The open files of a set, oldest first, and what was known about them when they were opened.
 
-    ``fileset`` has the size of the set at that moment. ``failed`` are the files that could not be opened, with the reason.
-    ``unexpected`` are the numbered files that do not belong to the set, if they were asked for. ``table`` is the table of
-    times. ``locked`` says whether a lock was held.
+    ``fileset`` has the size of the set at that moment. ``failed`` are the files that could not be opened,
+    with the reason. ``unexpected`` are the numbered files that do not belong to the set, if they were asked
+    for. ``table`` is the table of times. ``locked`` says whether a lock was held.
     """
 
     def __init__(self, fileset: FileSet, content: bytes, *, locked: bool, list_unexpected: bool) -> None:

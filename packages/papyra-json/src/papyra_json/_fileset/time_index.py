@@ -1,9 +1,9 @@
 """A sparse index of the times in a set's files, in a table at the beginning of its lock file.
 
-An entry describes the first ``end`` bytes of some file: the oldest and newest time of its records, and how far they are out
-of order. It belongs to the file whose bytes before ``end`` have the CRC ``check``, not to a name. So it stays valid when
-its file is renamed, and is void once the file was replaced, restored or copied over. Lines after ``end`` are not covered.
-Entries may be old, torn or lost, because they only save reading.
+An entry describes the first ``end`` bytes of some file: the oldest and newest time of its records, and how
+far they are out of order. It belongs to the file whose bytes before ``end`` have the CRC ``check``, not to a
+name. So it stays valid when its file is renamed, and is void once the file was replaced, restored or copied
+over. Lines after ``end`` are not covered. Entries may be old, torn or lost, because they only save reading.
 """
 
 from __future__ import annotations

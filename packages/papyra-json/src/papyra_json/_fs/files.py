@@ -43,7 +43,8 @@ def copy_ranges(
 ) -> int:
     """Append ranges of one file to another in constant memory; return the number of bytes.
 
-    Runs of NULs become holes, which take no room on the disk. ``advance`` gets the size of each piece once it is copied, and may raise to end the copying.
+    Runs of NULs become holes, which take no room on the disk. ``advance`` gets the size of each piece once it
+    is copied, and may raise to end the copying.
     """
     copied = 0
     hole = False
@@ -74,8 +75,8 @@ def copy_ranges(
 def replacing(path: Path, like: int) -> Generator[int]:
     """Yield a new file to write, which replaces ``path`` when the block ends without an error.
 
-    It lies beside ``path`` and has the owner and mode of the open file ``like``. It is synced before it is renamed, and
-    the folder after that.
+    It lies beside ``path`` and has the owner and mode of the open file ``like``. It is synced before it is
+    renamed, and the folder after that.
     """
     with drafting(path, like) as (temporary, fd):
         yield fd
@@ -94,7 +95,10 @@ def replacing(path: Path, like: int) -> Generator[int]:
 
 @contextmanager
 def drafting(path: Path, like: int) -> Generator[tuple[Path, int]]:
-    """Yield a new file beside ``path``, with the owner and mode of the open file ``like``; an error removes it."""
+    """Yield a new file beside ``path``, with the owner and mode of the open file ``like``.
+
+    An error removes it.
+    """
     temporary = path.with_name(f".{path.name}{TEMPORARY_INFIX}{secrets.token_hex(8)}")
     fd = create_file(temporary, like=os.fstat(like))
     try:

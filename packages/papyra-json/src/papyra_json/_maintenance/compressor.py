@@ -1,8 +1,9 @@
 """Compress the full files of a set in a thread.
 
-A full file does not change, so it is read and compressed without the lock of the set. Under the lock the compressed file
-takes the name of the plain one, and then gets its own name: two renames, so that exactly one of the two exists at every
-instant. If several processes share a set, the holder of the file's own lock compresses it.
+A full file does not change, so it is read and compressed without the lock of the set. Under the lock the
+compressed file takes the name of the plain one, and then gets its own name: two renames, so that exactly one
+of the two exists at every instant. If several processes share a set, the holder of the file's own lock
+compresses it.
 """
 
 from __future__ import annotations

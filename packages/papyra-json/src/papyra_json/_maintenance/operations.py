@@ -1,9 +1,9 @@
 """Scan, recover and compact a set of files.
 
-A scan opens the files under the shared lock, so that no batch is half written and no rotation half done, and then reads
-them without it: it sees the set as of that moment. Recovery and compaction do the same, then take the exclusive
-lock, read the records appended meanwhile, and hold the lock until the files are replaced. So writers wait for the copying,
-but not for the reading and checking of all records.
+A scan opens the files under the shared lock, so that no batch is half written and no rotation half done, and
+then reads them without it: it sees the set as of that moment. Recovery and compaction do the same, then take
+the exclusive lock, read the records appended meanwhile, and hold the lock until the files are replaced. So
+writers wait for the copying, but not for the reading and checking of all records.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def recover(
 ) -> PersistenceRecoveryReport:
     """Drop invalid lines; with ``QUARANTINE``, after a copy of them is safe.
 
-    Files that do not belong to the set are moved to the quarantine in both modes, because they may hold records. So
-    is the content of a file without any record: nothing shows that it is ours.
+    Files that do not belong to the set are moved to the quarantine in both modes, because they may hold
+    records. So is the content of a file without any record: nothing shows that it is ours.
     """
     with closing(SetLock(files.base, work.check)) as lock:
         if not _exists(files, lock):
@@ -181,7 +181,7 @@ def _resize(files: FileSet, lock: SetLock, max_files: int) -> None:
 def _surveyed(
     files: FileSet, lock: SetLock, oldest: float, work: Work, *, dry_run: bool, learn_times: bool = False
 ) -> Generator[tuple[Snapshot, Scanner]]:
-    """Scan the files, and yield them with the exclusive lock held, so that they stay as the scan has found them.
+    """Scan the files, and yield them with the exclusive lock held. They stay as the scan has found them.
 
     With ``dry_run`` they are as of one moment, nothing is held, and no lock file is created.
     """

@@ -51,7 +51,7 @@ def keep_valid(scanner: Scanner) -> list[Kept]:
 
 
 def keep_newest(scanner: Scanner, policy: RetentionPolicy, max_files: int | None = None) -> list[Kept]:
-    """Keep the valid records within the age limit, of them the newest ``max_records``, and of them ``max_total_bytes``.
+    """Keep the valid records within the age limit, then the newest ``max_records``, then ``max_total_bytes``.
 
     Only the newest ``max_files`` files keep records.
     """
@@ -87,7 +87,7 @@ def _cut(scan: SegmentScan, skip: int, skip_bytes: int) -> Kept:
 def _find(
     scan: SegmentScan, dropped: list[Range], offset: int, skip: int, skip_bytes: int
 ) -> tuple[int, int]:
-    """Return the offset after ``skip`` records and ``skip_bytes`` bytes from ``offset`` on, and the number of records."""
+    """Return the offset after ``skip`` records and ``skip_bytes`` bytes from ``offset``, and their number."""
     ranges = iter(dropped)
     hole = next(ranges, None)
     passed = 0
@@ -112,7 +112,10 @@ def _find(
 
 
 def _between(dropped: list[Range], start: int, end: int, joined: Container[int] = ()) -> list[Range]:
-    """Return ``start`` to ``end`` without the dropped ranges, with newlines between records that NULs had joined."""
+    """Return ``start`` to ``end`` without the dropped ranges.
+
+    Records that NULs had joined get newlines between them.
+    """
     ranges: list[Range] = []
     for low, high in dropped:
         if low > start:

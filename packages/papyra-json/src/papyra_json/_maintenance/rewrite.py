@@ -32,7 +32,8 @@ def quarantine_invalid(
 ) -> list[Path]:
     """Copy the invalid bytes of each file to a quarantine file; return the files made.
 
-    A file with bytes that the disk can't read is kept as a whole, under a second name: they may be readable again.
+    A file with bytes that the disk can't read is kept as a whole, under a second name: they may be readable
+    again.
     """
     made: list[Path] = []
     for kept in plan:
@@ -65,8 +66,8 @@ def note_gaps(lock: SetLock, scanner: Scanner, plan: Sequence[Kept], *, all_gaps
 def forget_gaps(lock: SetLock, scanner: Scanner, plan: Sequence[Kept]) -> None:
     """Drop the notes of gaps that no remaining record shows.
 
-    Call it after the whole set has changed, because until then the old files may come back. If the notes can't be
-    written, some are left over.
+    Call it after the whole set has changed, because until then the old files may come back. If the notes
+    can't be written, some are left over.
     """
     lowest = _lowest_sequence(scanner, plan)
     with suppress(OSError):
@@ -78,9 +79,12 @@ def forget_gaps(lock: SetLock, scanner: Scanner, plan: Sequence[Kept]) -> None:
 
 
 def note_times(lock: SetLock, plan: Sequence[Kept], entries: Sequence[Entry]) -> None:
-    """Note the times of the files that were replaced or that the scan has learned; ``entries`` are those before.
+    """Note the times of the files that were replaced or that the scan has learned.
 
-    The times of some records bound the times of the remaining ones. If they can't be noted, readers have to read more.
+    ``entries`` are those before.
+
+    The times of some records bound the times of the remaining ones. If they can't be noted, readers have to
+    read more.
     """
     number = max((entry.number for entry in entries), default=0)
     for kept in plan:
@@ -97,7 +101,10 @@ def note_times(lock: SetLock, plan: Sequence[Kept], entries: Sequence[Entry]) ->
 
 
 def _lowest_sequence(scanner: Scanner, plan: Sequence[Kept]) -> int:
-    """Return a number that no remaining record is below. Numbers count up from the first, except where a gap goes back."""
+    """Return a number that no remaining record is below.
+
+    Numbers count up from the first, except where a gap goes back.
+    """
     return min([_first_sequence(plan), *(gap.after for gap in scanner.gaps if gap.after < gap.before)])
 
 
@@ -113,8 +120,8 @@ def _first_sequence(plan: Sequence[Kept]) -> int:
 def rewrite(files: FileSet, plan: Sequence[Kept], advance: Callable[[int], None]) -> None:
     """Replace each file that changes, oldest first. For the holder of the lock.
 
-    A crash in between leaves the younger files unchanged: more than the plan keeps, never less. Files that keep nothing
-    are removed, except the base.
+    A crash in between leaves the younger files unchanged: more than the plan keeps, never less. Files that
+    keep nothing are removed, except the base.
     """
     for kept in plan:
         path = kept.scan.file.path

@@ -1,7 +1,7 @@
 """One pass over a set that finds everything a scan, a recovery and a compaction need to know.
 
-It reads each file once, forward, in constant memory. It keeps no lines, only the ranges to report or to drop, and for each
-block the number of records before it, to find a record by its position later.
+It reads each file once, forward, in constant memory. It keeps no lines, only the ranges to report or to drop,
+and for each block the number of records before it, to find a record by its position later.
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ class SegmentScan:
 
     @property
     def lost(self) -> tuple[Segment, list[Range]] | None:
-        """The file and the ranges that a recovery drops as invalid. Of a damaged compressed file, everything."""
+        """The file and the ranges that a recovery drops as invalid.
+
+        Of a damaged compressed file, everything.
+        """
         if self.damaged:
             stored = self.file.as_stored()
             return stored, [(0, stored.size)]
@@ -103,8 +106,8 @@ class Gap:
 class Scanner:
     """A pass over files, oldest first. Records older than the Unix time ``oldest`` count as old.
 
-    ``advance`` gets the number of bytes of each step, and may raise to end the pass. With ``known``, the times of the files
-    without an entry in it are learned, at 0.4 us a line.
+    ``advance`` gets the number of bytes of each step, and may raise to end the pass. With ``known``, the
+    times of the files without an entry in it are learned, at 0.4 us a line.
     """
 
     def __init__(

@@ -19,7 +19,10 @@ __all__ = ["Feed"]
 
 
 class Feed:
-    """The blocks of a generator. The last one to use it closes it: the task, or the thread that the task has left."""
+    """The blocks of a generator.
+
+    The last one to use it closes it: the task, or the thread that the task has left.
+    """
 
     def __init__(self, make: Callable[[Work], Blocks]) -> None:
         self.work = Work()

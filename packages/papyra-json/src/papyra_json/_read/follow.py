@@ -1,8 +1,9 @@
 """Follow the new records of a set while other processes change its files. Plain blocking code.
 
-The youngest file stays open from one look to the next. So no other file gets its identity, and records that were appended
-before it was rotated, replaced, moved away or deleted can still be read. In files that were not seen before, the records
-already read end at the youngest record that is known: a compaction's copy has one, the file after a rotation none.
+The youngest file stays open from one look to the next. So no other file gets its identity, and records that
+were appended before it was rotated, replaced, moved away or deleted can still be read. In files that were not
+seen before, the records already read end at the youngest record that is known: a compaction's copy has one,
+the file after a rotation none.
 """
 
 from __future__ import annotations
@@ -44,7 +45,10 @@ _Seen: TypeAlias = tuple[int, int, float]  # where a record ends, without its ne
 def follow(
     files: FileSet, limit: int, wanted: Wanted, policy: RetentionPolicy, now: float, work: Work
 ) -> Generator[list[PersistedRecord]]:
-    """Yield the newest ``limit`` records that are wanted, then blocks of new ones; an empty block if there is none yet."""
+    """Yield the newest ``limit`` records that are wanted, then blocks of new ones.
+
+    An empty block if there is none yet.
+    """
     wanted = work.guarded(wanted)
     with closing(_Follower(files, work.check)) as follower:
         yield follower.begin(limit, wanted, policy, now)
@@ -118,7 +122,10 @@ class _Follower:
             self._hold(files.pop() if files else None)
 
     def _state_of_base(self) -> object:
-        """Return a value that changes with new records: of the youngest file, or of the folder if there is none."""
+        """Return a value that changes with new records.
+
+        Of the youngest file, or of the folder if there is none.
+        """
         for path in (self.files.base, self.files.base.parent):
             with suppress(FileNotFoundError, NotADirectoryError):
                 status = path.stat(follow_symlinks=path is not self.files.base)
@@ -135,8 +142,8 @@ class _Follower:
     def _remember(self, seen: _Seen) -> None:
         """Keep enough to recognize a record that was read.
 
-        Clocks may run backwards, so compaction by age can delete the newest lines first. Keep the records whose timestamps
-        exceed every later one: some of them survive.
+        Clocks may run backwards, so compaction by age can delete the newest lines first. Keep the records
+        whose timestamps exceed every later one: some of them survive.
         """
         self._recent.append(seen[1])
         while self._lasting and self._lasting[-1][2] <= seen[2]:
@@ -150,7 +157,10 @@ class _Follower:
         self._seen = _last_records(file, end)
 
     def _meet_again(self, files: Sequence[Segment]) -> Segment | None:
-        """Return the file that was the youngest, in its present size; None if the records read there are gone."""
+        """Return the file that was the youngest, in its present size.
+
+        None if the records read there are gone.
+        """
         file = self._youngest
         if file is None:
             return None

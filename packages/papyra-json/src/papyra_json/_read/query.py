@@ -34,7 +34,7 @@ BLOCK_RECORDS = 2000
 def newest(
     files: FileSet, query: Query[_R], policy: RetentionPolicy, now: float, checkpoint: Callable[[], None]
 ) -> list[_R]:
-    """Return the newest records that match and that ``policy`` keeps at the Unix time ``now``, oldest first."""
+    """Return the newest records that match and are kept at the Unix time ``now``, oldest first."""
     if query.limit == 0:
         return []
     with open_unlocked(files).raise_failure() as snapshot:
@@ -120,8 +120,8 @@ def _parts(
     if policy.max_records is None and policy.max_total_bytes is None:
         yield from ((file, worth_reading(file, entries, low, high)) for file in reversed(snapshot.files))
         return
-    # How many records are newer decides which ones are kept, whether they match or not. So only the records before
-    # the first one that matches can be left out, and those too old to count.
+    # How many records are newer decides which ones are kept, whether they match or not. So only the records
+    # before the first one that matches can be left out, and those too old to count.
     first: Segment | None = None
     start = 0
     for file in snapshot.files:

@@ -22,7 +22,10 @@ MAX_PROBE_BYTES = 2**22
 
 
 def worth_reading(file: Segment, entries: Sequence[Entry], low: float, high: float) -> list[Range]:
-    """Return, in order, the ranges of a file that may hold records between two times; no line is in two ranges."""
+    """Return, in order, the ranges of a file that may hold records between two times.
+
+    No line is in two ranges.
+    """
     if file.packed is not None:
         return file.packed.between(low, high)
     entry = entry_for(file, file.size, entries)

@@ -1,11 +1,12 @@
 """Decode a line of a file into a record, and decide whether the line is valid.
 
-A line is valid if it is a JSON object of a known kind with the fields of that kind. If it has a ``crc``, that must be the
-CRC-32 of its bytes before ``,"crc"``. ``seq`` and ``crc`` may be missing and further keys are ignored, so that files
-of the published package and of later versions can be read. An unknown kind is damage.
+A line is valid if it is a JSON object of a known kind with the fields of that kind. If it has a ``crc``, that
+must be the CRC-32 of its bytes before ``,"crc"``. ``seq`` and ``crc`` may be missing and further keys are
+ignored, so that files of the published package and of later versions can be read. An unknown kind is damage.
 
-The published package wrote what the standard library's `json` writes: ``NaN``, ``Infinity``, escapes of lone surrogates and
-integers of any size. orjson refuses or rounds these, so such a line is decoded by the standard library.
+The published package wrote what the standard library's `json` writes: ``NaN``, ``Infinity``, escapes of lone
+surrogates and integers of any size. orjson refuses or rounds these, so such a line is decoded by the standard
+library.
 """
 
 from __future__ import annotations
@@ -94,10 +95,10 @@ def _sequence(seq: int) -> int | None:
 
 
 def plain_times(lines: Sequence[bytes]) -> list[float] | None:
-    """Return the times of lines that are all valid records without ``seq``, as the published package wrote them.
+    """Return the times of valid records without ``seq``, as the published package wrote them.
 
-    None means that some line is not. A shortcut past `sequence_of` for large old files: 0.2 us a line beyond parsing
-    it, where calls and loops over the fields would cost 0.6 (rows ``scan`` and ``legacy``).
+    None means that some line is not. A shortcut past `sequence_of` for large old files: 0.2 us a line beyond
+    parsing it, where calls and loops over the fields would cost 0.6 (rows ``scan`` and ``legacy``).
     """
     loads = orjson.loads
     times: list[float] = []
@@ -246,7 +247,10 @@ def _text(found: _Object, name: str) -> str:
 
 
 def _added_text(found: _Object, name: str) -> str:
-    """Return a field that lines of older versions do not have. A value of another type is a later version's: ignored."""
+    """Return a field that lines of older versions do not have.
+
+    A value of another type is a later version's: ignored.
+    """
     value = found.get(name)
     return value if isinstance(value, str) else ""
 

@@ -1,7 +1,7 @@
 """Encode records as the lines of a file.
 
-Nearly all records are JSON already and go through one tight loop. A record with a lone surrogate, NaN or any other object
-takes a slower path. In a record beyond 1 MiB, a note of its size replaces the payload.
+Nearly all records are JSON already and go through one tight loop. A record with a lone surrogate, NaN or any
+other object takes a slower path. In a record beyond 1 MiB, a note of its size replaces the payload.
 """
 
 from __future__ import annotations
@@ -37,10 +37,12 @@ _Fields: TypeAlias = "dict[str, JSONValue]"
 
 
 def encode(records: Sequence[PersistedRecord], seq: int) -> list[bytes]:
-    """Return a line for each record, the first with the number ``seq``; a `TypeError` names an object that isn't a record.
+    """Return a line for each record, the first with the number ``seq``.
 
-    0.9 us for a small event (row ``record``), half of it orjson's. A loop that handles each record's errors by itself
-    takes 0.3 us more, so an error makes the whole batch start again.
+    A `TypeError` names an object that isn't a record.
+
+    0.9 us for a small event (row ``record``), half of it orjson's. A loop that handles each record's errors
+    by itself takes 0.3 us more, so an error makes the whole batch start again.
     """
     dumps, strict = orjson.dumps, _STRICT
     try:

@@ -23,12 +23,14 @@ _NO_NULS = re.compile(rb"[^\0]+")
 
 
 def has_junk(line: bytes) -> bool:
-    """Return whether a line holds NULs or begins with a byte order mark, so that it is not a record as it is."""
+    """Return whether a line holds NULs or begins with a byte order mark. It is not a record as it is."""
     return b"\0" in line or line.startswith(BYTE_ORDER_MARK)
 
 
 def pieces(line: bytes) -> list[tuple[int, bytes]]:
-    """Return the parts of a line between NULs and byte order marks, each with its offset; any of them may be a record.
+    """Return the parts of a line between NULs and byte order marks, each with its offset.
+
+    Any of them may be a record.
 
     NULs are left where a file grew and its bytes never reached the disk. An editor may leave a mark.
     """
@@ -45,8 +47,9 @@ def pieces(line: bytes) -> list[tuple[int, bytes]]:
 def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, list[bytes]]]:
     """Yield lines in blocks: the offsets where the block starts and ends, and its lines without newlines.
 
-    The bytes after the last newline are the last block, of one line. A line beyond `MAX_LINE_BYTES` is a block of its own of
-    which only the beginning is given; it is not a valid record. A long run of NULs ends a block, though not a line.
+    The bytes after the last newline are the last block, of one line. A line beyond `MAX_LINE_BYTES` is a
+    block of its own of which only the beginning is given; it is not a valid record. A long run of NULs ends a
+    block, though not a line.
     """
     offset = position = start
     carry, too_long = b"", False
@@ -79,9 +82,12 @@ def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, li
 
 
 def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
-    """Yield lines from ``end`` back to ``start``, where one must begin: offset, line, and whether a newline ended it.
+    """Yield lines from ``end`` back to ``start``, where one must begin.
 
-    A line beyond `MAX_LINE_BYTES` comes in parts, which are not valid records. A long run of NULs separates lines.
+    Offset, line, and whether a newline ended it.
+
+    A line beyond `MAX_LINE_BYTES` comes in parts, which are not valid records. A long run of NULs separates
+    lines.
     """
     position, size = end, FIRST_BLOCK_BYTES
     parts: list[bytes] = []  # of a line that began in an earlier block, the last first

@@ -1,7 +1,7 @@
 """Read any part of a compressed segment's content by its offset, in bounded memory.
 
-A segment that we compressed is read block by block, from its end as well. One that another tool compressed can only be
-read forward.
+A segment that we compressed is read block by block, from its end as well. One that another tool compressed
+can only be read forward.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class Placed(NamedTuple):
 class Packed:
     """The content of a compressed file of ``stored`` bytes, open as ``fd``.
 
-    NULs take the place of content that can't be read or trusted. They belong to no valid record. `damage` describes it, and
-    is complete once all content was read.
+    NULs take the place of content that can't be read or trusted. They belong to no valid record. `damage`
+    describes it, and is complete once all content was read.
     """
 
     def __init__(self, fd: int, stored: int, codec: Codec, read_stored: Callable[[int, int], bytes]) -> None:
@@ -147,7 +147,8 @@ class Packed:
     def _is_plain_stream(self, *, only: bool) -> bool:
         """Try to read the file forward, as any tool does. ``only`` says that it has no block of ours.
 
-        It succeeds if another tool has appended to the file, and if only a header is damaged, which other tools ignore.
+        It succeeds if another tool has appended to the file, and if only a header is damaged, which other
+        tools ignore.
         """
         stream = Stream(self._fd, self.codec)
         if stream.damage:

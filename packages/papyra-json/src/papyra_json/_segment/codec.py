@@ -1,8 +1,8 @@
 """The two compressions of full segments, as sequences of blocks that can be read one by one.
 
-A block is a gzip member, or a zstd frame after a skippable frame, of some whole lines. So any tool of the format reads
-the segment, and damage in one block leaves the others intact. The member's extra field, or the skippable frame, is the
-block's header: a `Block` with a CRC, to find, skip and place it.
+A block is a gzip member, or a zstd frame after a skippable frame, of some whole lines. So any tool of the
+format reads the segment, and damage in one block leaves the others intact. The member's extra field, or the
+skippable frame, is the block's header: a `Block` with a CRC, to find, skip and place it.
 """
 
 from __future__ import annotations
@@ -59,7 +59,10 @@ class DamagedBlock(Exception):
 
 
 class Block(NamedTuple):
-    """A block's header: the offset of its content, its compressed length, its length, and the times of its records."""
+    """A block's header.
+
+    The offset of its content, its compressed length, its length, and the times of its records.
+    """
 
     start: int
     packed: int

@@ -27,8 +27,9 @@ MAX_UNREADABLE_PAGES = 1000  # beyond, the disk is taken as gone: each try may t
 class Segment:
     """A file of the set, open for reading, with the size that it had when it was opened.
 
-    Offsets and sizes are those of its content before compression. Unless it is opened with ``tolerant=False``, NULs take the
-    place of bytes that the disk can't read (EIO), and `unreadable` has their ranges.
+    Offsets and sizes are those of its content before compression. Unless it is opened with
+    ``tolerant=False``, NULs take the place of bytes that the disk can't read (EIO), and `unreadable` has
+    their ranges.
     """
 
     __slots__ = ("_size", "_tolerant", "fd", "identity", "packed", "path", "stored", "unreadable")
@@ -81,7 +82,10 @@ class Segment:
 
     @property
     def damage(self) -> list[tuple[int | None, str]]:
-        """The parts that could not be read so far: an offset, if the file is not compressed, and a description."""
+        """The parts that could not be read so far.
+
+        An offset, if the file is not compressed, and a description.
+        """
         found: list[tuple[int | None, str]] = [
             (start, f"{end - start} bytes from {start} on can't be read: {os.strerror(errno.EIO)}")
             for start, end in sorted(self.unreadable)

@@ -23,9 +23,9 @@ WINDOW_BYTES = 2**23  # of content, kept for readers that go backward in small s
 class Stream:
     """The content of a file that another tool compressed.
 
-    The whole file is read once before any of it is given, because only its end holds the checksum. ``damage`` is the
-    reason why a part can't be read, or an empty text. Of a damaged file, a line without a CRC can't be trusted, so NULs
-    take its place.
+    The whole file is read once before any of it is given, because only its end holds the checksum. ``damage``
+    is the reason why a part can't be read, or an empty text. Of a damaged file, a line without a CRC can't be
+    trusted, so NULs take its place.
     """
 
     def __init__(self, fd: int, codec: Codec) -> None:

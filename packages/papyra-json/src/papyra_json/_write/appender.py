@@ -50,7 +50,10 @@ _logger = logging.getLogger("papyra")
 
 @dataclass(slots=True)
 class Appended:
-    """The result of an append: how many records, from the first on, are stored, and the error if not all are."""
+    """The result of an append.
+
+    How many records, from the first on, are stored, and the error if not all are.
+    """
 
     records: int = 0
     size: int = 0
@@ -60,8 +63,8 @@ class Appended:
 class Appender:
     """The writing end of a set of files.
 
-    It remembers the end of its file and the next number. Under the lock it checks whether both are still right,
-    because another process may have appended, rotated, compacted or torn the file.
+    It remembers the end of its file and the next number. Under the lock it checks whether both are still
+    right, because another process may have appended, rotated, compacted or torn the file.
     """
 
     def __init__(
@@ -216,7 +219,10 @@ class Appender:
             self._compressor.look()
 
     def _ends_as_left(self) -> bool:
-        """Return whether a file of the same length ends as it was left, so that the next append fuses nothing."""
+        """Return whether a file of the same length ends as it was left.
+
+        Then the next append fuses nothing.
+        """
         if self._distrust.has(self._identity):
             return False
         return os.pread(self._fd, END_BYTES, max(0, self._end - END_BYTES)) == self._end_bytes
@@ -290,7 +296,10 @@ class Appender:
             done.size += len(data)
 
     def _fitting(self, lines: Sequence[bytes], first: int) -> int:
-        """Return how many lines still fit into the file. A line that is too long for any file fits into an empty one."""
+        """Return how many lines still fit into the file.
+
+        A line that is too long for any file fits into an empty one.
+        """
         if self._max_bytes is None or time.monotonic() < self._rotate_at:
             return len(lines) - first
         room = self._max_bytes - self._end
@@ -326,7 +335,9 @@ class Appender:
         self.time_tracker.note(self._end)
 
     def _cut(self, end: int) -> bool:
-        """Cut off what a failed write has left, because its callers hear that none of it is stored; False if that fails.
+        """Cut off what a failed write has left, because its callers hear that none of it is stored.
+
+        False if that fails.
 
         If syncs are asked for, sync the cut: a power cut might bring some of it back among later records.
         """

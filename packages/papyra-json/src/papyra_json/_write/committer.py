@@ -1,7 +1,7 @@
 """Group commit: one thread appends all waiting batches with one write, then wakes their callers.
 
-The idea comes from the write-ahead logs of databases (DeWitt et al., 1984). While one group is written, the next one
-gathers, so all waiting callers share the cost of a write or sync.
+The idea comes from the write-ahead logs of databases (DeWitt et al., 1984). While one group is written, the
+next one gathers, so all waiting callers share the cost of a write or sync.
 """
 
 from __future__ import annotations
@@ -66,7 +66,10 @@ class Committer:
         self._stopping = False
 
     async def store(self, records: Sequence[PersistedRecord]) -> None:
-        """Return once the records are stored. If the caller is cancelled, they are still stored, or fail, as a whole."""
+        """Return once the records are stored.
+
+        If the caller is cancelled, they are still stored, or fail, as a whole.
+        """
         await self._ask("store", records)
 
     async def sync(self) -> None:
@@ -112,7 +115,8 @@ class Committer:
     def _start(self) -> None:
         if self._thread is None:
             self._process = os.getpid()
-            # A daemon thread: a program that forgot aclose() must be able to end. Acknowledged records are written.
+            # A daemon thread: a program that forgot aclose() must be able to end. Acknowledged records are
+            # written.
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         elif self._process != os.getpid():
@@ -138,7 +142,7 @@ class Committer:
                 self._sync()
 
     def _next_group(self) -> tuple[list[_Request], _Request | None]:
-        """Return the waiting batches, and the request of another kind that ended the group, if there is one."""
+        """Return the waiting batches, and the request of another kind that ended the group, if any."""
         group: list[_Request] = []
         size = 0
         request = self._wait()

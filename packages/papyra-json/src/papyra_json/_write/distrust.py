@@ -1,7 +1,8 @@
 """Files whose sync failed: they are replaced by fresh ones with the records that verify.
 
-After a failed fsync the kernel may call pages clean that never reached the disk, and the next fsync would report success
-(PostgreSQL's "fsyncgate"). So such a file is never trusted again. For the holder of the set's lock.
+After a failed fsync the kernel may call pages clean that never reached the disk, and the next fsync would
+report success (PostgreSQL's "fsyncgate"). So such a file is never trusted again. For the holder of the set's
+lock.
 """
 
 from __future__ import annotations
@@ -57,7 +58,10 @@ class Distrust:
         return True
 
     def replace(self, file: tuple[int, int]) -> Path | None:
-        """Replace a distrusted file; return its path, or None if another process has removed or replaced it."""
+        """Replace a distrusted file.
+
+        Return its path, or None if another process has removed or replaced it.
+        """
         path = self._path_of(file)
         if path is None:
             self._identities.discard(file)

@@ -29,8 +29,8 @@ _ADVICE = {
 def probe(base: Path) -> None:
     """Raise a `PersistenceError` if no record could be appended to the store at ``base`` now.
 
-    Opens the existing files for writing, and writes and syncs a temporary file beside them. Creates nothing else: of a
-    store whose folder does not exist yet, only the permission to create it is checked.
+    Opens the existing files for writing, and writes and syncs a temporary file beside them. Creates nothing
+    else: of a store whose folder does not exist yet, only the permission to create it is checked.
     """
     try:
         exists = _open_for_writing(base)

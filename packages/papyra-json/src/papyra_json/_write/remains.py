@@ -1,4 +1,7 @@
-"""What a failed write may have left in the file, because it could not be cut off. The same lines may be offered again."""
+"""What a failed write may have left in the file, because it could not be cut off.
+
+The same lines may be offered again.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +24,15 @@ class Remains:
     data: bytes
 
     def stored_of(self, fd: int, offered: Sequence[bytes]) -> int:
-        """Return how many lines, from the first on, the failed write has stored in the file that is open now."""
+        """Return how many lines, from the first on, the failed write has stored in the open file."""
         size = len(self.end_bytes)
         if os.pread(fd, size, self.end - size) != self.end_bytes:
             return 0  # it was replaced since
         found = _common(os.pread(fd, len(self.data), self.end), self.data)
         contents = [_content(line) for line in found]
         for index, content in enumerate(contents):
-            # The first lines may be missing from the offer: the oldest facts are dropped when a buffer is full.
+            # The first lines may be missing from the offer: the oldest facts are dropped when a buffer is
+            # full.
             if offered and content == _content(offered[0]):
                 rest = zip(contents[index:], offered, strict=False)
                 return next(

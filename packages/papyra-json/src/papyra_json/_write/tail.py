@@ -32,8 +32,8 @@ class Tail:
 def repair_tail(file: Segment) -> Tail:
     """Make an open file end after its last valid record, and return that end.
 
-    A whole record that only lacks its newline gets one. All other bytes after the last valid record are copied to
-    the quarantine and cut off. An interruption in between costs a second copy, nothing else.
+    A whole record that only lacks its newline gets one. All other bytes after the last valid record are
+    copied to the quarantine and cut off. An interruption in between costs a second copy, nothing else.
     """
     if file.packed is not None:
         raise PersistenceError(

@@ -23,8 +23,8 @@ __all__ = ["new_waiter"]
 def new_waiter() -> Waiter:
     """Return a waiter for the running task.
 
-    Its ``call`` runs a function in the task's loop, from any thread, and raises `RuntimeError` once that loop is
-    closed. Its ``wake`` ends the wait, even one that has not begun. Call it in the loop.
+    Its ``call`` runs a function in the task's loop, from any thread, and raises `RuntimeError` once that loop
+    is closed. Its ``wake`` ends the wait, even one that has not begun. Call it in the loop.
     """
     trio = _trio()
     return _Asyncio() if trio is None else _Trio(trio)
@@ -33,8 +33,8 @@ def new_waiter() -> Waiter:
 def _trio() -> Any:
     """Return the trio module if one of its tasks runs in this thread."""
     trio: Any = sys.modules.get("trio")
-    # Ask for a task, not only a run: as a guest, trio shares the thread with tasks of asyncio. The attributes may be
-    # missing while another thread imports trio.
+    # Ask for a task, not only a run: as a guest, trio shares the thread with tasks of asyncio. The attributes
+    # may be missing while another thread imports trio.
     here = getattr(getattr(trio, "lowlevel", None), "in_trio_task", None)
     return trio if here is not None and here() else None
 

@@ -1,4 +1,4 @@
-"""Make a store in files aside, and give it its name once it is whole, so that a killed backup is never taken for one."""
+"""Make a store in files aside, and rename it once it is whole. A killed backup is never taken for one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Draft:
 
 @contextmanager
 def draft_of(store: Store) -> Generator[Draft]:
-    """Let a store that does not exist yet be made in the folder ``.NAME.draft`` beside it, which is removed in the end.
+    """Let a new store be made in the folder ``.NAME.draft`` beside it, which is removed in the end.
 
     If the command is killed, the folder stays, and the next command that makes the same store removes it.
     """

@@ -1,4 +1,4 @@
-"""Copy records from one store to another in their order, go on after an interruption, and check the result."""
+"""Copy records from one store to another in order, resume after an interruption, and check the result."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ async def copy_records(
 ) -> CopyReport:
     """Append the records of ``source`` to ``target``, without those that an interrupted copy has left there.
 
-    Records after the Unix time ``until`` are left out. Without ``append``, a target that holds anything but the
-    beginning of the source is a `Failure`, and nothing is changed.
+    Records after the Unix time ``until`` are left out. Without ``append``, a target that holds anything but
+    the beginning of the source is a `Failure`, and nothing is changed.
     """
     report = CopyReport()
     keys = [_key(record) async for record in _each(target.backend, None)]
@@ -93,7 +93,8 @@ async def check_copy(
 ) -> None:
     """Scan both stores, and compare the number of records, the first and the last.
 
-    With ``whole`` the backend has copied its files, and the source may have grown since: only the first is compared.
+    With ``whole`` the backend has copied its files, and the source may have grown since: only the first is
+    compared.
     """
     report.source_scan = await source.scan("checking the source")
     report.target_scan = await target.scan("checking the target")
@@ -172,7 +173,10 @@ async def _check_beginning(source: PersistenceBackend, until: float | None, keys
 
 
 async def _overlap(source: PersistenceBackend, until: float | None, keys: list[bytes]) -> int:
-    """Return how many records of the source's beginning are the end of the target, or are all in it in one piece."""
+    """Return how many of the source's first records the target has.
+
+    They are its end, or are in it in one piece.
+    """
     alive: list[int] = []  # where in the target the beginning of the source may lie
     index, longest = 0, 0
     async with aclosing(_each(source, until)) as records:

@@ -21,8 +21,8 @@ __all__ = ["Run", "RunHistory"]
 class Run:
     """The life of one system in one process; field names are the keys of the JSON, times are Unix times.
 
-    ``ended`` is ``clean``, ``failed``, ``killed``, ``running``, or ``unknown`` for a run on another host. ``end`` is the
-    time of the newest record of a run that was killed, and None while it is running.
+    ``ended`` is ``clean``, ``failed``, ``killed``, ``running``, or ``unknown`` for a run on another host.
+    ``end`` is the time of the newest record of a run that was killed, and None while it is running.
     """
 
     run: str
@@ -104,7 +104,10 @@ def _complete(run: Run, notes: _Notes) -> None:
 
 
 def _take_counts(run: Run, stopped: PersistedEvent) -> None:
-    """Prefer the counts of the system: a compaction may have removed records, and a system may have dropped some."""
+    """Prefer the counts of the system.
+
+    A compaction may have removed records, and a system may have dropped some.
+    """
     for name in ("actors", "crashes", "dead_letters", "facts_dropped"):
         number = stopped.payload.get(name)
         if isinstance(number, int) and number > getattr(run, name):

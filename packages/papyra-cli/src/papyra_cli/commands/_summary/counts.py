@@ -47,8 +47,8 @@ class Tally:
 class ActorTrouble:
     """How often an actor crashed and was restarted, and its newest crash; times are Unix times.
 
-    ``actor`` is its name; without a name, its class and run, because another run gives its address to another actor; in
-    records of older versions, its address. ``type`` and ``run`` are those of its newest record.
+    ``actor`` is its name; without a name, its class and run, because another run gives its address to another
+    actor; in records of older versions, its address. ``type`` and ``run`` are those of its newest record.
     """
 
     actor: str
@@ -79,8 +79,9 @@ class ActorTrouble:
 class Summary:
     """The contents of a store; field names are the keys of the JSON.
 
-    ``others`` holds, of each table by name, the number of facts that are in none of its rows. ``names_cut`` lists the
-    tables that had more names than are counted apart; those of the newest records are the ones counted.
+    ``others`` holds, of each table by name, the number of facts that are in none of its rows. ``names_cut``
+    lists the tables that had more names than are counted apart; those of the newest records are the ones
+    counted.
     """
 
     backend: str

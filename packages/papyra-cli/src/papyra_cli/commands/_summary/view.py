@@ -1,4 +1,7 @@
-"""A summary as a terminal shows it. Imported late, because importing rich takes longer than most commands run."""
+"""A summary as a terminal shows it.
+
+Imported late, because importing rich takes longer than most commands run.
+"""
 
 from __future__ import annotations
 

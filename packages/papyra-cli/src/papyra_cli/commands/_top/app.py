@@ -32,7 +32,10 @@ _ACTORS = ("actor", "type", "state", "waiting", "handled", "seconds", "where")
 
 
 class TopApp(App[None]):
-    """A line of totals, a sparkline of the rate, types and actors; rows are updated in place, so the cursor stays."""
+    """A line of totals, a sparkline of the rate, types and actors.
+
+    Rows are updated in place, so the cursor stays.
+    """
 
     CSS = """
     #totals { height: 1; text-style: bold; }
@@ -89,7 +92,10 @@ class TopApp(App[None]):
             self._live.close()
 
     async def look(self) -> None:
-        """Take a picture and show it; while the system is gone, keep the last one and wait for a new system."""
+        """Take a picture and show it.
+
+        While the system is gone, keep the last one and wait for a new system.
+        """
         async with self._looking:  # a key and the clock may ask for a picture at once
             if self._paused:
                 return

@@ -32,7 +32,10 @@ _R = TypeVar("_R", bound=PersistedRecord)
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The values of the options, one field each; times are Unix times, and ``limit`` is None for all records."""
+    """The values of the options, one field each.
+
+    Times are Unix times, and ``limit`` is None for all records.
+    """
 
     limit: int | None = None
     since: float | None = None
@@ -56,7 +59,10 @@ class Selection:
 
 @dataclass(slots=True)
 class Found(Generic[_R]):
-    """The records, oldest first unless ``reverse`` was asked for; ``cut`` if there are more than the limit."""
+    """The records, oldest first unless ``reverse`` was asked for.
+
+    ``cut`` if there are more than the limit.
+    """
 
     records: Sequence[_R] = ()
     cut: bool = False

@@ -52,8 +52,8 @@ _COLORS = {"ActorCrashed": "red", "ActorRestarted": "yellow", "DeadLetter": "yel
 def actor(out: Output, store: Store, name: str, selection: Selection) -> None:
     """Tell the story of one actor.
 
-    Its starts, its crashes with their errors, its restarts, its end, and the messages that it missed, in order. NAME is a
-    name, a class, an address, or a pattern such as 'order-*'.
+    Its starts, its crashes with their errors, its restarts, its end, and the messages that it missed, in
+    order. NAME is a name, a class, an address, or a pattern such as 'order-*'.
     """
     kinds: tuple[type[_Fact], ...] = (PersistedEvent, PersistedDeadLetter)
     list_records(out, store, kinds, replace(selection, actor=name), _story, ("fact", "facts"))

@@ -40,7 +40,7 @@ __all__ = ["audits"]
 def audits(out: Output, store: Store, selection: Selection) -> None:
     """Show the newest audits.
 
-    Each says how many actors there were and in which state. An orphan is a name that leads to no actor; a dead name leads
-    to an actor that has stopped.
+    Each says how many actors there were and in which state. An orphan is a name that leads to no actor; a
+    dead name leads to an actor that has stopped.
     """
     list_records(out, store, PersistedAudit, selection, audit_table, ("audit", "audits"))

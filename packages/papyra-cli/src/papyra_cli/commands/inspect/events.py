@@ -71,8 +71,8 @@ def events(out: Output, store: Store, selection: Selection, crashes: bool, follo
     """Show the newest lifecycle events.
 
     Actors start, crash, are restarted, and stop. The reason of a restart is in the ActorCrashed before the
-    ActorRestarted. With --follow each event is shown once, also while the store is written, rotated and compacted. JSON
-    modes then print one object a line.
+    ActorRestarted. With --follow each event is shown once, also while the store is written, rotated and
+    compacted. JSON modes then print one object a line.
     """
     ctx = click.get_current_context()
     if crashes:

@@ -57,8 +57,9 @@ _COLORS = {"clean": "green", "running": "green", "failed": "red", "killed": "red
 def runs(out: Output, store: Store, limit: int | None) -> None:
     """Show the runs of a system, and how each ended.
 
-    A run is the life of one system in one process: 'clean' if it was closed, 'failed' if an error ended it, 'killed' if
-    its process is gone without having closed it, 'running' if the process lives, and 'unknown' if it ran on another host.
+    A run is the life of one system in one process: 'clean' if it was closed, 'failed' if an error ended it,
+    'killed' if its process is gone without having closed it, 'running' if the process lives, and 'unknown' if
+    it ran on another host.
     """
     history = run_on_store(out, store, _read)
     found = history.runs()
@@ -95,7 +96,10 @@ def _lines(out: Output, found: Sequence[Run]) -> Table:
 
 
 def _drawn(out: Output, found: Sequence[Run]) -> Table:
-    """Return a table that fits 80 columns: the end follows from the duration, and one system needs no column."""
+    """Return a table that fits 80 columns.
+
+    The end follows from the duration, and one system needs no column.
+    """
     columns = ("id", "system", "start", "duration", "host", "pid", "actors", "crashes", "letters", "ended")
     table = Table("run", "Runs", columns)
     systems = {run.system_id for run in found}

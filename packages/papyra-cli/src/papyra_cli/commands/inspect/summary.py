@@ -63,10 +63,11 @@ __all__ = ["summary"]
 def summary(out: Output, store: Store, since: float | None, until: float | None, top: int) -> None:
     """Sum up a store.
 
-    Shows kinds and types, facts over time, the actors that crashed or were restarted most, the targets of dead letters, and
-    the newest audit. An actor is counted by its name, or by its class and run if it has none. Reads every record once and
-    keeps none, so that a store of any size can be summed up. Up to 10,000 names of each sort are counted apart; a note
-    says if there are more. Damage is counted too, whenever it happened.
+    Shows kinds and types, facts over time, the actors that crashed or were restarted most, the targets of
+    dead letters, and the newest audit. An actor is counted by its name, or by its class and run if it has
+    none. Reads every record once and keeps none, so that a store of any size can be summed up. Up to 10,000
+    names of each sort are counted apart; a note says if there are more. Damage is counted too, whenever it
+    happened.
     """
     result = run_on_store(out, store, lambda opened: _summarize(opened, since, until, top))
     for name in result.names_cut:

@@ -28,8 +28,9 @@ __all__ = ["persistence"]
 def persistence() -> None:
     """Scan, recover, compact, inspect and copy a store of facts.
 
-    The store is a file (--path), or the URL of any installed backend: --backend, or PAPYRA_PERSISTENCE, or persistence in
-    [tool.papyra] of the nearest pyproject.toml, or the settings that PAPYRA_SETTINGS_MODULE names.
+    The store is a file (--path), or the URL of any installed backend: --backend, or PAPYRA_PERSISTENCE, or
+    persistence in [tool.papyra] of the nearest pyproject.toml, or the settings that PAPYRA_SETTINGS_MODULE
+    names.
     """
 
 

@@ -99,9 +99,10 @@ def compact(
 ) -> None:
     """Drop the records that retention does not keep.
 
-    The store is rewritten, so that only the records that stay take up space. Limits given here replace those of the store's own
-    policy. Safe on a file that an application writes. Invalid records go to a quarantine file beside the store, which a
-    note names. On a terminal it asks first if more than half of the records would go.
+    The store is rewritten, so that only the records that stay take up space. Limits given here replace those
+    of the store's own policy. Safe on a file that an application writes. Invalid records go to a quarantine
+    file beside the store, which a note names. On a terminal it asks first if more than half of the records
+    would go.
     """
     given = {name: value for name, value in limits.items() if value is not None}
     store = store.with_options(given)
@@ -120,7 +121,7 @@ def compact(
 async def _compact(
     dry_run: bool, max_files: int | None, opened: OpenStore
 ) -> tuple[CompactionReport, bool, float | None]:
-    """Return the report, whether there was no limit, and under a limit of age the time of the newest event."""
+    """Return the report, whether no limit was set, and with a limit of age the newest event's time."""
     await _refuse_what_is_not_a_store(opened)
     newest = None
     if opened.backend.retention.max_age_seconds is not None:
@@ -138,7 +139,10 @@ def _ask(report: CompactionReport) -> None:
 
 
 def _note_an_odd_clock(age: float) -> None:
-    """Say so if the newest event is far from now: a limit of age then removes more, or less, than it seems."""
+    """Say so if the newest event is far from now.
+
+    A limit of age then removes more, or less, than it seems.
+    """
     if age > _OLD_SECONDS:
         say("note", f"the newest event is {format_span(age)} old. Is the clock of this machine right?")
     elif age < -_AHEAD_SECONDS:
@@ -149,7 +153,10 @@ def _note_an_odd_clock(age: float) -> None:
 
 
 async def _refuse_what_is_not_a_store(opened: OpenStore) -> None:
-    """Raise if a file has content but not one record: a mistyped path, whose bytes a compaction would move away."""
+    """Raise if a file has content but not one record.
+
+    A mistyped path, whose bytes a compaction would move away.
+    """
     if await opened.backend.list_events(limit=1):
         return
     found = await opened.compact(dry_run=True)

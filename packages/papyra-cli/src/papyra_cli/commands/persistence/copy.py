@@ -69,9 +69,10 @@ def copy(
 ) -> None:
     """Copy a store to another, and check the copy.
 
-    FROM and TO are files or backend URLs, of any two backends. The records are appended to TO in their order. A target that holds other records is refused unless
-    --append is given. A copy that was interrupted goes on where it was when it is run again. The check scans both stores
-    and compares the number of records, the first and the last.
+    FROM and TO are files or backend URLs, of any two backends. The records are appended to TO in their order.
+    A target that holds other records is refused unless --append is given. A copy that was interrupted goes on
+    where it was when it is run again. The check scans both stores and compares the number of records, the
+    first and the last.
     """
     _run(out, _job(source, target, wait, until, append=append), "copied")
 
@@ -92,9 +93,9 @@ def copy(
 def backup(out: Output, source: str, target: str, wait: float | None) -> None:
     """Make a consistent copy of a store, and check it.
 
-    FROM and TO are files or backend URLs; a new file TO gets the format of FROM. Safe while applications write: the backup
-    holds a state that the store had. A new file gets its name once the backup is complete and checked, so a backup that was
-    interrupted leaves none. A target that holds other records is refused.
+    FROM and TO are files or backend URLs; a new file TO gets the format of FROM. Safe while applications
+    write: the backup holds a state that the store had. A new file gets its name once the backup is complete
+    and checked, so a backup that was interrupted leaves none. A target that holds other records is refused.
     """
     _run(out, _job(source, target, wait, whole=True), "backed up")
 
@@ -114,8 +115,8 @@ def backup(out: Output, source: str, target: str, wait: float | None) -> None:
 def restore(out: Output, source: str, target: str, wait: float | None) -> None:
     """Make a store from a backup, and check it.
 
-    FROM is the backup and TO the store, each a file or a backend URL. A store that holds other records is refused: move it
-    away first, with its rotated files. A new file gets its name once it is complete.
+    FROM is the backup and TO the store, each a file or a backend URL. A store that holds other records is
+    refused: move it away first, with its rotated files. A new file gets its name once it is complete.
     """
     _run(out, _job(source, target, wait, whole=True), "restored")
 

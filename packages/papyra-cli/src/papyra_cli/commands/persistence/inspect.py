@@ -60,8 +60,8 @@ class _Contents:
 def inspect(out: Output, store: Store, limit: int | None, since: float | None, until: float | None) -> None:
     """Count the records of a store and show the newest events.
 
-    Prints the number of records of each kind and the times of the oldest and the newest. A note on stderr reports damage.
-    'papyra inspect summary' counts more.
+    Prints the number of records of each kind and the times of the oldest and the newest. A note on stderr
+    reports damage. 'papyra inspect summary' counts more.
     """
     contents, anomalies = run_on_store(out, store, partial(_read, _limit(out, limit), since, until))
     note_damage(anomalies)

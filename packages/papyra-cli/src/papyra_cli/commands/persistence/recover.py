@@ -77,8 +77,8 @@ def recover(
 ) -> None:
     """Repair what a scan finds; valid records stay as they are.
 
-    Asks first on a terminal; elsewhere --yes is needed in place of the answer. Safe while applications write, and safe to
-    interrupt and to run again.
+    Asks first on a terminal; elsewhere --yes is needed in place of the answer. Safe while applications write,
+    and safe to interrupt and to run again.
     """
     ctx = click.get_current_context()
     if quarantine_dir is not None and mode != "quarantine":

@@ -37,8 +37,8 @@ __all__ = ["scan"]
 def scan(out: Output, store: Store) -> None:
     """Look for damage in a store, and change nothing.
 
-    Each anomaly is reported with its file, the line (from 1) and the offset in bytes (from 0). Safe on a file that an
-    application is writing.
+    Each anomaly is reported with its file, the line (from 1) and the offset in bytes (from 0). Safe on a file
+    that an application is writing.
     """
     report = run_on_store(out, store, OpenStore.scan)
     found = len(report.anomalies)

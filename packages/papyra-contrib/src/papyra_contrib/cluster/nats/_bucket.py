@@ -1,6 +1,7 @@
 """The registry: one JetStream stream in the form of a key-value bucket, by plain requests.
 
-Not the client's own class for buckets: after a restart of the server its watch was silent, and it takes no TTL.
+Not the client's own class for buckets: after a restart of the server its watch was silent, and it takes no
+TTL.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ __all__ = ["Crossing"]
 
 
 class Crossing:
-    """Makes calls in the event loop that was running when it was made, in order. Many calls are one wake-up."""
+    """Makes calls in the event loop that was running when it was made, in order.
+
+    Many calls are one wake-up.
+    """
 
     def __init__(self) -> None:
         self._calls: deque[Callable[[], object]] = deque()

@@ -119,7 +119,10 @@ class Follower:
         return int(cast("dict[str, Any]", found.get("state") or {}).get("last_seq", 0))
 
     async def _page(self, position: int) -> int:
-        """Read a page; return where the next begins, 0 after the last. One that does not end in 204 is none."""
+        """Read a page; return where the next begins, 0 after the last.
+
+        One that does not end in 204 is none.
+        """
         inbox = self._client.new_inbox()
         messages: asyncio.Queue[Message] = asyncio.Queue()
 

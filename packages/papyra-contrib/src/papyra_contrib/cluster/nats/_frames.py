@@ -75,7 +75,10 @@ class Outbox:
 
 
 class FrameChannel:
-    """Sends an outbox over a connection, and hands what comes to two functions. Lives in the connection's loop."""
+    """Sends an outbox over a connection, and hands what comes to two functions.
+
+    Lives in the connection's loop.
+    """
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ REPEAT_SECONDS: Final = 0.1
 class NatsLease(Lease):
     """Renewed in the keeper's loop, looked at in any thread.
 
-    ``may_renew`` says whether the program is well; ``lost`` is called once, in the keeper's loop, a sixth of the
-    lease before the registry lets the key go.
+    ``may_renew`` says whether the program is well; ``lost`` is called once, in the keeper's loop, a sixth of
+    the lease before the registry lets the key go.
     """
 
     def __init__(

@@ -17,8 +17,8 @@ __all__ = ["MemoryNetwork"]
 class MemoryNetwork:
     """Nodes, a network and a registry in one event loop, on its clock.
 
-    ``loss`` and ``duplicate`` are shares of messages, ``delay`` is a range of seconds, ``lag`` how many seconds
-    followers of the registry may be behind. With `papyra.testing.run_seeded` a run can be repeated.
+    ``loss`` and ``duplicate`` are shares of messages, ``delay`` is a range of seconds, ``lag`` how many
+    seconds followers of the registry may be behind. With `papyra.testing.run_seeded` a run can be repeated.
     """
 
     def __init__(

@@ -28,9 +28,9 @@ MAX_MESSAGE_BYTES = 1_000_000
 class through_codec:  # noqa: N801 - called like a function, and may be used in a `with` block
     """Have each message, reply and exception of ``system`` encoded and decoded, as between nodes.
 
-    From now on, references that `ActorSystem.spawn` returns, and those that travel in messages, do so: a program
-    finds out before it has a cluster what can't travel (`MessageRejected`), and what it shared by accident. In a
-    ``with`` block it ends with the block.
+    From now on, references that `ActorSystem.spawn` returns, and those that travel in messages, do so: a
+    program finds out before it has a cluster what can't travel (`MessageRejected`), and what it shared by
+    accident. In a ``with`` block it ends with the block.
     """
 
     def __init__(

@@ -52,7 +52,10 @@ class Loop(Protocol):
     """``asyncio`` or ``trio``."""
 
     clean: contextvars.Context
-    """The context variables of the task that started the system; every task of the runtime begins with them."""
+    """The context variables of the task that started the system.
+
+    Every task of the runtime begins with them.
+    """
 
     has_strays: bool
     """Whether a task's code can end in a cancellation that nobody asked of the task."""
@@ -79,12 +82,16 @@ class Loop(Protocol):
     ) -> None:
         """Run ``make()`` in a task of its own, below no cancel scope, in ``context`` or a copy of ``clean``.
 
-        What it raises goes to ``fatal``. ``label`` gives the name that the task shows in a task dump, whenever asked.
+        What it raises goes to ``fatal``. ``label`` gives the name that the task shows in a task dump,
+        whenever asked.
         """
         ...
 
     def cancelling(self) -> Callable[[], int] | None:
-        """Return a function that counts the cancellations of the running task; None if only scopes can be cancelled."""
+        """Return a function that counts the cancellations of the running task.
+
+        None if only scopes can be cancelled.
+        """
         ...
 
     def ending(self) -> bool:
@@ -92,7 +99,10 @@ class Loop(Protocol):
         ...
 
     from_thread: Callable[[Callable[[], object]], object]
-    """Make a call on the loop soon, from any thread and from ``__del__``; a `RuntimeError` if the loop has ended."""
+    """Make a call on the loop soon, from any thread and from ``__del__``.
+
+    A `RuntimeError` if the loop has ended.
+    """
 
     def is_closed(self) -> bool:
         """Whether the loop has ended, so that nothing runs any more."""

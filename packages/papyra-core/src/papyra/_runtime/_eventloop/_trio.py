@@ -27,7 +27,10 @@ def current_task() -> object:
 
 
 class _Woken:
-    """What a wait ends with: an `outcome.Value` of None, but one for all, where that is spent by its first use."""
+    """What a wait ends with.
+
+    An `outcome.Value` of None, but one for all, where that is spent by its first use.
+    """
 
     def unwrap(self) -> None:
         return None

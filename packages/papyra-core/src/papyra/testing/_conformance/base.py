@@ -39,10 +39,16 @@ class ConformanceBase:
     """Whether several backends may have the store open at once, all reading and writing."""
 
     keeps_batch_ids: ClassVar[bool] = False
-    """Whether a batch that is offered again with its ``batch_id`` is stored once. A store on a server must."""
+    """Whether a batch that is offered again with its ``batch_id`` is stored once.
+
+    A store on a server must.
+    """
 
     smoke_records: ClassVar[int] = 0
-    """How many records the smoke test of a large store writes; 0 leaves it out, 1,000,000 is what it is meant for."""
+    """How many records the smoke test of a large store writes.
+
+    0 leaves it out, 1,000,000 is what it is meant for.
+    """
 
     patience: ClassVar[float] = 30.0
     """After how many seconds a test is taken to hang; the smoke test has as long as it needs."""
@@ -86,7 +92,10 @@ class ConformanceBase:
 
     @pytest.fixture
     def restart_store(self) -> Callable[[], object] | None:
-        """Return a function that kills the store's server and starts it again. It is called in a worker thread."""
+        """Return a function that kills the store's server and starts it again.
+
+        It is called in a worker thread.
+        """
         return None
 
     @pytest.fixture

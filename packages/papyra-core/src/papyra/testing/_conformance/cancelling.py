@@ -35,7 +35,7 @@ _CALLS: dict[str, Callable[[PersistenceBackend], Awaitable[object]]] = {
 
 
 class CancellingPromises(ConformanceBase):
-    """A cancelled call ends, stores each record whole or not at all, and leaves the store as usable as it was."""
+    """A cancelled call ends, stores each record whole or not at all, and leaves the store usable."""
 
     @pytest.mark.parametrize("delay", _DELAYS)
     async def test_a_cancelled_write_stores_each_record_whole_or_not_at_all(

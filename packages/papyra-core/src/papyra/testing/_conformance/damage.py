@@ -24,7 +24,10 @@ _REPAIRING = [PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE
 
 
 class DamagePromises(ConformanceBase):
-    """A scan changes nothing, nor does a dry run; a recovery keeps every record and leaves nothing to repair."""
+    """A scan changes nothing, nor does a dry run.
+
+    A recovery keeps every record and leaves nothing to repair.
+    """
 
     async def test_a_healthy_store_scans_clean(self, open_backend: OpenBackend) -> None:
         async with self.using(open_backend()) as backend:

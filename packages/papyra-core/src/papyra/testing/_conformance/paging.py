@@ -78,7 +78,10 @@ class PagingPromises(ConformanceBase):
                 await backend.page(_ALL, after="no cursor of any store")
 
     async def test_pages_beside_writers_lose_nothing(self, open_backend: OpenBackend) -> None:
-        """Records get their place when they are committed: a later commit never comes before a place that was read."""
+        """Records get their place when they are committed.
+
+        A later commit never comes before a place that was read.
+        """
         async with self.using(open_backend()) as backend:
             found: list[PersistedRecord] = []
             done = anyio.Event()

@@ -23,7 +23,10 @@ _RARE = 100_000
 
 
 class SizePromises(ConformanceBase):
-    """A store does with a million records what it does with ten. It takes a while, so it must be asked for."""
+    """A store does with a million records what it does with ten.
+
+    It takes a while, so it must be asked for.
+    """
 
     async def test_a_large_store_keeps_its_promises(self, open_backend: OpenBackend) -> None:
         total = self.smoke_records

@@ -142,7 +142,10 @@ class WritingPromises(ConformanceBase):
     async def test_what_cannot_be_stored_as_it_is_harms_no_other_record(
         self, open_backend: OpenBackend, payload: dict[str, Any]
     ) -> None:
-        """Such a record may be refused, or stored with a note of what was left out; it must not spoil the store."""
+        """Such a record may be refused, or stored with a note of what was left out.
+
+        It must not spoil the store.
+        """
         async with self.using(open_backend()) as backend:
             await backend.record_event(event(1))
             odd = event(2, payload=cast("dict[str, JSONValue]", payload))
