@@ -85,11 +85,23 @@ async def test_countdown(every):
         assert [message for _, message, asks in marks.shown if asks] == list(range(0, 30, every))
 
 
+@pytest.mark.anyio
+async def test_countdown_of_sends_that_do_not_wait():
+    """Promise 2: so it is where no send lets the event loop go round."""
+    marks = MarkAll(100)
+    async with ActorSystem(instruments=[marks]) as system:
+        ref = system.spawn(Echo, mailbox_capacity=None)
+        for n in range(3000):
+            ref.tell_nowait(n)
+        assert [message for _, message, _ in marks.shown] == list(range(0, 3000, 100))
+
+
 @settings(max_examples=30)
 @given(
     gaps=st.lists(st.integers(1, 1200), min_size=1, max_size=3),
     sends=st.lists(
-        st.tuples(st.sampled_from(["tell", "defer", "full", "ask"]), st.integers(1, 400)), max_size=12
+        st.tuples(st.sampled_from(["tell", "nowait", "defer", "full", "ask"]), st.integers(1, 400)),
+        max_size=12,
     ),
 )
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
@@ -105,6 +117,8 @@ def test_countdown_for_any_mix(backend, gaps, sends):
                 for _ in range(times if how != "ask" else times // 10):
                     if how == "tell":
                         await wide.tell(None)
+                    elif how == "nowait":
+                        wide.tell_nowait(None)
                     elif how == "full":
                         await narrow.tell(None)
                     elif how == "defer":

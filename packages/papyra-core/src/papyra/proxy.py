@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import deliver, yield_to_loop
+from papyra._runtime.mailbox import deliver, halt_send
 from papyra._runtime.thread_guard import check_thread
 
 if TYPE_CHECKING:
@@ -101,15 +101,11 @@ class _Path:
         names = tuple(path)
         envelope = _envelope(lambda actor: _invoke(actor, names, args, kwargs), "call", names, args, kwargs)
         envelope.expects_reply = False
-        rt = self._cell.rt
-        check_thread(rt, "call an actor")
-        rt.credit -= 1
-        if rt.credit < 0:
-            # As in `ActorRef.tell`.
-            if rt.countdown is not None:
-                rt.countdown.tell(self._cell, envelope)
-            if rt.credit < 0:
-                await yield_to_loop(self._cell)
+        check_thread(self._cell.rt, "call an actor")
+        for _ in self._cell.rt.sends:  # as in `ActorRef.tell`
+            break
+        else:
+            await halt_send(self._cell, envelope)
         await deliver(self._cell, envelope)
 
 

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import deliver, try_enqueue, waiting_messages, yield_to_loop
+from papyra._runtime.mailbox import check_send, deliver, halt_send, try_enqueue, waiting_messages
 from papyra._runtime.phases import DRAINING, STOPPED
 from papyra._runtime.stash import stashed
-from papyra._runtime.thread_guard import wrong_thread
 from papyra.exceptions import MailboxFull
 from papyra.proxy import ActorProxy
 from papyra.request import Request
@@ -56,18 +55,13 @@ class ActorRef(Generic[M, R]):
         Waits while the mailbox is full. Raises `ActorStopped`, and leaves one dead letter, if the actor is
         stopped or stopping. If cancelled, nothing was sent.
         """
-        # The hot path: 0.16 us. Every 500th send lets the event loop go round, because a loop of sends would
-        # starve it. It does so before it sends: a sender that is cancelled there has sent nothing.
+        # The hot path: 0.16 us. `Runtime.sends` counts sends and checks the thread, in one step.
         cell = self._cell
         rt = cell.rt
-        if not rt.owner._is_owned():
-            raise wrong_thread(rt, "tell an actor")
-        rt.credit = credit = rt.credit - 1
-        if credit < 0:
-            if rt.countdown is not None:
-                message = rt.countdown.tell(cell, message)
-            if rt.credit < 0:
-                await yield_to_loop(cell)
+        for _ in rt.sends:
+            break
+        else:
+            message = await halt_send(cell, message)
         box: deque[Any] | None = cell.box
         if box is not None:
             if len(box) < cell.limit:
@@ -91,11 +85,12 @@ class ActorRef(Generic[M, R]):
         """
         cell = self._cell
         rt = cell.rt
-        if not rt.owner._is_owned():
-            raise wrong_thread(rt, "tell an actor")
-        rt.credit -= 1
-        if rt.credit < 0 and rt.countdown is not None:
-            message = rt.countdown.tell(cell, message)
+        for _ in rt.sends:
+            break
+        else:
+            check_send(rt)
+            if rt.countdown is not None:
+                message = rt.countdown.tell(cell, message)
         if not try_enqueue(cell, message):
             raise MailboxFull(cell, cell.capacity)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.attached_instrument import replied
-from papyra._runtime.mailbox import deliver, enqueue, refuse
+from papyra._runtime.mailbox import deliver, refuse
 from papyra._runtime.thread_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
 from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from papyra._runtime.wait_graph import Fork
 
 __all__ = ["ask", "ask_many", "expire", "pass_on"]
+
+_NEW_BOX: type[deque[Any]] = deque
 
 
 async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
@@ -46,12 +49,19 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
         if box is not None and len(box) < cell.limit:
             box.append(envelope)
         elif box is None and cell.limit > 0:
-            enqueue(cell, envelope)
+            # As in `ActorRef.tell`.
+            if not rt.awake:
+                rt.wake()
+            box = rt.mailbox_pool.pop() if rt.mailbox_pool else _NEW_BOX()
+            box.append(envelope)
+            cell.box = box
+            rt.ready.append(cell)
         else:
             await deliver(cell, envelope, waits=True)
         if not envelope.replied:
-            envelope.waiter = rt.loop.waiter()
-            await envelope.waiter
+            make_waiter = rt.loop.waiter  # in a line of its own: `loop.waiter()` would look for a method
+            envelope.waiter = waiter = make_waiter()
+            await waiter
     except BaseException:
         envelope.abandon()
         raise

@@ -33,6 +33,7 @@ class Countdown:
         "_rt",
         "_tells_gap",
         "_tells_left",
+        "due",
         "stretch",
     )
 
@@ -46,7 +47,8 @@ class Countdown:
         self._tells_left = self._tells_gap = 1
         self._asks_left = self._asks_gap = 1
         self.stretch = 0  # sends from one stop of the counter to the next
-        rt.credit = 0
+        self.due = False  # whether the event loop has to go round before this send
+        rt.allow_sends(0)
 
     def tell(self, cell: Cell, item: Any) -> Any:
         """Handle a stop of the counter: show the send if it is due, and count on. Return the item to send."""
@@ -65,12 +67,12 @@ class Countdown:
                 if type(item) is not Envelope:
                     item = Envelope(item, expects_reply=False)
                 item.marks = marks
-        due = budget <= 0
-        if due:
+        self.due = budget <= 0
+        if self.due:
             budget = SEND_BUDGET
         self._budget, self._tells_left = budget, left
         self.stretch = min(budget, left) - 1
-        self._rt.credit = -1 if due else self.stretch
+        self._rt.allow_sends(self.stretch)
         return item
 
     def ask(self, cell: Cell, envelope: Envelope) -> bool:

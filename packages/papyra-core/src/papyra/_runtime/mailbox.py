@@ -6,7 +6,7 @@ Room, waiting senders, and the messages left at a stop.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
 
@@ -14,27 +14,30 @@ from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.runtime import SEND_BUDGET
 from papyra._runtime.stack_guard import need_frames
+from papyra._runtime.thread_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_wait, end_wait
 from papyra.exceptions import ActorStopped, MailboxFull, PapyraError
 
 if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
+    from papyra._runtime.runtime import Runtime
 
 __all__ = [
+    "check_send",
     "close",
     "deliver",
     "depth",
     "discard",
     "enqueue",
     "grant",
+    "halt_send",
     "has_mail",
     "refuse",
     "stopped_early",
     "to_dead_letter",
     "try_enqueue",
     "waiting_messages",
-    "yield_to_loop",
 ]
 
 REFUSAL_FRAMES = 40
@@ -90,11 +93,30 @@ def enqueue(cell: Cell, item: object) -> None:
         box.append(item)
 
 
-async def yield_to_loop(cell: Cell) -> None:
-    """Let the event loop go round once. This is where a loop of sends can be cancelled."""
+async def halt_send(cell: Cell, item: Any) -> Any:
+    """Do what is due before a send for which `Runtime.sends` has no step left. Return the item to send.
+
+    Every `SEND_BUDGET` sends the event loop goes round, because a loop of sends would starve it. This is where such
+    a loop can be cancelled, and the last item is not sent then.
+    """
     rt = cell.rt
-    rt.credit = SEND_BUDGET if rt.countdown is None else rt.countdown.stretch
+    check_send(rt)
+    countdown = rt.countdown
+    if countdown is not None:
+        item = countdown.tell(cell, item)
+        if not countdown.due:
+            return item
+    else:
+        rt.allow_sends(SEND_BUDGET)
     await anyio.lowlevel.checkpoint()
+    return item
+
+
+def check_send(rt: Runtime) -> None:
+    """Raise `RuntimeError` if a send comes from another thread."""
+    if not rt.owner._is_owned():
+        rt.allow_sends()
+        raise wrong_thread(rt, "tell an actor")
 
 
 async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:

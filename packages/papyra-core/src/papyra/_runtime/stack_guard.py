@@ -23,10 +23,6 @@ def need_frames(frames: int = FRAMES) -> None:
 
 def need_frames_to_wake() -> None:
     """Do the same as `need_frames` with `FRAMES`, in 60 % of the time: every ask wakes a task."""
-    _five()
-
-
-def _five() -> None:
     _four()
 
 

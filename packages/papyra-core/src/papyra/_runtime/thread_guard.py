@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from threading import RLock
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from papyra._runtime.runtime import Runtime
 
-__all__ = ["Owner", "check_thread", "owner_of_this_thread", "wrong_thread"]
+__all__ = ["IS_OWNED", "Owner", "check_thread", "owner_of_this_thread", "wrong_thread"]
 
 
 class Owner(Protocol):
     """Knows whether the calling thread is the one of the event loop."""
 
     def _is_owned(self) -> bool: ...
+
+
+IS_OWNED: Callable[[Any], bool] = type(RLock())._is_owned  # type: ignore[attr-defined]  # see `owner_of_this_thread`
+"""Whether the calling thread is the one of an owner."""
 
 
 def owner_of_this_thread() -> Owner:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections import deque
@@ -32,6 +32,7 @@ class Worker:
         "roused",
         "scope",
         "scopes",
+        "state",
         "waiter",
     )
 
@@ -44,6 +45,7 @@ class Worker:
         self.scope: anyio.CancelScope | None = None
         self.inner: anyio.CancelScope | None = None
         self.scopes: Scopes | None = None
+        self.state: Any = None  # of its scopes
         self.floor: object = None  # the innermost scope that is the worker's
         self.waiter: Waiter | None = None
         self.interrupted = False  # its scope is cancelled, so no other cell may run in it

@@ -142,6 +142,7 @@ class Workers:
                 ):
                     worker.scope, worker.inner = scope, inner
                     worker.scopes = rt.loop.scopes()
+                    worker.state = worker.scopes.state
                     worker.floor = worker.scopes.cancel_scope
                     worker.interrupted = False
                     try:
@@ -178,12 +179,12 @@ class Workers:
         mailbox_pool = rt.mailbox_pool
         cancelling = rt.loop.cancelling()
         context, reference = guard.live, guard.reference
-        assert worker.scopes is not None  # noqa: S101 - `_main` set it
-        scopes, floor, own = worker.scopes.state, worker.floor, worker.own
+        scopes, floor, own = worker.state, worker.floor, worker.own
         task = rt.loop.current_task()
         references = getrefcount(task)  # a lock or limiter of anyio that an actor holds refers to the task
         left = budget = 8  # messages until the next look at the clock
         item: Any = None
+        kind_of, envelopes = type, Envelope  # locals, which each message looks up
         began = perf_counter()
         while True:
             while ready:
@@ -205,7 +206,7 @@ class Workers:
                         item = box.popleft()
                         if cell.senders is not None:
                             grant(cell)
-                        if type(item) is not Envelope:  # not __class__: that of a message is user code
+                        if kind_of(item) is not envelopes:  # not __class__: that of a message is user code
                             # Looked up for each message, because the actor may assign another one.
                             await (actor.receive(item) if receive is None else receive(item))
                         elif item is not SIGNAL:
@@ -309,10 +310,11 @@ class Workers:
 
     async def _park(self, worker: Worker) -> None:
         rt = self._rt
-        worker.waiter = rt.loop.waiter()
+        make_waiter = rt.loop.waiter  # as in `asks.ask`
+        worker.waiter = waiter = make_waiter()
         rt.parked.append(worker)
         try:
-            await worker.waiter
+            await waiter
         finally:
             if worker.roused:
                 worker.roused = False
@@ -441,14 +443,8 @@ async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
             value = await envelope.call(actor)
         else:
             value = await _call_as_activity(cell.belongings, envelope.call, actor)
-        scopes = worker.scopes
         # `Worker.left_open`, without a call
-        if (
-            not worker.own
-            and scopes
-            and scopes.state.cancel_scope is not worker.floor
-            and not worker.interrupted
-        ):
+        if worker.state.cancel_scope is not worker.floor and not (worker.own or worker.interrupted):
             worker.close_scopes()
             raise left_open(cell, "a message")
     except (CallerError, Reject) as error:

@@ -66,9 +66,8 @@ class Loop(Protocol):
     time: Callable[[], float]
     """The loop's clock, in seconds; a test may run on a loop whose clock is not the world's."""
 
-    def waiter(self) -> Waiter:
-        """Make a waiter."""
-        ...
+    waiter: Callable[[], Waiter]
+    """Make a waiter."""
 
     def current_task(self) -> object | None:
         """Return the running task."""

@@ -87,14 +87,11 @@ class AsyncioLoop:
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references
         self.clean = contextvars.copy_context()
         self.time = self._loop.time
+        self.waiter: Callable[[], Waiter] = self._loop.create_future
         # In context variables of its own: not in those of the thread that calls.
         self.from_thread: Callable[[Callable[[], object]], object] = partial(
             self._loop.call_soon_threadsafe, context=self.clean.copy()
         )
-
-    def waiter(self) -> Waiter:
-        """Make a future."""
-        return self._loop.create_future()
 
     def current_task(self) -> object | None:
         """Return the running task."""

@@ -139,14 +139,11 @@ class TrioLoop:
         self.fatal: Callable[[BaseException], None] = _raise
         self.clean = contextvars.copy_context()
         self.time = trio.current_time
+        self.waiter: Callable[[], Waiter] = _TrioWaiter
         self.from_thread: Callable[[Callable[[], object]], object] = (
             trio.lowlevel.current_trio_token().run_sync_soon
         )
         self._token = trio.lowlevel.current_trio_token()
-
-    def waiter(self) -> Waiter:
-        """Make a waiter."""
-        return _TrioWaiter()
 
     def current_task(self) -> object | None:
         """Return the running task."""
