@@ -169,6 +169,22 @@ ROWS = {
             unit="ms",
         ),
         Row(
+            "traces",
+            "share of their speed that tell and ask keep with tracing on, outside of a trace",
+            {"papyra": 100_000, "papyra-trio": 100_000},
+            (Goal("tell", 0.55), Goal("ask", 0.92), Goal("tell_untraced", 0.97)),
+            script="instrumented",
+            unit="tell",
+        ),
+        Row(
+            "top",
+            "ms of a refresh of papyra top for 12,000 actors, and of the application's event loop in it",
+            {"papyra": 12_000, "papyra-trio": 12_000},
+            (Goal("ms", 50, at_least=False), Goal("loop_ms", 10, at_least=False)),
+            script="instrumented",
+            unit="ms",
+        ),
+        Row(
             "record",
             "facts a second from a system into a JSON file, until aclose() returned",
             {"papyra": 200_000, "published": 200_000, "floor": 200_000},

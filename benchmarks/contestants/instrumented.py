@@ -5,19 +5,26 @@ as JSON.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import tempfile
 import time
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 from papyra_api import Echo, Player
 from prometheus_client import CollectorRegistry, generate_latest
 
 from papyra.system import ActorSystem
+from papyra_cli._live.client import LiveSystem
+from papyra_contrib.admin import AdminSocket
+from papyra_contrib.otel import PapyraTracing
 from papyra_contrib.prometheus import PapyraCollector, PapyraTimings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from papyra.instruments import Instrument
 
@@ -60,19 +67,63 @@ async def pingpong_seconds(instruments: Sequence[Instrument], n: int) -> float:
         return time.process_time() - began
 
 
-async def instruments(n: int) -> dict[str, float]:
-    """Measure how much of their speed tell, ping-pong and ask keep with timings on: the best of interleaved
-    runs.
-    """
-    rows = {"tell": (tell_seconds, n), "pingpong": (pingpong_seconds, n // 4), "ask": (ask_seconds, n // 10)}
+async def _kept(make: Callable[[], Instrument], rows: Mapping[str, int]) -> dict[str, float]:
+    """Return how much of their speed the rows keep with an instrument: the best of interleaved runs."""
+    seconds = {"tell": tell_seconds, "pingpong": pingpong_seconds, "ask": ask_seconds}
     kept = {}
-    for name, (seconds, operations) in rows.items():
+    for name, operations in rows.items():
         off, on = [], []
         for _ in range(ROUNDS):
-            off.append(await seconds((), max(operations, 1)))
-            on.append(await seconds((PapyraTimings(),), max(operations, 1)))
+            off.append(await seconds[name]((), max(operations, 1)))
+            on.append(await seconds[name]((make(),), max(operations, 1)))
         kept[name] = min(off) / min(on)  # other programs only ever make a run slower
+    return kept
+
+
+async def instruments(n: int) -> dict[str, float]:
+    """Measure how much of their speed tell, ping-pong and ask keep with timings on."""
+    kept = await _kept(PapyraTimings, {"tell": n, "pingpong": n // 4, "ask": n // 10})
     return {"kept": min(kept.values()), **kept}
+
+
+async def traces(n: int) -> dict[str, float]:
+    """Measure how much of their speed tell and ask keep with tracing on, outside of a trace and without an SDK."""
+    every = await _kept(PapyraTracing, {"tell": n, "ask": n // 10})
+    asks = await _kept(lambda: PapyraTracing(tells=False), {"tell": n})
+    return {**every, "tell_untraced": asks["tell"]}
+
+
+async def top(n: int) -> dict[str, float]:
+    """Measure a refresh of ``papyra top`` for n actors: ms until the client has its data, and of the application's loop."""
+    folder = tempfile.mkdtemp()
+    os.environ["PAPYRA_RUNTIME_DIR"] = folder
+    socket = AdminSocket()
+    try:
+        async with ActorSystem(instruments=[socket]) as system:
+            kinds = [type(f"Echo{number}", (Echo,), {}) for number in range(20)]
+            for number in range(n):
+                ref = system.spawn(kinds[number % 20])
+            await ref.ask(0)
+            while socket.path is None:  # noqa: ASYNC110 - nothing announces that it listens
+                await anyio.sleep(0.01)
+            client = await anyio.to_thread.run_sync(LiveSystem, socket.path)
+            refreshes, loop = [], []
+            for _ in range(ROUNDS):
+                await anyio.sleep(0.3)  # a walk serves everybody for 0.25 s
+                began = time.thread_time()
+                refreshes.append(await anyio.to_thread.run_sync(_refresh, client))
+                loop.append(time.thread_time() - began)
+            client.close()
+            return {"ms": min(refreshes) * 1e3, "loop_ms": min(loop) * 1e3}
+    finally:
+        shutil.rmtree(folder)
+
+
+def _refresh(client: LiveSystem) -> float:
+    began = time.perf_counter()
+    client.ask("overview")
+    client.ask("top", by="mailbox", limit=40)
+    return time.perf_counter() - began
 
 
 async def scrape(n: int) -> dict[str, float]:
