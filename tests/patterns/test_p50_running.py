@@ -156,6 +156,10 @@ PROGRAM = """
             print("on_stop", flush=True)
 
         async def receive(self, seconds):
+            if seconds < -2:
+                print("computes", flush=True)
+                while True:
+                    pass
             if seconds < 0:
                 while True:
                     try:
@@ -242,6 +246,19 @@ def test_p50_a_second_signal_cancels_and_on_stop_still_runs(start, backend: str)
     assert process.stdout is not None
     assert process.stdout.readline() == "unbind\n"
     process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert out.split() == ["on_stop"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_h10_a_second_signal_interrupts_an_actor_that_computes(start, backend: str):
+    process = start(*service(backend), seconds=-3.0)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "computes\n"
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.2)  # two signals that wait at once are one
     out, err = process.communicate(timeout=60)
     assert process.returncode == 1, err
     assert out.split() == ["on_stop"]

@@ -21,6 +21,7 @@ from papyra._runtime.fact_writer import FactWriter
 from papyra._runtime.history import History
 from papyra._runtime.hook_calls import HookCalls
 from papyra._runtime.instruments import Instruments
+from papyra._runtime.interrupts import INTERRUPTS
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn
@@ -200,6 +201,7 @@ class ActorSystem:
             if self._cluster is not None:
                 await self._join(self._cluster, core)
             self._core = core
+            INTERRUPTS.enter(core)
             self._instruments.start(core.rt)
         finally:
             self._starting.set()

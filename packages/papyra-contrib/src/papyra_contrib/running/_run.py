@@ -42,7 +42,12 @@ def run(
     if not callable(main):
         raise TypeError(f"main must be an async function that takes the system, not {main!r}")
     with ReceivedSignals(signals) as received:
-        return anyio.run(_serve, main, system, received, deadline, backend=backend)
+        try:
+            return anyio.run(_serve, main, system, received, deadline, backend=backend)
+        except KeyboardInterrupt:
+            if received.count < 2:
+                raise  # not by a signal that was received here
+            return 1  # the second signal has interrupted an actor that computed
 
 
 async def run_until_signal(

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from papyra._runtime.interrupts import interrupt_actor
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import FrameType, TracebackType
@@ -67,6 +69,8 @@ class ReceivedSignals:
             kill_by(number)
         with suppress(BlockingIOError):  # full: the reader has much to wake up for, and looks at the count
             self._writer.send(b"\0")
+        if self.count == LAST_SIGNAL - 1:
+            interrupt_actor(frame)  # one that computes holds the event loop, which then can't cancel it
 
     async def wait(self, count: int) -> None:
         """Return when at least ``count`` signals have arrived."""

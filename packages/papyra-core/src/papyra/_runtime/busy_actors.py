@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from threading import get_ident
 from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from papyra._runtime._eventloop import coroutine_of
+from papyra._runtime.frames import is_ours, own_frame, place
 from papyra._runtime.user_values import type_name
 from papyra.statistics import BusyActor
 
@@ -24,19 +24,17 @@ if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra._runtime.runtime import Runtime
 
-__all__ = ["BusyActors"]
-
-_RUNTIME = str(Path(__file__).parent)
-_PROXY = str(Path(__file__).parent.parent / "proxy.py")
+__all__ = ["BusyActors", "Found"]
 
 
-class _Found(NamedTuple):
+class Found(NamedTuple):
     """A busy actor, not described yet."""
 
     cell: Cell
     since: float
     frame: FrameType | None
     awaits: object
+    code: CoroutineType[Any, Any, Any] | None = None  # unless it computes right now
 
 
 class BusyActors:
@@ -50,52 +48,63 @@ class BusyActors:
     def look(self, limit: int | None = None) -> list[BusyActor]:
         """Return the actors whose code runs, the longest first, ``limit`` of them at most."""
         now = time.monotonic()
+        return [_describe(each, now) for each in self.find(now)[:limit]]
+
+    def find(self, now: float) -> list[Found]:
+        """Find the actors whose code runs, the longest first."""
         found = [
             self._find(worker.cell, task, now)
             for task, worker in list(self._rt.workers.items())
             if worker.cell is not None
         ]
         found.sort(key=_since)
-        return [_describe(each, now) for each in found[:limit]]
+        return found
 
-    def _find(self, cell: Cell, task: object, now: float) -> _Found:
+    def find_computing(self) -> Found | None:
+        """Find the actor that computes right now, if any does. For other threads, too."""
+        own = own_frame(self._frame())
+        if own is None:
+            return None  # before all workers are looked at: there may be many
+        for task, worker in list(self._rt.workers.items()):
+            cell, code = worker.cell, coroutine_of(task)
+            if cell is not None and isinstance(code, CoroutineType) and code.cr_running:
+                return Found(cell, time.monotonic(), own, None)
+        return None
+
+    def _find(self, cell: Cell, task: object, now: float) -> Found:
         """Find the actor's own code in a worker's task, and since when it is known."""
         worker_code: Any = coroutine_of(task)
         if worker_code is not None and worker_code.cr_running:
             return self._running(cell, now)
         for each in _awaited(worker_code):
             if not isinstance(each, CoroutineType):
-                return _Found(cell, now, None, each)  # ``receive`` returned something else to await
-            if not _is_ours(each.cr_code.co_filename):
+                return Found(cell, now, None, each)  # ``receive`` returned something else to await
+            if not is_ours(each.cr_code.co_filename):
                 own: CoroutineType[Any, Any, Any] = cast("Any", each)
-                return _Found(cell, self._seen.setdefault(own, now), own.cr_frame, own.cr_await)
-        return _Found(cell, now, None, None)
+                return Found(cell, self._seen.setdefault(own, now), own.cr_frame, own.cr_await, own)
+        return Found(cell, now, None, None)
 
-    def _running(self, cell: Cell, now: float) -> _Found:
+    def _running(self, cell: Cell, now: float) -> Found:
         """Find the code that computes right now: it awaits nothing, so it is looked for among the frames."""
-        frame: FrameType | None = (
-            sys._getframe() if get_ident() == self._thread else sys._current_frames().get(self._thread)
-        )
-        own: FrameType | None = None
-        inner: FrameType | None = None
-        while frame is not None:  # from the inside out: the outermost one that a worker has called
-            ours = _is_ours(frame.f_code.co_filename)
-            if ours and inner is not None and not _is_ours(inner.f_code.co_filename):
-                own = inner
-            inner, frame = frame, frame.f_back
         since = min((at for code, at in list(self._seen.items()) if code.cr_running), default=now)
-        return _Found(cell, since, own, None)
+        return Found(cell, since, own_frame(self._frame()), None)
+
+    def _frame(self) -> FrameType | None:
+        """Return the innermost frame of the event loop's thread."""
+        if get_ident() == self._thread:
+            return sys._getframe()
+        return sys._current_frames().get(self._thread)
 
 
-def _since(found: _Found) -> float:
+def _since(found: Found) -> float:
     return found.since
 
 
-def _describe(found: _Found, now: float) -> BusyActor:
+def _describe(found: Found, now: float) -> BusyActor:
     cell = found.cell
     kind = type_name(cell.actor_type) if cell.actor_type is not None else "Actor"
     return BusyActor(
-        cell.address, cell.name, kind, _place(found.frame), _name(found.awaits), now - found.since
+        cell.address, cell.name, kind, place(found.frame), _name(found.awaits), now - found.since
     )
 
 
@@ -105,17 +114,6 @@ def _awaited(coroutine: object) -> Iterator[object]:
     while awaited is not None:
         yield awaited
         awaited = getattr(awaited, "cr_await", None) or getattr(awaited, "gi_yieldfrom", None)
-
-
-def _is_ours(path: str) -> bool:
-    return path.startswith(_RUNTIME) or path == _PROXY
-
-
-def _place(frame: FrameType | None) -> str:
-    if frame is None:
-        return ""
-    name = frame.f_code.co_qualname.rpartition("<locals>.")[2]
-    return f"{name} {Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 def _name(awaited: object) -> str:

@@ -5,26 +5,31 @@ from __future__ import annotations
 import logging
 import math
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import anyio
 
 from papyra._runtime.busy_actors import BusyActors
+from papyra._runtime.interrupts import INTERRUPTS
 from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.phases import STOPPED
 from papyra._runtime.run_facts import RunFacts
 from papyra._runtime.run_id import new_run_id
 from papyra._runtime.runtime import Runtime
 from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.stopping import force, request_stop, stop_waiter
 from papyra._runtime.timers import Timers
-from papyra._runtime.user_values import type_name
+from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.wait_graph import end_wait, wait_for_child
-from papyra._runtime.worker_loop import WORKER_LOOP
+from papyra._runtime.watchdog import Watchdog
+from papyra._runtime.worker_loop import WORKER_LOOP, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime._eventloop import Loop
+    from papyra._runtime.cell import Cell
     from papyra._runtime.fact_writer import FactWriter
     from papyra._runtime.history import History
     from papyra._runtime.hook_calls import HookCalls
@@ -36,6 +41,11 @@ CLOSE_FRAMES = 60
 """Frames for the start of a close."""
 
 _logger = logging.getLogger("papyra")
+
+QUIET_CLOSE_SECONDS = 1.0
+"""Time after which a close says for whom it waits."""
+
+MAX_NAMED_ACTORS = 5
 
 LEAVE_SECONDS = 2.0
 """How long a closing system waits for its cluster to withdraw services, names and singletons."""
@@ -67,6 +77,9 @@ class RunningSystem:
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
         WORKER_LOOP.get()(self.rt, self._on_fatal)
         self.busy = BusyActors(self.rt)
+        self.watchdog = Watchdog(self.rt)
+        if WORKER_LOOP.get() is Workers:  # a test's own loop has no real time
+            self._watch_from_first_worker()
         self.facts = RunFacts(self.rt)
         self.end_reason = "closed"  # or cancelled, or error: what SystemStopped says
         self.fatal: BaseException | None = None
@@ -78,6 +91,18 @@ class RunningSystem:
         self._forced = False
         self._timeout = shutdown_timeout
         self._deadline: float | None = None  # of the close, on the loop's clock
+
+    def _watch_from_first_worker(self) -> None:
+        """Start the watchdog with the first worker: a system without actors needs no thread."""
+        start_worker = self.rt.start_worker
+
+        def start_first(home: Cell | None) -> None:
+            self.rt.start_worker = start_worker
+            if not self.closing:
+                self.watchdog.start()
+            start_worker(home)
+
+        self.rt.start_worker = start_first
 
     @property
     def forced(self) -> bool:
@@ -93,7 +118,8 @@ class RunningSystem:
         """End the system, because an actor raised something other than an `Exception`."""
         self.end_reason = "error"
         if self.fatal is None:
-            self.fatal = error
+            # In a group it would not be Ctrl-C to the caller any more, nor to Python.
+            self.fatal = next((leaf for leaf in leaves(error) if is_a(leaf, KeyboardInterrupt)), error)
             _logger.critical(
                 "the actor system ends: an actor raised %s", type_name(type(error)), exc_info=error
             )
@@ -144,6 +170,8 @@ class RunningSystem:
             return
         self.rt.abandon()
         self.closing = True
+        self.watchdog.close()
+        INTERRUPTS.leave(self)
         self.closed.set()
         with anyio.move_on_after(max(1.0, self.grace), shield=True) as scope:
             await self.rt.fact_writer.backend.aclose()
@@ -209,6 +237,7 @@ class RunningSystem:
                 with anyio.move_on_after(self._left(0.2, LEAVE_SECONDS), shield=True):
                     await rt.cluster.leave()
             request_stop(guardian, "shutdown")
+            self.timers.after(QUIET_CLOSE_SECONDS, self._say_whom)
             if self._timeout is not None:
                 self.timers.after(self._timeout, partial(self._out_of_time))
             await stop_waiter(guardian)
@@ -243,10 +272,27 @@ class RunningSystem:
             if not self._cut:
                 self.rt.history.dead_letters.close()
                 self.lifecycle.supervision.log.close()
+                self.watchdog.close()
+                INTERRUPTS.leave(self)
                 self.timers.close()
                 self.closed.set()
                 self.rt.history.wake_waiters()
             self._ended.set()
+
+    def _say_whom(self) -> None:
+        """Log for whom a close waits."""
+        if self.lifecycle.guardian.phase == STOPPED:
+            facts = len(self.rt.fact_writer.buffer)
+            _logger.warning("closing waits for the store (%d facts), the hooks and the instruments", facts)
+            return
+        busy = self.busy.look()
+        named = [
+            f"{each.address} ({f'{each.name!r}, ' if each.name else ''}{each.actor_type}) in {each.where or 'its own task'}"
+            for each in busy[:MAX_NAMED_ACTORS]
+        ] or [str(cell) for cell in islice(reversed(self.rt.cells.values()), MAX_NAMED_ACTORS)]
+        left = len(self.rt.cells)
+        more = f", and {left - len(named)} more" if left > len(named) else ""
+        _logger.warning("closing waits for %s%s", "; ".join(named), more)
 
     def _out_of_time(self, grace: float | None = None) -> None:
         self._forced = True

@@ -1,0 +1,179 @@
+"""Ctrl-C for actors that compute.
+
+The handlers of the event loops end the main task, which does nothing as long as an actor's code holds the loop. And trio
+keeps `KeyboardInterrupt` out of the tasks that run actors, because it may come half-way through a change of the
+runtime's state. So while a system runs, this handler is in front of the loop's own one:
+
+1. The first SIGINT raises `KeyboardInterrupt` in the actor that computes. If none does, it is the loop's own.
+2. The second one also cancels whatever still runs: the close is forced.
+3. The third one is the signal's own: Python's handler raises `KeyboardInterrupt` wherever the program is. A fourth
+   one kills, should an actor have caught that.
+
+After the first two the loop must answer soon. If it does not, other code holds it, and is interrupted in the same way.
+"""
+
+from __future__ import annotations
+
+import _thread
+import signal
+import threading
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from papyra._runtime.frames import can_interrupt, own_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import FrameType
+
+    from papyra._runtime.running_system import RunningSystem
+
+__all__ = ["INTERRUPTS", "Interrupts", "interrupt_actor"]
+
+LAST_COUNT = 3
+"""The SIGINT that is the signal's own."""
+
+ANSWER_SECONDS = 0.5
+"""Time in which the event loop must have gone round after a SIGINT."""
+
+RETRY_SECONDS = 0.002
+"""Time until the next try, if the runtime or the event loop was just at work for the actor."""
+
+
+class Interrupts:
+    """The handler of SIGINT while at least one system runs in the main thread."""
+
+    def __init__(self) -> None:
+        self._running: WeakSet[RunningSystem] = WeakSet()  # one may be left without a close
+        self._previous: Any = None
+        self._count = 0
+        self._retries = False  # the next call of the handler is not a new signal
+        self._unanswered = False  # the event loop is asked, and has not answered
+
+    def enter(self, core: RunningSystem) -> None:
+        """Handle SIGINT for a system, if it runs in the main thread and the program has no handler of its own."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if not self._alive():
+            current = signal.getsignal(signal.SIGINT)
+            if current == self._handle:
+                current = signal.default_int_handler  # of systems that were never closed
+            if not _is_of_a_loop(current):
+                return
+            self._previous, self._count = current, 0
+            self._retries = self._unanswered = False
+            signal.signal(signal.SIGINT, self._handle)
+        self._running.add(core)
+
+    def leave(self, core: RunningSystem) -> None:
+        """Handle it no more for this system."""
+        if core not in self._running:
+            return
+        self._running.discard(core)
+        if self._alive() or threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) == self._handle or self._count > LAST_COUNT:
+            signal.signal(signal.SIGINT, self._previous)
+
+    def _alive(self) -> list[RunningSystem]:
+        return [core for core in self._running if not core.rt.loop.is_closed()]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        running = self._alive()
+        if not running:
+            self._call_previous(number, frame)
+            return
+        if self._retries:
+            self._retries = False
+        else:
+            self._count += 1
+        if self._count >= LAST_COUNT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            raise KeyboardInterrupt
+        if self._unanswered:
+            self._unanswered = False
+            raise KeyboardInterrupt  # whatever holds the loop
+        if self._count > 1:
+            _from_loop(running, _force)
+        if interrupt_actor(frame):
+            self._retry(RETRY_SECONDS)
+            return
+        self._ask(running)
+        if self._count == 1:
+            self._call_previous(number, frame)
+
+    def _ask(self, running: list[RunningSystem]) -> None:
+        """Have whatever holds the loop interrupted, unless the loop answers in time."""
+        answered = threading.Event()
+
+        def judge() -> None:
+            if not answered.is_set():
+                self._unanswered = True
+                self._call_again()
+
+        _from_loop(running[:1], lambda _: answered.set())
+        _later(ANSWER_SECONDS, judge)
+
+    def _retry(self, seconds: float) -> None:
+        _later(seconds, self._call_again)
+
+    def _call_again(self) -> None:
+        self._retries = True
+        _thread.interrupt_main()
+
+    def _call_previous(self, number: int, frame: FrameType | None) -> None:
+        previous: Any = self._previous
+        if callable(previous):
+            previous(number, frame)
+        else:
+            signal.default_int_handler(number, frame)
+
+
+def interrupt_actor(frame: FrameType | None) -> bool:
+    """Raise `KeyboardInterrupt` if ``frame`` is in the code of an actor. Return True if that has to be tried again soon.
+
+    Call it in a signal's handler.
+    """
+    own = own_frame(frame)
+    if own is None:
+        return False
+    if can_interrupt(frame, own):
+        raise KeyboardInterrupt
+    return True
+
+
+def _is_of_a_loop(handler: Any) -> bool:
+    """Return whether a handler is Python's own, or the one of an event loop."""
+    if handler is signal.default_int_handler:
+        return True
+    function = getattr(handler, "func", handler)  # asyncio's is a partial
+    return str(getattr(function, "__module__", "")).partition(".")[0] in ("asyncio", "trio")
+
+
+def _force(core: RunningSystem) -> None:
+    leaving = core.closing  # then the host has had its own exception
+    core.begin_close(forced=True)
+    if core.host is not None and not leaving:
+        core.fatal = core.fatal or KeyboardInterrupt()
+        core.host.cancel()
+
+
+def _from_loop(running: list[RunningSystem], call: Callable[[RunningSystem], object]) -> None:
+    """Make a call for each system on its loop, soon."""
+    for core in running:
+
+        def make(core: RunningSystem = core) -> None:
+            if not core.closed.is_set():
+                call(core)
+
+        core.rt.loop.from_thread(make)
+
+
+def _later(seconds: float, call: Callable[[], object]) -> None:
+    timer = threading.Timer(seconds, call)
+    timer.daemon = True
+    timer.start()
+
+
+INTERRUPTS = Interrupts()
+"""The one of this process."""

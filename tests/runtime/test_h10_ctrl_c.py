@@ -1,0 +1,223 @@
+"""H10: Ctrl-C interrupts an actor that computes; a second one cancels what runs; a third is the signal's own.
+
+Real processes with real signals.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from typing import TYPE_CHECKING
+
+import pytest
+
+from papyra import Actor, ActorSystem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Start = Callable[[str], "Program"]
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
+
+PROGRAM = """
+    import sys
+    import anyio
+    from papyra import Actor, ActorSystem
+
+    def say(text):
+        print(text, flush=True)
+
+    class Worker(Actor):
+        async def on_stop(self):
+            say("on_stop")
+
+        async def receive(self, message):
+            if message == "compute":
+                say("ready")
+                while True:
+                    pass
+            elif message == "call":
+                say("ready")
+                while True:
+                    self.context.self_ref.is_alive()
+            elif message == "once more":
+                try:
+                    say("ready")
+                    while True:
+                        pass
+                except KeyboardInterrupt:
+                    say("ignored")
+                while True:
+                    pass
+            elif message == "never":
+                say("ready")
+                caught = said = 0
+                while True:
+                    try:
+                        while True:
+                            if said < caught:
+                                said += 1
+                                say("ignored")
+                    except BaseException:
+                        caught += 1
+            elif message == "child":
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self.compute)
+            else:
+                await anyio.sleep_forever()
+
+        async def compute(self):
+            say("ready")
+            while True:
+                pass
+
+    async def main():
+        async with ActorSystem(persistence="json:./facts.ndjson", shutdown_timeout=600) as system:
+            worker = system.spawn(Worker)
+            if sys.argv[2] == "host":
+                say("ready")
+                while True:
+                    pass
+            await worker.tell(sys.argv[2])
+            if sys.argv[2] == "wait":
+                await anyio.wait_all_tasks_blocked()
+                say("ready")
+            try:
+                await anyio.sleep_forever()
+            finally:
+                say("host ends")
+
+    anyio.run(main, backend=sys.argv[1])
+"""
+
+
+class Program:
+    """A process that has started to do what it was asked for."""
+
+    def __init__(self, folder: Path, backend: str, what: str) -> None:
+        (folder / "program.py").write_text(textwrap.dedent(PROGRAM))
+        self.process = subprocess.Popen(
+            [sys.executable, "program.py", backend, what],
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.read("ready")
+
+    def read(self, expected: str) -> None:
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == f"{expected}\n"
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def end(self) -> tuple[int, list[str], str]:
+        """Return the exit status, the lines that are left, and what went to stderr."""
+        out, errors = self.process.communicate(timeout=60)
+        return self.process.returncode, out.splitlines(), errors
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
+    started: list[Program] = []
+
+    def launch(what: str) -> Program:
+        started.append(Program(tmp_path, request.param, what))
+        return started[-1]
+
+    yield launch
+    for each in started:
+        each.process.kill()
+        each.process.communicate()
+
+
+@pytest.mark.parametrize("what", ["compute", "call"])
+def test_h10_the_first_interrupts_an_actor_that_computes(start: Start, what: str, tmp_path: Path) -> None:
+    program = start(what)
+    program.interrupt()
+    status, out, errors = program.end()
+    assert status == -signal.SIGINT
+    assert "KeyboardInterrupt" in errors
+    assert sorted(out) == ["host ends", "on_stop"]
+    assert '"SystemStopped"' in (tmp_path / "facts.ndjson").read_text()  # an orderly end, on record
+
+
+@pytest.mark.parametrize(
+    "start", ["trio"], indirect=True
+)  # asyncio lets it out of a task, and so out of the loop
+def test_h10_the_first_interrupts_a_task_of_an_actor_that_computes(start: Start) -> None:
+    program = start("child")
+    program.interrupt()
+    status, out, errors = program.end()
+    assert status == -signal.SIGINT
+    assert "on_stop" in out
+    assert "KeyboardInterrupt" in errors
+
+
+def test_h10_the_first_interrupts_a_host_that_computes(start: Start) -> None:
+    program = start("host")
+    program.interrupt()
+    status, _, errors = program.end()
+    assert status == -signal.SIGINT
+    assert "KeyboardInterrupt" in errors
+
+
+def test_h10_the_second_interrupts_an_actor_that_ignored_the_first(start: Start) -> None:
+    program = start("once more")
+    program.interrupt()
+    program.read("ignored")
+    program.interrupt()
+    status, out, errors = program.end()
+    assert status == -signal.SIGINT
+    assert "on_stop" in out
+    assert "KeyboardInterrupt" in errors
+
+
+def test_h10_the_second_cancels_what_waits(start: Start) -> None:
+    program = start("wait")
+    program.interrupt()  # asyncio cancels the main task, and so the actors; trio raises in the main task
+    program.read("host ends")
+    program.interrupt()
+    status, out, _ = program.end()
+    assert status == -signal.SIGINT
+    assert out == ["on_stop"]
+
+
+def test_h10_the_third_is_pythons_own_and_a_fourth_kills(start: Start) -> None:
+    program = start("never")
+    for _ in range(3):
+        program.interrupt()
+        program.read("ignored")
+    program.interrupt()
+    status, out, _ = program.end()
+    assert (status, out) == (-signal.SIGINT, [])
+
+
+@pytest.mark.anyio
+async def test_h10_the_handler_goes_with_the_last_system() -> None:
+    before = signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+    async with ActorSystem():
+        async with ActorSystem():
+            during = signal.getsignal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) == during != before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.anyio
+async def test_h10_a_handler_of_the_program_is_left_alone() -> None:
+    def mine(*_: object) -> None: ...
+
+    before = signal.signal(signal.SIGINT, mine)
+    try:
+        async with ActorSystem() as system:
+            await system.spawn(Actor).tell(1)
+            assert signal.getsignal(signal.SIGINT) is mine
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,206 @@
+"""H15: an actor that holds the loop, or handles one message for long, is named once; so is whom a close waits for."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from papyra import Actor, ActorSystem
+from papyra._runtime import running_system, watchdog
+from papyra.testing import run_seeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.anyio
+
+
+class Holder(Actor):
+    async def receive(self, message: Callable[[], object]) -> object:
+        return message()  # the line that holds
+
+
+class Waiter(Actor):
+    async def receive(self, message: anyio.Event) -> None:
+        await message.wait()
+
+
+def lines(caplog: pytest.LogCaptureFixture, words: str) -> list[str]:
+    found = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    return [line for line in found if words in line]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    with anyio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 - a log line sets no event
+            await anyio.sleep(0.005)
+
+
+def watchdogs() -> int:
+    return sum(thread.name == "papyra watchdog" for thread in threading.enumerate())
+
+
+def hold_until(condition: Callable[[], object]) -> Callable[[], object]:
+    def hold() -> None:
+        end = time.monotonic() + 60
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.01)
+
+    return hold
+
+
+async def test_h15_an_actor_that_holds_the_loop_is_named_once_with_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ActorSystem() as system:
+        till = system.spawn(Holder, name="till")
+        await till.ask(hold_until(lambda: lines(caplog, "has held")))
+        first = time.monotonic()
+        await till.ask(hold_until(lambda: time.monotonic() > first + 0.6))  # the same place again
+    (line,) = lines(caplog, "has held")
+    assert re.fullmatch(
+        r"actor local:1 \('till', Holder\) has held the event loop for \d\.\d\d s in "
+        r"Holder\.receive test_h15_watchdog\.py:\d+, in \S+ test_h15_watchdog\.py:\d+\. "
+        r"Nothing else runs meanwhile: await there, or do the work with context\.run_blocking\(\)",
+        line,
+    )
+
+
+async def test_h15_a_computation_that_keeps_the_gil_is_named_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ActorSystem() as system:
+        ref = system.spawn(Holder)
+        await ref.ask(lambda: [sum(range(10_000_000)) for _ in range(200) if not lines(caplog, "has held")])
+    assert len(lines(caplog, "has held")) == 1
+
+
+async def test_h15_an_actor_that_awaits_holds_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    class Busy(Actor):
+        async def receive(self, message: float) -> None:
+            end = time.monotonic() + message
+            while time.monotonic() < end:
+                await anyio.lowlevel.checkpoint()
+
+    async with ActorSystem() as system:
+        await system.spawn(Busy).ask(0.8)
+    assert lines(caplog, "has held") == []
+
+
+async def test_h15_a_message_that_is_handled_for_long_is_named_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watchdog, "LONG_SECONDS", 0.05)
+    monkeypatch.setattr(watchdog, "LOOKS_FOR_LONG", 1)
+    event = anyio.Event()
+    async with ActorSystem() as system:
+        for _ in range(3):
+            await system.spawn(Waiter).tell(event)
+        await until(lambda: lines(caplog, "has handled one message"))
+        looks = system._core.watchdog  # type: ignore[union-attr]  # it runs
+        for _ in range(3):
+            looks._name_long(time.monotonic())
+        event.set()
+    (line,) = lines(caplog, "has handled one message")
+    assert (
+        "(Waiter) has handled one message for 0 s and waits in Waiter.receive test_h15_watchdog.py:" in line
+    )
+    assert line.endswith("use a time-out, or context.start_soon(). So have 2 other actors.")
+
+
+async def test_h15_the_thread_comes_with_the_first_actor_and_goes_with_the_system() -> None:
+    before = watchdogs()
+    async with ActorSystem() as system:
+        assert watchdogs() == before
+        await system.spawn(Waiter).tell(anyio.Event())
+        assert watchdogs() == before + 1
+        await system.aclose(deadline=0)
+    assert watchdogs() == before
+
+
+async def test_h15_an_idle_loop_is_never_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ActorSystem() as system:
+        await system.spawn(Holder).ask(int)
+        core = system._core
+        assert core is not None
+        asked: list[object] = []
+        monkeypatch.setattr(core.watchdog, "_ask", asked.append)
+        for _ in range(20):
+            core.watchdog._look(1)
+    assert asked == []
+
+
+def test_h15_a_seeded_test_has_no_thread() -> None:
+    async def main() -> None:
+        async with ActorSystem() as system:
+            await system.spawn(Holder).ask(int)
+            assert watchdogs() == 0
+
+    run_seeded(1, main)
+
+
+def test_h15_a_thread_ends_with_a_loop_that_ended_before_its_system(
+    monkeypatch: pytest.MonkeyPatch, anyio_backend_name: str
+) -> None:
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr(watchdog, "LOOKS_FOR_LONG", 1)
+
+    async def main() -> ActorSystem:
+        system = ActorSystem()
+        await system.start()
+        await system.spawn(Holder).ask(int)
+        return system
+
+    system = anyio.run(main, backend=anyio_backend_name)
+    thread = system._core.watchdog._thread  # type: ignore[union-attr]  # it ran
+    assert thread is not None
+    thread.join(60)
+    assert not thread.is_alive()
+
+
+# -- a close
+
+
+async def test_h15_a_close_that_waits_says_for_whom(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_system, "QUIET_CLOSE_SECONDS", 0.05)
+    event = anyio.Event()
+    async with anyio.create_task_group() as group, ActorSystem() as system:
+        system.spawn(Holder)
+        await system.spawn(Waiter, name="slow").tell(event)
+        group.start_soon(system.aclose)
+        await until(lambda: lines(caplog, "closing waits"))
+        event.set()
+    (line,) = lines(caplog, "closing waits")
+    assert re.fullmatch(
+        r"closing waits for local:2 \('slow', Waiter\) in Waiter\.receive test_h15_watchdog\.py:\d+, and 1 more",
+        line,
+    )
+
+
+async def test_h15_a_close_that_waits_for_the_store_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running_system, "QUIET_CLOSE_SECONDS", 0.05)
+
+    class SlowHooks:
+        async def on_event(self, event: object) -> None:
+            await until(lambda: lines(caplog, "closing waits"))
+
+    async with ActorSystem(hooks=SlowHooks()) as system:
+        await system.spawn(Holder).ask(int)
+    (line,) = lines(caplog, "closing waits")
+    assert re.fullmatch(r"closing waits for the store \(\d+ facts\), the hooks and the instruments", line)
+
+
+async def test_h15_a_quick_close_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async with ActorSystem() as system:
+        await system.spawn(Holder).ask(int)
+    assert lines(caplog, "closing waits") == []
