@@ -30,6 +30,7 @@ EXPORTED = {
     "papyra.hooks": "FailureInfo HOOK_NAMES SystemHooks",
     "papyra.hookspecs": "hookimpl hookspec",
     "papyra.instruments": "Instrument Target",
+    "papyra.interrupts": "interrupt_actor",
     "papyra.messages": "ActorTerminated DeadLetter",
     "papyra.persistence": """
         BatchBackend InMemoryPersistence Page PersistenceBackend Query RetentionPolicy backend_capabilities open_backend

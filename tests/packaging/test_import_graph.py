@@ -14,7 +14,7 @@ LAYERS = [
      "papyra.units", "papyra.plugins", "papyra.instruments", "papyra.instrument_discovery", "papyra.statistics"],
     ["papyra.persistence"],
     ["papyra._runtime", "papyra.actor", "papyra.proxy", "papyra.ref", "papyra.context", "papyra.hookspecs",
-     "papyra.hook_discovery", "papyra.reply", "papyra.request", "papyra.portal"],
+     "papyra.hook_discovery", "papyra.interrupts", "papyra.reply", "papyra.request", "papyra.portal"],
     ["papyra.cluster", "papyra.system"],
     ["papyra", "papyra.testing"],
 ]  # fmt: skip
@@ -52,10 +52,10 @@ FOLDERS = {
 # other's types.
 FLOORS = {
     "papyra._runtime": [
-        "_eventloop attached_instrument class_names envelope fact_writer phases restarts run_facts run_id",
+        "_eventloop attached_instrument class_names envelope fact_writer frames phases restarts run_facts run_id",
         "stack_guard thread_guard threads tracebacks user_values worker",
         "busy_actors cell context_guard dead_letters hook_calls log timers wait_graph",
-        "background failure_log history tallies",
+        "background failure_log history interrupts tallies watchdog",
         "runtime",
         "countdown mailbox",
         "asks belongings instruments introspection local_system watching",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from papyra._runtime.interrupts import interrupt_actor
+from papyra.interrupts import interrupt_actor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
