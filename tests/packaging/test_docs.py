@@ -29,6 +29,7 @@ DOCUMENTED = [
     "papyra_contrib.redis",
     "papyra_contrib.sqlite",
     "papyra_contrib.asgi",
+    "papyra_contrib.dashboard",
     "papyra_contrib.otel",
     "papyra_contrib.prometheus",
 ]

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-COUNTS = {"G": 23, "F": 10, "H": 21, "R": 36, "P": 38, "W": 10, "C": 18}
+COUNTS = {"G": 23, "F": 10, "H": 21, "R": 36, "P": 38, "W": 17, "C": 18}
 
 
 @pytest.fixture(scope="module")

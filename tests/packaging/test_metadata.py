@@ -27,6 +27,7 @@ OPTIONAL = {
             ("fastapi", "lilya", "litestar", "ravyn"), "an adapter's framework: its users have it"
         ),
         "click": "papyra cluster: the command that loads it brings it",
+        "markupsafe": "comes with jinja2",
         "papyra_cli": "as click",
         "pytest": "papyra_contrib.cluster.testing, for the tests of others",
         "typing_extensions": "for type checkers alone",

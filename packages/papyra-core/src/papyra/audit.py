@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from papyra.address import ActorAddress
+    from papyra.supervision import SupervisionPolicy
 
 __all__ = ["ActorInfo", "AuditReport", "MailboxDepth", "TreeRow"]
 
@@ -19,7 +20,8 @@ class ActorInfo:
 
     ``rid`` is its number in the system; ``state`` is one of ``starting idle ready running failed restarting
     stopping stopped``; ``mailbox_depth`` counts the messages that wait, ``processed`` the messages that were
-    taken out.
+    taken out. ``mailbox_capacity`` is None for a mailbox without a limit. ``restarts`` are those that
+    ``policy`` counts, within its window.
     """
 
     rid: int
@@ -34,6 +36,9 @@ class ActorInfo:
     state: str
     mailbox_depth: int
     processed: int = 0
+    mailbox_capacity: int | None = None
+    restarts: int = 0
+    policy: SupervisionPolicy | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ class KindStatistics:
     ``alive``, ``restarting`` and ``stopping`` count actors now; an actor is counted in one of them.
     ``spawned``, ``processed`` (messages), ``failures`` and ``restarts`` count since the start of the system
     and never fall. ``waiting`` is the number of messages in their mailboxes, ``fullest`` how full the fullest
-    mailbox is (0 to 1; a mailbox without a limit is never full), ``senders`` how many senders wait for room.
+    mailbox is (0 to 1; a mailbox without a limit is never full), ``senders`` how many senders wait for room,
+    ``longest`` the number of messages in the longest mailbox.
     """
 
     actor_type: str
@@ -37,6 +38,7 @@ class KindStatistics:
     senders: int
     failures: int
     restarts: int
+    longest: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain data, ready for JSON."""

@@ -28,7 +28,7 @@ from papyra._runtime.spawning import spawn
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
 from papyra._runtime.thread_guard import check_thread
-from papyra._runtime.tree import rows
+from papyra._runtime.tree import describe_row, rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.deadletters import DeadLetterPolicy
@@ -527,18 +527,27 @@ class ActorSystem:
         )
 
     def list_actors(
-        self, alive_only: bool = False, *, by: str | None = None, limit: int | None = None, offset: int = 0
+        self,
+        alive_only: bool = False,
+        *,
+        by: str | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        matching: str | None = None,
     ) -> list[ActorInfo]:
         """Describe every actor, oldest first.
 
         ``by`` ``"mailbox"``, ``"processed"`` or ``"restarts"`` orders them, most first.
 
         ``limit`` actors are described, after ``offset`` others: a few of a million cost one look at each of
-        the others.
+        the others. ``matching`` is a part of a name or of a class's name, in any case, or an actor's number.
         """
         if self._core is None:
             return []
         cells = [cell for cell in self._cells() if not alive_only or introspection.is_alive(cell)]
+        if matching:
+            text = matching.casefold()
+            cells = [cell for cell in cells if introspection.is_called(cell, text)]
         end = None if limit is None else offset + limit
         if by is not None:
             if by not in introspection.ORDERS:
@@ -552,20 +561,23 @@ class ActorSystem:
         *,
         fold: int | None = 12,
         max_level: int | None = None,
+        actor_type: str | None = None,
         limit: int | None = None,
         offset: int = 0,
     ) -> list[TreeRow]:
         """Return the tree of actors as rows, parents before children, or the part of it below one actor.
 
         ``fold`` or more siblings of one type are one row; None folds none. ``limit`` rows are returned, after
-        ``offset``.
+        ``offset``, with ``actor_type`` only those of this type.
         """
         if self._core is None:
             return []
         rt = self._core.rt
         top = self._core.lifecycle.guardian if below is None else self._cell(below)
-        found = rows(top, introspection.running_cells(rt), fold, max_level)
-        return list(islice(found, offset, None if limit is None else offset + limit))
+        running = introspection.running_cells(rt)
+        found = rows(top, fold, max_level, actor_type)
+        chosen = islice(found, offset, None if limit is None else offset + limit)
+        return [describe_row(members, level, running) for members, level in chosen]
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
         """Describe one actor, given its reference, address, ``"system:id"`` or name.
@@ -678,9 +690,16 @@ class ActorSystem:
             return "closed" if self._closed else "new"
         return "closed" if core.closed.is_set() else "closing" if core.closing else "running"
 
-    def events(self) -> list[ActorEvent]:
-        """Return the newest lifecycle events (10,000 unless the settings say otherwise), oldest first."""
-        return self._history.events()
+    def events(self, limit: int | None = None) -> list[ActorEvent]:
+        """Return the newest ``limit`` lifecycle events, oldest first.
+
+        10,000 are kept unless the settings say otherwise.
+        """
+        return self._history.events(0 if limit is None else max(0, self._history.events_ever - limit))
+
+    def handled(self) -> dict[int, int]:
+        """Return how many messages each actor has taken out of its mailbox, by the number of the actor."""
+        return {cell.id: cell.processed for cell in self._cells()}
 
     async def wait_for_event(
         self,

@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import anyio
+import anyio.to_thread
+
+from papyra.exceptions import PersistenceError
 from papyra.persistence import safe_metrics_snapshot
 from papyra.plugins import all_plugins
+from papyra_contrib.admin._facts import Wanted, bars
+from papyra_contrib.admin._percentiles import Percentiles
 from papyra_contrib.admin._protocol import MAX_ROWS, RequestRefused
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from papyra import ActorSystem
+    from papyra import ActorSystem, DeadLetter
     from papyra.audit import ActorInfo, TreeRow
 
-__all__ = ["Views"]
+__all__ = ["Views", "plugin_rows"]
 
 _T = TypeVar("_T")
 
 WALK_SECONDS = 0.25  # a walk over all actors serves everybody for that long
+PROBE_SECONDS = 10.0  # so long serves a probe of the store
+PROBE_PATIENCE_SECONDS = 2.0
+MAX_LETTERS = 10  # of one actor
+PLUGIN_SECONDS = 60.0  # so long serves a list of the plugins
 
 
 class Views:
@@ -31,7 +42,10 @@ class Views:
         self._payloads = payloads
         self._started = system.now()
         self._walks: dict[object, tuple[float, Any]] = {}
-        self._handled: dict[int, tuple[float, int]] = {}
+        self._percentiles = Percentiles(system)
+        self._handled: tuple[float, dict[int, int]] = (0.0, {})
+        self._rates: dict[int, float] = {}
+        self._kept: dict[str, tuple[float, Any]] = {}
         self.operations: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
             "overview": self.overview,
             "top": self.top,
@@ -57,6 +71,7 @@ class Views:
             "now": system.now(),
             "seconds": system.now() - self._started,
             "statistics": statistics,
+            "timings": self._walk("timings", self._percentiles.look),
             "busy": [one.to_dict() for one in self._walk("busy", system.busy)[:5]],
             "longest": self._walk(
                 "longest", lambda: [_actor(info) for info in system.list_actors(by="mailbox", limit=5)]
@@ -80,19 +95,49 @@ class Views:
                 for one in sorted(self._walk("busy", self._system.busy), key=lambda one: -one.seconds)
             ]
             limit, offset = _span(request)
-            return {"rows": rows[offset : offset + limit], "total": len(rows)}
+            return {
+                "rows": rows[offset : offset + limit],
+                "total": len(rows),
+                "more": len(rows) > offset + limit,
+            }
+        find = request.get("find")
+        if find is not None and not isinstance(find, str):
+            raise RequestRefused("find must be a text")
+        if by == "rate" and not find:
+            return self._fastest(*_span(request))
         if by not in ("mailbox", "processed", "restarts", "rate"):
             raise RequestRefused(f"by must be one of mailbox, rate, restarts, processed, latency, not {by!r}")
         limit, offset = _span(request)
         order = "processed" if by == "rate" else by
         rows = self._walk(
-            ("top", order, limit, offset),
-            lambda: [_actor(info) for info in self._system.list_actors(by=order, limit=limit, offset=offset)],
+            ("top", order, limit, offset, find),
+            lambda: [
+                _actor(info)
+                for info in self._system.list_actors(by=order, limit=limit + 1, offset=offset, matching=find)
+            ],
         )
-        return {
-            "rows": rows,
-            "total": sum(kind["alive"] for kind in (await self._statistics())["kinds"].values()),
-        }
+        kinds = (await self._statistics())["kinds"].values()
+        total = sum(kind[state] for kind in kinds for state in ("alive", "restarting", "stopping"))
+        return {"rows": rows[:limit], "total": total, "more": len(rows) > limit}
+
+    def _fastest(self, limit: int, offset: int) -> dict[str, Any]:
+        """Return the actors that handled most messages since the look before; at the first look, ever."""
+        now = time.monotonic()
+        before, earlier = self._handled
+        if now - before >= 4 * WALK_SECONDS:
+            handled = self._system.handled()
+            since = earlier if now - before < 20 * WALK_SECONDS else {}
+            seconds = now - before if since else 1.0
+            self._rates = {
+                rid: (count - since.get(rid, 0 if not since else count)) / seconds
+                for rid, count in handled.items()
+            }
+            self._handled = (now, handled)
+        rates = self._rates
+        chosen = nlargest(offset + limit, rates, key=rates.__getitem__)[offset:]
+        found = [self._system.actor_info(f"{self._system.system_id}:{rid}") for rid in chosen]
+        rows = [_actor(info) for info in found if info is not None]
+        return {"rows": rows, "total": len(rates), "more": len(rates) > offset + limit}
 
     async def tree(self, request: dict[str, Any]) -> dict[str, Any]:
         """The tree of actors as rows; with ``all`` siblings are not folded, with ``below`` only a part."""
@@ -101,12 +146,16 @@ class Views:
         level = request.get("depth")
         if level is not None and (type(level) is not int or level < 0):
             raise RequestRefused(f"depth must be a whole number of at least 0, not {level!r}")
+        kind = request.get("type")
+        if kind is not None and not isinstance(kind, str):
+            raise RequestRefused("type must be the name of a class")
         rows = self._walk(
-            ("tree", below, bool(request.get("all")), level, limit, offset),
+            ("tree", below, bool(request.get("all")), level, kind, limit, offset),
             lambda: self._system.tree(
                 below,
                 fold=None if request.get("all") else 12,
                 max_level=level,
+                actor_type=kind,
                 limit=limit + 1,
                 offset=offset,
             ),
@@ -121,13 +170,17 @@ class Views:
         address = str(info.address)
         busy = [one.to_dict() for one in self._walk("busy", self._system.busy) if str(one.address) == address]
         parent = self._system.ref_for(f"{info.address.system}:{info.parent_rid}") if info.parent_rid else None
-        facts = [one for one in self._events() if one["address"] == address]
+        above = self._system.actor_info(parent) if parent is not None else None
+        facts = await anyio.to_thread.run_sync(self._events)
+        letters = [one for one in self._system.dead_letters.messages if str(one.target.address) == address]
         return {
             **_actor(info),
             "parent": str(parent.address) if parent is not None else None,
-            "children": len(info.children_rids),
+            "parent_name": above.name if above is not None else None,
+            "policy": asdict(info.policy) if info.policy is not None else None,
             "busy": busy[0] if busy else None,
-            "events": facts[-20:],
+            "events": [one for one in facts if one["address"] == address][-20:],
+            "letters": [self._letter(one) for one in letters[: -MAX_LETTERS - 1 : -1]],
         }
 
     async def busy(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -146,30 +199,56 @@ class Views:
         found = letters.messages[::-1][offset : offset + limit]
         return {"rows": [self._letter(one) for one in found], "total": letters.count}
 
-    def _letter(self, letter: Any) -> dict[str, Any]:
+    def _letter(self, letter: DeadLetter) -> dict[str, Any]:
+        info = self._system.actor_info(letter.target)
         row = {
-            "target": str(letter.target.address) if letter.target is not None else None,
+            "timestamp": letter.timestamp,
+            "target": str(letter.target.address),
+            "name": info.name if info is not None else None,
+            "actor_type": info.actor_type if info is not None else "",
             "message_type": type(letter.message).__name__,
             "expects_reply": letter.expects_reply,
-            "reason": getattr(letter, "reason", ""),
+            "reason": letter.reason,
         }
         return {**row, "payload": repr(letter.message)[:4096]} if self._payloads else row
 
     async def events(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The newest lifecycle events, newest first."""
-        limit, offset = _span(request)
-        found = self._events()[::-1]
-        return {"rows": found[offset : offset + limit], "total": len(found)}
+        """The newest lifecycle events, newest first.
 
-    def _events(self) -> list[dict[str, Any]]:
+        Of a ``type`` and an ``actor``, from ``since`` to ``until``, where these are given.
+
+        With ``bars`` there is also how many there were over time.
+        """
+        limit, offset = _span(request)
+        wanted = Wanted(
+            _text(request, "type"),
+            _text(request, "actor"),
+            _moment(request, "since"),
+            _moment(request, "until"),
+        )
+        if wanted == Wanted() and not request.get("bars"):
+            found = self._events(offset + limit)[::-1]
+            return {"rows": found[offset:]}
+
+        def select() -> dict[str, Any]:
+            rows = [one for one in self._events() if wanted.matches(one)]
+            return {
+                "rows": rows[::-1][offset : offset + limit],
+                "total": len(rows),
+                "bars": bars(rows) if request.get("bars") else None,
+            }
+
+        return await anyio.to_thread.run_sync(select)
+
+    def _events(self, limit: int | None = None) -> list[dict[str, Any]]:
         return [
             {
                 "type": type(event).__name__,
                 "address": f"{event.address['system']}:{event.address['actor_id']}",
                 "payload": event.payload,
-                "timestamp": getattr(event, "timestamp", None),
+                "timestamp": event.timestamp,
             }
-            for event in self._system.events()
+            for event in self._system.events(limit)
         ]
 
     async def store(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -178,10 +257,27 @@ class Views:
         return {
             "backend": store.name or type(store).__name__,
             "healthy": store.healthy,
+            "problem": await self._probed(),
+            "warnings": list(store.store_warnings),
             "retention": asdict(store.retention),
             "facts": self._system.control_panel()["facts"],
             "metrics": safe_metrics_snapshot(store),
         }
+
+    async def _probed(self) -> str:
+        """Return why a record could not be written, "" if nothing prevents it."""
+        known = self._kept.get("probe")
+        if known is not None and time.monotonic() - known[0] < PROBE_SECONDS:
+            return str(known[1])
+        problem = f"no answer within {PROBE_PATIENCE_SECONDS:.0f} s"
+        with anyio.move_on_after(PROBE_PATIENCE_SECONDS):
+            try:
+                await self._system.persistence.ping()
+                problem = ""
+            except PersistenceError as error:
+                problem = str(error)
+        self._kept["probe"] = (time.monotonic(), problem)
+        return problem
 
     async def metrics(self, request: dict[str, Any]) -> dict[str, int]:
         """The counters of the store in this process."""
@@ -189,11 +285,10 @@ class Views:
 
     async def plugins(self, request: dict[str, Any]) -> dict[str, Any]:
         """The installed plugins; none is loaded for it."""
-        rows = [
-            {"group": one.group, "name": one.name, "distribution": one.distribution, "version": one.version}
-            for one in all_plugins()
-        ]
-        return {"rows": rows, "total": len(rows)}
+        known = self._kept.get("plugins")
+        if known is None or time.monotonic() - known[0] >= PLUGIN_SECONDS:
+            known = self._kept["plugins"] = (time.monotonic(), await anyio.to_thread.run_sync(plugin_rows))
+        return {"rows": known[1], "total": len(known[1])}
 
     async def stop(self, request: dict[str, Any]) -> dict[str, Any]:
         """Stop one actor, waiting at most 10 seconds."""
@@ -226,6 +321,38 @@ class Views:
         return found
 
 
+def plugin_rows() -> list[dict[str, Any]]:
+    """Return the installed plugins; it reads the metadata of every distribution, which takes a while."""
+    return [
+        {
+            "group": one.group,
+            "name": one.name,
+            "distribution": one.distribution,
+            "version": one.version,
+            "status": f"shadowed by {one.shadowed_by}"
+            if one.shadowed_by
+            else "disabled"
+            if one.disabled
+            else "",
+        }
+        for one in all_plugins()
+    ]
+
+
+def _text(request: dict[str, Any], name: str) -> str | None:
+    value = request.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RequestRefused(f"{name} must be a text, not {value!r}")
+    return value
+
+
+def _moment(request: dict[str, Any], name: str) -> float | None:
+    value = request.get(name)
+    if value is not None and type(value) not in (int, float):
+        raise RequestRefused(f"{name} must be a Unix time, not {value!r}")
+    return value
+
+
 def _span(request: dict[str, Any]) -> tuple[int, int]:
     limit, offset = request.get("limit", 50), request.get("offset", 0)
     for name, value in (("limit", limit), ("offset", offset)):
@@ -242,6 +369,9 @@ def _actor(info: ActorInfo) -> dict[str, Any]:
         "actor_type": info.actor_type,
         "state": info.state,
         "mailbox_depth": info.mailbox_depth,
+        "mailbox_capacity": info.mailbox_capacity,
+        "restarts": info.restarts,
+        "children": len(info.children_rids),
         "processed": info.processed,
         "parent_rid": info.parent_rid,
     }

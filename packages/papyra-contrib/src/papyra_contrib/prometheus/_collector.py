@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from prometheus_client.registry import Collector
 
 from papyra.exceptions import SystemNotRunning
+from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.prometheus._families import Look, families
-from papyra_contrib.prometheus._timings import PapyraTimings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

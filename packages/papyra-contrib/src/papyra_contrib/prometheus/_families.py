@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from papyra.audit import ActorInfo
     from papyra.statistics import SystemStatistics
-    from papyra_contrib.prometheus._timings import PapyraTimings
+    from papyra_contrib._timings import PapyraTimings
 
     Sample: TypeAlias = tuple[tuple[str, ...], float]
     """The labels beside ``system``, and the value."""

@@ -10,9 +10,9 @@ from prometheus_client import REGISTRY
 from prometheus_client.registry import Collector
 
 from papyra.exceptions import SystemNotRunning
+from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.prometheus._collector import look_at, warn_of_multiprocess
 from papyra_contrib.prometheus._families import families
-from papyra_contrib.prometheus._timings import PapyraTimings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -229,7 +229,8 @@ class History:
     def events(self, start: int = 0) -> list[ev.ActorEvent]:
         """Return the kept events from number ``start`` on, counted from the first event of the system."""
         skip = max(0, start - (self.events_ever - len(self._events)))
-        return [self._materialize(fact) for fact in islice(self._events, skip, None)]
+        kept = list(self._events)  # at once: it may be another thread that asks
+        return [self._materialize(fact) for fact in islice(kept, skip, None)]
 
     def wake_waiters(self) -> None:
         """Let every wait for an event look again."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.mailbox import depth
 from papyra._runtime.phases import (
     BACKING_OFF,
@@ -32,6 +33,7 @@ __all__ = [
     "describe_actor",
     "describe_actors",
     "is_alive",
+    "is_called",
     "panel",
     "running_cells",
     "statistics",
@@ -49,6 +51,13 @@ ORDERS: dict[str, Callable[[Cell], int]] = {
 def is_alive(cell: Cell) -> bool:
     """Return whether an actor accepts messages."""
     return cell.phase < DRAINING and not cell.stopping
+
+
+def is_called(cell: Cell, text: str) -> bool:
+    """Return whether ``text`` is the number of an actor, or a part of its name or of its class's name."""
+    if text == str(cell.id) or (cell.name is not None and text in cell.name.casefold()):
+        return True
+    return cell.actor_type is not None and text in type_name(cell.actor_type).casefold()
 
 
 def _is_restarting(cell: Cell) -> bool:
@@ -87,6 +96,9 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
         state=_state(cell, running=cell in running),
         mailbox_depth=depth(cell),
         processed=cell.processed,
+        mailbox_capacity=cell.capacity if cell.capacity < NO_LIMIT else None,
+        restarts=len(cell.restarts or ()),
+        policy=cell.policy,
     )
 
 

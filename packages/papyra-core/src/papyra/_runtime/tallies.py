@@ -78,11 +78,11 @@ class Tallies:
 class _Row:
     """The living actors of one type, counted."""
 
-    __slots__ = ("alive", "fullest", "processed", "restarting", "senders", "stopping", "waiting")
+    __slots__ = ("alive", "fullest", "longest", "processed", "restarting", "senders", "stopping", "waiting")
 
     def __init__(self) -> None:
         self.alive = self.restarting = self.stopping = 0
-        self.processed = self.waiting = self.senders = 0
+        self.processed = self.waiting = self.senders = self.longest = 0
         self.fullest = 0.0
 
     def look(self, cell: Cell) -> None:
@@ -97,6 +97,7 @@ class _Row:
         if box:
             waiting = len(box)
             self.waiting += waiting
+            self.longest = max(self.longest, waiting)
             if cell.capacity < NO_LIMIT:
                 self.fullest = max(self.fullest, min(1.0, waiting / cell.capacity))
         if senders:
@@ -157,4 +158,5 @@ class Walk:
             row.senders,
             tally.failures,
             tally.restarts,
+            row.longest,
         )

@@ -14,14 +14,16 @@ if TYPE_CHECKING:
 
     from papyra._runtime.cell import Cell
 
-__all__ = ["rows"]
+__all__ = ["describe_row", "rows"]
 
 
-def rows(top: Cell, running: set[Cell], fold: int | None, max_level: int | None) -> Iterator[TreeRow]:
-    """Yield the actors below ``top``, each parent before its children, siblings grouped by type.
+def rows(
+    top: Cell, fold: int | None, max_level: int | None, actor_type: str | None
+) -> Iterator[tuple[list[Cell], int]]:
+    """Yield the actors of each row below ``top``, and its level: parents before children, siblings by type.
 
     ``fold`` siblings of a type or more are one row, and nothing below them is shown; None folds none. Nothing
-    below ``max_level`` is shown. ``running`` has the actors whose code runs.
+    below ``max_level`` is shown. With ``actor_type``, only rows of this type are.
     """
     pending = [_entries(top, fold)]  # one iterator a level: a deep tree needs no deep recursion
     while pending:
@@ -30,7 +32,8 @@ def rows(top: Cell, running: set[Cell], fold: int | None, max_level: int | None)
             pending.pop()
             continue
         level = len(pending) - 1
-        yield _row(members, level, running)
+        if actor_type in (None, _type_of(members[0])):
+            yield members, level
         if len(members) == 1 and members[0].children and (max_level is None or level < max_level):
             pending.append(_entries(members[0], fold))
 
@@ -47,7 +50,8 @@ def _entries(parent: Cell, fold: int | None) -> Iterator[list[Cell]]:
             yield from ([cell] for cell in members)
 
 
-def _row(members: list[Cell], level: int, running: set[Cell]) -> TreeRow:
+def describe_row(members: list[Cell], level: int, running: set[Cell]) -> TreeRow:
+    """Describe a row of the tree; ``running`` has the actors whose code runs."""
     first = members[0]
     parent = first.parent
     return TreeRow(

@@ -6,9 +6,9 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-__all__ = ["BOUNDS_SECONDS", "Histogram", "Histograms"]
+__all__ = ["BOUNDS_SECONDS", "Histogram", "Histograms", "quantile"]
 
 BOUNDS_SECONDS = (
     *(float(f"{factor}e{power}") for power in range(-6, 1) for factor in (1, 2.5, 5)),
@@ -61,6 +61,24 @@ class Histograms:
     def all(self) -> Mapping[str, Histogram]:
         """Return a copy of the list of types, with their histograms."""
         return dict(self._by_type)
+
+
+def quantile(counts: Sequence[int], share: float) -> float | None:
+    """Return the seconds that a share of the observations does not exceed; None without observations.
+
+    Within a bucket the observations are taken to be spread evenly, as Prometheus does it.
+    """
+    wanted = sum(counts) * share
+    if not wanted:
+        return None
+    below = 0
+    for index, count in enumerate(counts):
+        if below + count >= wanted and count:
+            low = BOUNDS_SECONDS[index - 1] if index else 0.0
+            high = BOUNDS_SECONDS[min(index, len(BOUNDS_SECONDS) - 1)]
+            return low + (high - low) * (wanted - below) / count
+        below += count
+    return BOUNDS_SECONDS[-1]
 
 
 def _bound(seconds: float) -> str:

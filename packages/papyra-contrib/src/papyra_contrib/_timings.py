@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra.instruments import Instrument
+from papyra_contrib._histogram import Histograms
 from papyra_contrib._sampling import Pace
-from papyra_contrib.prometheus._histogram import Histograms
 
 if TYPE_CHECKING:
     from papyra import ActorSystem

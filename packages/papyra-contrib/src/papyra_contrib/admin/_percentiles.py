@@ -1,0 +1,103 @@
+"""How long messages of each type wait and are handled, measured while somebody looks."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from papyra.exceptions import SystemNotRunning
+from papyra_contrib._histogram import quantile
+from papyra_contrib._timings import PapyraTimings
+
+if TYPE_CHECKING:
+    from papyra import ActorSystem
+    from papyra.instruments import Target
+
+__all__ = ["Percentiles"]
+
+IDLE_SECONDS = 15.0
+"""Without a look for this long, nothing is measured any more."""
+
+SPAN_SECONDS = 60.0
+STEP_SECONDS = 5.0
+
+
+class _WatchedTimings(PapyraTimings):
+    """Timings that sleep, at no cost for sends, when nobody has looked for a while."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked = time.monotonic()
+        self.sleeps = False
+
+    def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:
+        """Take a sample, or none until somebody looks again."""
+        if time.monotonic() - self.looked > IDLE_SECONDS:
+            self.sleeps = True
+            return None, sys.maxsize
+        return super().send(target, message, asks)
+
+    async def run(self, system: ActorSystem) -> None:
+        """Do nothing: the lag of the event loop is not looked at here."""
+
+
+class Percentiles:
+    """The waits and durations of about the last minute, by type.
+
+    The system's own `PapyraTimings` are read if it has some. Else it is measured from the first look on, and
+    until nobody has looked for 15 s.
+    """
+
+    def __init__(self, system: ActorSystem) -> None:
+        self._system = system
+        self._own: _WatchedTimings | None = None
+        self._before: deque[tuple[float, dict[tuple[str, str], list[int]]]] = deque()
+
+    def look(self) -> dict[str, dict[str, float | None]]:
+        """Return ``wait_p99``, ``takes_p50`` and ``takes_p99`` of each type, in seconds."""
+        timings = self._timings()
+        if timings is None:
+            return {}
+        now = time.monotonic()
+        counts = {
+            (what, name): list(histogram.counts)
+            for what, histograms in (("wait", timings.waits), ("takes", timings.durations))
+            for name, histogram in histograms.all().items()
+        }
+        while len(self._before) > 1 and self._before[1][0] <= now - SPAN_SECONDS:
+            self._before.popleft()
+        earlier = self._before[0][1] if self._before else {}
+        if not self._before or now - self._before[-1][0] >= STEP_SECONDS:
+            self._before.append((now, counts))
+        found: dict[str, dict[str, float | None]] = {}
+        for (what, name), after in counts.items():
+            before = earlier.get((what, name), [0] * len(after))
+            grown = [max(0, late - early) for late, early in zip(after, before, strict=True)]
+            if not any(grown):
+                grown = after  # nothing lately: older measurements say more than none
+            row = found.setdefault(name, {})
+            row[f"{what}_p99"] = quantile(grown, 0.99)
+            if what == "takes":
+                row["takes_p50"] = quantile(grown, 0.5)
+        return found
+
+    def _timings(self) -> PapyraTimings | None:
+        """Return the instrument to read, and wake our own if it sleeps."""
+        own = self._own
+        for one in self._system.instruments:
+            if isinstance(one, PapyraTimings) and one is not own:
+                return one
+        try:
+            if own is None:
+                own = self._own = _WatchedTimings()
+                self._system.add_instrument(own)
+            elif own.sleeps:
+                self._system.remove_instrument(own)
+                own.sleeps = False
+                self._system.add_instrument(own)
+        except (SystemNotRunning, ValueError):  # it closes, or the instrument was taken off after errors
+            return own
+        own.looked = time.monotonic()
+        return own

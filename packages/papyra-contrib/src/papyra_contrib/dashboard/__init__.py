@@ -1,0 +1,16 @@
+"""A dashboard of a running system or of its record: an ASGI application, and the command for it."""
+
+from papyra_contrib.dashboard._app import Dashboard
+from papyra_contrib.dashboard._operations import LiveSource, SocketSource
+from papyra_contrib.dashboard._record import RecordSource
+from papyra_contrib.dashboard._source import Source, SourceGone, SourceRefused
+
+__all__ = [
+    "Dashboard",
+    "LiveSource",
+    "RecordSource",
+    "SocketSource",
+    "Source",
+    "SourceGone",
+    "SourceRefused",
+]

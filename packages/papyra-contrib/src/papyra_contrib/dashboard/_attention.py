@@ -1,0 +1,134 @@
+"""What of a running system needs attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from papyra_contrib.dashboard._format import count, span
+from papyra_contrib.dashboard._rows import FULL_RATIO, link
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from papyra_contrib.dashboard._watch import Picture
+
+__all__ = ["Note", "attention", "record_attention"]
+
+STUCK_SECONDS = 30.0
+SLOW_SECONDS = 5.0
+RESTARTS_A_MINUTE = 10
+RESTART_LOOP_A_MINUTE = 60
+CRASHES_IN_A_RECORD = 10
+
+
+class Note(NamedTuple):
+    """One thing that needs attention: ``tone`` is ``bad`` or ``odd``, ``detail`` says more in a few words."""
+
+    tone: str
+    text: str
+    detail: str = ""
+    href: str = ""
+
+
+def attention(picture: Picture) -> list[Note]:
+    """Return what needs attention, the worst first."""
+    answer = picture.answer
+    kinds: dict[str, dict[str, Any]] = answer["statistics"]["kinds"]
+    found = [
+        *_stuck(answer["busy"]),
+        *_store(answer["statistics"], picture.totals),
+        *_mailboxes(kinds, answer["longest"]),
+        *_restarts(kinds, picture.totals),
+        *_hooks(answer["statistics"]["hooks"]),
+    ]
+    return sorted(found, key=lambda note: note.tone != "bad")
+
+
+def _stuck(busy: list[dict[str, Any]]) -> Iterator[Note]:
+    for one in busy:
+        if one["seconds"] >= SLOW_SECONDS:
+            who = one["name"] or f"{one['actor_type']} {one['address']}"
+            where = one["where"] + (f", awaits {one['awaits']}" if one["awaits"] else "")
+            yield Note(
+                "bad" if one["seconds"] >= STUCK_SECONDS else "odd",
+                f"{who} has run one message for {span(one['seconds'])}",
+                where,
+                link("actor", id=one["address"]),
+            )
+
+
+def _store(statistics: Mapping[str, Any], totals: Mapping[str, float]) -> Iterator[Note]:
+    facts = statistics["facts"]
+    if not facts["healthy"]:
+        yield Note("bad", f"the store {facts['store']} is not healthy", "", "store")
+    dropped = totals.get("dropped in the minute", 0)
+    if dropped:
+        yield Note("bad", f"{count(dropped)} facts dropped in the last minute", "", "store")
+    elif totals.get("dropped"):
+        yield Note("odd", f"{count(totals['dropped'])} facts were dropped since the start", "", "store")
+
+
+def _mailboxes(kinds: Mapping[str, dict[str, Any]], longest: list[dict[str, Any]]) -> Iterator[Note]:
+    shown: set[str] = set()
+    for actor in longest:
+        capacity = actor["mailbox_capacity"]
+        if capacity and actor["mailbox_depth"] / capacity >= FULL_RATIO:
+            shown.add(actor["actor_type"])
+            senders = kinds.get(actor["actor_type"], {}).get("senders", 0)
+            yield Note(
+                "bad" if senders else "odd",
+                f"the mailbox of {actor['name'] or actor['address']} is {actor['mailbox_depth'] / capacity:.0%} full",
+                f"{count(actor['mailbox_depth'])} of {count(capacity)}"
+                + (f", {count(senders)} senders wait" if senders else ""),
+                link("actor", id=actor["address"]),
+            )
+    for name, kind in kinds.items():
+        if kind["fullest"] >= FULL_RATIO and name not in shown:
+            yield Note(
+                "odd", f"a mailbox of {name} is {kind['fullest']:.0%} full", "", link("actors", find=name)
+            )
+
+
+def _restarts(kinds: Mapping[str, dict[str, Any]], totals: Mapping[str, float]) -> Iterator[Note]:
+    for name, kind in kinds.items():
+        grown = totals.get(f"restarts of {name}", 0)
+        if grown >= RESTARTS_A_MINUTE:
+            yield Note(
+                "bad" if grown >= RESTART_LOOP_A_MINUTE else "odd",
+                f"{name}: {count(grown)} restarts in the last minute",
+                f"{count(kind['restarting'])} restarting now" if kind["restarting"] else "",
+                link("timeline", kind="ActorCrashed", actor=name),
+            )
+
+
+def _hooks(hooks: list[dict[str, Any]]) -> Iterator[Note]:
+    for hook in hooks:
+        for field, text in (
+            ("failed", "calls failed"),
+            ("slow", "calls were slow"),
+            ("dropped", "calls were dropped"),
+        ):
+            if hook.get(field):
+                yield Note("odd", f"{hook['observer']}: {count(hook[field])} {text}")
+
+
+def record_attention(record: Mapping[str, Any]) -> list[Note]:
+    """Return what of a record needs attention."""
+    found: list[Note] = []
+    for run in record["runs"]:
+        if run["ended"] == "error":
+            found.append(Note("bad", f"run {run['run']} ended with an error"))
+        if run.get("dropped"):
+            found.append(Note("bad", f"run {run['run']} dropped {count(run['dropped'])} facts"))
+    for name, kind in record["kinds"].items():
+        if kind["crashes"] >= CRASHES_IN_A_RECORD:
+            href = link("timeline", kind="ActorCrashed", actor=name)
+            found.append(
+                Note(
+                    "odd",
+                    f"{name}: {count(kind['crashes'])} crashes",
+                    f"{count(kind['restarts'])} restarts",
+                    href,
+                )
+            )
+    return sorted(found, key=lambda note: note.tone != "bad")

@@ -1,0 +1,142 @@
+"""``papyra dashboard``: the dashboard of a running system, or of a record, on this machine.
+
+Loaded by the command ``papyra`` alone, which brings click and its output with it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import socket
+import sys
+import webbrowser
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+import uvicorn
+
+from papyra_contrib.dashboard._app import Dashboard
+from papyra_contrib.dashboard._operations import SocketSource
+from papyra_contrib.dashboard._record import RecordSource
+
+if TYPE_CHECKING:
+    from papyra_contrib.dashboard._source import Source
+
+__all__ = ["dashboard"]
+
+HOST = "127.0.0.1"
+STOP_SECONDS = 1
+
+
+def _build() -> click.Command:
+    # Not above: whoever imports this module without the command shall be told by click, not by an import.
+    from papyra_cli._click.commands import ManualCommand
+    from papyra_cli._click.options import read_path, reading
+    from papyra_cli._live.choose import choose_live
+    from papyra_cli._store.choose import choose_store
+
+    def source_of(path: str | None, backend: str | None, system: str | None, pid: int | None) -> Source:
+        if path is not None or backend is not None:
+            if system is not None or pid is not None:
+                raise click.UsageError(
+                    "a record (--path, --backend) and a running system (--system, --pid) are two things; name one"
+                )
+            return RecordSource(choose_store(path, backend).url, payloads=True)
+        choose_live(system, pid, None)  # says now, and not on a page, if there is none
+        return SocketSource(partial(choose_live, system, pid, None))
+
+    @click.command(
+        "dashboard",
+        cls=ManualCommand,
+        exit_codes={
+            0: "stopped",
+            2: "several systems run, and none was named",
+            3: "no system runs with an admin socket, or the store is unavailable",
+        },
+        lines={},
+        examples=[
+            ("papyra dashboard --open", "look at the one system that runs, in a browser"),
+            ("papyra dashboard --path papyra.ndjson", "look at what was recorded"),
+        ],
+    )
+    @click.option(
+        "--path",
+        metavar="FILE",
+        type=click.Path(),
+        callback=reading(read_path),
+        help="The record in this file.",
+    )
+    @click.option("--backend", metavar="URL", help="The record at this URL, as in sqlite:./papyra.db.")
+    @click.option("--system", metavar="ID", help="The running system with this id. [default: the only one]")
+    @click.option(
+        "--pid", type=click.IntRange(min=1), metavar="N", help="The running system in this process."
+    )
+    @click.option(
+        "--port",
+        type=click.IntRange(0, 65535),
+        default=0,
+        show_default=True,
+        help="The port; 0 for any free one.",
+    )
+    @click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
+    @click.option("--allow-actions", is_flag=True, help="Let pages stop actors and compact a record.")
+    def command(
+        path: str | None,
+        backend: str | None,
+        system: str | None,
+        pid: int | None,
+        port: int,
+        opens: bool,
+        allow_actions: bool,
+        **_display: object,
+    ) -> None:
+        """Show a running system, or its record, in a browser on this machine.
+
+        The application has to open its admin socket: start it with PAPYRA_INSTRUMENTS=admin. The address that
+        is printed has a token in it, which only you should know. Ctrl-C ends it.
+        """
+        token = secrets.token_urlsafe(24)
+        source = source_of(path, backend, system, pid)
+        app = Dashboard(source, token=token, actions=allow_actions, payloads=True)
+        with _listener(port) as listener:
+            url = f"http://{HOST}:{listener.getsockname()[1]}/"
+            click.echo(f"{url}?token={token}")
+            sys.stdout.flush()
+            if opens:
+                webbrowser.open(f"{url}?token={token}")
+            _serve(app, listener)
+
+    return command
+
+
+def _listener(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+    except OSError as error:
+        listener.close()
+        raise click.ClickException(
+            f"port {port} is not free: {error.strerror}. Choose another one with --port"
+        ) from error
+    return listener
+
+
+def _serve(app: Dashboard, listener: socket.socket) -> None:
+    """Serve until a signal. Nothing is logged of requests: their first one has the token in it."""
+    logging.getLogger("papyra").setLevel(logging.WARNING)
+    config = uvicorn.Config(
+        app,
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOP_SECONDS,
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn has stopped, and raises the signal again
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+dashboard: click.Command = _build()

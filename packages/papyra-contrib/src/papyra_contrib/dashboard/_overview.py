@@ -1,0 +1,161 @@
+"""The overview: tiles, what needs attention, the latest facts, types and the longest mailboxes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from papyra_contrib.dashboard._attention import attention, record_attention
+from papyra_contrib.dashboard._facts import grouped
+from papyra_contrib.dashboard._format import count, moment, rate, span
+from papyra_contrib.dashboard._rows import actor_row, link
+from papyra_contrib.dashboard._series import Series, spark
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from papyra_contrib.dashboard._watch import Picture, Watch
+
+__all__ = ["overview", "record_overview"]
+
+FACT_LINES = 14
+MAX_TYPES = 12
+LONGEST = 9
+
+
+async def overview(watch: Watch, picture: Picture) -> dict[str, Any]:
+    """Return the model of a running system's overview."""
+    rows: list[dict[str, Any]] = []
+    if not picture.gone:
+        rows = (await watch.source.actors(by="mailbox", limit=LONGEST, offset=0, find=""))["rows"]
+    rates = watch.rates_of(rows)
+    return {
+        "tiles": _tiles(picture),
+        "notes": attention(picture),
+        "facts": grouped(picture.answer["events"], FACT_LINES),
+        "facts_note": f"alike ones in one line; {count(picture.totals.get('written'))} written",
+        **_types(picture),
+        "longest": [actor_row(row, rates) for row in rows],
+    }
+
+
+def _tiles(picture: Picture) -> list[dict[str, Any]]:
+    totals, statistics = picture.totals, picture.answer["statistics"]
+    kinds: list[dict[str, Any]] = list(statistics["kinds"].values())
+    longest = max((kind["longest"] for kind in kinds), default=0)
+    restarting = sum(kind["restarting"] for kind in kinds)
+    ready = statistics["ready"]
+    cells = (
+        (
+            "rate",
+            "Messages a second",
+            rate(totals.get("rate now")),
+            f"{count(ready)} {_actors(ready)} ready to run",
+        ),
+        ("waiting", "Waiting in mailboxes", count(totals["waiting"]), f"longest {count(longest)}"),
+        ("alive", "Actors alive", count(totals["alive"]), f"{count(restarting)} restarting"),
+        (
+            "restarts",
+            "Restarts, last minute",
+            count(totals["restarts in the minute"]),
+            f"{count(totals['restarts'])} since the start",
+        ),
+        (
+            "letters",
+            "Dead letters",
+            count(sum(statistics["dead_letters"].values())),
+            f"+{count(totals['letters in the minute'])} in the last minute",
+        ),
+        (
+            "facts",
+            "Facts a second",
+            rate(totals.get("facts now")),
+            f"{count(totals['written'])} written, {count(totals['dropped'])} dropped",
+        ),
+    )
+    return [
+        {"label": label, "figure": figure, "note": note, "spark": spark(picture.series[name].points)}
+        for name, label, figure, note in cells
+    ]
+
+
+def _actors(number: int) -> str:
+    return "actor" if number == 1 else "actors"
+
+
+def _types(picture: Picture) -> dict[str, Any]:
+    """Return the types that have traffic or something to say, the fastest first, and name the quiet ones."""
+    kinds: dict[str, dict[str, Any]] = picture.answer["statistics"]["kinds"]
+    rates, timings = picture.kind_rates, picture.answer.get("timings", {})
+
+    def quiet(kind: Mapping[str, Any]) -> bool:
+        series = picture.kind_series.get(kind["actor_type"])
+        moved = series is not None and any(value for _, value in series.points)
+        return not (moved or kind["waiting"] or kind["restarting"])
+
+    order = sorted(kinds.values(), key=lambda one: (-rates.get(one["actor_type"], 0.0), -one["processed"]))
+    shown = [kind for kind in order if not quiet(kind)][:MAX_TYPES]
+    names = [kind["actor_type"] for kind in order if quiet(kind) and kind["alive"]]
+    rest = len([kind for kind in order if not quiet(kind)]) - len(shown)
+    heading = "by messages a second" + (f"; {count(rest)} more" if rest else "")
+    if names:
+        listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+        heading += f"; {count(len(names))} quiet: {listed}"
+    return {
+        "types_note": heading,
+        "types": [
+            {
+                "name": kind["actor_type"],
+                "href": link("actors", find=kind["actor_type"]),
+                "alive": count(kind["alive"]),
+                "rate": rate(rates.get(kind["actor_type"])),
+                "spark": spark(picture.kind_series.get(kind["actor_type"], Series()).points),
+                "waiting": count(kind["waiting"]),
+                "longest": count(kind["longest"]),
+                "restarts": kind["restarts"],
+                **{
+                    name: span(timings.get(kind["actor_type"], {}).get(name))
+                    for name in ("wait_p99", "takes_p50", "takes_p99")
+                },
+            }
+            for kind in shown
+        ],
+    }
+
+
+def record_overview(picture: Picture) -> dict[str, Any]:
+    """Return the model of a record's overview: the newest facts that were read."""
+    record = picture.answer["record"]
+    counts, bars = record["counts"], record["bars"]
+    line = Series()
+    for index, number in enumerate(bars["facts"]):
+        line.points.append((float(index), float(number)))
+    cells = (
+        ("Facts read", record["read"], "there are older ones" if record["more"] else "all there are"),
+        ("Actors started", counts.get("ActorStarted", 0), f"{count(counts.get('ActorStopped', 0))} stopped"),
+        ("Crashes", counts.get("ActorCrashed", 0), f"{count(counts.get('ActorRestarted', 0))} restarts"),
+        ("Dead letters", record["letters"], "messages that no actor handled"),
+        ("Runs", len(record["runs"]), f"{sum(1 for run in record['runs'] if run['ended'])} with an end"),
+        ("Classes", len(record["kinds"]), "that facts name"),
+    )
+    return {
+        "tiles": [
+            {"label": label, "figure": count(number), "note": note, "spark": None}
+            for label, number, note in cells
+        ],
+        "notes": record_attention(record),
+        "facts": grouped(picture.answer["events"], FACT_LINES),
+        "facts_note": f"alike ones in one line; from {moment(record['oldest'])} to {moment(record['newest'])}",
+        "record_types": sorted(
+            ({"name": name, **kind} for name, kind in record["kinds"].items()),
+            key=lambda kind: (-kind["crashes"], -kind["started"], kind["name"]),
+        )[: 2 * MAX_TYPES],
+        "runs": [
+            {
+                **run,
+                "start": moment(run.get("start")),
+                "end": moment(run.get("end")),
+                "ended": run["ended"] or "no end was recorded",
+            }
+            for run in record["runs"][:LONGEST]
+        ],
+    }

@@ -1,0 +1,154 @@
+"""From models to pages: Jinja escapes everything, and each view is rendered once a second, in a thread."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from papyra_contrib.dashboard._format import printable
+from papyra_contrib.dashboard._pages import BAR, VIEWS
+from papyra_contrib.dashboard._source import SourceGone, SourceRefused
+from papyra_contrib.dashboard._watch import LOOK_SECONDS
+
+if TYPE_CHECKING:
+    from papyra_contrib.dashboard._pages import Parameters
+    from papyra_contrib.dashboard._watch import Picture, Watch
+
+__all__ = ["Rendered", "Renderer"]
+
+MAX_KEPT = 64
+"""Views with their parameters whose last page is kept."""
+
+
+class Rendered:
+    """A view as it was rendered: its HTML, and the system's state for the header."""
+
+    __slots__ = ("html", "kept_from", "status", "system_id")
+
+    def __init__(self, html: Markup, status: dict[str, Any], kept_from: float) -> None:
+        self.html = html
+        self.status = status
+        self.kept_from = kept_from
+
+
+class Renderer:
+    """Renders the views of one dashboard."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+        self._kept: dict[object, Rendered] = {}
+        self._turns: dict[object, anyio.Lock] = {}
+        self.renders = 0
+
+    async def view(self, view: str, parameters: Parameters) -> Rendered:
+        """Return a view as it is in this second; of viewers that ask at once, one renders it for all."""
+        key = (view, parameters.key())
+        turn = self._turns.setdefault(key, anyio.Lock())
+        async with turn:
+            known = self._kept.get(key)
+            if known is None or time.monotonic() - known.kept_from >= LOOK_SECONDS:
+                known = self._kept[key] = await self._fresh(view, parameters)
+                self._forget()
+        return known
+
+    async def _fresh(self, view: str, parameters: Parameters) -> Rendered:
+        picture = await self._watch.look()
+        status = status_of(picture, self._watch.source.kind)
+        template, model = f"{view}.html", dict[str, Any]()
+        if not picture.answer:
+            template = "nothing.html"
+            model = {"text": picture.gone}
+        elif view in _BAR_NAMES and view not in self._watch.source.views:
+            template = "nothing.html"
+            model = {
+                "text": "A record has no mailboxes and does not say which actors are alive. Look into the timeline."
+            }
+        else:
+            try:
+                model = await VIEWS[view](self._watch, picture, parameters)
+            except (SourceGone, SourceRefused) as error:
+                template = "nothing.html"
+                model = {"text": str(error)}
+        actions = self._watch.source.actions
+        html = await anyio.to_thread.run_sync(
+            lambda: self._rendered(template, gone=status["gone"], actions=actions, **model)
+        )
+        self.renders += 1
+        return Rendered(html, status, picture.taken)
+
+    async def page(self, view: str, rendered: Rendered, **shell: Any) -> str:
+        """Return a whole page around a view."""
+        bar = [one for one in BAR if one[0] in self._watch.source.views]
+        return await anyio.to_thread.run_sync(
+            lambda: self._rendered(
+                "page.html", view=view, bar=bar, body=rendered.html, status=rendered.status, **shell
+            )
+        )
+
+    async def fragment(self, rendered: Rendered) -> str:
+        """Return a view, and the state in the header, to update an open page."""
+        return self._rendered("live.html", body=rendered.html, status=rendered.status)
+
+    def message(self, title: str, text: str) -> str:
+        """Return a page of a few words, without numbers of the system."""
+        return self._rendered("message.html", title=title, text=text)
+
+    def _rendered(self, template: str, **model: Any) -> Markup:
+        return Markup(_environment().get_template(template).render(model))  # noqa: S704 - Jinja has escaped it
+
+    def _forget(self) -> None:
+        """Forget pages that nobody has asked for lately."""
+        if len(self._kept) > MAX_KEPT:
+            now = time.monotonic()
+            for key in [key for key, one in self._kept.items() if now - one.kept_from > LOOK_SECONDS]:
+                if not self._turns[key].locked():
+                    del self._kept[key], self._turns[key]
+
+
+@cache
+def _environment() -> Environment:
+    """Return the templates, which are compiled once in a process."""
+    return Environment(
+        loader=PackageLoader("papyra_contrib.dashboard"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_harmless,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+_BAR_NAMES = {name for name, _, _ in BAR}
+
+
+def status_of(picture: Picture, kind: str) -> dict[str, Any]:
+    """Return what the header says: the state, and where the numbers come from."""
+    answer = picture.answer
+    about = answer.get("about", {})
+    statistics = answer.get("statistics")
+    if statistics is None:
+        state = "gone" if picture.gone else "record" if answer else "gone"
+        places = [about.get("store")]
+    else:
+        state = "gone" if picture.gone else statistics["state"]
+        pid = f"pid {about['pid']}" if about.get("pid") else None
+        places = [statistics["loop"], statistics["facts"]["store"], pid]
+    return {
+        "system_id": answer.get("system_id", ""),
+        "state": state,
+        "tone": {"running": "good", "record": "plain"}.get(state, "odd"),
+        "place": " · ".join(str(place) for place in places if place),
+        "gone": picture.gone,
+        "kind": kind,
+    }
+
+
+def _harmless(value: object) -> object:
+    """Make a text printable before it is escaped; what Jinja rendered already stays as it is."""
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

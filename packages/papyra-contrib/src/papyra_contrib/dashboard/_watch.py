@@ -1,0 +1,157 @@
+"""One look at a source a second, whoever asks, and the rates between two looks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from papyra_contrib.dashboard._series import Series
+from papyra_contrib.dashboard._source import SourceGone
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from papyra_contrib.dashboard._source import Answer, Source
+
+__all__ = ["LOOK_SECONDS", "Picture", "Watch"]
+
+LOOK_SECONDS = 0.9
+"""How long a look serves everybody: a little less than a page waits for the next one."""
+
+FORGET_SECONDS = 10.0
+"""After this long without a look a rate begins anew."""
+
+MAX_ACTORS = 5_000
+"""Actors whose counts are remembered for their rates."""
+
+
+@dataclass(slots=True)
+class Picture:
+    """What a look saw; ``gone`` says why the source does not answer any more."""
+
+    taken: float
+    answer: Answer
+    series: Mapping[str, Series]
+    kind_series: Mapping[str, Series]
+    kind_rates: Mapping[str, float]
+    totals: Mapping[str, float] = field(default_factory=dict[str, float])
+    gone: str = ""
+
+
+class Watch:
+    """Looks at a source when somebody asks, at most once a second."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.looks = 0
+        self._turn = anyio.Lock()
+        self._picture: Picture | None = None
+        self._series: dict[str, Series] = {}
+        self._counters: dict[str, tuple[float, float]] = {}
+        self._kind_series: dict[str, Series] = {}
+        self._actors: dict[str, tuple[float, int, float | None]] = {}
+
+    async def look(self) -> Picture:
+        """Return the picture of this second."""
+        async with self._turn:
+            picture, now = self._picture, time.monotonic()
+            if picture is not None and now - picture.taken < LOOK_SECONDS:
+                return picture
+            self.looks += 1
+            try:
+                answer = await self.source.overview()
+            except SourceGone as error:
+                answer = picture.answer if picture is not None else {}
+                rates = picture.kind_rates if picture is not None else {}
+                totals = picture.totals if picture is not None else {}
+                self._picture = Picture(
+                    now, answer, self._series, self._kind_series, rates, totals, str(error)
+                )
+                return self._picture
+            self._picture = self._note(now, answer)
+            return self._picture
+
+    def _note(self, now: float, answer: Answer) -> Picture:
+        statistics = answer.get("statistics")
+        if statistics is None:  # a record
+            return Picture(now, answer, {}, {}, {})
+        kinds: dict[str, dict[str, Any]] = statistics["kinds"]
+        rates: dict[str, float] = {}
+        for name, kind in kinds.items():
+            series, value = (
+                self._kind_series.setdefault(name, Series()),
+                self._rate(f"kind {name}", now, kind["processed"]),
+            )
+            if value is not None:
+                rates[name] = value
+                series.add(now, value)
+        for name in [name for name in self._kind_series if name not in kinds]:
+            del self._kind_series[name]
+        totals = {
+            "waiting": _sum(kinds, "waiting"),
+            "alive": _sum(kinds, "alive"),
+            "restarts": _sum(kinds, "restarts"),
+            "letters": float(sum(statistics["dead_letters"].values())),
+            "written": float(statistics["store"].get("records_written", 0)),
+            "dropped": float(statistics["store"].get("records_dropped", 0)),
+        }
+        for name, value in (
+            ("rate", sum(rates.values()) if rates else None),
+            ("waiting", totals["waiting"]),
+            ("alive", totals["alive"]),
+            ("restarts", self._rate("restarts", now, totals["restarts"])),
+            ("letters", self._rate("letters", now, totals["letters"])),
+            ("facts", self._rate("facts", now, totals["written"])),
+        ):
+            series = self._series.setdefault(name, Series())
+            if value is not None:
+                series.add(now, value)
+                totals[f"{name} now"] = value
+        grown = {
+            f"{name} in the minute": self._minute(name, now, totals[name])
+            for name in ("restarts", "letters", "dropped")
+        }
+        for name, kind in kinds.items():
+            grown[f"restarts of {name}"] = self._minute(f"restarts of {name}", now, kind["restarts"])
+        return Picture(now, answer, self._series, self._kind_series, rates, {**totals, **grown})
+
+    def _minute(self, name: str, now: float, value: float) -> float:
+        series = self._series.setdefault(f"count of {name}", Series())
+        series.add(now, value)
+        return series.grown(value, now)
+
+    def _rate(self, name: str, now: float, value: float) -> float | None:
+        """Return the growth of a counter a second since the look before; None at the first look."""
+        before = self._counters.get(name)
+        self._counters[name] = (now, value)
+        if before is None or now - before[0] > FORGET_SECONDS or value < before[1]:
+            return None
+        return (value - before[1]) / max(now - before[0], 0.001)
+
+    def rates_of(self, rows: Iterable[dict[str, Any]]) -> dict[str, float | None]:
+        """Return the messages a second of actors that are shown; None if one was not shown before."""
+        now = time.monotonic()
+        found: dict[str, float | None] = {}
+        for row in rows:
+            address, handled = row["address"], row.get("processed")
+            if handled is None:
+                continue
+            when, before, known = self._actors.get(address, (0.0, 0, None))
+            if now - when < LOOK_SECONDS:  # several pages show it
+                found[address] = known
+                continue
+            fresh = now - when > FORGET_SECONDS or handled < before
+            found[address] = None if fresh else (handled - before) / (now - when)
+            self._actors[address] = (now, handled, found[address])
+        if len(self._actors) > MAX_ACTORS:
+            self._actors = {
+                key: value for key, value in self._actors.items() if now - value[0] < FORGET_SECONDS
+            }
+        return found
+
+
+def _sum(kinds: Mapping[str, Mapping[str, Any]], name: str) -> float:
+    return float(sum(kind[name] for kind in kinds.values()))

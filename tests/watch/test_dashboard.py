@@ -1,0 +1,448 @@
+"""Section 7 of watch.md: the dashboard, asked without a server. Browsers: `test_dashboard_browser`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from papyra import ActorStopped, ActorSystem, Strategy, SupervisionPolicy
+from papyra.exceptions import PersistenceError
+from papyra_cli._escape import printable as printable_of_the_command
+from papyra_contrib.admin import AdminSocket
+from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone
+from papyra_contrib.dashboard._format import printable, span
+
+from ._dashboard import HOSTILE, SIGNED_IN, TOKEN, VIEWS, Echo, Sleeper, ask
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.anyio
+
+RESTART = SupervisionPolicy(Strategy.RESTART, max_restarts=1000)
+
+
+async def spoil(system: ActorSystem) -> None:
+    """Leave a crash, a restart and a dead letter, all with a hostile text."""
+    actor = system.spawn(Echo, name=HOSTILE, policy=RESTART)
+    with pytest.raises(ValueError, match="script"):
+        await actor.ask(ValueError(HOSTILE))
+    gone = system.spawn(Echo, name="gone" + HOSTILE)
+    await system.stop(gone)
+    with pytest.raises(ActorStopped):
+        await gone.tell(HOSTILE)
+    with anyio.fail_after(20):
+        while not any(type(event).__name__ == "ActorRestarted" for event in system.events()):
+            await anyio.lowlevel.checkpoint()
+
+
+def a_second_later(app: Dashboard) -> None:
+    """Let the dashboard look again."""
+    if app._watch._picture is not None:
+        app._watch._picture.taken -= 1
+    app._renderer._kept.clear()
+
+
+# -- 7.1: every view of everything
+
+
+@pytest.mark.parametrize("view", [*VIEWS, "actor?id=local:1"])
+async def test_views_of_an_empty_system(view: str):
+    async with ActorSystem() as system:
+        app = Dashboard(system, token=TOKEN)
+        page = await ask(app, f"/{view}")
+        assert page.status == 200
+        assert ">running</span>" in page.text
+        if view.startswith("actor?"):
+            assert "no actor &#39;local:1&#39; any more" in page.text
+        assert (await ask(app, f"/live?view={view.replace('?', '&')}")).status == 200
+
+
+async def test_views_of_12_000_actors():
+    async with ActorSystem(shutdown_timeout=0.1) as system:
+        for _ in range(12_000):
+            system.spawn(Echo)
+        sleeper = system.spawn(Sleeper, name="sleeper", mailbox_capacity=10)
+        for _ in range(10):
+            await sleeper.tell("wait")
+        while not system.busy():
+            await anyio.lowlevel.checkpoint()
+        app = Dashboard(system, token=TOKEN)
+        for view in (*VIEWS, "actor?id=sleeper", "tree?kind=Echo&offset=11950", "actors?by=rate&offset=50"):
+            page = await ask(app, f"/{view}")
+            assert page.status == 200, view
+            assert "Nothing to show" not in page.text, view
+            assert len(page.text) < 100_000
+        tree = (await ask(app, "/tree")).text
+        assert re.search("12,000 . Echo", tree)
+        unfolded = (await ask(app, "/tree?kind=Echo&offset=11950")).text
+        assert unfolded.count("<tr>") == 51
+        assert "local:12000<" in unfolded
+        for by in ("mailbox", "rate", "processed", "restarts", "latency"):
+            assert 'aria-sort="descending"' in (await ask(app, f"/actors?by={by}")).text
+        found = (await ask(app, "/actors?find=SLEEP")).text
+        assert found.count("<tr>") == 2
+        assert (await ask(app, "/actors?find=11999")).text.count("<tr>") == 2
+        one = (await ask(app, "/actor?id=sleeper")).text
+        assert "Sleeper.receive _dashboard.py" in one
+
+
+async def test_views_of_a_closing_system_and_of_a_closed_one():
+    system = ActorSystem(shutdown_timeout=30.0)  # it is cancelled long before
+    app = Dashboard(system, token=TOKEN)
+    assert "it is not started" in (await ask(app, "/overview")).text
+    await system.start()
+    sleeper = system.spawn(Sleeper)
+    await sleeper.tell("wait")
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(system.aclose)
+        while system.state != "closing":
+            await anyio.lowlevel.checkpoint()
+        app = Dashboard(system, token=TOKEN)
+        for view in VIEWS:
+            page = await ask(app, f"/{view}")
+            assert page.status == 200, view
+            assert ">closing</span>" in page.text
+        tasks.cancel_scope.cancel()
+    app = Dashboard(system, token=TOKEN)
+    for view in VIEWS:
+        assert (await ask(app, f"/{view}")).status == 200, view
+
+
+async def test_views_of_a_damaged_record(tmp_path: Path):
+    store = tmp_path / "store.ndjson"
+    async with ActorSystem(system_id="shop", persistence=f"json:{store}") as system:
+        await spoil(system)
+    lines = store.read_bytes().splitlines(keepends=True)
+    store.write_bytes(b"".join([*lines[:3], b'{"half": \n', b"\xff\xfe\x00\n", *lines[3:], b'{"torn']))
+    source = RecordSource(f"json:{store}", payloads=True)
+    app = Dashboard(source, token=TOKEN)
+    for view in (
+        "overview",
+        "letters",
+        "timeline",
+        "store",
+        "plugins",
+        "actor?id=shop:1",
+        "timeline?kind=ActorCrashed",
+    ):
+        page = await ask(app, f"/{view}")
+        assert page.status == 200, view
+        assert "Nothing to show" not in page.text, view
+        assert "<script>alert" not in page.text
+    assert "found</span>" in (await ask(app, "/store")).text
+    for view in ("actors", "tree"):  # what a record can't tell is left out of the bar, and said
+        page = await ask(app, f"/{view}")
+        assert "A record has no mailboxes" in page.text
+        assert f'href="{view}"' not in page.text
+    await app.aclose()
+
+
+async def test_a_record_that_can_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = RecordSource(f"json:{tmp_path / 'store.ndjson'}")
+    app = Dashboard(source, token=TOKEN)
+
+    async def refuse(**span: object):
+        raise PersistenceError("the disk is <gone>")
+        yield
+
+    monkeypatch.setattr(source._backend, "stream", refuse)
+    for view in ("overview", "letters", "timeline"):
+        page = await ask(app, f"/{view}")
+        assert page.status == 200
+        assert "the disk is &lt;gone&gt;" in page.text
+        assert ">gone</span>" in page.text
+    await app.aclose()
+
+
+async def test_views_take_any_parameters():
+    async with ActorSystem() as system:
+        system.spawn(Echo, name="echo")
+        app = Dashboard(system, token=TOKEN)
+        for view in ("actors", "tree", "letters", "timeline", "actor"):
+            for parameters in (
+                "offset=-1&by=nothing&find=%00%ff",
+                "offset=99999999999999999999&since=nan&until=1e999",
+                "id=%3Cscript%3E&below=nobody&kind=x&actor=*[",
+                "since=9999-99-99&until=2026-07-01T12:00",
+            ):
+                page = await ask(app, f"/{view}?{parameters}")
+                assert page.status == 200
+                assert "<script>&" not in page.text
+
+
+async def test_the_system_behind_a_socket_comes_and_goes(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    folder = tmp_path_factory.mktemp("run") / "papyra"
+    monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(folder))
+    paths: list[Path] = []
+    source = SocketSource(lambda: paths[-1])
+    app = Dashboard(source, token=TOKEN, actions=True)
+    for round_ in range(2):
+        admin = AdminSocket(actions=True, payloads=True)
+        async with ActorSystem(system_id=f"shop{round_}", instruments=[admin]) as system:
+            await spoil(system)
+            with anyio.fail_after(20):
+                while admin.path is None:
+                    await anyio.lowlevel.checkpoint()
+            paths.append(admin.path)
+            a_second_later(app)
+            for view in (*VIEWS, "actor?id=shop0:1"):
+                page = await ask(app, f"/{view}")
+                assert page.status == 200
+                assert f"/</span> shop{round_}</div>" in page.text, view
+                assert "<script>alert" not in page.text
+            assert source.actions == {"stop"}
+            await anyio.lowlevel.checkpoint()
+        a_second_later(app)
+        gone = await ask(app, "/overview")
+        assert "These are the last numbers that were seen" in gone.text
+        with pytest.raises(SourceGone):
+            await source.plugins()
+    await app.aclose()
+
+
+# -- 7.2: escaping
+
+
+async def test_escaping():
+    async with ActorSystem() as system:
+        await spoil(system)
+        app = Dashboard(system, token=TOKEN, payloads=True)
+        for view in (
+            *VIEWS,
+            f"actor?id={quote(HOSTILE)}",
+            f"actors?find={quote(HOSTILE)}",
+            f"timeline?actor={quote(HOSTILE)}",
+        ):
+            page = await ask(app, f"/{view}")
+            assert page.status == 200
+            assert "<script>alert" not in page.text, view
+            bad = {char for char in page.text if unicodedata.category(char) in ("Cc", "Cf") and char != "\n"}
+            assert not bad, view
+        for view in ("overview", "letters"):
+            assert (
+                "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31m\\u202e" in (await ask(app, f"/{view}")).text
+            )
+
+
+def test_escaping_is_that_of_the_command():
+    for code in (*range(0x3000), *range(0xD7F0, 0xE010), *range(0xFE00, 0x10000), 0xE0001, 0x10FFFF):
+        assert printable(chr(code)) == printable_of_the_command(chr(code))
+
+
+@pytest.mark.parametrize("payloads", [False, True])
+async def test_payloads_are_shown_only_if_asked_for(payloads: bool):
+    async with ActorSystem() as system:
+        gone = system.spawn(Echo)
+        await system.stop(gone)
+        with pytest.raises(ActorStopped):
+            await gone.tell("the secret")
+        app = Dashboard(system, token=TOKEN, payloads=payloads)
+        for view in ("letters", "overview"):
+            assert ("the secret" in (await ask(app, f"/{view}")).text) is (payloads and view == "letters")
+
+
+# -- 7.3: security
+
+
+def test_dashboard_security_a_dashboard_for_everybody_is_said_aloud():
+    with pytest.raises(ValueError, match=r"needs token= or authorize="):
+        Dashboard(ActorSystem())
+    with pytest.raises(ValueError, match="at least 16 characters"):
+        Dashboard(ActorSystem(), token="short")
+    with pytest.raises(TypeError, match="authorize must be"):
+        Dashboard(ActorSystem(), authorize=True)
+    Dashboard(ActorSystem(), authorize=Dashboard.OPEN)
+
+
+REFUSED = [
+    (401, "GET", "/overview", {}),
+    (401, "GET", "/live?view=overview", {}),
+    (401, "GET", "/overview", {"x-papyra-token": "another token!!!"}),
+    (401, "GET", "/?token=wrong", {}),
+    (401, "GET", "/overview", {"cookie": "papyra-0=1"}),
+    (401, "POST", "/actions/stop?actor=victim", {"sec-fetch-site": "same-origin"}),
+    (400, "GET", "/overview", {**SIGNED_IN, "host": "evil.example"}),
+    (400, "GET", "/static/papyra.js", {"host": "evil.example:8000"}),
+    (400, "GET", "/overview", {**SIGNED_IN, "host": ""}),
+    (400, "GET", "/overview", {**SIGNED_IN, "host": "localhost.evil.example"}),
+    (403, "GET", "/live?view=overview", {**SIGNED_IN, "origin": "https://evil.example"}),
+    (403, "GET", "/live?view=overview", {**SIGNED_IN, "origin": "null"}),
+    (
+        403,
+        "GET",
+        "/live?view=overview",
+        {**SIGNED_IN, "sec-fetch-site": "cross-site", "sec-fetch-mode": "cors"},
+    ),
+    (403, "GET", "/overview", {**SIGNED_IN, "sec-fetch-site": "same-site"}),
+    (403, "POST", "/actions/stop?actor=victim", {**SIGNED_IN, "sec-fetch-site": "cross-site"}),
+    (403, "POST", "/actions/stop?actor=victim", {**SIGNED_IN, "origin": "http://localhost:1"}),
+    (403, "POST", "/actions/stop?actor=victim", SIGNED_IN),
+    (405, "GET", "/actions/stop?actor=victim", {**SIGNED_IN, "sec-fetch-site": "same-origin"}),
+    (405, "POST", "/overview", {**SIGNED_IN, "sec-fetch-site": "same-origin"}),
+    (404, "POST", "/actions/shutdown", {**SIGNED_IN, "sec-fetch-site": "same-origin"}),
+    (404, "GET", "/static/../_app.py", {}),
+    (404, "GET", "/nothing", SIGNED_IN),
+]
+
+
+@pytest.mark.parametrize(("status", "method", "path", "headers"), REFUSED)
+async def test_dashboard_security(status: int, method: str, path: str, headers: dict[str, str]):
+    async with ActorSystem() as system:
+        victim = system.spawn(Echo, name="victim")
+        app = Dashboard(system, token=TOKEN, actions=True)
+        refused = await ask(app, path, method, headers)
+        assert refused.status == status
+        assert victim.is_alive()
+        assert "victim" not in refused.text
+        assert app.looks == 0  # nothing was done for it
+        assert refused.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+async def test_dashboard_security_a_token_is_exchanged_for_a_cookie():
+    async with ActorSystem() as system:
+        app = Dashboard(system, token=TOKEN)
+        signed_in = await ask(app, f"/?token={quote(TOKEN)}", headers={}, root="")
+        cookie = signed_in.headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "samesite=strict" in cookie.lower()
+        assert TOKEN not in cookie
+        assert signed_in.headers["refresh"] == "0; url=./"
+        given = {"cookie": cookie.partition(";")[0]}
+        assert (await ask(app, "/overview", headers=given)).status == 200
+        other = Dashboard(system, token="another token of 16")
+        assert (await ask(other, "/overview", headers=given)).status == 401
+        assert (await ask(app, "/overview", headers={"authorization": f"Bearer {TOKEN}"})).status == 200
+        # A link from another site may be followed; the answer is not readable for that site.
+        link = {**given, "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+        assert (await ask(app, "/overview", headers=link)).status == 200
+
+
+async def test_dashboard_security_the_application_authorizes():
+    async def admins_only(request) -> bool:
+        await anyio.lowlevel.checkpoint()
+        return request.headers.get("x-user") == "admin"
+
+    async with ActorSystem() as system:
+        for authorize in (admins_only, lambda request: request.headers.get("x-user") == "admin"):
+            app = Dashboard(system, authorize=authorize, allowed_hosts=["shop.example.com"])
+            host = {"host": "shop.example.com"}
+            assert (await ask(app, "/overview", headers=host)).status == 403
+            assert (await ask(app, "/overview", headers={**host, "x-user": "admin"})).status == 200
+        anywhere = Dashboard(system, authorize=Dashboard.OPEN, allowed_hosts=["*"])
+        assert (await ask(anywhere, "/overview", headers={"host": "any.example"})).status == 200
+
+
+async def test_dashboard_security_actions_are_done_once_and_logged(caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "papyra")
+    async with ActorSystem() as system:
+        victim = system.spawn(Echo, name="victim")
+        app = Dashboard(system, token=TOKEN, actions=True)
+        page = await ask(app, "/actor?id=victim")
+        found = re.search(r'name="papyra-token" content="(\w+)"', page.text)
+        assert found
+        assert found[1] != TOKEN
+        cookie = (
+            (await ask(app, f"/?token={quote(TOKEN)}", headers={})).headers["set-cookie"].partition(";")[0]
+        )
+        mine = {"sec-fetch-site": "same-origin", "cookie": cookie}
+        assert (await ask(app, "/actions/stop?actor=victim", "POST", mine)).status == 403  # no header token
+        mine["x-papyra-token"] = found[1]
+        for action, done in (
+            ("audit", "audited"),
+            ("compact", "compacted"),
+            ("stop?actor=victim", "stopped local:1"),
+        ):
+            answer = await ask(app, f"/actions/{action}", "POST", mine)
+            assert answer.status == 200
+            assert done in json.loads(answer.text)["done"]
+            assert any(done in record.message for record in caplog.records)
+        assert not victim.is_alive()
+        again = await ask(app, "/actions/stop?actor=victim", "POST", mine)
+        assert again.status == 409
+        assert "no actor" in json.loads(again.text)["error"]
+
+
+async def test_dashboard_security_without_actions_there_are_none():
+    async with ActorSystem() as system:
+        victim = system.spawn(Echo, name="victim")
+        app = Dashboard(system, token=TOKEN)
+        page = await ask(app, "/actor?id=victim")
+        assert "papyra-token" not in page.text
+        assert "read-only" in page.text
+        given = {**SIGNED_IN, "sec-fetch-site": "same-origin"}
+        assert (await ask(app, "/actions/stop?actor=victim", "POST", given)).status == 404
+        assert victim.is_alive()
+
+
+async def test_it_is_mounted_below_any_path():
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    async with ActorSystem() as system:
+        app = Starlette(routes=[Mount("/watch", Dashboard(lambda: system, token=TOKEN))])
+        assert (await ask(app, "/watch/")).status == 200
+        assert (await ask(app, "/watch/actors")).status == 200
+        redirected = await ask(app, "/watch")
+        assert (redirected.status, redirected.headers["location"].endswith("/watch/")) == (307, True)
+        signed_in = await ask(app, f"/watch/?token={quote(TOKEN)}", headers={})
+        assert "Path=/watch/" in signed_in.headers["set-cookie"]
+        styles = await ask(app, "/watch/static/papyra.css", headers={})
+        assert (styles.status, styles.headers["content-type"]) == (200, "text/css; charset=utf-8")
+
+
+# -- 7.5: cost
+
+
+async def test_dashboard_cost_one_look_a_second_whoever_looks():
+    async with ActorSystem() as system:
+        system.spawn(Echo)
+        app = Dashboard(system, token=TOKEN)
+        async with anyio.create_task_group() as tasks:
+            for view in VIEWS:
+                for _ in range(5):
+                    tasks.start_soon(ask, app, f"/live?view={view}")
+        assert app.looks <= 2  # 2 if they took longer than a second
+        assert app._renderer.renders <= 2 * len(VIEWS)
+        looks = app.looks
+        system.spawn(Echo)
+        await anyio.sleep(0.05)
+        assert app.looks == looks  # none when nobody looks
+
+
+async def test_dashboard_cost_of_a_first_page():
+    async with ActorSystem() as system:
+        for number in range(12_000):
+            system.spawn(Echo, name=f"actor-{number}")
+        app = Dashboard(system, token=TOKEN)
+        page = await ask(app, "/overview")
+        assert len(page.text) < 30_000
+
+
+def test_durations_have_the_unit_that_fits():
+    shown = [
+        span(seconds) for seconds in (0.0, 4e-6, 0.00052, 0.0097, 0.9996, 4.94, 38.2, 119, 7190, 90_000, 1e6)
+    ]
+    assert shown == [
+        "0 µs",
+        "4 µs",
+        "520 µs",
+        "10 ms",
+        "1.0 s",
+        "4.9 s",
+        "38 s",
+        "119 s",
+        "120 min",
+        "25 h",
+        "12 days",
+    ]
