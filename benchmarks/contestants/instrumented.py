@@ -87,14 +87,14 @@ async def instruments(n: int) -> dict[str, float]:
 
 
 async def traces(n: int) -> dict[str, float]:
-    """Measure how much of their speed tell and ask keep with tracing on, outside of a trace and without an SDK."""
+    """Measure how much of their speed tell and ask keep while traced, outside of a trace, without an SDK."""
     every = await _kept(PapyraTracing, {"tell": n, "ask": n // 10})
     asks = await _kept(lambda: PapyraTracing(tells=False), {"tell": n})
     return {**every, "tell_untraced": asks["tell"]}
 
 
 async def top(n: int) -> dict[str, float]:
-    """Measure a refresh of ``papyra top`` for n actors: ms until the client has its data, and of the application's loop."""
+    """Measure a refresh of ``papyra top`` for n actors: ms for the client, and of the loop."""
     folder = tempfile.mkdtemp()
     os.environ["PAPYRA_RUNTIME_DIR"] = folder
     socket = AdminSocket()

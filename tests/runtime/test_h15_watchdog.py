@@ -1,4 +1,4 @@
-"""H15: an actor that holds the loop, or handles one message for long, is named once; so is whom a close waits for."""
+"""H15: an actor that holds the loop or handles one message for long is named once; so in a close."""
 
 from __future__ import annotations
 

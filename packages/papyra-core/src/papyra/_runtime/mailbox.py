@@ -96,8 +96,8 @@ def enqueue(cell: Cell, item: object) -> None:
 async def halt_send(cell: Cell, item: Any) -> Any:
     """Do what is due before a send for which `Runtime.sends` has no step left. Return the item to send.
 
-    Every `SEND_BUDGET` sends the event loop goes round, because a loop of sends would starve it. This is where such
-    a loop can be cancelled, and the last item is not sent then.
+    Every `SEND_BUDGET` sends the event loop goes round, because a loop of sends would starve it. This is
+    where such a loop can be cancelled, and the last item is not sent then.
     """
     rt = cell.rt
     check_send(rt)
