@@ -5,12 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from papyra import (
-    Actor,
-    ActorSystem,
-    SupervisionPolicy,
-    SupervisorDecision,
-)
+from papyra import Actor, ActorSystem, SupervisionPolicy, SupervisorDecision
 from papyra import events as ev
 
 from .support import Boom

@@ -9,10 +9,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from papyra import (
-    Actor,
-    ActorSystem,
-)
+from papyra import Actor, ActorSystem
 from papyra import events as ev
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedEvent

@@ -556,10 +556,7 @@ async def test_g20_a_fact_that_comes_while_the_writer_is_being_cancelled_harms_n
         cancel_tasks("papyra facts")
         await stopping
         await system.flush()
-        assert [event.event_type for event in await store.list_events()] == [
-            "ActorStarted",
-            "ActorStopped",
-        ]
+        assert [event.event_type for event in await store.list_events()] == ["ActorStarted", "ActorStopped"]
 
 
 async def test_g09_children_stop_first_also_where_an_actor_that_stops_itself_fails() -> None:

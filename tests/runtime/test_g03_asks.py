@@ -9,13 +9,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    ActorSystem,
-    AskTimeout,
-    PapyraError,
-)
+from papyra import Actor, ActorStopped, ActorSystem, AskTimeout, PapyraError
 
 from .support import Echo, Gated, Runs, go_round, letters, running, wait_until
 

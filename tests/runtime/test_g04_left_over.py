@@ -9,10 +9,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-)
+from papyra import Actor, ActorStopped
 
 from .support import Gated, go_round, letters, running, wait_until
 

@@ -11,11 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    SupervisorDecision,
-)
+from papyra import Actor, ActorStopped, SupervisorDecision
 
 from .support import go_round, running
 

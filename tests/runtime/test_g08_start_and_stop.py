@@ -9,11 +9,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    Strategy,
-    SupervisionPolicy,
-)
+from papyra import Actor, Strategy, SupervisionPolicy
 
 from .lives import Logged, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until

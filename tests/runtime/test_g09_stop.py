@@ -10,13 +10,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    ActorSystem,
-    Strategy,
-    SupervisionPolicy,
-)
+from papyra import Actor, ActorStopped, ActorSystem, Strategy, SupervisionPolicy
 from papyra import events as ev
 
 from .lives import Logged, Stubborn, logged, stops

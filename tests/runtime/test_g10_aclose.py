@@ -9,11 +9,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorSystem,
-    PapyraError,
-)
+from papyra import Actor, ActorSystem, PapyraError
 from papyra import events as ev
 
 from .lives import Logged, Recording, Stubborn, logged, stops

@@ -11,11 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorSystem,
-    SupervisorDecision,
-)
+from papyra import Actor, ActorSystem, SupervisorDecision
 
 from .lives import Logged, Recording, _on_asyncio, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
@@ -136,7 +132,7 @@ async def test_g11_children_stop_before_their_parent_also_when_the_host_is_cance
             await go_round(len(self.label))
             await super().on_stop()
 
-    with anyio.fail_after(5), anyio.CancelScope() as scope:
+    with anyio.fail_after(50), anyio.CancelScope() as scope:
         async with ActorSystem(shutdown_timeout=60) as system:
             system.spawn(logged(log, "x", Slow))
             await wait_until(lambda: len(log) == 7)
@@ -153,7 +149,7 @@ async def test_g11_actors_that_have_not_started_when_the_host_is_cancelled_end_q
         async def on_start(self) -> None:
             await anyio.sleep_forever()
 
-    with anyio.fail_after(5), anyio.CancelScope() as scope:
+    with anyio.fail_after(50), anyio.CancelScope() as scope:
         async with ActorSystem(shutdown_timeout=60) as system:
             for _ in range(3):
                 system.spawn(Slow)
@@ -173,7 +169,7 @@ async def test_g11_a_parent_that_decides_for_ever_when_the_host_is_cancelled_end
         for _ in range(3):
             await actor.context.spawn_child(Runs).tell(boom)
 
-    with anyio.fail_after(5), anyio.CancelScope() as scope:
+    with anyio.fail_after(50), anyio.CancelScope() as scope:
         async with ActorSystem(shutdown_timeout=60) as system:
             await system.spawn(Parent).ask(start)
             await deciding.wait()
@@ -300,7 +296,7 @@ async def test_g11_aclose_cancelled_has_the_rest_cancelled_waits_and_is_cancelle
     async def stuck(_actor: Any) -> None:
         await anyio.sleep_forever()
 
-    with anyio.fail_after(5):
+    with anyio.fail_after(50):
         system = ActorSystem(shutdown_timeout=60, persistence=store)
         await system.start()
         ref = system.spawn(logged(log, "a", Slow))

@@ -10,12 +10,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    ActorSystem,
-    AskTimeout,
-)
+from papyra import Actor, ActorStopped, ActorSystem, AskTimeout
 from papyra import events as ev
 
 from .lives import Logged, Recording, _on_asyncio, logged, stops

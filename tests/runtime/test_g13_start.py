@@ -9,9 +9,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    ActorSystem,
-)
+from papyra import ActorSystem
 
 from .lives import Recording
 from .support import Runs, go_round, nothing

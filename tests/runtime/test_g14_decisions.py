@@ -9,12 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    Strategy,
-    SupervisorDecision,
-)
+from papyra import Actor, ActorStopped, Strategy, SupervisorDecision
 from papyra import events as ev
 
 from .families import Boss, Kid, Plan, kinds, read_asked, read_kid, until

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    AskDeadlock,
-    SupervisionPolicy,
-    SupervisorDecision,
-    SystemHooks,
-)
+from papyra import Actor, ActorStopped, AskDeadlock, SupervisionPolicy, SupervisorDecision, SystemHooks
 from papyra import events as ev
 
 from .families import Boss, Kid, Plan, kinds, read_asked, read_kid, until

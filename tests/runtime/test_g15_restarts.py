@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    Backoff,
-    Strategy,
-    SupervisionPolicy,
-    SupervisorDecision,
-)
+from papyra import Actor, ActorStopped, Backoff, Strategy, SupervisionPolicy, SupervisorDecision
 from papyra import events as ev
 from papyra.testing import ManualClock
 

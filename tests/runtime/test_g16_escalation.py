@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 import pytest
 
-from papyra import (
-    Actor,
-    Backoff,
-    Strategy,
-    SupervisionPolicy,
-    SupervisorDecision,
-    SystemHooks,
-)
+from papyra import Actor, Backoff, Strategy, SupervisionPolicy, SupervisorDecision, SystemHooks
 from papyra import events as ev
 
 from .families import Boss, Kid, Plan, read_kid, until

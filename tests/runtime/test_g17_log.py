@@ -7,10 +7,7 @@ from functools import partial
 
 import pytest
 
-from papyra import (
-    Actor,
-    SupervisorDecision,
-)
+from papyra import Actor, SupervisorDecision
 from papyra import events as ev
 
 from .families import Boss, Plan, read_kid, until

@@ -101,10 +101,7 @@ class Parent(Actor):
         (SupervisorDecision.RESUME, "resumed, as its parent decided"),
         (SupervisorDecision.STOP, "stopped, as its parent decided"),
         (SupervisorDecision.IGNORE, "stopped, as its parent decided"),
-        (
-            SupervisorDecision.ESCALATE,
-            "stopped, and escalated to local:1 (Parent), as its parent decided",
-        ),
+        (SupervisorDecision.ESCALATE, "stopped, and escalated to local:1 (Parent), as its parent decided"),
     ],
 )
 async def test_h14_the_parents_decision_is_named(

@@ -11,14 +11,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    ActorSystem,
-    MailboxClosed,
-    PapyraError,
-    SupervisorDecision,
-)
+from papyra import Actor, ActorStopped, ActorSystem, MailboxClosed, PapyraError, SupervisorDecision
 
 from .support import Echo, Gated, Runs, go_round, letters, running, same, wait_until
 

@@ -16,15 +16,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import (
-    ActorStopped,
-    ActorSystem,
-    AskDeadlock,
-    AskTimeout,
-    Portal,
-    Settings,
-    SupervisorDecision,
-)
+from papyra import ActorStopped, ActorSystem, AskDeadlock, AskTimeout, Portal, Settings, SupervisorDecision
 from papyra.exceptions import SystemNotRunning
 
 from . import support

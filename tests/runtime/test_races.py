@@ -14,15 +14,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import (
-    Actor,
-    ActorStopped,
-    ActorSystem,
-    AskTimeout,
-    Backoff,
-    Strategy,
-    SupervisionPolicy,
-)
+from papyra import Actor, ActorStopped, ActorSystem, AskTimeout, Backoff, Strategy, SupervisionPolicy
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.persistence.json import JsonFilePersistence
 from papyra.persistence.models import PersistedEvent

@@ -380,11 +380,7 @@ async def quiet(system: ActorSystem) -> None:
 @pytest.mark.usefixtures("actors_facts_only")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(
-    commands=st.lists(COMMANDS, min_size=15, max_size=60),
-    seed=st.integers(0, 2**16),
-    close=st.booleans(),
-)
+@given(commands=st.lists(COMMANDS, min_size=15, max_size=60), seed=st.integers(0, 2**16), close=st.booleans())
 def test_g14_to_20_any_life_of_a_tree_keeps_its_promises(
     backend: str, commands: list[tuple[Any, ...]], seed: int, close: bool
 ) -> None:
