@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from papyra.testing import BackendConformance
+from papyra_contrib._rows import to_row
 from papyra_contrib.postgres import PostgresPersistence
 
 
@@ -21,6 +22,10 @@ class TestPostgresPersistence(BackendConformance):
         return lambda retention_policy=None: PostgresPersistence(
             postgres_server.conninfo, retention_policy, table=table, timeout=2.0
         )
+
+    @pytest.fixture
+    def record_size(self):
+        return lambda record: to_row(record)[-2]
 
     @pytest.fixture
     def backend_url(self, postgres_server, table):

@@ -330,76 +330,7 @@ async def test_old_entries_between_young_ones_are_compacted_away(open_store, raw
         assert await backend.list_events() == kept
 
 
-@anyio_test
-async def test_progress_never_goes_down_and_ends_at_the_total(open_store, raw, stream):
-    async with aclosing(open_store(RetentionPolicy(max_records=500))) as backend:
-        await backend.record_batch(events(*range(1000)))
-        raw.xadd(stream, {"garbage": "1"})
-        for work in (
-            lambda progress: backend.scan(progress=progress),
-            lambda progress: backend.recover(REPAIR, dry_run=True, progress=progress),
-            lambda progress: backend.recover(REPAIR, progress=progress),
-            lambda progress: backend.compact(dry_run=True, progress=progress),
-            lambda progress: backend.compact(progress=progress),
-        ):
-            told: list[tuple[int, int]] = []
-            await work(lambda done, total, told=told: told.append((done, total)))
-            assert len(told) > 100
-            assert told == sorted(told)
-            assert told[-1][0] == told[-1][1] > 500
-
-
-@anyio_test
-@pytest.mark.parametrize("work", ["scan", "recover", "compact"])
-async def test_what_progress_raises_comes_out_and_leaves_the_store_whole(open_store, raw, stream, work):
-    async with aclosing(open_store(RetentionPolicy(max_records=500))) as backend:
-        await backend.record_batch(events(*range(1000)))
-        raw.xadd(stream, {"garbage": "1"})
-        kept = events(*range(500, 1000))
-
-        def progress(done: int, total: int) -> None:
-            if done > 100:
-                raise BrokenPipeError("enough")
-
-        with pytest.raises(BrokenPipeError, match="enough"):
-            await getattr(backend, work)(progress=progress)
-        assert await backend.list_events() == kept
-
-
 # -- follow and stream
-
-
-@anyio_test
-async def test_new_records_come_whoever_records_them(open_store):
-    async with aclosing(open_store()) as backend, aclosing(open_store()) as other:
-        await backend.record_batch([event(1), audit(2), event(3)])
-
-        def wanted(record) -> bool:
-            return isinstance(record, PersistedEvent)
-
-        async with aclosing(backend.follow(limit=2, wanted=wanted)) as records:
-            assert await take(records, 2) == events(1, 3)
-            await other.record_batch([event(4), audit(5), event(6)])
-            assert await take(records, 2) == events(4, 6)
-
-
-@anyio_test
-async def test_a_follower_misses_nothing_when_the_newest_are_compacted_away(open_store):
-    async with aclosing(open_store(RetentionPolicy(max_age_seconds=10))) as backend:
-        backend.time_fn = lambda: 1e9 + 10
-        await backend.record_event(event(0))
-        async with aclosing(backend.follow(limit=1)) as records:
-            assert await take(records, 1) == events(0)
-            old = [event(n, moment=1.0) for n in range(5)]
-            await backend.record_batch(old)
-            assert await take(records, 5) == old
-            assert (await backend.compact()).removed_records == 5
-            await backend.record_batch(events(1, 2))
-            assert await take(records, 2) == events(1, 2)
-            backend.time_fn = lambda: 2e9
-            assert (await backend.compact()).after_records == 0
-            await backend.record_batch(events(3, 4))
-            assert await take(records, 2) == events(3, 4)
 
 
 @anyio_test
@@ -432,26 +363,6 @@ async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, strea
                 raw.xadd(stream, fields, id="5-1")
                 await backend.record_event(event(3))
             assert found == events(1, 3)
-
-
-@anyio_test
-async def test_a_follower_ends_when_the_backend_is_closed(open_store):
-    backend = open_store()
-    found: list = []
-
-    async def follow() -> None:
-        async with aclosing(backend.follow()) as records:
-            found.extend([record async for record in records])
-
-    with anyio.fail_after(10):
-        async with anyio.create_task_group() as group:
-            group.start_soon(follow)
-            await anyio.wait_all_tasks_blocked()
-            await backend.aclose()
-    assert found == []
-    for call in (backend.follow, backend.stream):
-        with pytest.raises(PersistenceError, match="closed"):
-            await anext(call())
 
 
 @anyio_test

@@ -10,6 +10,7 @@ from papyra.testing import BackendConformance
 
 redis = pytest.importorskip("redis", reason="the library redis is not installed; the extra redis brings it")
 
+from papyra_contrib._rows import to_row  # noqa: E402 - as below
 from papyra_contrib.redis import RedisPersistence  # noqa: E402 - only where the library is
 
 from .conftest import RedisServer  # noqa: E402 - as above
@@ -35,6 +36,10 @@ class TestRedisPersistence(BackendConformance):
         return lambda retention_policy=None: RedisPersistence(
             url, retention_policy, stream=stream, timeout=1.0
         )
+
+    @pytest.fixture
+    def record_size(self):
+        return lambda record: to_row(record)[-2]
 
     @pytest.fixture
     def backend_url(self, redis_server, stream):

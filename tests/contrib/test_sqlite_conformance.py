@@ -8,6 +8,7 @@ from contextlib import closing
 import pytest
 
 from papyra.testing import BackendConformance
+from papyra_contrib._rows import to_row
 from papyra_contrib.sqlite import SQLitePersistence
 
 A_ROW_TOO_MANY = """
@@ -24,6 +25,10 @@ class TestSQLitePersistence(BackendConformance):
     @pytest.fixture
     def open_backend(self, tmp_path):
         return lambda retention_policy=None: SQLitePersistence(tmp_path / "papyra.db", retention_policy)
+
+    @pytest.fixture
+    def record_size(self):
+        return lambda record: to_row(record)[-2]
 
     @pytest.fixture
     def backend_url(self, tmp_path):

@@ -75,17 +75,6 @@ def damage(path) -> None:
 
 
 @anyio_test
-async def test_the_newest_come_first_and_then_what_others_record(path):
-    async with aclosing(SQLitePersistence(path)) as backend, aclosing(SQLitePersistence(path)) as other:
-        await backend.record_batch(events(1, 2, 3))
-        async with aclosing(backend.follow(limit=2)) as records:
-            assert await take(records, 2) == events(2, 3)
-            await other.record_batch([event(4), audit(5)])
-            await backend.record_event(event(6))
-            assert await take(records, 3) == [event(4), audit(5), event(6)]
-
-
-@anyio_test
 async def test_all_is_new_in_a_database_that_is_made_later(path):
     looks, looked_twice = [], threading.Event()
     found: list = []
@@ -128,26 +117,6 @@ async def test_more_than_a_page_comes_at_once_and_in_order(path, monkeypatch):
         monkeypatch.setattr(_backend.anyio, "sleep", counted)
         assert await take(records, 2999) == events(*range(1, 3000))
         assert len(waits) <= 1  # and not one for each page
-
-
-@anyio_test
-async def test_numbers_are_not_given_again_after_the_newest_was_compacted_away(path):
-    """The next record took the number of the removed one, so a follower missed it."""
-    async with aclosing(SQLitePersistence(path, RetentionPolicy(max_age_seconds=10))) as backend:
-        backend.time_fn = lambda: 1e9 + 10
-        async with aclosing(backend.follow(limit=1)) as records:
-            old = [event(n, moment=1.0) for n in range(5)]
-            await backend.record_event(event(0))
-            assert await take(records, 1) == events(0)
-            await backend.record_batch(old)
-            assert await take(records, 5) == old
-            assert (await backend.compact()).removed_records == 5
-            await backend.record_batch(events(1, 2))
-            assert await take(records, 2) == events(1, 2)
-            backend.time_fn = lambda: 2e9
-            assert (await backend.compact()).after_records == 0
-            await backend.record_batch(events(3, 4))
-            assert await take(records, 2) == events(3, 4)
 
 
 @anyio_test

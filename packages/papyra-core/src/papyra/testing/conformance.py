@@ -7,6 +7,7 @@ from papyra.testing._conformance.cancelling import CancellingPromises
 from papyra.testing._conformance.care import CarePromises
 from papyra.testing._conformance.damage import DamagePromises
 from papyra.testing._conformance.following import FollowingPromises
+from papyra.testing._conformance.model import ModelPromises
 from papyra.testing._conformance.paging import PagingPromises
 from papyra.testing._conformance.reading import ReadingPromises
 from papyra.testing._conformance.retention import RetentionPromises
@@ -27,6 +28,7 @@ class BackendConformance(
     CancellingPromises,
     CarePromises,
     ServerPromises,
+    ModelPromises,
     SizePromises,
 ):
     """Every promise of the backend contract as a test, on asyncio and on trio.
@@ -59,6 +61,8 @@ class BackendConformance(
     - the fixtures ``restart_store``, ``cut_wire`` and ``stall_store`` say how to disturb a store on a server:
       they return functions that kill and restart it, cut its connections, and make a context in which it does
       not answer;
+    - ``examples`` is how many orders of calls Hypothesis tries, if it is installed; the fixture ``record_size``
+      returns a function that returns the stored bytes of a record, so that limits in bytes are tried too;
     - ``smoke_records = 1_000_000`` adds a test that writes that many records, and reads them in every way;
     - ``patience`` is after how many seconds a test is taken to hang.
 

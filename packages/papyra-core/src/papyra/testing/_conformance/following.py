@@ -163,6 +163,26 @@ class FollowingPromises(ConformanceBase):
                     await backend.compact()
                 assert await _take(records, 3) == [event(20), event(21), event(22)]
 
+    async def test_following_misses_nothing_after_the_newest_were_compacted_away(
+        self, open_backend: OpenBackend
+    ) -> None:
+        """A store that gives the number of a removed record again hides the next record from its followers."""
+        now = NOW + 10
+        async with self.using(open_backend(RetentionPolicy(max_age_seconds=10))) as backend:
+            backend.time_fn = lambda: now
+            await backend.record_event(event(0))
+            async with aclosing(backend.follow(limit=1, wanted=lambda one: one.timestamp >= NOW)) as records:
+                assert await anext(records) == event(0)
+                for number in (1000, 3000):
+                    await backend.record_batch([event(n, timestamp=1.0) for n in range(5)])
+                    await backend.record_event(event(number))
+                    assert await anext(records) == event(number)
+                    now = NOW + number + 1000
+                    await backend.compact()
+                    assert list(await backend.list_events()) == []
+                await backend.record_batch([event(5000), event(5001)])
+                assert await _take(records, 2) == [event(5000), event(5001)]
+
     async def test_following_ends_when_the_backend_is_closed(self, open_backend: OpenBackend) -> None:
         found: list[PersistedRecord] = []
         async with self.using(open_backend()) as backend:
