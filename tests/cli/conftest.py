@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -20,6 +21,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from papyra_cli._main import papyra
+
+from ._fork_server import ForkServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -125,6 +128,14 @@ main()
 """
 
 
+@cache
+def fork_server() -> ForkServer | None:
+    """Start a process that runs commands for all tests of this process."""
+    if "REAL_COMMAND" in os.environ or not hasattr(os, "fork"):
+        return None
+    return ForkServer(Runner(Path.cwd()).environment)
+
+
 @dataclass
 class Runner:
     """The command as users have it: a process."""
@@ -151,14 +162,19 @@ class Runner:
         return clean | {"TERM": "xterm-256color", "PYTHONWARNINGS": "error"} | self.env
 
     def __call__(self, *args: str, stdin: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+        argv, environment = [*self.argv, *args], self.environment | env
+        if self.command == INSTALLED and (server := fork_server()):
+            done = server.run(argv, stdin, self.folder, environment, LIMIT)
+            if done is not None:
+                return done
         return subprocess.run(
-            [*self.argv, *args],
+            argv,
             input=stdin,
             capture_output=True,
             text=True,
             encoding="utf-8",
             cwd=self.folder,
-            env=self.environment | env,
+            env=environment,
             timeout=LIMIT,
         )
 
