@@ -5,28 +5,20 @@ left out.
 from __future__ import annotations
 
 import shutil
-import tempfile
-from pathlib import Path
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+from hypothesis.stateful import initialize, precondition, rule
 
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
 from papyra_json._fileset.lock import SetLock
-from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import compact, recover
 from papyra_json._read.follow import follow
-from papyra_json._record.encode import encode
-from papyra_json._write.appender import Appender
+
+from ._machine import JUNK, FileMachine, how_long, numbers_in
 
 THEN = st.sampled_from(["", "record", "look", "record and look"])
-
-
-def _event(number: int) -> PersistedEvent:
-    return PersistedEvent("local", f"local:{number}", "ActorStarted", {}, 1_700_000_000.0 + number)
 
 
 def _number(record: object) -> int:
@@ -34,7 +26,7 @@ def _number(record: object) -> int:
     return int(record.actor_address.removeprefix("local:"))
 
 
-class FollowedStore(RuleBasedStateMachine):
+class FollowedStore(FileMachine):
     """Two writers, a follower, and all that befalls files.
 
     Every record has a number of its own, counting up.
@@ -42,25 +34,16 @@ class FollowedStore(RuleBasedStateMachine):
 
     @initialize(max_bytes=st.sampled_from([None, 400, 1500]), max_files=st.sampled_from([2, 5, 100]))
     def begin(self, max_bytes, max_files):
-        self.folder = Path(tempfile.mkdtemp())
-        self.files = FileSet(self.folder / "facts", 1 if max_bytes is None else max_files)
-        self.max_bytes = max_bytes
-        self.count = 0
-        self.writers = [self._writer(), self._writer()]
+        self.open_set(max_bytes, 1 if max_bytes is None else max_files)
         self.followed: list[int] = []
         self.blocks = None
-
-    def _writer(self) -> Appender:
-        return Appender(self.files, sync_each=False, sync_later=False, max_bytes=self.max_bytes)
 
     def teardown(self):
         if hasattr(self, "folder"):
             self.look()
             if self.blocks is not None:
                 self.blocks.close()
-            for writer in self.writers:
-                writer.close()
-            shutil.rmtree(self.folder)
+        super().teardown()
 
     # -- the follower
 
@@ -85,16 +68,10 @@ class FollowedStore(RuleBasedStateMachine):
         assert new <= set(self.followed)
 
     def _readable(self) -> list[int]:
-        """Read the numbers of all records by comparing whole lines: no code under test in it."""
-        from zlib import crc32
-
         numbers: list[int] = []
         for path in self.files.present():
             *lines, torn = path.read_bytes().split(b"\n")
-            for line in lines if path == self.files.base else [*lines, torn]:
-                body, _, crc = line.rpartition(b',"crc":"')
-                if body and crc == b'%08x"}' % crc32(body):
-                    numbers.append(int(body.split(b'"local:')[1].partition(b'"')[0]))
+            numbers += numbers_in(lines if path == self.files.base else [*lines, torn])
         return numbers
 
     def _then(self, then: str) -> None:
@@ -108,15 +85,7 @@ class FollowedStore(RuleBasedStateMachine):
 
     @rule(writer=st.integers(0, 1), many=st.integers(1, 6))
     def record(self, writer, many):
-        events = [_event(number) for number in range(self.count, self.count + many)]
-        done = self.writers[writer].append(encode(events, self.writers[writer].next_seq))
-        assert (done.records, done.error) == (many, None)
-        self.count += many
-
-    @rule(writer=st.integers(0, 1))
-    def reopen(self, writer):
-        self.writers[writer].close()
-        self.writers[writer] = self._writer()
+        self.append(writer, many)
 
     @rule(
         mode=st.sampled_from([PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE]), then=THEN
@@ -152,10 +121,7 @@ class FollowedStore(RuleBasedStateMachine):
         self._then(then)
 
     @precondition(lambda self: self.files.base.exists())
-    @rule(
-        junk=st.sampled_from([b"\0", b"junk", b"junk\n", b'{"kind":"event"}\n', b"\n", b'{"kind":"ev']),
-        then=THEN,
-    )
+    @rule(junk=JUNK, then=THEN)
     def add_junk(self, junk, then):
         with self.files.base.open("ab") as file:
             file.write(junk)
@@ -208,7 +174,5 @@ class FollowedStore(RuleBasedStateMachine):
         self._then(then)
 
 
-FollowedStore.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+FollowedStore.TestCase.settings = how_long(80, 40)
 TestFollowedStore = FollowedStore.TestCase

@@ -4,66 +4,39 @@ recovering.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
-from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import compact, recover, scan
 from papyra_json._read.query import newest
-from papyra_json._record.encode import encode
-from papyra_json._write.appender import Appender
 
+from ._machine import JUNK, FileMachine, how_long, numbered, numbers_in
 
-def _event(number: int) -> PersistedEvent:
-    return PersistedEvent("local", f"local:{number}", "ActorStarted", {}, 1_700_000_000.0 + number)
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def _go_on() -> None:
     pass
 
 
-class FileStore(RuleBasedStateMachine):
+class FileStore(FileMachine):
     """Two writers and a reader of one set, without threads: the model is the list of what must be there."""
 
     @initialize(max_bytes=st.sampled_from([None, 400, 2000]))
     def begin(self, max_bytes):
-        self.folder = Path(tempfile.mkdtemp())
-        self.files = FileSet(self.folder / "facts", 1 if max_bytes is None else 500)
-        self.max_bytes = max_bytes
+        self.open_set(max_bytes, 1 if max_bytes is None else 500)
         self.model: list[int] = []
-        self.count = 0
         self.damaged = False
-        self.writers = [self._writer(), self._writer()]
-
-    def _writer(self) -> Appender:
-        return Appender(self.files, sync_each=False, sync_later=False, max_bytes=self.max_bytes)
-
-    def teardown(self):
-        if hasattr(self, "folder"):
-            for writer in self.writers:
-                writer.close()
-            shutil.rmtree(self.folder)
 
     @rule(writer=st.integers(0, 1), many=st.integers(1, 6))
     def record(self, writer, many):
-        events = [_event(number) for number in range(self.count, self.count + many)]
-        done = self.writers[writer].append(encode(events, self.writers[writer].next_seq))
-        assert (done.records, done.error) == (many, None)
-        self.model += range(self.count, self.count + many)
-        self.count += many
-
-    @rule(writer=st.integers(0, 1))
-    def reopen(self, writer):
-        self.writers[writer].close()
-        self.writers[writer] = self._writer()
+        self.model += self.append(writer, many)
 
     @precondition(lambda self: self.files.base.exists() and self.model)
     @rule(cut=st.integers(1, 300))
@@ -73,7 +46,7 @@ class FileStore(RuleBasedStateMachine):
         content = content[: max(0, len(content) - cut)]
         self._write(self.files.base, content)
 
-    @rule(junk=st.sampled_from([b"\0", b"junk", b"junk\n", b'{"kind":"event"}\n', b"\n", b'{"kind":"ev']))
+    @rule(junk=JUNK)
     def add_junk(self, junk):
         if self.files.base.exists():
             self._write(self.files.base, self.files.base.read_bytes() + junk)
@@ -122,7 +95,7 @@ class FileStore(RuleBasedStateMachine):
         if not hasattr(self, "folder"):
             return
         found = newest(self.files, Query(PersistedEvent), RetentionPolicy(), 0.0, _go_on)
-        assert found == [_event(number) for number in self.model]
+        assert found == [numbered(number) for number in self.model]
         last = newest(self.files, Query(PersistedEvent, 3), RetentionPolicy(), 0.0, _go_on)
         assert last == found[-3:]
 
@@ -143,18 +116,8 @@ class FileStore(RuleBasedStateMachine):
 
 
 def _plainly(content: bytes) -> list[int]:
-    """Read the numbers of the events in a file's bytes by comparing whole lines: no code under test in it."""
-    from zlib import crc32
-
-    numbers: list[int] = []
-    for line in content.replace(b"\0", b"\n").split(b"\n"):
-        body, _, crc = line.rpartition(b',"crc":"')
-        if body and crc == b'%08x"}' % crc32(body):
-            numbers.append(int(body.split(b'"local:')[1].partition(b'"')[0]))
-    return numbers
+    return numbers_in(content.replace(b"\0", b"\n").split(b"\n"))
 
 
-FileStore.TestCase.settings = settings(
-    max_examples=80, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
-)
+FileStore.TestCase.settings = how_long(80, 30)
 TestFileStore = FileStore.TestCase

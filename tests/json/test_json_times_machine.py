@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import initialize, invariant, rule
 
 from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.blocking import Work
 from papyra.persistence.models import JSONValue, PersistedAudit, PersistedEvent, PersistenceRecoveryMode
-from papyra_json._fileset.names import FileSet
 from papyra_json._fileset.snapshot import open_unlocked
 from papyra_json._maintenance.compressor import Compressor
 from papyra_json._maintenance.operations import compact, recover
@@ -28,7 +24,11 @@ from papyra_json._record.time_range import times_of
 from papyra_json._segment import writer as _packing
 from papyra_json._segment.codec import codec_for
 from papyra_json._write import time_tracker
-from papyra_json._write.appender import Appender
+
+from ._machine import FileMachine, how_long
+
+if TYPE_CHECKING:
+    from papyra_json._write.appender import Appender
 
 STEPS = st.one_of(
     st.floats(0, 2),
@@ -42,7 +42,7 @@ SMALL = {  # so that a few records are many
 }
 
 
-class TimedStore(RuleBasedStateMachine):
+class TimedStore(FileMachine):
     """Two writers whose clocks gap, foreign tools that write as they like, and all care that is taken of the
     set.
     """
@@ -53,23 +53,13 @@ class TimedStore(RuleBasedStateMachine):
         for module, values in SMALL.items():
             for name, value in values.items():
                 self.patch.setattr(module, name, value)
-        memory = Path("/dev/shm")
-        self.folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
-        self.max_bytes, max_files = shape
-        self.files = FileSet(self.folder / "facts", max_files)
+        self.open_set(*shape)
         self.clock = 1_700_000_000.0
-        self.count = 0
         self.backups: list[tuple[str, bytes]] = []
-        self.writers = [self._writer(), self._writer()]
-
-    def _writer(self) -> Appender:
-        return Appender(self.files, sync_each=False, sync_later=False, max_bytes=self.max_bytes)
 
     def teardown(self):
-        if hasattr(self, "folder"):
-            for writer in self.writers:
-                writer.close()
-            shutil.rmtree(self.folder)
+        super().teardown()
+        if hasattr(self, "patch"):
             self.patch.undo()
 
     def _tick(self, step: float) -> float:
@@ -109,11 +99,6 @@ class TimedStore(RuleBasedStateMachine):
         lines = encode(records, writer.next_seq)
         done = writer.append(lines, times_of(records, lines) if first % 2 else None)
         assert (done.records, done.error) == (len(lines), None)
-
-    @rule(writer=st.integers(0, 1))
-    def reopen(self, writer):
-        self.writers[writer].close()
-        self.writers[writer] = self._writer()
 
     # -- others
 
@@ -266,7 +251,5 @@ def _kept(everything, policy, now):
     return [record for record, _ in left]
 
 
-TimedStore.TestCase.settings = settings(
-    max_examples=30, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
-)
+TimedStore.TestCase.settings = how_long(30, 25)
 TestTimedStore = TimedStore.TestCase
