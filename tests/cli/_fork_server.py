@@ -1,8 +1,8 @@
 """Run the command in a process of its own that has loaded it already: a fork of one that waits for that.
 
-Most of the time of a short command is spent on loading Python and its modules. What differs from a start by hand is
-only what is loaded before the command looks at its environment; variables that Python itself reads need a real start.
-Set REAL_COMMAND=1 to start every command for real.
+Most of the time of a short command is spent on loading Python and its modules. A fork differs from a start by
+hand in what is loaded before the command looks at its environment; variables that Python itself reads need a
+real start. Set REAL_COMMAND=1 to start every command for real.
 """
 
 from __future__ import annotations

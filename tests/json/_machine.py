@@ -43,7 +43,7 @@ def how_long(examples: int, steps: int) -> settings:
 
 
 class FileMachine(RuleBasedStateMachine):
-    """A set of files in memory, where the system has a disk there. Every record has a number of its own, counting up."""
+    """A set of files, in memory where the system allows it. Each record has the next number."""
 
     def open_set(self, max_bytes: int | None, max_files: int) -> None:
         memory = Path("/dev/shm")

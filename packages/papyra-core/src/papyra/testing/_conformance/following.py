@@ -166,7 +166,7 @@ class FollowingPromises(ConformanceBase):
     async def test_following_misses_nothing_after_the_newest_were_compacted_away(
         self, open_backend: OpenBackend
     ) -> None:
-        """A store that gives the number of a removed record again hides the next record from its followers."""
+        """A store that reuses the number of a removed record hides the next record from its followers."""
         now = NOW + 10
         async with self.using(open_backend(RetentionPolicy(max_age_seconds=10))) as backend:
             backend.time_fn = lambda: now

@@ -1,4 +1,4 @@
-"""A state machine over the contract of a store. Needs Hypothesis, so nothing imports it that must work without."""
+"""A state machine over the contract of a store. It needs Hypothesis, so it is imported where it runs."""
 # ruff: noqa: S101 - these are tests, and assert is how tests speak
 
 from __future__ import annotations

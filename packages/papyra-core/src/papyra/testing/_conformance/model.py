@@ -25,7 +25,7 @@ class ModelPromises(ConformanceBase):
 
     @pytest.fixture
     def record_size(self) -> Callable[[PersistedRecord], int] | None:
-        """Return a function that returns the stored size of a record in bytes, if it depends on the record alone.
+        """Return a function that returns the stored bytes of a record, if they depend on the record alone.
 
         Then limits in bytes are tried too.
         """
