@@ -61,8 +61,8 @@ class BackendConformance(
     - the fixtures ``restart_store``, ``cut_wire`` and ``stall_store`` say how to disturb a store on a server:
       they return functions that kill and restart it, cut its connections, and make a context in which it does
       not answer;
-    - ``examples`` is how many orders of calls Hypothesis tries, if it is installed; the fixture ``record_size``
-      returns a function that returns the stored bytes of a record, so that limits in bytes are tried too;
+    - ``examples`` is how many orders of calls Hypothesis tries, if it is installed; the fixture
+      ``record_size`` returns a function that measures a record, so that limits in bytes are tried too;
     - ``smoke_records = 1_000_000`` adds a test that writes that many records, and reads them in every way;
     - ``patience`` is after how many seconds a test is taken to hang.
 
