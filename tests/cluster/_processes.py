@@ -180,10 +180,20 @@ class Process:
             return None
 
         with self.news:
-            assert self.news.wait_for(lambda: find() is not None, seconds), (event, fields, self.events)
+            assert self.news.wait_for(lambda: find() is not None, seconds), (
+                event,
+                fields,
+                self.events,
+                self.written(),
+            )
             found = find()
         assert found is not None
         return found
+
+    def written(self) -> str:
+        """Return what the node has written to its standard error."""
+        self.log.seek(0)
+        return self.log.read().decode(errors="replace")
 
     def has(self, event: str, **fields: Any) -> bool:
         with self.news:

@@ -10,6 +10,7 @@ import pytest
 LET_DOWN_SECONDS = 5.0
 KILLS = 20
 STALLS = 50
+SIDE_BY_SIDE = 10
 
 
 def watch(node, owner):
@@ -137,28 +138,31 @@ def test_c05_a_blocked_loop_is_no_reason_unless_it_lasts(world, nats_server):
 
 
 @pytest.mark.sweep
-@pytest.mark.skip(
-    reason="it failed in one of two runs: a node was not seen to let go within 60 s of a stall; see docs/design/cluster.md"
-)
 def test_c07_a_cut_off_node_has_let_go_before_it_is_down_50_of_50(world, nats_server):
     url = nats_server.url("stalls")
     watcher = world.node("watcher", url)
     watcher.wait_for("ready")
-    proxies = [world.proxy(nats_server.port) for _ in range(5)]
+    proxies = [world.proxy(nats_server.port) for _ in range(SIDE_BY_SIDE)]
     nodes = [world.node(f"n{i}", nats_server.url("stalls", p.port)) for i, p in enumerate(proxies)]
     for node in nodes:
         node.wait_for("ready", 120)
     margins = []
     for _ in range(STALLS // len(nodes)):
-        watcher.until("members", lambda members: len(members) == len(nodes) + 1)
-        began = time.time()
+        members = watcher.until("members", lambda members: len(members) == len(nodes) + 1)
+        incarnations = dict(member.split("@") for member in members)
+        for node in nodes:
+            # Others see a node as soon as it has its lease. It is a member for itself, and can let go of
+            # anything, once it has read the registry.
+            node.wait_for("NodeUp", node=node.name, incarnation=incarnations[node.name])
         for proxy in proxies:
             proxy.stall()
         for node in nodes:
-            let_go = node.wait_for("NodeDown", node=node.name, reason="lost", since=began)
-            down = watcher.wait_for("NodeDown", node=node.name, since=began)
+            let_go = node.wait_for(
+                "NodeDown", node=node.name, incarnation=incarnations[node.name], reason="lost"
+            )
+            down = watcher.wait_for("NodeDown", node=node.name, incarnation=incarnations[node.name])
             margins.append(down["at"] - let_go["at"])
         for proxy in proxies:
             proxy.unstall()
     print(f"let go {min(margins):.2f} to {max(margins):.2f} s before, {len(margins)} of {STALLS}")
-    assert min(margins) > 0
+    assert (len(margins), min(margins) > 0) == (STALLS, True)
