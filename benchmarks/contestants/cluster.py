@@ -56,6 +56,11 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
+def over_rounds(rounds: list[list[float]], share: float) -> float:
+    """Return the median over the rounds of a percentile of each, so that a burst of the machine is one round's."""
+    return statistics.median(percentile(one, share) for one in rounds)
+
+
 async def bare_round(client, row: str, scale: int) -> list[float]:
     if row == "cluster_ask":
         times = []
@@ -86,12 +91,12 @@ async def our_round(ref, row: str, scale: int) -> list[float]:
     return [scale / (time.perf_counter() - began)]
 
 
-async def ours(row: str, scale: int, url: str, turn) -> tuple[list[float], int]:
+async def ours(row: str, scale: int, url: str, turn) -> tuple[list[list[float]], int]:
     """Measure in rounds; between two of them ``turn()`` lets the bare client have its own."""
     from papyra import ActorSystem
     from papyra_contrib.cluster import ServiceKey
 
-    found: list[float] = []
+    found: list[list[float]] = []
     key = ServiceKey("echo")
     async with ActorSystem(system_id="b", cluster=url) as system:
         async for refs in system.cluster.listings(key):
@@ -100,7 +105,7 @@ async def ours(row: str, scale: int, url: str, turn) -> tuple[list[float], int]:
         await our_round(system.cluster.find(key)[0], row, scale // 10 + 1)
         for _ in range(ROUNDS):
             await turn()
-            found += await our_round(system.cluster.find(key)[0], row, scale)
+            found.append(await our_round(system.cluster.find(key)[0], row, scale))
         lost = sum(peer["lost"] for peer in system.control_panel()["cluster"]["peers"].values())
     return found, lost
 
@@ -123,7 +128,7 @@ def serve_bare(port: int) -> None:
 
 
 async def measure(row: str, scale: int, port: int) -> dict[str, float]:
-    bare_times: list[float] = []
+    bare: list[list[float]] = []
     lines = subprocess.Popen(  # noqa: ASYNC220 - once, before anything is measured
         [sys.executable, __file__, "bare", row, str(scale), str(port)],
         stdin=subprocess.PIPE,
@@ -139,20 +144,20 @@ async def measure(row: str, scale: int, port: int) -> dict[str, float]:
         return json.loads(lines.stdout.readline())
 
     async def turn() -> None:
-        bare_times.extend(await anyio.to_thread.run_sync(one_turn))
+        bare.append(await anyio.to_thread.run_sync(one_turn))
 
     found, lost = await ours(row, scale, f"nats://127.0.0.1:{port}/bench", turn)
     lines.stdin.close()
     lines.wait()
     if row == "cluster_ask":
-        p50, bare50 = statistics.median(found), statistics.median(bare_times)
+        p50, bare50 = over_rounds(found, 0.5), over_rounds(bare, 0.5)
         return {
             "p50_us": p50 * 1e6,
             "bare_p50_us": bare50 * 1e6,
             "p50_ratio": p50 / bare50,
-            "p99_ratio": percentile(found, 0.99) / percentile(bare_times, 0.99),
+            "p99_ratio": over_rounds(found, 0.99) / over_rounds(bare, 0.99),
         }
-    rate, bare_rate = statistics.median(found), statistics.median(bare_times)
+    rate, bare_rate = over_rounds(found, 0.5), over_rounds(bare, 0.5)
     return {"per_second": rate, "bare_per_second": bare_rate, "ratio": rate / bare_rate, "lost": lost}
 
 
