@@ -57,7 +57,10 @@ def percentile(values: list[float], share: float) -> float:
 
 
 def over_rounds(rounds: list[list[float]], share: float) -> float:
-    """Return the median over the rounds of a percentile of each, so that a burst of the machine is one round's."""
+    """Return the median over the rounds of a percentile of each.
+
+    So a burst of the machine spoils one round only.
+    """
     return statistics.median(percentile(one, share) for one in rounds)
 
 

@@ -119,10 +119,12 @@ async def systems(network: Any, *names: str, **options: Any):
 
 
 async def until(condition: Any, seconds: float = 60.0) -> None:
-    """Wait for a state."""
+    """Wait for a state; look more rarely the longer it takes."""
+    pause = 0.01
     with anyio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - any state of any actor
-            await anyio.sleep(0.01)
+        while not condition():
+            await anyio.sleep(pause)
+            pause = min(0.1, pause * 1.2)
 
 
 async def remote(system: ActorSystem, ref: ActorRef[Any, Any], owner: ActorSystem) -> ActorRef[Any, Any]:

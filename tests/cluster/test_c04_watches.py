@@ -145,6 +145,7 @@ def test_c07_a_cut_off_node_lets_go_first_and_a_singleton_never_runs_twice(backe
     async def main(seed: int) -> None:
         network = MemoryNetwork(seed)
         running: list[str] = []
+        overlaps: list[list[str]] = []
         terms: list[tuple[str, str]] = []
 
         def sole(node: str):
@@ -155,7 +156,8 @@ def test_c07_a_cut_off_node_lets_go_first_and_a_singleton_never_runs_twice(backe
                 async def on_start(self) -> None:
                     running.append(node)
                     terms.append((node, str(self.fence)))
-                    assert len(running) == 1, running
+                    if len(running) > 1:
+                        overlaps.append(list(running))
 
                 async def on_stop(self) -> None:
                     running.remove(node)
@@ -177,7 +179,7 @@ def test_c07_a_cut_off_node_lets_go_first_and_a_singleton_never_runs_twice(backe
                 network.heal()
                 await until(lambda: all(len(system.cluster.members()) == 3 for system in nodes))
             fences = [fence for _, fence in terms]
-            assert len(fences) >= 5
+            assert (len(fences) >= 5, overlaps) == (True, [])
             assert fences == sorted(set(fences))
 
     for seed in range(2):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from papyra.cluster import Mail
 from papyra_contrib.cluster import _members
@@ -13,42 +13,41 @@ from papyra_contrib.cluster._keys import name_key
 from papyra_contrib.cluster._members import NameLost
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._members import Fence
+    from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import NodeId
     from papyra_contrib.cluster._registrar import Claimed, Registrar
     from papyra_contrib.cluster._session import Session
 
-    class Surroundings(Protocol):
-        """What claims need of their cluster."""
-
-        registrar: Registrar
-        leaving: bool
-
-        async def session_ready(self, seconds: float) -> Session: ...
-
 
 __all__ = ["Claims"]
 
-_logger = logging.getLogger("papyra")
-
 
 class Claims:
-    """Names of local actors, with the claim of each."""
+    """Names of local actors, with the claim of each. `settle` makes the registry say the same."""
 
-    def __init__(self, cluster: Surroundings, local: LocalSystem) -> None:
-        self._cluster = cluster
+    def __init__(self, membership: Membership, registrar: Registrar, local: LocalSystem) -> None:
+        self._membership = membership
+        self._registrar = registrar
         self._local = local
         self._held: dict[str, tuple[ActorRef[Any, Any], Claimed]] = {}
+        self._under_way: Counter[str] = Counter()
 
     async def claim(self, name: str, ref: ActorRef[Any, Any]) -> Fence:
         """Claim a name for an actor and keep it until the actor ends."""
         if not name or len(name) > 128:
             raise ValueError(f"a name has 1 to 128 characters, and is not {name!r}")
-        session = await self._cluster.session_ready(1.0)
-        claimed = await self._cluster.registrar.claim(name, session.exports.add(ref))
-        self._held[name] = (ref, claimed)
+        session = await self._membership.session_ready(1.0)
+        self._under_way[name] += 1
+        try:
+            claimed = await self._registrar.claim(name, session.exports.add(ref))
+            self._held[name] = (ref, claimed)
+        finally:
+            self._under_way[name] -= 1
         if not self._local.on_end(ref, (self, name), lambda _: self._actor_ended(name)):
             await self.release(name)
             raise ActorStopped(ref)
@@ -60,25 +59,38 @@ class Claims:
         if held is not None:
             ref, claimed = held
             self._local.off_end(ref, (self, name))
-            await self._cluster.registrar.end_key(name_key(name), only=claimed.value)
+            await self._registrar.end_key(name_key(name), only=claimed.value)
 
     async def release_all(self) -> None:
         """Give all names up."""
         for name in list(self._held):
-            await self.release(name)
+            await self._release_quietly(name)
 
-    async def claim_again(self) -> None:
-        """Claim the names of living actors after a join; an actor whose name is taken is notified."""
-        for name, (ref, _) in list(self._held.items()):
-            session = await self._cluster.session_ready(1.0)
-            try:
-                claimed = await self._cluster.registrar.claim(name, session.exports.add(ref))
-            except ActorNameTaken:
-                self._held.pop(name, None)
+    async def settle(self, session: Session, busy: Container[str]) -> None:
+        """Claim anew the names that the registry lacks, as after a join, and end claims without a holder.
+
+        Except those of ``busy`` names.
+        """
+        for name, (ref, claimed) in list(self._held.items()):
+            if claimed.holder != session.me:
+                await self._claim_anew(session, name, ref)
+        for name in session.replica.claims_of(session.me):
+            if name not in self._held and name not in busy and not self._under_way[name]:
+                await self._registrar.end_key(name_key(name))
+
+    async def _claim_anew(self, session: Session, name: str, ref: ActorRef[Any, Any]) -> None:
+        """Claim a name of a former incarnation; an actor whose name is taken meanwhile gets a `NameLost`."""
+        try:
+            claimed = await self._registrar.claim(name, session.exports.add(ref))
+        except ActorNameTaken:
+            if self._held.pop(name, None) is not None:
                 self._local.off_end(ref, (self, name))
                 self._tell_lost(name, ref)
-            else:
+        else:
+            if name in self._held:
                 self._held[name] = (ref, claimed)
+            else:  # it was released meanwhile
+                await self._registrar.end_key(name_key(name), only=claimed.value)
 
     def last_holder(self, session: Session, name: str) -> NodeId | None:
         """Return who claimed a name last, as far as the registry still shows it."""
@@ -97,13 +109,13 @@ class Claims:
             await self._local.deliver(ref, mail)
 
     def _actor_ended(self, name: str) -> None:
-        if not self._cluster.leaving:
+        if not self._membership.leaving:
             self._local.background.spawn(
                 lambda: self._release_quietly(name), f"papyra cluster releases {name!r}"
             )
 
     async def _release_quietly(self, name: str) -> None:
-        try:
+        with suppress(
+            ClusterUnavailable
+        ):  # `settle` tries again, or the lease ends and all that counts with it
             await self.release(name)
-        except ClusterUnavailable as error:
-            _logger.warning("releasing the name %r failed: %s", name, error)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         def holder_now(self, name: str) -> ActorRef[Any, Any] | None: ...
 
 
-__all__ = ["LateRef", "RemoteRef", "Target"]
+__all__ = ["LateRef", "NameTarget", "RemoteRef", "Target"]
 
 _T = TypeVar("_T")
 
@@ -145,7 +145,7 @@ class RemoteRef(ForeignRef[M, R], Generic[M, R]):
         return f"<RemoteRef {self._target}>"
 
 
-class _Name:
+class NameTarget:
     """Takes the place of the cell in a reference by name."""
 
     __slots__ = ("id", "name", "rt", "sender")
@@ -166,11 +166,11 @@ class LateRef(ForeignRef[M, R], Generic[M, R]):
     __slots__ = ()
 
     def __init__(self, rt: object, name: str, sender: Sender) -> None:
-        super().__init__(cast("Cell", _Name(rt, name, sender)))
+        super().__init__(cast("Cell", NameTarget(rt, name, sender)))
 
     @property
-    def _named(self) -> _Name:
-        return cast("_Name", self._cell)
+    def _named(self) -> NameTarget:
+        return cast("NameTarget", self._cell)
 
     @property
     def name(self) -> str:

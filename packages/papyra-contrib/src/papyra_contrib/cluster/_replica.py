@@ -200,6 +200,24 @@ class Replica:
         claim = _members.read_claim(entry.value, entry.revision) if entry is not None else None
         return claim if claim is not None and self.is_member(claim.holder) else None
 
+    def services_of(self, holder: NodeId) -> set[tuple[str, int]]:
+        """Return key and actor of each service that the registry shows for an incarnation."""
+        return {
+            (name, service.actor_id)
+            for name, services in self._services.items()
+            for service in services.values()
+            if service.holder == holder
+        }
+
+    def claims_of(self, holder: NodeId) -> dict[str, Claim]:
+        """Return the claims that the registry shows for an incarnation, by name."""
+        found: dict[str, Claim] = {}
+        for key, entry in self.entries.items():
+            claim = _members.read_claim(entry.value, entry.revision) if key.startswith("a.") else None
+            if claim is not None and claim.holder == holder:
+                found[unescape(key[2:])] = claim
+        return found
+
     def revision(self, key: str) -> int:
         """Return the revision of a key as it is known here; 0 if it is not there."""
         entry = self.entries.get(key)

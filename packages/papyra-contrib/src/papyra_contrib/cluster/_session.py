@@ -15,6 +15,7 @@ from papyra import __version__
 from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._asks import PendingAsks
 from papyra_contrib.cluster._errors import (
+    ActorStopped,
     ClusterUnavailable,
     Conflict,
     NodeGone,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         def deliver_broadcast(self, key: str, message: object) -> None: ...
         def watched_numbers(self, peer: NodeId) -> list[int]: ...
         def let_go(self, session: Session, reason: str) -> None: ...
+        def tidy(self) -> None: ...
 
 
 __all__ = ["Session"]
@@ -228,9 +230,6 @@ class Session:
         """Follow the registry."""
         if self.closed:
             return
-        if isinstance(change, Ended) and change.key == node_key(self.me.node) and self.lease is not None:
-            self.on_lost(change.reason)
-            return
         self.replica.apply(change)
         self._note()
 
@@ -248,13 +247,23 @@ class Session:
             self.on_frame(peer, frame)
 
     def member_down(self, peer: NodeId, reason: str) -> None:
-        """End the link."""
+        """End the link; if it is this very node, let go."""
+        if peer == self.me:
+            self.on_lost(reason)
+            return
         link = self.links.pop(peer, None)
         if link is not None:
             link.counters.unknown += link.out.close(NodeGone(peer))
         self.asks.fail(lambda ask: ask.peer == peer, lambda ask: NodeGone(ask.target))
         self.exports.forget(peer)
         self._owner.member_down(peer, reason)
+
+    def fail_asks_to(self, peer: NodeId, number: int) -> None:
+        """Fail the asks that were sent to an actor which has ended."""
+        self.asks.fail(
+            lambda ask: ask.peer == peer and ask.target.id == number and ask.number > 0,
+            lambda ask: ActorStopped(ask.target, "stopped before it replied"),
+        )
 
     def services_changed(self, names: set[str]) -> None:
         """Hand on."""
@@ -417,6 +426,7 @@ class Session:
                 self._next_watch_list = self._background.time() + WATCH_LIST_SECONDS
                 self._send_watch_lists()
                 self._clear_leftovers()
+                self._owner.tidy()
         self._background.after(TICK_SECONDS, self._tick)
 
     def _overdue_seconds(self) -> float:

@@ -6,7 +6,7 @@ Each candidate waits for the claim, and the one that has it runs the actor.
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
@@ -19,22 +19,14 @@ if TYPE_CHECKING:
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
     from papyra.supervision import SupervisionPolicy
+    from papyra_contrib.cluster._claims import Claims
     from papyra_contrib.cluster._members import Fence
+    from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._registrar import Claimed, Registrar
     from papyra_contrib.cluster._session import Session
 
-    class Surroundings(Protocol):
-        """What a candidate needs of its cluster."""
 
-        registrar: Registrar
-        local: LocalSystem
-        leaving: bool
-
-        async def session_ready(self, seconds: float) -> Session: ...
-        def claim_end_reason(self, name: str) -> str: ...
-
-
-__all__ = ["Candidate"]
+__all__ = ["Candidate", "Singletons"]
 
 _logger = logging.getLogger("papyra")
 
@@ -46,13 +38,13 @@ class Candidate:
 
     def __init__(
         self,
-        cluster: Surroundings,
+        around: Singletons,
         name: str,
         factory: Callable[[Fence], Any],
         policy: SupervisionPolicy | None,
         mailbox_capacity: int,
     ) -> None:
-        self._cluster = cluster
+        self._around = around
         self.name = name
         self._factory = factory
         self._policy = policy
@@ -61,13 +53,10 @@ class Candidate:
         self._claimed: Claimed | None = None
         self._resigned = False
         self._ended = anyio.Event()
+        self._term_ended = anyio.Event()
+        self.busy = False  # it claims, or has the claim
         self.done = anyio.Event()
         self.changed = anyio.Event()
-
-    @property
-    def ref(self) -> ActorRef[Any, Any] | None:
-        """The actor, where it runs here."""
-        return self._ref
 
     def note(self) -> None:
         """Look again: the claim may have changed."""
@@ -88,46 +77,54 @@ class Candidate:
             self.done.set()
 
     async def _one_term(self) -> None:
-        session = await self._cluster.session_ready(RETRY_SECONDS)
+        session = await self._around.membership.session_ready(RETRY_SECONDS)
         self.changed = anyio.Event()
         if session.replica.claim(self.name) is not None:
             with anyio.move_on_after(RETRY_SECONDS):
                 await self.changed.wait()
             return
-        if self._cluster.claim_end_reason(self.name) == "expired":
+        if self._around.end_reason(self.name) == "expired":
             # The holder may run for the rest of its margin, and its on_stop may take time.
             await self._pause(session.transport.lease_seconds / 3)
         if self._resigned:
             return
-        claimed = self._claimed = await self._cluster.registrar.claim(self.name, 0)
+        self.busy = True
+        try:
+            await self._hold(session)
+        finally:
+            self.busy = False
+        if not self._resigned:
+            await self._pause(RETRY_SECONDS)
+
+    async def _hold(self, session: Session) -> None:
+        claimed = self._claimed = await self._around.registrar.claim(self.name, 0)
         try:
             if session.is_valid() and session.me == claimed.holder and not self._resigned:
                 await self._serve(session, claimed)
         finally:
             await self._release()
-        if not self._resigned:
-            await self._pause(RETRY_SECONDS)
 
     async def _serve(self, session: Session, claimed: Claimed) -> None:
         self._ended = anyio.Event()
-        ref: ActorRef[Any, Any] = self._cluster.local.system.spawn(
+        ref: ActorRef[Any, Any] = self._around.local.system.spawn(
             lambda: self._factory(claimed.fence), mailbox_capacity=self._capacity, policy=self._policy
         )
-        self._ref = ref
-        self._cluster.local.on_end(ref, self, lambda _: self._ended.set())
+        self._ref, self._term_ended = ref, anyio.Event()
+        self._around.local.on_end(ref, self, lambda _: self._ended.set())
         try:
             number = session.exports.add(ref)
-            self._claimed = await self._cluster.registrar.complete_claim(self.name, claimed, number)
+            self._claimed = await self._around.registrar.complete_claim(self.name, claimed, number)
             await self._ended.wait()
         finally:
-            self._ref = None
             with anyio.CancelScope(shield=True):
                 await self.stop_actor(ref, None)
+            self._ref = None
+            self._term_ended.set()
 
     async def stop_actor(self, ref: ActorRef[Any, Any] | None, timeout: float | None) -> None:
         """Stop the actor, forced after ``timeout`` seconds, and return when it has stopped."""
         if ref is not None and ref.is_alive():
-            await self._cluster.local.system.stop(ref, timeout=timeout)
+            await self._around.local.system.stop(ref, timeout=timeout)
 
     async def _release(self) -> None:
         """Give the claim up: the actor has stopped."""
@@ -135,20 +132,25 @@ class Candidate:
         if claimed is None:
             return
         try:
-            session = await self._cluster.session_ready(0.1)
+            session = await self._around.membership.session_ready(0.1)
             if session.me == claimed.holder:
-                await self._cluster.registrar.end_key(name_key(self.name), only=claimed.value)
+                await self._around.registrar.end_key(name_key(self.name), only=claimed.value)
         except ClusterUnavailable:
-            pass  # the lease ends, and the claim with it
+            pass  # the claim of nobody is ended once the registry answers, or ends with the lease
 
     def let_go(self, timeout: float) -> None:
-        """Stop the actor at once: the lease is lost."""
+        """Stop the actor, forced after ``timeout`` seconds: the lease is lost."""
         ref = self._ref
         self._claimed = None
         if ref is not None:
-            self._cluster.local.background.spawn(
+            self._around.local.background.spawn(
                 lambda: self.stop_actor(ref, timeout), f"papyra cluster stops the singleton {self.name}"
             )
+
+    async def stopped(self) -> None:
+        """Wait until no actor of this candidate runs."""
+        while self._ref is not None:
+            await self._term_ended.wait()
 
     async def resign(self) -> None:
         """Be no candidate any more; returns when the actor has stopped and the claim is given up."""
@@ -163,3 +165,75 @@ class Candidate:
             self.changed = anyio.Event()
             with anyio.move_on_after(deadline - anyio.current_time()):
                 await self.changed.wait()
+
+
+class Singletons:
+    """The singletons that this node is a candidate for."""
+
+    def __init__(
+        self, membership: Membership, registrar: Registrar, local: LocalSystem, claims: Claims
+    ) -> None:
+        self.membership = membership
+        self.registrar = registrar
+        self.local = local
+        self._claims = claims
+        self._candidates: dict[str, Candidate] = {}
+        self._at_work: set[Candidate] = set()  # also one that has resigned, until its actor has stopped
+
+    def apply(
+        self,
+        name: str,
+        factory: Callable[[Fence], Any],
+        policy: SupervisionPolicy | None,
+        mailbox_capacity: int,
+    ) -> None:
+        """Be a candidate from now on."""
+        if name in self._candidates:
+            raise ValueError(f"this node is a candidate for {name!r} already; resign first")
+        candidate = self._candidates[name] = Candidate(self, name, factory, policy, mailbox_capacity)
+        self._at_work.add(candidate)
+        self.local.background.spawn(lambda: self._run(candidate), f"papyra cluster singleton {name!r}")
+
+    async def _run(self, candidate: Candidate) -> None:
+        try:
+            await candidate.run()
+        finally:
+            self._at_work.discard(candidate)
+
+    async def resign(self, name: str) -> None:
+        """Be no candidate any more; returns when the actor has stopped."""
+        candidate = self._candidates.pop(name, None)
+        if candidate is not None:
+            await candidate.resign()
+
+    async def resign_all(self) -> None:
+        """Be a candidate for nothing."""
+        async with anyio.create_task_group() as group:
+            for name in list(self._candidates):
+                group.start_soon(self.resign, name)
+
+    def let_go(self, timeout: float) -> None:
+        """Stop every actor, forced after ``timeout`` seconds: the lease is lost."""
+        for candidate in self._at_work:
+            candidate.let_go(timeout)
+
+    async def stopped(self) -> None:
+        """Wait until none of the actors runs."""
+        for candidate in list(self._at_work):
+            await candidate.stopped()
+
+    def busy(self) -> set[str]:
+        """Return the names that a candidate of this node claims or has."""
+        return {candidate.name for candidate in self._at_work if candidate.busy}
+
+    def name_changed(self, name: str) -> None:
+        """Look again: the claim of a name may have changed."""
+        candidate = self._candidates.get(name)
+        if candidate is not None:
+            candidate.note()
+
+    def end_reason(self, name: str) -> str:
+        """Say how the last claim of a name ended: ``expired`` if its holder may run for a moment longer."""
+        session = self.membership.session
+        holder = self._claims.last_holder(session, name) if session is not None else None
+        return "left" if holder is None else self.membership.ended.reason(holder)

@@ -1,0 +1,125 @@
+"""Promises 7, 11, 12 and 13: the registry shows what a node has, also after requests that got no answer."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+from _world import COUNTER, Counter, systems, until
+
+from papyra import Actor
+from papyra.testing import run_seeded
+from papyra_contrib.cluster import ClusterUnavailable
+from papyra_contrib.cluster.testing import MemoryNetwork
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request):
+    return request.param
+
+
+class Brief(Actor):
+    """Stops at the first message."""
+
+    async def receive(self, message):
+        self.context.stop_self()
+
+
+def test_c13_what_ended_while_the_registry_was_away_is_withdrawn(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with systems(network, "a", "b", lease=60, join_timeout=2.0) as (a, b):
+            brief, kept = a.spawn(Brief), a.spawn(Counter)
+            await a.cluster.register(COUNTER, brief)
+            await a.cluster.register(COUNTER, kept)
+            await a.cluster.claim("name", brief)
+            await a.cluster.claim("released", kept)
+            await until(lambda: len(b.cluster.find(COUNTER)) == 2)
+            network.restart(10.0)
+            await brief.tell("stop")
+            with pytest.raises(ClusterUnavailable):
+                await a.cluster.release("released")
+            with pytest.raises(ClusterUnavailable):
+                await a.cluster.register(COUNTER, b_side := a.spawn(Counter))
+            await anyio.sleep(10.0)
+            await until(lambda: len(b.cluster.find(COUNTER)) == 1)
+            await until(lambda: all(b.cluster.lookup(name) is None for name in ("name", "released")))
+            await b.cluster.claim("name", b.spawn(Counter))
+            assert await b_side.ask("get") == 0
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c12_a_singleton_that_stopped_while_the_registry_was_away_runs_again(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with systems(network, "a", "b", lease=60, join_timeout=2.0) as (a, b):
+            terms: list[str] = []
+
+            def sole(_fence) -> Actor:
+                terms.append("term")
+                return Brief()
+
+            ref = await a.cluster.singleton("sole", sole)
+            await until(lambda: ref.is_alive())
+            holder = a.cluster.lookup("sole")
+            network.restart(10.0)
+            await holder.tell("stop")
+            await anyio.sleep(10.0)
+            await until(lambda: len(terms) == 2)
+            await until(lambda: ref.is_alive())
+            assert b.cluster.lookup("sole").address == a.cluster.address(a.cluster.lookup("sole"))
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c09_a_join_over_ones_own_former_lease_is_no_end_of_the_new_one(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with systems(network, "a", "b") as (a, b):
+            await until(lambda: len(b.cluster.members()) == 2)
+            network.pause("a")
+            await anyio.sleep(2.6)  # the lease is lost for the node, and the registry has it still
+            network.resume("a")
+            await until(lambda: a.cluster._session.joined)
+            await anyio.sleep(3)
+            downs = [e.payload["reason"] for e in a.events() if type(e).__name__ == "NodeDown"]
+            assert downs == ["lost"]
+            ups = [e.payload for e in b.events() if type(e).__name__ == "NodeUp"]
+            assert len([one for one in ups if one["node"] == "a"]) == 2
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_c07_a_join_anew_waits_for_a_singleton_that_stops_slowly(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        running: list[str] = []
+        most = 0
+
+        def sole(node: str):
+            class Slow(Actor):
+                async def on_start(self) -> None:
+                    nonlocal most
+                    running.append(node)
+                    most = max(most, len(running))
+
+                async def on_stop(self) -> None:
+                    await anyio.sleep(0.2)
+                    running.remove(node)
+
+                async def receive(self, message):
+                    return node
+
+            return Slow()
+
+        async with systems(network, "a", "b", "c") as nodes:
+            for system in nodes:
+                await system.cluster.singleton("sole", lambda _, node=system.system_id: sole(node))
+            await until(lambda: running == ["a"])
+            network.pause("a")
+            await anyio.sleep(2.6)
+            network.resume("a")
+            await until(lambda: running and running != ["a"])
+            assert most == 1
+
+    run_seeded(1, main, backend=backend)
