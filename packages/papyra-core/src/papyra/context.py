@@ -10,6 +10,7 @@ from papyra._runtime._eventloop import current_tasks
 from papyra._runtime.actor_timers import MISSING, ActorTimers, set_receive_timeout
 from papyra._runtime.belongings import belongings
 from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.children import Children
 from papyra._runtime.mailbox import waiting_messages
 from papyra._runtime.pipes import start_pipe
 from papyra._runtime.stopping import stop_from_inside
@@ -19,7 +20,7 @@ from papyra.ref import ActorRef
 from papyra.reply import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     from papyra._runtime.cell import Cell
     from papyra._runtime.pipes import Pipe
@@ -91,9 +92,13 @@ class ActorContext:
         return ActorRef(parent) if parent is not None and parent.parent is not None else None
 
     @property
-    def children(self) -> tuple[ActorRef[Any, Any], ...]:
-        """The living children, oldest first."""
-        return tuple(ActorRef(child) for child in (self._cell.children or {}).values())
+    def children(self) -> Sequence[ActorRef[Any, Any]]:
+        """The living children, oldest first: always those of the moment.
+
+        Its length costs O(1). A loop over it goes over the children there were when it began. ``tuple(...)`` makes a
+        copy that stays.
+        """
+        return Children(self._cell)
 
     def spawn_child(
         self,

@@ -16,6 +16,7 @@ import anyio.lowlevel
 from papyra._runtime import introspection
 from papyra._runtime._eventloop import running_loop
 from papyra._runtime.belongings import belongings
+from papyra._runtime.broadcasting import Broadcast
 from papyra._runtime.cell import NO_LIMIT, Cell
 from papyra._runtime.fact_writer import FactWriter
 from papyra._runtime.history import History
@@ -32,7 +33,7 @@ from papyra._runtime.tree import describe_row, rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
 from papyra.deadletters import DeadLetterPolicy
-from papyra.exceptions import ActorNameTaken, ActorStopped, NotClustered, SystemNotRunning
+from papyra.exceptions import ActorNameTaken, NotClustered, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
 from papyra.persistence.memory import InMemoryPersistence
 from papyra.persistence.registry import open_backend
@@ -465,18 +466,18 @@ class ActorSystem:
             await self.stop(ActorRef(cell))
 
     async def broadcast(self, message: object, actor_type: type | str | None = None) -> int:
-        """Tell ``message`` to every living actor, or to those of a type; return their number."""
+        """Tell ``message`` to every living actor, or to those of a type; return how many were told.
+
+        It waits for room in all full mailboxes side by side, so no full one holds up the others. An actor that was
+        spawned with ``on_full="refuse"`` and is full is not told, and the message becomes a dead letter.
+        """
         targets = self.refs() if actor_type is None else self.refs_by_type(actor_type)
-        told = 0
-        for ref in targets:
-            if not ref.is_alive():
-                continue
-            try:
-                await ref.tell(message)
-            except ActorStopped:
-                continue  # it stopped while this waited for room in its mailbox
-            told += 1
-        return told
+        if self._core is None:
+            return 0
+        check_thread(self._core.rt, "tell an actor")
+        broadcast = Broadcast(self._core.rt, message)
+        await broadcast.send(ref._cell for ref in targets)
+        return broadcast.told
 
     # -- finding them
 
@@ -553,7 +554,7 @@ class ActorSystem:
             if by not in introspection.ORDERS:
                 raise ValueError(f"by must be one of {', '.join(introspection.ORDERS)}, not {by!r}")
             cells = nlargest(len(cells) if end is None else end, cells, key=introspection.ORDERS[by])
-        return introspection.describe_actors(self._core.rt, cells[offset:end])
+        return [introspection.describe_actor(cell) for cell in cells[offset:end]]
 
     def tree(
         self,
@@ -572,12 +573,10 @@ class ActorSystem:
         """
         if self._core is None:
             return []
-        rt = self._core.rt
         top = self._core.lifecycle.guardian if below is None else self._cell(below)
-        running = introspection.running_cells(rt)
         found = rows(top, fold, max_level, actor_type)
         chosen = islice(found, offset, None if limit is None else offset + limit)
-        return [describe_row(members, level, running) for members, level in chosen]
+        return [describe_row(members, level) for members, level in chosen]
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
         """Describe one actor, given its reference, address, ``"system:id"`` or name.

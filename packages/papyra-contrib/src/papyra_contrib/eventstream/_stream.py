@@ -76,6 +76,7 @@ class EventStream:
             subscriber = self._subscribers[ref] = Subscriber(ref)
             self._keeper.tell_nowait(_Watch(ref))
         subscriber.overflow, subscriber.buffer = overflow, buffer
+        subscriber.subscriptions[to, topic] = None
         self._topics.setdefault(to, {}).setdefault(topic, {})[subscriber] = None
         self._known.clear()
 
@@ -84,20 +85,24 @@ class EventStream:
         subscriber = self._subscribers.get(ref)
         if subscriber is None:
             return 0
-        ended = 0
-        for kind, topics in list(self._topics.items()):
-            for one, members in list(topics.items()):
-                if subscriber in members and to in (None, kind) and topic in (None, one):
-                    del members[subscriber]
-                    ended += 1
-                if not members:
-                    del topics[one]
+        ended = [
+            (kind, one)
+            for kind, one in subscriber.subscriptions
+            if to in (None, kind) and topic in (None, one)
+        ]
+        for kind, one in ended:
+            del subscriber.subscriptions[kind, one]
+            topics = self._topics[kind]
+            members = topics[one]
+            del members[subscriber]
+            if not members:
+                del topics[one]
             if not topics:
                 del self._topics[kind]
         self._known.clear()
-        if not any(subscriber in members for topics in self._topics.values() for members in topics.values()):
+        if not subscriber.subscriptions:
             del self._subscribers[ref]
-        return ended
+        return len(ended)
 
     async def publish(self, event: object, topic: Hashable = None) -> int:
         """Send an event to its subscribers and return how many there were.
@@ -132,20 +137,24 @@ class EventStream:
         if not self._subscribers:
             return ()
         kind = type(event)
-        topics = self._known.get(kind)
-        if topics is None:
-            topics = self._known[kind] = self._match(kind)
-        everywhere = topics.get(None, ())
-        if topic is None or topic not in topics:
-            return everywhere
-        return _distinct((*everywhere, *topics[topic]))
+        known = self._known.get(kind)
+        if known is None:
+            known = self._known[kind] = {None: _distinct(self._members(kind, None))}
+        if topic is None:
+            return known[None]
+        found = known.get(topic)
+        if found is None:
+            members = self._members(kind, topic)
+            if not members:
+                return known[None]  # not kept: there may be any number of topics without subscribers
+            found = known[topic] = _distinct((*known[None], *members))
+        return found
 
-    def _match(self, kind: type) -> dict[Hashable, tuple[Subscriber, ...]]:
-        matched: dict[Hashable, list[Subscriber]] = {}
+    def _members(self, kind: type, topic: Hashable) -> list[Subscriber]:
+        found: list[Subscriber] = []
         for above in kind.__mro__:
-            for topic, members in self._topics.get(above, {}).items():
-                matched.setdefault(topic, []).extend(members)
-        return {topic: _distinct(members) for topic, members in matched.items()}
+            found += self._topics.get(above, {}).get(topic, ())
+        return found
 
 
 def _distinct(subscribers: Iterable[Subscriber]) -> tuple[Subscriber, ...]:

@@ -11,6 +11,8 @@ import anyio
 from papyra import MailboxFull
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from papyra import ActorRef
 
 __all__ = ["Missed", "Overflow", "Subscriber"]
@@ -37,9 +39,10 @@ class Subscriber:
     ``overflow`` and ``buffer`` hold for all of its subscriptions; the latest call of ``subscribe`` decides.
     """
 
-    __slots__ = ("buffer", "is_pumped", "missed", "outbox", "overflow", "ref")
+    __slots__ = ("buffer", "is_pumped", "missed", "outbox", "overflow", "ref", "subscriptions")
 
     def __init__(self, ref: ActorRef[Any, Any]) -> None:
+        self.subscriptions: dict[tuple[type, Hashable], None] = {}  # by class and topic
         self.ref = ref
         self.overflow: Overflow = "drop_newest"
         self.buffer = 0

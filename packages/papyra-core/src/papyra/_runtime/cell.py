@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from papyra._runtime.group import Group
     from papyra._runtime.restarts import RestartWindow
     from papyra._runtime.runtime import Runtime
+    from papyra._runtime.sender_line import SenderLine
     from papyra._runtime.timers import Timer
     from papyra._runtime.wait_graph import Fork, Wait
     from papyra._runtime.worker import Worker
@@ -78,7 +79,6 @@ class Cell:
         "reason",
         "receive",
         "renewed",
-        "reserved",
         "restarts",
         "rt",
         "senders",
@@ -92,6 +92,7 @@ class Cell:
         "waits_for",
         "watchers",
         "watching",
+        "worker",
     )
 
     def __init__(
@@ -109,6 +110,7 @@ class Cell:
         self.name = name
         self.parent = parent
         self.own: Worker | None = None  # serves this actor alone, for all its life
+        self.worker: Worker | None = None  # the last one that ran it; see `running`
         self.factory = factory
         self.policy = policy
         self.capacity = capacity
@@ -116,7 +118,6 @@ class Cell:
         self.fresh = True
         self.phase = STARTING
         self.processed = 0
-        self.reserved = 0
         self.force = 0
         self.paused = False
         self.stopping = False
@@ -133,7 +134,7 @@ class Cell:
         self.belongings: Belongings | None = None
         self.group: Group | None = None
         self.children: dict[int, Cell] | None = None
-        self.senders: deque[Any] | None = None
+        self.senders: SenderLine | None = None
         self.watchers: dict[int, Cell | Told] | None = None
         self.watching: dict[int, Cell | Envelope] | None = None
         self.stop_waiters: list[Waiter] | None = None
@@ -154,6 +155,11 @@ class Cell:
     def __str__(self) -> str:
         kind = type_name(self.actor_type) if self.actor_type is not None else "actor"
         return f"{self.rt.system_id}:{self.id} ({f'{self.name!r}, ' if self.name else ''}{kind})"
+
+    def running(self) -> Worker | None:
+        """Return the worker that runs the actor's code now."""
+        worker = self.worker
+        return worker if worker is not None and worker.cell is self else None
 
     def is_below(self, other: Cell) -> bool:
         """Return whether ``other`` is this cell or an ancestor of it."""

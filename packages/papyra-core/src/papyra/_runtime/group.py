@@ -47,6 +47,7 @@ class Group:
         self.failed: Cell | None = None
         self._policy: GroupPolicy | None = None
         self._rising = False
+        self._left: list[Cell] = []  # members whose turn is to come, the next one last
         self._current: Cell | None = None  # the member that goes down or comes up now
         self._stopped_for_good: Cell | None = None
         self._cancellations = 0
@@ -81,7 +82,9 @@ class Group:
             self.members[failed] = _State.UP
         self.members = dict(sorted(self.members.items(), key=lambda item: item[0].id))
         self._rising, self._current = False, None
+        self._left = list(self.members)
         self._cancel_timer()
+        self.cut()
         self._advance()
 
     @property
@@ -135,6 +138,7 @@ class Group:
         self._cancel_timer()
         members, self.members = self.members, {}
         self._current = None
+        self._left = []
         self._note_over()
         for cell in members:
             cell.group = None
@@ -164,11 +168,13 @@ class Group:
     def _advance(self) -> None:
         """Turn to the next member."""
         if not self._rising:
-            for cell in reversed(self.members):
-                if self.members[cell] is not _State.DOWN and not self._is_down_already(cell):
+            while self._left:
+                cell = self._left.pop()
+                if self.members.get(cell, _State.DOWN) is not _State.DOWN and not self._is_down_already(cell):
                     self._bring_down(cell)
                     return
             self._rising = True
+            self._left = list(reversed(self.members))
             assert self._policy is not None  # noqa: S101 - `begin` set it
             backoff = self._policy.backoff
             delay = backoff.delay(len(self._restarts), self.parent.rt.rng) if backoff is not None else 0.0
@@ -179,8 +185,9 @@ class Group:
 
     def _rise(self) -> None:
         self._timer = None
-        for cell, state in self.members.items():
-            if state is _State.DOWN:
+        while self._left:
+            cell = self._left.pop()
+            if self.members.get(cell) is _State.DOWN:
                 self.members[cell] = _State.RISING
                 self._current = cell
                 cell.rt.signal(cell)
@@ -210,7 +217,6 @@ class Group:
         self._current = cell
         self._cancellations = 0
         self._await_grace(cell)
-        self.cut()
         if self.stops_for_good(cell):
             self._stopped_for_good = cell
             if cell.phase == SUSPENDED:
@@ -239,9 +245,9 @@ class Group:
             assert self._policy is not None  # noqa: S101 - `begin` set it
             for each in list((cell.children or {}).values()):
                 force(each, self._policy.grace)
-        for worker in list(cell.rt.workers.values()):
-            if worker.cell is cell:
-                worker.interrupt()
+        worker = cell.running()
+        if worker is not None:
+            worker.interrupt()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

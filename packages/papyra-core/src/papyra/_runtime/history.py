@@ -73,7 +73,7 @@ class History:
         self._hooks = hooks
         self._payload_limit = settings.payload_limit
         self._events: deque[PersistedEvent] = deque(maxlen=settings.max_events)
-        self._event_waiters: list[Waiter] = []
+        self._event_waiters: dict[Waiter, None] = {}
         self._loop: Loop | None = None
 
     def bind(self, loop: Loop, run: str) -> None:
@@ -228,13 +228,15 @@ class History:
 
     def events(self, start: int = 0) -> list[ev.ActorEvent]:
         """Return the kept events from number ``start`` on, counted from the first event of the system."""
-        skip = max(0, start - (self.events_ever - len(self._events)))
-        kept = list(self._events)  # at once: it may be another thread that asks
-        return [self._materialize(fact) for fact in islice(kept, skip, None)]
+        if start:  # no walk over older ones
+            kept = list(islice(reversed(self._events), max(0, self.events_ever - start)))[::-1]
+        else:
+            kept = list(self._events)  # at once: it may be another thread that asks
+        return [self._materialize(fact) for fact in kept]
 
     def wake_waiters(self) -> None:
         """Let every wait for an event look again."""
-        waiters, self._event_waiters = self._event_waiters, []
+        waiters, self._event_waiters = self._event_waiters, {}
         for waiter in waiters:
             if not waiter.done():
                 waiter.set_result(None)
@@ -243,12 +245,11 @@ class History:
         """Return when another event has happened."""
         assert self._loop is not None  # noqa: S101 - only a started system has events
         waiter = self._loop.waiter()
-        self._event_waiters.append(waiter)
+        self._event_waiters[waiter] = None
         try:
             await waiter
         finally:
-            if waiter in self._event_waiters:
-                self._event_waiters.remove(waiter)
+            self._event_waiters.pop(waiter, None)
 
     def _materialize(self, fact: PersistedEvent) -> ev.ActorEvent:
         actor_id = int(fact.actor_address.rpartition(":")[2])

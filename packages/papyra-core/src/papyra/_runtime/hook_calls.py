@@ -9,6 +9,7 @@ import inspect
 import logging
 import time
 from collections import deque
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -27,6 +28,12 @@ if TYPE_CHECKING:
     from papyra.plugins import Plugin
 
 __all__ = ["HookCalls", "Observer"]
+
+MAX_NESTED_CALLS = 8
+"""Calls of an observer that lead to one another: an ``on_dead_letter`` that tells a stopped actor has no end of them."""
+
+_NESTED: ContextVar[int] = ContextVar("papyra_nested_calls", default=0)
+"""How many async calls of hooks have led to the code that runs."""
 
 _logger = logging.getLogger("papyra")
 
@@ -50,9 +57,10 @@ class Observer:
         self.failed = 0
         self.slow = 0
         self.dropped = 0
+        self._nested = 0  # plain calls that run, each inside of the one before
         self._fatal = fatal
         self._logged: set[str] = set()
-        self._pending: deque[tuple[str, Awaitable[object]]] = deque()
+        self._pending: deque[tuple[str, Awaitable[object], int]] = deque()
         self._loop: Loop | None = None
         self._running = False
         self._call_began: float | None = None
@@ -66,9 +74,17 @@ class Observer:
 
     def call(self, hook: str, call: Callable[[Any], object], value: object, loop: Loop | None) -> None:
         """Call a hook. An async hook only starts here and runs later, on ``loop``."""
+        nested = self._nested + _NESTED.get()
+        if nested >= MAX_NESTED_CALLS:
+            self.dropped += 1
+            self._log_once(
+                "nested", "%s causes in %s what it is called for, again and again: calls are dropped", hook
+            )
+            return
         began = time.perf_counter()
         result = None
         awaits = False
+        self._nested += 1
         try:
             result = call(value)
             awaits = is_awaitable(result)
@@ -76,6 +92,8 @@ class Observer:
             self._fatal(error)  # Ctrl-C comes anywhere
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like must not end the system
             self._count_failure(hook, error)
+        finally:
+            self._nested -= 1
         took = time.perf_counter() - began
         if took > SLOW_SECONDS:
             self.slow += 1
@@ -83,14 +101,14 @@ class Observer:
                 "slow", "%s kept the event loop for %.2f s in %s; make it async or quick", took, hook
             )
         if awaits:
-            self._later(hook, cast("Awaitable[object]", result), loop)
+            self._later(hook, cast("Awaitable[object]", result), loop, nested + 1)
 
-    def _later(self, hook: str, result: Awaitable[object], loop: Loop | None) -> None:
+    def _later(self, hook: str, result: Awaitable[object], loop: Loop | None, nested: int) -> None:
         if loop is None or len(self._pending) >= MAX_PENDING_CALLS:
             self._drop(result)
             self._log_once("late", "%s is too slow: calls of %s are dropped", hook)
             return
-        self._pending.append((hook, result))
+        self._pending.append((hook, result, nested))
         if not self._running:
             self._loop = loop
             loop.spawn(self._run, lambda: f"papyra hooks: {self.name}")
@@ -102,7 +120,8 @@ class Observer:
         try:
             with anyio.CancelScope() as self._scope:
                 while self._pending:
-                    hook, result = self._pending.popleft()
+                    hook, result, nested = self._pending.popleft()
+                    _NESTED.set(nested)
                     self._call_began = time.monotonic()
                     await self._finish(hook, result)
                     self._call_began = None
@@ -149,7 +168,7 @@ class Observer:
 
     def _forget(self) -> None:
         pending, self._pending = self._pending, deque()
-        for _, result in pending:
+        for _, result, _ in pending:
             self._drop(result)
 
     def _drop(self, result: Awaitable[object]) -> None:

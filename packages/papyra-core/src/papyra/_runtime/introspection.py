@@ -31,11 +31,9 @@ __all__ = [
     "ORDERS",
     "audit",
     "describe_actor",
-    "describe_actors",
     "is_alive",
     "is_called",
     "panel",
-    "running_cells",
     "statistics",
 ]
 
@@ -66,7 +64,7 @@ def _is_restarting(cell: Cell) -> bool:
     )
 
 
-def _state(cell: Cell, *, running: bool) -> str:
+def _state(cell: Cell) -> str:
     if cell.phase == STOPPED:
         return "stopped"
     if cell.stopping:
@@ -75,14 +73,12 @@ def _state(cell: Cell, *, running: bool) -> str:
         return "restarting"
     if cell.phase != RUNNING:
         return STATES[cell.phase]
-    return "running" if running else "idle" if cell.box is None else "ready"
+    return "running" if cell.running() is not None else "idle" if cell.box is None else "ready"
 
 
-def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
+def describe_actor(cell: Cell) -> ActorInfo:
     """Describe an actor."""
     parent = cell.parent
-    if running is None:
-        running = running_cells(cell.rt)
     return ActorInfo(
         rid=cell.id,
         address=cell.address,
@@ -93,7 +89,7 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
         stopping=cell.stopping and cell.phase != STOPPED,
         restarting=_is_restarting(cell) and not cell.stopping,
         actor_type=type_name(cell.actor_type) if cell.actor_type is not None else "Actor",
-        state=_state(cell, running=cell in running),
+        state=_state(cell),
         mailbox_depth=depth(cell),
         processed=cell.processed,
         mailbox_capacity=cell.capacity if cell.capacity < NO_LIMIT else None,
@@ -102,16 +98,9 @@ def describe_actor(cell: Cell, running: set[Cell] | None = None) -> ActorInfo:
     )
 
 
-def describe_actors(rt: Runtime, cells: Iterable[Cell]) -> list[ActorInfo]:
-    """Describe several actors of a system."""
-    running = running_cells(rt)
-    return [describe_actor(cell, running) for cell in cells]
-
-
 def audit(rt: Runtime, *, details: bool) -> AuditReport:
     """Count the actors of a system; with ``details`` also describe them."""
     cells = rt.cells.values()
-    running = running_cells(rt)
     dead = tuple(name for name, cell in rt.names.items() if cell.phase == STOPPED)
     orphans = tuple(
         name for name, cell in rt.names.items() if rt.cells.get(cell.id) is not cell and name not in dead
@@ -126,7 +115,7 @@ def audit(rt: Runtime, *, details: bool) -> AuditReport:
         registry_orphans=orphans,
         registry_dead=dead,
         dead_letters_count=rt.history.dead_letters.ever,
-        actors=tuple(describe_actor(cell, running) for cell in cells) if details else (),
+        actors=tuple(describe_actor(cell) for cell in cells) if details else (),
         timestamp=rt.history.clock(),
         mailbox_depth=_mailbox_depth(cells),
     )
@@ -163,7 +152,7 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
         "expired_asks": rt.expired_asks,
         "events": rt.history.events_ever,
         "ready": len(rt.ready),
-        "workers": {"running": len(running_cells(rt)), "idle": len(rt.parked)},
+        "workers": {"running": _running(rt), "idle": len(rt.parked)},
         "threads": rt.threads.running,
         "longest_mailboxes": [
             {"actor": str(cell.address), "name": cell.name, "depth": depth(cell)}
@@ -186,7 +175,7 @@ def statistics(rt: Runtime, state: str, walk: Walk) -> SystemStatistics:
         loop=rt.loop.name,
         kinds=walk.kinds(),
         ready=len(rt.ready),
-        workers={"running": len(running_cells(rt)), "idle": len(rt.parked)},
+        workers={"running": _running(rt), "idle": len(rt.parked)},
         spawned=rt.last_id,
         dead_letters={"refused": refused, "unhandled": max(0, rt.history.dead_letters.ever - refused)},
         facts=_facts(rt),
@@ -200,5 +189,5 @@ def _facts(rt: Runtime) -> dict[str, Any]:
     return {"buffered": rt.fact_writer.buffered, "store": backend.name, "healthy": backend.healthy}
 
 
-def running_cells(rt: Runtime) -> set[Cell]:
-    return {worker.cell for worker in list(rt.workers.values()) if worker.cell is not None}
+def _running(rt: Runtime) -> int:
+    return sum(worker.cell is not None for worker in list(rt.workers.values()))

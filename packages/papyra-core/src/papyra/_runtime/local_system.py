@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from papyra._runtime.background import Background
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import deliver, depth, enqueue, refuse
+from papyra._runtime.mailbox import deliver, enqueue, has_room, refuse
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
 from papyra.messages import ActorTerminated
 from papyra.ref import ActorRef
@@ -143,8 +143,7 @@ class LocalSystem:
         cell = ref._cell
         if cell.stopping:
             refuse(cell, mail.item)
-        room = cell.capacity - depth(cell)
-        if room <= cell.reserved or len(cell.senders or ()) != cell.reserved:
+        if not has_room(cell):
             return False
         enqueue(cell, mail.item)
         mail.delivered()

@@ -5,7 +5,6 @@ Room, waiting senders, and the messages left at a stop.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
@@ -13,17 +12,18 @@ import anyio.lowlevel
 from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.runtime import SEND_BUDGET
+from papyra._runtime.sender_line import Sender, SenderLine
 from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.thread_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_wait, end_wait
-from papyra.exceptions import ActorStopped, MailboxFull, PapyraError
+from papyra.exceptions import ActorStopped, MailboxFull
 
 if TYPE_CHECKING:
-    from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
     from papyra._runtime.runtime import Runtime
 
 __all__ = [
+    "WAIT_FRAMES",
     "check_send",
     "close",
     "deliver",
@@ -33,37 +33,23 @@ __all__ = [
     "grant",
     "halt_send",
     "has_mail",
+    "has_room",
+    "line_up",
     "refuse",
+    "refuses",
+    "settle",
     "stopped_early",
     "to_dead_letter",
     "try_enqueue",
     "waiting_messages",
+    "withdraw",
 ]
 
 REFUSAL_FRAMES = 40
 """Frames for the note of a dead letter, whose payload is copied."""
 
-
-class _Sender:
-    """A sender that waits for room.
-
-    It sends when it is woken, so a sender that is cancelled has sent nothing.
-    """
-
-    __slots__ = ("error", "granted", "item", "sent", "waiter")
-
-    def __init__(self, item: object, waiter: Waiter) -> None:
-        self.item = item
-        self.waiter = waiter
-        self.granted = False
-        self.sent = False
-        self.error: PapyraError | None = None
-
-    def fail(self, error: PapyraError) -> None:
-        """Let the sender raise ``error``."""
-        self.error = error
-        if not self.waiter.done():
-            self.waiter.set_result(None)
+WAIT_FRAMES = 12
+"""Frames for the begin and the end of a wait for room."""
 
 
 def has_mail(cell: Cell) -> bool:
@@ -119,6 +105,14 @@ def check_send(rt: Runtime) -> None:
         raise wrong_thread(rt, "tell an actor")
 
 
+def line_up(cell: Cell, sender: Sender) -> None:
+    """Put a sender at the end of the line."""
+    if cell.senders is None:
+        cell.senders = SenderLine()
+    cell.senders.waiting[sender] = None
+    cell.limit = 0
+
+
 async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     """Put ``item`` in the mailbox; wait for room if it is full.
 
@@ -128,37 +122,40 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     """
     if try_enqueue(cell, item):
         return
-    if cell.belongings is not None and cell.belongings.refuses:
+    if refuses(cell):
         raise MailboxFull(cell, cell.capacity)
+    need_frames(WAIT_FRAMES)  # before the sender is in the line: an error half-way would leave it there
     me = None if waits else cell.rt.current_cell()
-    sender = _Sender(item, cell.rt.loop.waiter())
+    sender = Sender(item, cell.rt.loop.waiter())
     if me is not None:
         begin_wait(me, cell, sender)
-    if cell.senders is None:
-        cell.senders = deque()
-    cell.senders.append(sender)
-    cell.limit = 0
+    line_up(cell, sender)
     asked: Envelope | None = item if type(item) is Envelope else None
     if asked is not None and asked.waiter is None:
         asked.waiter = sender.waiter  # so that its time-out ends this wait
     try:
         await sender.waiter
     except BaseException:
-        _withdraw(cell, sender)
+        withdraw(cell, sender)
         raise
     finally:
         if me is not None:
             end_wait(me)
+    settle(cell, sender)
+
+
+def settle(cell: Cell, sender: Sender) -> None:
+    """Send the item of a sender that was woken, or raise what it was woken with."""
     if sender.sent:
         return
     if sender.error is not None:
-        _withdraw(cell, sender)
+        withdraw(cell, sender)
         raise sender.error
-    if asked is not None and asked.replied:
-        _withdraw(cell, sender)
+    if type(sender.item) is Envelope and sender.item.replied:
+        withdraw(cell, sender)
         return
     if not sender.granted or cell.stopping:
-        refuse(cell, item)
+        refuse(cell, sender.item)
     _send(cell, sender)
     grant(cell)
 
@@ -170,32 +167,41 @@ def try_enqueue(cell: Cell, item: object) -> bool:
     """
     if cell.stopping:
         refuse(cell, item)
-    room = cell.capacity - waiting_messages(cell)
-    # If every waiting sender already has a slot and only has to wake up, let this one in. Otherwise a hundred
-    # senders would alternate message by message, and an actor might wait for itself.
-    if room > cell.reserved and len(cell.senders or ()) == cell.reserved:
+    if has_room(cell):
         enqueue(cell, item)
         return True
     return False
 
 
-def _send(cell: Cell, sender: _Sender) -> None:
+def refuses(cell: Cell) -> bool:
+    """Return whether a full mailbox refuses messages, and no sender waits for room in it."""
+    return cell.belongings is not None and cell.belongings.refuses
+
+
+def has_room(cell: Cell) -> bool:
+    """Return whether a mailbox has room that no earlier sender waits for."""
+    room = cell.capacity - waiting_messages(cell)
+    line = cell.senders
+    # If every waiting sender already has a slot and only has to wake up, there is room. Otherwise a hundred
+    # senders would alternate message by message, and an actor might wait for itself.
+    return room > 0 if line is None else not line.waiting and room > len(line.granted)
+
+
+def _send(cell: Cell, sender: Sender) -> None:
     """Deliver the item of ``sender``, after those of earlier senders: trio wakes tasks in any order."""
-    first = None
-    while first is not sender and cell.senders:
-        first = cell.senders.popleft()
-        cell.reserved -= 1
+    line, first = cell.senders, None
+    while first is not sender and line is not None and line.granted:
+        first = line.granted.popitem(last=False)[0]
         first.granted = False
         if first.error is None and not (type(first.item) is Envelope and first.item.replied):
             first.sent = True
             enqueue(cell, first.item)
 
 
-def _withdraw(cell: Cell, sender: _Sender) -> None:
+def withdraw(cell: Cell, sender: Sender) -> None:
     """Give up a place in the line, or a slot that was granted already."""
-    if cell.senders is not None and sender in cell.senders:
+    if cell.senders is not None:
         cell.senders.remove(sender)
-        cell.reserved -= sender.granted
     grant(cell)
 
 
@@ -220,27 +226,21 @@ def waiting_messages(cell: Cell) -> int:
 
 
 def grant(cell: Cell) -> None:
-    """Give free slots to the waiting senders, oldest first.
-
-    The ``reserved`` senders at the front of the line have a slot and have not sent yet.
-    """
+    """Give free slots to the waiting senders, oldest first."""
     if cell.stopping:
         return
-    senders = cell.senders
-    room = cell.capacity - waiting_messages(cell) - cell.reserved
-    while senders and room > 0 and len(senders) > cell.reserved:
-        sender = senders[cell.reserved]
-        if sender.waiter.done():  # its time-out woke it
-            del senders[cell.reserved]
-            continue
-        sender.granted = True
-        sender.waiter.set_result(None)
-        cell.reserved += 1
-        room -= 1
-    if not senders:
-        cell.senders = None
-    if len(senders or ()) == cell.reserved and not cell.fresh:
-        cell.limit = cell.capacity - cell.reserved
+    line, granted = cell.senders, 0
+    if line is not None:
+        room = cell.capacity - waiting_messages(cell) - len(line.granted)
+        while line.waiting and room > 0:
+            room -= line.grant_next()
+        if line.waiting:
+            return
+        granted = len(line.granted)
+        if not granted:
+            cell.senders = None
+    if not cell.fresh:
+        cell.limit = cell.capacity - granted
 
 
 def close(cell: Cell) -> None:
@@ -250,8 +250,8 @@ def close(cell: Cell) -> None:
     if cell.group is not None:
         cell.group.closed(cell)
     if cell.senders is not None:
-        senders, cell.senders = cell.senders, None
-        for sender in senders:
+        line, cell.senders = cell.senders, None
+        for sender in (*line.granted, *line.waiting):
             if not sender.waiter.done():
                 sender.waiter.set_result(None)
 

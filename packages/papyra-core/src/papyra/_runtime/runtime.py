@@ -293,4 +293,7 @@ class Runtime:
         """Unregister a task that ends."""
         self.workers.pop(task, None)
         WORKERS.pop(task, None)
+        worker.cell = worker.scope = worker.inner = worker.scopes = (
+            None  # cells may keep a worker that has ended
+        )
         self.worker_gone(worker)

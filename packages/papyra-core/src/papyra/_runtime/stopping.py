@@ -168,9 +168,9 @@ def _end(cell: Cell) -> None:
     # References may keep a dead cell alive; release everything that it no longer needs.
     cell.belongings = None
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
-    cell.own = cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = (
-        cell.escalated
-    ) = None
+    cell.own = cell.worker = cell.variables = cell.waits_for = cell.undecided = cell.restarts = (
+        cell.children
+    ) = cell.escalated = None
 
 
 def interrupted(cell: Cell) -> None:
@@ -220,11 +220,10 @@ def force(cell: Cell, grace: float, level: int = 1) -> None:
     if cell.phase == STOPPED:
         return
     rt = cell.rt
-    busy = {worker.cell: worker for worker in rt.workers.values() if worker.cell is not None}
     me = rt.current_cell()
     for each in reversed(cell.subtree()):
         if each.phase != STOPPED:
-            _force_one(each, level, cell.reason, None if each is me else busy.get(each))
+            _force_one(each, level, cell.reason, None if each is me else each.running())
     if level < 2:
         rt.timers.after(grace, partial(force, cell, grace, 2))
     else:

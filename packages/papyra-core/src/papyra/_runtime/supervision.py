@@ -208,7 +208,7 @@ class Supervision:
         # Registered as the child's: a wait for the child in it is a deadlock, and forcing the child cancels
         # it.
         worker = Worker(loop.clean.copy() if parent.variables is None else parent.variables)
-        worker.cell = child
+        mine, worker.cell, child.worker = child.worker, child, worker
 
         async def ask() -> None:
             task = self.rt.enter(worker)
@@ -221,6 +221,7 @@ class Supervision:
                 raised.append(fatal)
             finally:
                 self.rt.leave(task, worker)
+                child.worker = mine
                 if not waiter.done():
                     waiter.set_result(None)
 

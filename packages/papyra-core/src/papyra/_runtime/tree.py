@@ -50,8 +50,8 @@ def _entries(parent: Cell, fold: int | None) -> Iterator[list[Cell]]:
             yield from ([cell] for cell in members)
 
 
-def describe_row(members: list[Cell], level: int, running: set[Cell]) -> TreeRow:
-    """Describe a row of the tree; ``running`` has the actors whose code runs."""
+def describe_row(members: list[Cell], level: int) -> TreeRow:
+    """Describe a row of the tree."""
     first = members[0]
     parent = first.parent
     return TreeRow(
@@ -61,7 +61,7 @@ def describe_row(members: list[Cell], level: int, running: set[Cell]) -> TreeRow
         waiting=sum(map(depth, members)),
         processed=sum(cell.processed for cell in members),
         parent=str(parent.address) if parent is not None and parent.parent is not None else None,
-        actor=describe_actor(first, running) if len(members) == 1 else None,
+        actor=describe_actor(first) if len(members) == 1 else None,
     )
 
 

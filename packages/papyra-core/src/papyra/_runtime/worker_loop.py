@@ -123,7 +123,7 @@ class Workers:
             if failure is None or cell.phase not in (RUNNING, DRAINING):
                 interrupted(cell)
                 raise
-            worker.cell = cell
+            worker.cell, cell.worker = cell, worker
             await self._failed(worker, cell, failure, "its own task")
             rt.signal(cell)
             worker.cell = None
@@ -193,6 +193,7 @@ class Workers:
                     self.start(cell)
                     continue
                 worker.cell = cell
+                cell.worker = worker
                 if ready and not rt.awake:
                     rt.wake()  # this worker may be suspended at any await from here on
                 box = cell.box
@@ -353,7 +354,7 @@ class Workers:
         failure = self._classify(worker, cell, error)
         if failure is None:
             return True
-        message = item.message if isinstance(item, Envelope) else item
+        message = item.message if type(item) is Envelope else item
         ended = await self._failed(worker, cell, failure, type_name(type(message)), message)
         del failure  # its traceback refers to this frame, and to those of the actor's code
         return ended

@@ -59,7 +59,7 @@ class SeededWorkers(Workers):
                 if cell.variables is not None and shared:
                     self.start(cell)
                     continue
-                worker.cell = cell
+                worker.cell, cell.worker = cell, worker
                 if ready and not rt.awake:
                     rt.wake()
                 ended = await self._turn(worker, cell, ready)
