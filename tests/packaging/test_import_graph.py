@@ -53,12 +53,13 @@ FOLDERS = {
 FLOORS = {
     "papyra._runtime": [
         "_eventloop attached_instrument class_names envelope fact_writer frames phases restarts run_facts run_id",
+        "sender_line",
         "stack_guard thread_guard threads tracebacks user_values worker",
         "busy_actors cell context_guard dead_letters hook_calls log timers wait_graph",
         "background failure_log history interrupts tallies watchdog",
         "runtime",
         "countdown mailbox",
-        "asks belongings instruments introspection local_system watching",
+        "asks belongings broadcasting children instruments introspection local_system watching",
         "actor_timers answering stopping tree",
         "group pipes stash",
         "spawning supervision",

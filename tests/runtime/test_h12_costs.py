@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 from functools import partial
+from time import process_time
 from typing import TYPE_CHECKING, Any, Self
 
 import anyio
@@ -530,8 +531,8 @@ async def cost(name: str, n: int) -> int:
 
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_h12_four_times_as_many_cost_about_four_times_as_much(name: str) -> None:
-    n = 40
-    await cost(name, n)  # imports, and what is made once
+    n = 16
+    await cost(name, 2)  # imports, and what is made once
     few, many = await cost(name, n), await cost(name, 4 * n)
     assert many < MOST * few, f"{few} opcodes for {n}, {many} for {4 * n}: {many / few:.1f} times as many"
 
@@ -629,3 +630,31 @@ async def test_h12_children_are_those_of_the_moment() -> None:
 
         await parent.ask(look)
         await system.wait_for_event(ActorStarted)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize(
+    "name",
+    [
+        "senders_cancelled_at_a_full_mailbox",
+        "waits_for_events_that_are_cancelled",
+        "children_that_stop_oldest_first",
+        "concurrent_stops_with_a_timeout",
+    ],
+)
+async def test_h12_no_search_in_c_takes_longer_than_the_rest(name: str) -> None:
+    """A search in a list or a deque is one opcode, so it shows in seconds alone: it would take 16 times as long."""
+
+    async def seconds(n: int) -> float:
+        async with ActorSystem() as system:
+            steps = SCENARIOS[name](system, n)
+            await anext(steps)
+            began = process_time()
+            await anext(steps)
+            took = process_time() - began
+            async for _ in steps:
+                raise AssertionError("two yields are enough")
+        return took
+
+    few, many = min([await seconds(4_000) for _ in range(3)]), min([await seconds(16_000) for _ in range(2)])
+    assert many < 10 * few
