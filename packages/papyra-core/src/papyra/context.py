@@ -95,8 +95,8 @@ class ActorContext:
     def children(self) -> Sequence[ActorRef[Any, Any]]:
         """The living children, oldest first: always those of the moment.
 
-        Its length costs O(1). A loop over it goes over the children there were when it began. ``tuple(...)`` makes a
-        copy that stays.
+        Its length costs O(1). A loop over it goes over the children there were when it began. ``tuple(...)``
+        makes a copy that stays.
         """
         return Children(self._cell)
 

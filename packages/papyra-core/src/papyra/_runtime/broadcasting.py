@@ -65,8 +65,8 @@ class Broadcast:
     async def send(self, cells: Iterable[Cell]) -> None:
         """Send to all ``cells``, and wait for room where a mailbox is full.
 
-        An actor that has stopped is passed over, and so is one that refuses the message, which leaves a dead letter.
-        Raises `AskDeadlock`, after all others were told, if an actor's own code waits in a circle.
+        An actor that has stopped is passed over. One that refuses the message leaves a dead letter. Raises
+        `AskDeadlock`, after all others were told, if an actor's own code waits in a circle.
         """
         need_frames(WAIT_FRAMES)
         fork = begin_fork(self._me) if self._me is not None else None

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["HookCalls", "Observer"]
 
 MAX_NESTED_CALLS = 8
-"""Calls of an observer that lead to one another: an ``on_dead_letter`` that tells a stopped actor has no end of them."""
+"""Calls of an observer that lead to one another. An ``on_dead_letter`` that tells a stopped actor causes one
+dead letter after the other."""
 
 _NESTED: ContextVar[int] = ContextVar("papyra_nested_calls", default=0)
 """How many async calls of hooks have led to the code that runs."""

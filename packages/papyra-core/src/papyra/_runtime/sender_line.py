@@ -16,7 +16,10 @@ __all__ = ["Sender", "SenderLine"]
 
 
 class Sender:
-    """A sender that waits for room. It sends when it is woken, so a sender that is cancelled has sent nothing."""
+    """A sender that waits for room.
+
+    It sends when it is woken, so a sender that is cancelled has sent nothing.
+    """
 
     __slots__ = ("error", "granted", "item", "sent", "waiter")
 
@@ -35,7 +38,7 @@ class Sender:
 
 
 class SenderLine:
-    """The senders of one mailbox: those that have been granted a slot and have not sent yet, and all others."""
+    """The senders of one mailbox: those that were granted a slot and have not sent yet, and all others."""
 
     __slots__ = ("granted", "waiting")
 
