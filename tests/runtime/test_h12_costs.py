@@ -643,7 +643,7 @@ async def test_h12_children_are_those_of_the_moment() -> None:
     ],
 )
 async def test_h12_no_search_in_c_takes_longer_than_the_rest(name: str) -> None:
-    """A search in a list or a deque is one opcode, so it shows in seconds alone: it would take 16 times as long."""
+    """A search in a list is one opcode, so it shows in seconds alone: it would take 16 times as long."""
 
     async def seconds(n: int) -> float:
         async with ActorSystem() as system:

@@ -468,8 +468,8 @@ class ActorSystem:
     async def broadcast(self, message: object, actor_type: type | str | None = None) -> int:
         """Tell ``message`` to every living actor, or to those of a type; return how many were told.
 
-        It waits for room in all full mailboxes side by side, so no full one holds up the others. An actor that
-        was spawned with ``on_full="refuse"`` and is full is not told, and the message becomes a dead letter.
+        It waits for room in all full mailboxes side by side, so no full one holds up the others. An actor
+        that was spawned with ``on_full="refuse"`` and is full is not told, and the message becomes a dead letter.
         """
         targets = self.refs() if actor_type is None else self.refs_by_type(actor_type)
         if self._core is None:
