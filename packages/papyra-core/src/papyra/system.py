@@ -469,7 +469,7 @@ class ActorSystem:
         """Tell ``message`` to every living actor, or to those of a type; return how many were told.
 
         It waits for room in all full mailboxes side by side, so no full one holds up the others. An actor
-        that was spawned with ``on_full="refuse"`` and is full is not told, and the message becomes a dead letter.
+        that was spawned with ``on_full="refuse"`` and is full is not told. The message becomes a dead letter.
         """
         targets = self.refs() if actor_type is None else self.refs_by_type(actor_type)
         if self._core is None:
