@@ -7,6 +7,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
 from papyra import Actor, ActorStopped
 
@@ -111,3 +112,68 @@ async def test_h05_a_lock_that_an_actor_holds_is_not_its_neighbours() -> None:
             await holder.ask("release")
         assert replies == ["got it"]
         assert await system.spawn(Wants).ask(2) == "got it"
+
+
+class Borrows(Actor):
+    """Takes a lock in one message and releases it in a later one."""
+
+    def __init__(self) -> None:
+        self.lock = anyio.Lock()
+        self.tasks: list[int] = []
+
+    async def receive(self, message: Any) -> Any:
+        self.tasks.append(anyio.get_current_task().id)
+        if message == "take":
+            await self.lock.acquire()
+            self.tasks = self.tasks[-1:]
+        else:
+            self.lock.release()
+
+
+class Waits(Actor):
+    """Keeps a spare worker busy."""
+
+    async def receive(self, message: Any) -> None:
+        await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize("rounds", range(6))
+@pytest.mark.parametrize("busy", [0, 3])
+async def test_h05_no_other_worker_runs_an_actor_that_has_just_taken_a_lock(rounds: int, busy: int) -> None:
+    """The next message may come at any step of the look whether the actor holds something."""
+    async with running() as system:
+        others = [system.spawn(Waits) for _ in range(busy)]
+        for _ in range(20):
+            ref = system.spawn(Borrows)
+            await ref.tell("take")
+            for other in others:
+                await other.tell("work")
+            for _ in range(rounds):
+                await anyio.lowlevel.checkpoint()
+            await ref.ask("release")
+            assert len(set(await ref.proxy().tasks)) == 1
+
+
+async def test_h05_an_actor_that_stops_with_a_lock_takes_its_task_with_it() -> None:
+    async with running() as system:
+        for _ in range(3):
+            lock = anyio.Lock()
+
+            class Keeps(Actor):
+                async def receive(self, message: Any, lock: anyio.Lock = lock) -> None:
+                    await lock.acquire()
+                    self.context.stop_self()
+
+            class Wants(Actor):
+                async def receive(self, message: Any, lock: anyio.Lock = lock) -> str:
+                    try:
+                        with anyio.move_on_after(0.05):
+                            await lock.acquire()  # RuntimeError in the task that has it already
+                            return "had"
+                    except trio.BrokenResourceError:
+                        pass  # trio notes that the task with the lock has ended
+                    return "waited"
+
+            keeps = system.spawn(Keeps)
+            await keeps.tell("take")
+            assert [await system.spawn(Wants).ask("want") for _ in range(3)] == ["waited"] * 3

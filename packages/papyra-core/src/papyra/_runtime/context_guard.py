@@ -75,24 +75,22 @@ def keep(cell: Cell, worker: Worker) -> None:
         cell.variables = worker.context
 
 
-def keep_worker(cell: Cell, worker: Worker) -> deque[Cell] | None:
+def keep_worker(cell: Cell, worker: Worker) -> None:
     """Let ``cell`` keep the task of ``worker``, because it holds a lock or a limiter that the task owns.
 
-    Its next messages run in this task, which serves no other actor until the lock is released. Return its own
-    queue.
+    Its next messages run in this task, which serves no other actor until the lock is released.
     """
-    if cell.phase == STOPPED or cell.variables is not None:
-        return None
-    worker.home, cell.own, cell.variables = cell, worker, worker.context
-    worker.queue = deque()
-    return worker.queue
+    if cell.phase != STOPPED:
+        worker.home, cell.own, cell.variables = cell, worker, worker.context
+        worker.queue = deque()
 
 
-def release_worker(worker: Worker) -> None:
-    """Let an actor that holds nothing of the task any more be run by any worker."""
-    cell = worker.home
-    if cell is not None:
-        cell.own = cell.variables = None
+def release_worker(worker: Worker) -> Cell:
+    """Let the actor of a worker, which holds nothing of the task any more, be run by any worker."""
+    cell, worker.home, worker.queue = worker.home, None, None
+    assert cell is not None  # noqa: S101 - only a worker with a home is released
+    cell.own = cell.variables = None
+    return cell
 
 
 def changed_variables(context: Context, before: Context, clean: Context) -> Context | None:

@@ -266,12 +266,14 @@ class Workers:
                     return True
                 if not calm and cancelling is not None and cancelling():
                     return True  # some code cancelled the task itself, and it is of no more use
-                if getrefcount(task) != references and not mine:
-                    worker.cell = None  # the turn is over, and the wait is not the actor's
-                    await rt.loop.yield_to_loop()  # trio itself refers to a task that it has just resumed
-                    kept = keep_worker(cell, worker) if getrefcount(task) > references else None
-                    if kept is not None:
-                        mine, ready = True, kept
+                if (
+                    getrefcount(task) != references
+                    and not mine
+                    and await self._holds(worker, cell, references)
+                ):
+                    if worker.queue is None:
+                        return True  # the actor has stopped: the task serves no other one
+                    mine, ready = True, worker.queue
                 if left <= 0:
                     # Adapt: look at the clock more often where messages take long.
                     late = perf_counter() - began > SLICE_SECONDS
@@ -282,7 +284,9 @@ class Workers:
             worker.cell = None
             if worker.home is not None and worker.home.own is worker:
                 if not own and getrefcount(task) <= references:
-                    release_worker(worker)
+                    home = release_worker(worker)
+                    if guard.changed():
+                        keep(home, worker)
                     return True
                 if rt.ready and not rt.awake:
                     rt.wake()
@@ -295,6 +299,22 @@ class Workers:
             cell = box = actor = receive = item = None  # type: ignore[assignment]  # set again before any use
             await self._park(worker)
             began = perf_counter()
+
+    async def _holds(self, worker: Worker, cell: Cell, references: int) -> bool:
+        """Return whether an actor holds something that the worker's task owns: then it keeps the worker."""
+        # trio itself refers to a task that it has just resumed, so the count is right a round later. In this
+        # round no other worker may run the actor, because the lock can't be released in another task.
+        keep_worker(cell, worker)
+        worker.cell = None  # the turn is over, and the wait is not the actor's
+        holds = False
+        try:
+            await self._rt.loop.yield_to_loop()
+            holds = getrefcount(self._rt.loop.current_task()) > references
+        finally:
+            if not holds and worker.queue is not None:
+                self._rt.ready.extend(worker.queue)
+                release_worker(worker)
+        return holds
 
     async def _pause(self, worker: Worker) -> None:
         """Let the event loop go round once."""
