@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from papyra.settings import Settings
+
 __all__ = ["DeadLetterPolicy"]
 
 _PAYLOADS = ("full", "type", "none")
@@ -48,3 +50,18 @@ class DeadLetterPolicy:
             raise ValueError(f"log_first must be a whole number of at least 0, not {self.log_first!r}")
         if not 0 <= self.mute_seconds < float("inf"):
             raise ValueError(f"mute_seconds must be at least 0 seconds, not {self.mute_seconds!r}")
+
+
+def policy_of(given: DeadLetterPolicy | None, settings: Settings) -> DeadLetterPolicy:
+    """Return the policy that a system was given, or that of its settings."""
+    if given is None:
+        return DeadLetterPolicy(
+            payload=settings.dead_letter_payload,
+            log_first=settings.dead_letter_log_first,
+            mute_seconds=settings.dead_letter_mute_seconds,
+        )
+    if not isinstance(given, DeadLetterPolicy):
+        raise TypeError(
+            f"dead_letter_policy must be a DeadLetterPolicy, as in DeadLetterPolicy(payload='type'), not {given!r}"
+        )
+    return given

@@ -1,4 +1,8 @@
-"""The actor system: the one object that an application creates."""
+"""The actor system: the one object that an application creates.
+
+This file is long because it is the face of the package: one method for each thing that an application can ask
+of a system. The methods check their arguments and hand over to `papyra._runtime`; concepts belong there.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +36,16 @@ from papyra._runtime.thread_guard import check_thread
 from papyra._runtime.tree import describe_row, rows
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.address import ActorAddress
-from papyra.deadletters import DeadLetterPolicy
+from papyra.deadletters import policy_of
 from papyra.exceptions import ActorNameTaken, NotClustered, SystemNotRunning
 from papyra.persistence.backend import PersistenceBackend
 from papyra.persistence.memory import InMemoryPersistence
 from papyra.persistence.registry import open_backend
 from papyra.persistence.startup import (
-    PersistenceStartupConfig,
     PersistenceStartupMode,
     reach_store,
     run_startup_check,
+    startup_config_of,
 )
 from papyra.portal import Portal
 from papyra.ref import ActorRef
@@ -55,11 +59,13 @@ if TYPE_CHECKING:
 
     from papyra.audit import ActorInfo, AuditReport, TreeRow
     from papyra.cluster import ClusterDriver
+    from papyra.deadletters import DeadLetterPolicy
     from papyra.events import ActorEvent
     from papyra.hooks import SystemHooks
     from papyra.instruments import Instrument
     from papyra.messages import DeadLetter
     from papyra.persistence.models import CompactionReport, PersistenceRecoveryConfig
+    from papyra.persistence.startup import PersistenceStartupConfig
     from papyra.statistics import BusyActor, SystemStatistics
     from papyra.typing import M, R, Receives, Ts
     from papyra_contrib.cluster import Cluster
@@ -140,7 +146,7 @@ class ActorSystem:
         self._now = time_fn or time.time
         if time_fn is not None:
             persistence.time_fn = time_fn
-        self._startup = _startup_config(persistence_startup, persistence_recovery)
+        self._startup = startup_config_of(persistence_startup, persistence_recovery)
         # By default the store is not scanned, but it has to be there.
         self._ignores_absence = (
             persistence_startup is not None and self._startup.mode is PersistenceStartupMode.IGNORE
@@ -154,7 +160,7 @@ class ActorSystem:
             self._hooks,
             self._now,
             self._settings,
-            _dead_letter_policy(dead_letter_policy, self._settings),
+            policy_of(dead_letter_policy, self._settings),
         )
         self._dead_letters = DeadLetters(self._history)
         self._instruments = Instruments(instruments)
@@ -802,31 +808,3 @@ def _cluster_of(cluster: ClusterDriver | str | None, system_id: str) -> ClusterD
     from papyra.cluster import open_cluster
 
     return open_cluster(cluster)
-
-
-def _dead_letter_policy(given: DeadLetterPolicy | None, settings: Settings) -> DeadLetterPolicy:
-    if given is None:
-        return DeadLetterPolicy(
-            payload=settings.dead_letter_payload,
-            log_first=settings.dead_letter_log_first,
-            mute_seconds=settings.dead_letter_mute_seconds,
-        )
-    if not isinstance(given, DeadLetterPolicy):
-        raise TypeError(
-            f"dead_letter_policy must be a DeadLetterPolicy, as in DeadLetterPolicy(payload='type'), not {given!r}"
-        )
-    return given
-
-
-def _startup_config(
-    startup: PersistenceStartupConfig | PersistenceStartupMode | None,
-    recovery: PersistenceRecoveryConfig | None,
-) -> PersistenceStartupConfig:
-    if isinstance(startup, str):  # a mode is a string, and plain strings are accepted too
-        startup = PersistenceStartupConfig(PersistenceStartupMode(startup), recovery)
-    if startup is None:
-        mode = PersistenceStartupMode.IGNORE if recovery is None else PersistenceStartupMode.RECOVER
-        return PersistenceStartupConfig(mode, recovery)
-    if recovery is not None and startup.recovery is None:
-        return PersistenceStartupConfig(startup.mode, recovery, startup.timeout_seconds)
-    return startup

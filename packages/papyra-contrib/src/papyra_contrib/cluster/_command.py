@@ -18,8 +18,12 @@ from papyra_contrib.cluster._registry_view import open_view
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeVar
 
+    from papyra_cli._output.output import Output, Table
     from papyra_contrib.cluster._registry_view import RegistryView
+
+    F = TypeVar("F", bound=Callable[..., object])
 
 __all__ = ["cluster"]
 
@@ -62,63 +66,77 @@ def _run(work: Callable[[], Any]) -> None:
         raise Unavailable(str(error)) from error
 
 
-def _build() -> click.Group:
-    # Not above: whoever imports this module without the command shall be told by click, not by an import.
-    from papyra_cli._click.commands import HelpfulGroup, ManualCommand
-    from papyra_cli._click.options import output_command
+def _rows(view: RegistryView, word: str) -> Rows:
+    found: Rows = getattr(view, f"{word}s")()
+    return found
+
+
+def _records(word: str, rows: Rows) -> list[dict[str, str]]:
+    return [dict(zip(_COLUMNS[word], row, strict=True)) for row in rows]
+
+
+def _table(word: str, rows: Rows) -> Table:
     from papyra_cli._escape import printable
-    from papyra_cli._output.output import Output, Table
+    from papyra_cli._output.output import Table
 
-    def listing(word: str) -> click.Command:
-        def table(rows: Rows) -> Table:
-            made = Table(word, f"{word}s".capitalize(), _COLUMNS[word])
-            made.rows.extend([printable(cell) for cell in row] for row in rows)
-            return made
+    made = Table(word, f"{word}s".capitalize(), _COLUMNS[word])
+    made.rows.extend([printable(cell) for cell in row] for row in rows)
+    return made
 
-        def records(rows: Rows) -> list[dict[str, str]]:
-            return [dict(zip(_COLUMNS[word], row, strict=True)) for row in rows]
 
-        def rows_of(view: RegistryView) -> Rows:
-            rows: Rows = getattr(view, f"{word}s")()
-            return rows
+async def _show(word: str, out: Output, url: str) -> None:
+    async with open_view(url) as view:
+        await view.refresh()
+        rows = _rows(view, word)
+    total = f"{len(rows)} {word}{'' if len(rows) == 1 else 's'}"
+    out.show(_records(word, rows), _records(word, rows), [_table(word, rows)], total)
 
-        async def show(out: Output, url: str) -> None:
-            async with open_view(url) as view:
-                await view.refresh()
-                rows = rows_of(view)
-            total = f"{len(rows)} {word}{'' if len(rows) == 1 else 's'}"
-            out.show(records(rows), records(rows), [table(rows)], total)
 
-        async def go_on(out: Output, url: str) -> None:
-            shown: Rows = []
-            async with open_view(url) as view:
-                while not out.closed:
-                    await view.refresh()
-                    rows = rows_of(view)
-                    fresh = [row for row in rows if row not in shown]
-                    if fresh:
-                        out.stream(table(fresh), records(fresh))
-                    shown = rows
-                    with anyio.move_on_after(1.0):
-                        await view.changed.wait()
+async def _go_on(word: str, out: Output, url: str) -> None:
+    shown: Rows = []
+    async with open_view(url) as view:
+        while not out.closed:
+            await view.refresh()
+            rows = _rows(view, word)
+            fresh = [row for row in rows if row not in shown]
+            if fresh:
+                out.stream(_table(word, fresh), _records(word, fresh))
+            shown = rows
+            with anyio.move_on_after(1.0):
+                await view.changed.wait()
 
-        @click.command(
-            f"{word}s",
-            cls=ManualCommand,
-            help=_HELP[word],
-            lines={word: _COLUMNS[word]},
-            exit_codes=_EXIT_CODES,
-            examples=[(f"papyra cluster {word}s --cluster nats://127.0.0.1:4222/shop", "who is there?")],
-        )
-        @click.option(
-            "--cluster", "url", metavar="URL", help="The cluster. [default: PAPYRA_CLUSTER, or the settings]"
-        )
-        @click.option("--follow", is_flag=True, help="Go on, and print what is new.")
-        @output_command
-        def command(out: Output, url: str | None, follow: bool) -> None:
-            _run(partial(go_on if follow else show, out, _url(url)))
 
-        return command
+def _cluster_option() -> Callable[[F], F]:
+    return click.option(
+        "--cluster", "url", metavar="URL", help="The cluster. [default: PAPYRA_CLUSTER, or the settings]"
+    )
+
+
+def _listing(word: str) -> click.Command:
+    from papyra_cli._click.commands import ManualCommand
+    from papyra_cli._click.options import output_command
+
+    @click.command(
+        f"{word}s",
+        cls=ManualCommand,
+        help=_HELP[word],
+        lines={word: _COLUMNS[word]},
+        exit_codes=_EXIT_CODES,
+        examples=[(f"papyra cluster {word}s --cluster nats://127.0.0.1:4222/shop", "who is there?")],
+    )
+    @_cluster_option()
+    @click.option("--follow", is_flag=True, help="Go on, and print what is new.")
+    @output_command
+    def command(out: Output, url: str | None, follow: bool) -> None:
+        _run(partial(_go_on if follow else _show, word, out, _url(url)))
+
+    return command
+
+
+def _init() -> click.Command:
+    from papyra_cli._click.commands import ManualCommand
+    from papyra_cli._click.options import output_command
+    from papyra_cli._output.output import Table
 
     @click.command(
         "init",
@@ -132,9 +150,7 @@ def _build() -> click.Group:
             )
         ],
     )
-    @click.option(
-        "--cluster", "url", metavar="URL", help="The cluster. [default: PAPYRA_CLUSTER, or the settings]"
-    )
+    @_cluster_option()
     @output_command
     def init(out: Output, url: str | None) -> None:
         """Make the registry, with the replicas and the lease of the URL; one that is there is checked."""
@@ -144,19 +160,24 @@ def _build() -> click.Group:
                 pass
 
         _run(work)
-        row: Rows = [("ready",)]
         made = Table("cluster", "Cluster", ("state",))
-        made.rows.extend(row)
+        made.rows.append(("ready",))
         out.show({"state": "ready"}, [{"state": "ready"}], [made], "the registry is ready")
+
+    return init
+
+
+def _group() -> click.Group:
+    from papyra_cli._click.commands import HelpfulGroup
 
     @click.group("cluster", cls=HelpfulGroup)
     def group() -> None:
         """Look at a cluster without joining it, and make its registry."""
 
     for word in _COLUMNS:
-        group.add_command(listing(word))
-    group.add_command(init)
+        group.add_command(_listing(word))
+    group.add_command(_init())
     return group
 
 
-cluster: click.Group = _build()
+cluster: click.Group = _group()

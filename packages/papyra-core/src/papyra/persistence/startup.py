@@ -137,3 +137,18 @@ async def _check(backend: PersistenceBackend, config: PersistenceStartupConfig) 
     )
     left = await backend.scan()
     return StartupCheck(passed=not left.has_anomalies, scan=scan, recovery=recovery, left=left)
+
+
+def startup_config_of(
+    startup: PersistenceStartupConfig | PersistenceStartupMode | None,
+    recovery: PersistenceRecoveryConfig | None,
+) -> PersistenceStartupConfig:
+    """Return the configuration of a start from the two arguments of a system; either may be all there is."""
+    if isinstance(startup, str):  # a mode is a string, and plain strings are accepted too
+        startup = PersistenceStartupConfig(PersistenceStartupMode(startup), recovery)
+    if startup is None:
+        mode = PersistenceStartupMode.IGNORE if recovery is None else PersistenceStartupMode.RECOVER
+        return PersistenceStartupConfig(mode, recovery)
+    if recovery is not None and startup.recovery is None:
+        return PersistenceStartupConfig(startup.mode, recovery, startup.timeout_seconds)
+    return startup

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -24,6 +24,8 @@ DEFAULT_LIMIT = 100
 """Rows of a table or lines in a pipe; JSON is complete unless ``--limit`` is given."""
 
 _ADDRESS = re.compile(r".+:\d+")
+_STORE_FILTERS = {"limit", "since", "until", "reverse", "type"}
+"""The fields of a selection by which a store filters itself. It also filters by an actor's address."""
 _MAX_NAMES = 10_000
 _NEAREST = 5
 
@@ -45,8 +47,21 @@ class Selection:
     actor: str | None = None
     run: str | None = None
 
+    @property
+    def is_beyond_store(self) -> bool:
+        """Whether a field is set that no store filters by. Then every record has to be read."""
+        chosen = {
+            each.name for each in fields(self) if getattr(self, each.name) != each.default
+        } - _STORE_FILTERS
+        if self.actor is not None and _ADDRESS.fullmatch(self.actor):
+            chosen.discard("actor")
+        return bool(chosen)
+
     def matches(self, record: PersistedRecord) -> bool:
-        """Return whether the type, the actor and the run are those asked for."""
+        """Return whether the type, the actor and the run are those asked for.
+
+        A field that no store filters by needs no more than its check here.
+        """
         if self.run is not None and run_of(record) != self.run:
             return False
         if self.type is not None and _type_of(record) != self.type:
@@ -87,9 +102,9 @@ async def read_records(
             _note_names(found, record)
         return len(records) == most
 
-    if selection.run is None and (selection.actor is None or _ADDRESS.fullmatch(selection.actor)):
+    if not selection.is_beyond_store:
         await _read_newest(opened, kinds, selection, most, records)
-    if not records and (selection.actor is not None or selection.run is not None):
+    if not records and (selection.actor is not None or selection.is_beyond_store):
         await opened.read(selection.since, selection.until, take)
     found.cut = len(records) == most
     if found.cut:
