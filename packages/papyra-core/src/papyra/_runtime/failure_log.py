@@ -137,6 +137,8 @@ def outcome(
             return f"stopped, and escalated to {parent}{by}"
         case SupervisorDecision.STOP | SupervisorDecision.IGNORE:
             return f"stopped{by}"
+        case _:
+            return f"{taken.value}{by}"
 
 
 def _seconds(delay: float) -> str:

@@ -16,6 +16,7 @@ import anyio
 from papyra._runtime import phases
 from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
+from papyra._runtime.failures import as_failure, left_open
 from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import discard, grant, has_mail, stopped_early
 from papyra._runtime.phases import (
@@ -33,7 +34,7 @@ from papyra._runtime.phases import (
 from papyra._runtime.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import begin_stopping_children, children_gone, finish
-from papyra._runtime.supervision import Supervision, as_failure, left_open
+from papyra._runtime.supervision import Supervision
 from papyra._runtime.user_values import is_a
 from papyra.actor import Actor
 from papyra.exceptions import ActorStopped

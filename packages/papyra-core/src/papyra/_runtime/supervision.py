@@ -5,7 +5,6 @@ The parent's ``on_child_failure`` decides first. Without a decision, the actor's
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections import OrderedDict
 from functools import partial
@@ -15,6 +14,7 @@ import anyio
 
 from papyra._runtime import phases
 from papyra._runtime.failure_log import FailureLog, outcome
+from papyra._runtime.failures import note_plain_methods
 from papyra._runtime.group import children_policy, group_of
 from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import has_mail
@@ -30,7 +30,7 @@ from papyra._runtime.phases import (
 from papyra._runtime.restarts import RestartWindow
 from papyra._runtime.stopping import stop_failed
 from papyra._runtime.tracebacks import cut_repeats
-from papyra._runtime.user_values import describe, is_a, is_awaitable, type_name
+from papyra._runtime.user_values import describe, is_a, is_awaitable
 from papyra._runtime.wait_graph import waits_on
 from papyra._runtime.worker import Worker
 from papyra.actor import Actor
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from papyra.persistence.models import PersistedEvent
     from papyra.supervision import GroupPolicy
 
-__all__ = ["Supervision", "as_failure", "left_open"]
+__all__ = ["Supervision"]
 
 _KEEPS_ACTOR = (SupervisorDecision.RESTART, SupervisorDecision.RESUME)
 _HAS_CHILDREN = (STARTING, RUNNING, SUSPENDED, DRAINING)
@@ -98,7 +98,7 @@ class Supervision:
         ``during`` is the type of the ``message`` that was handled, or the name of the method that raised.
         """
         if is_a(error, TypeError) and cell.actor is not None:
-            _note_plain_methods(cell.actor, error)
+            note_plain_methods(cell.actor, error)
         cut_repeats(error)
         if cell.phase == STOPPED:
             self._log(cell, error, escalated, "it was left behind, and counts as stopped already")
@@ -422,22 +422,6 @@ class Supervision:
         self.rt.signal(cell)
 
 
-def _note_plain_methods(actor: Actor, error: Exception) -> None:
-    """Note on the error of awaiting a plain function's result that ``receive`` has to be ``async def``."""
-    try:
-        if "'await' expression" not in str(error) and "'async for'" not in str(error):
-            return
-        for name in ("receive", "on_start"):
-            method = getattr(actor, name)
-            advice = f"is a plain function: write `async def {name}`"
-            if inspect.isasyncgenfunction(method):
-                advice = "is an async generator, because it has a yield: return one value instead"
-            if not inspect.iscoroutinefunction(method):
-                error.add_note(f"{type_name(type(actor))}.{name} {advice}")
-    except Exception:  # noqa: BLE001 - the error's text and the actor's attributes are user code; the note only helps
-        return
-
-
 def _is_pending(failure: _Failure) -> bool:
     """Return whether a crash is not noted yet, because the parent still has time to decide."""
     return failure.timer is not None and failure.timer.when is not None
@@ -459,24 +443,3 @@ def _decides(parent: Cell) -> bool:
         return type(parent.actor).on_child_failure is not Actor.on_child_failure
     except Exception:  # noqa: BLE001 - a descriptor of the user; the call of the hook handles its error
         return True
-
-
-def as_failure(cell: Cell, source: str, error: BaseException) -> Exception:
-    """Return ``error``, or an `Exception` in its place whose cause it is.
-
-    Only those are failures of an actor.
-    """
-    if is_a(error, Exception):
-        return error
-    failure = RuntimeError(f"{source} of actor {cell} raised {type_name(type(error))}")
-    failure.__cause__ = error
-    return failure
-
-
-def left_open(cell: Cell, where: str) -> RuntimeError:
-    """Build the error of an actor that left a cancel scope or a task group open."""
-    return RuntimeError(
-        f"actor {cell} left a cancel scope or a task group open at the end of {where}: it is the task of many actors. "
-        "Set `own_task = True` in the class to keep it open from on_start to on_stop, or start background work with "
-        "context.start_soon()"
-    )
