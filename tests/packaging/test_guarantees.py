@@ -6,7 +6,20 @@ import re
 
 import pytest
 
-COUNTS = {"G": 23, "F": 10, "H": 21, "R": 36, "P": 38, "W": 17, "C": 18}
+COUNTS = {
+    "G": 23,
+    "F": 10,
+    "H": 21,
+    "R": 36,
+    "P": 38,
+    "W": 17,
+    "C": 18,
+    "A": 6,
+    "M": 6,
+    "T": 6,
+    "S": 4,
+    "V": 5,
+}
 
 
 @pytest.fixture(scope="module")
