@@ -8,9 +8,9 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio._backends._asyncio
@@ -21,9 +21,6 @@ from tests.json._steps import CHANGING, Steps, die
 from papyra.persistence import open_backend
 from papyra_cli._main import papyra
 from papyra_cli.commands._copy import engine
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RECORDS = 80
 BATCH_RECORDS = 25

@@ -11,11 +11,11 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING
 
 import pytest
 from click.testing import CliRunner, Result
@@ -23,9 +23,6 @@ from click.testing import CliRunner, Result
 from papyra_cli._main import papyra
 
 from ._fork_server import ForkServer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 LIMIT = 120
 """Seconds after which something hangs, and no longer is slow because the machine is busy."""

@@ -10,15 +10,13 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
 from papyra_cli._click.completion import _offered
 from papyra_cli._click.shell_scripts import _joined
 
-if TYPE_CHECKING:
-    from conftest import Runner, Site
+from .conftest import Runner, Site
 
 
 @pytest.fixture
@@ -40,12 +38,7 @@ def complete(run: Runner, line: str, shell: str = "bash", **env: str) -> list[st
         words.append("")
     words = [word for word in words[:-1] if word] + words[-1:]
     current = words[-1] if shell == "fish" else str(len(words) - 1)
-    done = run(
-        _PAPYRA_COMPLETE=f"{shell}_complete",
-        COMP_WORDS=" ".join(words),
-        COMP_CWORD=current,
-        **env,
-    )
+    done = run(_PAPYRA_COMPLETE=f"{shell}_complete", COMP_WORDS=" ".join(words), COMP_CWORD=current, **env)
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.rstrip("\n").split("\n")
     if shell == "zsh":

@@ -6,17 +6,13 @@ Each test quotes its line, and runs the real command in a process, in a pipe and
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import Result
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from click.testing import Result
-
-    from conftest import Both, Runner, Site, Terminal
+from .conftest import Both, Runner, Site, Terminal
 
 READING = {
     "persistence scan": ("clean", 0, 1),

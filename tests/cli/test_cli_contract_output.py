@@ -11,17 +11,13 @@ import re
 import signal
 import subprocess
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from click.testing import Result
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from click.testing import Result
-
-    from conftest import Both, Runner, Site, Terminal
+from .conftest import Both, Runner, Site, Terminal
 
 COMMANDS = {
     "persistence scan": (),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from papyra_cli._main import papyra
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def invoke(*args: object, **env: str) -> Result:
@@ -232,9 +229,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def test_a_table_fits_the_terminal_and_cuts_payloads_only(
-    store: Path,
-) -> None:
+def test_a_table_fits_the_terminal_and_cuts_payloads_only(store: Path) -> None:
     with store.open("a") as file:
         file.write(_line(7, payload={"text": "long " * 100}))
     table = invoke("inspect", "events", "--path", store, "--limit", "1", "-o", "table", COLUMNS="70").stdout

@@ -6,17 +6,14 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Timer
-from typing import TYPE_CHECKING
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
-
-    from conftest import Runner, Terminal
+from .conftest import Runner, Terminal
 
 COUNT = 300
 
@@ -84,8 +81,7 @@ def following(run: Runner, *args: str) -> Iterator[Follower]:
 
 
 @pytest.mark.parametrize(
-    "url",
-    ["json:./live", "rotating:./live?max_bytes=4KB&max_files=200", "sqlite:./live"],
+    "url", ["json:./live", "rotating:./live?max_bytes=4KB&max_files=200", "sqlite:./live"]
 )
 def test_each_event_comes_once_whatever_happens_to_the_store(run: Runner, url: str) -> None:
     """One process writes, rotating its files where it can, others compact and repair, a third follows.

@@ -6,17 +6,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import Result
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from click.testing import Result
-
-    from conftest import Runner
+from .conftest import Runner
 
 RECORDS = 300  # some 50 KB as lines, of the 256 KiB of the disk
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent
@@ -21,12 +21,7 @@ from papyra_cli._click.commands import ManualMixin
 from papyra_cli._click.registry import OWN_COMMANDS, load_command
 from papyra_cli._main import papyra
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from click.testing import Result
-
-    from conftest import Runner
+from .conftest import Runner
 
 
 def _below(command: ManualMixin, path: tuple[str, ...]) -> Iterator[tuple[str, ManualMixin]]:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import Result
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from click.testing import Result
-
-    from conftest import Runner
+from .conftest import Runner
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/locks").exists(), reason="only Linux lists the locks of files"

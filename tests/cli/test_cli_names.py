@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import os
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from papyra.persistence.processes import process_started
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from click.testing import Result
-
-    from conftest import Runner
+from .conftest import Runner
 
 NOW = 1_790_000_000.0
 ERROR = "ConnectionRefusedError: [Errno 111] Connect call failed ('10.0.0.3', 587)"
@@ -135,7 +131,7 @@ def test_r04_the_story_of_an_actor_is_in_order(show: Callable[..., Result]) -> N
     done = show("actor", "mailer", "-o", "plain", "--time", "unix")
     rows = [row.split("\t") for row in done.stdout.splitlines()]
     assert [row[3] for row in rows[:-1]] == [
-        *("ActorStarted", "ActorCrashed", "ActorRestarted", "ActorCrashed", "ActorRestarted", "DeadLetter"),
+        *("ActorStarted", "ActorCrashed", "ActorRestarted", "ActorCrashed", "ActorRestarted", "DeadLetter")
     ] * 2
     assert rows[1][4] == f"{ERROR}, message_type Send, decision restart, restarts 1"
     assert rows[5][4] == 'Send: stopped: {"n": 1}'

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from conftest import Runner
+from .conftest import Runner
 
 
 def test_a_scan_of_a_damaged_store_exits_with_1_and_says_where(run: Runner, toy: Path) -> None:

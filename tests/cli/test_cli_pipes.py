@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from conftest import Runner, Site
+from .conftest import Runner, Site
 
 
 def _shell(run: Runner, line: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +88,8 @@ def test_a_full_disk_behind_stdout_is_an_error_not_a_traceback(run: Runner, toy:
     done = _shell(run, f"papyra inspect events --backend toy:{toy} > {path}")
     assert done.returncode == 1
     assert (
-        done.stderr == "papyra: error: unexpected: [Errno 28] No space left on device (--debug shows where)\n"
+        done.stderr
+        == "papyra: error: [Errno 28] No space left on device; make room on the disk and try again\n"
     )
 
 

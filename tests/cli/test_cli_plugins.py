@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from conftest import Runner, Site
+from .conftest import Runner, Site
 
 STRANGE = """
 import sys

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -29,12 +31,7 @@ from papyra_cli._output.progress import Gauge, watched
 from papyra_cli._output.progress_bar import Line
 from papyra_cli._store.session import OpenStore
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-    from typing import Any
-
-    from conftest import Runner, Site, Terminal
+from .conftest import Runner, Site, Terminal
 
 DAMAGE = PersistenceScanReport(
     "x", (PersistenceAnomaly(PersistenceAnomalyType.CORRUPT_LINE, "p", "d", 1, 0),)

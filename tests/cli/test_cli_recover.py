@@ -6,17 +6,14 @@ What they change and what they exit with.
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from papyra_cli._main import papyra
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from conftest import Runner
+from .conftest import Runner
 
 EVENT = '{"kind":"event","system_id":"local","actor_address":"local:1","event_type":"%s","payload":{},"timestamp":%s}\n'
 
@@ -152,7 +149,7 @@ def test_a_check_that_takes_too_long_has_failed(run: Runner, toy: Path) -> None:
         (
             "fail=OSError",
             1,
-            "papyra: error: unexpected: [Errno 28] No space left on device (--debug shows where)\n",
+            "papyra: error: [Errno 28] No space left on device; make room on the disk and try again\n",
         ),
         ("fail=denied", 3, "papyra: error: /x: Permission denied\n"),
         ("fail=bug", 1, "papyra: error: unexpected: RuntimeError: first\\nsecond (--debug shows where)\n"),

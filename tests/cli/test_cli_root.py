@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import click
 import pytest
@@ -13,10 +13,7 @@ import pytest
 from papyra_cli import ExitCode
 from papyra_cli._click.registry import OWN_COMMANDS, load_command
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from conftest import Runner, Site
+from .conftest import Runner, Site
 
 
 def test_own_commands_are_declared_as_entry_points_too() -> None:

@@ -7,8 +7,8 @@ import importlib.util
 import json
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import anyio
@@ -21,10 +21,7 @@ from papyra.persistence.url import BackendURL
 from papyra_cli._errors import Failure
 from papyra_cli._store.choose import Store, choose_store, configured_store, store_at
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from conftest import Runner, Site, Terminal
+from .conftest import Runner, Site, Terminal
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,11 @@ import json
 import math
 import re
 import tracemalloc
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from click.testing import Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,13 +26,7 @@ from papyra_cli.commands._summary.counts import Counted
 from papyra_cli.commands._summary.timeline import Timeline
 from papyra_cli.commands._summary.view import sparkline
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from click.testing import Result
-
-    from conftest import Both
+from .conftest import Both
 
 
 def event(kind: str, actor: str = "s:1", moment: float = 0.0, **payload: str) -> PersistedEvent:

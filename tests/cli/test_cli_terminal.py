@@ -5,15 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from conftest import Runner, Terminal
+from .conftest import Runner, Terminal
 
 
 def test_a_scan_is_a_table_in_colour(toy: Path, terminal: Callable[..., Terminal]) -> None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -17,12 +18,7 @@ from papyra.exceptions import PersistenceError
 from papyra_cli import ExitCode
 from papyra_cli._errors import explain
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from conftest import Both, Runner, Site, Terminal
-
+from .conftest import Both, Runner, Site, Terminal
 
 # R30: one code for one cause, and a remedy.
 
@@ -131,8 +127,7 @@ def test_r27_a_compaction_of_more_than_half_asks_on_a_terminal(
 
 
 @pytest.mark.parametrize(
-    ("age", "note"),
-    [(40 * 86400, "the newest event is 40d"), (-7200, "the newest event lies 2h")],
+    ("age", "note"), [(40 * 86400, "the newest event is 40d"), (-7200, "the newest event lies 2h")]
 )
 def test_r27_a_clock_far_from_the_newest_record_is_noted(run: Runner, age: float, note: str) -> None:
     record = {"kind": "event", "system_id": "s", "actor_address": "s:1", "event_type": "A", "payload": {},

@@ -107,10 +107,7 @@ def test_an_address_is_read(url, tls, address):
         ("redis://localhost/0?stream=", "the name of a key"),
         ("redis://localhost/0?timeout=0s", "above 0"),
         ("redis:/run/redis.sock?tls=yes", "not encrypted"),
-        (
-            "redis://localhost/0?key=x",
-            "max_age_seconds, max_records, max_total_bytes, stream, timeout, tls",
-        ),
+        ("redis://localhost/0?key=x", "max_age_seconds, max_records, max_total_bytes, stream, timeout, tls"),
     ],
 )
 def test_a_url_that_cannot_be_opened_says_why_and_no_password(url, words):

@@ -184,15 +184,7 @@ def an_earlier_quarantine(path) -> None:
 @pytest.mark.parametrize("config", [None, REPAIR, QUARANTINE], ids=["none", "repair", "quarantine"])
 @pytest.mark.parametrize(
     "make",
-    [
-        nothing,
-        damage,
-        a_poem,
-        a_stranger,
-        a_published_recovery,
-        a_truncated_file,
-        an_earlier_quarantine,
-    ],
+    [nothing, damage, a_poem, a_stranger, a_published_recovery, a_truncated_file, an_earlier_quarantine],
 )
 async def test_a_dry_recovery_tells_what_a_recovery_does_and_changes_not_a_byte(path, make, config):
     make(path)

@@ -15,11 +15,7 @@ import pytest
 
 from papyra import ActorSystem
 from papyra.exceptions import PersistenceError
-from papyra.persistence.models import (
-    PersistedEvent,
-    PersistenceRecoveryConfig,
-    PersistenceRecoveryMode,
-)
+from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite import _files as files
 from papyra_contrib.sqlite._batch_ids import MAX_RUNS, note_batch

@@ -5,15 +5,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import anyio
 
 from papyra_json._segment.codec import codec_for
 from papyra_json._segment.writer import Packer
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 HAS_ZSTD = importlib.util.find_spec("compression") is not None
 CODECS = ["gzip", "zstd"] if HAS_ZSTD else ["gzip"]

@@ -18,10 +18,8 @@ import os
 import random
 import stat
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
+import pytest
 
 FOLDER = "/papyra-disk"
 

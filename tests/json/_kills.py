@@ -18,22 +18,19 @@ import sys
 import time
 import traceback
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio._backends._asyncio  # here, and not in every child
 
+from papyra_json._file_persistence import FilePersistence
+
 from ._records import make_event
 from ._scenarios import SCENARIOS, Scenario, plain_numbers
 from ._steps import CHANGING, Steps, die
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from papyra_json._file_persistence import FilePersistence
 
 _PR_SET_PTRACER = 0x59616D61
 

@@ -11,9 +11,9 @@ import re
 import signal
 import sys
 from collections import Counter
+from collections.abc import MutableSequence
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from papyra.persistence.blocking import Work
 from papyra_json import RotatingFilePersistence
@@ -28,9 +28,6 @@ from ._kills import exit_code, forked, trace
 from ._records import make_event, numbered_line
 from ._scenarios import DONE
 from ._steps import CHANGING, Steps, die
-
-if TYPE_CHECKING:
-    from collections.abc import MutableSequence
 
 MAX_FILES = 9
 THERE = range(1, 7)  # in a full file, and in the base

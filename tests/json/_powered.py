@@ -69,10 +69,7 @@ class PoweredStore(RuleBasedStateMachine):
     def _writer(self, number: int) -> Appender:
         level = self.levels[number]
         return Appender(
-            self.files,
-            sync_each=level == "always",
-            sync_later=level == "interval",
-            max_bytes=self.max_bytes,
+            self.files, sync_each=level == "always", sync_later=level == "interval", max_bytes=self.max_bytes
         )
 
     def teardown(self):

@@ -5,12 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 # When the file $STALE_FLAG appears, each descriptor that was opened before on a path with $STALE_MATCH fails
 # with $STALE_ERRNO for good; descriptors opened later work. So behave NFS after a new export, and FUSE after

@@ -6,27 +6,26 @@ The files are read here by comparing whole lines, without the code under test.
 
 from __future__ import annotations
 
+from collections.abc import MutableSequence, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from pathlib import Path
 from zlib import crc32
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.blocking import Work
-from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra.persistence.models import (
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryMode,
+    PersistenceRecoveryReport,
+)
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
+from papyra_json._file_persistence import FilePersistence
 from papyra_json._maintenance.operations import compact, recover, scan
 from papyra_json._record.encode import encode
 from papyra_json._write.appender import Appender
 
 from ._records import make_event, numbered_line
-
-if TYPE_CHECKING:
-    from collections.abc import MutableSequence, Sequence
-    from pathlib import Path
-
-    from papyra.persistence.models import PersistenceRecoveryReport
-    from papyra_json._file_persistence import FilePersistence
 
 UNKNOWN, DONE, FAILED = 0, 1, 2
 

@@ -6,10 +6,7 @@ import errno
 import fcntl
 import os
 import signal
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection
 
 CHANGING = (
     "open",

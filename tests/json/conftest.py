@@ -7,17 +7,14 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
+from papyra.persistence.models import PersistedEvent
+
 from ._records import make_event, numbered_line
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from papyra.persistence.models import PersistedEvent
 
 
 @pytest.fixture

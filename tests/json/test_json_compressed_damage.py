@@ -28,11 +28,7 @@ async def test_damage_to_lines_is_reported_where_it_was_before_they_were_packed(
     path.write_bytes(line(3001))
     store = RotatingFilePersistence(path)
     (anomaly,) = (await store.scan()).anomalies
-    assert (anomaly.type, anomaly.line, anomaly.offset) == (
-        "crc_mismatch",
-        2001,
-        sum(map(len, lines[:2000])),
-    )
+    assert (anomaly.type, anomaly.line, anomaly.offset) == ("crc_mismatch", 2001, sum(map(len, lines[:2000])))
     report = await store.recover(QUARANTINE)
     packed = path.with_name("facts.ndjson.1.gz")
     assert report.repaired_files == (str(packed),)

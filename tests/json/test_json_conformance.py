@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from papyra.testing import BackendConformance
+from papyra.testing.conformance import OpenBackend
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from papyra.testing import OpenBackend
 
 
 def spoiler(path: Path) -> Callable[[], object]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing, closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -16,11 +16,7 @@ import pytest
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.blocking import Work
-from papyra.persistence.models import (
-    PersistedEvent,
-    PersistenceRecoveryConfig,
-    PersistenceRecoveryMode,
-)
+from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._fileset import snapshot
 from papyra_json._fileset.lock import SetLock
@@ -30,9 +26,6 @@ from papyra_json._read import follow as _follow
 from papyra_json._read.follow import follow
 from papyra_json._record.encode import encode
 from papyra_json._segment.segment import Segment
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 DATA = Path(__file__).parent / "data"
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)

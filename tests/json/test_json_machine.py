@@ -4,7 +4,7 @@ recovering.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import hypothesis.strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -16,9 +16,6 @@ from papyra_json._maintenance.operations import compact, recover, scan
 from papyra_json._read.query import newest
 
 from ._machine import JUNK, FileMachine, how_long, numbered, numbers_in
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def _go_on() -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from pathlib import Path
 
 import anyio
 import anyio.from_thread
@@ -11,15 +12,9 @@ import pytest
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
-from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
-    from papyra.persistence.models import PersistedEvent
-    from papyra_json._file_persistence import FilePersistence
+from papyra_json._file_persistence import FilePersistence
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import hypothesis.strategies as st
@@ -24,11 +23,9 @@ from papyra_json._record.time_range import times_of
 from papyra_json._segment import writer as _packing
 from papyra_json._segment.codec import codec_for
 from papyra_json._write import time_tracker
+from papyra_json._write.appender import Appender
 
 from ._machine import FileMachine, how_long
-
-if TYPE_CHECKING:
-    from papyra_json._write.appender import Appender
 
 STEPS = st.one_of(
     st.floats(0, 2),

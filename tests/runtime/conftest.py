@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 
 from papyra._runtime import phases
 from papyra._runtime.run_facts import RunFacts
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 HARD_LIMIT = 120.0  # seconds; a busy machine may need many for what takes six
 

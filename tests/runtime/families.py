@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from papyra import Actor, ActorSystem, SupervisionPolicy, SupervisorDecision
+from papyra import Actor, ActorRef, ActorSystem, SupervisionPolicy, SupervisorDecision
 from papyra import events as ev
 
 from .support import Boom
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from papyra import ActorRef
 
 
 class Plan:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -12,14 +13,9 @@ import anyio.to_thread
 from papyra import Actor, ActorSystem
 from papyra import events as ev
 from papyra.persistence import InMemoryPersistence
-from papyra.persistence.models import PersistedEvent
+from papyra.persistence.models import PersistedEvent, PersistedRecord
 
 from .support import Runs
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from papyra.persistence.models import PersistedRecord
 
 
 class Recording(InMemoryPersistence):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
 from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 RESTART = SupervisionPolicy(Strategy.RESTART)
 STOP = SupervisionPolicy(Strategy.STOP)

@@ -7,23 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import random
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import ActorStopped, ActorSystem, Backoff, PapyraError, Strategy, SupervisionPolicy
+from papyra import ActorRef, ActorStopped, ActorSystem, Backoff, PapyraError, Strategy, SupervisionPolicy
 from papyra import events as ev
 
 from .support import Runs, boom, go_round, nothing, running, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
-
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

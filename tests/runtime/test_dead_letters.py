@@ -9,17 +9,15 @@ import json
 import logging
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
 
 from papyra import Actor, ActorStopped, ActorSystem, Settings, SystemHooks
 from papyra.deadletters import DeadLetterPolicy
+from papyra.messages import DeadLetter
 from papyra.testing import ManualClock
-
-if TYPE_CHECKING:
-    from papyra.messages import DeadLetter
 
 pytestmark = pytest.mark.anyio
 

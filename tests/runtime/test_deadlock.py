@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import random
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, AskDeadlock, PapyraError, SupervisorDecision
+from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskDeadlock, PapyraError, SupervisorDecision
 
 from .support import Runs, go_round, nothing, running, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

@@ -5,26 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, Settings, Strategy, SupervisionPolicy, SystemHooks
+from papyra import (
+    Actor,
+    ActorRef,
+    ActorStopped,
+    ActorSystem,
+    Settings,
+    Strategy,
+    SupervisionPolicy,
+    SystemHooks,
+)
 from papyra import events as ev
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.persistence.json import JsonFilePersistence
-from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent, PersistedRecord
 
 from .support import Echo, running
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-    from papyra import ActorRef
-    from papyra.persistence.models import PersistedRecord
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, AskTimeout, PapyraError
+from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskTimeout, PapyraError
 
 from .support import Echo, Gated, Runs, go_round, letters, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

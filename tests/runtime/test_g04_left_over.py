@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorStopped
+from papyra import Actor, ActorStopped, DeadLetter
 
 from .support import Gated, go_round, letters, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import DeadLetter
 
 pytestmark = pytest.mark.anyio
 

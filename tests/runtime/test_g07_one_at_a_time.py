@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import random
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorStopped, SupervisorDecision
+from papyra import Actor, ActorRef, ActorStopped, SupervisorDecision
 
 from .support import go_round, running
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, Strategy, SupervisionPolicy
+from papyra import Actor, ActorRef, Strategy, SupervisionPolicy
 
 from .lives import Logged, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, Strategy, SupervisionPolicy
+from papyra import Actor, ActorRef, ActorStopped, ActorSystem, Strategy, SupervisionPolicy
 from papyra import events as ev
 
 from .lives import Logged, Stubborn, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

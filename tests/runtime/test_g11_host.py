@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorSystem, SupervisorDecision
+from papyra import Actor, ActorRef, ActorSystem, SupervisorDecision
 
 from .lives import Logged, Recording, _on_asyncio, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, AskTimeout
+from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskTimeout
 from papyra import events as ev
 
 from .lives import Logged, Recording, _on_asyncio, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

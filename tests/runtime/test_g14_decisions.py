@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from papyra import Actor, ActorStopped, Strategy, SupervisorDecision
+from papyra import Actor, ActorRef, ActorStopped, Strategy, SupervisorDecision
 from papyra import events as ev
 
 from .families import Boss, Kid, Plan, kinds, read_asked, read_kid, until
 from .support import RESTART, Boom, running
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

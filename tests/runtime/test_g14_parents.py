@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
 
-from papyra import Actor, ActorStopped, AskDeadlock, SupervisionPolicy, SupervisorDecision, SystemHooks
+from papyra import (
+    Actor,
+    ActorRef,
+    ActorStopped,
+    AskDeadlock,
+    SupervisionPolicy,
+    SupervisorDecision,
+    SystemHooks,
+)
 from papyra import events as ev
 
 from .families import Boss, Kid, Plan, kinds, read_asked, read_kid, until
 from .support import RESTART, Boom, running
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

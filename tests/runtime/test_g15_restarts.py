@@ -5,20 +5,17 @@ from __future__ import annotations
 import logging
 import random
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
 
-from papyra import Actor, ActorStopped, Backoff, Strategy, SupervisionPolicy, SupervisorDecision
+from papyra import Actor, ActorRef, ActorStopped, Backoff, Strategy, SupervisionPolicy, SupervisorDecision
 from papyra import events as ev
 from papyra.testing import ManualClock
 
 from .families import Boss, Kid, Plan, kinds, read_kid, until
 from .support import RESTART, Boom, running
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

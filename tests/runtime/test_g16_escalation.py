@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from papyra import Actor, Backoff, Strategy, SupervisionPolicy, SupervisorDecision, SystemHooks
+from papyra import (
+    Actor,
+    ActorRef,
+    Backoff,
+    FailureInfo,
+    Strategy,
+    SupervisionPolicy,
+    SupervisorDecision,
+    SystemHooks,
+)
 from papyra import events as ev
 
 from .families import Boss, Kid, Plan, read_kid, until
 from .support import ESCALATE, RESTART, Boom, running
-
-if TYPE_CHECKING:
-    from papyra import ActorRef, FailureInfo
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,8 @@ import logging
 import pickle
 import time
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 import pytest
@@ -25,9 +26,6 @@ from papyra import (
 from papyra import events as ev
 
 from .support import Runs
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import traceback
-from typing import TYPE_CHECKING
 
 import anyio
 import anyio.lowlevel
@@ -15,6 +14,7 @@ import pytest
 
 from papyra import (
     Actor,
+    ActorRef,
     ActorStopped,
     ActorSystem,
     Backoff,
@@ -26,9 +26,6 @@ from papyra import (
 )
 from papyra._runtime import supervision
 from papyra.testing import ManualClock
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

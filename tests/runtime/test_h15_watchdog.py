@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import anyio
 import anyio.lowlevel
@@ -14,9 +14,6 @@ import pytest
 from papyra import Actor, ActorSystem
 from papyra._runtime import running_system, watchdog
 from papyra.testing import run_seeded
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
 

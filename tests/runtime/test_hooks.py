@@ -8,8 +8,10 @@ import math
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -17,8 +19,10 @@ import pytest
 import papyra
 from papyra import (
     Actor,
+    ActorRef,
     ActorStopped,
     ActorSystem,
+    DeadLetter,
     FailureInfo,
     Strategy,
     SupervisionPolicy,
@@ -29,6 +33,7 @@ from papyra import events as ev
 from papyra.hooks import HOOK_NAMES
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import (
+    PersistedRecord,
     PersistenceAnomaly,
     PersistenceAnomalyType,
     PersistenceRecoveryConfig,
@@ -38,13 +43,6 @@ from papyra.persistence.models import (
 from papyra.persistence.startup import PersistenceStartupMode
 
 from .support import Echo, running
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from papyra import ActorRef, DeadLetter
-    from papyra.persistence.models import PersistedRecord
 
 pytestmark = pytest.mark.anyio
 

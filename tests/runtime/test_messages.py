@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, MailboxClosed, PapyraError, SupervisorDecision
+from papyra import (
+    Actor,
+    ActorRef,
+    ActorStopped,
+    ActorSystem,
+    DeadLetter,
+    MailboxClosed,
+    PapyraError,
+    SupervisorDecision,
+)
 
 from .support import Echo, Gated, Runs, go_round, letters, running, same, wait_until
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from papyra import ActorRef, DeadLetter
 
 pytestmark = pytest.mark.anyio
 

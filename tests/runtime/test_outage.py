@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import anyio
 import anyio.lowlevel
@@ -11,12 +11,8 @@ import pytest
 from papyra import ActorSystem, Settings, SystemHooks
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra.persistence import InMemoryPersistence
+from papyra.persistence.models import PersistedRecord
 from papyra.persistence.startup import PersistenceStartupMode
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from papyra.persistence.models import PersistedRecord
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
 

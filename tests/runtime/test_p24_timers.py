@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -14,9 +15,6 @@ from papyra import Actor, ActorSystem, MailboxFull, Strategy, SupervisionPolicy,
 from papyra.testing import ManualClock, run_seeded
 
 from .support import Runs, running
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 pytestmark = pytest.mark.anyio
 

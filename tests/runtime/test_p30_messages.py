@@ -8,7 +8,7 @@ import gc
 import logging
 import threading
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -16,11 +16,13 @@ import pytest
 
 from papyra import (
     Actor,
+    ActorRef,
     ActorStopped,
     ActorSystem,
     AskDeadlock,
     AskTimeout,
     MailboxFull,
+    Reply,
     ReplyDropped,
     StashOverflow,
     UnhandledMessage,
@@ -29,9 +31,6 @@ from papyra import (
 from papyra.testing import ManualClock, Probe
 
 from .support import RESTART, Runs, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import ActorRef, Reply
 
 pytestmark = pytest.mark.anyio
 

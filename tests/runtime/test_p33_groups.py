@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from papyra import (
     Actor,
+    ActorRef,
     ActorStopped,
     ActorSystem,
     AskDeadlock,
@@ -31,9 +32,6 @@ from papyra._runtime.phases import STOPPED
 from papyra.testing import ManualClock, explore, run_seeded
 
 from .support import RESTART, STOP, Boom, running, wait_until
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 
 class Member(Actor):

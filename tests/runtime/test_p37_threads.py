@@ -9,23 +9,28 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import ActorStopped, ActorSystem, AskDeadlock, AskTimeout, Portal, Settings, SupervisorDecision
+from papyra import (
+    ActorRef,
+    ActorStopped,
+    ActorSystem,
+    AskDeadlock,
+    AskTimeout,
+    Portal,
+    Settings,
+    SupervisorDecision,
+)
 from papyra.exceptions import SystemNotRunning
 
 from . import support
 from .support import RESTART, running
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

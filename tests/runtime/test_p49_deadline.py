@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import anyio
 import pytest
 
 from papyra import Actor, ActorSystem, SystemHooks
 from papyra.persistence import InMemoryPersistence
+from papyra.persistence.models import PersistedRecord
 from papyra.testing import run_seeded
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from papyra.persistence.models import PersistedRecord
 
 DEADLINE = 10.0
 

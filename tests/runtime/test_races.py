@@ -8,24 +8,19 @@ import contextlib
 import itertools
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
 import pytest
 
 from papyra import Actor, ActorStopped, ActorSystem, AskTimeout, Backoff, Strategy, SupervisionPolicy
-from papyra.persistence import InMemoryPersistence, RetentionPolicy
+from papyra.persistence import InMemoryPersistence, PersistenceBackend, RetentionPolicy
 from papyra.persistence.json import JsonFilePersistence
-from papyra.persistence.models import PersistedEvent
+from papyra.persistence.models import PersistedEvent, PersistedRecord
 from papyra.testing import explore, run_seeded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
-
-    from papyra.persistence import PersistenceBackend
-    from papyra.persistence.models import PersistedRecord
 
 Loop = Literal["asyncio", "trio"]
 

@@ -12,7 +12,8 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -20,12 +21,8 @@ import pytest
 import papyra
 from papyra import Actor, ActorSystem
 from papyra.persistence import InMemoryPersistence
+from papyra.persistence.models import PersistedEvent
 from papyra.persistence.processes import is_running, process_started
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from papyra.persistence.models import PersistedEvent
 
 pytestmark = pytest.mark.anyio
 

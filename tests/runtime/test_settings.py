@@ -7,8 +7,9 @@ import importlib
 import os
 import re
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -22,9 +23,6 @@ from papyra.persistence.url import BackendURL
 from papyra.settings import VARIABLE, FoundSetting, find_settings, load_settings
 
 from .support import running
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
 
 
 @pytest.fixture(autouse=True)

@@ -5,20 +5,17 @@ can tell.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, ActorTerminated, SystemHooks
+from papyra import Actor, ActorRef, ActorStopped, ActorSystem, ActorTerminated, SystemHooks
 from papyra import events as ev
 from papyra.testing import explore
 
 from .support import Echo
-
-if TYPE_CHECKING:
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 import logging
 import random
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 
 from papyra import (
     Actor,
+    ActorRef,
     ActorStopped,
     ActorSystem,
     ActorTerminated,
@@ -30,16 +32,10 @@ from papyra import (
 )
 from papyra._runtime.worker_loop import WORKER_LOOP
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
-from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
+from papyra.persistence.models import PersistedDeadLetter, PersistedEvent, PersistedRecord
 from papyra.testing.seeded import SeededWorkers
 
 from .support import running
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from papyra import ActorRef
-    from papyra.persistence.models import PersistedRecord
 
 POLICIES: list[SupervisionPolicy | None] = [
     None,

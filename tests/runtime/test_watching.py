@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
 
-from papyra import Actor, ActorTerminated, Strategy, SupervisionPolicy
+from papyra import Actor, ActorRef, ActorTerminated, Strategy, SupervisionPolicy
 from papyra import events as ev
 
 from .support import Echo, running
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-    from papyra import ActorRef
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -14,18 +14,16 @@ from papyra import (
     ActorStopped,
     ActorSystem,
     Backoff,
+    FailureInfo,
     Strategy,
     SupervisionPolicy,
     SupervisorDecision,
     SystemHooks,
 )
 from papyra._runtime import supervision
+from papyra.events import ActorEvent
 from papyra.persistence import InMemoryPersistence
-
-if TYPE_CHECKING:
-    from papyra import FailureInfo
-    from papyra.events import ActorEvent
-    from papyra.persistence.models import PersistedEvent
+from papyra.persistence.models import PersistedEvent
 
 pytestmark = pytest.mark.anyio
 

@@ -5,14 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from papyra import (
-    Actor,
-    ActorSystem,
-    AskTimeout,
-    Backoff,
-    Strategy,
-    SupervisionPolicy,
-)
+from papyra import Actor, ActorSystem, AskTimeout, Backoff, Strategy, SupervisionPolicy
 from papyra.events import ActorRestarted, ActorStarted
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.testing import EventRecorder, ManualClock, Probe

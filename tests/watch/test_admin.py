@@ -10,9 +10,11 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -23,10 +25,6 @@ from papyra import Actor, ActorSystem
 from papyra_contrib.admin import AdminSocket
 
 from ._admin_client import Client
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 

@@ -6,7 +6,7 @@ import json
 import logging
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import quote
 
 import anyio
@@ -21,9 +21,6 @@ from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, Sour
 from papyra_contrib.dashboard._format import printable, span
 
 from ._dashboard import HOSTILE, SIGNED_IN, TOKEN, VIEWS, Echo, Sleeper, ask
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 pytestmark = pytest.mark.anyio
 

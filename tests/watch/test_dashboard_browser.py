@@ -7,17 +7,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 import pytest
 
 from ._dashboard_app import HOSTILE, TOKEN
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 CHROMIUM = shutil.which("chromium")
 KEYS = {

@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import anyio
 import pytest
@@ -18,9 +18,6 @@ from papyra_cli.commands.top import top
 from papyra_cli.commands.tree import tree
 
 from ._application import HOSTILE
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 COMMAND = Path(sys.executable).with_name("papyra")
 
