@@ -55,6 +55,7 @@ FLOORS = {
         "_eventloop attached_instrument class_names envelope fact_writer frames phases restarts run_facts run_id",
         "sender_line",
         "stack_guard thread_guard threads tracebacks user_values worker",
+        "end_reason",
         "busy_actors cell context_guard dead_letters failures hook_calls log timers wait_graph",
         "background failure_log history interrupts tallies watchdog",
         "runtime",

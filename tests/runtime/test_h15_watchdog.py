@@ -1,4 +1,4 @@
-"""H15: an actor that holds the loop or handles one message for long is named once; so in a close."""
+"""H15: an actor that holds the loop, a message that takes long and a close that waits are named."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 __all__ = [
     "ActorNameTaken",
@@ -36,7 +36,11 @@ __all__ = [
 
 
 class PapyraError(Exception):
-    """Base of every error that Papyra raises on purpose."""
+    """Base of every error that Papyra raises on purpose. It can be copied and pickled whole."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Not by calling the class again: its text would be built from a text.
+        return _rebuilt, (type(self), self.args, dict(vars(self)))
 
 
 class MailboxClosed(PapyraError):
@@ -46,14 +50,16 @@ class MailboxClosed(PapyraError):
 class ActorStopped(MailboxClosed):
     """The actor has stopped, is stopping, or stopped before it replied.
 
-    When a failure stopped the actor, that failure is the ``__cause__``.
+    The text says why. When a failure stopped the actor before it replied, that failure is the ``__cause__``.
+    ``actor`` is its address.
     """
 
-    def __init__(
-        self, actor: object = None, what: str = "is stopped or stopping and takes no messages"
-    ) -> None:
+    def __init__(self, actor: object = None, what: str | None = None) -> None:
+        if what is None:
+            says: Callable[[], str] | None = getattr(actor, "says_why_stopped", None)
+            what = f"{'is stopped or stopping' if says is None else says()} and takes no messages"
         super().__init__(f"actor {actor} {what}" if actor is not None else "the actor is stopped")
-        self.actor = actor
+        self.actor = _address(actor)
 
 
 class MailboxFull(PapyraError):
@@ -64,7 +70,7 @@ class MailboxFull(PapyraError):
             f"the mailbox of actor {actor} is full: {capacity} messages wait. "
             "Send fewer, wait with `await ref.tell(...)`, or spawn the actor with a larger mailbox_capacity"
         )
-        self.actor = actor
+        self.actor = _address(actor)
         self.capacity = capacity
 
 
@@ -93,7 +99,7 @@ class StashOverflow(PapyraError):
             f"the stash of actor {actor} is full: it holds {capacity} messages. "
             "Call unstash_all() in time, or set a larger stash_capacity in the actor's class"
         )
-        self.actor = actor
+        self.actor = _address(actor)
         self.capacity = capacity
 
 
@@ -102,7 +108,7 @@ class UnhandledMessage(PapyraError):
 
     def __init__(self, actor: object = None, message_type: str = "unknown") -> None:
         super().__init__(f"actor {actor} does not handle messages of type {message_type}")
-        self.actor = actor
+        self.actor = _address(actor)
         self.message_type = message_type
 
 
@@ -114,7 +120,7 @@ class ReplyDropped(PapyraError):
             f"actor {actor} dropped the handle of reply_later() unanswered. "
             "Keep the handle until you call its send() or fail()"
         )
-        self.actor = actor
+        self.actor = _address(actor)
 
 
 class AskTimeout(PapyraError, TimeoutError):
@@ -122,20 +128,40 @@ class AskTimeout(PapyraError, TimeoutError):
 
     def __init__(self, actor: object = None, timeout: float | None = None) -> None:
         super().__init__(f"actor {actor} did not reply within {timeout} s")
-        self.actor = actor
+        self.actor = _address(actor)
         self.timeout = timeout
 
 
 class AskDeadlock(PapyraError):
-    """Waiting would never end: the actors named in ``cycle`` wait for each other."""
+    """Waiting would never end: the actors named in ``cycle``, by their addresses, wait for each other.
 
-    def __init__(self, cycle: Sequence[object] = ()) -> None:
+    ``wait`` is what the last one was about to wait for: a ``reply``, ``room`` in a mailbox, or a ``stop``.
+    """
+
+    _ADVICE: ClassVar[dict[str, tuple[str, str]]] = {
+        "reply": (
+            "waiting here would never end",
+            "Use tell() and let the answer come as a message, or ask from a task of your own",
+        ),
+        "room": (
+            "waiting for room in a full mailbox would never end",
+            (
+                "Spawn the actor with a larger mailbox_capacity, send with tell_nowait(), spread the work over a pool, "
+                "or send from a task of your own with context.start_soon()"
+            ),
+        ),
+        "stop": (
+            "waiting for this stop would never end",
+            "Let the actor stop itself with context.stop_self(), and watch it",
+        ),
+    }
+
+    def __init__(self, cycle: Sequence[object] = (), wait: str = "reply") -> None:
         path = " -> ".join(str(step) for step in cycle)
-        super().__init__(
-            f"waiting here would never end, because the wait goes in a circle: {path}. "
-            "Use tell() and let the answer come as a message, or ask from a task of your own"
-        )
-        self.cycle = tuple(cycle)
+        problem, advice = self._ADVICE[wait]
+        super().__init__(f"{problem}, because the wait goes in a circle: {path}. {advice}")
+        self.cycle = tuple(map(_address, cycle))
+        self.wait = wait
 
 
 class SystemNotRunning(PapyraError, RuntimeError):
@@ -252,3 +278,15 @@ class UnknownTransport(PapyraError, LookupError):
             f"no cluster for the scheme {scheme!r}: {hint}installed are {', '.join(sorted(known)) or 'none'}"
         )
         self.scheme = scheme
+
+
+def _address(actor: object) -> object:
+    """Return the address of an actor: an error may be kept, and must not keep the actor."""
+    return getattr(actor, "address", actor)
+
+
+def _rebuilt(kind: type[PapyraError], args: tuple[object, ...], state: dict[str, object]) -> PapyraError:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    vars(error).update(state)
+    return error

@@ -34,7 +34,9 @@ from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop
 from papyra._runtime.tallies import Walk
 from papyra._runtime.thread_guard import check_thread
 from papyra._runtime.tree import describe_row, rows
+from papyra._runtime.user_values import describe
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
+from papyra.actor import Actor
 from papyra.address import ActorAddress
 from papyra.deadletters import policy_of
 from papyra.exceptions import ActorNameTaken, NotClustered, SystemNotRunning
@@ -604,7 +606,8 @@ class ActorSystem:
 
     def _cell(self, ref: ActorRef[Any, Any]) -> Cell:
         if not isinstance(ref, ActorRef):
-            raise TypeError(f"expected an ActorRef, as spawn() returns it, not {ref!r}")
+            hint = ". Give the reference, not the actor" if isinstance(ref, Actor) else ""
+            raise TypeError(f"expected an ActorRef, as spawn() returns it, not {describe(ref)}{hint}")
         cell = ref._cell
         if self._cluster is not None and not isinstance(cell, Cell):
             raise TypeError(
@@ -720,6 +723,11 @@ class ActorSystem:
         """
         core = self._open("wait for an event")
         kind = predicate_or_type
+        if isinstance(kind, type) and issubclass(kind, BaseException):
+            raise TypeError(
+                f"wait_for_event() waits for a class of papyra.events, and {kind.__name__} here is an exception. "
+                f"Use `from papyra import events` and events.{kind.__name__}"
+            )
         seen = start_index
         try:
             with anyio.fail_after(timeout):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from papyra._runtime.phases import STARTING
+from papyra._runtime.end_reason import why_stopped
+from papyra._runtime.phases import STARTING, STOPPED
 from papyra._runtime.user_values import type_name
 from papyra.address import ActorAddress
 
@@ -160,6 +161,10 @@ class Cell:
         """Return the worker that runs the actor's code now."""
         worker = self.worker
         return worker if worker is not None and worker.cell is self else None
+
+    def says_why_stopped(self) -> str:
+        """Say how it does not run any more, for `ActorStopped`."""
+        return f"{'has stopped' if self.phase == STOPPED else 'is stopping'}{why_stopped(self)}"
 
     def is_below(self, other: Cell) -> bool:
         """Return whether ``other`` is this cell or an ancestor of it."""

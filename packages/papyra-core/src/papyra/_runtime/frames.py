@@ -1,4 +1,4 @@
-"""The frames of a thread: where an actor's code begins in them, and whether it may be interrupted there."""
+"""The frames of a thread: where the code of an actor begins, and whether it may be interrupted there."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def own_frame(frame: FrameType | None) -> FrameType | None:
 
 
 def can_interrupt(frame: FrameType | None, own: FrameType) -> bool:
-    """Return whether no code between ``frame`` and the actor's ``own`` is of the runtime or an event loop."""
+    """Return whether no code of the runtime or a loop is between ``frame`` and the ``own`` one."""
     while frame is not None and frame is not own:
         if _is_framework(frame):
             return False

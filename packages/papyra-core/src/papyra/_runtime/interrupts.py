@@ -2,16 +2,17 @@
 
 The handlers of the event loops end the main task, which does nothing as long as an actor's code holds the
 loop. And trio keeps `KeyboardInterrupt` out of the tasks that run actors, because it may come half-way
-through a change of the runtime's state. So while a system runs, this handler is in front of the loop's own
-one:
+through a change of the runtime's state. So while a system runs, this handler is in front of the loop's
+own one:
 
-1. The first SIGINT raises `KeyboardInterrupt` in the actor that computes. If none does, it is the loop's own.
-2. The second one also cancels whatever still runs: the close is forced. 3. The third one is the signal's own:
-Python's handler raises `KeyboardInterrupt` wherever the program is. A fourth
-   one kills, should an actor have caught that.
+1. The first SIGINT raises `KeyboardInterrupt` in the actor that computes. If none does, it is the loop's
+   own.
+2. The second one also cancels whatever still runs: the close is forced.
+3. The third one is the signal's own: `KeyboardInterrupt` is raised wherever the program is. A fourth one
+   kills, should an actor have caught that.
 
-After the first two the loop must answer soon. If it does not, other code holds it, and is interrupted in the
-same way.
+After the first two the loop must answer soon. If it does not, other code holds it, and is interrupted,
+too.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Interrupts:
         self._unanswered = False  # the event loop is asked, and has not answered
 
     def enter(self, core: RunningSystem) -> None:
-        """Handle SIGINT for a system in the main thread, if the program has no handler of its own."""
+        """Handle SIGINT for a system in the main thread, unless the program has a handler of its own."""
         if threading.current_thread() is not threading.main_thread():
             return
         if not self._alive():
@@ -132,9 +133,9 @@ class Interrupts:
 
 
 def interrupt_actor(frame: FrameType | None) -> bool:
-    """Raise `KeyboardInterrupt` if ``frame`` is in an actor's code. Return True if it has to be tried again.
+    """Raise `KeyboardInterrupt` if ``frame``, the one that a signal interrupted, is in the code of an actor.
 
-    Call it in a signal's handler.
+    Call it in a signal's handler. Return True if that has to be tried again soon.
     """
     own = own_frame(frame)
     if own is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.lowlevel
 
 from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.end_reason import why_stopped
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.runtime import SEND_BUDGET
 from papyra._runtime.sender_line import Sender, SenderLine
@@ -286,7 +287,7 @@ def to_dead_letter(cell: Cell, item: object) -> None:
 
 def stopped_early(cell: Cell) -> ActorStopped:
     """Build the error of an ask that gets no reply; its cause is the failure that stopped the actor."""
-    error = ActorStopped(cell, "stopped before it replied")
+    error = ActorStopped(cell, f"stopped before it replied{why_stopped(cell)}")
     error.__cause__ = cell.failure
     return error
 

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from papyra._runtime import phases
+from papyra._runtime.end_reason import EndReason
 from papyra._runtime.mailbox import close, discard, stopped_early
 from papyra._runtime.phases import (
     RESTARTING_CHILDREN,
@@ -165,6 +166,8 @@ def _end(cell: Cell) -> None:
     for waiter in waiters or ():
         if not waiter.done():
             waiter.set_result(None)
+    if cell.failure is not None:
+        cell.reason = EndReason.of(cell, rt.history.clock())
     # References may keep a dead cell alive; release everything that it no longer needs.
     cell.belongings = None
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Protocol
 
+from papyra._runtime.envelope import Envelope
 from papyra._runtime.phases import SUSPENDED
 from papyra.exceptions import ActorStopped, AskDeadlock, PapyraError
 
@@ -89,7 +90,7 @@ def begin_wait(me: Cell, target: Cell, wait: Wait) -> None:
     """
     ring = _ring(me, target)
     if ring:
-        _refuse_ring(me, ring)
+        _refuse_ring(me, ring, wait)
     me.waits_for = target
     me.wait = wait
     if me.group is not None or target.group is not None:
@@ -107,7 +108,7 @@ def begin_branch(me: Cell, fork: Fork, target: Cell, wait: Wait) -> Branch:
     """Register one more cell that ``me`` waits for; raise `AskDeadlock` if that wait could never end."""
     ring = _ring(me, target)
     if ring:
-        _refuse_ring(me, ring)
+        _refuse_ring(me, ring, wait)
     branch = Branch(target, wait)
     fork.branches.append(branch)
     if me.group is not None or target.group is not None:
@@ -123,11 +124,11 @@ def move_wait(waiting: Cell | Branch, target: Cell) -> None:
     waiting.waits_for = target
 
 
-def _refuse_ring(me: Cell, ring: list[Cell | Branch]) -> None:
+def _refuse_ring(me: Cell, ring: list[Cell | Branch], wait: Wait) -> None:
     cells = _cells(ring)
     suspended = next((cell for cell in cells if cell.phase == SUSPENDED and _undecided(cell)), None)
     if suspended is None:
-        raise AskDeadlock([*cells, me])
+        raise AskDeadlock([*cells, me], _kind(wait))
     # Its own worker asks the parent now, not in the parent's next turn.
     suspended.rt.signal(suspended)
 
@@ -159,11 +160,18 @@ def wait_for_child(cell: Cell, child: Cell) -> None:
             error = (
                 ActorStopped(cell, "stops or restarts before it can reply")
                 if asks_it
-                else AskDeadlock([*_cells(ring), cell])
+                else AskDeadlock([*_cells(ring), cell], _kind(each.wait))
             )
             each.wait.fail(error)
             end_wait(each)
             return
+
+
+def _kind(wait: Wait) -> str:
+    """Name what a wait is for, as `AskDeadlock` does."""
+    if isinstance(wait, StopWait):
+        return "stop"
+    return "reply" if type(wait) is Envelope else "room"
 
 
 def _undecided(cell: Cell) -> bool:

@@ -1,9 +1,9 @@
 """Names the actor that holds the event loop, and the one that has handled one message for a minute.
 
 A thread looks ten times a second at what the loop's thread runs: only from there a held loop can be seen
-while it is held. While an actor computes, it asks the loop for an answer; no answer for a while means that
-the loop is held. So an idle system is never woken up, and nothing is done or stored per message. The page
-"The runtime" of the design documentation says why not otherwise.
+while it is held. While an actor computes, it asks the loop for an answer; no answer for a while means
+that the loop is held. So an idle system is never woken up, and nothing is done or stored per message. The
+page "The runtime" of the design documentation has the reasons.
 """
 
 from __future__ import annotations

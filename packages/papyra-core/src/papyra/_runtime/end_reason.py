@@ -1,0 +1,44 @@
+"""Why an actor has stopped, for the errors of those who still send to it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from papyra._runtime.user_values import bounded_text, type_name
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+
+__all__ = ["EndReason", "why_stopped"]
+
+MAX_TEXT_CHARACTERS = 200
+"""Characters of a failure's text that such an error repeats."""
+
+_FAILED = ("failed", "restart_limit")
+
+
+class EndReason(str):
+    """The reason of a stop after a failure. ``text`` has the time and the failure's text."""
+
+    __slots__ = ("text",)
+    text: str
+
+    @classmethod
+    def of(cls, cell: Cell, now: float) -> EndReason:
+        """Return the reason of a cell that ends now, at a Unix time."""
+        made = cls(cell.reason)
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
+        made.text = f" at {at} UTC{why_stopped(cell)}"
+        return made
+
+
+def why_stopped(cell: Cell) -> str:
+    """Return the reason in brackets, as in ``" (failed: ValueError: no luck)"``."""
+    reason = cell.reason
+    if type(reason) is EndReason:
+        return reason.text
+    if cell.failure is None or reason not in _FAILED:
+        return f" ({reason})"
+    kind, text = type_name(type(cell.failure)), bounded_text(cell.failure, MAX_TEXT_CHARACTERS)
+    return f" ({reason}: {kind}: {text})" if text else f" ({reason}: {kind})"
