@@ -1,4 +1,4 @@
-"""Why an actor has stopped, for the errors of those who still send to it."""
+"""The reason why an actor has stopped, as the errors of later senders show it."""
 
 from __future__ import annotations
 
