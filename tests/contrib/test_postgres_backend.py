@@ -10,13 +10,13 @@ from pathlib import Path
 import anyio
 import pytest
 
-from papyra import Actor, ActorSystem
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra.persistence.retention import RetentionPolicy
 from papyra_contrib.postgres import PostgresPersistence
 
+from ._outage import SWEEP_FACTS, SWEEP_TIMES, record_over_outages
 from ._postgres_server import PostgresServer
 from ._swallowing_proxy import SwallowingProxy
 
@@ -42,10 +42,6 @@ def proxy(own_server):
         made.folder = folder
         yield made
         made.close()
-
-
-class Quick(Actor):
-    async def receive(self, message: object) -> None: ...
 
 
 async def stored_numbers(server: PostgresServer, table: str) -> list[int]:
@@ -80,39 +76,25 @@ async def test_r09_equal_ids_of_two_runs_are_two_batches(postgres_server, table)
     assert await stored_numbers(postgres_server, table) == [1, 2]
 
 
-async def facts_over_an_outage(
-    server: PostgresServer, proxy: SwallowingProxy, table: str, actors: int
-) -> None:
-    """Record from a running system while answers are lost and the server dies and comes back."""
+async def facts_over_outages(server: PostgresServer, proxy: SwallowingProxy, table: str, facts: int) -> None:
     backend = PostgresPersistence(f"host={proxy.folder} user=papyra dbname=postgres", table=table)
-    async with ActorSystem(persistence=backend, shutdown_timeout=60.0) as system:
-        for number in range(actors):
-            ref = system.spawn(Quick)
-            await ref.ask("done")
-            if number % (actors // 4) == 1:
-                proxy.swallow_next()
-            if number == actors // 2:
-                await anyio.to_thread.run_sync(server.kill)
-            if number == actors * 3 // 4:
-                await anyio.to_thread.run_sync(server.start)
-    assert backend.metrics.records_dropped == 0
+    expected = await record_over_outages(backend, server, proxy, facts)
     with server.connect() as connection:
         rows = connection.execute(
             f"SELECT actor, type FROM {table} WHERE type IN ('ActorStarted', 'ActorStopped') ORDER BY seq"
         ).fetchall()
-    started = [actor for actor, kind in rows if kind == "ActorStarted"]
-    assert len(rows) == len(set(rows)) == 2 * actors
-    assert len(started) == actors
-    assert started == sorted(started, key=lambda actor: int(str(actor).partition(":")[2]))
+    assert len(rows) == len(set(rows)) == facts
+    assert rows == expected
 
 
-async def test_r09_no_fact_is_lost_or_doubled_over_an_outage(own_server, proxy, table):
-    await facts_over_an_outage(own_server, proxy, table, 500)
+async def test_r09_no_fact_is_lost_or_doubled_over_outages(own_server, proxy, table):
+    await facts_over_outages(own_server, proxy, table, 1000)
 
 
 @pytest.mark.sweep
-async def test_r09_no_fact_of_50000_lives_is_lost_or_doubled(own_server, proxy, table):
-    await facts_over_an_outage(own_server, proxy, table, 50_000)
+@pytest.mark.parametrize("time", SWEEP_TIMES)
+async def test_r09_no_fact_of_many_is_lost_or_doubled(own_server, proxy, table, time):
+    await facts_over_outages(own_server, proxy, table, SWEEP_FACTS)
 
 
 # -- R11: a server that is away is not healthy

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from papyra import Actor, ActorSystem
+from papyra import ActorSystem
 from papyra.exceptions import PersistenceError
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent
@@ -25,6 +25,7 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 
 from papyra_contrib.redis import RedisPersistence, _batches, _follower  # noqa: E402 - only where the library is
 
+from ._outage import SWEEP_FACTS, SWEEP_TIMES, Quick, record_over_outages  # noqa: E402 - as above
 from ._swallowing_proxy import SwallowingProxy  # noqa: E402 - as above
 
 pytestmark = pytest.mark.anyio
@@ -47,10 +48,6 @@ def numbers(server, stream: str) -> list[int]:
 
 def open_store(server, stream: str, **options) -> RedisPersistence:
     return RedisPersistence(f"unix://{server.socket}", stream=stream, **options)
-
-
-class Quick(Actor):
-    async def receive(self, message: object) -> None: ...
 
 
 @pytest.fixture
@@ -110,36 +107,23 @@ async def test_r09_the_ids_of_old_runs_are_forgotten_and_those_of_others_kept(
         assert numbers(redis_server, stream) == [1]
 
 
-async def facts_over_an_outage(server, proxy: SwallowingProxy, stream: str, actors: int) -> None:
-    """Record from a running system while answers are lost and the server dies and comes back."""
-    backend = RedisPersistence(proxy.url, stream=stream)
-    async with ActorSystem(persistence=backend, shutdown_timeout=60.0) as system:
-        for number in range(actors):
-            ref = system.spawn(Quick)
-            await ref.ask("done")
-            if number % (actors // 4) == 1:
-                proxy.swallow_next()
-            if number == actors // 2:
-                await anyio.to_thread.run_sync(server.kill)
-            if number == actors * 3 // 4:
-                await anyio.to_thread.run_sync(server.start)
-    assert backend.metrics.records_dropped == 0
+async def facts_over_outages(server, proxy: SwallowingProxy, stream: str, facts: int) -> None:
+    expected = await record_over_outages(RedisPersistence(proxy.url, stream=stream), server, proxy, facts)
     with client(server) as raw:
-        found = [(fields[b"actor"].decode(), fields[b"type"]) for _, fields in raw.xrange(stream)]
-    lives = [one for one in found if one[1] in (b"ActorStarted", b"ActorStopped")]
-    started = [actor for actor, kind in lives if kind == b"ActorStarted"]
-    assert len(lives) == len(set(lives)) == 2 * actors
-    assert len(started) == actors
-    assert started == sorted(started, key=lambda actor: int(actor.partition(":")[2]))
+        found = [(fields[b"actor"].decode(), fields[b"type"].decode()) for _, fields in raw.xrange(stream)]
+    rows = [one for one in found if one[1] in ("ActorStarted", "ActorStopped")]
+    assert len(rows) == len(set(rows)) == facts
+    assert rows == expected
 
 
-async def test_r09_no_fact_is_lost_or_doubled_over_an_outage(own_server, proxy, stream):
-    await facts_over_an_outage(own_server, proxy, stream, 500)
+async def test_r09_no_fact_is_lost_or_doubled_over_outages(own_server, proxy, stream):
+    await facts_over_outages(own_server, proxy, stream, 1000)
 
 
 @pytest.mark.sweep
-async def test_r09_no_fact_of_50000_lives_is_lost_or_doubled(own_server, proxy, stream):
-    await facts_over_an_outage(own_server, proxy, stream, 50_000)
+@pytest.mark.parametrize("time", SWEEP_TIMES)
+async def test_r09_no_fact_of_many_is_lost_or_doubled(own_server, proxy, stream, time):
+    await facts_over_outages(own_server, proxy, stream, SWEEP_FACTS)
 
 
 # -- R9, R23: which errors let the system offer a batch again

@@ -1,0 +1,105 @@
+"""A running system records facts while its server dies, comes back, and loses answers: R8 and R9.
+
+The sweep is 20,000 facts by default: ``PAPYRA_SWEEP_FACTS=100000 PAPYRA_SWEEP_TIMES=5 pytest -m sweep -k r09 -s``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+
+from papyra import Actor, ActorSystem
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from papyra.persistence import PersistenceBackend
+
+    from ._swallowing_proxy import SwallowingProxy
+
+SWEEP_FACTS = int(os.environ.get("PAPYRA_SWEEP_FACTS", "20000"))
+SWEEP_TIMES = range(int(os.environ.get("PAPYRA_SWEEP_TIMES", "1")))
+
+TICK_SECONDS = 0.005
+MAX_HELD_SECONDS = 0.05
+
+
+class Server(Protocol):
+    def kill(self) -> None: ...
+    def start(self) -> None: ...
+
+
+class Quick(Actor):
+    async def receive(self, message: object) -> None: ...
+
+
+@dataclass
+class Held:
+    """How long the event loop was held at most: on the clock, and in processor time of its thread."""
+
+    clock: float = 0.0
+    processor: float = 0.0
+
+
+@asynccontextmanager
+async def watching_the_loop() -> AsyncGenerator[Held]:
+    held = Held()
+
+    async def tick() -> None:
+        while True:
+            clock, processor = time.perf_counter(), time.thread_time()
+            await anyio.sleep(TICK_SECONDS)
+            held.clock = max(held.clock, time.perf_counter() - clock - TICK_SECONDS)
+            held.processor = max(held.processor, time.thread_time() - processor - TICK_SECONDS)
+
+    gc.collect()
+    gc.freeze()  # a collection of what the test runner has made is not ours
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            yield held
+            group.cancel_scope.cancel()
+    finally:
+        gc.unfreeze()
+
+
+async def record_over_outages(
+    backend: PersistenceBackend, server: Server, proxy: SwallowingProxy, facts: int
+) -> list[tuple[str, str]]:
+    """Return the starts and stops in the order in which they happened; each life of an actor is two facts.
+
+    Other machines' work holds a loop too, so what is asserted is the processor time that its thread took in one piece.
+    """
+    expected: list[tuple[str, str]] = []
+    lives = facts // 2
+    began = time.perf_counter()
+    async with (
+        watching_the_loop() as held,
+        ActorSystem(persistence=backend, shutdown_timeout=120.0) as system,
+    ):
+        for number in range(lives):
+            ref = system.spawn(Quick)
+            await ref.ask("done")
+            await system.stop(ref)
+            expected += ((str(ref.address), "ActorStarted"), (str(ref.address), "ActorStopped"))
+            if number % (lives // 10) == 1:
+                proxy.swallow_next()
+            if number in (lives * 2 // 10, lives * 6 // 10):
+                await anyio.to_thread.run_sync(server.kill)
+            elif number in (lives * 4 // 10, lives * 8 // 10):
+                await anyio.to_thread.run_sync(server.start)
+    assert backend.metrics.records_dropped == 0
+    assert proxy.swallowed
+    print(
+        f"{backend.name}: {facts} facts in {time.perf_counter() - began:.1f} s, {backend.metrics.write_errors} failed batches, "
+        f"{proxy.swallowed} answers lost; loop held for at most {held.clock * 1e3:.0f} ms, "
+        f"{held.processor * 1e3:.0f} ms of processor time"
+    )
+    assert held.processor < MAX_HELD_SECONDS
+    return expected
