@@ -8,7 +8,8 @@ import json
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -16,12 +17,15 @@ import anyio.to_thread
 import pytest
 
 from papyra.exceptions import PersistenceError
+from papyra.persistence.query import Query
 from papyra.testing._conformance.base import ConformanceBase
 from papyra.testing._conformance.facts import event, mixed, stored
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from contextlib import AbstractContextManager
+
+    from anyio.abc import TaskStatus
 
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.models import PersistedRecord
@@ -113,16 +117,26 @@ class ServerPromises(ConformanceBase):
     # -- several processes
 
     async def test_processes_share_the_store(self, open_backend: OpenBackend, backend_url: str) -> None:
-        """Every record of every process is there once, and each process's in its order."""
+        """Every record of every process is there once, each process's in its order, and a follower sees them so."""
         if not self.shared:
             pytest.skip("not a store that several backends may open at once")
         async with self.using(open_backend()) as opened:
             kind = type(opened)
         if kind.__qualname__ != kind.__name__ or not backend_url:
             pytest.skip("a class of a module and the fixture backend_url are needed to open it in processes")
-        await anyio.to_thread.run_sync(_write_in_processes, kind, backend_url, self.patience)
+        seen: list[PersistedRecord] = []
         async with self.using(kind.from_url(backend_url)) as backend:
-            found = list(await backend.list_events())
+            await backend.record_event(replace(event(0), actor_address="conformance:first"))
+            async with anyio.create_task_group() as group:
+                with anyio.fail_after(self.patience):
+                    await group.start(_follow_from_newest, backend, seen)
+                await anyio.to_thread.run_sync(_write_in_processes, kind, backend_url, self.patience)
+                found = list(await backend.list_events())
+                with anyio.move_on_after(self.patience):
+                    while len(seen) < len(found):  # noqa: ASYNC110 - the list has no event
+                        await anyio.sleep(0.01)
+                group.cancel_scope.cancel()
+        assert seen == found, "the follower missed, doubled or reordered records"
         for writer in range(WRITERS):
             numbers = [one.payload["number"] for one in found if one.actor_address == f"conformance:{writer}"]
             assert numbers == list(range(2 * BATCHES_PER_WRITER)), f"of the process {writer}"
@@ -221,6 +235,18 @@ class ServerPromises(ConformanceBase):
                 if time.monotonic() >= deadline:
                     raise
             await anyio.sleep(0.05)
+
+
+async def _follow_from_newest(
+    backend: PersistenceBackend, seen: list[PersistedRecord], *, task_status: TaskStatus[None]
+) -> None:
+    """Follow a store from its newest record on; started once that was seen."""
+    newest: Query[PersistedRecord] = Query(limit=1)
+    async with aclosing(backend.follow(newest)) as records:
+        async for record in records:
+            seen.append(record)
+            if len(seen) == 1:
+                task_status.started()
 
 
 async def _offer(backend: PersistenceBackend, records: Sequence[PersistedRecord], batch_id: str) -> None:
