@@ -86,13 +86,13 @@ def test_r24_a_store_that_takes_no_record_fails_the_doctor(run: Runner) -> None:
 
 def test_r24_facts_that_the_last_runs_dropped_are_a_warning(run: Runner, sample: Path) -> None:
     stopped = {"kind": "event", "system_id": "shop", "actor_address": "shop:0", "event_type": "SystemStopped",
-               "payload": {"reason": "closed", "facts_dropped": 7}, "timestamp": time.time(), "run": "r"}  # fmt: skip
+               "payload": {"reason": "closed", "facts": 700, "facts_dropped": 7}, "timestamp": time.time(), "run": "r"}  # fmt: skip
     with sample.open("a") as file:
         file.write(json.dumps(stopped) + "\n")
     done = run("doctor", "run", "--path", "papyra.ndjson", "-o", "json")
     (warning,) = (check for check in json.loads(done.stdout)["checks"] if check["status"] == "warning")
     assert (done.returncode, warning["name"]) == (0, "dropped")
-    assert "the last 1 run dropped 7 facts" in warning["detail"]
+    assert "the last 1 run dropped 7 facts, 1.00% of all," in warning["detail"]
 
 
 def test_h20_both_papyra_0_3_and_papyra_core_are_a_warning(run: Runner, sample: Path, site: Site) -> None:

@@ -1,6 +1,6 @@
 """A running system records facts while its server dies, comes back, and loses answers: R8 and R9.
 
-The sweep is 20,000 facts by default: ``PAPYRA_SWEEP_FACTS=100000 PAPYRA_SWEEP_TIMES=5 pytest -m sweep -k r09 -s``.
+The sweep has 20,000 facts; ``PAPYRA_SWEEP_FACTS=100000 PAPYRA_SWEEP_TIMES=5`` make it five times 100,000.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Quick(Actor):
 
 @dataclass
 class Held:
-    """How long the loop was held at most: on the clock, less the wait for a processor, and in processor time."""
+    """Seconds that the loop was held: on the clock without the wait for a processor, and in its time."""
 
     clock: float = 0.0
     processor: float = 0.0
@@ -83,7 +83,7 @@ async def record_over_outages(
 ) -> list[tuple[str, str]]:
     """Return the starts and stops in the order in which they happened; each life of an actor is two facts.
 
-    Other machines' work holds a loop too, so what is asserted is the processor time that its thread took in one piece.
+    Other processes hold a loop too, so what is asserted is the processor time that its thread took at once.
     """
     addresses: list[str] = []  # texts: a collection of garbage has less to look at than with pairs
     lives = facts // 2

@@ -9,6 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from papyra import ActorSystem, Settings, SystemHooks
+from papyra._runtime import dropped_share
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedRecord
@@ -149,6 +150,9 @@ async def test_r8_a_full_buffer_drops_the_oldest_and_says_so_once(caplog):
         assert recorded[-1].timestamp == newest
         assert recorded == sorted(recorded, key=lambda one: one.timestamp)
         assert store.metrics.records_dropped == 22
+        facts = system.statistics().facts
+        assert not facts["healthy"]
+        assert 22 / 40 < facts["dropped_share"] < 22 / 30
     assert len([one for one in caplog.records if "oldest facts are dropped" in one.getMessage()]) == 1
     assert "22 were dropped" in caplog.text
 
@@ -248,3 +252,22 @@ async def test_r11_open_comes_before_ping_and_both_before_the_first_fact():
         system.audit()
     assert calls[:2] == ["open", "ping"]
     assert "record" in calls
+
+
+# -- R24
+
+
+def test_r24_the_share_of_dropped_facts_is_forgotten_after_two_windows(monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(dropped_share.time, "monotonic", lambda: now[0])
+    share = dropped_share.DroppedShare()
+    share.count(recorded=90, dropped=10)
+    assert share.share() == 0.1
+    now[0] += dropped_share.WINDOW_SECONDS
+    share.count(recorded=100)
+    assert share.share() == 0.05
+    now[0] += dropped_share.WINDOW_SECONDS
+    assert share.share() == 0.0
+    share.count(dropped=1)
+    now[0] += 10 * dropped_share.WINDOW_SECONDS
+    assert share.share() == 0.0

@@ -70,7 +70,7 @@ async def test_r03_the_last_fact_has_the_counts() -> None:
     seconds = stopped.payload.pop("seconds")
     assert isinstance(seconds, float)
     assert stopped.payload == {
-        "reason": "closed", "actors": 1, "crashes": 1, "dead_letters": 1, "facts_dropped": 0,
+        "reason": "closed", "actors": 1, "crashes": 1, "dead_letters": 1, "facts": 5, "facts_dropped": 0,
     }  # fmt: skip
 
 

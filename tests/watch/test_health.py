@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
+from papyra._runtime import dropped_share
 from papyra_contrib.asgi import (
     ASGIPapyra,
     Check,
@@ -157,9 +158,10 @@ async def test_what_the_checks_look_at(monkeypatch):
             return [each["name"] for each in found["checks"] if each["status"] == "fail"]
 
         assert await failing() == []
-        p.system.persistence.metrics.records_dropped += 1
+        share = p.system._fact_writer.dropped_share
+        share.count(dropped=1)
         assert await failing() == ["store"]
-        p.system.persistence.metrics.records_dropped -= 1
+        share._turn(at=time.monotonic() + 2 * dropped_share.WINDOW_SECONDS)
         policy = SupervisionPolicy(Strategy.RESTART, max_restarts=100)
         crashing = p.system.spawn(Crashing, policy=policy)
         for _ in range(looks.RESTARTS_A_MINUTE + 1):

@@ -53,8 +53,8 @@ class SystemStatistics:
     and ``(other)`` for the rest. ``ready`` counts actors that wait for their turn; ``workers`` are
     ``running`` and ``idle``; ``spawned`` counts all actors there ever were. ``dead_letters`` were ``refused``
     (sent to a stopped actor) or ``unhandled`` (left in its mailbox). ``facts`` has ``buffered``, ``store``
-    (its name) and ``healthy``; ``store`` the counters of the store; ``hooks`` what is counted of each
-    observer.
+    (its name), ``healthy`` and ``dropped_share`` (of the facts of the last one to two minutes; above 0 the
+    store is not healthy); ``store`` the counters of the store; ``hooks`` what is counted of each observer.
     """
 
     system_id: str

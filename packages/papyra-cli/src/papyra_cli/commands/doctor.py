@@ -132,12 +132,17 @@ async def _can_be_read(backend: PersistenceBackend) -> bool:
 async def _dropped(opened: OpenStore) -> list[_Step]:
     """Return a step if the newest runs dropped facts: their systems could not write them in time."""
     stopped = await opened.backend.list_events(limit=_NEWEST_RUNS, event_type="SystemStopped")
-    dropped = sum(
-        number for event in stopped if isinstance(number := event.payload.get("facts_dropped"), int)
+    dropped, facts = (
+        sum(number for event in stopped if isinstance(number := event.payload.get(key), int))
+        for key in ("facts_dropped", "facts")
     )
     if not dropped:
         return []
-    detail = f"the last {count(len(stopped), 'run', 'runs')} dropped {count(dropped, 'fact', 'facts')}; was the store away?"
+    share = f", {dropped / facts:.2%} of all," if facts else ""  # older runs did not count all
+    detail = (
+        f"the last {count(len(stopped), 'run', 'runs')} dropped {count(dropped, 'fact', 'facts')}{share} "
+        "because the store did not take them in time"
+    )
     return [_Step("dropped", "warning", detail)]
 
 

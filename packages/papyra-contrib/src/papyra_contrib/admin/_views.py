@@ -256,7 +256,7 @@ class Views:
         store = self._system.persistence
         return {
             "backend": store.name or type(store).__name__,
-            "healthy": store.healthy,
+            "healthy": self._system.statistics().facts["healthy"],
             "problem": await self._probed(),
             "warnings": list(store.store_warnings),
             "retention": asdict(store.retention),

@@ -44,7 +44,6 @@ class Looks:
 
     def __init__(self, system: ActorSystem) -> None:
         self._system = system
-        self._dropped = _Growth()
         self._restarted = _Growth()
         self._full: dict[str, int] = {}  # looks in a row at which a mailbox of the type was full
         self._by_name = {
@@ -69,9 +68,8 @@ class Looks:
 
     def _store(self, statistics: SystemStatistics) -> tuple[bool, str]:
         store = str(statistics.facts["store"])
-        dropped = self._dropped.of(int(statistics.store.get("records_dropped", 0)))
-        if dropped:
-            return False, f"{store}: {dropped:,} facts dropped in the last minute"
+        if share := statistics.facts["dropped_share"]:
+            return False, f"{store}: {share:.2%} of the facts were dropped in the last minutes"
         if not statistics.facts["healthy"]:
             return False, f"{store} is not healthy"
         return True, store

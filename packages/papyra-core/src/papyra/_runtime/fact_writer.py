@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from papyra._runtime.dropped_share import DroppedShare
 from papyra.exceptions import PartialWriteError, PersistenceError
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class FactWriter:
         self.buffer: deque[PersistedRecord] = deque()
         self.max_buffer = max_buffer
         self.run = ""
+        self.dropped_share = DroppedShare()
         self.at_work = False  # the writer runs, and looks at the buffer again before it waits
         self._hooks = hooks
         self._takes_batch_id = _takes_batch_id(backend)
@@ -62,6 +64,7 @@ class FactWriter:
         self._batch_number = 0
         self._outage: _Outage | None = None
         self._hurried = False  # the system closes
+        self._recorded = 0
         self._settled = 0  # facts that are recorded or given up
         self._flushing: list[tuple[int, Waiter]] = []
         self._writer: Waiter | None = None
@@ -84,7 +87,7 @@ class FactWriter:
         if self._outage is not None and not self._closing:
             self._make_room(self._outage)
         elif len(self.buffer) >= self.max_buffer or self._closing:
-            self.backend.metrics.records_dropped += 1
+            self._drop(1)
             if not self._full and not self._closing:
                 self._full = True
                 _logger.error(
@@ -135,7 +138,7 @@ class FactWriter:
             else:  # the store has the batch: one fact more than fits
                 break
             self._settled += 1
-            self.backend.metrics.records_dropped += 1
+            self._drop(1)
             outage.dropped += 1
             if outage.dropped == 1:
                 _logger.error(
@@ -153,7 +156,7 @@ class FactWriter:
                 await self._wait_in_outage()
         except BaseException:  # cancelled: the event loop ends before the system's aclose()
             if not self._gave_up:
-                self.backend.metrics.records_dropped += len(self._batch)
+                self._drop(len(self._batch))
             raise
         finally:
             self._settled += len(self._batch)
@@ -177,12 +180,27 @@ class FactWriter:
             if metrics.write_errors == errors_before:  # the backend does not count them itself
                 metrics.write_errors += 1
             return self._refused(error)
+        self._record(len(batch))
         if self._outage is not None:
             self._end_outage(self._outage)
         return True
 
+    @property
+    def facts_ever(self) -> int:
+        """The number of facts of the run so far, those that were dropped included."""
+        return self._recorded + self.buffered + self.backend.metrics.records_dropped
+
+    def _record(self, facts: int) -> None:
+        self._recorded += facts
+        self.dropped_share.count(recorded=facts)
+
+    def _drop(self, facts: int) -> None:
+        self.backend.metrics.records_dropped += facts
+        self.dropped_share.count(dropped=facts)
+
     def _refused(self, error: Exception) -> bool:
         lost = error.failed if isinstance(error, PartialWriteError) else len(self._batch)
+        self._record(max(0, len(self._batch) - lost))
         if self._may_pass(error) and not self._gave_up:
             stored = len(self._batch) - lost
             if stored > 0:
@@ -192,7 +210,7 @@ class FactWriter:
             self._begin_outage(error)
             return False
         if not self._gave_up:  # otherwise they are counted already
-            self.backend.metrics.records_dropped += lost
+            self._drop(lost)
         self._outage = None
         self._report(error, lost)
         return True
@@ -316,7 +334,7 @@ class FactWriter:
             self._gave_up = True
             self.buffer.clear()
             self._hurry()  # the writer ends
-            self.backend.metrics.records_dropped += left
+            self._drop(left)
             _logger.error("the store did not take %d facts within %s s at the close", left, seconds)
         if await self._bounded("closing", self.backend.aclose, closing_seconds):
             _logger.error("closing the store did not end within %s s", closing_seconds)

@@ -185,8 +185,14 @@ def statistics(rt: Runtime, state: str, walk: Walk) -> SystemStatistics:
 
 
 def _facts(rt: Runtime) -> dict[str, Any]:
-    backend = rt.fact_writer.backend
-    return {"buffered": rt.fact_writer.buffered, "store": backend.name, "healthy": backend.healthy}
+    writer = rt.fact_writer
+    share = writer.dropped_share.share()
+    return {
+        "buffered": writer.buffered,
+        "store": writer.backend.name,
+        "healthy": writer.backend.healthy and not share,
+        "dropped_share": share,
+    }
 
 
 def _running(rt: Runtime) -> int:

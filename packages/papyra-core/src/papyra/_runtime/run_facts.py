@@ -59,6 +59,7 @@ class RunFacts:
                 "actors": rt.last_id,
                 "crashes": rt.history.crashes_ever,
                 "dead_letters": rt.history.dead_letters.ever,
+                "facts": rt.fact_writer.facts_ever,
                 "facts_dropped": rt.fact_writer.backend.metrics.records_dropped,
             },
         )

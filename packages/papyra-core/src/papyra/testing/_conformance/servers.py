@@ -117,7 +117,7 @@ class ServerPromises(ConformanceBase):
     # -- several processes
 
     async def test_processes_share_the_store(self, open_backend: OpenBackend, backend_url: str) -> None:
-        """Every record of every process is there once, each process's in its order, and a follower sees them so."""
+        """Every record of every process is there once, each process's in its order, also for a follower."""
         if not self.shared:
             pytest.skip("not a store that several backends may open at once")
         async with self.using(open_backend()) as opened:
