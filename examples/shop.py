@@ -51,17 +51,17 @@ class Cart(Actor):
     def __init__(self) -> None:
         self.items: list[int] = []
 
-    async def receive(self, sku: int) -> int:
-        if sku % 2500 == 0:
-            raise KeyError(f"sku-{sku}")
-        self.items = [*self.items[-9:], sku]
+    async def receive(self, message: int) -> int:
+        if message % 2500 == 0:
+            raise KeyError(f"sku-{message}")
+        self.items = [*self.items[-9:], message]
         return len(self.items)
 
 
 class Payment(Actor):
     """Asks a bank, which does not always answer."""
 
-    async def receive(self, order: int) -> None:
+    async def receive(self, message: int) -> None:
         await anyio.sleep(0.01 + rng.random() * 0.03)
         if rng.random() < 0.01:
             raise TimeoutError("the bank did not answer in 2 s")
@@ -70,15 +70,15 @@ class Payment(Actor):
 class Mailer(Actor):
     """Sends one mail at a time, a little too slowly."""
 
-    async def receive(self, order: int) -> None:
+    async def receive(self, message: int) -> None:
         await anyio.sleep(0.02)
 
 
 class Importer(Actor):
     """Reads a feed that never ends."""
 
-    async def receive(self, feed: str) -> None:
-        await self.read(feed)
+    async def receive(self, message: str) -> None:
+        await self.read(message)
 
     async def read(self, feed: str) -> None:
         await anyio.sleep_forever()
@@ -150,7 +150,7 @@ async def sell(shop: Shop, system: ActorSystem) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="A small shop with work to watch.")
     parser.add_argument("--seconds", type=float, help="how long to trade; without it until Ctrl-C")
     parser.add_argument("--size", type=int, default=500, help="carts; there are four times as many sessions")
     parser.add_argument("--record", metavar="URL", help="a store of facts, as in json:./shop.ndjson")

@@ -117,7 +117,7 @@ SIGNATURES = {
     "papyra.ActorSystem.audit": "(self, include_actor_details=True)",
     "papyra.ActorSystem.control_panel": "(self)",
     "papyra.ActorSystem.broadcast": "(self, message, actor_type=None)",
-    "papyra.ActorSystem.events": "(self, limit=None)",
+    "papyra.ActorSystem.events": "(self, limit=None, actor=None)",
     "papyra.ActorSystem.wait_for_event": "(self, predicate_or_type, *, timeout=1.0, start_index=0)",
     "papyra.ActorSystem.compact": "(self)",
     "papyra.ActorSystem.flush": "(self)",

@@ -12,6 +12,7 @@ import anyio
 
 from papyra import Actor, ActorSystem
 from papyra_contrib.asgi import ASGIPapyra, system_of
+from papyra_contrib.dashboard import Dashboard
 
 
 class Worker(Actor):
@@ -31,13 +32,18 @@ def make():
 async def answer(scope, receive, send):
     if scope["type"] != "http":
         raise RuntimeError("http only")
+    if scope["path"].startswith("/watch"):
+        await dashboard({**scope, "root_path": "/watch"}, receive, send)
+        return
     seconds = float(scope["path"].rpartition("/")[2])
     text = await system_of(scope).ref_for_name("worker").ask(seconds)
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain")]})
     await send({"type": "http.response.body", "body": text.encode()})
 
 
-app = ASGIPapyra(make, setup=lambda system: system.spawn(Worker, name="worker")).wrap(answer)
+papyra = ASGIPapyra(make, setup=lambda system: system.spawn(Worker, name="worker"))
+dashboard = Dashboard(lambda: papyra.system, authorize=Dashboard.OPEN)
+app = papyra.wrap(answer)
 
 
 def uvicorn(port):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -148,3 +149,31 @@ async def test_servers_with_an_ask_that_outlasts_their_patience(name, serve, any
     events, anomalies = await _facts(server.store)
     assert "ActorStopped" in events
     assert not anomalies
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "hypercorn_trio", "granian"])
+def test_servers_with_pages_of_the_dashboard_open(name, serve):
+    """Promise 7.6: pages that ask once a second, over connections that stay open, hold up no server."""
+    server = serve(name)
+    pages = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=30) for _ in range(3)]
+    ended = threading.Event()
+
+    def look(page):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            while not ended.is_set():
+                page.request("GET", "/watch/live?view=overview")
+                assert b"Messages a second" in page.getresponse().read()
+                ended.wait(0.2)
+
+    threads = [threading.Thread(target=look, args=(page,)) for page in pages]
+    for thread in threads:
+        thread.start()
+    answer, seconds = server.ask_and_terminate(1.5)
+    ended.set()
+    for thread, page in zip(threads, pages, strict=True):
+        thread.join()
+        page.close()
+    assert answer == (200, "slept 1.5"), server.output()
+    assert seconds < 10
+    assert server.stopped.read_text() == "stopped\n"

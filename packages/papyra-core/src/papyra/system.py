@@ -698,12 +698,13 @@ class ActorSystem:
             return "closed" if self._closed else "new"
         return "closed" if core.closed.is_set() else "closing" if core.closing else "running"
 
-    def events(self, limit: int | None = None) -> list[ActorEvent]:
-        """Return the newest ``limit`` lifecycle events, oldest first.
+    def events(self, limit: int | None = None, actor: ActorAddress | None = None) -> list[ActorEvent]:
+        """Return the newest ``limit`` lifecycle events, oldest first; only those of an ``actor`` if given.
 
-        10,000 are kept unless the settings say otherwise.
+        10,000 are kept unless the settings say otherwise; ``limit`` counts those of all actors.
         """
-        return self._history.events(0 if limit is None else max(0, self._history.events_ever - limit))
+        first = 0 if limit is None else max(0, self._history.events_ever - limit)
+        return self._history.events(first, None if actor is None else str(actor))
 
     def handled(self) -> dict[int, int]:
         """Return how many messages each actor has taken out of its mailbox, by the number of the actor."""

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["MAX_BARS", "Wanted", "bars"]
+    from papyra.events import ActorEvent
+
+__all__ = ["MAX_BARS", "Wanted", "bars", "fact_rows"]
 
 MAX_BARS = 120
 
@@ -49,6 +51,19 @@ def _is_of(row: dict[str, Any], actor: str) -> bool:
     if any(wildcard in actor for wildcard in "*?["):
         return any(fnmatchcase(word, actor) for word in words)
     return actor in words
+
+
+def fact_rows(events: Iterable[ActorEvent]) -> list[dict[str, Any]]:
+    """Return lifecycle events as rows."""
+    return [
+        {
+            "type": type(event).__name__,
+            "address": f"{event.address['system']}:{event.address['actor_id']}",
+            "payload": event.payload,
+            "timestamp": event.timestamp,
+        }
+        for event in events
+    ]
 
 
 def bars(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import anyio.to_thread
 from papyra.exceptions import PersistenceError
 from papyra.persistence import safe_metrics_snapshot
 from papyra.plugins import all_plugins
-from papyra_contrib.admin._facts import Wanted, bars
+from papyra_contrib.admin._facts import Wanted, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles
 from papyra_contrib.admin._protocol import MAX_ROWS, RequestRefused
 
@@ -28,6 +28,7 @@ __all__ = ["Views", "plugin_rows"]
 _T = TypeVar("_T")
 
 WALK_SECONDS = 0.25  # a walk over all actors serves everybody for that long
+SELECT_SECONDS = 5.0  # so long serve the events that match a filter
 PROBE_SECONDS = 10.0  # so long serves a probe of the store
 PROBE_PATIENCE_SECONDS = 2.0
 MAX_LETTERS = 10  # of one actor
@@ -171,7 +172,7 @@ class Views:
         busy = [one.to_dict() for one in self._walk("busy", self._system.busy) if str(one.address) == address]
         parent = self._system.ref_for(f"{info.address.system}:{info.parent_rid}") if info.parent_rid else None
         above = self._system.actor_info(parent) if parent is not None else None
-        facts = await anyio.to_thread.run_sync(self._events)
+        facts = fact_rows(self._system.events(actor=info.address))
         letters = [one for one in self._system.dead_letters.messages if str(one.target.address) == address]
         return {
             **_actor(info),
@@ -179,7 +180,7 @@ class Views:
             "parent_name": above.name if above is not None else None,
             "policy": asdict(info.policy) if info.policy is not None else None,
             "busy": busy[0] if busy else None,
-            "events": [one for one in facts if one["address"] == address][-20:],
+            "events": facts[-20:],
             "letters": [self._letter(one) for one in letters[: -MAX_LETTERS - 1 : -1]],
         }
 
@@ -226,30 +227,28 @@ class Views:
             _moment(request, "since"),
             _moment(request, "until"),
         )
-        if wanted == Wanted() and not request.get("bars"):
-            found = self._events(offset + limit)[::-1]
-            return {"rows": found[offset:]}
+        newest: list[dict[str, Any]] = []
+        if wanted == Wanted():
+            newest = fact_rows(self._system.events(offset + limit))[::-1][offset:]
+            if not request.get("bars"):
+                return {"rows": newest}
+        rows, counted = await self._selected(wanted)
+        page = newest or rows[::-1][offset : offset + limit]
+        return {"rows": page, "total": len(rows), "bars": counted}
 
-        def select() -> dict[str, Any]:
-            rows = [one for one in self._events() if wanted.matches(one)]
-            return {
-                "rows": rows[::-1][offset : offset + limit],
-                "total": len(rows),
-                "bars": bars(rows) if request.get("bars") else None,
-            }
+    async def _selected(self, wanted: Wanted) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return all events that match and their number over time, as they were a few seconds ago at most."""
 
-        return await anyio.to_thread.run_sync(select)
+        def select() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+            rows = [one for one in fact_rows(self._system.events()) if wanted.matches(one)]
+            return rows, bars(rows)
 
-    def _events(self, limit: int | None = None) -> list[dict[str, Any]]:
-        return [
-            {
-                "type": type(event).__name__,
-                "address": f"{event.address['system']}:{event.address['actor_id']}",
-                "payload": event.payload,
-                "timestamp": event.timestamp,
-            }
-            for event in self._system.events(limit)
-        ]
+        known = self._kept.get("selected")
+        if known is None or known[1][0] != wanted or time.monotonic() - known[0] >= SELECT_SECONDS:
+            found = await anyio.to_thread.run_sync(select)
+            known = self._kept["selected"] = (time.monotonic(), (wanted, found))
+        selected: tuple[list[dict[str, Any]], dict[str, Any]] = known[1][1]
+        return selected
 
     async def store(self, request: dict[str, Any]) -> dict[str, Any]:
         """The store of facts: its backend, its health and its counters."""

@@ -64,7 +64,7 @@ def fact_line(row: dict[str, Any]) -> FactLine:
     return FactLine(
         clock(row["timestamp"]),
         moment(row["timestamp"]),
-        _WORDS.get(row["type"], row["type"]),
+        _WORDS.get(row["type"]) or str(row["type"]),
         _TONES.get(row["type"], ""),
         kind.rpartition(".")[2][:MAX_TEXT_CHARS] if isinstance(kind, str) else "",
         name[:MAX_TEXT_CHARS] if isinstance(name, str) else "",

@@ -154,7 +154,7 @@ class RecordSource(Source):
         letters = [row for row in window.letters if actor in (row["target"], row["name"])]
         if not facts and not letters:
             raise SourceRefused(f"the facts that were read name no actor {actor!r}")
-        payload = facts[0]["payload"] if facts else {}
+        payload: dict[str, Any] = facts[0]["payload"] if facts else {}
         return {
             "address": facts[0]["address"] if facts else letters[0]["target"],
             "name": payload.get("name"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -64,12 +64,8 @@ class Watch:
             try:
                 answer = await self.source.overview()
             except SourceGone as error:
-                answer = picture.answer if picture is not None else {}
-                rates = picture.kind_rates if picture is not None else {}
-                totals = picture.totals if picture is not None else {}
-                self._picture = Picture(
-                    now, answer, self._series, self._kind_series, rates, totals, str(error)
-                )
+                known = picture or Picture(now, {}, {}, {}, {})
+                self._picture = replace(known, taken=now, gone=str(error))
                 return self._picture
             self._picture = self._note(now, answer)
             return self._picture

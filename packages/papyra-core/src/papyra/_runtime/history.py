@@ -226,13 +226,16 @@ class History:
 
     # -- reads
 
-    def events(self, start: int = 0) -> list[ev.ActorEvent]:
-        """Return the kept events from number ``start`` on, counted from the first event of the system."""
+    def events(self, start: int = 0, actor: str | None = None) -> list[ev.ActorEvent]:
+        """Return the kept events from number ``start`` on, counted from the first event of the system.
+
+        With the address of an ``actor``, only its events.
+        """
         if start:  # no walk over older ones
             kept = list(islice(reversed(self._events), max(0, self.events_ever - start)))[::-1]
         else:
             kept = list(self._events)  # at once: it may be another thread that asks
-        return [self._materialize(fact) for fact in kept]
+        return [self._materialize(fact) for fact in kept if actor is None or fact.actor_address == actor]
 
     def wake_waiters(self) -> None:
         """Let every wait for an event look again."""
