@@ -38,7 +38,7 @@ EXPORTED = {
     """,
     "papyra.persistence.blocking": "CallbackFailed Interruptible Part Work WorkCancelled run_blocking",
     "papyra.persistence.files": """
-        SAFE_FLAGS create_file drop_lock failed_write file_kind identity in_forked_child make_folder match_mode match_owner
+        SAFE_FLAGS create_file create_folder drop_lock failed_write file_kind identity in_forked_child make_folder match_mode match_owner
         open_regular quarantine_names sync_file sync_folder take_lock try_locked write_all
     """,
     "papyra.persistence.json": "JsonFilePersistence RotatingFilePersistence",

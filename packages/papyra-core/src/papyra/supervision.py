@@ -87,12 +87,7 @@ class SupervisionPolicy:
     def __post_init__(self) -> None:
         if not isinstance(self.strategy, Strategy):
             raise ValueError(f"strategy must be a Strategy such as Strategy.RESTART, not {self.strategy!r}")
-        if not isinstance(self.max_restarts, int) or self.max_restarts < 0:
-            raise ValueError(f"max_restarts must be a whole number of at least 0, not {self.max_restarts!r}")
-        if not self.within_seconds > 0:
-            raise ValueError(f"within_seconds must be above 0, not {self.within_seconds!r}")
-        if self.backoff is not None and not isinstance(self.backoff, Backoff):
-            raise ValueError(f"backoff must be a Backoff such as Backoff(0.1, 5.0), not {self.backoff!r}")
+        _check_intensity(self)
 
 
 class RestartStrategy(StrEnum):
@@ -127,14 +122,18 @@ class GroupPolicy:
             raise ValueError(
                 f"strategy must be a RestartStrategy such as RestartStrategy.ONE_FOR_ALL, not {self.strategy!r}"
             )
-        if not isinstance(self.max_restarts, int) or self.max_restarts < 0:
-            raise ValueError(f"max_restarts must be a whole number of at least 0, not {self.max_restarts!r}")
-        if not self.within_seconds > 0:
-            raise ValueError(f"within_seconds must be above 0, not {self.within_seconds!r}")
-        if self.backoff is not None and not isinstance(self.backoff, Backoff):
-            raise ValueError(f"backoff must be a Backoff such as Backoff(0.1, 5.0), not {self.backoff!r}")
+        _check_intensity(self)
         if not 0 <= self.grace < math.inf:
             raise ValueError(f"grace must be at least 0 seconds and finite, not {self.grace!r}")
+
+
+def _check_intensity(policy: SupervisionPolicy | GroupPolicy) -> None:
+    if not isinstance(policy.max_restarts, int) or policy.max_restarts < 0:
+        raise ValueError(f"max_restarts must be a whole number of at least 0, not {policy.max_restarts!r}")
+    if not policy.within_seconds > 0:
+        raise ValueError(f"within_seconds must be above 0, not {policy.within_seconds!r}")
+    if policy.backoff is not None and not isinstance(policy.backoff, Backoff):
+        raise ValueError(f"backoff must be a Backoff such as Backoff(0.1, 5.0), not {policy.backoff!r}")
 
 
 UNNAMED_POLICY = SupervisionPolicy()

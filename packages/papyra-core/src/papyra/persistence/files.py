@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SAFE_FLAGS",
     "create_file",
+    "create_folder",
     "drop_lock",
     "failed_write",
     "file_kind",
@@ -139,13 +140,21 @@ def make_folder(path: Path) -> None:
         path = path.parent
     for folder in reversed(missing):
         with suppress(FileExistsError):
-            folder.mkdir(0o700)
-            fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                match_owner(fd, folder.parent.stat())
-            finally:
-                os.close(fd)
+            create_folder(folder)
         sync_folder(folder.parent)
+
+
+def create_folder(path: Path) -> None:
+    """Create one folder with mode 0700; one that exists is a `FileExistsError`.
+
+    It belongs to the owner of its parent, as far as this process may give it away.
+    """
+    path.mkdir(0o700)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        match_owner(fd, path.parent.stat())
+    finally:
+        os.close(fd)
 
 
 def create_file(path: Path, flags: int = os.O_RDWR, like: os.stat_result | None = None) -> int:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from papyra.persistence.files import (
     create_file,
+    create_folder,
     make_folder,
-    match_owner,
     quarantine_names,
     sync_file,
     sync_folder,
@@ -109,11 +109,6 @@ def _create(path: Path, folder: Path | None) -> tuple[Path, int]:
 def _create_folder(path: Path, folder: Path | None) -> Path:
     for name in quarantine_names(path, folder):
         with suppress(FileExistsError):
-            name.mkdir(0o700)
-            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                match_owner(fd, name.parent.stat())
-            finally:
-                os.close(fd)
+            create_folder(name)
             return name
     raise AssertionError("there is always another name")
