@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from papyra import Actor, ActorStopped, ActorSystem, Settings, Strategy, SupervisionPolicy
 from papyra.testing import run_seeded
 from papyra_contrib._histogram import BOUNDS_SECONDS, OTHER, Histograms
+from papyra_contrib.admin import AdminSocket
 from papyra_contrib.prometheus import PapyraCollector, PapyraTimings, PrometheusInstrument, metrics_app
 
 from ._asgi import Client
@@ -104,6 +110,73 @@ async def test_metrics_app():
         assert opened.body.count(b"# EOF\n") == 1
         assert (await client.request("HEAD", "/metrics")).body == b""
         assert (await client.post("/metrics")).status == 405
+
+
+@pytest.mark.anyio
+async def test_metrics_app_with_its_siblings(tmp_path, monkeypatch, caplog, anyio_backend):
+    monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path))
+    command = [sys.executable, str(Path(__file__).with_name("_application.py")), anyio_backend]
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other,  # noqa: ASYNC220 - it starts at once
+        socket.socket(socket.AF_UNIX) as mute,
+    ):
+        try:
+            assert other.stdout is not None
+            await anyio.to_thread.run_sync(other.stdout.readline)
+            mute.bind(str(tmp_path / f"{os.getppid()}-mute.sock"))
+            mute.listen()
+            (tmp_path / "99999999-dead.sock").touch()
+            instruments = [PapyraTimings(), AdminSocket()]
+            async with ActorSystem(system_id="shop", instruments=instruments) as system:
+                await system.spawn(Order).ask(1)
+                while instruments[1].path is None:  # noqa: ASYNC110 - the socket does not say when it is ready
+                    await anyio.sleep(0.01)
+                client = Client(metrics_app(system, names=["orders"], siblings=True), {})
+                for _ in range(2):
+                    found = samples((await client.get("/metrics")).body.decode())
+        finally:
+            other.kill()
+    ours, theirs = str(os.getpid()), str(other.pid)
+    assert {dict(labels)["pid"] for _, labels in found} == {ours, theirs}
+    assert value(found, "papyra_actors", pid=ours, actor_type="Order", state="alive") == 1
+    assert value(found, "papyra_actors", pid=theirs, actor_type="Session", state="alive") == 21
+    assert value(found, "papyra_actor_mailbox_depth", pid=theirs, actor="orders") >= 0
+    left_out = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert left_out == [f"the metrics of {os.getppid()}-mute.sock are left out: no answer within 1 s"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"\n",
+        b"[]\n",
+        b'{"papyra_admin": 2}\n',
+        b'{"papyra_admin": 1, "ops": []}\n',
+        b"",
+        b'{"papyra_admin": 1',
+    ],
+)
+async def test_a_sibling_of_another_kind_is_left_out(tmp_path, monkeypatch, caplog, answer):
+    monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path))
+    path = tmp_path / f"{os.getppid()}-odd.sock"
+
+    async def serve(stream):
+        async with stream:
+            with suppress(anyio.BrokenResourceError):
+                await stream.send(answer)
+
+    async with (
+        ActorSystem(system_id="shop") as system,
+        await anyio.create_unix_listener(path) as listener,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(listener.serve, serve)
+        client = Client(metrics_app(system, siblings=True), {})
+        found = samples((await client.get("/metrics")).body.decode())
+        tasks.cancel_scope.cancel()
+    assert {dict(labels)["pid"] for _, labels in found} == {str(os.getpid())}
+    assert "odd.sock are left out" in caplog.text
 
 
 @pytest.mark.anyio

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -61,6 +61,25 @@ class Histograms:
     def all(self) -> Mapping[str, Histogram]:
         """Return a copy of the list of types, with their histograms."""
         return dict(self._by_type)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the counts and the seconds by type, as plain data."""
+        return {
+            actor_type: {"counts": list(each.counts), "seconds": each.seconds}
+            for actor_type, each in self.all().items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build histograms from what `to_dict` returned; raise `ValueError` for anything else."""
+        found = cls()
+        for actor_type, each in data.items():
+            histogram = found.of(actor_type)
+            if len(each["counts"]) != len(histogram.counts):
+                raise ValueError(f"a histogram has {len(histogram.counts)} counts, not {len(each['counts'])}")
+            histogram.counts = [int(count) for count in each["counts"]]
+            histogram.seconds = float(each["seconds"])
+        return found
 
 
 def quantile(counts: Sequence[int], share: float) -> float | None:

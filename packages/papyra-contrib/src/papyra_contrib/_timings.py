@@ -44,6 +44,14 @@ class PapyraTimings(Instrument):
         """By how many seconds the event loop was late, at most, in the last 15 s."""
         return max(tuple(self._lags), default=0.0)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all that was measured, as plain data."""
+        return {
+            "waits": self.waits.to_dict(),
+            "durations": self.durations.to_dict(),
+            "loop_lag": self.loop_lag,
+        }
+
     def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:
         """Take a sample."""
         now = time.perf_counter()

@@ -8,7 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-__all__ = ["FolderRefused", "prepare_folder", "remove_stale", "runtime_folder", "socket_path"]
+__all__ = ["FolderRefused", "is_alive", "prepare_folder", "remove_stale", "runtime_folder", "socket_path"]
 
 MAX_PATH_BYTES = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 _NAME = re.compile(r"(\d+)-.+\.sock")
@@ -70,11 +70,12 @@ def remove_stale(folder: Path) -> None:
     """Remove the sockets of processes that have ended."""
     for path in folder.iterdir():
         found = _NAME.fullmatch(path.name)
-        if found is not None and not _is_alive(int(found[1])):
+        if found is not None and not is_alive(int(found[1])):
             path.unlink(missing_ok=True)
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Return whether a process lives; True also if it is not ours to ask."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

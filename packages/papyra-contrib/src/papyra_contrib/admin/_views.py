@@ -13,6 +13,7 @@ import anyio.to_thread
 from papyra.exceptions import PersistenceError
 from papyra.persistence import safe_metrics_snapshot
 from papyra.plugins import all_plugins
+from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.admin._facts import Wanted, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles
 from papyra_contrib.admin._protocol import MAX_ROWS, RequestRefused
@@ -58,6 +59,7 @@ class Views:
             "store": self.store,
             "plugins": self.plugins,
             "metrics": self.metrics,
+            "scrape": self.scrape,
         }
         if actions:
             self.operations["stop"] = self.stop
@@ -281,6 +283,22 @@ class Views:
     async def metrics(self, request: dict[str, Any]) -> dict[str, int]:
         """The counters of the store in this process."""
         return safe_metrics_snapshot(self._system.persistence)
+
+    async def scrape(self, request: dict[str, Any]) -> dict[str, Any]:
+        """All that a scrape reads; ``names`` are the actors whose mailboxes are asked for."""
+        names = [name for name in request.get("names", ()) if isinstance(name, str)][:MAX_ROWS]
+        named = [info for name in names if (info := self._system.actor_info(name)) is not None]
+        busy = self._walk("longest running", lambda: self._system.busy(1))
+        timings = [each for each in self._system.instruments if isinstance(each, PapyraTimings)][:1]
+        return {
+            "statistics": await self._statistics(),
+            "longest_running": busy[0].seconds if busy else 0.0,
+            "timings": [each.to_dict() for each in timings],
+            "named": [
+                {"name": info.name, "mailbox_depth": info.mailbox_depth, "processed": info.processed}
+                for info in named
+            ],
+        }
 
     async def plugins(self, request: dict[str, Any]) -> dict[str, Any]:
         """The installed plugins; none is loaded for it."""

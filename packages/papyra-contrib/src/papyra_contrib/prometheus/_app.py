@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio.lowlevel
@@ -11,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from papyra_contrib.prometheus._collector import look_at
 from papyra_contrib.prometheus._families import families
+from papyra_contrib.prometheus._siblings import look_at_siblings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -50,12 +53,18 @@ def _without_comments(text: bytes) -> bytes:
     return b"".join(line for line in text.splitlines(keepends=True) if not line.startswith(b"# "))
 
 
-def metrics_app(system: ActorSystem, *, names: Iterable[str] = ()) -> Callable[..., Any]:
+def metrics_app(
+    system: ActorSystem, *, names: Iterable[str] = (), siblings: bool = False
+) -> Callable[..., Any]:
     """Return an ASGI application that answers with the metrics of ``system``.
 
     The format is that of the ``Accept`` header: OpenMetrics, or Prometheus' text. It reads the actors in
     slices and writes one family at a time, so that a scrape keeps the event loop for a millisecond or two at
     a time at most.
+
+    With ``siblings=True`` it also asks the other systems of this user that have an admin socket, side by
+    side, a second each, and every series has the label ``pid``: one target for all workers of a web server. A
+    system that does not answer is left out, and named in the log once.
     """
     named = tuple(names)
 
@@ -70,6 +79,8 @@ def metrics_app(system: ActorSystem, *, names: Iterable[str] = ()) -> Callable[.
         )
         encode, content_type = choose_encoder(accept)
         looks = [look_at(system, await system.sample(), named)]
+        if siblings:
+            looks = [replace(looks[0], pid=str(os.getpid())), *await look_at_siblings(system, named)]
         body: list[bytes] = []
         for family in families(looks):
             for part in _parts(family):

@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from papyra.exceptions import SystemNotRunning
 from papyra_contrib._timings import PapyraTimings
-from papyra_contrib.prometheus._families import Look, families
+from papyra_contrib.prometheus._families import Look, Named, families
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +56,11 @@ def look_at(system: ActorSystem, statistics: SystemStatistics, names: Sequence[s
     """Read what `ActorSystem.statistics` does not have."""
     timings = [each for each in system.instruments if isinstance(each, PapyraTimings)]
     busy = system.busy(1)
-    named = [info for name in names if (info := system.actor_info(name)) is not None] if names else []
+    named = [
+        Named(name, info.mailbox_depth, info.processed)
+        for name in names
+        if (info := system.actor_info(name)) is not None
+    ]
     return Look(statistics, timings, busy[0].seconds if busy else 0.0, named)
 
 
@@ -67,5 +71,5 @@ def warn_of_multiprocess() -> None:
         _told_of_multiprocess = True
         _logger.warning(
             "PROMETHEUS_MULTIPROC_DIR is set: prometheus-client's multiprocess mode leaves the metrics of Papyra out. "
-            "Scrape each worker by itself, or mount papyra_contrib.prometheus.metrics_app"
+            "Scrape each worker by itself, or mount papyra_contrib.prometheus.metrics_app with siblings=True"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
@@ -14,9 +14,8 @@ if TYPE_CHECKING:
 
     from prometheus_client.core import Metric
 
-    from papyra.audit import ActorInfo
     from papyra.statistics import SystemStatistics
-    from papyra_contrib._timings import PapyraTimings
+    from papyra_contrib._histogram import Histograms
 
     Sample: TypeAlias = tuple[tuple[str, ...], float]
     """The labels beside ``system``, and the value."""
@@ -26,14 +25,48 @@ if TYPE_CHECKING:
 __all__ = ["Look", "families"]
 
 
+class Timings(Protocol):
+    """What `PapyraTimings` has measured, here or in another process."""
+
+    @property
+    def waits(self) -> Histograms:
+        """How long messages waited."""
+        ...
+
+    @property
+    def durations(self) -> Histograms:
+        """How long they were handled."""
+        ...
+
+    @property
+    def loop_lag(self) -> float:
+        """The greatest lag of the event loop."""
+        ...
+
+
+@dataclass(frozen=True)
+class Named:
+    """An actor whose mailbox is a series of its own."""
+
+    name: str
+    mailbox_depth: int
+    processed: int
+
+
 @dataclass(frozen=True)
 class Look:
-    """One system, read at one moment."""
+    """One system, read at one moment. ``pid`` is a label if several processes are read."""
 
     statistics: SystemStatistics
-    timings: Sequence[PapyraTimings]
+    timings: Sequence[Timings]
     longest_running: float
-    named: Sequence[ActorInfo] = ()
+    named: Sequence[Named] = ()
+    pid: str = ""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The values of the labels that say which system this is."""
+        return (self.statistics.system_id, self.pid) if self.pid else (self.statistics.system_id,)
 
 
 class _ByType(NamedTuple):
@@ -177,75 +210,74 @@ _WHOLE = (
 
 
 def families(looks: Sequence[Look]) -> Iterator[Metric]:
-    """Yield the metrics of systems, each family once."""
-    yield _actors(looks)
-    yield _spawned(looks)
+    """Yield the metrics of systems, each family once; with the label ``pid`` if the looks have one."""
+    where = ("system", "pid") if any(look.pid for look in looks) else ("system",)
+    yield _actors(looks, where)
+    yield _spawned(looks, where)
     for by_type in _BY_TYPE:
-        family = _family(by_type.name, by_type.help, by_type.counts, ("actor_type",))
+        family = _family(where, by_type.name, by_type.help, by_type.counts, ("actor_type",))
         for look in looks:
             for kind in look.statistics.kinds.values():
-                family.add_metric(
-                    (look.statistics.system_id, kind.actor_type), float(getattr(kind, by_type.field))
-                )
+                family.add_metric((*look.labels, kind.actor_type), float(getattr(kind, by_type.field)))
         yield family
     yield _histogram(
-        "mailbox_wait_seconds", "Time that messages waited in mailboxes (sampled).", "waits", looks
+        "mailbox_wait_seconds", "Time that messages waited in mailboxes (sampled).", "waits", looks, where
     )
     yield _histogram(
-        "process_duration_seconds", "Time that messages were handled (sampled).", "durations", looks
+        "process_duration_seconds", "Time that messages were handled (sampled).", "durations", looks, where
     )
     for whole in _WHOLE:
-        family = _family(whole.name, whole.help, whole.counts, whole.labels)
+        family = _family(where, whole.name, whole.help, whole.counts, whole.labels)
         for look in looks:
             for labels, value in whole.values(look):
-                family.add_metric((look.statistics.system_id, *labels), value)
+                family.add_metric((*look.labels, *labels), value)
         yield family
     if any(look.named for look in looks):
-        yield from _named(looks)
+        yield from _named(looks, where)
 
 
-def _family(name: str, text: str, counts: bool, labels: tuple[str, ...]) -> Any:
+def _family(where: tuple[str, ...], name: str, text: str, counts: bool, labels: tuple[str, ...]) -> Any:
     kind = CounterMetricFamily if counts else GaugeMetricFamily
-    return kind(f"papyra_{name}", text, labels=("system", *labels))
+    return kind(f"papyra_{name}", text, labels=(*where, *labels))
 
 
-def _actors(looks: Sequence[Look]) -> Metric:
-    family = _family("actors", "Actors now.", False, ("actor_type", "state"))
+def _actors(looks: Sequence[Look], where: tuple[str, ...]) -> Metric:
+    family = _family(where, "actors", "Actors now.", False, ("actor_type", "state"))
     for look in looks:
         for kind in look.statistics.kinds.values():
             for state in _STATES:
                 value = float(getattr(kind, state))
-                family.add_metric((look.statistics.system_id, kind.actor_type, state), value)
+                family.add_metric((*look.labels, kind.actor_type, state), value)
     return family  # type: ignore[no-any-return]  # prometheus-client's families have no common type with add_metric
 
 
-def _spawned(looks: Sequence[Look]) -> Metric:
-    family = _family("actors_spawned", "Actors that were spawned.", True, ())
+def _spawned(looks: Sequence[Look], where: tuple[str, ...]) -> Metric:
+    family = _family(where, "actors_spawned", "Actors that were spawned.", True, ())
     for look in looks:
-        family.add_metric((look.statistics.system_id,), float(look.statistics.spawned))
+        family.add_metric(look.labels, float(look.statistics.spawned))
     return family  # type: ignore[no-any-return]  # as above
 
 
-def _histogram(name: str, text: str, what: str, looks: Sequence[Look]) -> Metric:
-    family = HistogramMetricFamily(f"papyra_{name}", text, labels=("system", "actor_type"))
+def _histogram(name: str, text: str, what: str, looks: Sequence[Look], where: tuple[str, ...]) -> Metric:
+    family = HistogramMetricFamily(f"papyra_{name}", text, labels=(*where, "actor_type"))
     for look in looks:
         for timings in look.timings[:1]:
             for actor_type, histogram in getattr(timings, what).all().items():
-                labels = (look.statistics.system_id, actor_type)
+                labels = (*look.labels, actor_type)
                 family.add_metric(labels, histogram.buckets(), histogram.seconds)
     return family
 
 
-def _named(looks: Sequence[Look]) -> Iterator[Metric]:
+def _named(looks: Sequence[Look], where: tuple[str, ...]) -> Iterator[Metric]:
     depth = _family(
-        "actor_mailbox_depth", "Messages that wait in the mailbox of a named actor.", False, ("actor",)
+        where, "actor_mailbox_depth", "Messages that wait in the mailbox of a named actor.", False, ("actor",)
     )
     processed = _family(
-        "actor_messages_processed", "Messages that a named actor has handled.", True, ("actor",)
+        where, "actor_messages_processed", "Messages that a named actor has handled.", True, ("actor",)
     )
     for look in looks:
         for info in look.named:
-            labels = (look.statistics.system_id, info.name or "")
+            labels = (*look.labels, info.name)
             depth.add_metric(labels, info.mailbox_depth)
             processed.add_metric(labels, info.processed)
     yield depth

@@ -1,0 +1,71 @@
+"""One question to another system of this user, over its admin socket."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+from anyio.streams.buffered import BufferedByteReceiveStream
+
+from papyra_contrib.admin._folder import is_alive, runtime_folder
+from papyra_contrib.admin._protocol import PROTOCOL_VERSION
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["NoAnswer", "ask_once", "sockets_of_others"]
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+_NAME = re.compile(r"(\d+)-.+\.sock")
+
+
+class NoAnswer(Exception):
+    """A system that has ended, does not answer, or does not know the question; the text says which."""
+
+
+def sockets_of_others(own: frozenset[Path]) -> list[Path]:
+    """Return the sockets of this user's living processes, without those in ``own``."""
+    try:
+        paths = sorted(runtime_folder().iterdir())
+    except OSError:  # no system of this user ever opened a socket, or it is not our folder to read
+        return []
+    return [
+        path
+        for path in paths
+        if path not in own and (found := _NAME.fullmatch(path.name)) is not None and is_alive(int(found[1]))
+    ]
+
+
+async def ask_once(path: Path, op: str, *, patience: float, **fields: object) -> tuple[dict[str, Any], Any]:
+    """Return the greeting of the server and the result of an operation, or raise `NoAnswer`."""
+    try:
+        with anyio.fail_after(patience):
+            async with await anyio.connect_unix(path) as stream:
+                lines = BufferedByteReceiveStream(stream)
+                greeting = await _read(lines)
+                if greeting.get("papyra_admin") != PROTOCOL_VERSION:
+                    raise NoAnswer(
+                        str(greeting.get("error", "this is not an admin socket that is understood"))
+                    )
+                if op not in greeting.get("ops", ()):
+                    raise NoAnswer(f"its version, {greeting.get('version')}, has no operation {op!r}")
+                await stream.send(json.dumps({"id": 1, "op": op, **fields}).encode() + b"\n")
+                reply = await _read(lines)
+    except TimeoutError:
+        raise NoAnswer(f"no answer within {patience:g} s") from None
+    except (OSError, ValueError, anyio.EndOfStream, anyio.IncompleteRead, anyio.DelimiterNotFound) as error:
+        raise NoAnswer(f"{type(error).__name__}: {error}") from error
+    except anyio.BrokenResourceError as error:
+        raise NoAnswer("it has ended") from error
+    if not reply.get("ok"):
+        raise NoAnswer(str(reply.get("error", "it gave no answer")))
+    return greeting, reply["result"]
+
+
+async def _read(lines: BufferedByteReceiveStream) -> dict[str, Any]:
+    found = json.loads(await lines.receive_until(b"\n", MAX_ANSWER_BYTES))
+    if not isinstance(found, dict):
+        raise NoAnswer("its answer is not a JSON object")
+    return cast("dict[str, Any]", found)
