@@ -1,7 +1,8 @@
-"""Every test marked `anyio` runs on asyncio and on trio; some need a disk that can be full."""
+"""Every asynchronous test runs on asyncio and on trio; some need a disk that can be full."""
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import subprocess
@@ -21,6 +22,14 @@ settings.load_profile("patient")
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Name the event loop that a test runs on."""
     return str(request.param)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makeitem(collector: pytest.Collector, name: str, obj: object) -> None:
+    """Mark asynchronous tests for anyio, so that no test has to."""
+    is_test = name.startswith("test") and inspect.iscoroutinefunction(obj)
+    if is_test and not collector.get_closest_marker("anyio"):
+        pytest.mark.anyio(obj)
 
 
 @pytest.fixture

@@ -84,7 +84,6 @@ def opened(backend: InMemoryPersistence) -> OpenStore:
         return OpenStore(backend, Output(click.get_current_context()), in_bytes=False)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("kind", [Old, Careless])
 async def test_an_older_backend_is_asked_without_what_it_does_not_know(kind: type[Old]) -> None:
     backend = kind()
@@ -96,7 +95,6 @@ async def test_an_older_backend_is_asked_without_what_it_does_not_know(kind: typ
     assert (await store.recover(PersistenceRecoveryConfig())).repaired_files == ("p",)
 
 
-@pytest.mark.anyio
 async def test_a_backend_that_can_rehearses() -> None:
     backend = Telling()
     store = opened(backend)
@@ -109,7 +107,6 @@ async def test_a_backend_that_can_rehearses() -> None:
     assert backend.recovered
 
 
-@pytest.mark.anyio
 async def test_reading_gives_every_record_newest_first_and_lets_others_run() -> None:
     backend = InMemoryPersistence()
     await backend.record_batch([PersistedEvent("s", "s:1", "A", {}, float(n)) for n in range(9500)])
@@ -166,7 +163,6 @@ def test_a_bar_shows_how_far_it_is_and_only_on_a_terminal(
     assert (done.stdout, done.stderr) == ("status\tclean\n", "")
 
 
-@pytest.mark.anyio
 async def test_a_terminal_that_goes_away_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     class Gone(io.StringIO):
         def isatty(self) -> bool:

@@ -18,7 +18,6 @@ from papyra import ActorSystem
 from papyra_contrib.cluster import Cluster, ClusterUnavailable, NodeNameTaken
 from papyra_contrib.cluster._registry_view import open_view
 
-pytestmark = pytest.mark.anyio
 numbers = itertools.count(1)
 
 

@@ -84,7 +84,6 @@ class Keeper(Actor):
         return self.basket
 
 
-@pytest.mark.anyio
 async def test_through_codec_shows_what_cannot_travel_and_what_was_shared():
     async with ActorSystem() as system:
         with through_codec(system):

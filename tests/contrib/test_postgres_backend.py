@@ -20,8 +20,6 @@ from ._outage import SWEEP_FACTS, SWEEP_TIMES, record_over_outages
 from ._postgres_server import PostgresServer
 from ._swallowing_proxy import SwallowingProxy
 
-pytestmark = pytest.mark.anyio
-
 
 def event(number: int, run: str = "run") -> PersistedEvent:
     return PersistedEvent("shop", "shop:1", "ActorStarted", {"n": number}, float(number), run)

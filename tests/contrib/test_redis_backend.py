@@ -25,8 +25,6 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 
 from papyra_contrib.redis import RedisPersistence, _backend, _entries, _follower  # noqa: E402 - only where the library is
 
-anyio_test = pytest.mark.anyio
-
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 
@@ -69,7 +67,6 @@ async def take(records, count: int) -> list:
 # -- how it is found
 
 
-@anyio_test
 async def test_it_is_found_by_its_scheme(redis_server, stream):
     url = f"redis:{redis_server.socket}?stream={stream}&timeout=2s&max_records=5"
     async with aclosing(open_backend(url)) as backend:
@@ -131,7 +128,6 @@ def test_without_the_library_it_says_what_to_install():
 # -- a server that is not there, full, or used by others
 
 
-@anyio_test
 async def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path):
     async with aclosing(RedisPersistence(f"unix://:secret@{tmp_path}/none.sock")) as backend:
         for call in (backend.list_events, lambda: backend.record_event(event(1)), backend.scan):
@@ -142,7 +138,6 @@ async def test_a_server_that_is_not_there_is_named_without_the_password(tmp_path
         assert backend.metrics.write_errors == 1
 
 
-@anyio_test
 async def test_what_was_acknowledged_survives_the_server_s_death(own_redis_server, stream):
     server = own_redis_server("--appendonly", "yes", "--appendfsync", "always")
     acknowledged = events(-2)
@@ -167,7 +162,6 @@ async def test_what_was_acknowledged_survives_the_server_s_death(own_redis_serve
         assert await backend.list_events(limit=1) == events(-1)
 
 
-@anyio_test
 async def test_a_full_server_refuses_whole_batches_and_later_ones_succeed(own_redis_server, stream):
     server = own_redis_server()
     with redis.Redis(unix_socket_path=str(server.socket)) as raw:
@@ -183,7 +177,6 @@ async def test_a_full_server_refuses_whole_batches_and_later_ones_succeed(own_re
             assert await backend.list_events() == events(1, 2, 3)
 
 
-@anyio_test
 async def test_nothing_is_sent_twice(own_redis_server, stream, monkeypatch):
     """The library sends a command again by default, if it got no reply: a record was there two times."""
     server = own_redis_server()
@@ -208,7 +201,6 @@ async def test_nothing_is_sent_twice(own_redis_server, stream, monkeypatch):
         assert await backend.list_events() in (events(1), events(1, 2))
 
 
-@anyio_test
 async def test_a_key_of_another_program_is_not_touched(open_store, raw, stream):
     raw.rpush(stream, "theirs")
     async with aclosing(open_store()) as backend:
@@ -228,7 +220,6 @@ async def test_a_key_of_another_program_is_not_touched(open_store, raw, stream):
     assert raw.lrange(stream, 0, -1) == [b"theirs"]
 
 
-@anyio_test
 async def test_a_quarantine_that_cannot_take_an_entry_stops_the_recovery(open_store, raw, stream):
     """In a transaction of Redis the entry would be deleted all the same."""
     raw.set(f"{stream}:quarantine", "of another program")
@@ -239,7 +230,6 @@ async def test_a_quarantine_that_cannot_take_an_entry_stops_the_recovery(open_st
     assert raw.xlen(stream) == 1
 
 
-@anyio_test
 async def test_a_quarantine_keeps_what_a_recovery_takes_away(open_store, raw, stream):
     async with aclosing(open_store()) as backend:
         await backend.record_event(event(1))
@@ -255,7 +245,6 @@ async def test_a_quarantine_keeps_what_a_recovery_takes_away(open_store, raw, st
     assert kept == {b"entry": identifier, b"garbage": b"1", b"more": b"2"}
 
 
-@anyio_test
 @pytest.mark.parametrize("field", [b"timestamp", b"payload", b"size", b"crc", b"kind"])
 async def test_a_changed_entry_is_not_what_was_written(open_store, raw, stream, field):
     async with aclosing(open_store()) as backend:
@@ -273,7 +262,6 @@ async def test_a_changed_entry_is_not_what_was_written(open_store, raw, stream, 
 # -- what it costs
 
 
-@anyio_test
 async def test_a_limited_query_reads_one_page(open_store, monkeypatch):
     async with aclosing(open_store()) as backend:
         await backend.record_batch(events(*range(2000)))
@@ -289,7 +277,6 @@ async def test_a_limited_query_reads_one_page(open_store, monkeypatch):
         assert commands == ["XREVRANGE"]
 
 
-@anyio_test
 async def test_pages_shrink_where_entries_are_large(open_store, monkeypatch):
     monkeypatch.setattr(_entries, "_PAGE_BYTES", 100_000)
     async with aclosing(open_store()) as backend:
@@ -310,7 +297,6 @@ async def test_pages_shrink_where_entries_are_large(open_store, monkeypatch):
 # -- compaction
 
 
-@anyio_test
 async def test_old_entries_between_young_ones_are_compacted_away(open_store, raw, stream):
     policy = RetentionPolicy(max_records=5, max_age_seconds=50)
     async with aclosing(open_store(policy)) as backend:
@@ -330,7 +316,6 @@ async def test_old_entries_between_young_ones_are_compacted_away(open_store, raw
 # -- follow and stream
 
 
-@anyio_test
 async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, stream, monkeypatch):
     """Also where the server's clock went back, so that ids begin lower than those that were read."""
     await_reset = threading.Event()
@@ -362,7 +347,6 @@ async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, strea
             assert found == events(1, 3)
 
 
-@anyio_test
 async def test_a_follower_ends_when_the_backend_is_closed_before_its_first_look(open_store, monkeypatch):
     backend = open_store()
     looks = threading.Event()
@@ -387,7 +371,6 @@ async def test_a_follower_ends_when_the_backend_is_closed_before_its_first_look(
             await backend.aclose()
 
 
-@anyio_test
 async def test_a_stream_gives_what_is_kept_newest_first_in_pages(open_store, monkeypatch):
     monkeypatch.setattr(_backend, "_PAGE", 7)
     policy = RetentionPolicy(max_records=95, max_age_seconds=98)
@@ -429,7 +412,6 @@ anyio.run(main, *sys.argv[1:])
 """
 
 
-@anyio_test
 async def test_nothing_is_lost_or_doubled_while_processes_write_and_compact(open_store, url, stream):
     writers, count = 3, 60
     async with aclosing(open_store()) as backend:

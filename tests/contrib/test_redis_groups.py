@@ -21,7 +21,6 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 
 from papyra_contrib.redis import Delivery, RedisPersistence  # noqa: E402 - only where the library is
 
-anyio_test = pytest.mark.anyio
 PAGE = Path(__file__).parents[2] / "docs/how-to/redis-consumers.md"
 
 
@@ -49,7 +48,6 @@ def raw(redis_server):
         yield client
 
 
-@anyio_test
 async def test_r36_consumers_of_a_group_share_the_records_and_groups_do_not(open_store):
     async with aclosing(open_store()) as backend:
         await backend.record_batch([event(number) for number in range(5)])
@@ -61,7 +59,6 @@ async def test_r36_consumers_of_a_group_share_the_records_and_groups_do_not(open
         assert numbers(await backend.consume("index", "one")) == [0, 1, 2, 3, 4]
 
 
-@anyio_test
 async def test_r36_a_record_is_pending_until_it_is_acknowledged(open_store):
     async with aclosing(open_store()) as backend:
         await backend.record_batch([event(number) for number in range(3)])
@@ -80,7 +77,6 @@ async def test_r36_a_record_is_pending_until_it_is_acknowledged(open_store):
         assert [(one.consumer, one.deliveries) for one in await backend.pending("mailers")] == [("two", 2)]
 
 
-@anyio_test
 async def test_r36_many_pending_deliveries_are_listed_and_claimed_in_order(open_store):
     async with aclosing(open_store()) as backend:
         await backend.record_batch([event(number) for number in range(1200)])
@@ -90,7 +86,6 @@ async def test_r36_many_pending_deliveries_are_listed_and_claimed_in_order(open_
         assert numbers(await backend.claim("mailers", "two", 0.0, count=7)) == list(range(7))
 
 
-@anyio_test
 async def test_r36_consume_waits_for_a_record_and_can_be_cancelled(open_store):
     async with aclosing(open_store()) as backend, aclosing(open_store()) as writer:
         found: list[int] = []
@@ -109,7 +104,6 @@ async def test_r36_consume_waits_for_a_record_and_can_be_cancelled(open_store):
         assert found == [1]
 
 
-@anyio_test
 async def test_r36_a_group_that_does_not_exist_has_nothing_and_is_made_by_its_first_consumer(open_store, raw):
     async with aclosing(open_store()) as backend:
         assert await backend.pending("mailers") == []
@@ -129,7 +123,6 @@ async def test_r36_a_group_that_does_not_exist_has_nothing_and_is_made_by_its_fi
         await backend.consume("mailers", "one")
 
 
-@anyio_test
 async def test_r36_damaged_and_compacted_records_hold_no_consumer_up(open_store, raw, stream):
     async with aclosing(open_store(RetentionPolicy(max_records=1))) as backend:
         raw.xadd(stream, {"not": "a record"})
@@ -142,7 +135,6 @@ async def test_r36_damaged_and_compacted_records_hold_no_consumer_up(open_store,
         assert await backend.pending("mailers") == []
 
 
-@anyio_test
 async def test_r36_a_consumer_goes_on_where_it_was_when_the_server_is_back(own_redis_server, stream):
     server = own_redis_server("--appendonly", "yes", "--appendfsync", "always")
     async with aclosing(RedisPersistence(f"unix://{server.socket}", stream=stream)) as backend:

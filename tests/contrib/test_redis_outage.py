@@ -28,8 +28,6 @@ from papyra_contrib.redis import RedisPersistence, _batches, _follower  # noqa: 
 from ._outage import SWEEP_FACTS, SWEEP_TIMES, Quick, record_over_outages  # noqa: E402 - as above
 from ._swallowing_proxy import SwallowingProxy  # noqa: E402 - as above
 
-pytestmark = pytest.mark.anyio
-
 SAFE = ("--appendonly", "yes", "--appendfsync", "always")
 
 

@@ -13,8 +13,6 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 
 from papyra_contrib.redis import RedisPersistence  # noqa: E402 - only where the library is
 
-pytestmark = pytest.mark.anyio
-
 ALL: Query[PersistedEvent] = Query()
 
 

@@ -31,8 +31,6 @@ from papyra_contrib.sqlite._connect import connect
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._queries import _terms, find
 
-pytestmark = pytest.mark.anyio
-
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 
 

@@ -17,8 +17,6 @@ from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig,
 from papyra_contrib.sqlite import SQLitePersistence, _compaction
 from papyra_contrib.sqlite import _statement_progress as _statement_progress
 
-pytestmark = pytest.mark.anyio
-
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 COUNT = 1500

@@ -20,8 +20,6 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._lock import WriteLock
 
-pytestmark = pytest.mark.anyio
-
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 PAGE = 4096

@@ -26,8 +26,6 @@ from papyra.persistence.models import (
 )
 from papyra_contrib.sqlite import SQLitePersistence, _backend, _queries
 
-anyio_test = pytest.mark.anyio
-
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 
 
@@ -74,7 +72,6 @@ def damage(path) -> None:
 # -- follow
 
 
-@anyio_test
 async def test_all_is_new_in_a_database_that_is_made_later(path):
     looks, looked_twice = [], threading.Event()
     found: list = []
@@ -102,7 +99,6 @@ async def test_all_is_new_in_a_database_that_is_made_later(path):
     assert found == events(1, 2, 3)
 
 
-@anyio_test
 async def test_more_than_a_page_comes_at_once_and_in_order(path, monkeypatch):
     async with aclosing(SQLitePersistence(path)) as backend, aclosing(backend.follow(limit=1)) as records:
         await backend.record_event(event(0))
@@ -119,7 +115,6 @@ async def test_more_than_a_page_comes_at_once_and_in_order(path, monkeypatch):
         assert len(waits) <= 1  # and not one for each page
 
 
-@anyio_test
 async def test_a_recovery_is_followed_across(path):
     async with aclosing(SQLitePersistence(path)) as backend, aclosing(SQLitePersistence(path)) as other:
         await backend.record_batch(events(*range(100)))
@@ -132,7 +127,6 @@ async def test_a_recovery_is_followed_across(path):
             assert await take(records, 4) == events(100, 101, 102, 103)
 
 
-@anyio_test
 async def test_a_recovery_gives_no_number_of_a_lost_row_again(path):
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.record_batch(events(1, 2, 3))
@@ -146,7 +140,6 @@ async def test_a_recovery_gives_no_number_of_a_lost_row_again(path):
             assert await take(records, 1) == events(4)
 
 
-@anyio_test
 @pytest.mark.parametrize("made_anew", [0, 2, 5])
 async def test_all_is_new_in_a_database_that_took_its_place(path, made_anew):
     """Whether the other one has fewer or more records than were read of the first."""
@@ -163,7 +156,6 @@ async def test_all_is_new_in_a_database_that_took_its_place(path, made_anew):
             assert await take(records, made_anew + 1) == events(*range(10, 10 + made_anew), 99)
 
 
-@anyio_test
 async def test_a_restored_copy_is_followed_from_its_end(path, monkeypatch):
     """Its next records have numbers that were read before."""
     copy, noticed = path.with_name("copy.db"), threading.Event()
@@ -202,7 +194,6 @@ async def test_a_restored_copy_is_followed_from_its_end(path, monkeypatch):
 # -- stream
 
 
-@anyio_test
 async def test_a_stream_gives_what_is_kept_newest_first_in_pages(path, monkeypatch):
     monkeypatch.setattr(_queries, "_PAGE_ROWS", 7)
     policy = RetentionPolicy(max_records=95, max_age_seconds=98)
@@ -215,7 +206,6 @@ async def test_a_stream_gives_what_is_kept_newest_first_in_pages(path, monkeypat
         assert [record async for record in span] == kept[69:80]
 
 
-@anyio_test
 async def test_pages_are_bounded_in_bytes(path):
     async with aclosing(SQLitePersistence(path)) as backend:
         pads = [
@@ -233,7 +223,6 @@ async def test_pages_are_bounded_in_bytes(path):
         assert [record async for record in backend.stream()] == pads[::-1]
 
 
-@anyio_test
 async def test_a_stream_is_one_moment_of_the_store_less_what_is_compacted_away(path, monkeypatch):
     monkeypatch.setattr(_queries, "_PAGE_ROWS", 10)
     async with aclosing(SQLitePersistence(path)) as backend, aclosing(SQLitePersistence(path)) as other:
@@ -249,7 +238,6 @@ async def test_a_stream_is_one_moment_of_the_store_less_what_is_compacted_away(p
         assert found == events(*range(99, 49, -1))
 
 
-@anyio_test
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_a_stream_does_not_go_on_in_another_database(path, monkeypatch, replaced):
     monkeypatch.setattr(_queries, "_PAGE_ROWS", 10)
@@ -318,7 +306,6 @@ def start(script: str, *arguments: object) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)])
 
 
-@anyio_test
 async def test_nothing_is_lost_or_doubled_while_processes_write_compact_and_recover(path):
     writers, count = 3, 60
     async with aclosing(SQLitePersistence(path)) as backend:

@@ -24,7 +24,6 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._lock import WriteLock
 
-pytestmark = pytest.mark.anyio
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
 
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)

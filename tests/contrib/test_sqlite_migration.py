@@ -20,8 +20,6 @@ from papyra.persistence.models import (
 )
 from papyra_contrib.sqlite import SQLitePersistence
 
-pytestmark = pytest.mark.anyio
-
 VERSION_1 = """
 CREATE TABLE facts (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,

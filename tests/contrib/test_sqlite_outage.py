@@ -20,8 +20,6 @@ from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite import _files as files
 from papyra_contrib.sqlite._batch_ids import MAX_RUNS, note_batch
 
-pytestmark = pytest.mark.anyio
-
 
 def events(*numbers: int) -> list[PersistedEvent]:
     return [PersistedEvent("local", "local:1", "Happened", {"n": n}, float(n)) for n in numbers]

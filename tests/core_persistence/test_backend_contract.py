@@ -15,8 +15,6 @@ from papyra.persistence import (
 from papyra.persistence.metrics import PersistenceMetrics
 from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
 
-pytestmark = pytest.mark.anyio
-
 EVENT = PersistedEvent("s", "s:1", "E", {}, 1.0)
 AUDIT = PersistedAudit("s", 2.0, 0, 0, 0, 0, 0, (), (), 0)
 LETTER = PersistedDeadLetter("s", "s:1", "M", None, 3.0)

@@ -10,8 +10,6 @@ import pytest
 
 from papyra.persistence.blocking import CallbackFailed, Work, WorkCancelled, run_blocking
 
-pytestmark = pytest.mark.anyio
-
 PATIENCE = 20
 
 

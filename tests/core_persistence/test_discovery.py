@@ -106,7 +106,6 @@ def inspected() -> dict[str, PluginInfo]:
 
 @pytest.mark.usefixtures("throwaway")
 class TestDistribution:
-    @pytest.mark.anyio
     async def test_a_good_backend_opens_by_its_scheme(self):
         async with aclosing(open_backend("good:?max_records=3")) as backend:
             assert type(backend).__module__ == "throwaway.backends"

@@ -11,8 +11,6 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence import InMemoryPersistence, PersistenceBackend, RetentionPolicy
 from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
 
-pytestmark = pytest.mark.anyio
-
 
 def event(number: int, moment: float | None = None) -> PersistedEvent:
     return PersistedEvent("s", "s:1", "ActorStarted", {"n": number}, number if moment is None else moment)

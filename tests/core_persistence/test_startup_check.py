@@ -23,8 +23,6 @@ from papyra.persistence.startup import (
     run_startup_check,
 )
 
-pytestmark = pytest.mark.anyio
-
 
 class Damaged(InMemoryPersistence):
     """Has anomalies until it is recovered with a mode in ``heals``."""

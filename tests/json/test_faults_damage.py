@@ -201,7 +201,6 @@ def test_faults_lines_of_a_gigabyte(path, start, size):
     assert path.stat().st_size < 2000
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("nest", [lambda inner: {"a": inner}, lambda inner: [inner]])
 async def test_faults_payloads_of_any_depth_are_stored_as_something(path, nest):
     deep = {}

@@ -22,8 +22,6 @@ from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
 from ._scenarios import plain_numbers
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def path(quick_disk):

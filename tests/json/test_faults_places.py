@@ -147,7 +147,6 @@ def _rotating(path, **options):
     return RotatingFilePersistence(path, max_bytes=50_000, max_files=9, **options)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("make", [JsonFilePersistence, _rotating])
 @pytest.mark.parametrize("work", ["record", "compact", "recover"])
 async def test_faults_on_a_full_disk_all_stays_as_it_was_until_there_is_room(small_disk, event, make, work):

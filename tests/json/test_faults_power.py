@@ -161,7 +161,6 @@ def test_faults_what_is_dropped_is_safe_before_it_is_cut(store, work):
         store.teardown()
 
 
-@pytest.mark.anyio
 async def test_faults_an_interval_is_kept_under_load(quick_disk, monkeypatch):
     """A writer that is never idle syncs all the same."""
     waiting, real = [], os.fsync

@@ -18,8 +18,6 @@ from papyra_json._maintenance.operations import scan
 
 from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, numbers, pack
 
-pytestmark = pytest.mark.anyio
-
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 

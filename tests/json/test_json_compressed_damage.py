@@ -20,7 +20,6 @@ from ._compressed import pack
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 
 
-@pytest.mark.anyio
 async def test_damage_to_lines_is_reported_where_it_was_before_they_were_packed(path, line):
     lines = [line(number) for number in range(1, 3001)]
     lines[2000] = lines[2000].replace(b"local:2001", b"local:2oo1")
@@ -120,7 +119,6 @@ def test_what_any_tool_can_read_is_no_damage(path, line, event, join):
     assert packed.read_bytes() == content
 
 
-@pytest.mark.anyio
 async def test_recovery_and_compaction_pack_only_what_changed(path, line, event, monkeypatch):
     lines = [line(number) for number in range(1, 20_001)]
     lines[9000] = b"garbage\n"

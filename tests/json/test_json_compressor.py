@@ -25,8 +25,6 @@ from papyra_json._segment.writer import Packer
 
 from ._compressed import compressed, names, numbers, until
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture
 def held(monkeypatch):

@@ -79,7 +79,6 @@ async def _until(holds: Callable[[], bool]) -> None:
 # -- by way of the backend
 
 
-@pytest.mark.anyio
 async def test_the_newest_come_first_then_each_new_one_and_the_last_at_the_close(path, event):
     store = JsonFilePersistence(path)
     await store.record_batch([event(number) for number in range(5)])
@@ -95,7 +94,6 @@ async def test_the_newest_come_first_then_each_new_one_and_the_last_at_the_close
         await anext(store.follow())
 
 
-@pytest.mark.anyio
 async def test_a_file_that_comes_later_is_followed_from_its_start(tmp_path, event, monkeypatch):
     path = tmp_path / "later" / "facts.ndjson"
     reader, writer = JsonFilePersistence(path), JsonFilePersistence(path)
@@ -121,7 +119,6 @@ async def test_a_file_that_comes_later_is_followed_from_its_start(tmp_path, even
     await writer.aclose()
 
 
-@pytest.mark.anyio
 async def test_wanted_chooses_in_a_worker_thread(path, event):
     store = JsonFilePersistence(path)
     threads: set[int] = set()
@@ -139,7 +136,6 @@ async def test_wanted_chooses_in_a_worker_thread(path, event):
     await store.aclose()
 
 
-@pytest.mark.anyio
 async def test_what_wanted_raises_comes_out(path, event):
     store = JsonFilePersistence(path)
     await store.record_event(event(0))
@@ -152,7 +148,6 @@ async def test_what_wanted_raises_comes_out(path, event):
     await store.aclose()
 
 
-@pytest.mark.anyio
 async def test_the_first_records_obey_retention(path, line):
     path.write_bytes(b"".join(map(line, range(1, 9))))
     store = JsonFilePersistence(path, RetentionPolicy(max_records=3))
@@ -162,7 +157,6 @@ async def test_the_first_records_obey_retention(path, line):
         await anext(store.follow(limit=-1))
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("drawn", [0, 1, 2500])
 async def test_who_leaves_early_leaves_no_file_open(path, line, drawn):
     path.write_bytes(b"".join(map(line, range(1, 3001))))
@@ -179,7 +173,6 @@ async def test_who_leaves_early_leaves_no_file_open(path, line, drawn):
     await _until(lambda: _open_files() == before)  # the thread may be amid a look
 
 
-@pytest.mark.anyio
 async def test_a_follower_that_waits_for_the_lock_can_be_cancelled(path, line, start):
     path.write_bytes(line(1))
     holder = start(
@@ -226,7 +219,6 @@ def test_a_line_without_its_newline_is_no_record_yet(path, line):
         assert looks.look() == [4]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("cut", [1, 2, 200])
 async def test_a_tail_that_is_repaired_is_not_doubled(path, line, event, cut):
     """Even where what is torn was read before."""
@@ -298,7 +290,6 @@ def test_a_batch_that_is_taken_back_is_not_seen(path, line):
 # -- files that are replaced, moved and removed
 
 
-@pytest.mark.anyio
 async def test_compactions_and_recoveries_double_nothing_and_leave_nothing_out(path, event):
     def store(keep: int | None = None) -> JsonFilePersistence:
         return JsonFilePersistence(path, RetentionPolicy(max_records=keep))
@@ -354,7 +345,6 @@ def test_a_compaction_may_drop_the_last_of_what_was_read(path, line, event, max_
         assert looks.look() == [1500]
 
 
-@pytest.mark.anyio
 async def test_several_rotations_between_two_looks(path, event):
     store = RotatingFilePersistence(path, max_bytes=500, max_files=20)
     with closing(Looks(path, max_files=20)) as looks:
@@ -364,7 +354,6 @@ async def test_several_rotations_between_two_looks(path, event):
     await store.aclose()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("max_files", [1, 2, 3])
 async def test_a_file_that_was_rotated_out_is_read_to_its_end(path, event, max_files):
     store = RotatingFilePersistence(path, max_bytes=2000, max_files=max_files)
@@ -513,7 +502,6 @@ while True:
 """
 
 
-@pytest.mark.anyio
 async def test_every_record_of_a_busy_set_comes_once_and_in_order(path, start):
     reader = RotatingFilePersistence(path, max_files=500)
     for program in (COMPACT, REPLACE):
@@ -528,7 +516,6 @@ async def test_every_record_of_a_busy_set_comes_once_and_in_order(path, start):
 # -- streams
 
 
-@pytest.mark.anyio
 async def test_a_stream_is_newest_first_and_obeys_retention(path, event):
     store = RotatingFilePersistence(
         path, max_bytes=2000, max_files=99, retention_policy=RetentionPolicy(max_records=50)
@@ -544,7 +531,6 @@ async def test_a_stream_is_newest_first_and_obeys_retention(path, event):
         await anext(store.stream())
 
 
-@pytest.mark.anyio
 async def test_a_stream_of_nothing_is_empty(path):
     assert [record async for record in JsonFilePersistence(path).stream()] == []
 

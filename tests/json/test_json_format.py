@@ -20,8 +20,6 @@ from papyra.persistence.models import (
 )
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 DATA = Path(__file__).parent / "data"
 
 EVENT = PersistedEvent("local", "local:1", "ActorStarted", {}, 1700000000.1)

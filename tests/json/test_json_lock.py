@@ -16,8 +16,6 @@ from papyra_json import JsonFilePersistence
 from papyra_json._fileset import lock as _lock
 from papyra_json._fileset.lock import SetLock
 
-pytestmark = pytest.mark.anyio
-
 FORKED = """
 import threading, time
 

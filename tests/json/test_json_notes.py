@@ -16,8 +16,6 @@ from papyra_json._fileset.notes import Notes
 from papyra_json._fileset.time_index import TABLE_BYTES
 from papyra_json._maintenance import rewrite as _rewrite
 
-pytestmark = pytest.mark.anyio
-
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 
 

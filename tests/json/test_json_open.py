@@ -88,7 +88,6 @@ def test_opening_touches_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.anyio
 async def test_a_relative_path_is_that_of_the_opening(tmp_path, monkeypatch, event):
     monkeypatch.chdir(tmp_path)
     store = JsonFilePersistence("facts.ndjson")
@@ -99,7 +98,6 @@ async def test_a_relative_path_is_that_of_the_opening(tmp_path, monkeypatch, eve
     assert (tmp_path / "facts.ndjson").exists()
 
 
-@pytest.mark.anyio
 async def test_a_closed_store_says_so(path, event):
     store = JsonFilePersistence(path)
     assert (store.closed, store.healthy) == (False, True)
@@ -109,7 +107,6 @@ async def test_a_closed_store_says_so(path, event):
         await store.record_event(event(1))
 
 
-@pytest.mark.anyio
 async def test_a_fork_must_open_its_own(path, event, start):
     process = start(
         """

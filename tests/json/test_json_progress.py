@@ -16,8 +16,6 @@ from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig,
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._file_persistence import FilePersistence
 
-pytestmark = pytest.mark.anyio
-
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 

@@ -9,8 +9,6 @@ import pytest
 
 from papyra_json import RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 def files(path):
     return sorted(

@@ -99,7 +99,6 @@ def test_full_files_of_a_set_are_passed_over(path, event, read):
         assert sum(read) < 400_000
 
 
-@pytest.mark.anyio
 async def test_compressed_files_are_passed_over_block_by_block(path, event, read):
     store = RotatingFilePersistence(path, max_bytes=2_000_000, max_files=9, compress="gzip")
     for first in range(0, 40_000, 4000):
@@ -233,7 +232,6 @@ def test_odd_times_do_not_spoil_the_answers(path, event):
             assert find(files, since=since, until=until) == wanted
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("make", [JsonFilePersistence, RotatingFilePersistence])
 async def test_a_store_passes_the_times_on(path, event, read, make):
     store = make(path)

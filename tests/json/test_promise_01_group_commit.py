@@ -14,8 +14,6 @@ from papyra.persistence.models import PersistedEvent
 from papyra_json import JsonFilePersistence
 from papyra_json._write import committer as _committer
 
-pytestmark = pytest.mark.anyio
-
 
 class _Calls:
     """Count calls of functions of `os`, with the threads they ran in."""

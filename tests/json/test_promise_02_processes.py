@@ -71,7 +71,6 @@ def test_promise_02_each_record_is_there_once_and_numbered_in_order(path, start,
     assert anyio.run(store.scan).anomalies == ()
 
 
-@pytest.mark.anyio
 async def test_promise_02_a_writer_notices_that_its_file_was_replaced_rotated_or_removed(path, event):
     first, second = JsonFilePersistence(path), JsonFilePersistence(path)
     await first.record_event(event(1))
@@ -90,7 +89,6 @@ async def test_promise_02_a_writer_notices_that_its_file_was_replaced_rotated_or
     await second.aclose()
 
 
-@pytest.mark.anyio
 async def test_promise_02_rotation_by_one_is_followed_by_the_other(path, event):
     stores = [RotatingFilePersistence(path, max_bytes=1000, max_files=100) for _ in range(3)]
     for number in range(120):
@@ -101,7 +99,6 @@ async def test_promise_02_rotation_by_one_is_followed_by_the_other(path, event):
         await store.aclose()
 
 
-@pytest.mark.anyio
 async def test_promise_02_the_lock_file_may_be_removed_by_mistake(path, event):
     first, second = JsonFilePersistence(path), JsonFilePersistence(path)
     for number in range(4):
@@ -113,7 +110,6 @@ async def test_promise_02_the_lock_file_may_be_removed_by_mistake(path, event):
     await second.aclose()
 
 
-@pytest.mark.anyio
 async def test_promise_02_the_lock_file_is_permanent(path, event):
     store = RotatingFilePersistence(path, max_bytes=300, max_files=3)
     await store.record_event(event(0))

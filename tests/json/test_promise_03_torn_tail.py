@@ -7,8 +7,6 @@ import pytest
 from papyra.persistence.models import PersistenceAnomalyType
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 def _quarantined(path) -> list[bytes]:
     return [file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}.quarantine-*"))]

@@ -13,8 +13,6 @@ import pytest
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 async def _numbers(path, make=JsonFilePersistence):
     store = make(path)

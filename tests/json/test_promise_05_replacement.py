@@ -17,7 +17,6 @@ from papyra.persistence import RetentionPolicy
 from papyra_json import JsonFilePersistence
 
 
-@pytest.mark.anyio
 async def test_promise_05_the_new_file_is_synced_before_and_its_folder_after_the_renaming(
     path, event, monkeypatch
 ):
@@ -41,7 +40,6 @@ async def test_promise_05_the_new_file_is_synced_before_and_its_folder_after_the
     assert said == ["file", "rename", "folder"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("call", ["fsync", "write"])
 async def test_promise_05_a_failed_replacement_leaves_the_old_file(path, event, monkeypatch, call):
     store = JsonFilePersistence(path, RetentionPolicy(max_records=10))
@@ -66,7 +64,6 @@ async def test_promise_05_a_failed_replacement_leaves_the_old_file(path, event, 
     await store.aclose()
 
 
-@pytest.mark.anyio
 async def test_promise_05_the_new_file_has_the_mode_of_the_old(path, event):
     store = JsonFilePersistence(path, RetentionPolicy(max_records=1))
     await store.record_batch([event(1), event(2)])

@@ -13,8 +13,6 @@ from papyra.persistence.models import PersistenceAnomalyType as Kind
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 async def _scan(path, make=JsonFilePersistence, **options):
     store = make(path, **options)

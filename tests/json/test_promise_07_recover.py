@@ -11,8 +11,6 @@ import pytest
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 MODES = [PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE]
 DATA = Path(__file__).parent / "data"
 

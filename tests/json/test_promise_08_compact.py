@@ -13,8 +13,6 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistedAudit
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 def _quarantined(path) -> list[bytes]:
     return [file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*.quarantine-*"))]

@@ -7,8 +7,6 @@ import pytest
 from papyra.persistence import RetentionPolicy
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_promise_09_ten_records_cost_a_block(path, line, event, read):
     costs = []

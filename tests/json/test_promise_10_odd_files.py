@@ -13,8 +13,6 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 WORDS = {"folder": "a folder", "link": "a symbolic link", "dangling": "a symbolic link", "fifo": "a FIFO"}
 
 

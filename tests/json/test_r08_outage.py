@@ -13,8 +13,6 @@ from papyra import Actor, ActorSystem
 from papyra.exceptions import PartialWriteError, PersistenceError, StoreFull
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 class Quick(Actor):
     async def receive(self, message: object) -> None: ...

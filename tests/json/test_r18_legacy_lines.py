@@ -11,8 +11,6 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 HEAD = '{"kind": "event", "system_id": "s", "actor_address": "s:1", "event_type": "E", "payload": '
 VALUES = {
     "nan": ('{"a": NaN, "b": -Infinity, "c": Infinity}', None),

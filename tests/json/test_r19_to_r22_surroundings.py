@@ -21,8 +21,6 @@ from papyra_json._write import appender as _appender
 
 from ._preload import NFS_LOCKS, STALE, library
 
-pytestmark = pytest.mark.anyio
-
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away or mount")
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 SIZE = 400  # two records a file

@@ -11,8 +11,6 @@ import pytest
 from papyra.exceptions import PersistenceError
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 
 def content(folder):
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}

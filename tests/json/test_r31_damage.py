@@ -13,8 +13,6 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence
 
-pytestmark = pytest.mark.anyio
-
 BOM = b"\xef\xbb\xbf"
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)

@@ -78,7 +78,6 @@ def test_p50_signals_outside_the_main_thread_are_a_clear_error():
     assert caught[2].args == (0,)
 
 
-@pytest.mark.anyio
 async def test_p50_phases_run_in_order_and_a_failing_task_stops_nothing(caplog: pytest.LogCaptureFixture):
     order: list[str] = []
     audits: list[Any] = []
@@ -106,7 +105,6 @@ async def _note_audits(system: ActorSystem, audits: list[Any]) -> None:
     audits += await system.persistence.list_audits()
 
 
-@pytest.mark.anyio
 async def test_p50_a_phase_gets_its_timeout_and_the_rest_goes_on(caplog: pytest.LogCaptureFixture):
     async with ActorSystem() as system:
         shutdown = Shutdown(system, deadline=5.0)
@@ -120,14 +118,12 @@ async def test_p50_a_phase_gets_its_timeout_and_the_rest_goes_on(caplog: pytest.
     assert "did not end within 0.05 s" in caplog.text
 
 
-@pytest.mark.anyio
 async def test_p50_an_actor_that_is_cut_makes_the_status_1():
     async with ActorSystem() as system:
         await system.spawn(Slow).tell(60.0)
         assert await Shutdown(system, deadline=0.5).run("test") == 1
 
 
-@pytest.mark.anyio
 async def test_bad_arguments_of_a_shutdown():
     async with ActorSystem() as system:
         shutdown = Shutdown.of(system)

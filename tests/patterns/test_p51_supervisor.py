@@ -9,8 +9,6 @@ from papyra_contrib.supervisor import PERMANENT, TEMPORARY, TRANSIENT, ChildSpec
 
 from .support import until
 
-pytestmark = pytest.mark.anyio
-
 
 class Child(Actor):
     async def receive(self, message: str) -> str:

@@ -26,8 +26,6 @@ from papyra_contrib.routing import (
 
 from .support import until
 
-pytestmark = pytest.mark.anyio
-
 
 class Worker(Actor):
     seen = 0

@@ -15,8 +15,6 @@ from papyra_contrib.eventstream import EventStream, FactHooks, Missed
 
 from .support import until
 
-pytestmark = pytest.mark.anyio
-
 
 @dataclass(frozen=True)
 class Priced:

@@ -8,8 +8,6 @@ import pytest
 from papyra import Actor, ActorStopped, ActorSystem
 from papyra_contrib.receptionist import Listing, Receptionist, ServiceKey
 
-pytestmark = pytest.mark.anyio
-
 ECHO = ServiceKey[str, str]("echo")
 
 

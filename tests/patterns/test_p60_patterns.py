@@ -9,8 +9,6 @@ from papyra import Actor, ActorSystem, AskTimeout, Backoff, Strategy, Supervisio
 from papyra.testing import ManualClock
 from papyra_contrib.patterns import CircuitBreaker, CircuitOpen, first_of, retry
 
-pytestmark = pytest.mark.anyio
-
 QUICK = Backoff(0.001, 0.002)
 
 

@@ -23,8 +23,6 @@ from papyra import (
 
 from .support import Echo, running
 
-pytestmark = pytest.mark.anyio
-
 
 async def refused(
     spawn: Callable[[], object], error: type[Exception], match: str, system: ActorSystem
@@ -463,7 +461,6 @@ class Numbered(Actor):
         return self.number
 
 
-@pytest.mark.anyio
 async def test_arguments_after_the_factory_are_its_own_at_the_spawn_and_at_each_restart() -> None:
     async with ActorSystem() as system:
         refs = [system.spawn(Numbered, n, name=f"worker-{n}") for n in range(3)]
@@ -474,7 +471,6 @@ async def test_arguments_after_the_factory_are_its_own_at_the_spawn_and_at_each_
         assert [await ref.ask("number") for ref in refs] == [0, 1, 2]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("args", [(), (1, 2)])
 async def test_h16_arguments_that_do_not_fit_are_explained(args: tuple[int, ...]) -> None:
     async with ActorSystem() as system:

@@ -21,8 +21,6 @@ from papyra import events as ev
 
 from .support import Runs, boom, go_round, nothing, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 class Slow(Runs):
     """Waits for the gates of its test in on_start and on_stop."""

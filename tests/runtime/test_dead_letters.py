@@ -19,8 +19,6 @@ from papyra.deadletters import DeadLetterPolicy
 from papyra.messages import DeadLetter
 from papyra.testing import ManualClock
 
-pytestmark = pytest.mark.anyio
-
 SECRET = "hunter2-4111111111111111"
 
 

@@ -15,8 +15,6 @@ from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskDeadlock, Papy
 
 from .support import Runs, go_round, nothing, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 def asks(*path: ActorRef[Any, Any]) -> Callable[[Runs], Awaitable[Any]]:
     """Make a message that asks the first of ``path`` to ask the second to ask the third ..."""

@@ -15,8 +15,6 @@ from papyra.exceptions import SystemNotRunning
 
 from .support import Echo, running
 
-pytestmark = pytest.mark.anyio
-
 
 class Special(Echo):
     pass

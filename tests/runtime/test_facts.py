@@ -30,7 +30,7 @@ from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, Persi
 
 from .support import Echo, running
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
+pytestmark = pytest.mark.usefixtures("actors_facts_only")
 
 
 class Kept(InMemoryPersistence):

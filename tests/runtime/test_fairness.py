@@ -12,8 +12,6 @@ from papyra import Actor
 
 from .support import Echo, running
 
-pytestmark = pytest.mark.anyio
-
 
 class Progress:
     """A plain task that counts its turns."""

@@ -31,7 +31,7 @@ from papyra.persistence.json import JsonFilePersistence
 
 from .support import Echo, Runs, running
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
+pytestmark = pytest.mark.usefixtures("actors_facts_only")
 
 
 class Failed(BaseException):

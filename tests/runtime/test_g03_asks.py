@@ -13,8 +13,6 @@ from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskTimeout, Papyr
 
 from .support import Echo, Gated, Runs, go_round, letters, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g03_ask_returns_what_receive_returned() -> None:
     async with running() as system:

@@ -11,8 +11,6 @@ from papyra import Actor, ActorStopped, DeadLetter
 
 from .support import Gated, go_round, letters, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g04_queued_messages_become_dead_letters_in_order() -> None:
     go = anyio.Event()

@@ -15,8 +15,6 @@ from papyra import Actor, ActorRef, ActorStopped, SupervisorDecision
 
 from .support import go_round, running
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_g07_one_message_at_a_time_under_random_suspension(seed: int) -> None:

@@ -14,8 +14,6 @@ from papyra import Actor, ActorRef, Strategy, SupervisionPolicy
 from .lives import Logged, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g08_on_start_comes_before_the_first_message_and_on_stop_after_the_last() -> None:
     log: list[str] = []

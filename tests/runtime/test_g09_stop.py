@@ -16,8 +16,6 @@ from papyra import events as ev
 from .lives import Logged, Stubborn, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g09_stop_works_off_what_is_queued_and_returns_when_it_has_stopped() -> None:
     log: list[str] = []

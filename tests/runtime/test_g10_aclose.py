@@ -15,8 +15,6 @@ from papyra import events as ev
 from .lives import Logged, Recording, Stubborn, logged, stops
 from .support import Runs, boom, go_round, nothing, running
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g10_aclose_works_off_what_is_queued_and_stops_the_newest_first() -> None:
     log: list[str] = []

@@ -16,8 +16,6 @@ from papyra import Actor, ActorRef, ActorSystem, SupervisorDecision
 from .lives import Logged, Recording, _on_asyncio, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g11_it_nests_in_task_groups_and_cancel_scopes() -> None:
     log: list[str] = []

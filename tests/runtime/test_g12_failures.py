@@ -16,8 +16,6 @@ from papyra import events as ev
 from .lives import Logged, Recording, _on_asyncio, logged, stops
 from .support import Runs, boom, go_round, nothing, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 class Custom(BaseException):
     pass

@@ -14,8 +14,6 @@ from papyra import ActorSystem
 from .lives import Recording
 from .support import Runs, go_round, nothing
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g13_a_start_that_is_cancelled_or_fails_starts_nothing() -> None:
     from papyra.persistence.startup import PersistenceStartupMode

@@ -14,8 +14,6 @@ from papyra import events as ev
 from .families import Boss, Kid, Plan, kinds, read_asked, read_kid, until
 from .support import RESTART, Boom, running
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("place", ["tell", "ask", "start", "start again", "init again"])
 @pytest.mark.parametrize("decision", [None, *SupervisorDecision])

@@ -22,8 +22,6 @@ from papyra import events as ev
 from .families import Boss, Kid, Plan, kinds, read_asked, read_kid, until
 from .support import RESTART, Boom, running
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.mark.parametrize("decision", [None, *SupervisorDecision])
 async def test_g14_a_parent_that_waits_for_the_child_decides_at_once(

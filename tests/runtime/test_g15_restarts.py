@@ -17,8 +17,6 @@ from papyra.testing import ManualClock
 from .families import Boss, Kid, Plan, kinds, read_kid, until
 from .support import RESTART, Boom, running
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g15_a_restart_keeps_ref_address_name_and_mailbox() -> None:
     async with running() as system:

@@ -22,8 +22,6 @@ from papyra import events as ev
 from .families import Boss, Kid, Plan, read_kid, until
 from .support import ESCALATE, RESTART, Boom, running
 
-pytestmark = pytest.mark.anyio
-
 
 async def test_g16_escalation_goes_up_to_the_root_with_the_same_exception() -> None:
     infos: list[FailureInfo] = []

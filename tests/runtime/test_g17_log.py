@@ -13,8 +13,6 @@ from papyra import events as ev
 from .families import Boss, Plan, read_kid, until
 from .support import RESTART, Boom, running
 
-pytestmark = pytest.mark.anyio
-
 
 def failures_logged(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
     return [

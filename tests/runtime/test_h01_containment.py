@@ -18,8 +18,6 @@ from papyra import Actor, ActorStopped, ActorSystem, SystemHooks
 
 from .support import Echo, running
 
-pytestmark = pytest.mark.anyio
-
 
 class Gone:
     """Its weak proxy raises `ReferenceError` for every question."""

@@ -13,8 +13,6 @@ from papyra import Actor, ActorStopped
 
 from .support import running
 
-pytestmark = pytest.mark.anyio
-
 
 class Session(Actor):
     """Holds a task group open from its start to its stop."""

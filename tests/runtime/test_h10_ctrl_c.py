@@ -207,7 +207,6 @@ def test_h10_the_third_is_pythons_own_and_a_fourth_kills(start: Start) -> None:
     assert (status, out) == (-signal.SIGINT, [])
 
 
-@pytest.mark.anyio
 async def test_h10_the_handler_goes_with_the_last_system() -> None:
     before = signal.default_int_handler
     signal.signal(signal.SIGINT, before)
@@ -218,7 +217,6 @@ async def test_h10_the_handler_goes_with_the_last_system() -> None:
     assert signal.getsignal(signal.SIGINT) is before
 
 
-@pytest.mark.anyio
 async def test_h10_a_handler_of_the_program_is_left_alone() -> None:
     def mine(*_: object) -> None: ...
 

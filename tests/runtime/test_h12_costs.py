@@ -34,8 +34,6 @@ from papyra_contrib.receptionist import Receptionist, ServiceKey
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-pytestmark = pytest.mark.anyio
-
 MOST = 4.6
 """The most that four times as many may cost; a quadratic part would make it 16."""
 

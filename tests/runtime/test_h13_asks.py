@@ -27,8 +27,6 @@ from papyra import events as ev
 
 from .support import Runs
 
-pytestmark = pytest.mark.anyio
-
 
 def held(gate: anyio.Event) -> Callable[[Runs], Awaitable[None]]:
     """Return a message that holds an actor until ``gate`` is set."""

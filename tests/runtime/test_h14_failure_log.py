@@ -27,8 +27,6 @@ from papyra import (
 from papyra._runtime import supervision
 from papyra.testing import ManualClock
 
-pytestmark = pytest.mark.anyio
-
 RESTART = SupervisionPolicy(Strategy.RESTART)
 
 

@@ -15,8 +15,6 @@ from papyra import Actor, ActorSystem
 from papyra._runtime import running_system, watchdog
 from papyra.testing import run_seeded
 
-pytestmark = pytest.mark.anyio
-
 
 class Holder(Actor):
     async def receive(self, message: Callable[[], object]) -> object:

@@ -22,8 +22,6 @@ from papyra.address import ActorAddress
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-pytestmark = pytest.mark.anyio
-
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"
 
 

@@ -44,8 +44,6 @@ from papyra.persistence.startup import PersistenceStartupMode
 
 from .support import Echo, running
 
-pytestmark = pytest.mark.anyio
-
 
 @pytest.fixture(autouse=True)
 def _no_hook_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,6 @@ from papyra._runtime.cell import Cell
 
 from .support import Echo, running
 
-pytestmark = pytest.mark.anyio
-
 
 @contextmanager
 def collector_off() -> Iterator[None]:

@@ -25,8 +25,6 @@ from papyra import (
 
 from .support import Echo, Gated, Runs, go_round, letters, running, same, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 async def waiting_tells(
     group: anyio.abc.TaskGroup, ref: ActorRef[Any, Any], messages: list[Any], done: list[Any]

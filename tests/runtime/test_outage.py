@@ -15,7 +15,7 @@ from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.startup import PersistenceStartupMode
 
-pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("actors_facts_only")]
+pytestmark = pytest.mark.usefixtures("actors_facts_only")
 
 
 class Away(InMemoryPersistence):

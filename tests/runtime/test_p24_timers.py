@@ -16,8 +16,6 @@ from papyra.testing import ManualClock, run_seeded
 
 from .support import Runs, running
 
-pytestmark = pytest.mark.anyio
-
 
 async def settled(ref: Any) -> None:
     """Return when everything that was queued is handled."""

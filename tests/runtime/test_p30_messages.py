@@ -32,8 +32,6 @@ from papyra.testing import ManualClock, Probe
 
 from .support import RESTART, Runs, running, wait_until
 
-pytestmark = pytest.mark.anyio
-
 
 class Gated(Actor):
     """Stashes wait_until it is told to open."""

@@ -114,7 +114,6 @@ def down_and_up(*names: str) -> list[str]:
 # -- 33: who, and in which order
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("strategy", "expected"),
     [
@@ -146,7 +145,6 @@ async def test_p33_members_go_down_newest_first_and_come_up_oldest_first(
         log.clear()
 
 
-@pytest.mark.anyio
 async def test_p33_names_mailboxes_and_watchers_stay() -> None:
     log: list[str] = []
     async with running() as system:
@@ -158,7 +156,6 @@ async def test_p33_names_mailboxes_and_watchers_stay() -> None:
     assert system.dead_letters.count == 0
 
 
-@pytest.mark.anyio
 async def test_p33_a_member_whose_policy_is_stop_is_stopped_for_good_in_its_turn() -> None:
     log: list[str] = []
     async with running() as system:
@@ -182,7 +179,6 @@ async def test_p33_a_member_whose_policy_is_stop_is_stopped_for_good_in_its_turn
         assert [letter.message for letter in system.dead_letters.messages] == ["becomes a dead letter"]
 
 
-@pytest.mark.anyio
 async def test_p33_one_that_stops_already_or_is_spawned_meanwhile_is_no_member() -> None:
     log: list[str] = []
     async with running() as system:
@@ -206,7 +202,6 @@ async def test_p33_one_that_stops_already_or_is_spawned_meanwhile_is_no_member()
 # -- 34: members that take their time
 
 
-@pytest.mark.anyio
 async def test_p34_a_busy_member_is_cancelled_after_its_grace() -> None:
     clock, log = ManualClock(), []
     answers: list[Any] = []
@@ -232,7 +227,6 @@ async def test_p34_a_busy_member_is_cancelled_after_its_grace() -> None:
         assert log == down_and_up("a", "b")
 
 
-@pytest.mark.anyio
 async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
     clock, log = ManualClock(), []
     async with running(time_fn=clock, shutdown_timeout=0.2) as system:
@@ -265,7 +259,6 @@ async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
         await wait_until(lambda: cancelled)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(when: str) -> None:
     clock, log = ManualClock(), []  # no grace passes: the clock does not move
@@ -301,7 +294,6 @@ async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(w
         assert len(found) == 1
 
 
-@pytest.mark.anyio
 async def test_p34_a_wait_on_the_way_up_for_a_member_that_is_not_up_is_cut() -> None:
     log: list[str] = []
     found: list[Any] = []
@@ -333,7 +325,6 @@ async def test_p34_a_wait_on_the_way_up_for_a_member_that_is_not_up_is_cut() -> 
 # -- 35: limits, and failures on the way
 
 
-@pytest.mark.anyio
 async def test_p35_what_a_member_raises_on_its_way_down_decides_nothing() -> None:
     log: list[str] = []
     async with running() as system:
@@ -345,7 +336,6 @@ async def test_p35_what_a_member_raises_on_its_way_down_decides_nothing() -> Non
         assert [type(event).__name__ for event in system.events()].count("ActorCrashed") == 2
 
 
-@pytest.mark.anyio
 async def test_p35_a_failing_start_on_the_way_up_is_one_more_group_restart() -> None:
     log: list[str] = []
     async with running() as system:
@@ -361,7 +351,6 @@ async def test_p35_a_failing_start_on_the_way_up_is_one_more_group_restart() -> 
         ]
 
 
-@pytest.mark.anyio
 async def test_p35_past_the_limit_the_child_stops_and_the_parent_fails_with_its_exception() -> None:
     log: list[str] = []
     async with running() as system:
@@ -391,7 +380,6 @@ class Nested(Actor):
         return parent, await parent.ask(lambda actor: actor.refs)
 
 
-@pytest.mark.anyio
 async def test_p35_the_window_stands_still_while_the_group_is_down() -> None:
     clock, log = ManualClock(), []
     async with running(time_fn=clock) as system:
@@ -410,7 +398,6 @@ async def test_p35_the_window_stands_still_while_the_group_is_down() -> None:
 # -- 36: who decides
 
 
-@pytest.mark.anyio
 async def test_p36_on_child_failure_comes_first_and_decides_for_that_child_alone() -> None:
     log: list[str] = []
     async with running() as system:
@@ -426,7 +413,6 @@ async def test_p36_on_child_failure_comes_first_and_decides_for_that_child_alone
         assert log == down_and_up("a", "b")
 
 
-@pytest.mark.anyio
 async def test_p36_a_child_whose_own_policy_is_stop_stops_alone() -> None:
     log: list[str] = []
     async with running() as system:

@@ -32,8 +32,6 @@ from papyra.exceptions import SystemNotRunning
 from . import support
 from .support import RESTART, running
 
-pytestmark = pytest.mark.anyio
-
 
 class Runs(support.Runs):
     """Notes also that it stops."""

@@ -106,7 +106,6 @@ def test_p49_it_returns_within_the_deadline_and_a_second(
             assert took < 1
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("deadline", [-1, math.nan, math.inf])
 async def test_p49_a_bad_deadline_is_a_value_error(deadline: float) -> None:
     async with ActorSystem() as system:
@@ -114,7 +113,6 @@ async def test_p49_a_bad_deadline_is_a_value_error(deadline: float) -> None:
             await system.aclose(deadline=deadline)
 
 
-@pytest.mark.anyio
 async def test_p49_no_time_at_all() -> None:
     with anyio.fail_after(10):
         system = ActorSystem()

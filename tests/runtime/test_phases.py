@@ -42,7 +42,6 @@ def test_every_life_can_end_and_none_begins_again():
         assert phase == phases.STOPPED or phases.STOPPED in following
 
 
-@pytest.mark.anyio
 async def test_a_transition_outside_of_the_table_is_found():
     async with ActorSystem() as system:
         cell = system.spawn(Actor)._cell

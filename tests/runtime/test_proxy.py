@@ -15,8 +15,6 @@ from papyra import Actor, ActorProxy, ActorStopped
 
 from .support import running
 
-pytestmark = pytest.mark.anyio
-
 
 class Engine:
     def __init__(self) -> None:

@@ -152,7 +152,6 @@ class Busy(Actor):
         self.stopped.append(self.number)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("first", range(0, 200, 50))
 async def test_g11_the_host_can_be_cancelled_at_each_of_200_checkpoints(first: int) -> None:
     for rounds in range(first, first + 50):
@@ -290,7 +289,6 @@ def test_g22_a_store_that_misbehaves_changes_neither_results_nor_order(
             assert store.metrics.records_written > 0
 
 
-@pytest.mark.anyio
 async def test_g22_a_full_disk_changes_no_result_and_is_visible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -24,8 +24,6 @@ from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedEvent
 from papyra.persistence.processes import is_running, process_started
 
-pytestmark = pytest.mark.anyio
-
 
 class Fragile(Actor):
     async def receive(self, message: object) -> None:

@@ -11,8 +11,6 @@ from papyra import Actor, ActorStopped, ActorSystem
 from papyra._runtime import run_id
 from papyra.persistence import InMemoryPersistence
 
-pytestmark = pytest.mark.anyio
-
 
 class Quiet(Actor):
     async def receive(self, message):

@@ -364,7 +364,6 @@ def test_a_relative_path_in_a_project_is_relative_to_it(tmp_path: Path) -> None:
 # -- a system's
 
 
-@pytest.mark.anyio
 async def test_a_system_uses_the_settings_it_is_given(tmp_path: Path) -> None:
     path = tmp_path / "facts.ndjson"
     given = Settings(persistence=f"json:{path}", max_dead_letters=1)
@@ -379,7 +378,6 @@ async def test_a_system_uses_the_settings_it_is_given(tmp_path: Path) -> None:
     assert path.read_text().count("\n") == 6
 
 
-@pytest.mark.anyio
 async def test_an_argument_beats_the_settings() -> None:
     store = InMemoryPersistence()
     system = ActorSystem(persistence=store, settings=Settings(persistence="json:/nowhere"))

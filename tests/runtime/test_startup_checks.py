@@ -22,8 +22,6 @@ from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStar
 
 from .support import running
 
-pytestmark = pytest.mark.anyio
-
 
 class Fake(InMemoryPersistence):
     """Damaged until a recovery that heals."""

@@ -17,8 +17,6 @@ from papyra.testing import explore
 
 from .support import Echo
 
-pytestmark = pytest.mark.anyio
-
 CHILDREN = 200
 
 

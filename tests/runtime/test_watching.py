@@ -14,8 +14,6 @@ from papyra import events as ev
 
 from .support import Echo, running
 
-pytestmark = pytest.mark.anyio
-
 
 class Watcher(Actor):
     """Run the function that a message is; keep what else arrives."""

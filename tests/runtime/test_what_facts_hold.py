@@ -25,8 +25,6 @@ from papyra.events import ActorEvent
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedEvent
 
-pytestmark = pytest.mark.anyio
-
 RESTART = SupervisionPolicy(Strategy.RESTART, max_restarts=2)
 
 

@@ -10,8 +10,6 @@ from papyra.events import ActorRestarted, ActorStarted
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.testing import EventRecorder, ManualClock, Probe
 
-pytestmark = pytest.mark.anyio
-
 
 class Echo(Actor):
     async def receive(self, message: object) -> object:

@@ -26,8 +26,6 @@ from papyra_contrib.admin import AdminSocket
 
 from ._admin_client import Client
 
-pytestmark = pytest.mark.anyio
-
 # ruff: noqa: ASYNC240, ASYNC220 - short looks at local files, and a process that is waited for in a thread
 
 

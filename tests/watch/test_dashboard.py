@@ -22,8 +22,6 @@ from papyra_contrib.dashboard._format import printable, span
 
 from ._dashboard import HOSTILE, SIGNED_IN, TOKEN, VIEWS, Echo, Sleeper, ask
 
-pytestmark = pytest.mark.anyio
-
 RESTART = SupervisionPolicy(Strategy.RESTART, max_restarts=1000)
 
 

@@ -48,7 +48,6 @@ def a_second_later(app: Dashboard) -> None:
 
 
 @pytest.mark.sweep
-@pytest.mark.anyio
 async def test_dashboard_cost_of_12_000_actors_and_five_pages():
     """Five different pages take under 30 ms of processor time a second, and the loop at most 5 ms at a time.
 
@@ -115,7 +114,6 @@ async def write_facts(url: str, count: int, first: float, last: float) -> None:
     await backend.aclose()
 
 
-@pytest.mark.anyio
 async def test_record_source_reads_a_day_at_a_time(tmp_path: Path):
     url = f"json:{tmp_path / 'store.ndjson'}"
     await write_facts(url, 3000, 1_700_000_000.0, 1_700_000_000.0 + 3 * DAY)
@@ -136,7 +134,6 @@ async def test_record_source_reads_a_day_at_a_time(tmp_path: Path):
 
 
 @pytest.mark.sweep
-@pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_record_source_of_a_million_facts(tmp_path: Path, anyio_backend: str):
     url = f"json:{tmp_path / 'store.ndjson'}"

@@ -142,7 +142,6 @@ def litestar(papyra_class, way):
 FRAMEWORKS = {each.__name__: each for each in (starlette, fastapi, lilya, ravyn, litestar)}
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("way", ["lifespan", "install", "wrap"])
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 async def test_frameworks(framework, way):
@@ -182,7 +181,6 @@ async def test_frameworks(framework, way):
     assert ended == (["own closes"] if "greeter stopped" in before else ["own closes", "greeter stopped"])
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("framework", ["starlette", "fastapi", "lilya", "ravyn", "litestar"])
 async def test_no_lifespan(framework):
     """Promise 4: a request without lifespan is a `LookupError` that says so."""
@@ -216,7 +214,6 @@ class Silent(Refusing):
             await super().__call__(scope, receive, send)
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("app", [Refusing(), Silent()])
 async def test_wrap_runs_a_system_around_an_application_without_a_lifespan(app):
     LOG.clear()
@@ -230,7 +227,6 @@ async def test_wrap_runs_a_system_around_an_application_without_a_lifespan(app):
     assert LOG == ["made", "set up", "greeter stopped"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("wrong", ["setup", "store", "own"])
 async def test_failed_start(wrong, tmp_path):
     """Promise 3: `lifespan.startup.failed` with the reason, and an exception; nothing runs."""
@@ -266,7 +262,6 @@ async def test_failed_start(wrong, tmp_path):
     assert not p.is_open
 
 
-@pytest.mark.anyio
 async def test_a_system_that_ends_from_inside_turns_livez_and_is_reported_at_the_shutdown():
     class Exits(Actor):
         async def receive(self, message):
@@ -285,7 +280,6 @@ async def test_a_system_that_ends_from_inside_turns_livez_and_is_reported_at_the
     assert [each["type"] for each in sent] == ["lifespan.startup.complete", "lifespan.shutdown.failed"]
 
 
-@pytest.mark.anyio
 async def test_actors_as_parameters_of_fastapi():
     from fastapi import FastAPI, WebSocket
 
@@ -332,7 +326,6 @@ async def test_actors_as_parameters_of_fastapi():
         assert await client.websocket("/talk") == ["hello web"]
 
 
-@pytest.mark.anyio
 async def test_an_error_in_a_websocket_closes_it():
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute

@@ -44,7 +44,6 @@ class Waiting(Actor):
         await anyio.sleep_forever()
 
 
-@pytest.mark.anyio
 async def test_probe_cost(monkeypatch):
     """Promise 5: 1,000 probes in a second make one walk; a check that hangs is `failed: 1 s` and delays
     nobody.
@@ -88,7 +87,6 @@ async def test_probe_cost(monkeypatch):
         assert "[+]rows ok: 42 rows\n" in text
 
 
-@pytest.mark.anyio
 async def test_while_a_slow_check_runs_the_last_result_serves(monkeypatch):
     monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 0.0)
     slow = False
@@ -110,7 +108,6 @@ async def test_while_a_slow_check_runs_the_last_result_serves(monkeypatch):
         assert (await client.get("/readyz")).status == 503
 
 
-@pytest.mark.anyio
 async def test_formats():
     async def broken():
         raise OSError("no route\nto host")
@@ -144,7 +141,6 @@ async def test_formats():
         assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD")
 
 
-@pytest.mark.anyio
 async def test_what_the_checks_look_at(monkeypatch):
     monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 0.0)
     monkeypatch.setattr(looks, "STUCK_SECONDS", 0.0)
@@ -177,7 +173,6 @@ async def test_what_the_checks_look_at(monkeypatch):
         assert names[2] == ["mailboxes", "restarts", "stuck"]
 
 
-@pytest.mark.anyio
 async def test_the_endpoints_take_a_system():
     async with ActorSystem(system_id="web") as system:
         for endpoint in (livez, readyz, healthz):
@@ -201,7 +196,6 @@ def test_a_config_is_checked():
         ASGIPapyra(ActorSystem())
 
 
-@pytest.mark.anyio
 async def test_a_level_for_a_check_that_is_not_there_fails_the_start():
     p = ASGIPapyra(make, PapyraASGIConfig(readyz={"stroe": "fail"}))
     with pytest.raises(ValueError, match="no such check"):
@@ -242,7 +236,6 @@ def test_published_names():
         assert p.config.health_path == "/health"
 
 
-@pytest.mark.anyio
 async def test_papyra_lifecycle_as_it_was():
     async with papyra_lifecycle(make) as system:
         assert system.state == "running"

@@ -56,7 +56,6 @@ class MarkAll(Instrument):
 # -- promise 2
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("every", [1, 2, 7, 499, 500, 501, 1024])
 async def test_countdown(every):
     """Promise 2: of N sends every n-th is shown, and the event loop goes round every 500 sends."""
@@ -85,7 +84,6 @@ async def test_countdown(every):
         assert [message for _, message, asks in marks.shown if asks] == list(range(0, 30, every))
 
 
-@pytest.mark.anyio
 async def test_countdown_of_sends_that_do_not_wait():
     """Promise 2: so it is where no send lets the event loop go round."""
     marks = MarkAll(100)
@@ -137,7 +135,6 @@ def test_countdown_for_any_mix(backend, gaps, sends):
     anyio.run(main, backend=backend)
 
 
-@pytest.mark.anyio
 async def test_an_instrument_comes_and_goes_while_the_system_runs():
     marks, others = MarkAll(), MarkAll(3)
     async with ActorSystem() as system:
@@ -190,7 +187,6 @@ class Sleeper(Actor):
         await anyio.sleep_forever()
 
 
-@pytest.mark.anyio
 async def test_begin_end():
     """Promise 3: `end` follows `begin` once, for a failure, a restart, a cancellation, a forced stop."""
     marks = MarkAll()
@@ -265,7 +261,6 @@ class Odd:
         raise SystemExit("from a user's value")
 
 
-@pytest.mark.anyio
 async def test_a_marked_message_is_never_evaluated():
     handled = []
 
@@ -314,7 +309,6 @@ class Broken(Instrument):
         self._may_raise("run")
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "error", [ValueError("broken"), SystemExit(3), BaseExceptionGroup("two", [SystemExit(1)])]
 )
@@ -354,7 +348,6 @@ class Endless(Instrument):
             self.ended.set()
 
 
-@pytest.mark.anyio
 async def test_a_run_lives_as_long_as_its_system():
     endless, removed = Endless(), Endless()
     async with ActorSystem(instruments=[endless, removed]) as system:
@@ -369,7 +362,6 @@ async def test_a_run_lives_as_long_as_its_system():
     assert endless.ended.is_set()
 
 
-@pytest.mark.anyio
 async def test_a_run_that_ignores_its_cancellation_holds_a_close_for_a_second_at_most(caplog):
     endless = Endless(shielded=True)
     system = ActorSystem(instruments=[endless])
@@ -402,7 +394,6 @@ class Reader(Actor):
         return self.at_start, REQUEST.get()
 
 
-@pytest.mark.anyio
 async def test_clean_context():
     """Promise 6: a variable that an instrument clears in `started` is seen by no actor."""
     REQUEST.set("the request that started the system")
@@ -425,7 +416,6 @@ class Made(Instrument):
 """
 
 
-@pytest.mark.anyio
 async def test_a_plugin_is_used_where_a_setting_names_it(site, caplog):
     site("counter", PLUGIN)
     site("odd", "Made = 7")

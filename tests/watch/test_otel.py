@@ -83,7 +83,6 @@ def _parent(spans, name):
     )
 
 
-@pytest.mark.anyio
 async def test_trace_shape():
     """Promise 1: request, ask A, tell B and tell C are one trace, in order."""
     spans = await chain(Traces())
@@ -118,7 +117,6 @@ async def test_trace_shape():
     assert "secret" not in str([(dict(span.attributes), span.events) for span in spans.values()])
 
 
-@pytest.mark.anyio
 async def test_trace_shape_with_links():
     """Promise 1: with "link" it is three traces that are linked."""
     spans = await chain(Traces(), relation="link")
@@ -130,7 +128,6 @@ async def test_trace_shape_with_links():
     assert [link.context for link in spans["process C"].links] == [spans["tell C"].context]
 
 
-@pytest.mark.anyio
 async def test_process_spans_alone():
     spans = await chain(Traces(), spans="process")
     assert {name: _parent(spans, name) for name in spans} == {
@@ -141,13 +138,11 @@ async def test_process_spans_alone():
     }
 
 
-@pytest.mark.anyio
 async def test_asks_alone():
     spans = await chain(Traces(), tells=False)
     assert set(spans) == {"request", "ask A", "process A"}
 
 
-@pytest.mark.anyio
 async def test_no_trace_begins_by_itself_and_roots_begin_some():
     traces = Traces()
     async with ActorSystem(instruments=[traces.tracing()]) as system:
@@ -162,7 +157,6 @@ async def test_no_trace_begins_by_itself_and_roots_begin_some():
     assert [span.name for span in traces.exporter.get_finished_spans()].count("process C") == 3
 
 
-@pytest.mark.anyio
 async def test_an_unsampled_trace_makes_no_span():
     traces = Traces(ALWAYS_OFF)
     spans = await chain(traces)
@@ -176,7 +170,6 @@ class Faulty(Actor):
         await anyio.sleep_forever()
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("how", ["fail", "timeout", "stopped", "cancelled"])
 async def test_trace_errors(how):
     """Promise 2: ERROR and `error.type` on the right spans, each ended once."""
@@ -221,7 +214,6 @@ class Looking(Actor):
         return get_current_span().get_span_context().is_valid, len(get_current()), id(self.context)
 
 
-@pytest.mark.anyio
 async def test_no_leak():
     """Promise 3: after a traced message the next actor sees no span, and no worker is given up for it."""
     traces = Traces()
@@ -237,7 +229,6 @@ async def test_no_leak():
         assert before <= set(system._core.rt.workers)
 
 
-@pytest.mark.anyio
 async def test_started_in_span():
     """Promise 4: a system that is started in a span parents nothing to it."""
     traces = Traces()
@@ -258,7 +249,6 @@ def test_names():
             assert not re.search(r"""["'](messaging|error|papyra)\.""", path.read_text()), path.name
 
 
-@pytest.mark.anyio
 async def test_meters():
     reader = InMemoryMetricReader()
     async with ActorSystem(system_id="shop") as system:
@@ -281,7 +271,6 @@ async def test_meters():
     assert 1 <= duration.count <= 7
 
 
-@pytest.mark.anyio
 async def test_the_plugin_takes_its_options_from_the_environment(monkeypatch, caplog):
     monkeypatch.setenv("PAPYRA_OTEL_TELLS", "0")
     monkeypatch.setenv("PAPYRA_OTEL_SPANS", "process")
@@ -295,7 +284,6 @@ async def test_the_plugin_takes_its_options_from_the_environment(monkeypatch, ca
     assert "spans must be 'all' or 'process', not 'some'" in caplog.text
 
 
-@pytest.mark.anyio
 async def test_log_records_name_the_actor():
     records = []
 

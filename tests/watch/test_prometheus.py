@@ -58,7 +58,6 @@ def value(found, name, **labels):
     return found[name, tuple(sorted({"system": "shop", **labels}.items()))]
 
 
-@pytest.mark.anyio
 async def test_the_metrics_of_a_system():
     registry = CollectorRegistry()
     system = ActorSystem(system_id="shop", instruments=[PapyraTimings()], hooks=None)
@@ -96,7 +95,6 @@ async def test_the_metrics_of_a_system():
     )
 
 
-@pytest.mark.anyio
 async def test_metrics_app():
     async with ActorSystem(system_id="shop", instruments=[PapyraTimings()]) as system:
         await system.spawn(Order).ask(1)
@@ -112,7 +110,6 @@ async def test_metrics_app():
         assert (await client.post("/metrics")).status == 405
 
 
-@pytest.mark.anyio
 async def test_metrics_app_with_its_siblings(tmp_path, monkeypatch, caplog, anyio_backend):
     monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path))
     command = [sys.executable, str(Path(__file__).with_name("_application.py")), anyio_backend]
@@ -145,7 +142,6 @@ async def test_metrics_app_with_its_siblings(tmp_path, monkeypatch, caplog, anyi
     assert left_out == [f"the metrics of {os.getppid()}-mute.sock are left out: no answer within 1 s"]
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize(
     "answer",
     [
@@ -179,7 +175,6 @@ async def test_a_sibling_of_another_kind_is_left_out(tmp_path, monkeypatch, capl
     assert "odd.sock are left out" in caplog.text
 
 
-@pytest.mark.anyio
 async def test_the_plugin_registers_all_systems_of_a_process():
     settings_ = Settings(instruments=("prometheus",))
     async with (
@@ -224,7 +219,6 @@ def test_buckets_and_types_have_bounds():
 # -- promise 3
 
 
-@pytest.mark.anyio
 async def test_scrape_time():
     """Promise 3: ten times the actors take about ten times as long at most, and the app lets the loop go
     round.
@@ -322,7 +316,6 @@ def test_monotonic(backend, seed, steps):
 # -- promise 5
 
 
-@pytest.mark.anyio
 @pytest.mark.parametrize("rhythm", ["steady", "bursting", "periodic"])
 async def test_unbiased(rhythm):
     """Promise 5: the estimated counts are within 10 % after 1,000 samples; a rhythm of the program hides
@@ -357,7 +350,6 @@ async def test_unbiased(rhythm):
     assert total == pytest.approx(16_002, rel=0.10)
 
 
-@pytest.mark.anyio
 async def test_the_pace_follows_the_rate():
     timings = PapyraTimings(rate=200)
     async with ActorSystem(instruments=[timings]) as system:

@@ -120,7 +120,6 @@ async def _facts(store):
 
 
 @pytest.mark.sweep
-@pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "hypercorn_trio", "granian"])
 async def test_servers(name, serve, anyio_backend):
@@ -137,7 +136,6 @@ async def test_servers(name, serve, anyio_backend):
 
 
 @pytest.mark.sweep
-@pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "hypercorn_trio"])
 async def test_servers_with_an_ask_that_outlasts_their_patience(name, serve, anyio_backend):

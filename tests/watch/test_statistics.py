@@ -31,7 +31,6 @@ class Waiting(Actor):
         await anyio.sleep_forever()
 
 
-@pytest.mark.anyio
 async def test_the_numbers_of_a_system():
     system = ActorSystem(system_id="shop", shutdown_timeout=0.1)
     with pytest.raises(SystemNotRunning):
@@ -69,7 +68,6 @@ async def test_the_numbers_of_a_system():
     assert (after.state, after.kinds["Waiting"].alive, after.dead_letters["unhandled"]) == ("closed", 0, 4)
 
 
-@pytest.mark.anyio
 async def test_states_are_counted_apart():
     gate = anyio.Event()
 
@@ -94,7 +92,6 @@ async def test_states_are_counted_apart():
             gate.set()
 
 
-@pytest.mark.anyio
 async def test_more_types_than_are_counted_each_by_itself():
     async with ActorSystem() as system:
         for n in range(MAX_KINDS + 20):
@@ -108,7 +105,6 @@ async def test_more_types_than_are_counted_each_by_itself():
         assert sum(kind.spawned for kind in kinds.values()) == MAX_KINDS + 20
 
 
-@pytest.mark.anyio
 async def test_a_restart_that_makes_another_type_leaves_each_its_numbers():
     class Other(Counter):
         pass
@@ -133,7 +129,6 @@ async def test_a_restart_that_makes_another_type_leaves_each_its_numbers():
         ]
 
 
-@pytest.mark.anyio
 async def test_scrape_thread():
     """Promise 7: statistics() in another thread while actors come and go: no error, and no counter falls."""
     stop, errors, scrapes = threading.Event(), [], 0
@@ -233,7 +228,6 @@ class Importer(Actor):
         await anyio.sleep(0.002)
 
 
-@pytest.mark.anyio
 async def test_busy():
     """Promise 8: the same message is called the same, and another another, for a hundred in a row."""
     handled = 0
@@ -276,7 +270,6 @@ class SelfLooking(Actor):
         return self.context.system.busy()
 
 
-@pytest.mark.anyio
 async def test_an_actor_that_looks_at_itself_is_busy_where_it_is():
     async with ActorSystem() as system:
         ref = system.spawn(SelfLooking)
@@ -297,7 +290,6 @@ async def test_an_actor_that_looks_at_itself_is_busy_where_it_is():
         assert answers[0][0].seconds > 0.03  # seen before, while it was suspended
 
 
-@pytest.mark.anyio
 async def test_busy_from_another_thread_finds_code_that_computes():
     class Computing(Actor):
         async def receive(self, message):
@@ -321,7 +313,6 @@ async def test_busy_from_another_thread_finds_code_that_computes():
     assert found[0].where.startswith("Computing.receive test_statistics.py:")
 
 
-@pytest.mark.anyio
 async def test_list_is_linear():
     """Promise 9: four times the actors, a tenth of them busy, take about four times as long to list."""
     taken: list[float] = []
@@ -343,7 +334,6 @@ def _cpu_seconds(call):
     return time.process_time() - began
 
 
-@pytest.mark.anyio
 async def test_sample_lets_the_event_loop_go_round():
     async with ActorSystem() as system:
         for _ in range(12_000):
@@ -365,7 +355,6 @@ async def test_sample_lets_the_event_loop_go_round():
             tasks.cancel_scope.cancel()
 
 
-@pytest.mark.anyio
 async def test_current_actor():
     class Asked(Actor):
         async def receive(self, message):

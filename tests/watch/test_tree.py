@@ -6,8 +6,6 @@ import pytest
 
 from papyra import Actor, ActorSystem
 
-pytestmark = pytest.mark.anyio
-
 
 class Leaf(Actor):
     async def receive(self, message: object) -> int:
