@@ -4,7 +4,7 @@ Every page has a folder of its own, in which its examples run from top to bottom
 
 - ``python`` is executed; a ``text`` block after it must be what it printed.
 - ``python title="name.py"`` (or any other language with a title) is written to that file.
-- ``console`` runs the lines that begin with ``$``; what stands below each must be what it printed.
+- ``console`` runs the lines that begin with ``$``; the lines below each must be its output.
 
 Expected output may have ``...`` in it, as in doctest. Blocks in other languages are not run.
 """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# A busy machine is no failure; the rest is as Hypothesis has it, in CI and elsewhere.
+# A busy machine must not fail a test; the rest is as Hypothesis has it, in CI and elsewhere.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 

@@ -193,7 +193,7 @@ def test_r29_a_backup_of_a_database_is_made_by_sqlite_itself(
 def test_r29_a_killed_backup_leaves_no_store_and_is_made_up_for(
     invoke: Callable[..., Result], run: Runner, source: Path, command: str
 ) -> None:
-    """What is killed leaves its draft; `tests/cli/_copy_kills.py` kills it at each step."""
+    """A killed copy leaves its draft; `tests/cli/_copy_kills.py` kills it at each step."""
     draft = run.folder / ".saved.draft"
     draft.mkdir()
     write(draft / "saved", range(700))

@@ -16,7 +16,7 @@ from papyra_cli._output.formats import format_time, read_moment, size
 from papyra_cli._output.json import as_json, dump, dump_readable
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail it
 @given(st.text())
 def test_printable_is_one_line_and_printable(text: str) -> None:
     assert printable(text).isprintable()

@@ -1,4 +1,4 @@
-"""`papyra inspect summary`: what is counted, in how much memory, and how it looks."""
+"""`papyra inspect summary`: its counts, its memory, and its looks."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_memory_does_not_grow_with_the_records_nor_with_their_names() -> None:
     assert sum(summary.timeline.facts) == 66_000
 
 
-@settings(deadline=None)  # a busy machine is no failure
+@settings(deadline=None)  # a busy machine must not fail it
 @given(
     st.lists(
         st.floats(allow_nan=True, allow_infinity=True) | st.floats(1.7e9, 1.8e9) | st.floats(0, 3),

@@ -2,7 +2,7 @@
 sweep|traced|instants ...`.
 
 They fork once a case, which is far cheaper than to start Python as often; the process that forks has no
-threads. What is acknowledged stands in memory that both share.
+threads. Acknowledged numbers are in memory that both share.
 """
 
 from __future__ import annotations

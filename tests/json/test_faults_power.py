@@ -120,7 +120,7 @@ def test_faults_what_was_rolled_back_does_not_come_back(store, level):
 
 @pytest.mark.parametrize("tail", ["hidden", "unterminated"])
 def test_faults_a_repair_is_on_the_disk_before_the_next_record(store, tail):
-    """Else what was cut, or a NUL for the newline that was added, might stand beside it after a power cut."""
+    """Else what was cut, or a NUL for the newline that was added, might be beside it after a power cut."""
     for calls, seed in itertools.product(range(12), range(20)):
         store.begin(("always", "always"), (None, 1))
         store.record(0, 2, None)

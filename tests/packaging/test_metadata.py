@@ -18,7 +18,7 @@ OPTIONAL = {
     "papyra-core": {
         "papyra_contrib": "for type checkers alone: what ActorSystem.cluster returns",
         "papyra_json": "the one door to a sibling",
-        "pytest": "papyra.testing, for the tests of others",
+        "pytest": "papyra.testing: tests of other projects",
         "trio": "whoever runs on trio has it",
         "typing_extensions": "for type checkers alone",
     },
@@ -29,7 +29,7 @@ OPTIONAL = {
         "click": "papyra cluster: the command that loads it brings it",
         "markupsafe": "comes with jinja2",
         "papyra_cli": "as click",
-        "pytest": "papyra_contrib.cluster.testing, for the tests of others",
+        "pytest": "papyra_contrib.cluster.testing: tests of other projects",
         "typing_extensions": "for type checkers alone",
         "trio": "whoever runs on trio has it",
         **dict.fromkeys(("fastapi", "lilya", "litestar", "ravyn", "starlette"), "the adapter of its name"),

@@ -1,6 +1,6 @@
 """H12: nothing that a user may do n times costs more than O(log n) each.
 
-Each scenario is run with n and with 4n. What is compared is not a time but the number of opcodes that Python
+Each scenario is run with n and with 4n. It does not compare times but the number of opcodes that Python
 executes, so a loop over n things in each of n steps shows, on any machine.
 """
 

@@ -34,7 +34,7 @@ from .support import RESTART, Runs, running, wait_until
 
 
 class Gated(Actor):
-    """Stashes wait_until it is told to open."""
+    """Stashes until a message opens it."""
 
     def __init__(self, log: list[Any]) -> None:
         self.log = log

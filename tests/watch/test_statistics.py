@@ -229,7 +229,7 @@ class Importer(Actor):
 
 
 async def test_busy():
-    """Promise 8: the same message is called the same, and another another, for a hundred in a row."""
+    """Promise 8: one message keeps its name and another has another, a hundred in a row."""
     handled = 0
 
     class Spy(Importer):

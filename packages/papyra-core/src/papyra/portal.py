@@ -93,7 +93,7 @@ class Portal:
         self._calls: set[_Call] = set()
         self._idle: Waiter | None = None
         self._draining = False
-        self._settled = 0  # tells that have left the window, not yet taken off `_under_way`
+        self._settled = 0  # messages that have left the window, not yet taken off `_under_way`
 
     # -- in any thread
 

@@ -43,7 +43,7 @@ class ASGIPapyra:
     are the application's own, for ``/readyz``.
 
     Give `lifespan` to a framework that takes one, or `wrap` any ASGI application. The adapters of the
-    frameworks have ``install(app)``, for an application with a lifespan of its own.
+    frameworks have ``install(app)``, if the application has a lifespan of its own.
     """
 
     def __init__(

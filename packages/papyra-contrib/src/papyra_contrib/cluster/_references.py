@@ -55,7 +55,7 @@ class References:
         return LateRef(self._local.handle("late"), name, self._sender)
 
     def local(self, ref: ActorRef[M, R]) -> ActorRef[M, R]:
-        """Return ``ref``, or raise `ValueError` if it is no actor of this node."""
+        """Return ``ref``, or raise `ValueError` if it is not an actor of this node."""
         if not isinstance(ref, ActorRef) or not self._local.owns(ref):
             raise ValueError(
                 f"{ref!r} is not an actor of this node; only its own node can register or name it"

@@ -141,7 +141,7 @@ class Runtime:
         self.last_id = 0
 
     def allow_sends(self, sends: int | None = None) -> None:
-        """Let so many sends pass before one has to stop; without a number, as many as there were left.
+        """Let this many sends pass before one has to stop; without a number, as many as there were left.
 
         Each send takes a step of ``sends``, which ends when they are used up, and at once in another thread.
         """

@@ -83,7 +83,7 @@ async def reach_store(
 
     It is also raised if there is no answer within ``timeout_seconds``. Any other error of the backend is its
     cause. If the store is not ``required``, or it is only full, the error is logged instead: facts may be
-    lost then, and that is no reason to refuse a start.
+    lost then, but that does not refuse a start.
     """
     try:
         await _reach(backend, timeout_seconds)

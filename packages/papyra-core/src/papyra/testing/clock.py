@@ -36,7 +36,7 @@ class ManualClock:
             advanced()
 
     def attach(self, advanced: Callable[[], None]) -> None:
-        """Call ``advanced`` whenever time has moved on; for the runtime."""
+        """Call ``advanced`` whenever time has moved on. The runtime uses it."""
         self._attached.append(advanced)
 
     def detach(self, advanced: Callable[[], None]) -> None:

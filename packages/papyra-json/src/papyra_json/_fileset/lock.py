@@ -162,7 +162,7 @@ class SetLock:
             os.close(self._fd)
             self._fd = -1
 
-    # -- the content of the lock file, for the holder of the lock
+    # -- the content of the lock file; only the holder of the lock may use it
 
     def content(self) -> bytes:
         """Return the content of the lock file; see `NoteFile.content`."""

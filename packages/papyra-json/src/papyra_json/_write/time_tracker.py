@@ -21,7 +21,7 @@ MAX_CATCH_UP_BYTES = 2**24  # read at most to catch up with other writers; NOTE_
 
 
 class TimeTracker:
-    """Follows the times in the file that is appended to, for the holder of the set's lock."""
+    """Follows the times in the file that is appended to. Only for the holder of the set's lock."""
 
     def __init__(self, lock: SetLock) -> None:
         self._lock = lock
