@@ -209,6 +209,10 @@ class Process:
         self.process.stdin.flush()
         return self.number
 
+    def has_reply(self, *numbers: int) -> bool:
+        with self.news:
+            return any(number in self.replies for number in numbers)
+
     def reply(self, number: int, seconds: float = 60) -> Any:
         with self.news:
             assert self.news.wait_for(lambda: number in self.replies, seconds), (

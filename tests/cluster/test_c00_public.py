@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from contextlib import contextmanager
 
 import anyio
 import pytest
 from _world import COUNTER, Add, Counter, Number, Watcher, remote, systems, until
 
-from papyra import Actor, ActorStopped
+from papyra import Actor, ActorStopped, ActorSystem
 from papyra.testing import run_seeded
+from papyra_contrib.admin._protocol import encode
+from papyra_contrib.admin._views import Views
 from papyra_contrib.cluster import Cluster, Listing, NodeUnreachable, ServiceKey
 from papyra_contrib.cluster.testing import MemoryNetwork
 from papyra_contrib.receptionist import Receptionist
@@ -137,6 +142,63 @@ def test_a_late_bound_reference_waits_two_leases_and_is_not_watched(backend):
             assert role.is_alive()
 
     run_seeded(1, main, backend=backend)
+
+
+def test_members_in_the_control_panel_the_admin_socket_and_the_facts(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with ActorSystem() as alone:
+            assert "cluster" not in alone.control_panel()
+            assert "cluster" not in Views(alone, actions=False, payloads=False).operations
+        async with systems(network, "a") as (a,):
+            async with systems(network, "b") as (b,):
+                ref = await remote(a, b.spawn(Counter), b)
+                assert await ref.ask("get") == 0
+                panel = a.control_panel()["cluster"]
+                assert [one["node"] for one in panel["members"]] == ["a", "b"]
+                assert panel["members"][1]["incarnation"] == b.cluster.me.incarnation
+                assert set(panel["members"][0]) == {"node", "incarnation", "since", "host", "pid", "version"}
+                assert 0 < panel["lease_seconds_left"] <= 3
+                assert panel["reconnects"] == 0
+                (counts,) = panel["peers"].values()
+                wanted = {"outstanding", "parked", "lost", "unknown", "duplicate", "rejected", "late"}
+                assert wanted - {"late"} <= set(counts)
+                assert panel["late"] == 0
+                shown = await Views(a, actions=False, payloads=False).operations["cluster"]({})
+                assert json.loads(encode(shown))["members"] == panel["members"]
+                gone = str(b.cluster.me.incarnation)
+            await until(lambda: len(a.cluster.members()) == 1)
+            facts = [e for e in a.events() if type(e).__name__ in ("NodeUp", "NodeDown")]
+            assert [(type(e).__name__, e.payload["node"]) for e in facts] == [
+                ("NodeUp", "a"),
+                ("NodeUp", "b"),
+                ("NodeDown", "b"),
+            ]
+            assert facts[2].payload == {"node": "b", "incarnation": gone, "reason": "left"}
+            assert facts[0].address == {"system": "a", "actor_id": 0}
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_without_a_cluster_nothing_is_imported_and_no_thread_starts():
+    code = """
+import sys, threading, anyio
+from papyra import Actor, ActorSystem
+
+class Echo(Actor):
+    async def receive(self, message):
+        return message
+
+async def main():
+    async with ActorSystem() as system:
+        assert await system.spawn(Echo).ask(1) == 1
+        print([t.name for t in threading.enumerate() if t.name.startswith("papyra keeper")])
+        print([m for m in sys.modules if m.startswith(("papyra_contrib", "papyra.cluster", "nats", "msgspec"))])
+
+anyio.run(main)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n[]\n"
 
 
 @pytest.mark.parametrize(

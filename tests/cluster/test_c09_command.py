@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from click.testing import CliRunner
@@ -28,14 +30,42 @@ def test_nodes_names_and_services(world, nats_server):
     assert name["fence"] == fence
     services = run("services", "--cluster", url, "-o", "plain").output
     assert f"service\tcounter\t{address}" in services
+    (service,) = json.loads(run("services", "--cluster", url, "-o", "json").output)
+    assert service == {"key": "counter", "address": address}
+    (row,) = json.loads(run("nodes", "--cluster", url, "-o", "json").output)
+    assert set(row) == {"name", "incarnation", "since", "host", "pid", "version"}
+    assert row["pid"] == str(node.process.pid)
     assert node.do("members") == [address.partition(":")[0]]  # it has joined nothing
 
 
-@pytest.mark.parametrize("command", ["nodes", "init"])
+def test_what_the_registry_says_is_escaped(world, nats_server):
+    url = nats_server.url("escaped")
+    (node,) = world.nodes("a", url)
+    node.do("claim", name="red \x1b[31m \u202e boss")
+    for output in ("plain", "table"):
+        shown = run("names", "--cluster", url, "-o", output).output
+        assert "boss" in shown
+        assert not {"\x1b", "\u202e"} & set(shown)
+
+
+def test_follow_prints_what_is_new(world, nats_server):
+    url = nats_server.url("follow")
+    a = world.node("a", url)
+    a.wait_for("ready")
+    command = [sys.executable, "-m", "papyra_cli", "cluster", "nodes", "--follow", "-o", "plain"]
+    with subprocess.Popen([*command, "--cluster", url], stdout=subprocess.PIPE, text=True) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline().split("\t")[:2] == ["node", "a"]
+        world.node("b", url).wait_for("ready")
+        assert following.stdout.readline().split("\t")[:2] == ["node", "b"]
+        following.terminate()
+
+
+@pytest.mark.parametrize("command", ["nodes", "names", "services", "init"])
 def test_no_server(command, monkeypatch):
     from _processes import free_port
 
-    monkeypatch.setattr("papyra_contrib.cluster._registry_view.PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr("papyra_contrib.cluster._registry_view.PATIENCE_SECONDS", 0.3)
 
     done = run(command, "--cluster", f"nats://127.0.0.1:{free_port()}/shop")
     assert done.exit_code == 3
@@ -47,8 +77,15 @@ def test_no_url_and_a_malformed_one(monkeypatch):
     assert run("nodes", "--cluster", "nats://x").exit_code == 2
 
 
+def test_init_makes_the_registry_once(nats_server):
+    url = nats_server.url("made", options="?lease=7")
+    for _ in range(2):
+        done = run("init", "--cluster", url, "-o", "json")
+        assert (done.exit_code, json.loads(done.output)) == (0, {"state": "ready"})
+
+
 def test_init_says_what_differs(nats_server):
     assert run("init", "--cluster", nats_server.url("four", options="?lease=4")).exit_code == 0
     again = run("init", "--cluster", nats_server.url("four", options="?lease=5"))
-    assert again.exit_code != 0
-    assert "5 s here, and 4 s in the cluster" in f"{again.output}{again.exception}"
+    assert again.exit_code == 1
+    assert "5 s here, and 4 s in the cluster" in again.output

@@ -61,6 +61,8 @@ class Views:
             "metrics": self.metrics,
             "scrape": self.scrape,
         }
+        if "cluster" in system.control_panel():
+            self.operations["cluster"] = self.cluster
         if actions:
             self.operations["stop"] = self.stop
 
@@ -279,6 +281,11 @@ class Views:
                 problem = str(error)
         self._kept["probe"] = (time.monotonic(), problem)
         return problem
+
+    async def cluster(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The members of the cluster, and this node's lease, reconnects and peers."""
+        panel: dict[str, Any] = self._system.control_panel()["cluster"]
+        return panel
 
     async def metrics(self, request: dict[str, Any]) -> dict[str, int]:
         """The counters of the store in this process."""

@@ -62,6 +62,8 @@ def _run(work: Callable[[], Any]) -> None:
         anyio.run(work)
     except BackendURLError as error:
         raise click.UsageError(str(error)) from error
+    except ValueError as error:  # a lease that differs from the registry's
+        raise click.ClickException(str(error)) from error
     except (ClusterUnavailable, TransportError, PapyraError) as error:
         raise Unavailable(str(error)) from error
 

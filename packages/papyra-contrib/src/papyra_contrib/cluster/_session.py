@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
@@ -490,7 +491,10 @@ class Session:
         return {
             "node": self.me.node,
             "incarnation": self.me.incarnation,
-            "members": sorted(self.replica.members),
+            "members": [
+                asdict(member)
+                for member in sorted(self.replica.members.values(), key=lambda one: (one.since, one.node))
+            ],
             "lease_seconds_left": round(self.lease.seconds_left(), 3) if self.lease is not None else 0.0,
             "reconnects": self.transport.reconnects,
             "asks": len(self.asks),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import ssl
 from dataclasses import dataclass, field
@@ -15,7 +16,6 @@ __all__ = ["NatsURL"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FORM = re.compile(r"nats:(?://)(?:(?P<who>[^@/]*)@)?(?P<hosts>[^@/?]*)/(?P<rest>[^/?]*(?:\?.*)?)")
-_LOOPBACK = ("127.", "localhost", "[::1]")
 _DEFAULT_PORT = 4222
 _HINT = "write 'nats://HOST:PORT/CLUSTER', as in 'nats://127.0.0.1:4222/shop'"
 
@@ -90,7 +90,7 @@ class NatsURL:
     @property
     def is_exposed(self) -> bool:
         """Whether messages go unencrypted over a network."""
-        return not self.has_tls and not all(host.startswith(_LOOPBACK) for host in self.hosts)
+        return not self.has_tls and not all(map(_is_loopback, self.hosts))
 
     def options(self) -> dict[str, Any]:
         """Return the options of a connection that depend on the URL."""
@@ -108,6 +108,14 @@ class NatsURL:
                 context.load_cert_chain(self.tls_cert, self.tls_key)
             options["tls"] = context
         return options
+
+
+def _is_loopback(host: str) -> bool:
+    name = host.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:  # a name
+        return name == "localhost"
 
 
 def _host(text: str) -> str:
