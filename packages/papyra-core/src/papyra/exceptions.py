@@ -124,7 +124,7 @@ class ReplyDropped(PapyraError):
 
 
 class AskTimeout(PapyraError, TimeoutError):
-    """No reply came within the ask's ``timeout``; a late one is dropped."""
+    """No reply came within the ask's ``timeout``. A late reply is dropped."""
 
     def __init__(self, actor: object = None, timeout: float | None = None) -> None:
         super().__init__(f"actor {actor} did not reply within {timeout} s")
@@ -169,9 +169,9 @@ class SystemNotRunning(PapyraError, RuntimeError):
 
     def __init__(self, system_id: str, action: str, *, closed: bool) -> None:
         hint = (
-            "it is closed; make a new ActorSystem"
+            "it is closed. Make a new ActorSystem"
             if closed
-            else "it is not started; use `async with ActorSystem() as system:` or `await system.start()` first"
+            else "it is not started. Use `async with ActorSystem() as system:` or `await system.start()` first"
         )
         super().__init__(f"can't {action} in actor system {system_id!r}: {hint}")
 
@@ -258,7 +258,7 @@ class NotClustered(PapyraError, RuntimeError):
 
     def __init__(self, system_id: str) -> None:
         super().__init__(
-            f"actor system {system_id!r} has no cluster; pass one, as in "
+            f"actor system {system_id!r} has no cluster. Pass one, as in "
             "ActorSystem(system_id='a', cluster='nats://127.0.0.1:4222/shop'), or set PAPYRA_CLUSTER"
         )
 

@@ -1,4 +1,4 @@
-"""The few things that asyncio and trio do differently and anyio has no cheap word for.
+"""What asyncio and trio do differently and anyio does not offer cheaply.
 
 Measured in one run on asyncio, one wait and wake-up costs 3.0 us with a bare future and 6.0 us with an
 ``anyio.Event``; a task costs 5.3 us against 40 us in an anyio task group. All else in the runtime is plain
@@ -18,7 +18,7 @@ __all__ = ["Loop", "Scopes", "Waiter", "coroutine_of", "current_tasks", "running
 
 
 class Waiter(Protocol):
-    """Something to await once, woken by ``set_result(None)``; an `asyncio.Future` is one."""
+    """An object to await once, woken by ``set_result(None)``, such as an `asyncio.Future`."""
 
     def __await__(self) -> Generator[Any, None, None]: ...
     def done(self) -> bool: ...
@@ -37,7 +37,7 @@ class Scopes(Protocol):
         ...
 
     def is_cancelled(self, scope: object) -> bool:
-        """Return whether ``scope`` or one around it is cancelled, where only scopes are."""
+        """Return whether ``scope`` or one around it is cancelled, on loops that only cancel scopes."""
         ...
 
     def close_down_to(self, scope: object) -> None:
@@ -64,7 +64,7 @@ class Loop(Protocol):
     """Called with each exception of a spawned task, except cancellations; set by the system."""
 
     time: Callable[[], float]
-    """The loop's clock, in seconds; a test may run on a loop whose clock is not the world's."""
+    """The loop's clock, in seconds. A test may run on a loop with a clock of its own."""
 
     waiter: Callable[[], Waiter]
     """Make a waiter."""
@@ -94,7 +94,7 @@ class Loop(Protocol):
         ...
 
     def ending(self) -> bool:
-        """Whether all tasks of the runtime are being cancelled, as where an event loop ends."""
+        """Whether all tasks of the runtime are being cancelled, as at the end of an event loop."""
         ...
 
     from_thread: Callable[[Callable[[], object]], object]

@@ -34,7 +34,7 @@ def _yield_once() -> Generator[None, None, None]:
 
 
 def _raise(error: BaseException) -> None:
-    """Raise ``error``: until the system says where it goes."""
+    """Raise ``error``. Used until the system sets a handler."""
     raise error
 
 
@@ -47,7 +47,7 @@ def current_task() -> object | None:
 
 
 class _Scopes:
-    """anyio's record of the cancel scopes of a task, which it keeps to itself."""
+    """The cancel scopes of a task, as anyio keeps them privately."""
 
     __slots__ = ("_task", "state")
 
@@ -83,7 +83,7 @@ class AsyncioLoop:
     def __init__(self) -> None:
         self.fatal: Callable[[BaseException], None] = _raise
         self._loop = asyncio.get_running_loop()
-        self._struck = -math.inf  # when the last task was cancelled that nobody in the runtime cancels
+        self._struck = -math.inf  # the time at which a task was last cancelled from outside of the runtime
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references
         self.clean = contextvars.copy_context()
         self.time = self._loop.time
@@ -111,7 +111,7 @@ class AsyncioLoop:
 
         def done(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            if not begun:  # cancelled by somebody before its first step: what it was to do must still be done
+            if not begun:  # cancelled before its first step: its work must still be done
                 self.spawn(make, label, context)
 
         task.add_done_callback(done)

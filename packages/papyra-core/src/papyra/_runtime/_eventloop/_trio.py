@@ -40,7 +40,7 @@ _WOKEN: Any = _Woken()  # trio asks no more of an outcome: 0.6 us less for each 
 
 
 class _TrioWaiter:
-    """What an asyncio future is to asyncio: awaited by one task, woken once."""
+    """The counterpart of an asyncio future: awaited by one task, woken once."""
 
     __slots__ = ("_done", "_task")
 
@@ -57,7 +57,7 @@ class _TrioWaiter:
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
-        self._done = True  # as a cancelled future is: nothing may be given to it any more
+        self._done = True  # like a cancelled future: it takes no result any more
         return trio.lowlevel.Abort.SUCCEEDED
 
     def done(self) -> bool:
@@ -96,7 +96,7 @@ class _Name(str):
 
 
 def _raise(error: BaseException) -> None:
-    """Raise ``error``: until the system says where it goes."""
+    """Raise ``error``. Used until the system sets a handler."""
     raise error
 
 
@@ -105,7 +105,7 @@ def _nothing() -> None:
 
 
 class _Scopes:
-    """trio's record of the cancel scopes of a task, which it keeps to itself."""
+    """The cancel scopes of a task, as trio keeps them privately."""
 
     __slots__ = ("_task", "state")
 
@@ -130,7 +130,7 @@ class _Scopes:
 
 
 class TrioLoop:
-    """trio, plain: system tasks, so that actors are below no scope but their own."""
+    """Plain trio: system tasks, so that actors are in no cancel scope except their own."""
 
     name = "trio"
     has_strays = False
@@ -172,7 +172,7 @@ class TrioLoop:
         return trio.current_effective_deadline() == -math.inf
 
     def is_closed(self) -> bool:
-        """Return whether the run has ended. Only trio's own error counts as a proof of it."""
+        """Return whether the run has ended. Only trio's own error proves it."""
         if trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token:
             return False
         try:
