@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import deliver, halt_send
+from papyra._runtime.mailbox import deliver, halt_send, yield_to_loop
 from papyra._runtime.thread_guard import check_thread
 
 if TYPE_CHECKING:
@@ -105,7 +105,9 @@ class _Path:
         for _ in self._cell.rt.sends:  # as in `ActorRef.tell`
             break
         else:
-            await halt_send(self._cell, envelope)
+            halt_send(self._cell, envelope)
+            if self._cell.rt.must_yield:
+                await yield_to_loop(self._cell.rt)
         await deliver(self._cell, envelope)
 
 

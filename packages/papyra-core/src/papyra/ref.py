@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import check_send, deliver, halt_send, try_enqueue, waiting_messages
+from papyra._runtime.mailbox import (
+    check_send,
+    deliver,
+    halt_send,
+    try_enqueue,
+    waiting_messages,
+    yield_to_loop,
+)
 from papyra._runtime.phases import DRAINING, STOPPED
 from papyra._runtime.stash import stashed
 from papyra.exceptions import MailboxFull
@@ -61,7 +68,9 @@ class ActorRef(Generic[M, R]):
         for _ in rt.sends:
             break
         else:
-            message = await halt_send(cell, message)
+            message = halt_send(cell, message)
+            if rt.must_yield:
+                await yield_to_loop(rt)
         box: deque[Any] | None = cell.box
         if box is not None:
             if len(box) < cell.limit:

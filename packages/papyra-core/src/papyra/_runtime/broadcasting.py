@@ -12,6 +12,7 @@ from papyra._runtime.mailbox import (
     settle,
     try_enqueue,
     withdraw,
+    yield_to_loop,
 )
 from papyra._runtime.sender_line import Sender
 from papyra._runtime.stack_guard import need_frames
@@ -106,7 +107,10 @@ class Broadcast:
     async def _item(self, cell: Cell) -> object:
         for _ in self._rt.sends:
             return self._message
-        return await halt_send(cell, self._message)
+        item = halt_send(cell, self._message)
+        if self._rt.must_yield:
+            await yield_to_loop(self._rt)
+        return item
 
     async def _work_off(self) -> None:
         while self._left:

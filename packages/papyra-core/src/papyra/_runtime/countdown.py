@@ -33,7 +33,6 @@ class Countdown:
         "_rt",
         "_tells_gap",
         "_tells_left",
-        "due",
         "stretch",
     )
 
@@ -47,19 +46,28 @@ class Countdown:
         self._tells_left = self._tells_gap = 1
         self._asks_left = self._asks_gap = 1
         self.stretch = 0  # sends from one stop of the counter to the next
-        self.due = False  # whether the event loop has to go round before this send
         rt.allow_sends(0)
 
     def tell(self, cell: Cell, item: Any) -> Any:
         """Handle a stop of the counter: show the send if it is due, and count on. Return the item to send."""
+        only = self._only
+        if only is not None and self.stretch == 0 and self._budget > 1:
+            # An instrument that wants to see every send, as one that traces: it marks few of them.
+            mark, left = only.show(cell, item.message if type(item) is Envelope else item, False)
+            if mark is None and left == 1:
+                self._budget -= 1
+                return item
+            shown = mark, left
+        else:
+            shown = None
         spent = self.stretch + 1
         budget = self._budget - spent
         left = self._tells_left - spent
         if left <= 0:
             message = item.message if type(item) is Envelope else item
-            if self._only is not None:  # `_show`, without a call
-                mark, left = self._only.show(cell, message, False)
-                marks: Marks | None = None if mark is None else ((self._only, mark),)
+            if only is not None:  # `_show`, without a call
+                mark, left = shown or only.show(cell, message, False)
+                marks: Marks | None = None if mark is None else ((only, mark),)
             else:
                 marks, left = self._show(cell, message, False, self._tells_gap)
                 self._tells_gap = left
@@ -67,12 +75,13 @@ class Countdown:
                 if type(item) is not Envelope:
                     item = Envelope(item, expects_reply=False)
                 item.marks = marks
-        self.due = budget <= 0
-        if self.due:
+        if budget <= 0:
             budget = SEND_BUDGET
+            self._rt.must_yield = True
         self._budget, self._tells_left = budget, left
         self.stretch = min(budget, left) - 1
-        self._rt.allow_sends(self.stretch)
+        if self.stretch:  # else the next one stops as well
+            self._rt.allow_sends(self.stretch)
         return item
 
     def ask(self, cell: Cell, envelope: Envelope) -> bool:

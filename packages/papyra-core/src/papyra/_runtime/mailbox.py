@@ -44,6 +44,7 @@ __all__ = [
     "try_enqueue",
     "waiting_messages",
     "withdraw",
+    "yield_to_loop",
 ]
 
 REFUSAL_FRAMES = 40
@@ -80,22 +81,17 @@ def enqueue(cell: Cell, item: object) -> None:
         box.append(item)
 
 
-async def halt_send(cell: Cell, item: Any) -> Any:
+def halt_send(cell: Cell, item: Any) -> Any:
     """Do what is due before a send for which `Runtime.sends` has no step left. Return the item to send.
 
-    Every `SEND_BUDGET` sends the event loop goes round, because a loop of sends would starve it. This is
-    where such a loop can be cancelled, and the last item is not sent then.
+    If `Runtime.must_yield` is set then, await `yield_to_loop` before the send.
     """
     rt = cell.rt
     check_send(rt)
-    countdown = rt.countdown
-    if countdown is not None:
-        item = countdown.tell(cell, item)
-        if not countdown.due:
-            return item
-    else:
-        rt.allow_sends(SEND_BUDGET)
-    await anyio.lowlevel.checkpoint()
+    if rt.countdown is not None:
+        return rt.countdown.tell(cell, item)
+    rt.allow_sends(SEND_BUDGET)
+    rt.must_yield = True
     return item
 
 
@@ -104,6 +100,15 @@ def check_send(rt: Runtime) -> None:
     if not rt.owner._is_owned():
         rt.allow_sends()
         raise wrong_thread(rt, "tell an actor")
+
+
+async def yield_to_loop(rt: Runtime) -> None:
+    """Let the event loop go round, as every `SEND_BUDGET` sends: a loop of sends would starve it.
+
+    This is where such a loop can be cancelled, and the last item is not sent then.
+    """
+    rt.must_yield = False
+    await anyio.lowlevel.checkpoint()
 
 
 def line_up(cell: Cell, sender: Sender) -> None:

@@ -78,6 +78,7 @@ class Runtime:
         "loop",
         "mailbox_pool",
         "max_idle_stops",
+        "must_yield",
         "names",
         "owner",
         "parked",
@@ -139,6 +140,7 @@ class Runtime:
         self.cells: dict[int, Cell] = {}
         self.names: dict[str, Cell] = {}
         self.last_id = 0
+        self.must_yield = False  # whether the event loop has to go round before the next send that stops
 
     def allow_sends(self, sends: int | None = None) -> None:
         """Let this many sends pass before one has to stop; without a number, as many as there were left.
