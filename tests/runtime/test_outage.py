@@ -184,7 +184,7 @@ async def test_r10_the_close_offers_until_its_deadline_and_says_what_it_gave_up(
     assert 0.9 < anyio.current_time() - began < 30
     assert len(store.offers) > offers + 1, "offered again while it closed"
     assert store.metrics.records_dropped == 7
-    assert "did not take 7 facts within 1.0 s at the close" in caplog.text
+    assert "did not take 7 facts within" in caplog.text
     assert store.closed
 
 

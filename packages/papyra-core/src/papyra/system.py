@@ -32,7 +32,7 @@ from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
-from papyra._runtime.thread_guard import check_thread
+from papyra._runtime.thread_guard import check_thread, wrong_thread
 from papyra._runtime.tree import describe_row, rows
 from papyra._runtime.user_values import describe
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
@@ -251,9 +251,9 @@ class ActorSystem:
         """Stop every actor, record every fact, close the store. A second call does nothing.
 
         The actors handle their queued messages for at most ``shutdown_timeout`` seconds. Then their running
-        code is cancelled, and each ``on_stop`` gets that time once more. If the caller is cancelled, the rest
-        is cancelled at once; the caller still waits for the end and is cancelled then. An actor that calls
-        this, or a task that it started, does not wait. If an actor ended the system (with a
+        code is cancelled, and ``on_stop``, facts and hooks have less than a second more. If the caller is
+        cancelled, the rest is cancelled at once; the caller still waits for the end and is cancelled then. An
+        actor that calls this, or a task that it started, does not wait. If an actor ended the system (with a
         `KeyboardInterrupt`, say), that error is raised here.
 
         With ``deadline`` it returns within that many seconds, plus one, whatever actors, hooks and store do:
@@ -323,8 +323,8 @@ class ActorSystem:
 
     def _running(self, action: str) -> RunningSystem:
         core = self._core
-        if core is not None:
-            check_thread(core.rt, action)
+        if core is not None and not core.rt.owner._is_owned():
+            raise wrong_thread(core.rt, action)  # `check_thread`, without a call: each spawn comes here
         if core is None or core.closing:
             raise SystemNotRunning(self._system_id, action, closed=core is not None or self._closed)
         return core

@@ -335,9 +335,9 @@ class FactWriter:
             self.buffer.clear()
             self._hurry()  # the writer ends
             self._drop(left)
-            _logger.error("the store did not take %d facts within %s s at the close", left, seconds)
+            _logger.error("the store did not take %d facts within %.3g s at the close", left, seconds)
         if await self._bounded("closing", self.backend.aclose, closing_seconds):
-            _logger.error("closing the store did not end within %s s", closing_seconds)
+            _logger.error("closing the store did not end within %.3g s", closing_seconds)
 
     async def _bounded(self, what: str, call: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """Call the store for at most ``seconds``; its errors are logged.

@@ -114,7 +114,12 @@ class History:
 
     def started(self, cell: Cell) -> None:
         """Note the start of an actor."""
-        payload, parent = self._identity(cell), cell.parent
+        parent = cell.parent
+        found = self._class_names.get(id(cell.actor_type))
+        # `_identity`, without a call where that is all: most actors have no name.
+        payload: dict[str, JSONValue] = (
+            {"type": found[1]} if found is not None and cell.name is None else self._identity(cell)
+        )
         if parent is not None and parent.parent is not None:  # users don't know the guardian
             payload["parent"] = f"{self._system_id}:{parent.id}"
         self.event(ev.ActorStarted, cell, payload)

@@ -50,6 +50,11 @@ MAX_NAMED_ACTORS = 5
 LEAVE_SECONDS = 2.0
 """How long a closing system waits for its cluster to withdraw services, names and singletons."""
 
+ON_STOP_SECONDS, REST_SECONDS = 0.25, 0.4
+"""After the ``shutdown_timeout`` of a close: for each ``on_stop``, then for facts and hooks.
+
+Together they are less than the second by which a close may exceed its time."""
+
 
 class RunningSystem:
     """The parts of a system that exist from its start to its end.
@@ -139,6 +144,8 @@ class RunningSystem:
             self.closing, self._cut = True, False
             self._ended = anyio.Event()
             self.rt.loop.spawn(self._close, lambda: "papyra close")
+            if self._timeout is not None and self._deadline is None:
+                self._limit(self._timeout, ON_STOP_SECONDS, REST_SECONDS)
         if forced and not self._forced:
             self._forced = True
             self.lifecycle.guardian.reason = "shutdown"
@@ -151,12 +158,15 @@ class RunningSystem:
 
         It replaces the system's ``shutdown_timeout``.
         """
-        guardian = self.lifecycle.guardian
-        self._deadline = self.rt.loop.time() + seconds
         self._timeout = None
-        self.timers.after(0.6 * seconds, partial(self._out_of_time, 0.2 * seconds))
+        self._limit(0.6 * seconds, 0.2 * seconds, 0.2 * seconds)
+
+    def _limit(self, mailboxes: float, on_stop: float, rest: float) -> None:
+        """Limit the seconds of the mailboxes, then of each ``on_stop``, then of facts and hooks."""
+        self._deadline = self.rt.loop.time() + mailboxes + on_stop + rest
+        self.timers.after(mailboxes, partial(self._out_of_time, on_stop))
         # Code that ignores its cancellation is abandoned half-way through the time of the facts.
-        self.timers.after(0.9 * seconds, partial(force, guardian, 0.1, 3))
+        self.timers.after(mailboxes + on_stop + 0.5 * rest, partial(force, self.lifecycle.guardian, 0.1, 3))
 
     def _left(self, share: float, otherwise: float) -> float:
         """Return a share of the seconds that are left until the deadline of the close, if it has one."""
@@ -238,8 +248,6 @@ class RunningSystem:
                     await rt.cluster.leave()
             request_stop(guardian, "shutdown")
             self.timers.after(QUIET_CLOSE_SECONDS, self._say_whom)
-            if self._timeout is not None:
-                self.timers.after(self._timeout, partial(self._out_of_time))
             await stop_waiter(guardian)
             if rt.cluster is not None:
                 with anyio.move_on_after(self._left(0.2, math.inf), shield=self._deadline is not None):
@@ -294,6 +302,6 @@ class RunningSystem:
         more = f", and {left - len(named)} more" if left > len(named) else ""
         _logger.warning("closing waits for %s%s", "; ".join(named), more)
 
-    def _out_of_time(self, grace: float | None = None) -> None:
+    def _out_of_time(self, grace: float) -> None:
         self._forced = True
-        force(self.lifecycle.guardian, self.grace if grace is None else grace)
+        force(self.lifecycle.guardian, grace)

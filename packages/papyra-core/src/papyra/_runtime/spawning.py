@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextvars import copy_context
 from functools import partial
 from gc import get_referents
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Cell
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
 __all__ = ["build", "spawn"]
 
 _NO_INIT = object.__init__
-_INIT_OF: Callable[[Any], object] = attrgetter("__init__")
 
 
 def spawn(
@@ -48,7 +46,7 @@ def spawn(
     if args and callable(factory):
         factory = partial(factory, *args)
     variables = None
-    if type(factory) is type and _INIT_OF(factory) is _NO_INIT:
+    if type(factory) is type and factory.__init__ is _NO_INIT:  # type: ignore[misc]  # only compared
         actor = build(factory)
     else:
         before = copy_context()
@@ -72,7 +70,7 @@ def spawn(
     cell.actor = actor
     cell.actor_type = type(actor)
     cell.variables = variables
-    if actor.own_task and variables is None:
+    if variables is None and actor.own_task:
         cell.variables = rt.loop.clean.copy()
     rt.cells[number] = cell
     if name is not None:
