@@ -11,7 +11,7 @@ from typing import Any
 
 import anyio
 import pytest
-from _world import COUNTER, Counter, Watcher, systems, until
+from _world import COUNTER, Counter, Watcher, loop_of, systems, until
 
 from papyra.exceptions import ActorNameTaken
 from papyra.testing import run_seeded
@@ -168,6 +168,6 @@ def test_c09_a_rejoin_in_a_few_seeds(backend):
 
 
 @pytest.mark.sweep
-def test_c09_a_rejoin_in_200_seeds(backend):
+def test_c09_a_rejoin_in_200_seeds():
     for seed in range(SEEDS):
-        run_seeded(seed, _rejoins, seed, backend=backend)
+        run_seeded(seed, _rejoins, seed, backend=loop_of(seed))

@@ -100,7 +100,7 @@ def test_c10_the_leader_of_three_servers_is_killed(world):
     a, b, _ = nodes
     address = a.do("counter")
     b.until("find", lambda found: found == [address])
-    asking = b.send("asks", address=address, seconds=12.0)
+    asking = b.send("asks", address=address, seconds=8.0)
     time.sleep(1)
     leader = asyncio.run(leader_of("KV_papyra_shop", servers[0].port))
     servers.pop(leader).kill()

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from _world import until
+from _world import loop_of, until
 
 from papyra import Actor, ActorStopped, ActorSystem, AskTimeout
 from papyra.testing import run_seeded
@@ -140,6 +140,6 @@ def test_c12_a_hand_over_in_a_few_seeds(backend):
 
 
 @pytest.mark.sweep
-def test_c12_a_hand_over_in_200_seeds(backend):
+def test_c12_a_hand_over_in_200_seeds():
     for seed in range(SEEDS):
-        run_seeded(seed, _handovers, seed, backend=backend)
+        run_seeded(seed, _handovers, seed, backend=loop_of(seed))

@@ -123,3 +123,27 @@ def test_c07_a_join_anew_waits_for_a_singleton_that_stops_slowly(backend):
             assert most == 1
 
     run_seeded(1, main, backend=backend)
+
+
+def test_c09_a_join_anew_does_not_wait_for_a_connection_that_does_not_close(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with systems(network, "a", "b") as (a, b):
+            transport = a.cluster._session.transport
+            close, never = transport.aclose, anyio.Event()
+
+            async def stuck() -> None:
+                await close()
+                await never.wait()
+
+            transport.aclose = stuck
+            network.partition({"a"}, {"b", "c"})
+            await until(lambda: not a.cluster._session.joined)
+            network.heal()
+            began = anyio.current_time()
+            await until(lambda: a.cluster._session.joined)
+            assert anyio.current_time() - began < 5.0
+            await until(lambda: len(b.cluster.members()) == 2)
+            never.set()
+
+    run_seeded(1, main, backend=backend)

@@ -12,7 +12,7 @@ from typing import Any
 
 import anyio
 import pytest
-from _world import COUNTER, Add, Counter, Watcher, systems, until
+from _world import COUNTER, Add, Counter, Watcher, loop_of, systems, until
 
 from papyra import ActorRef, ActorStopped, ActorSystem, AskTimeout
 from papyra.exceptions import ActorNameTaken
@@ -181,6 +181,6 @@ def test_c14_exports_in_a_few_seeds(backend):
 
 
 @pytest.mark.sweep
-def test_c14_exports_in_200_seeds(backend):
+def test_c14_exports_in_200_seeds():
     for seed in range(SEEDS):
-        run_seeded(seed, _exports, seed, backend=backend)
+        run_seeded(seed, _exports, seed, backend=loop_of(seed))

@@ -81,9 +81,9 @@ FLOORS = {
     "papyra_contrib.postgres": ["_connection", "_schema", "_queries", "_follower _maintenance", "_backend"],
     "papyra_contrib.cluster": [
         "_counters _errors _frames _keys",
-        "_inbound _messages _outbound _port",
+        "_early_frames _inbound _messages _outbound _port",
         "_exports _link _members _memory _memory_hub _refs codec",
-        "_asks _replica _watches _wire_values",
+        "_asks _joining _replica _watches _wire_values",
         "_open _receiver nats",
         "_registry_view _session",
         "_command _membership _registrar",

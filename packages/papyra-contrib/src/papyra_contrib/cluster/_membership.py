@@ -32,6 +32,7 @@ _logger = logging.getLogger("papyra")
 
 FIRST_BACKOFF_SECONDS: Final = 0.1
 MAX_BACKOFF_SECONDS: Final = 2.0
+CLOSE_SECONDS: Final = 3.0
 
 
 class Membership:
@@ -89,7 +90,7 @@ class Membership:
             # candidate begins. The singletons of this node need that time if they take long to stop.
             with anyio.move_on_after(session.transport.lease_seconds / 2):
                 await self._parts.singletons_stopped()
-            await session.transport.aclose()
+            await self._close_old(session)
         backoff = FIRST_BACKOFF_SECONDS
         while not self.leaving:
             try:
@@ -100,6 +101,20 @@ class Membership:
             await anyio.sleep(backoff)
             backoff = min(MAX_BACKOFF_SECONDS, backoff * 2)
         await self._parts.settle()
+
+    async def _close_old(self, session: Session) -> None:
+        """Close the connection of a lost lease, in the background where nobody reads its last bytes."""
+        closed = anyio.Event()
+
+        async def close() -> None:
+            try:
+                await session.transport.aclose()
+            finally:
+                closed.set()
+
+        self._local.background.spawn(close, "papyra cluster closes a connection")
+        with anyio.move_on_after(CLOSE_SECONDS):
+            await closed.wait()
 
     async def session_ready(self, seconds: float) -> Session:
         """Return the session of a member; `ClusterUnavailable` if this node is none for so long."""

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-import socket
-import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
-from papyra import __version__
 from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._asks import PendingAsks
+from papyra_contrib.cluster._early_frames import EarlyFrames
 from papyra_contrib.cluster._errors import (
     ActorStopped,
     ClusterUnavailable,
     Conflict,
     NodeGone,
-    NodeNameTaken,
     NodeUnreachable,
     TransportError,
 )
 from papyra_contrib.cluster._exports import Exports
+from papyra_contrib.cluster._joining import claim_membership
 from papyra_contrib.cluster._keys import node_key
 from papyra_contrib.cluster._link import Link
-from papyra_contrib.cluster._members import WIRE_VERSIONS, member_value, read_incarnation
+from papyra_contrib.cluster._members import WIRE_VERSIONS, read_incarnation
 from papyra_contrib.cluster._port import Change, Ended, Entry, Lease, NodeId, Transport
 from papyra_contrib.cluster._receiver import Receiver
 from papyra_contrib.cluster._replica import Replica
@@ -63,10 +60,6 @@ _logger = logging.getLogger("papyra")
 TICK_SECONDS: Final = 0.25
 REPEAT_SECONDS: Final = 0.1
 WATCH_LIST_SECONDS: Final = 10.0
-UNKNOWN_SECONDS: Final = 1.0
-MAX_UNKNOWN_MESSAGES: Final = 64
-MAX_UNKNOWN_PEERS: Final = 256
-MAX_UNKNOWN_BYTES: Final = 16 * 1024 * 1024
 SENDS_BEFORE_YIELD: Final = 200
 
 
@@ -101,8 +94,7 @@ class Session:
         self._receiver: Receiver
         self._changed = anyio.Event()
         self._doubted: set[str] = set()
-        self._unknown: dict[NodeId, list[bytes]] = {}
-        self._unknown_bytes = 0
+        self._early = EarlyFrames(local.background)
         self._dirty: list[Link] = []
         self._pump_waiter: Waiter | None = None
         self._next_watch_list = 0.0
@@ -129,7 +121,7 @@ class Session:
             self.values.max_bytes = min(
                 self.values.max_bytes, self.transport.max_frame - wire.MAX_HEADER_BYTES
             )
-            await self._claim_membership(seconds, former)
+            self.lease = await claim_membership(self.transport, self.me, seconds, former)
             with anyio.fail_after(seconds):
                 await self.until(lambda: self.replica.is_synced and self.replica.is_member(self.me))
             if self.closed:
@@ -150,35 +142,6 @@ class Session:
         self.closed = True
         with anyio.CancelScope(shield=True):
             await self.transport.aclose()
-
-    async def _claim_membership(self, seconds: float, former: str | None) -> None:
-        key, ttl = node_key(self.me.node), self.transport.lease_seconds
-        value = member_value(self.me, time.time(), socket.gethostname(), os.getpid(), __version__)
-        deadline = anyio.current_time() + seconds + ttl
-        seen: Entry | None = None
-        while True:
-            if anyio.current_time() > deadline:
-                raise TimeoutError
-            try:
-                self.lease = await self.transport.hold(key, value, ttl)
-                return
-            except Conflict:
-                pass
-            except TransportError:
-                await anyio.sleep(REPEAT_SECONDS)
-            try:
-                found = await self.transport.get(key)
-                if found is None:
-                    continue
-                if read_incarnation(found.value) == former:
-                    await self.transport.end(key, expect=found.revision)
-                    continue
-            except (Conflict, TransportError):
-                continue
-            if seen is not None and found.revision != seen.revision:
-                raise NodeNameTaken(self.me.node, f"incarnation {read_incarnation(found.value)}")
-            seen = found  # a node that crashed: its lease ends soon
-            await anyio.sleep(REPEAT_SECONDS)
 
     def end(self, error: Callable[[object], Exception]) -> None:
         """End every link and ask at once: this node is not a member any more."""
@@ -217,7 +180,7 @@ class Session:
         elif peer in self.replica.ended:
             self.late += 1
         else:
-            self._keep(peer, frame)
+            self._early.keep(peer, frame)
 
     def on_unreachable(self, ask: int) -> None:
         """Fail an ask that nobody got."""
@@ -244,7 +207,7 @@ class Session:
     def member_up(self, peer: NodeId) -> None:
         """Handle what came from the node before the registry knew it."""
         self._owner.member_up(peer)
-        for frame in self._take_unknown(peer):
+        for frame in self._early.take(peer):
             self.on_frame(peer, frame)
 
     def member_down(self, peer: NodeId, reason: str) -> None:
@@ -454,29 +417,6 @@ class Session:
             except (Conflict, TransportError):
                 continue  # taken over meanwhile, not allowed, or tried again in ten seconds
 
-    def _keep(self, peer: NodeId, frame: bytes) -> None:
-        """Keep a message of an incarnation that the registry has not shown yet."""
-        if peer not in self._unknown:
-            if len(self._unknown) >= MAX_UNKNOWN_PEERS:
-                self.late += 1
-                return
-            self._unknown[peer] = []
-            self._background.after(UNKNOWN_SECONDS, lambda: self._drop_unknown(peer))
-        kept = self._unknown[peer]
-        if len(kept) < MAX_UNKNOWN_MESSAGES and self._unknown_bytes + len(frame) <= MAX_UNKNOWN_BYTES:
-            kept.append(frame)
-            self._unknown_bytes += len(frame)
-        else:
-            self.late += 1
-
-    def _drop_unknown(self, peer: NodeId) -> None:
-        self.late += len(self._take_unknown(peer))
-
-    def _take_unknown(self, peer: NodeId) -> list[bytes]:
-        kept = self._unknown.pop(peer, [])
-        self._unknown_bytes -= sum(map(len, kept))
-        return kept
-
     def _note(self) -> None:
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
@@ -499,6 +439,6 @@ class Session:
             "reconnects": self.transport.reconnects,
             "asks": len(self.asks),
             "exported": len(self.exports),
-            "late": self.late,
+            "late": self.late + self._early.late,
             "peers": {str(peer): link.panel() for peer, link in self.links.items()},
         }
