@@ -135,3 +135,16 @@ async def test_r14_a_text_that_is_not_a_cursor_is_refused(open_store, cursor):
     async with aclosing(open_store()) as backend:
         with pytest.raises(ValueError, match="not a cursor"):
             await backend.page(ALL, after=cursor)
+
+
+async def test_r14_the_server_counts_where_nothing_limits_the_records(open_store, monkeypatch):
+    async with aclosing(open_store()) as backend:
+        assert await backend.count(Query()) == 0
+        await backend.record_batch([event(number) for number in range(1200)])
+        called: list[object] = []
+        call = backend._server.call
+        monkeypatch.setattr(backend._server, "call", lambda *words: called.append(words[0]) or call(*words))
+        assert await backend.count(Query()) == 1200
+        assert await backend.count(Query(limit=7)) == 7
+        assert called == ["XLEN", "XLEN"]
+        assert await backend.count(Query(PersistedEvent, since=1e9 + 1100)) == 100

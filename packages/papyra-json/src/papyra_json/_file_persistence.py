@@ -29,7 +29,7 @@ from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance import operations
 from papyra_json._read.batches import Feed
 from papyra_json._read.follow import follow
-from papyra_json._read.query import newest, newest_first
+from papyra_json._read.query import count_matching, newest, newest_first
 from papyra_json._write.appender import Appender
 from papyra_json._write.committer import Committer
 from papyra_json._write.probe import probe
@@ -138,6 +138,14 @@ class FilePersistence(BatchBackend):
         now = self.time_fn()
         return await self._in_thread(
             "read", lambda work: newest(self.files, query, self.retention, now, work.check), Work()
+        )
+
+    async def count(self, query: Query[Any]) -> int:
+        """Return how many records match and are kept, at most ``query.limit``; none is held in memory."""
+        self.refuse_if_closed()
+        now = self.time_fn()
+        return await self._in_thread(
+            "read", lambda work: count_matching(self.files, query, self.retention, now, work.check), Work()
         )
 
     async def follow(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -16,13 +17,14 @@ from papyra.persistence.following import following_of
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.query import Query
+from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import duration, one_of
 from papyra_contrib.redis import _maintenance
 from papyra_contrib.redis._batches import add_batch
 from papyra_contrib.redis._checks import check_server, probe
 from papyra_contrib.redis._connection import Server
-from papyra_contrib.redis._entries import Walk, find, kept, last_id, to_fields
+from papyra_contrib.redis._entries import Walk, count_kept, find, kept, last_id, to_fields
 from papyra_contrib.redis._follower import Follower
 from papyra_contrib.redis._groups import Groups, check_count
 from papyra_contrib.redis._paging import page_after, place_of
@@ -38,7 +40,6 @@ if TYPE_CHECKING:
         PersistenceRecoveryConfig,
         PersistenceRecoveryReport,
     )
-    from papyra.persistence.retention import RetentionPolicy
     from papyra.persistence.url import BackendURL
     from papyra_contrib.redis._groups import Delivery, PendingDelivery
 
@@ -227,6 +228,18 @@ class RedisPersistence(ThreadedBackend):
         return await self.run_read(
             lambda work: page_after(self._server, self._stream, query, policy, now, place, limit, work)
         )
+
+    async def count(self, query: Query[Any]) -> int:
+        """Return how many records match and are kept, at most ``query.limit``.
+
+        Where nothing limits them, the server counts, damaged entries included. Otherwise all are read.
+        """
+        self.refuse_if_closed()
+        policy, now = self.retention, self.time_fn()
+        if policy == RetentionPolicy() and replace(query, limit=None) == Query():
+            length: int = await self.run_read(lambda _: self._server.call("XLEN", self._stream))
+            return length if query.limit is None else min(length, query.limit)
+        return await self.run_read(lambda work: count_kept(kept(self._walk(work), policy, now), query))
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None

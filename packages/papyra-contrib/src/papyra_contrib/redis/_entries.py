@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedRecord
@@ -23,6 +24,7 @@ __all__ = [
     "Kept",
     "Walk",
     "cleaned",
+    "count_kept",
     "find",
     "kept",
     "key_of",
@@ -140,6 +142,13 @@ def find(
                 break
     found.reverse()
     return found
+
+
+def count_kept(newest_first: Iterable[Kept], query: Query[Any]) -> int:
+    """Return how many records match, at most ``query.limit``."""
+    query = cleaned(query)
+    matching = (one for one in newest_first if query.matches(one.record))
+    return sum(1 for _ in islice(matching, query.limit))
 
 
 def cleaned(query: Query[_R]) -> Query[_R]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from papyra_json._fs.files import Range
     from papyra_json._segment.segment import Segment
 
-__all__ = ["matching", "newest", "newest_first"]
+__all__ = ["count_matching", "matching", "newest", "newest_first"]
 
 _R = TypeVar("_R", bound=PersistedRecord)
 
@@ -41,6 +41,16 @@ def newest(
         found = list(matching(snapshot, query, policy, now, checkpoint))
     found.reverse()
     return found
+
+
+def count_matching(
+    files: FileSet, query: Query[_R], policy: RetentionPolicy, now: float, checkpoint: Callable[[], None]
+) -> int:
+    """Return how many records `newest` would return."""
+    if query.limit == 0:
+        return 0
+    with open_unlocked(files).raise_failure() as snapshot:
+        return sum(1 for _ in matching(snapshot, query, policy, now, checkpoint))
 
 
 def newest_first(
