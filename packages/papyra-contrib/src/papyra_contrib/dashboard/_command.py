@@ -31,21 +31,9 @@ STOP_SECONDS = 1
 
 
 def _build() -> click.Command:
-    # Not above: whoever imports this module without the command shall be told by click, not by an import.
+    # Not above: nothing imports the command except a command.
     from papyra_cli._click.commands import ManualCommand
     from papyra_cli._click.options import read_path, reading
-    from papyra_cli._live.choose import choose_live
-    from papyra_cli._store.choose import choose_store
-
-    def source_of(path: str | None, backend: str | None, system: str | None, pid: int | None) -> Source:
-        if path is not None or backend is not None:
-            if system is not None or pid is not None:
-                raise click.UsageError(
-                    "a record (--path, --backend) and a running system (--system, --pid) are two things; name one"
-                )
-            return RecordSource(choose_store(path, backend).url, payloads=True)
-        choose_live(system, pid, None)  # says now, and not on a page, if there is none
-        return SocketSource(partial(choose_live, system, pid, None))
 
     @click.command(
         "dashboard",
@@ -98,7 +86,7 @@ def _build() -> click.Command:
         is printed has a token in it, which only you should know. Ctrl-C ends it.
         """
         token = secrets.token_urlsafe(24)
-        source = source_of(path, backend, system, pid)
+        source = _source_of(path, backend, system, pid)
         app = Dashboard(source, token=token, actions=allow_actions, payloads=True)
         with _listener(port) as listener:
             url = f"http://{HOST}:{listener.getsockname()[1]}/"
@@ -109,6 +97,20 @@ def _build() -> click.Command:
             _serve(app, listener)
 
     return command
+
+
+def _source_of(path: str | None, backend: str | None, system: str | None, pid: int | None) -> Source:
+    from papyra_cli._live.choose import choose_live
+    from papyra_cli._store.choose import choose_store
+
+    if path is not None or backend is not None:
+        if system is not None or pid is not None:
+            raise click.UsageError(
+                "a record (--path, --backend) and a running system (--system, --pid) are two things; name one"
+            )
+        return RecordSource(choose_store(path, backend).url, payloads=True)
+    choose_live(system, pid, None)  # says now, and not on a page, if there is none
+    return SocketSource(partial(choose_live, system, pid, None))
 
 
 def _listener(port: int) -> socket.socket:

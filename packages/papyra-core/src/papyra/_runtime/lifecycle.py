@@ -3,6 +3,8 @@
 A worker that holds the cell calls `Lifecycle.step`, which goes through the phases as far as it can. Where the
 cell has to wait (until a decision, the end of its children or of a backoff), `step` leaves it ``paused``. The
 end of the wait signals the cell.
+
+`step` is long because it is one table: a branch for each phase, in the order of a life.
 """
 
 from __future__ import annotations

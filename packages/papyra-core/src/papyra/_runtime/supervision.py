@@ -1,6 +1,8 @@
 """Supervision: the decision on a failed actor, and its execution.
 
 The parent's ``on_child_failure`` decides first. Without a decision, the actor's own policy applies.
+The question to the parent and the execution of its answer are in one file, because each may lead to the
+other: a parent that fails while it decides needs a decision itself.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ work as usual. Cancelling the worker's own scope cancels only the code of its cu
 
 A worker must show every actor the same context variables. If an actor changes them, the worker ends and the
 actor keeps them (``cell.variables``). From then on, workers of its own run it, as if it had its own task.
+
+The file is long, and `Workers._work` is, because a call in the loop costs a share of every message.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ NUDGE_SECONDS = 0.00005
 """Time without the GIL for the thread of a store that is behind.
 
 Otherwise that thread gets the GIL every 5 ms, and loses it at each system call: a system that starts and
-stops 100,000 actors had its first batch in the file after 1.2 s.
+stops 100,000 actors had its first batch in the file after 1.2 s. Of five runs of the row `record` each, the
+slowest had 86,000 facts a second with this pause, and 38,000 without it.
 """
 
 MAX_PARKED = 32

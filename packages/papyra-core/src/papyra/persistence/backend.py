@@ -1,4 +1,7 @@
-"""The contract of a store of facts."""
+"""The contract of a store of facts.
+
+A third of this file is docstrings, because authors of backends read it: each method has its contract there.
+"""
 
 from __future__ import annotations
 
