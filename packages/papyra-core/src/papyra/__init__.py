@@ -5,6 +5,8 @@ The names below are loaded when first used, so that ``import papyra`` costs next
 
 from __future__ import annotations
 
+import os
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -136,6 +138,29 @@ if not TYPE_CHECKING:  # a type checker would accept any name
         value: object = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
+
+
+def _warn_of_published_package(folder: str) -> None:
+    """Warn if ``folder`` also has the published package papyra 0.3, which shares a folder with this one."""
+    try:
+        found = [
+            name
+            for name in os.listdir(folder)  # noqa: PTH208 - without pathlib, see below
+            if name.startswith("papyra-0.3.") and name.endswith(".dist-info")
+        ]
+    except OSError:  # not a folder, as in an archive
+        return
+    if found:
+        warnings.warn(
+            f"papyra 0.3 and papyra-core {__version__} are both installed and share the folder papyra, so parts of both "
+            "are mixed. Uninstall both, then install papyra-core",
+            RuntimeWarning,
+            stacklevel=3,
+        )
+
+
+# Without pathlib, which `import papyra` does not load.
+_warn_of_published_package(os.path.dirname(os.path.dirname(__file__)))  # noqa: PTH120 - see above
 
 
 def __dir__() -> list[str]:

@@ -60,6 +60,11 @@ class ActorStopped(ActorEvent):
 class ActorCrashed(ActorEvent):
     """The actor's code raised an exception; ``payload["error"]`` is its type and text."""
 
+    @property
+    def error(self) -> str:
+        """The type and the text of the exception, as in ``ValueError: no change``."""
+        return str(self.payload.get("error", ""))
+
 
 @dataclass(frozen=True, slots=True)
 class NodeUp(ActorEvent):

@@ -750,6 +750,16 @@ class ActorSystem:
         return self._dead_letters
 
     @property
+    def persistence_startup(self) -> PersistenceStartupConfig:
+        """How the store is checked at the start."""
+        return self._startup
+
+    @property
+    def persistence_recovery(self) -> PersistenceRecoveryConfig | None:
+        """How the store is repaired at the start, if it is."""
+        return self._startup.recovery
+
+    @property
     def persistence(self) -> PersistenceBackend:
         """The store of facts."""
         return self._persistence

@@ -1,5 +1,8 @@
 """The record of what happened in a system: its contract, the memory store, and how stores are opened."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from papyra.persistence.backend import PersistenceBackend, backend_capabilities, safe_metrics_snapshot
 from papyra.persistence.batch import BatchBackend
 from papyra.persistence.memory import InMemoryPersistence
@@ -19,3 +22,14 @@ __all__ = [
     "open_backend",
     "safe_metrics_snapshot",
 ]
+
+if TYPE_CHECKING:
+    from papyra.persistence.json import JsonFilePersistence as JsonFilePersistence
+    from papyra.persistence.json import RotatingFilePersistence as RotatingFilePersistence
+else:  # a type checker would accept any name
+
+    def __getattr__(name: str) -> object:
+        if name not in ("JsonFilePersistence", "RotatingFilePersistence"):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        # Loaded when first used: core is complete without the distribution that has them.
+        return getattr(import_module("papyra.persistence.json"), name)

@@ -9,7 +9,13 @@ from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from papyra.persistence.batch import BatchBackend
-from papyra.persistence.models import CompactionReport, PersistedRecord
+from papyra.persistence.models import (
+    CompactionReport,
+    PersistedAudit,
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistedRecord,
+)
 from papyra.persistence.retention import RetentionPolicy
 
 if TYPE_CHECKING:
@@ -50,6 +56,26 @@ class InMemoryPersistence(BatchBackend):
         )
         self._prune_at = _PRUNE_AT_LEAST
         self._closed = False
+
+    @property
+    def events(self) -> tuple[PersistedEvent, ...]:
+        """The kept events, oldest first."""
+        return tuple(each for each in self._records if isinstance(each, PersistedEvent))
+
+    @property
+    def audits(self) -> tuple[PersistedAudit, ...]:
+        """The kept audits, oldest first."""
+        return tuple(each for each in self._records if isinstance(each, PersistedAudit))
+
+    @property
+    def dead_letters(self) -> tuple[PersistedDeadLetter, ...]:
+        """The kept dead letters, oldest first."""
+        return tuple(each for each in self._records if isinstance(each, PersistedDeadLetter))
+
+    async def clear(self) -> None:
+        """Forget every record."""
+        self._records.clear()
+        self._bytes = 0
 
     # -- writing
 

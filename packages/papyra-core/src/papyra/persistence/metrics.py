@@ -52,6 +52,11 @@ class PersistenceMetrics:
             self.recoveries += work == "recovery"
             self.compactions += work == "compaction"
 
+    def reset(self) -> None:
+        """Set every counter to 0."""
+        for name in asdict(self):
+            setattr(self, name, 0)
+
     def snapshot(self) -> dict[str, int]:
         """Return the counters as they are now."""
         return asdict(self)

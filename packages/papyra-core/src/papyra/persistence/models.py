@@ -154,6 +154,12 @@ class PersistenceAnomalyType(StrEnum):
     UNREADABLE_FILE = "unreadable_file"
     INTEGRITY = "integrity"  # a problem that the database's own check reported
 
+    # What papyra 0.3 calls them: aliases, which no iteration shows.
+    TRUNCATED_LINE = "torn_tail"
+    PARTIAL_WRITE = "torn_tail"
+    CORRUPTED_LINE = "corrupt_line"
+    ORPHANED_ROTATED_FILE = "unexpected_file"
+
 
 @dataclass(frozen=True, slots=True)
 class PersistenceAnomaly:
@@ -185,6 +191,9 @@ class PersistenceRecoveryMode(StrEnum):
     IGNORE = "ignore"
     REPAIR = "repair"
     QUARANTINE = "quarantine"
+
+    REBUILD = "repair"
+    """What papyra 0.3 calls a repair by writing the valid records anew."""
 
 
 @dataclass(frozen=True, slots=True)
