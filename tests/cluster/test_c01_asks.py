@@ -6,7 +6,7 @@ import anyio
 import pytest
 from _world import Add, Counter, Refused, Unregistered, loop_of, remote, systems, until
 
-from papyra import ActorStopped, AskTimeout
+from papyra import ActorStopped, ActorSystem, AskTimeout
 from papyra.testing import run_seeded
 from papyra_contrib.cluster import MessageRejected, NodeGone, NodeUnreachable, RemoteFailure
 from papyra_contrib.cluster.testing import MemoryNetwork
@@ -119,6 +119,19 @@ def test_c01_stop_and_proxy_are_type_errors(backend):
                 with pytest.raises(TypeError, match="send it a message"):
                     await stop()
             assert await ref.request("get") == 0
+
+    run_seeded(1, main, backend=backend)
+
+
+def test_h16_what_only_an_actors_own_node_can_do_is_a_clear_error(backend):
+    async def main() -> None:
+        async with systems(MemoryNetwork(1), "a", "b") as (a, b), ActorSystem(system_id="alone") as alone:
+            ref = await remote(b, a.spawn(Counter), a)
+            for call in (lambda: b.spawn(Counter, parent=ref), lambda: b.actor_info(ref)):
+                with pytest.raises(TypeError, match="only its own node can stop or inspect it"):
+                    call()
+            with pytest.raises(ValueError, match="belongs to another actor system than 'alone'"):
+                await alone.stop(ref)
 
     run_seeded(1, main, backend=backend)
 

@@ -1,4 +1,4 @@
-"""H20: the names of the published package papyra 0.3 are here, or stand in a page with the reason why not.
+"""H20: the names of the published package papyra 0.3 are here, or a page lists them with the reason why not.
 
 It installs the published package, which needs a registry: ``pytest -m wheels``.
 """

@@ -37,4 +37,6 @@ async def main(system: ActorSystem) -> None:
     await system.stop("doubler")  # ERROR
     open_backend(None)  # ERROR
     print(papyra.Actr)  # ERROR
+    from papyra import Actr  # noqa: F401 - it is not there  # ERROR
+
     print(text, wrong)
