@@ -113,3 +113,26 @@ def postgres_server():
 def table() -> str:
     """Name a table that no other test uses."""
     return f"facts_{next(_numbers)}"
+
+
+@pytest.fixture
+def url(redis_server) -> str:
+    """Return the address of the Redis server of all tests."""
+    return f"unix://{redis_server.socket}"
+
+
+@pytest.fixture
+def raw(redis_server):
+    """Return a client that looks at Redis without the backend."""
+    import redis
+
+    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+        yield client
+
+
+@pytest.fixture
+def open_store(url, stream):
+    """Return a function that opens the test's store on Redis."""
+    from papyra_contrib.redis import RedisPersistence
+
+    return lambda policy=None, **options: RedisPersistence(url, policy, stream=stream, **options)

@@ -14,55 +14,14 @@ import pytest
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import Query, RetentionPolicy, backend_capabilities, open_backend
 from papyra.persistence.models import (
-    PersistedAudit,
-    PersistedEvent,
     PersistenceAnomalyType,
-    PersistenceRecoveryConfig,
-    PersistenceRecoveryMode,
 )
 
 redis = pytest.importorskip("redis", reason="the library redis is not installed; the extra redis brings it")
 
 from papyra_contrib.redis import RedisPersistence, _backend, _entries, _follower  # noqa: E402 - only where the library is
 
-REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
-QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
-
-
-def event(number: int, moment: float | None = None, **payload: object) -> PersistedEvent:
-    moment = 1e9 + number if moment is None else moment
-    return PersistedEvent("local", "local:1", "Happened", {"n": number, **payload}, moment)
-
-
-def events(*numbers: int) -> list[PersistedEvent]:
-    return [event(number) for number in numbers]
-
-
-def audit(number: int) -> PersistedAudit:
-    return PersistedAudit("local", 1e9 + number, 1, 1, 0, 0, 0, (), (), 0)
-
-
-@pytest.fixture
-def url(redis_server) -> str:
-    return f"unix://{redis_server.socket}"
-
-
-@pytest.fixture
-def raw(redis_server):
-    """A client to look behind the backend's back."""
-    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
-        yield client
-
-
-@pytest.fixture
-def open_store(url, stream):
-    return lambda policy=None, **options: RedisPersistence(url, policy, stream=stream, **options)
-
-
-async def take(records, count: int) -> list:
-    with anyio.fail_after(30):
-        return [await anext(records) for _ in range(count)]
-
+from ._facts import QUARANTINE, REPAIR, audit, event, events, take  # noqa: E402 - as above
 
 # -- how it is found
 

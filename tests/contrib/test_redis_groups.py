@@ -32,22 +32,6 @@ def numbers(deliveries: list[Delivery]) -> list[int]:
     return [one.record.payload["n"] for one in deliveries if isinstance(one.record, PersistedEvent)]
 
 
-@pytest.fixture
-def url(redis_server) -> str:
-    return f"unix://{redis_server.socket}"
-
-
-@pytest.fixture
-def open_store(url, stream):
-    return lambda policy=None, **options: RedisPersistence(url, policy, stream=stream, **options)
-
-
-@pytest.fixture
-def raw(redis_server):
-    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
-        yield client
-
-
 async def test_r36_consumers_of_a_group_share_the_records_and_groups_do_not(open_store):
     async with aclosing(open_store()) as backend:
         await backend.record_batch([event(number) for number in range(5)])

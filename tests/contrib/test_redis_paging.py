@@ -13,29 +13,9 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 
 from papyra_contrib.redis import RedisPersistence  # noqa: E402 - only where the library is
 
+from ._facts import event, events  # noqa: E402 - as above
+
 ALL: Query[PersistedEvent] = Query()
-
-
-def event(number: int, moment: float | None = None) -> PersistedEvent:
-    return PersistedEvent(
-        "shop", "shop:1", "Happened", {"n": number}, 1e9 + number if moment is None else moment
-    )
-
-
-def events(*numbers: int) -> list[PersistedEvent]:
-    return [event(number) for number in numbers]
-
-
-@pytest.fixture
-def open_store(redis_server, stream):
-    url = f"unix://{redis_server.socket}"
-    return lambda policy=None: RedisPersistence(url, policy, stream=stream)
-
-
-@pytest.fixture
-def raw(redis_server):
-    with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
-        yield client
 
 
 async def pages(backend: RedisPersistence, query=ALL, *, after: str | None = None, limit: int = 7) -> list:

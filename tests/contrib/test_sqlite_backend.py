@@ -23,19 +23,13 @@ from papyra.persistence.models import (
     PersistedDeadLetter,
     PersistedEvent,
     PersistenceAnomalyType,
-    PersistenceRecoveryConfig,
-    PersistenceRecoveryMode,
 )
 from papyra_contrib.sqlite import SQLitePersistence, _scan
 from papyra_contrib.sqlite._connect import connect
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._queries import _terms, find
 
-REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
-
-
-def event(number: int, **payload: object) -> PersistedEvent:
-    return PersistedEvent("local", "local:1", "Happened", {"n": number, **payload}, 1e9 + number)
+from ._facts import REPAIR, event
 
 
 @pytest.fixture

@@ -13,20 +13,12 @@ import pytest
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
-from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_contrib.sqlite import SQLitePersistence, _compaction
 from papyra_contrib.sqlite import _statement_progress as _statement_progress
 
-REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
-QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
+from ._facts import QUARANTINE, REPAIR, padded
+
 COUNT = 1500
-
-
-def events(count: int, first: int = 0) -> list[PersistedEvent]:
-    return [
-        PersistedEvent("local", f"local:{n % 7}", "Happened", {"n": n, "pad": "x" * 100}, 1e9 + n)
-        for n in range(first, first + count)
-    ]
 
 
 @pytest.fixture
@@ -34,7 +26,7 @@ async def path(tmp_path):
     """A database of events, closed properly, in a folder of its own."""
     path = tmp_path / "store" / "papyra.db"
     async with aclosing(SQLitePersistence(path)) as backend:
-        await backend.record_batch(events(COUNT))
+        await backend.record_batch(padded(COUNT))
     return path
 
 
@@ -136,7 +128,7 @@ async def test_cancelling_out_of_progress_leaves_the_store_whole(path, work):
                 backend, lambda done, _: anyio.from_thread.run_sync(scope.cancel) if done else None
             )
         assert scope.cancelled_caught
-        await backend.record_batch(events(1, first=9999))
+        await backend.record_batch(padded(1, first=9999))
         assert await left(backend) == [*(n for n in range(COUNT) if n != 1000), 9999]
 
 
@@ -257,6 +249,6 @@ async def test_a_compaction_without_room_for_a_copy_still_deletes(path, monkeypa
         assert (report.before_records, report.after_records) == (COUNT, 100)
         size = path.stat().st_size
         assert report.after_bytes >= size
-        await backend.record_batch(events(1000, first=COUNT))
+        await backend.record_batch(padded(1000, first=COUNT))
         await backend.compact()
         assert path.stat().st_size == size

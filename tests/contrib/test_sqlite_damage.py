@@ -20,16 +20,9 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._lock import WriteLock
 
-REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
-QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
+from ._facts import QUARANTINE, REPAIR, padded
+
 PAGE = 4096
-
-
-def events(count: int, first: int = 0) -> list[PersistedEvent]:
-    return [
-        PersistedEvent("local", f"local:{n % 7}", "Happened", {"n": n, "pad": "x" * 100}, 1e9 + n)
-        for n in range(first, first + count)
-    ]
 
 
 @pytest.fixture
@@ -37,7 +30,7 @@ async def path(tmp_path):
     """A database of 2,000 events, closed properly."""
     path = tmp_path / "papyra.db"
     async with aclosing(SQLitePersistence(path)) as backend:
-        await backend.record_batch(events(2000))
+        await backend.record_batch(padded(2000))
     assert not path.with_name("papyra.db-wal").exists()
     return path
 
@@ -78,7 +71,7 @@ async def recovered(path, config) -> tuple[list[PersistedEvent], tuple[str, ...]
         left = list(await backend.list_events())
         again = await backend.recover(config)
         assert (again.repaired_files, again.quarantined_files) == ((), ())
-        added = events(1, first=9999)
+        added = padded(1, first=9999)
         await backend.record_batch(added)
         assert list(await backend.list_events()) == left + added
     assert oct(path.stat().st_mode & 0o777) == "0o600"
@@ -94,7 +87,7 @@ async def test_a_changed_row_is_found_by_its_check_sum_and_dropped(path):
     async with aclosing(SQLitePersistence(path)) as backend:  # reads show no row that is not what was written
         assert len(await backend.list_events()) == 1999
     left, quarantined = await recovered(path, REPAIR)
-    assert left == [event for event in events(2000) if event.payload["n"] != 1000]
+    assert left == [event for event in padded(2000) if event.payload["n"] != 1000]
     assert quarantined == ()
 
 
@@ -146,7 +139,7 @@ async def test_a_damaged_index_costs_no_row(path):
     overwrite(path, (root - 1) * PAGE, bytes(PAGE))
     assert await scan_types(path) == {PersistenceAnomalyType.INTEGRITY}
     left, _ = await recovered(path, REPAIR)
-    assert left == events(2000)
+    assert left == padded(2000)
 
 
 async def test_a_file_cut_short_is_an_anomaly_and_what_is_left_is_saved(path):
@@ -156,7 +149,7 @@ async def test_a_file_cut_short_is_an_anomaly_and_what_is_left_is_saved(path):
     assert await scan_types(path) == {PersistenceAnomalyType.INTEGRITY}
     async with aclosing(SQLitePersistence(path)) as backend:
         with pytest.raises(PersistenceError, match="papyra persistence recover"):
-            await backend.record_batch(events(1))
+            await backend.record_batch(padded(1))
         assert not backend.healthy
         assert backend.metrics.write_errors == 1
     left, _ = await recovered(path, QUARANTINE)
@@ -222,15 +215,15 @@ async def test_a_writer_goes_on_in_the_recovered_database(path):
     """One that has the damaged file open notices, and closing it later harms the new file's log no more."""
     leaves = table_leaves(path)
     async with aclosing(SQLitePersistence(path)) as writer:
-        await writer.record_batch(events(10, first=5000))
+        await writer.record_batch(padded(10, first=5000))
         overwrite(path, (leaves[3] - 1) * PAGE, bytes(PAGE))
         async with aclosing(SQLitePersistence(path)) as other:
             await other.recover(QUARANTINE)
-            await other.record_batch(events(10, first=6000))
-            await writer.record_batch(events(10, first=7000))
+            await other.record_batch(padded(10, first=6000))
+            await writer.record_batch(padded(10, first=7000))
             found = list(await other.list_events(limit=30))
         assert list(await writer.list_events(limit=30)) == found
-    assert found == events(10, first=5000) + events(10, first=6000) + events(10, first=7000)
+    assert found == padded(10, first=5000) + padded(10, first=6000) + padded(10, first=7000)
     assert await scan_types(path) == set()
 
 
@@ -238,20 +231,20 @@ async def test_a_writer_goes_on_in_the_recovered_database(path):
 async def test_a_recovery_that_was_killed_is_finished_by_the_next_writer(path, stage):
     other = path.with_name("other.db")
     async with aclosing(SQLitePersistence(other)) as backend:
-        await backend.record_batch(events(3))
+        await backend.record_batch(padded(3))
     leftover = path.with_name("papyra.db.recovering")
     leftover.write_bytes(b"half built")
     other.rename(path.with_name("papyra.db.recovered"))
     if stage == "published":
         path.with_name("papyra.db-wal").write_bytes(b"an old log")
     async with aclosing(SQLitePersistence(path)) as backend:
-        assert list(await backend.list_events()) == events(3)  # not the damaged one without its log
+        assert list(await backend.list_events()) == padded(3)  # not the damaged one without its log
         names = {one.name for one in path.parent.iterdir()}
         report = await backend.scan()
         assert {one.name for one in path.parent.iterdir()} == names
         assert [anomaly.type for anomaly in report.anomalies] == [PersistenceAnomalyType.UNEXPECTED_FILE]
-        await backend.record_batch(events(1, first=3))
-        assert list(await backend.list_events()) == events(4)
+        await backend.record_batch(padded(1, first=3))
+        assert list(await backend.list_events()) == padded(4)
         assert not (await backend.scan()).has_anomalies
 
 
@@ -277,7 +270,7 @@ async def test_what_root_repairs_still_belongs_to_its_owner(path):
     overwrite(path, (table_leaves(path)[3] - 1) * PAGE, bytes(PAGE))
     async with aclosing(SQLitePersistence(path)) as backend:
         await backend.recover(REPAIR)
-        await backend.record_batch(events(1))
+        await backend.record_batch(padded(1))
         for suffix in ("", "-wal", "-shm", ".lock"):
             assert owner_and_mode(path.with_name(path.name + suffix)) == (1234, 2345, 0o660), suffix
 
@@ -317,8 +310,8 @@ async def test_only_a_whole_database_of_ours_replaces_the_live_one(path, make):
     make(stranger)
     content = stranger.read_bytes()
     async with aclosing(SQLitePersistence(path)) as backend:
-        await backend.record_batch(events(1, first=2000))
-        assert list(await backend.list_events()) == events(2001)
+        await backend.record_batch(padded(1, first=2000))
+        assert list(await backend.list_events()) == padded(2001)
         (anomaly,) = (await backend.scan()).anomalies
         assert (anomaly.type, anomaly.path) == (PersistenceAnomalyType.UNEXPECTED_FILE, str(stranger))
         assert stranger.read_bytes() == content
@@ -327,7 +320,7 @@ async def test_only_a_whole_database_of_ours_replaces_the_live_one(path, make):
         (kept,) = report.quarantined_files
         assert (path.parent / kept).read_bytes() == content
         assert not (await backend.scan()).has_anomalies
-        assert list(await backend.list_events()) == events(2001)
+        assert list(await backend.list_events()) == padded(2001)
 
 
 async def test_a_recovery_does_not_overwrite_what_has_the_name_it_needs(path):
@@ -345,8 +338,8 @@ async def test_a_leftover_that_may_not_be_read_stops_nobody(path):
     leftover = path.with_name("papyra.db.recovered")
     leftover.touch(0o000)
     async with aclosing(SQLitePersistence(path)) as backend:
-        await backend.record_batch(events(1, first=2000))
-        assert list(await backend.list_events()) == events(2001)
+        await backend.record_batch(padded(1, first=2000))
+        assert list(await backend.list_events()) == padded(2001)
         (anomaly,) = (await backend.scan()).anomalies
         assert anomaly.path == str(leftover)
 
@@ -354,7 +347,7 @@ async def test_a_leftover_that_may_not_be_read_stops_nobody(path):
 async def test_a_folder_in_the_way_of_a_recovery_stops_only_that(path):
     path.with_name("papyra.db.recovered").mkdir()
     async with aclosing(SQLitePersistence(path)) as backend:
-        await backend.record_batch(events(1, first=2000))
+        await backend.record_batch(padded(1, first=2000))
         assert (await backend.recover(REPAIR)).repaired_files == ()
     overwrite(path, (table_leaves(path)[3] - 1) * PAGE, bytes(PAGE))
     damaged = path.read_bytes()

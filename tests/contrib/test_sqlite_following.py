@@ -19,27 +19,11 @@ from hypothesis import strategies as st
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import (
-    PersistedAudit,
     PersistedEvent,
-    PersistenceRecoveryConfig,
-    PersistenceRecoveryMode,
 )
 from papyra_contrib.sqlite import SQLitePersistence, _backend, _queries
 
-REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
-
-
-def event(number: int, moment: float | None = None, writer: int = 1) -> PersistedEvent:
-    moment = 1e9 + number if moment is None else moment
-    return PersistedEvent("local", f"local:{writer}", "Happened", {"n": number}, moment)
-
-
-def events(*numbers: int) -> list[PersistedEvent]:
-    return [event(number) for number in numbers]
-
-
-def audit(number: int) -> PersistedAudit:
-    return PersistedAudit("local", 1e9 + number, 1, 1, 0, 0, 0, (), (), 0)
+from ._facts import REPAIR, audit, event, events, take
 
 
 @pytest.fixture(autouse=True)
@@ -50,11 +34,6 @@ def _often(monkeypatch):
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "papyra.db"
-
-
-async def take(records, count: int) -> list:
-    with anyio.fail_after(60):
-        return [await anext(records) for _ in range(count)]
 
 
 def damage(path) -> None:

@@ -24,14 +24,9 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._lock import WriteLock
 
+from ._facts import QUARANTINE, REPAIR, events
+
 only_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
-
-REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
-QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
-
-
-def events(*numbers: int) -> list[PersistedEvent]:
-    return [PersistedEvent("local", "local:1", "Happened", {"n": n}, 1e9 + n) for n in numbers]
 
 
 @pytest.fixture
