@@ -190,11 +190,7 @@ def start(tmp_path: Path):
     def launch(
         *command: str, count: int = 3, seconds: float = 0.05, deadline: float = 20
     ) -> subprocess.Popen[str]:
-        environment = os.environ | {
-            "COUNT": str(count),
-            "SECONDS": str(seconds),
-            "DEADLINE": str(deadline),
-        }
+        environment = os.environ | {"COUNT": str(count), "SECONDS": str(seconds), "DEADLINE": str(deadline)}
         process = subprocess.Popen(
             command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )

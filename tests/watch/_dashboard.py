@@ -35,12 +35,7 @@ class Answer:
 
 
 async def ask(
-    app: Any,
-    path: str,
-    method: str = "GET",
-    headers: dict[str, str] | None = None,
-    *,
-    root: str = "",
+    app: Any, path: str, method: str = "GET", headers: dict[str, str] | None = None, *, root: str = ""
 ) -> Answer:
     """Send a request as ASGI; a dashboard has to answer at once."""
     place, _, query = path.partition("?")
