@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 import gc
-import signal
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the helpers beside the tests: _world.py, _processes.py
 
-HARD_LIMIT_SECONDS = 180.0
-
 
 @pytest.fixture(autouse=True)
-def _hard_limit() -> Iterator[None]:
-    def stop(_number: int, _frame: object) -> NoReturn:
-        pytest.fail(f"the test hangs: it took more than {HARD_LIMIT_SECONDS} s", pytrace=True)
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, HARD_LIMIT_SECONDS)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def _limited(hard_limit: None) -> None:
+    """Every test has a hard limit."""
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from _processes import free_port
@@ -16,10 +16,6 @@ from papyra_contrib.cluster import Cluster, ClusterUnavailable
 from papyra_contrib.cluster.nats import _transport
 from papyra_contrib.cluster.nats._url import NatsURL
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-pytestmark = pytest.mark.anyio
 numbers = itertools.count(1)
 
 

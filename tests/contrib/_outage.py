@@ -8,21 +8,18 @@ from __future__ import annotations
 import gc
 import os
 import time
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import anyio
 
 from papyra import Actor, ActorSystem
+from papyra.persistence import PersistenceBackend
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
-    from papyra.persistence import PersistenceBackend
-
-    from ._swallowing_proxy import SwallowingProxy
+from ._swallowing_proxy import SwallowingProxy
 
 SWEEP_FACTS = int(os.environ.get("PAPYRA_SWEEP_FACTS", "20000"))
 SWEEP_TIMES = range(int(os.environ.get("PAPYRA_SWEEP_TIMES", "1")))

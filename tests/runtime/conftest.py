@@ -1,17 +1,11 @@
-"""A hard limit for each test: a hang that no cancel scope can end must not stop the run."""
+"""What every test of the runtime has: a hard limit, and phases that are checked."""
 
 from __future__ import annotations
-
-import signal
-from collections.abc import Iterator
-from typing import NoReturn
 
 import pytest
 
 from papyra._runtime import phases
 from papyra._runtime.run_facts import RunFacts
-
-HARD_LIMIT = 120.0  # seconds; a busy machine may need many for what takes six
 
 
 @pytest.fixture(autouse=True)
@@ -27,18 +21,5 @@ def actors_facts_only(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _hard_limit() -> Iterator[None]:
-    if not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def stop(_number: int, _frame: object) -> NoReturn:
-        pytest.fail(f"the test hangs: it took more than {HARD_LIMIT} s", pytrace=True)
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, HARD_LIMIT)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def _limited(hard_limit: None) -> None:
+    """Every test has a hard limit."""

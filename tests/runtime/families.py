@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+import anyio
+
 from papyra import Actor, ActorRef, ActorSystem, SupervisionPolicy, SupervisorDecision
 from papyra import events as ev
 
@@ -57,6 +59,19 @@ class Kid(Actor):
 
     async def on_stop(self) -> None:
         self.plan.trip("stop", self.number)
+
+
+def slow_to_fail(entered: anyio.Event, gate: anyio.Event) -> type[Kid]:
+    """Make a kid that waits at the gate before it fails."""
+
+    class Slow(Kid):
+        async def receive(self, message: str) -> int:
+            if message == "boom":
+                entered.set()
+                await gate.wait()
+            return await super().receive(message)
+
+    return Slow
 
 
 class Boss(Actor):

@@ -14,6 +14,24 @@ from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskTimeout, Papyr
 from .support import Echo, Gated, Runs, go_round, letters, running, wait_until
 
 
+class FailsBesideItsChild(Actor):
+    """Fail when the child is busy."""
+
+    def __init__(self, kind: type[Actor], busy: anyio.Event) -> None:
+        self.kind, self.busy = kind, busy
+
+    async def on_start(self) -> None:
+        self.child = self.context.spawn_child(self.kind)
+
+    async def receive(self, message: str) -> str:
+        if message == "fail":
+            await self.child.tell("go")
+            await self.busy.wait()
+            await go_round()
+            raise ValueError
+        return message
+
+
 async def test_g03_ask_returns_what_receive_returned() -> None:
     async with running() as system:
         ref = system.spawn(Echo)
@@ -219,20 +237,8 @@ async def test_g03_a_child_that_asks_its_parent_does_not_block_the_parents_resta
             except PapyraError as error:
                 results.append(type(error))
 
-    class Parent(Actor):
-        async def on_start(self) -> None:
-            self.child = self.context.spawn_child(Child)
-
-        async def receive(self, message: str) -> str:
-            if message == "fail":
-                await self.child.tell("go")
-                await asking.wait()
-                await go_round()
-                raise ValueError
-            return message
-
     async with running(shutdown_timeout=1) as system:
-        parent = system.spawn(Parent, name="parent")
+        parent = system.spawn(FailsBesideItsChild, Child, asking, name="parent")
         await parent.tell("fail")
         assert await parent.ask("still there") == "still there"
     assert len(results) == 1
@@ -246,20 +252,8 @@ async def test_g03_a_child_that_tells_its_full_parent_does_not_block_the_parents
             blocked.set()
             await parent.tell("from the child")
 
-    class Parent(Actor):
-        async def on_start(self) -> None:
-            self.child = self.context.spawn_child(Child)
-
-        async def receive(self, message: str) -> str:
-            if message == "fail":
-                await self.child.tell("go")
-                await blocked.wait()
-                await go_round()
-                raise ValueError
-            return message
-
     async with running(shutdown_timeout=1) as system:
-        parent = system.spawn(Parent, name="parent", mailbox_capacity=1)
+        parent = system.spawn(FailsBesideItsChild, Child, blocked, name="parent", mailbox_capacity=1)
         await system.wait_for_event(lambda event: event.address["actor_id"] == 1)
         await parent.tell("fail")
         await parent.tell("queued")

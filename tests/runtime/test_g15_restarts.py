@@ -14,7 +14,7 @@ from papyra import Actor, ActorRef, ActorStopped, Backoff, Strategy, Supervision
 from papyra import events as ev
 from papyra.testing import ManualClock
 
-from .families import Boss, Kid, Plan, kinds, read_kid, until
+from .families import Boss, Kid, Plan, kinds, read_kid, slow_to_fail, until
 from .support import RESTART, Boom, running
 
 
@@ -37,16 +37,9 @@ async def test_g15_asks_queued_over_a_restart_are_answered_by_the_new_instance()
     plan = Plan()
     entered, gate = anyio.Event(), anyio.Event()
 
-    class Slow(Kid):
-        async def receive(self, message: str) -> int:
-            if message == "boom":
-                entered.set()
-                await gate.wait()
-            return await super().receive(message)
-
     answers: dict[str, object] = {}
     async with running() as system, anyio.create_task_group() as tasks:
-        kid = system.spawn(partial(Slow, plan), policy=RESTART)
+        kid = system.spawn(partial(slow_to_fail(entered, gate), plan), policy=RESTART)
 
         async def ask(message: str) -> None:
             try:
@@ -170,17 +163,10 @@ async def test_g15_a_failing_on_start_is_the_cause_of_what_the_askers_get() -> N
 async def test_g15_asks_that_wait_when_the_actor_fails_for_good_carry_the_failure() -> None:
     entered, gate = anyio.Event(), anyio.Event()
 
-    class Slow(Kid):
-        async def receive(self, message: str) -> int:
-            if message == "boom":
-                entered.set()
-                await gate.wait()
-            return await super().receive(message)
-
     plan = Plan()
     causes: list[BaseException | None] = []
     async with running() as system, anyio.create_task_group() as tasks:
-        kid = system.spawn(partial(Slow, plan))
+        kid = system.spawn(partial(slow_to_fail(entered, gate), plan))
 
         async def ask() -> None:
             with pytest.raises(ActorStopped) as caught:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from time import process_time
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
@@ -30,9 +31,6 @@ from papyra import (
 from papyra.events import ActorStarted
 from papyra_contrib.eventstream import EventStream
 from papyra_contrib.receptionist import Receptionist, ServiceKey
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 MOST = 4.6
 """The most that four times as many may cost; a quadratic part would make it 16."""

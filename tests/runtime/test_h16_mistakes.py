@@ -9,8 +9,9 @@ import re
 import threading
 import time
 import warnings
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import pytest
@@ -18,9 +19,6 @@ import pytest
 from papyra import Actor, ActorStopped, ActorSystem, AskDeadlock, AskTimeout, exceptions
 from papyra._runtime import running_system
 from papyra.address import ActorAddress
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"
 

@@ -11,8 +11,8 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import anyio
@@ -27,9 +27,6 @@ from papyra_contrib.dashboard import Dashboard, RecordSource
 from papyra_contrib.dashboard._command import dashboard as command
 
 from ._dashboard import TOKEN, Echo, ask
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 COMMAND = Path(sys.executable).with_name("papyra")
 PAGES = ("overview", "actors", "tree", "timeline", "actor&id=actor-7")
