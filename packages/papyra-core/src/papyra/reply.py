@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Never, cast
 
+from papyra._runtime.stack_guard import need_frames
 from papyra.exceptions import ReplyDropped
 from papyra.typing import R
 
@@ -54,6 +55,7 @@ class Reply(Generic[R]):
         return cast("Never", None)  # type: ignore[misc]  # it does return: a value of this type fits every reply
 
     def _settle(self, value: object, error: BaseException | None) -> bool:
+        need_frames()  # before anything changes: an error half-way would leave the asker without a reply
         envelope, self._envelope = self._envelope, None
         self._done = True
         if envelope is None or not envelope.is_awaited():

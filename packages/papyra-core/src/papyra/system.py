@@ -30,6 +30,7 @@ from papyra._runtime.interrupts import INTERRUPTS
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn
+from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
 from papyra._runtime.thread_guard import check_thread, wrong_thread
@@ -723,6 +724,7 @@ class ActorSystem:
         ``timeout`` seconds, and `SystemNotRunning` if the system closes first.
         """
         core = self._open("wait for an event")
+        need_frames(SCOPE_FRAMES)
         kind = predicate_or_type
         if isinstance(kind, type) and issubclass(kind, BaseException):
             raise TypeError(

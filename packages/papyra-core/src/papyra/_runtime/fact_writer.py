@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime.dropped_share import DroppedShare
+from papyra._runtime.stack_guard import need_frames
 from papyra.exceptions import PartialWriteError, PersistenceError
 
 if TYPE_CHECKING:
@@ -107,9 +108,11 @@ class FactWriter:
         self._running = True
 
     def _wake_writer(self) -> None:
-        writer, self._writer = self._writer, None
+        writer = self._writer
         if writer is not None and not writer.done():  # done: on asyncio, any code can cancel it
+            need_frames()
             writer.set_result(None)
+        self._writer = None
 
     async def _run(self) -> None:
         assert self._loop is not None  # noqa: S101 - as above

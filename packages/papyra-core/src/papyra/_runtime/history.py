@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from papyra import events as ev
 from papyra._runtime.class_names import ClassNames
 from papyra._runtime.dead_letters import DeadLetterBook
+from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.user_values import bounded_text, type_name
 from papyra.messages import DeadLetter
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
@@ -244,6 +245,8 @@ class History:
 
     def wake_waiters(self) -> None:
         """Let every wait for an event look again."""
+        if self._event_waiters:
+            need_frames()
         waiters, self._event_waiters = self._event_waiters, {}
         for waiter in waiters:
             if not waiter.done():

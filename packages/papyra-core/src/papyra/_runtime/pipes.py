@@ -16,6 +16,7 @@ import anyio
 
 from papyra._runtime.answering import BACKGROUND
 from papyra._runtime.belongings import belongings, enqueue_own
+from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,6 +70,7 @@ class Pipe:
 
     def cancel(self) -> None:
         """Cancel the work; neither ``then`` nor ``catch`` runs, even if the result is on its way."""
+        need_frames(SCOPE_FRAMES)
         self._cancelled = True
         if self._scope is not None:
             self._scope.cancel()

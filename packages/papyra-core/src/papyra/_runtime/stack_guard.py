@@ -9,10 +9,17 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["FRAMES", "need_frames", "need_frames_to_wake"]
+__all__ = ["FRAMES", "SCOPE_FRAMES", "SPAWN_FRAMES", "need_frames", "need_frames_to_wake"]
 
 FRAMES: Final = 6
 """Frames that waking a task takes."""
+
+SCOPE_FRAMES: Final = 40
+"""Frames for a cancel scope of anyio and what is called in it. An error while it is entered or left would
+break the scopes around it, which are the caller's."""
+
+SPAWN_FRAMES: Final = 14
+"""Frames that starting a task takes, on either event loop and in asyncio's debug mode."""
 
 
 def need_frames(frames: int = FRAMES) -> None:

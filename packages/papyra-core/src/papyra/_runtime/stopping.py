@@ -42,6 +42,9 @@ __all__ = [
 
 _logger = logging.getLogger("papyra")
 
+STOP_FRAMES = 20
+"""Frames for the begin of a stop, in which a group may turn to its next member."""
+
 
 def request_stop(cell: Cell, reason: str | None = None) -> None:
     """Refuse new messages, and stop when the queued ones are handled.
@@ -51,7 +54,7 @@ def request_stop(cell: Cell, reason: str | None = None) -> None:
     if cell.phase == STOPPED:
         return
     if not cell.stopping:
-        need_frames()
+        need_frames(STOP_FRAMES)
         cell.rt.signal(cell)  # first: if it raises, nothing has changed
         cell.reason = reason or "stopped"
         close(cell)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio._backends._asyncio as _anyio
 
+from papyra._runtime.stack_guard import SPAWN_FRAMES, need_frames
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
@@ -104,6 +106,7 @@ class AsyncioLoop:
         context: contextvars.Context | None = None,
     ) -> None:
         """Start a task."""
+        need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
         begun: list[bool] = []
         task = _NamedTask(self._guarded(make, begun), loop=self._loop, context=context or self.clean.copy())
         task.label = label

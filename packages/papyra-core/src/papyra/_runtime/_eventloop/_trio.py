@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from papyra._runtime.stack_guard import SPAWN_FRAMES, need_frames
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
@@ -65,9 +67,11 @@ class _TrioWaiter:
 
     def set_result(self, _result: None, /) -> None:
         self._done = True
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task, _WOKEN)
-            self._task = None
+        task: Any = self._task
+        # After a RecursionError in `__await__` the task waits for something else, or not at all.
+        if task is not None and task._abort_func == self._abort:
+            trio.lowlevel.reschedule(task, _WOKEN)
+        self._task = None
 
 
 class _Name(str):
@@ -156,6 +160,7 @@ class TrioLoop:
         context: contextvars.Context | None = None,
     ) -> None:
         """Start a system task."""
+        need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
         task = trio.lowlevel.spawn_system_task(self._guarded, make, context=context or self.clean.copy())
         task.name = _Name.of(label)
 
