@@ -42,7 +42,7 @@ class Owes(Actor):
 
 
 async def deeper(frames: int, call: Callable[[], Any]) -> Any:
-    """Make a call below so many more frames, and await what it returns."""
+    """Make a call ``frames`` frames deeper, and await what it returns."""
     if frames > 0:
         return await deeper(frames - 1, call)
     result = call()
@@ -57,7 +57,7 @@ def depth() -> int:
 
 
 async def with_frames_left(left: int, call: Callable[[], Any]) -> type[BaseException] | None:
-    """Make a call with so many frames left. Return the class of what it raises."""
+    """Make a call with ``left`` frames left. Return the class of what it raises."""
     before = sys.getrecursionlimit()
     here = depth()
     try:
