@@ -9,12 +9,13 @@ from pathlib import Path
 
 import anyio
 import pytest
+from psycopg import sql
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra.persistence.retention import RetentionPolicy
-from papyra_contrib.postgres import PostgresPersistence
+from papyra_contrib.postgres import PostgresPersistence, _queries
 
 from ._outage import SWEEP_FACTS, SWEEP_TIMES, record_over_outages
 from ._postgres_server import PostgresServer
@@ -251,6 +252,25 @@ async def test_reads_create_nothing(postgres_server, table):
     await backend.ping()
     with postgres_server.connect() as connection:
         assert connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() == (None,)
+    await backend.aclose()
+
+
+async def test_the_newest_records_are_read_without_a_sort_of_all(postgres_server, table, monkeypatch):
+    plans: list[str] = []
+    real = _queries.numbered_rows
+
+    def explained(connection, tables, rest, values):
+        statement = sql.SQL("EXPLAIN SELECT seq FROM {} {}").format(tables.facts, rest)
+        plans.append(str(connection.execute(statement, list(values)).fetchall()))
+        return real(connection, tables, rest, values)
+
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    await backend.record_batch([event(number) for number in range(3000)])
+    monkeypatch.setattr(_queries, "numbered_rows", explained)
+    assert [one.payload["n"] for one in await backend.list_events(limit=3)] == [2997, 2998, 2999]
+    assert [one.payload["n"] for one in await backend.list_events(limit=1, actor="shop:1")] == [2999]
+    assert len(plans) == 2
+    assert not any("Sort" in plan for plan in plans)
     await backend.aclose()
 
 
