@@ -726,10 +726,11 @@ class ActorSystem:
         core = self._open("wait for an event")
         need_frames(SCOPE_FRAMES)
         kind = predicate_or_type
-        if isinstance(kind, type) and issubclass(kind, BaseException):
+        given: Any = kind
+        if isinstance(given, type) and issubclass(given, BaseException):
             raise TypeError(
-                f"wait_for_event() waits for a class of papyra.events, and {kind.__name__} here is an exception. "
-                f"Use `from papyra import events` and events.{kind.__name__}"
+                f"wait_for_event() waits for a class of papyra.events, and {given.__name__} here is an exception. "
+                f"Use `from papyra import events` and events.{given.__name__}"
             )
         seen = start_index
         try:
