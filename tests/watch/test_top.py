@@ -138,6 +138,16 @@ def test_top_snapshot(application: Path, width: int):
             assert app._picture is before
             await pilot.press("p", "r")
             await seen(pilot, lambda: app._picture is not before)
+            await pilot.press("slash", *"orders", "enter")
+            await seen(pilot, lambda: app._table("actors").row_count == 1)
+            await pilot.press("enter")
+            await seen(pilot, lambda: len(app.screen_stack) == 2)
+            assert "children  20" in app.export_screenshot().replace("&#160;", " ")
+            await pilot.press("escape", "slash", "ctrl+u", "enter")
+            await seen(pilot, lambda: app._table("actors").row_count > 20)
+            await pilot.press("question_mark")
+            await seen(pilot, lambda: app.screen.query("HelpPanel"))
+            await pilot.press("question_mark")
             app._path = socket.with_name("gone.sock")
             async with app._looking:
                 assert app._live is not None

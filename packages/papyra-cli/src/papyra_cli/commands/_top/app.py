@@ -6,29 +6,64 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rich.markup import escape
+from rich.text import Text
 from textual.app import App
-from textual.containers import Vertical
-from textual.widgets import DataTable, Footer, Sparkline, Static
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import DataTable, Footer, Input, Sparkline, Static
 
 from papyra_cli._errors import Failure
 from papyra_cli._escape import printable
 from papyra_cli._live.client import LiveSystem
 from papyra_cli.commands._top.picture import take
+from papyra_cli.commands._top.rows import (
+    ACTOR_COLUMNS,
+    FIGURES,
+    TYPE_COLUMNS,
+    actor_lines,
+    actor_rows,
+    totals,
+    type_rows,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from textual.app import ComposeResult
     from textual.binding import BindingType
+    from textual.events import Key
 
     from papyra_cli.commands._top.picture import Picture
 
 __all__ = ["TopApp"]
 
 SPARK_SAMPLES = 120
-_TYPES = ("type", "alive", "msg/s", "handled", "waiting", "failures", "restarts")
-_ACTORS = ("actor", "type", "state", "waiting", "handled", "seconds", "where")
+
+
+class ActorScreen(ModalScreen[None]):
+    """One actor; any key goes back."""
+
+    DEFAULT_CSS = """
+    ActorScreen { align: center middle; }
+    ActorScreen VerticalScroll {
+        width: 90%; height: auto; max-height: 90%; padding: 1 2; border: round $primary; background: $surface;
+    }
+    """
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def compose(self) -> ComposeResult:
+        """Lay out the screen."""
+        with VerticalScroll():
+            yield Static("\n".join(map(printable, self._lines)), markup=False)
+
+    def on_key(self, event: Key) -> None:
+        """Go back, except to scroll."""
+        if event.key not in ("up", "down", "pageup", "pagedown"):
+            event.stop()
+            self.dismiss()
 
 
 class TopApp(App[None]):
@@ -41,7 +76,9 @@ class TopApp(App[None]):
     #totals { height: 1; text-style: bold; }
     #state { height: 1; color: $warning; }
     Sparkline { height: 2; }
-    #types { height: auto; max-height: 12; }
+    DataTable { scrollbar-size-horizontal: 0; }
+    #find { display: none; height: 3; }
+    #types { height: auto; max-height: 12; margin-bottom: 1; }
     #actors { height: 1fr; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -51,6 +88,8 @@ class TopApp(App[None]):
         ("x", "order('restarts')", "Restarts"),
         ("l", "order('latency')", "Latency"),
         ("p", "pause", "Pause"),
+        ("slash", "find", "Find"),
+        ("question_mark", "help", "Help"),
     ]
     ENABLE_COMMAND_PALETTE = False
 
@@ -60,6 +99,7 @@ class TopApp(App[None]):
         self._by = by
         self._interval = interval
         self._rows = rows
+        self._find = ""
         self._live: LiveSystem | None = None
         self._picture: Picture | None = None
         self._paused = False
@@ -72,16 +112,17 @@ class TopApp(App[None]):
             yield Static("", id="totals", markup=False)
             yield Static("", id="state", markup=False)
             yield Sparkline(list(self._rates))
-            yield DataTable[str](id="types", cursor_type="row")
-            yield DataTable[str](id="actors", cursor_type="row")
+            yield Input(placeholder="name, type or number; Enter shows all again if it is empty", id="find")
+            yield DataTable[Text](id="types", show_cursor=False)
+            yield DataTable[Text](id="actors", cursor_type="row")
         yield Footer()
 
     def on_mount(self) -> None:
         """Begin to look."""
-        for name, columns in (("types", _TYPES), ("actors", _ACTORS)):
+        for name, columns in (("types", TYPE_COLUMNS), ("actors", ACTOR_COLUMNS)):
             table = self._table(name)
             for column in columns:
-                table.add_column(column, key=column)
+                table.add_column(_cell(column, column), key=column)
         self._table("actors").focus()
         self.set_interval(self._interval, self.look)
         self.call_after_refresh(self.look)
@@ -113,30 +154,15 @@ class TopApp(App[None]):
     def _take(self) -> Picture:
         if self._live is None:
             self._live = LiveSystem(self._path)
-        return take(self._live, self._by, self._rows, self._picture)
+        return take(self._live, self._by, self._rows, self._picture, self._find)
 
     def show_picture(self, picture: Picture) -> None:
         """Show a picture."""
-        self.query_one("#totals", Static).update(printable(picture.summary()))
+        self.query_one("#totals", Static).update(printable(totals(picture, self.size.width)))
         self._rates.append(picture.rate)
         self.query_one(Sparkline).data = list(self._rates)
-        kinds = [kind for kind in picture.kinds if kind["alive"] or kind["processed"]]
-        self._fill(
-            "types",
-            {
-                kind["actor_type"]: (
-                    kind["actor_type"],
-                    f"{kind['alive']:,}",
-                    picture.rate_text(kind["actor_type"]),
-                    f"{kind['processed']:,}",
-                    f"{kind['waiting']:,}",
-                    f"{kind['failures']:,}",
-                    f"{kind['restarts']:,}",
-                )
-                for kind in kinds
-            },
-        )
-        self._fill("actors", {actor["address"]: picture.actor_cells(actor) for actor in picture.actors})
+        self._fill("types", type_rows(picture))
+        self._fill("actors", actor_rows(picture))
 
     def _fill(self, name: str, rows: dict[str, tuple[str, ...]]) -> None:
         """Update rows in place; names are an application's, so no markup in them counts."""
@@ -147,10 +173,10 @@ class TopApp(App[None]):
         present = {row.value for row in table.rows}
         columns = [column.value or "" for column in table.columns]
         for key, cells in rows.items():
-            shown = [escape(printable(cell)) for cell in cells]
+            shown = [_cell(column, cell) for column, cell in zip(columns, cells, strict=True)]
             if key in present:
                 for column, cell in zip(columns, shown, strict=True):
-                    table.update_cell(key, column, cell)
+                    table.update_cell(key, column, cell, update_width=True)
             else:
                 table.add_row(*shown, key=key)
 
@@ -170,3 +196,44 @@ class TopApp(App[None]):
         """Stop looking, or go on."""
         self._paused = not self._paused
         self._say("paused; p goes on" if self._paused else "")
+
+    def action_find(self) -> None:
+        """Ask for a part of a name."""
+        field = self.query_one("#find", Input)
+        field.display = True
+        field.focus()
+
+    async def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Show the actors that fit."""
+        self._find = event.value.strip()
+        event.input.display = False
+        table = self._table("actors")
+        table.clear()
+        table.focus()
+        await self.look()
+
+    def action_help(self) -> None:
+        """Show the keys, or hide them."""
+        if self.screen.query("HelpPanel"):
+            self.action_hide_help_panel()
+        else:
+            self.action_show_help_panel()
+
+    async def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Show one actor."""
+        address = event.row_key.value
+        async with self._looking:
+            live = self._live
+            if live is None or address is None:
+                return
+            try:
+                actor = await asyncio.to_thread(live.ask, "actor", actor=address)
+            except Failure as error:
+                self._say(str(error))
+                return
+        self.push_screen(ActorScreen(actor_lines(actor)))
+
+
+def _cell(column: str, text: str) -> Text:
+    """Return a cell without markup; figures end at the right."""
+    return Text(printable(text), justify="right" if column in FIGURES else "left")

@@ -69,10 +69,10 @@ class Picture:
         )
 
 
-def take(live: LiveSystem, by: str, rows: int, before: Picture | None) -> Picture:
+def take(live: LiveSystem, by: str, rows: int, before: Picture | None, find: str = "") -> Picture:
     """Look at a system; with the picture before, rates are known."""
     overview = live.ask("overview")
-    actors = live.ask("top", by=by, limit=rows)["rows"]
+    actors = live.ask("top", by=by, limit=rows, **({"find": find} if find else {}))["rows"]
     picture = Picture(live.greeting, overview, actors, time.monotonic())
     if before is not None and before.greeting["run"] == live.greeting["run"]:
         seconds = max(picture.taken - before.taken, 0.001)
