@@ -20,6 +20,7 @@ from papyra_cli.commands._top.rows import (
     ACTOR_COLUMNS,
     FIGURES,
     TYPE_COLUMNS,
+    WIDE_COLUMNS,
     actor_lines,
     actor_rows,
     totals,
@@ -119,7 +120,8 @@ class TopApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to look."""
-        for name, columns in (("types", TYPE_COLUMNS), ("actors", ACTOR_COLUMNS)):
+        fitting = ACTOR_COLUMNS if self.size.width >= WIDE_COLUMNS else ACTOR_COLUMNS[:-1]
+        for name, columns in (("types", TYPE_COLUMNS), ("actors", fitting)):
             table = self._table(name)
             for column in columns:
                 table.add_column(_cell(column, column), key=column)
@@ -171,9 +173,9 @@ class TopApp(App[None]):
             if key is not None:
                 table.remove_row(key)
         present = {row.value for row in table.rows}
-        columns = [column.value or "" for column in table.columns]
+        columns = [column.value or "" for column in table.columns]  # a narrow terminal has fewer
         for key, cells in rows.items():
-            shown = [_cell(column, cell) for column, cell in zip(columns, cells, strict=True)]
+            shown = [_cell(column, cell) for column, cell in zip(columns, cells, strict=False)]
             if key in present:
                 for column, cell in zip(columns, shown, strict=True):
                     table.update_cell(key, column, cell, update_width=True)

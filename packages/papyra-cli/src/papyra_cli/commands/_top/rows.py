@@ -9,7 +9,16 @@ if TYPE_CHECKING:
 
     from papyra_cli.commands._top.picture import Picture
 
-__all__ = ["ACTOR_COLUMNS", "FIGURES", "TYPE_COLUMNS", "actor_lines", "actor_rows", "totals", "type_rows"]
+__all__ = [
+    "ACTOR_COLUMNS",
+    "FIGURES",
+    "TYPE_COLUMNS",
+    "WIDE_COLUMNS",
+    "actor_lines",
+    "actor_rows",
+    "totals",
+    "type_rows",
+]
 
 TYPE_COLUMNS = ("type", "alive", "msg/s", "waiting", "longest", "wait p99", "takes p99", "restarts")
 ACTOR_COLUMNS = ("actor", "type", "state", "mailbox", "handled", "restarts", "runs for", "where")
@@ -17,6 +26,7 @@ FIGURES = {*TYPE_COLUMNS[1:], "mailbox", "handled", "runs for"}
 """Columns whose cells end at the right."""
 
 WIDE_COLUMNS = 110
+"""From this width on there is room for the process, and for where an actor's code is."""
 
 
 def totals(picture: Picture, width: int) -> str:
@@ -77,13 +87,13 @@ def _actor_row(picture: Picture, actor: Mapping[str, Any]) -> tuple[str, ...]:
         "-" if depth is None else f"{depth:,}/{capacity:,}" if capacity else f"{depth:,}",
         f"{actor['processed']:,}" if "processed" in actor else "-",
         f"{actor['restarts']:,}" if "restarts" in actor else "-",
-        _span(busy["seconds"]) if "seconds" in busy else "-",
+        f"{busy['seconds']:,.0f} s" if "seconds" in busy else "-",
         busy.get("where") or "-",
     )
 
 
 def actor_lines(actor: Mapping[str, Any]) -> list[str]:
-    """Return all that is known of one actor, for a screen of its own."""
+    """Return all that is known of one actor, line by line."""
     busy: dict[str, Any] | None = actor["busy"]
     policy: dict[str, Any] = actor.get("policy") or {}
     capacity = actor.get("mailbox_capacity")
