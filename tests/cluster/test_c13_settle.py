@@ -147,3 +147,18 @@ def test_c09_a_join_anew_does_not_wait_for_a_connection_that_does_not_close(back
             never.set()
 
     run_seeded(1, main, backend=backend)
+
+
+def test_c10_a_lease_of_12_seconds_outlasts_8_without_a_leader_whenever_they_begin(backend):
+    async def main() -> None:
+        network = MemoryNetwork(1)
+        async with systems(network, "a", "b", lease=12) as (a, b):
+            await until(lambda: len(b.cluster.members()) == 2)
+            for phase in range(12):
+                await anyio.sleep(5 + phase / 3)
+                network.restart(8.0)
+                await anyio.sleep(8.5)
+            for system in (a, b):
+                assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []
+
+    run_seeded(1, main, backend=backend)

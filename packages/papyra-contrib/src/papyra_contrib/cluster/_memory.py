@@ -10,7 +10,18 @@ from papyra.exceptions import BackendURLError
 from papyra.persistence.url import BackendURL
 from papyra_contrib.cluster._errors import Conflict, TransportError
 from papyra_contrib.cluster._memory_hub import HUBS, Faults, Hub
-from papyra_contrib.cluster._port import Change, Ended, Entry, Host, Lease, NodeId, Reset, Synced, Transport
+from papyra_contrib.cluster._port import (
+    Change,
+    Ended,
+    Entry,
+    Host,
+    Lease,
+    NodeId,
+    Reset,
+    Synced,
+    Transport,
+    beat_seconds,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -169,7 +180,7 @@ class _MemoryLease(Lease):
         sent = hub.background.time()
         self._revision = hub.put(self._node, key, value, 0, self.ttl)
         self._until = sent + self.ttl * 5 / 6
-        self._next = sent + self.ttl / 3
+        self._next = sent + beat_seconds(self.ttl)
         self._wait()
 
     def valid(self) -> bool:
@@ -205,7 +216,7 @@ class _MemoryLease(Lease):
             self._next = sent + REPEAT_SECONDS
         else:
             self._until = sent + self.ttl * 5 / 6
-            self._next = sent + self.ttl / 3
+            self._next = sent + beat_seconds(self.ttl)
         self._wait()
 
     def forget(self) -> None:

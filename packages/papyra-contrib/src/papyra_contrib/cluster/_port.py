@@ -14,7 +14,18 @@ from papyra_contrib.cluster._errors import TransportError
 if TYPE_CHECKING:
     from typing import Self
 
-__all__ = ["Change", "Ended", "Entry", "Host", "Lease", "NodeId", "Reset", "Synced", "Transport"]
+__all__ = [
+    "Change",
+    "Ended",
+    "Entry",
+    "Host",
+    "Lease",
+    "NodeId",
+    "Reset",
+    "Synced",
+    "Transport",
+    "beat_seconds",
+]
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -84,6 +95,15 @@ class Host(Protocol):
     def on_lost(self, reason: str) -> None:
         """Let go: the lease ends within the margin, and this node must not act as a member any more."""
         ...
+
+
+def beat_seconds(ttl: float) -> float:
+    """Return after how many seconds to renew a lease of ``ttl`` seconds: one at most.
+
+    The 12 s with replicas must outlast a change of the leader, which takes up to 7 s. With beats of a third,
+    only 6 s were certain.
+    """
+    return min(1.0, ttl / 3)
 
 
 class Lease(ABC):

@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from papyra_contrib.cluster._errors import Conflict, TransportError
-from papyra_contrib.cluster._port import Lease
+from papyra_contrib.cluster._port import Lease, beat_seconds
 from papyra_contrib.cluster.nats._lease_clock import lease_clock
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class NatsLease(Lease):
         self._renew_now.set()
 
     async def _renew(self) -> None:
-        pause = self.ttl / 3
+        pause = beat_seconds(self.ttl)
         while not self._over:
             self._renew_now.clear()
             with suppress(TimeoutError):  # the ordinary beat
@@ -97,7 +97,7 @@ class NatsLease(Lease):
             return await self._explain_conflict()
         if self.valid():  # else it is too late: others may have seen this node down
             self._held_since(sent)
-        return self.ttl / 3
+        return beat_seconds(self.ttl)
 
     async def _explain_conflict(self) -> float:
         """Tell an acknowledgement that got lost from a key that is somebody else's."""
