@@ -17,6 +17,7 @@ OPTIONAL = {
     "papyra-cli": {"textual": "tui"},
     "papyra-core": {
         "papyra_contrib": "for type checkers alone: what ActorSystem.cluster returns",
+        "hypothesis": "papyra.testing: the model of a store, if it is installed",
         "papyra_json": "the one door to a sibling",
         "pytest": "papyra.testing: tests of other projects",
         "trio": "whoever runs on trio has it",
