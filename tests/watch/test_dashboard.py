@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import re
 import unicodedata
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +24,7 @@ from papyra_contrib.dashboard._format import printable, span
 
 from ._dashboard import HOSTILE, SIGNED_IN, TOKEN, VIEWS, Echo, Sleeper, ask
 
+HTMX_SHA256 = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
 RESTART = SupervisionPolicy(Strategy.RESTART, max_restarts=1000)
 
 
@@ -441,3 +444,13 @@ def test_durations_have_the_unit_that_fits():
         "25 h",
         "12 days",
     ]
+
+
+def test_htmx_is_what_was_published_and_its_licence_comes_with_it():
+    static = files("papyra_contrib.dashboard").joinpath("static")
+    content = static.joinpath("htmx.min.js").read_bytes()
+    assert b"4.0.1" in content
+    assert hashlib.sha256(content).hexdigest() == HTMX_SHA256
+    licence = static.joinpath("htmx.LICENSE.txt").read_text("utf-8")
+    assert licence.startswith("Zero-Clause BSD")
+    assert (Path(__file__).parents[2] / "LICENSES" / "0BSD-htmx.txt").read_text("utf-8") == licence

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from papyra.exceptions import PersistenceError
+from papyra.exceptions import NotClustered, PersistenceError
 from papyra.persistence import safe_metrics_snapshot
-from papyra.plugins import all_plugins
 from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.admin._facts import Wanted, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles
+from papyra_contrib.admin._plugins import plugin_rows
 from papyra_contrib.admin._protocol import MAX_ROWS, RequestRefused
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from papyra import ActorSystem, DeadLetter
     from papyra.audit import ActorInfo, TreeRow
 
-__all__ = ["Views", "plugin_rows"]
+__all__ = ["Views"]
 
 _T = TypeVar("_T")
 
@@ -61,7 +61,7 @@ class Views:
             "metrics": self.metrics,
             "scrape": self.scrape,
         }
-        if "cluster" in system.control_panel():
+        if _is_clustered(system):
             self.operations["cluster"] = self.cluster
         if actions:
             self.operations["stop"] = self.stop
@@ -345,22 +345,12 @@ class Views:
         return found
 
 
-def plugin_rows() -> list[dict[str, Any]]:
-    """Return the installed plugins; it reads the metadata of every distribution, which takes a while."""
-    return [
-        {
-            "group": one.group,
-            "name": one.name,
-            "distribution": one.distribution,
-            "version": one.version,
-            "status": f"shadowed by {one.shadowed_by}"
-            if one.shadowed_by
-            else "disabled"
-            if one.disabled
-            else "",
-        }
-        for one in all_plugins()
-    ]
+def _is_clustered(system: ActorSystem) -> bool:
+    """Return whether a system, which may not be started yet, is a node of a cluster."""
+    try:
+        return system.cluster is not None
+    except NotClustered:
+        return False
 
 
 def _text(request: dict[str, Any], name: str) -> str | None:
