@@ -348,9 +348,10 @@ class Views:
 def _is_clustered(system: ActorSystem) -> bool:
     """Return whether a system, which may not be started yet, is a node of a cluster."""
     try:
-        return system.cluster is not None
+        _ = system.cluster
     except NotClustered:
         return False
+    return True
 
 
 def _text(request: dict[str, Any], name: str) -> str | None:
