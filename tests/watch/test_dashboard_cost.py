@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -178,6 +178,22 @@ class Served:
 
 
 @pytest.fixture
+def serve() -> Iterator[Callable[..., Served]]:
+    """Start the command; it is killed where a test fails."""
+    started: list[Served] = []
+
+    def start(*arguments: str, folder: Path) -> Served:
+        started.append(Served(*arguments, folder=folder))
+        return started[-1]
+
+    yield start
+    for served in started:
+        served.process.kill()
+        if not served.process.stdout.closed:
+            served.process.communicate(timeout=30)
+
+
+@pytest.fixture
 def application(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "papyra"
     process = subprocess.Popen(
@@ -193,8 +209,8 @@ def application(tmp_path: Path) -> Iterator[Path]:
     process.stdout.close()
 
 
-def test_the_command_attaches_and_signs_in(application: Path):
-    served = Served(folder=application)
+def test_the_command_attaches_and_signs_in(application: Path, serve: Callable[..., Served]):
+    served = serve(folder=application)
     assert served.url.hostname == "127.0.0.1"
     assert re.fullmatch(r"token=[\w-]{32}", served.url.query)
     assert served.get("/")[0] == 401
@@ -210,16 +226,14 @@ def test_the_command_attaches_and_signs_in(application: Path):
     assert served.process.returncode in (0, 130, -signal.SIGINT)
 
 
-def test_the_command_reads_a_record(tmp_path: Path):
+def test_the_command_reads_a_record(tmp_path: Path, serve: Callable[..., Served]):
     anyio.run(write_facts, f"json:{tmp_path / 'store.ndjson'}", 100, 1_700_000_000.0, 1_700_000_100.0)
-    served = Served("--path", str(tmp_path / "store.ndjson"), folder=tmp_path / "papyra")
+    served = serve("--path", str(tmp_path / "store.ndjson"), folder=tmp_path / "papyra")
     cookie = served.get(f"/?{served.url.query}")[2]
     status, page, _ = served.get("/overview", cookie=cookie)
     assert status == 200
     assert ">record</span>" in page
     assert "Kind3" in page
-    served.process.terminate()
-    served.process.communicate(timeout=30)
 
 
 def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
