@@ -26,6 +26,8 @@ pytestmark = [
 ]
 
 FRAMES_LEFT = (*range(1, 40), *range(40, 80, 5))
+EVERY = [pytest.param(4, id="some_depths"), pytest.param(1, id="all_depths", marks=pytest.mark.sweep)]
+"""Of the depths, each call gets every fourth, the next call the ones beside it; the sweep has them all."""
 ROOM = 160
 """Frames above the caller in these tests: few, so that reaching the limit is quick."""
 
@@ -129,15 +131,16 @@ def outside(world: World) -> dict[str, Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("part", range(3))
-async def test_h03_a_recursion_error_outside_harms_the_caller_alone(part: int) -> None:
+@pytest.mark.parametrize("every", EVERY)
+async def test_h03_a_recursion_error_outside_harms_the_caller_alone(part: int, every: int) -> None:
     with anyio.fail_after(100):
         async with ActorSystem(shutdown_timeout=5) as system:
             world = World(system)
             await world.prepare()
             calls = outside(world)
             raised = set()
-            for name in list(calls)[part::3]:
-                for left in FRAMES_LEFT:
+            for number, name in enumerate(list(calls)[part::3]):
+                for left in FRAMES_LEFT[number % every :: every]:
                     error = await with_frames_left(left, calls[name])
                     assert error in (None, RecursionError, ActorStopped, TimeoutError), (name, left)
                     raised.add(error)
@@ -219,15 +222,18 @@ class Answers(Actor):
 
 
 @pytest.mark.parametrize("part", range(3))
-async def test_h03_a_recursion_error_in_an_actor_harms_its_call_alone(part: int) -> None:
+@pytest.mark.parametrize("every", EVERY)
+async def test_h03_a_recursion_error_in_an_actor_harms_its_call_alone(
+    part: int, every: int, caplog: pytest.LogCaptureFixture
+) -> None:
     with anyio.fail_after(100):
         async with ActorSystem(shutdown_timeout=5) as system:
             world = World(system)
             await world.prepare()
             actor = system.spawn(Answers, mailbox_capacity=None)
             raised = set()
-            for name in (await actor.ask([world.other, world.dead]))[part::3]:
-                for left in FRAMES_LEFT:
+            for number, name in enumerate((await actor.ask([world.other, world.dead]))[part::3]):
+                for left in FRAMES_LEFT[number % every :: every]:
                     error = await actor.ask((name, left), timeout=5)
                     assert error in (None, RecursionError), (name, left)
                     raised.add(error)
@@ -236,6 +242,8 @@ async def test_h03_a_recursion_error_in_an_actor_harms_its_call_alone(part: int)
                         await world.check()
             assert raised == {None, RecursionError}
         assert system.state == "closed"
+        assert "left behind" not in caplog.text
+        assert "closing waits" not in caplog.text
 
 
 async def test_h03_a_reply_that_was_not_given_can_be_given_again() -> None:

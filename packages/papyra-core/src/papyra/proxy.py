@@ -9,6 +9,7 @@ from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.mailbox import deliver, halt_send, yield_to_loop
 from papyra._runtime.thread_guard import check_thread
+from papyra._runtime.user_values import is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -152,7 +153,7 @@ def _envelope(
 
     async def run(actor: Actor) -> Any:
         result = act(actor)
-        return await result if verb == "call" and inspect.isawaitable(result) else result
+        return await result if verb == "call" and is_awaitable(result) else result
 
     envelope.call = run
     return envelope

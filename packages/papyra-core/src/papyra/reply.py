@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Never, cast
 
 from papyra._runtime.stack_guard import need_frames
+from papyra._runtime.user_values import describe, is_a
 from papyra.exceptions import ReplyDropped
 from papyra.typing import R
 
@@ -40,8 +41,8 @@ class Reply(Generic[R]):
 
         Return False if nobody waits any more.
         """
-        if not isinstance(error, BaseException):
-            raise TypeError(f"fail() takes an exception, such as ValueError('...'), not {error!r}")
+        if not is_a(error, BaseException):  # one that lies about its class would fail the asker
+            raise TypeError(f"fail() takes an exception, such as ValueError('...'), not {describe(error)}")
         return self._settle(None, error)
 
     @property

@@ -35,7 +35,7 @@ from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop
 from papyra._runtime.tallies import Walk
 from papyra._runtime.thread_guard import check_thread, wrong_thread
 from papyra._runtime.tree import describe_row, rows
-from papyra._runtime.user_values import describe
+from papyra._runtime.user_values import describe, is_a
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.actor import Actor
 from papyra.address import ActorAddress
@@ -309,7 +309,7 @@ class ActorSystem:
         try:
             # If the host is cancelled already, so are the actors, and the close waits behind a shield.
             # asyncio may have cancelled the task itself: then the exception shows it, and no scope does.
-            cancelled = isinstance(exc, anyio.get_cancelled_exc_class())
+            cancelled = is_a(exc, anyio.get_cancelled_exc_class())
             forced = cancelled or anyio.current_effective_deadline() == -float("inf")
             await core.close(forced=forced, error=exc)
         except BaseException as error:  # noqa: BLE001 - the host's cancellation: passed to its scope below, and raised again

@@ -173,10 +173,10 @@ class _Keeper(Actor):
         self._stream = stream
 
     async def receive(self, message: object) -> None:
-        if isinstance(message, _Watch):
+        if type(message) is _Watch:
             self.context.watch(message.ref)
-        elif isinstance(message, ActorTerminated):
+        elif type(message) is ActorTerminated:
             self._stream.unsubscribe(message.ref)
-        elif isinstance(message, Subscriber):
+        elif type(message) is Subscriber:
             self.context.start_soon(message.pump)
-        # Anything else is a broadcast to all actors.
+        # Anything else is a broadcast to all actors. isinstance() would run code of its class.

@@ -82,7 +82,7 @@ class CircuitBreaker:
             with anyio.fail_after(math.inf if self._call_timeout is None else self._call_timeout):
                 reply = await request
         except Exception as error:
-            if self._counts is None or isinstance(error, TimeoutError) or self._counts(error):
+            if self._counts is None or issubclass(type(error), TimeoutError) or self._counts(error):
                 self._fail(is_probe)
             else:
                 self._succeed(is_probe)

@@ -48,7 +48,7 @@ class Courier(Actor):
 
     async def receive(self, message: object) -> None:
         """Send a listing if something changed since the last one."""
-        if isinstance(message, ActorTerminated):
+        if type(message) is ActorTerminated:
             self.context.stop_self()
             return
         refs = self._find(self._key)

@@ -12,7 +12,7 @@ from weakref import ref as weak
 
 import anyio
 
-from papyra import Actor, ActorStopped, ActorTerminated
+from papyra import Actor, ActorRef, ActorStopped, ActorTerminated
 from papyra_contrib.receptionist._courier import POKE, Courier
 from papyra_contrib.receptionist._key import M, R
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from typing import Self
 
-    from papyra import ActorRef, ActorSystem
+    from papyra import ActorSystem
     from papyra_contrib.receptionist._key import ServiceKey
 
 __all__ = ["LocalReceptionist", "Receptionist"]
@@ -214,7 +214,8 @@ class _Watch(Actor):
         self._receptionist.ended()
 
     async def receive(self, message: object) -> None:
-        if isinstance(message, ActorTerminated):
+        if type(message) is ActorTerminated:
             await self._receptionist.terminated(message.ref)
-        else:
+        elif issubclass(type(message), ActorRef):
             self.context.watch(cast("ActorRef[Any, Any]", message))
+        # Anything else is a broadcast to all actors. isinstance() would run code of its class.

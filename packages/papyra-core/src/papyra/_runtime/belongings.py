@@ -6,12 +6,12 @@ and a stop call `Belongings.release`.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.mailbox import enqueue
 from papyra._runtime.phases import STOPPED
+from papyra._runtime.user_values import is_awaitable
 from papyra.exceptions import ActorStopped
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def enqueue_own(cell: Cell, source: Source, message: object, call: Callable[[Act
 async def run_call(call: Callable[[], object]) -> None:
     """Run a plain or async function of the user in the actor."""
     result = call()
-    if inspect.isawaitable(result):
+    if is_awaitable(result):
         await result
 
 

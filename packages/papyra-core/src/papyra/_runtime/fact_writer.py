@@ -21,6 +21,7 @@ import anyio
 
 from papyra._runtime.dropped_share import DroppedShare
 from papyra._runtime.stack_guard import need_frames
+from papyra._runtime.user_values import is_a
 from papyra.exceptions import PartialWriteError, PersistenceError
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class FactWriter:
         self.dropped_share.count(dropped=facts)
 
     def _refused(self, error: Exception) -> bool:
-        lost = error.failed if isinstance(error, PartialWriteError) else len(self._batch)
+        lost = error.failed if is_a(error, PartialWriteError) else len(self._batch)
         self._record(max(0, len(self._batch) - lost))
         if self._may_pass(error) and not self._gave_up:
             stored = len(self._batch) - lost
@@ -219,7 +220,7 @@ class FactWriter:
         return True
 
     def _may_pass(self, error: Exception) -> bool:
-        retry = error.retry if isinstance(error, PersistenceError) else None
+        retry = error.retry if is_a(error, PersistenceError) else None
         return self.backend.retries if retry is None else retry
 
     def _begin_outage(self, error: Exception) -> None:

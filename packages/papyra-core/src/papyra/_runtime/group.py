@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from papyra._runtime.belongings import belongings
 from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_CHILDREN, SUSPENDED
 from papyra._runtime.stopping import force, request_stop, stop_failed
+from papyra._runtime.user_values import describe, is_a, type_name
 from papyra._runtime.wait_graph import cut_waits
 from papyra.supervision import GroupPolicy, RestartStrategy, Strategy
 
@@ -279,8 +280,8 @@ def children_policy(parent: Cell) -> GroupPolicy | None:
     What it raises is user code's.
     """
     policy: object = getattr(parent.actor, "children_policy", None)
-    if policy is not None and not isinstance(policy, GroupPolicy):
-        raise TypeError(
-            f"children_policy of {type(parent.actor).__name__} must be a GroupPolicy or None, not {policy!r}"
-        )
-    return policy
+    if policy is None or is_a(policy, GroupPolicy):
+        return policy
+    raise TypeError(
+        f"children_policy of {type_name(type(parent.actor))} must be a GroupPolicy or None, not {describe(policy)}"
+    )

@@ -5,7 +5,6 @@ A hook that fails or is slow harms nothing and is counted.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import time
 from collections import deque
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
-from papyra._runtime.user_values import is_a, is_awaitable
+from papyra._runtime.user_values import close_coroutine, is_a, is_awaitable
 from papyra.exceptions import PluginError
 from papyra.hook_discovery import find_hooks
 from papyra.hooks import HOOK_NAMES
@@ -174,8 +173,7 @@ class Observer:
 
     def _drop(self, result: Awaitable[object]) -> None:
         self.dropped += 1
-        if inspect.iscoroutine(result):
-            result.close()
+        close_coroutine(result)
 
     def _count_failure(self, hook: str, error: BaseException) -> None:
         self.failed += 1

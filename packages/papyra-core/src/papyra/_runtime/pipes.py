@@ -6,7 +6,6 @@ began it: cancelled, and over, before ``on_stop``.
 
 from __future__ import annotations
 
-import inspect
 import logging
 from contextvars import copy_context
 from functools import partial
@@ -17,6 +16,7 @@ import anyio
 from papyra._runtime.answering import BACKGROUND
 from papyra._runtime.belongings import belongings, enqueue_own
 from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
+from papyra._runtime.user_values import is_a, is_awaitable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -105,7 +105,7 @@ class Pipe:
         except BaseExceptionGroup as group:
             # trio: tasks of a group in the work were cancelled, and some raised on their way out.
             rest = group.split(anyio.get_cancelled_exc_class())[1]
-            if rest is not None and not isinstance(rest, Exception):
+            if rest is not None and not is_a(rest, Exception):
                 raise
             return self._note_error(rest) if rest is not None else None
         return None
@@ -131,7 +131,7 @@ class Pipe:
                 result = self._catch(error)
             else:
                 raise error
-            if inspect.isawaitable(result):
+            if is_awaitable(result):
                 await result
         finally:
             if mine.receive_timeout is not None:
@@ -161,7 +161,11 @@ def start_pipe(
     mine.pipes.add(pipe)
     context = copy_context()
     context.run(BACKGROUND.set, True)
-    cell.rt.loop.spawn(pipe._main, lambda: f"papyra actor {cell}: {pipe.name}", context)
+    try:
+        cell.rt.loop.spawn(pipe._main, lambda: f"papyra actor {cell}: {pipe.name}", context)
+    except BaseException:
+        mine.pipes.discard(pipe)  # or a stop would wait for it
+        raise
     return pipe
 
 

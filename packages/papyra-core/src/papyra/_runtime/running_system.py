@@ -205,7 +205,7 @@ class RunningSystem:
         ``error`` is what ended the host, if anything did.
         """
         if self.end_reason == "closed" and not self.closing and (forced or error is not None):
-            self.end_reason = "error" if isinstance(error, Exception) else "cancelled"
+            self.end_reason = "error" if is_a(error, Exception) else "cancelled"
         self.begin_close(forced=forced)
         me = self.rt.current_cell()
         if me is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 import anyio
 
@@ -41,8 +41,6 @@ from papyra.ref import ActorRef
 from papyra.supervision import SupervisorDecision
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
-
     from papyra._runtime.cell import Cell
     from papyra._runtime.group import Group
     from papyra._runtime.runtime import Runtime
@@ -138,7 +136,7 @@ class Supervision:
         """
         parent, error = cell.parent, cell.failure
         assert parent is not None  # noqa: S101 - only a cell with a parent is suspended
-        assert isinstance(error, Exception)  # noqa: S101 - `failed` set it
+        assert is_a(error, Exception)  # noqa: S101 - `failed` set it
         waiting = parent.undecided is not None and cell in parent.undecided
         if cell.force or (waiting and not _decides(parent)):
             self.withdraw(cell)
@@ -173,7 +171,7 @@ class Supervision:
             if parent.actor is not None:
                 answer: object = parent.actor.on_child_failure(ActorRef(child), error)
                 if is_awaitable(answer):
-                    answer = await cast("Awaitable[object]", answer)
+                    answer = await answer
                 if is_a(answer, SupervisorDecision):
                     decision = answer
                 elif answer is not None:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 _T = TypeVar("_T")
 
@@ -36,7 +36,7 @@ def is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
     return issubclass(type(value), kind)  # unlike isinstance, which asks the value for its ``__class__``
 
 
-def is_awaitable(value: object) -> bool:
+def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     """Return whether ``await value`` makes sense.
 
     What `inspect.isawaitable` does, without code of the value's class.
