@@ -549,6 +549,33 @@ async def test_p41_off_the_loop_a_portal_touches_its_inbox_a_lock_and_the_wake_u
     assert ours - OF_THE_PORTAL - {__name__} == set()
 
 
+async def test_p41_a_tell_in_a_batch_wakes_nobody_and_calls_nothing_else() -> None:
+    calls: list[str] = []
+
+    def note(frame: Any, event: str, _arg: object) -> None:
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    def work() -> None:
+        portal.tell(ref, -1)  # it wakes the loop
+        sys.setprofile(note)
+        try:
+            for n in range(50):
+                portal.tell(ref, n)
+        finally:
+            sys.setprofile(None)
+
+    async with running() as system:
+        log: list[Any] = []
+        ref, portal = system.spawn(Runs, log), system.portal()
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()  # the loop is held meanwhile, so it is one batch
+        assert calls == ["tell"] * 50
+        await until(lambda: len(log) == 51)
+        assert log == [-1, *range(50)]
+
+
 def test_p41_no_object_of_an_event_loop_is_in_its_api() -> None:
     for name in ("tell", "ask", "call", "close"):
         method = getattr(Portal, name, None)

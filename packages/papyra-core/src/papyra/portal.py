@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 
 import anyio
 
@@ -30,6 +30,9 @@ __all__ = ["Portal"]
 _M = TypeVar("_M")
 _R = TypeVar("_R")
 _T = TypeVar("_T")
+
+_Tell: TypeAlias = tuple["Cell", Any]
+"""A message that needs no answer, and its actor."""
 
 LOOK_EVERY_SECONDS = 1.0
 """How often a thread that waits makes sure that the event loop has not ended without a word."""
@@ -82,14 +85,16 @@ class Portal:
         self._rt = rt
         self._window = window
         self._thread = threading.get_ident()
-        self._lock = threading.Condition()
-        self._inbox: deque[Callable[[], object]] = deque()
+        # A `Condition` that is entered costs two calls in Python, so only those who wait for room use it.
+        self._lock = threading.Lock()
+        self._room = threading.Condition(self._lock)
+        self._inbox: deque[_Tell | Callable[[], object]] = deque()
         self._under_way = 0  # messages that are in no mailbox yet
         self._waiting = 0  # threads that wait for room in the window
         self._woken = False
         self._closed = False
         # What follows is the event loop's alone.
-        self._lines: dict[Cell, deque[Envelope | tuple[object]]] = {}
+        self._lines: dict[Cell, deque[Envelope | _Tell]] = {}
         self._calls: set[_Call] = set()
         self._idle: Waiter | None = None
         self._draining = False
@@ -105,12 +110,16 @@ class Portal:
         Raises `ActorStopped` if the actor is known to be stopped or stopping, and `SystemNotRunning` if the
         system is closed. Every message that was sent is handled or is exactly one dead letter.
         """
-        cell = self._cell(ref, "tell")
+        cell = ref._cell
+        if threading.get_ident() == self._thread or cell.rt is not self._rt:
+            self._cell(ref, "tell")  # which raises the error; a call for each tell would cost a tenth of it
         stopped = cell.stopping
         with self._lock:
             while self._under_way >= self._window and not self._closed:
                 self._wait_for_room()
-            self._put(partial(self._deliver, cell, (message,)))
+            if not self._woken:
+                self._wake()
+            self._inbox.append((cell, message))
             self._under_way += 1
         if stopped:
             raise ActorStopped(cell)
@@ -172,21 +181,25 @@ class Portal:
 
     def _put(self, entry: Callable[[], object]) -> None:
         """Put an entry into the inbox and wake the loop; the lock is held."""
+        if not self._woken:
+            self._wake()
+        self._inbox.append(entry)
+
+    def _wake(self) -> None:
+        """Wake the loop, which it is once a batch, or raise `SystemNotRunning`; the lock is held."""
         if self._closed:
             raise self._not_running()
-        if not self._woken:
-            try:
-                self._rt.loop.from_thread(self._drain)
-            except RuntimeError as error:
-                self._closed = True
-                raise self._not_running() from error
-            self._woken = True
-        self._inbox.append(entry)
+        try:
+            self._rt.loop.from_thread(self._drain)
+        except RuntimeError as error:
+            self._closed = True
+            raise self._not_running() from error
+        self._woken = True
 
     def _wait_for_room(self) -> None:
         self._waiting += 1
         try:
-            if not self._lock.wait(LOOK_EVERY_SECONDS):
+            if not self._room.wait(LOOK_EVERY_SECONDS):
                 self._look()
         finally:
             self._waiting -= 1
@@ -210,14 +223,20 @@ class Portal:
     def _drain(self) -> None:
         with self._lock:
             entries, self._inbox = self._inbox, deque()
-            self._woken = False
+            # Where messages come, more will: look again in the next round, in place of a wake-up for each.
+            self._woken = again = bool(entries) and not self._closed
+        if again:
+            self._rt.loop.from_thread(self._drain)
         self._draining = True
         for entry in entries:
-            entry()
+            if type(entry) is tuple:
+                self._deliver(entry[0], entry)
+            else:
+                entry()  # type: ignore[operator]  # mypy narrows no union by `type(x) is`
         self._draining = False
         self._make_room()
 
-    def _deliver(self, cell: Cell, item: Envelope | tuple[object]) -> None:
+    def _deliver(self, cell: Cell, item: Envelope | _Tell) -> None:
         """Put an item into the mailbox, or into the line of those that wait for room in it."""
         line = self._lines.get(cell)
         if line is not None:
@@ -226,10 +245,10 @@ class Portal:
             self._lines[cell] = deque((item,))
             self._rt.loop.spawn(partial(self._work_off, cell), lambda: f"papyra portal: waits for {cell}")
 
-    def _try(self, cell: Cell, item: Envelope | tuple[object]) -> bool:
+    def _try(self, cell: Cell, item: Envelope | _Tell) -> bool:
         """Settle an item without waiting, if that can be done."""
         try:
-            if not try_enqueue(cell, item if isinstance(item, Envelope) else item[0]):
+            if not try_enqueue(cell, item if isinstance(item, Envelope) else item[1]):
                 return False
         except PapyraError as error:
             self._refused(cell, item, error)
@@ -241,21 +260,21 @@ class Portal:
         while line:
             item = line.popleft()
             try:
-                await deliver(cell, item if isinstance(item, Envelope) else item[0])
+                await deliver(cell, item if isinstance(item, Envelope) else item[1])
             except PapyraError as error:
                 self._refused(cell, item, error)
             self._landed(item)
         del self._lines[cell]
         self._note_end()
 
-    def _refused(self, cell: Cell, item: Envelope | tuple[object], error: PapyraError) -> None:
+    def _refused(self, cell: Cell, item: Envelope | _Tell, error: PapyraError) -> None:
         if isinstance(item, Envelope):
             item.reply(None, error)
         elif isinstance(error, MailboxFull):
             # Nobody can be told: the thread has gone on long ago.
-            cell.rt.history.dead_letter(cell, item[0], expects_reply=False, reason="dropped")
+            cell.rt.history.dead_letter(cell, item[1], expects_reply=False, reason="dropped")
 
-    def _landed(self, item: Envelope | tuple[object]) -> None:
+    def _landed(self, item: Envelope | _Tell) -> None:
         if not isinstance(item, Envelope):
             self._settled += 1
             if not self._draining:
@@ -268,7 +287,7 @@ class Portal:
             with self._lock:
                 self._under_way -= settled
                 if self._waiting:
-                    self._lock.notify_all()
+                    self._room.notify_all()
 
     def _ask(self, cell: Cell, envelope: Envelope, caller: Cell | None, timeout: float | None) -> None:
         try:
@@ -317,7 +336,7 @@ class Portal:
         """Take nothing any more, and return when all that came is settled; every actor has stopped."""
         with self._lock:
             self._closed = True
-            self._lock.notify_all()
+            self._room.notify_all()
         self._drain()
         for call in list(self._calls):
             if call.scope is not None:
