@@ -118,11 +118,17 @@ class PostgresServer:
         return f"postgres://papyra@/postgres?{words}"
 
     def kill(self) -> None:
-        """End the server and all of its processes at once, as a power cut would."""
+        """End the server and all of its processes at once, as a power cut would, and wait for all of them:
+        the server does not start while one of the old processes lives.
+        """
         if self._process is not None:
+            os.kill(self._process.pid, signal.SIGSTOP)  # so that it starts no other process meanwhile
+            children = self._children()
             self.signal_all(signal.SIGKILL)
             self._process.wait()
             self._process = None
+            while any(map(_lives, children)):
+                time.sleep(0.01)
             (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
 
     def signal_all(self, number: int) -> None:
@@ -130,16 +136,30 @@ class PostgresServer:
         its own.
         """
         assert self._process is not None
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                pid, _, _, parent, *_ = stat.read_text().replace(") ", " ", 1).split()
-            except OSError:  # it has just ended
-                continue
-            if int(parent) == self._process.pid:
-                with suppress(ProcessLookupError):  # it has just ended
-                    os.kill(int(pid), number)
+        for pid in self._children():
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(pid, number)
         os.kill(self._process.pid, number)
+
+    def _children(self) -> list[int]:
+        assert self._process is not None
+        stats = (_stat(int(folder.name)) for folder in Path("/proc").glob("[0-9]*"))
+        return [pid for pid, _, parent in filter(None, stats) if parent == self._process.pid]
 
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self.folder)
+
+
+def _stat(pid: int) -> tuple[int, str, int] | None:
+    """Return number, state and parent of a process; None if it has ended."""
+    try:
+        state, parent, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return pid, state, int(parent)
+
+
+def _lives(pid: int) -> bool:
+    stat = _stat(pid)
+    return stat is not None and stat[1] != "Z"
