@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 from papyra.persistence.payload import clean_text, json_payload, kept_identity
+
+try:
+    import orjson
+except ImportError:  # the stores without a server need no library
+    orjson = None  # type: ignore[assignment]  # the module, or nothing
 
 if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue, PersistedRecord
@@ -80,33 +84,49 @@ _COUNTS = (
 )
 _LETTER_DETAILS = ("reason", "target_name", "target_type")
 
+_STRICT = (
+    orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+    if orjson is not None
+    else 0
+)
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
 
 def to_row(record: PersistedRecord) -> Row:
     """Return the row of a record. A value that JSON can't hold is replaced, never refused."""
     payload: object
+    details = ""
     if isinstance(record, PersistedEvent):
         kind, actor, word, payload = "event", record.actor_address, record.event_type, record.payload
     elif isinstance(record, PersistedDeadLetter):
         kind, actor, word, payload = "dead_letter", record.target, record.message_type, record.payload
+        details = _letter_details(record)
     else:
-        kind, actor, word = "audit", "", ""
+        kind, actor, word, details = "audit", "", "", _audit_details(record)
         payload = {name: getattr(record, name) for name in _COUNTS}
-    timestamp = float(record.timestamp)
-    if math.isnan(timestamp):
+    timestamp, system, run = float(record.timestamp), record.system_id, record.run
+    if timestamp != timestamp:
         timestamp = 0.0  # SQLite would store NULL
-    system, actor, word, run = map(clean_text, (record.system_id, actor, word, record.run))
-    details, text = _details(record), _json_text(payload, kind)
-    body = _body(timestamp, *(one.encode() for one in (kind, system, actor, word, run, details, text)))
-    return Row(kind, timestamp, system, actor, word, run, details, text, len(body), zlib.crc32(body))
+    text = _json_text(payload, kind)
+    joined = "".join((kind, system, actor, word, run, details, text))
+    if joined.isascii() and run:  # nearly all are: one encoding for seven
+        sizes = f"{len(kind)} {len(system)} {len(actor)} {len(word)} {len(run)} {len(details)}"
+        body = f"{timestamp!r} {sizes} {joined}".encode()
+    else:
+        system, actor, word, run = map(clean_text, (system, actor, word, run))
+        body = _body(timestamp, *(one.encode() for one in (kind, system, actor, word, run, details, text)))
+    # As Row(...) does it, in half of the time.
+    values = (kind, timestamp, system, actor, word, run, details, text, len(body), zlib.crc32(body))
+    return tuple.__new__(Row, values)  # pyright: ignore[reportUnknownMemberType] - its stub names no item
 
 
-def _details(record: PersistedRecord) -> str:
-    if isinstance(record, PersistedDeadLetter):
-        found = {name: getattr(record, name) for name in _LETTER_DETAILS if getattr(record, name)}
-        return _json_text(found, "dead_letter") if found else ""
-    if isinstance(record, PersistedAudit) and record.mailbox_depth is not None:
-        return _json_text({"mailbox_depth": record.mailbox_depth}, "audit")
-    return ""
+def _letter_details(letter: PersistedDeadLetter) -> str:
+    found = {name: getattr(letter, name) for name in _LETTER_DETAILS if getattr(letter, name)}
+    return _json_text(found, "dead_letter") if found else ""
+
+
+def _audit_details(audit: PersistedAudit) -> str:
+    return "" if audit.mailbox_depth is None else _json_text({"mailbox_depth": audit.mailbox_depth}, "audit")
 
 
 def row_is_valid(row: StoredRow) -> bool:
@@ -176,6 +196,8 @@ def _json_text(payload: object, kind: str) -> str:
         if kind == "event" and not isinstance(replaced, dict):
             replaced = {"repr": replaced}
         text = _dump(replaced)
+    if len(text) * 4 <= MAX_PAYLOAD_BYTES:  # a character is at most 4 bytes
+        return text
     length = len(text.encode())
     if length > MAX_PAYLOAD_BYTES and kind != "audit":  # an audit means nothing without its counts
         note = f"a payload of {length} bytes was left out"
@@ -184,6 +206,13 @@ def _json_text(payload: object, kind: str) -> str:
 
 
 def _dump(payload: object) -> str:
-    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    if orjson is not None:
+        try:
+            text = orjson.dumps(payload, None, _STRICT).decode()
+        except TypeError:  # a large integer or a subclass, which the standard library can
+            text = "null"
+        if "null" not in text:  # which it makes of a number that is not finite, too
+            return text
+    text = _encode(payload)
     text.encode()  # raises for lone surrogates
     return text
