@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.rows import ROWS
-from benchmarks.runner import Environments, run_row
+from benchmarks.runner import Environments, missing, run_row
 
 if TYPE_CHECKING:
     from benchmarks.rows import Goal, Row
@@ -42,6 +42,9 @@ def main() -> None:
     )
     for name in options.rows or ROWS:
         row = ROWS[name]
+        if lacking := missing(row):
+            print(f"\n{name}: left out, because {lacking} is not installed: uv sync --group bench")
+            continue
         if options.smoke:
             row = _only_ours(row)
         measured = run_row(row, repeat, shrink, environments)

@@ -199,6 +199,13 @@ ROWS = {
             script="files",
         ),
         Row(
+            "postgres",
+            "facts a second into PostgreSQL in batches of 5,000; the floor is a bare COPY into a table without an index",
+            {"papyra": 200_000, "papyra-trio": 200_000, "floor": 200_000},
+            (Goal("per_second", 0.6, "floor"),),
+            script="postgres",
+        ),
+        Row(
             "scan",
             "seconds to scan 1 M records",
             {"papyra": 1_000_000, "floor": 1_000_000},

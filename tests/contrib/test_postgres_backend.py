@@ -15,7 +15,8 @@ from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra.persistence.retention import RetentionPolicy
-from papyra_contrib.postgres import PostgresPersistence, _queries
+from papyra_contrib import _rows
+from papyra_contrib.postgres import PostgresPersistence, _queries, _schema
 
 from ._outage import SWEEP_FACTS, SWEEP_TIMES, record_over_outages
 from ._postgres_server import PostgresServer
@@ -272,6 +273,66 @@ async def test_the_newest_records_are_read_without_a_sort_of_all(postgres_server
     assert len(plans) == 2
     assert not any("Sort" in plan for plan in plans)
     await backend.aclose()
+
+
+async def test_r35_a_rare_actor_is_found_by_the_index_and_not_by_reading_all(postgres_server, table):
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    await backend.record_batch(
+        [PersistedEvent("shop", f"shop:{n // 2}", "ActorStarted", {}, float(n), "run") for n in range(20_000)]
+    )
+    with postgres_server.connect() as connection:
+        connection.execute(f"VACUUM ANALYZE {table}")
+        for term in ("actor = 'shop:7'", "type = 'Rare'", "run = 'other'", "timestamp > 19990"):
+            plan = connection.execute(f"EXPLAIN SELECT seq FROM {table} WHERE {term}").fetchall()
+            assert f"{table}_by_place" in str(plan), plan
+    assert len(await backend.list_events(limit=10, actor="shop:7")) == 2
+    await backend.aclose()
+
+
+async def test_r35_a_table_of_the_first_layout_gets_the_index_of_today(postgres_server, table, monkeypatch):
+    with monkeypatch.context() as older:
+        older.setattr(_schema, "_STEPS", _schema._STEPS[:1])
+        older.setattr(_schema, "VERSION", 1)
+        backend = PostgresPersistence(postgres_server.conninfo, table=table)
+        await backend.record_event(event(1))
+        await backend.aclose()
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    await backend.record_event(event(2))
+    assert [one.payload["n"] for one in await backend.list_events()] == [1, 2]
+    with postgres_server.connect() as connection:
+        names = connection.execute(
+            "SELECT indexname FROM pg_indexes WHERE tablename = %s ORDER BY 1", (table,)
+        )
+        assert [name for (name,) in names] == [f"{table}_by_place", f"{table}_pkey"]
+    await backend.aclose()
+
+
+@pytest.mark.parametrize(
+    "text", ["a\\b", "a\tb", "a\nb\r", "\\.", "\\N", "a\0b\x01", "\x010", "é\u2028\U0001f600", "'; --"]
+)
+async def test_r35_every_text_comes_back_as_it_was(postgres_server, table, text):
+    backend = PostgresPersistence(postgres_server.conninfo, table=table)
+    records = [
+        PersistedEvent(text, text, text, {text: text, "none": None}, 1.5, "run"),
+        PersistedEvent("shop", "shop:1", "ActorStarted", {}, 2.5, text),
+        PersistedEvent("shop", "shop:1", "ActorStarted", {}, float("inf"), ""),
+    ]
+    await backend.record_batch(records, batch_id=f"{text}:1".replace("\0", ""))
+    await backend.record_batch(records, batch_id=f"{text}:1".replace("\0", ""))
+    assert await backend.list_events() == records
+    assert not (await backend.scan()).has_anomalies
+    await backend.aclose()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [2**70, -(2**70), 1.5, None, True, float("nan"), float("inf"), "\ud800", ["é", {"a": ()}], object],
+)
+def test_rows_are_the_same_with_and_without_orjson(value, monkeypatch):
+    record = PersistedEvent("shop", "shop:1", "ActorStarted", {"value": value}, 1.5, "run")
+    fast = _rows.to_row(record)
+    monkeypatch.setattr(_rows, "orjson", None)
+    assert _rows.to_row(record) == fast
 
 
 # -- R15: URLs

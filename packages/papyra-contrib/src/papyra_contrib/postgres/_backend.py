@@ -16,11 +16,11 @@ from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.query import Query
 from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import duration
-from papyra_contrib._rows import to_row
 from papyra_contrib.postgres import _maintenance, _queries
 from papyra_contrib.postgres._connection import Database
 from papyra_contrib.postgres._follower import Follower
-from papyra_contrib.postgres._schema import COLUMNS, Tables
+from papyra_contrib.postgres._schema import Tables
+from papyra_contrib.postgres._writing import write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
@@ -134,41 +134,9 @@ class PostgresPersistence(ThreadedBackend):
         self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
     ) -> int:
         """Store records in one transaction, unless a batch of this id was stored before."""
-        try:
-            rows = [to_row(record) for record in records]
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
         with self._database.connection(work) as connection:
             self._make_in(connection)
-            with connection.transaction():
-                self._tables.lock(connection)
-                if batch_id is not None and not self._claim(connection, batch_id):
-                    return 0  # stored before, and the answer was lost
-                self._copy(connection, rows)
-                connection.execute(self._tables.sql("NOTIFY {channel}"))
-        return sum(row.size for row in rows)
-
-    def _claim(self, connection: Connection, batch_id: str) -> bool:
-        """Note the id as the last one of its run; return False if it is that already."""
-        statement = (
-            "INSERT INTO {batches} VALUES (%s, %s, now()) ON CONFLICT (run) DO UPDATE "
-            "SET batch_id = excluded.batch_id, stored_at = now() WHERE {batches}.batch_id <> excluded.batch_id"
-        )
-        return (
-            connection.execute(self._tables.sql(statement), (batch_id.rpartition(":")[0], batch_id)).rowcount
-            == 1
-        )
-
-    def _copy(self, connection: Connection, rows: list[Any]) -> None:
-        columns = ", ".join(COLUMNS[1:])
-        with (
-            connection.cursor() as cursor,
-            cursor.copy(self._tables.sql(f"COPY {{facts}} ({columns}) FROM STDIN")) as copy,
-        ):
-            for row in rows:
-                copy.write_row(
-                    [_queries.storable(value) if isinstance(value, str) else value for value in row]
-                )
+            return write(connection, self._tables, records, batch_id)
 
     def _make_in(self, connection: Connection) -> None:
         if not self._is_made:

@@ -56,6 +56,17 @@ _STEPS = (
     CREATE INDEX {by_run} ON {facts} (run, seq);
     CREATE TABLE {batches} (run text PRIMARY KEY, batch_id text NOT NULL, stored_at timestamptz NOT NULL);
     """,
+    # Trees of four indexes took most of a write: 8.6 us of the server for a row, with this one 2.5. It knows
+    # what each 32 pages hold. The server fills it in at a vacuum, and reads later pages in full.
+    """
+    DROP INDEX IF EXISTS {by_time}, {by_type}, {by_actor}, {by_run};
+    CREATE INDEX {by_place} ON {facts} USING brin (
+        timestamp,
+        run,
+        type text_bloom_ops (n_distinct_per_range = 20),
+        actor text_bloom_ops (n_distinct_per_range = 1000)
+    ) WITH (pages_per_range = 32, autosummarize = on);
+    """,
 )
 VERSION = len(_STEPS)
 
@@ -73,7 +84,10 @@ class Tables:
         self.quarantine = sql.Identifier(f"{table}_quarantine")
         self.channel = sql.Identifier(table)
         self._meta = sql.Identifier(f"{table}_store")
-        self._table = table
+        self.name = table
+        self.lock_statement = sql.SQL("SELECT pg_advisory_xact_lock({}, hashtext({}))").format(
+            LOCK_CLASS, sql.Literal(table)
+        )
         self.quarantine_name = f"{table}_quarantine"
         self._names = {
             "facts": self.facts,
@@ -83,21 +97,21 @@ class Tables:
             "meta": self._meta,
             **{
                 f"by_{word}": sql.Identifier(f"{table}_by_{word}")
-                for word in ("time", "type", "actor", "run")
+                for word in ("time", "type", "actor", "run", "place")
             },
         }
 
-    def sql(self, text: str) -> sql.Composed:
+    def sql(self, text: str, **values: sql.Composable) -> sql.Composed:
         """Return a statement with ``{facts}``, ``{batches}`` and the like replaced by quoted names."""
-        return sql.SQL(text).format(**self._names)  # pyright: ignore[reportArgumentType] - a text of this package
+        return sql.SQL(text).format(**self._names, **values)  # pyright: ignore[reportArgumentType] - a text of this package
 
     def lock(self, connection: Connection) -> None:
         """Take the lock of the writers until the transaction ends."""
-        connection.execute("SELECT pg_advisory_xact_lock(%s, hashtext(%s))", (LOCK_CLASS, self._table))
+        connection.execute(self.lock_statement)
 
     def exist(self, connection: Connection) -> bool:
         """Whether the store was made; one of a newer version is a `PersistenceError`."""
-        row = connection.execute("SELECT to_regclass(%s)", (f"{self._table}_store",)).fetchone()
+        row = connection.execute("SELECT to_regclass(%s)", (f"{self.name}_store",)).fetchone()
         return row is not None and row[0] is not None and self._version(connection) > 0
 
     def _version(self, connection: Connection) -> int:
@@ -105,7 +119,7 @@ class Tables:
         version = int(row[0]) if row else 0
         if version > VERSION:
             raise PersistenceError(
-                f"the store {self._table!r} has version {version} of the layout, and this papyra-contrib knows version "
+                f"the store {self.name!r} has version {version} of the layout, and this papyra-contrib knows version "
                 f"{VERSION}. It was not touched; install a newer papyra-contrib."
             )
         return version
