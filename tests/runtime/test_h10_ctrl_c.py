@@ -10,11 +10,17 @@ import signal
 import subprocess
 import sys
 import textwrap
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from papyra import Actor, ActorSystem
+from papyra._runtime.interrupts import Interrupts
+
+from .support import Echo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -227,3 +233,94 @@ async def test_h10_a_handler_of_the_program_is_left_alone() -> None:
             assert signal.getsignal(signal.SIGINT) is mine
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+async def test_h10_a_handler_that_the_program_gave_to_the_loop_is_left_alone() -> None:
+    """It is a function of asyncio or trio that calls the program, unlike the loop's own handler."""
+    with anyio.open_signal_receiver(signal.SIGINT) as received:
+        before = signal.getsignal(signal.SIGINT)
+        async with ActorSystem():
+            assert signal.getsignal(signal.SIGINT) == before
+            signal.raise_signal(signal.SIGINT)
+            with anyio.fail_after(60):
+                async for number in received:
+                    assert number == signal.SIGINT
+                    break
+
+
+IDLE_PROGRAM = """
+    import asyncio
+    import signal
+    import threading
+
+    from papyra import ActorSystem
+
+    def interrupt():
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            return "interrupted"
+
+    loop = asyncio.new_event_loop()
+    system = ActorSystem()
+    loop.run_until_complete(system.start())
+    during = signal.getsignal(signal.SIGINT)
+    print([interrupt() for _ in range(5)])
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()  # one would interrupt once more
+    print(signal.getsignal(signal.SIGINT) == during)
+    loop.run_until_complete(system.aclose())
+    print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+    loop.close()
+"""
+
+
+def test_h10_a_program_whose_loop_pauses_is_interrupted_as_often_as_it_was_asked_to(tmp_path: Path) -> None:
+    """As between two calls of ``run_until_complete``, or two lines at a prompt."""
+    (tmp_path / "program.py").write_text(textwrap.dedent(IDLE_PROGRAM))
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [str(["interrupted"] * 5), "True", "True"]
+
+
+async def _interrupt_host() -> None:
+    """Send SIGINT to code that catches `KeyboardInterrupt`, as a prompt does."""
+    with suppress(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    await anyio.lowlevel.checkpoint()
+
+
+@pytest.fixture
+def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interrupts]:
+    """A handler of this test's own, in front of Python's."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupts = Interrupts()
+    monkeypatch.setattr("papyra._runtime.running_system.INTERRUPTS", interrupts)
+    monkeypatch.setattr("papyra.system.INTERRUPTS", interrupts)
+    yield interrupts
+    signal.signal(signal.SIGINT, before)
+
+
+async def test_h10_a_program_that_went_on_is_not_closed_by_a_later_one(
+    handler: Interrupts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("papyra._runtime.interrupts.FORGET_SECONDS", -1.0)
+    async with ActorSystem() as system:
+        echo = system.spawn(Echo)
+        for number in range(4):
+            await _interrupt_host()
+            assert await echo.ask(number) == number
+
+
+async def test_h10_after_the_third_the_handler_goes_with_the_system_too(handler: Interrupts) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with suppress(KeyboardInterrupt):  # the second one ends the system
+        async with ActorSystem():
+            for _ in range(3):
+                with suppress(KeyboardInterrupt):
+                    signal.raise_signal(signal.SIGINT)
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGINT) == before

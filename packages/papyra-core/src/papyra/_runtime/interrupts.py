@@ -12,7 +12,8 @@ own one:
    kills, should an actor have caught that.
 
 After the first two the loop must answer soon. If it does not, other code holds it, and is interrupted,
-too.
+too. Signals are counted anew if the program went on after the last one for a while. One that comes while
+the loop does not run, as between two calls of ``run_until_complete``, is not counted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import _thread
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -39,6 +41,9 @@ LAST_COUNT = 3
 ANSWER_SECONDS = 0.5
 """Time in which the event loop must have gone round after a SIGINT."""
 
+FORGET_SECONDS = 10.0
+"""Time after which a SIGINT counts as the first one again, if no system closes."""
+
 RETRY_SECONDS = 0.002
 """Time until the next try, if the runtime or the event loop was just at work for the actor."""
 
@@ -50,6 +55,7 @@ class Interrupts:
         self._running: WeakSet[RunningSystem] = WeakSet()  # one may be left without a close
         self._previous: Any = None
         self._count = 0
+        self._counted_at = 0.0  # the time of the last signal
         self._retries = False  # the next call of the handler is not a new signal
         self._unanswered = False  # the event loop is asked, and has not answered
 
@@ -75,21 +81,22 @@ class Interrupts:
         self._running.discard(core)
         if self._alive() or threading.current_thread() is not threading.main_thread():
             return
-        if signal.getsignal(signal.SIGINT) == self._handle or self._count > LAST_COUNT:
+        current = signal.getsignal(signal.SIGINT)
+        if current == self._handle or (self._count >= LAST_COUNT and current is signal.SIG_DFL):
             signal.signal(signal.SIGINT, self._previous)
 
     def _alive(self) -> list[RunningSystem]:
         return [core for core in self._running if not core.rt.loop.is_closed()]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        running = self._alive()
+        running = [core for core in self._alive() if core.rt.loop.is_running()]
         if not running:
             self._call_previous(number, frame)
             return
         if self._retries:
             self._retries = False
         else:
-            self._count += 1
+            self._note_signal(running)
         if self._count >= LAST_COUNT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
@@ -105,12 +112,21 @@ class Interrupts:
         if self._count == 1:
             self._call_previous(number, frame)
 
+    def _note_signal(self, running: list[RunningSystem]) -> None:
+        """Count a signal."""
+        now = time.monotonic()
+        if now - self._counted_at > FORGET_SECONDS and not any(core.closing for core in running):
+            self._count = 0
+        self._count += 1
+        self._counted_at = now
+
     def _ask(self, running: list[RunningSystem]) -> None:
         """Have whatever holds the loop interrupted, unless the loop answers in time."""
         answered = threading.Event()
 
         def judge() -> None:
-            if not answered.is_set():
+            left = [core for core in running if not core.closed.is_set() and core.rt.loop.is_running()]
+            if left and not answered.is_set():
                 self._unanswered = True
                 self._call_again()
 
@@ -146,11 +162,15 @@ def interrupt_actor(frame: FrameType | None) -> bool:
 
 
 def _is_of_a_loop(handler: Any) -> bool:
-    """Return whether a handler is Python's own, or the one of an event loop."""
+    """Return whether a handler is Python's own, or the one of an event loop.
+
+    The handlers of ``add_signal_handler`` and ``open_signal_receiver`` come from those packages, too, but
+    they call the program.
+    """
     if handler is signal.default_int_handler:
         return True
     function = getattr(handler, "func", handler)  # asyncio's is a partial
-    return str(getattr(function, "__module__", "")).partition(".")[0] in ("asyncio", "trio")
+    return getattr(function, "__module__", "") in ("asyncio.runners", "trio._core._ki")
 
 
 def _force(core: RunningSystem) -> None:

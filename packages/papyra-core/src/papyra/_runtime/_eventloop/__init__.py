@@ -107,6 +107,10 @@ class Loop(Protocol):
         """Whether the loop has ended, so that nothing runs any more."""
         ...
 
+    def is_running(self) -> bool:
+        """Return whether the loop runs now, in any thread: asyncio's may pause and go on later."""
+        ...
+
     def scopes(self) -> Scopes:
         """Return the cancel scopes of the running task."""
         ...

@@ -145,6 +145,10 @@ class AsyncioLoop:
         """Whether the loop was closed."""
         return self._loop.is_closed()
 
+    def is_running(self) -> bool:
+        """Return whether the loop runs now."""
+        return self._loop.is_running()
+
     def scopes(self) -> _Scopes:
         """Return the cancel scopes of the running task."""
         task = asyncio.current_task(self._loop)

@@ -186,6 +186,10 @@ class TrioLoop:
             return True
         return False  # it runs in another thread
 
+    def is_running(self) -> bool:
+        """Return whether the run has not ended."""
+        return not self.is_closed()
+
     def scopes(self) -> _Scopes:
         """Return the cancel scopes of the running task."""
         return _Scopes(trio.lowlevel.current_task())
