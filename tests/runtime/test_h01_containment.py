@@ -4,15 +4,17 @@ caller.
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import weakref
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import anyio.to_thread
 import pytest
+import trio
 
 from papyra import Actor, ActorStopped, ActorSystem, SystemHooks
 
@@ -377,3 +379,23 @@ async def test_h07_context_variables_of_init_and_tokens_of_messages() -> None:
     async with ActorSystem() as system:
         assert await system.spawn(Parent).ask(1) == (("parent", "child"), "parent", "nobody")
         assert who.get() == "nobody"
+
+
+@pytest.mark.parametrize("run", [asyncio.run, trio.run])
+def test_h07_an_actor_keeps_its_variables_where_the_host_has_none(run: Any) -> None:
+    """`anyio.run` always sets one of its own, and an empty `Context` is false."""
+    who: ContextVar[str] = ContextVar("who", default="nobody")
+
+    class Keeps(Actor):
+        async def receive(self, message: Any) -> Any:
+            if message is not None:
+                who.set(message)
+            return who.get()
+
+    async def main(*_: Any) -> list[Any]:
+        async with ActorSystem() as system:
+            first, second = system.spawn(Keeps), system.spawn(Keeps)
+            return [await first.ask("first"), await second.ask(None), await first.ask(None)]
+
+    seen = Context().run(lambda: run(main()) if run is asyncio.run else run(main))
+    assert seen == ["first", "nobody", "first"]

@@ -108,7 +108,11 @@ class AsyncioLoop:
         """Start a task."""
         need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
         begun: list[bool] = []
-        task = _NamedTask(self._guarded(make, begun), loop=self._loop, context=context or self.clean.copy())
+        task = _NamedTask(
+            self._guarded(make, begun),
+            loop=self._loop,
+            context=self.clean.copy() if context is None else context,
+        )
         task.label = label
         self._tasks.add(task)
 

@@ -161,7 +161,9 @@ class TrioLoop:
     ) -> None:
         """Start a system task."""
         need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
-        task = trio.lowlevel.spawn_system_task(self._guarded, make, context=context or self.clean.copy())
+        task = trio.lowlevel.spawn_system_task(
+            self._guarded, make, context=self.clean.copy() if context is None else context
+        )
         task.name = _Name.of(label)
 
     async def _guarded(self, make: Callable[[], Coroutine[Any, Any, None]]) -> None:
