@@ -229,10 +229,10 @@ class Portal:
             self._rt.loop.from_thread(self._drain)
         self._draining = True
         for entry in entries:
-            if type(entry) is tuple:
-                self._deliver(entry[0], entry)
+            if callable(entry):
+                entry()
             else:
-                entry()  # type: ignore[operator]  # mypy narrows no union by `type(x) is`
+                self._deliver(entry[0], entry)
         self._draining = False
         self._make_room()
 

@@ -10,9 +10,9 @@ from papyra._runtime.user_values import type_name
 from papyra.address import ActorAddress
 
 if TYPE_CHECKING:
-    import contextvars
     from collections import OrderedDict, deque
     from collections.abc import Awaitable, Callable
+    from contextvars import Context
 
     from papyra._runtime._eventloop import Waiter
     from papyra._runtime.belongings import Belongings
@@ -49,7 +49,8 @@ class Cell:
     running or ``paused``. A ``fresh`` cell is queued without a box, because a thousand actors that are
     spawned at once need none yet. ``limit`` is the number of messages up to which the fast path of
     `ActorRef.tell` may fill the box: the capacity, or 0 if a send must take the slow path (senders wait, or
-    the actor stops).
+    the actor stops). ``variables`` is what makes it run in another context than the shared workers': a
+    context of its own, or a worker that serves it alone.
     """
 
     __slots__ = (
@@ -71,7 +72,6 @@ class Cell:
         "id",
         "limit",
         "name",
-        "own",
         "parent",
         "paused",
         "phase",
@@ -110,7 +110,6 @@ class Cell:
         self.id = id
         self.name = name
         self.parent = parent
-        self.own: Worker | None = None  # serves this actor alone, for all its life
         self.worker: Worker | None = None  # the last one that ran it; see `running`
         self.factory = factory
         self.policy = policy
@@ -143,7 +142,7 @@ class Cell:
         self.escalated: Exception | None = None
         self.restarts: RestartWindow | None = None
         self.timer: Timer | None = None
-        self.variables: contextvars.Context | None = None
+        self.variables: Context | Worker | None = None
         self.waits_for: Cell | Fork | None = None
         self.wait: Wait | None = None
         self.failure: BaseException | None = None

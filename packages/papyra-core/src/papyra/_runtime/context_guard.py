@@ -81,7 +81,7 @@ def keep_worker(cell: Cell, worker: Worker) -> None:
     Its next messages run in this task, which serves no other actor until the lock is released.
     """
     if cell.phase != STOPPED:
-        worker.home, cell.own, cell.variables = cell, worker, worker.context
+        worker.home, cell.variables = cell, worker
         worker.queue = deque()
 
 
@@ -89,7 +89,7 @@ def release_worker(worker: Worker) -> Cell:
     """Let the actor of a worker, which holds nothing of the task any more, be run by any worker."""
     cell, worker.home, worker.queue = worker.home, None, None
     assert cell is not None  # noqa: S101 - only a worker with a home is released
-    cell.own = cell.variables = None
+    cell.variables = None
     return cell
 
 

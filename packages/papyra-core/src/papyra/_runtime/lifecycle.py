@@ -38,6 +38,7 @@ from papyra._runtime.spawning import build
 from papyra._runtime.stopping import begin_stopping_children, children_gone, finish
 from papyra._runtime.supervision import Supervision
 from papyra._runtime.user_values import is_a
+from papyra._runtime.worker import Worker
 from papyra.actor import Actor
 from papyra.exceptions import ActorStopped
 from papyra.supervision import UNNAMED_POLICY, SupervisorDecision
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from papyra._runtime.runtime import Runtime
-    from papyra._runtime.worker import Worker
 
 __all__ = ["Lifecycle"]
 
@@ -319,9 +319,8 @@ class Lifecycle:
         """Run ``on_stop`` of the current instance, once. Its errors are logged, and the stop continues."""
         actor, cell.actor = cell.actor, None
         cell.receive = None
-        own, cell.own = cell.own, None  # a new instance gets a new task
-        if own is not None:
-            cell.variables = None
+        if type(cell.variables) is Worker:
+            cell.variables = None  # a new instance gets a new task
         if actor is None:
             return
         try:

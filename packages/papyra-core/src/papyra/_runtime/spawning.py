@@ -18,6 +18,7 @@ from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextvars import Context
 
     from papyra._runtime.runtime import Runtime
     from papyra.supervision import SupervisionPolicy
@@ -49,12 +50,11 @@ def spawn(
     if type(factory) is type and factory.__init__ is _NO_INIT:  # type: ignore[misc]  # only compared
         actor = build(factory)
     else:
-        before = copy_context()
-        context = before.copy()
-        actor = context.run(build, factory)
-        trees = get_referents(before, context)  # as `tree_of`, in one call
+        context, clean = copy_context(), rt.loop.clean
+        actor = build(factory, context)
+        trees = get_referents(context, clean)  # as `tree_of`, in one call
         if trees and trees[0] is not trees[-1]:
-            variables = changed_variables(context, before, rt.loop.clean)
+            variables = changed_variables(context, copy_context(), clean)
     # The factory is user code: it may have spawned actors itself.
     if name is not None and name in rt.names:
         raise ActorNameTaken(name, rt.names[name])
@@ -82,12 +82,12 @@ def spawn(
     return cell
 
 
-def build(factory: Callable[[], Any]) -> Actor:
-    """Call a factory and return its actor, which must be a new one."""
+def build(factory: Callable[[], Any], context: Context | None = None) -> Actor:
+    """Call a factory, in ``context`` if it is given, and return its actor, which must be a new one."""
     if not callable(factory):
         raise TypeError(_not_a_factory(factory))
     try:
-        actor = factory()
+        actor = factory() if context is None else context.run(factory)
     except TypeError as error:
         if error.__traceback__ is not None and error.__traceback__.tb_next is None:
             # Python refused the call itself: the arguments do not fit.

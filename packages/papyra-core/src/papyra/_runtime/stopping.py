@@ -174,9 +174,9 @@ def _end(cell: Cell) -> None:
     # References may keep a dead cell alive; release everything that it no longer needs.
     cell.belongings = None
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
-    cell.own = cell.worker = cell.variables = cell.waits_for = cell.undecided = cell.restarts = (
-        cell.children
-    ) = cell.escalated = None
+    cell.worker = cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = (
+        cell.escalated
+    ) = None
 
 
 def interrupted(cell: Cell) -> None:

@@ -34,7 +34,7 @@ from papyra._runtime.stopping import stop_failed
 from papyra._runtime.tracebacks import cut_repeats
 from papyra._runtime.user_values import describe, is_a, is_awaitable
 from papyra._runtime.wait_graph import waits_on
-from papyra._runtime.worker import Worker
+from papyra._runtime.worker import Worker, context_for
 from papyra.actor import Actor
 from papyra.hooks import FailureInfo
 from papyra.ref import ActorRef
@@ -207,7 +207,7 @@ class Supervision:
         waiter = loop.waiter()
         # Registered as the child's: a wait for the child in it is a deadlock, and forcing the child cancels
         # it.
-        worker = Worker(loop.clean.copy() if parent.variables is None else parent.variables)
+        worker = Worker(context_for(parent, loop))
         mine, worker.cell, child.worker = child.worker, child, worker
 
         async def ask() -> None:

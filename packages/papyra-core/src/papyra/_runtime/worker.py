@@ -10,10 +10,10 @@ if TYPE_CHECKING:
 
     import anyio
 
-    from papyra._runtime._eventloop import Scopes, Waiter
+    from papyra._runtime._eventloop import Loop, Scopes, Waiter
     from papyra._runtime.cell import Cell
 
-__all__ = ["WORKERS", "Worker"]
+__all__ = ["WORKERS", "Worker", "context_for"]
 
 
 class Worker:
@@ -78,6 +78,14 @@ class Worker:
     def label(self) -> str:
         """Name the worker in a task dump by the actor it runs."""
         return f"papyra actor {self.cell}" if self.cell is not None else "papyra worker (idle)"
+
+
+def context_for(cell: Cell | None, loop: Loop) -> Context:
+    """Return the context that a worker for ``cell`` runs in: the cell's own, or a clean one."""
+    variables = cell.variables if cell is not None else None
+    if variables is None:
+        return loop.clean.copy()
+    return variables.context if isinstance(variables, Worker) else variables
 
 
 WORKERS: dict[object, Worker] = {}

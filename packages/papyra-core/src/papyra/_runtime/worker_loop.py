@@ -32,7 +32,7 @@ from papyra._runtime.mailbox import grant
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING, STOPPED
 from papyra._runtime.stopping import interrupted, note_interrupted
 from papyra._runtime.user_values import is_a, leaves, type_name
-from papyra._runtime.worker import Worker
+from papyra._runtime.worker import Worker, context_for
 from papyra.exceptions import Reject
 from papyra.proxy import CallerError
 
@@ -78,15 +78,15 @@ class Workers:
     def start(self, home: Cell | None = None) -> None:
         """Start a worker for the ready queue, or for one cell in that cell's own context variables."""
         loop = self._rt.loop
-        worker = Worker(loop.clean.copy() if home is None or home.variables is None else home.variables)
+        if home is not None and type(home.variables) is Worker:
+            self._hand_over(home, home.variables)
+            return
+        worker = Worker(context_for(home, loop))
         if home is not None:
-            if home.own is not None:
-                self._hand_over(home, home.own)
-                return
             worker.home = home
             worker.queue = deque((home,))
             if home.actor is not None and home.actor.own_task:
-                worker.own, home.own = True, worker
+                worker.own, home.variables = True, worker
         loop.spawn(partial(self._main, worker), worker.label, worker.context)
 
     def _hand_over(self, cell: Cell, worker: Worker) -> None:
@@ -285,7 +285,7 @@ class Workers:
                         await self._pause(worker)
                         began = perf_counter()
             worker.cell = None
-            if worker.home is not None and worker.home.own is worker:
+            if worker.home is not None and worker.home.variables is worker:
                 if not own and getrefcount(task) <= references:
                     home = release_worker(worker)
                     if guard.changed():
