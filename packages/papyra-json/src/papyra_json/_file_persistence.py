@@ -22,6 +22,7 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
     PersistenceRecoveryReport,
 )
+from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.query import Query
 from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.url import check_path, duration, one_of
@@ -29,6 +30,7 @@ from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance import operations
 from papyra_json._read.batches import Feed
 from papyra_json._read.follow import follow
+from papyra_json._read.paging import Pager
 from papyra_json._read.query import count_matching, newest, newest_first
 from papyra_json._write.appender import Appender
 from papyra_json._write.committer import Committer
@@ -75,6 +77,7 @@ class FilePersistence(BatchBackend):
         self._path = _checked_path(path)
         self.retention = retention_policy or RetentionPolicy()
         self._closed = False
+        self._pager = Pager()
         self._writable = True  # as the last probe found it
         self.files = FileSet(self._path, max_files, rotating=max_bytes is not None)
         self._appender = Appender(
@@ -146,6 +149,22 @@ class FilePersistence(BatchBackend):
         now = self.time_fn()
         return await self._in_thread(
             "read", lambda work: count_matching(self.files, query, self.retention, now, work.check), Work()
+        )
+
+    async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
+        """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
+
+        Only they are in memory. A cursor stays good over restarts, rotations and compactions; in a store that
+        was made anew all records are new. Of several equal records without ``seq`` (those of the published
+        package) some may be left out if a compaction comes between two pages.
+        """
+        self.refuse_if_closed()
+        check_page_limit(limit)
+        policy, now = self.retention, self.time_fn()
+        return await self._in_thread(
+            "read",
+            lambda work: self._pager.page(self.files, query, after, limit, policy, now, work.check),
+            Work(),
         )
 
     async def follow(

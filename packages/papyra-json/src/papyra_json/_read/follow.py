@@ -21,7 +21,7 @@ from papyra_json._fileset.lock import SetLock
 from papyra_json._fileset.snapshot import open_shared
 from papyra_json._read.query import matching
 from papyra_json._record.decode import InvalidLine, decode
-from papyra_json._record.lines import backward, forward, has_junk, pieces
+from papyra_json._record.lines import backward, forward, has_junk, pieces, pieces_backward
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator, Sequence
@@ -191,7 +191,7 @@ class _Follower:
             file = files[index]
             if _are_same(file, self._youngest):
                 return index + 1, 0
-            for offset, line in _pieces_backward(file, file.size):
+            for offset, line in pieces_backward(file, file.size):
                 self._check()
                 if hash(line) in known:
                     return index, offset + len(line)
@@ -229,18 +229,9 @@ class _Follower:
         return file
 
 
-def _pieces_backward(file: Segment, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield the lines before ``end``, the last first, split at NULs, with their offsets."""
-    for offset, line, _ in backward(file, end):
-        if has_junk(line):
-            yield from ((offset + start, piece) for start, piece in reversed(pieces(line)))
-        else:
-            yield offset, line
-
-
 def _last_records(file: Segment, end: int) -> deque[_Seen]:
     found: deque[_Seen] = deque(maxlen=RECENT_RECORDS)
-    for offset, line in _pieces_backward(file, end) if end else ():
+    for offset, line in pieces_backward(file, end) if end else ():
         try:
             time = decode(line).timestamp
         except InvalidLine:
@@ -253,7 +244,7 @@ def _last_records(file: Segment, end: int) -> deque[_Seen]:
 
 def _is_there(seen: _Seen, file: Segment) -> bool:
     """Return whether a record that was read is still at its place."""
-    for offset, line in _pieces_backward(file, min(seen[0] + 1, file.size)):
+    for offset, line in pieces_backward(file, min(seen[0] + 1, file.size)):
         return (offset + len(line), hash(line)) == seen[:2]
     return False
 

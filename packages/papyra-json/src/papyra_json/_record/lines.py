@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from papyra_json._fs.files import Readable
 
-__all__ = ["backward", "forward", "has_junk", "pieces"]
+__all__ = ["backward", "forward", "has_junk", "pieces", "pieces_backward"]
 
 BLOCK_BYTES = 2**18
 FIRST_BLOCK_BYTES = 2**13  # backward, because most readers want a few lines
@@ -120,3 +120,12 @@ def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, by
             at -= len(line) + 1
             yield at, line, True
         parts, at = [data[:cut]], position + cut
+
+
+def pieces_backward(file: Readable, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines before ``end``, the last first, split at NULs, with their offsets."""
+    for offset, line, _ in backward(file, end):
+        if has_junk(line):
+            yield from ((offset + start, piece) for start, piece in reversed(pieces(line)))
+        else:
+            yield offset, line
