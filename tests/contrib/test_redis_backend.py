@@ -38,6 +38,25 @@ async def test_it_is_found_by_its_scheme(redis_server, stream):
     )
 
 
+async def test_h20_it_has_the_names_of_the_published_package(url, stream):
+    from papyra.persistence import RedisStreamsConfig, RedisStreamsPersistence
+    from papyra.persistence.redis import RedisStreamsPersistence as the_same
+
+    assert the_same is RedisStreamsPersistence
+    config = RedisStreamsConfig(url=url, prefix=stream, system_id="shop")
+    keep = RetentionPolicy(max_records=2)
+    async with (
+        aclosing(RedisStreamsPersistence(config, retention_policy=keep)) as theirs,
+        aclosing(RedisPersistence(url, stream=f"{stream}:shop:facts")) as ours,
+    ):
+        await theirs.record_event(event(1))
+        assert [each.record for each in await theirs.consume("mail", "one", block=None)] == [event(1)]
+        assert await ours.list_events() == [event(1)]
+        assert theirs.retention == keep
+    with pytest.warns(DeprecationWarning, match="max_read, approx_trim has no effect"):
+        RedisStreamsPersistence(RedisStreamsConfig(url=url, max_read=1, approx_trim=False))
+
+
 @pytest.mark.parametrize(
     ("url", "tls", "address"),
     [

@@ -42,6 +42,7 @@ EXPORTED = {
         open_regular quarantine_names sync_file sync_folder take_lock try_locked write_all
     """,
     "papyra.persistence.json": "JsonFilePersistence RotatingFilePersistence",
+    "papyra.persistence.redis": "RedisStreamsConfig RedisStreamsPersistence",
     "papyra.persistence.models": """
         CompactionReport JSONValue PersistedAudit PersistedDeadLetter PersistedEvent PersistedRecord
         PersistenceAnomaly PersistenceAnomalyType PersistenceRecoveryConfig PersistenceRecoveryMode

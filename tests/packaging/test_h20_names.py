@@ -58,7 +58,7 @@ def test_h20_each_name_is_here_or_in_the_page(uv, install, tmp_path):  # noqa: F
     old = tmp_path / "published"
     run(uv, "venv", "--quiet", "--python", sys.executable, old)
     run(uv, "pip", "install", "--quiet", "--python", old, "papyra==0.3.0")
-    new = install("papyra-core", "papyra-json", "papyra-cli", "papyra-contrib")
+    new = install("papyra-core", "papyra-json", "papyra-cli", "papyra-contrib[redis]")
     theirs = json.loads(run(old / "bin" / "python", PROGRAM, cwd=tmp_path))
     (tmp_path / "theirs.json").write_text(json.dumps(theirs), "utf-8")
     ours = json.loads(run(new / "python", PROGRAM, "theirs.json", cwd=tmp_path))

@@ -2,5 +2,12 @@
 
 from papyra_contrib.redis._backend import RedisPersistence
 from papyra_contrib.redis._groups import Delivery, PendingDelivery
+from papyra_contrib.redis._published import RedisStreamsConfig, RedisStreamsPersistence
 
-__all__ = ["Delivery", "PendingDelivery", "RedisPersistence"]
+__all__ = [
+    "Delivery",
+    "PendingDelivery",
+    "RedisPersistence",
+    "RedisStreamsConfig",
+    "RedisStreamsPersistence",
+]

@@ -26,10 +26,16 @@ __all__ = [
 if TYPE_CHECKING:
     from papyra.persistence.json import JsonFilePersistence as JsonFilePersistence
     from papyra.persistence.json import RotatingFilePersistence as RotatingFilePersistence
+    from papyra.persistence.redis import RedisStreamsConfig as RedisStreamsConfig
+    from papyra.persistence.redis import RedisStreamsPersistence as RedisStreamsPersistence
 else:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
-        if name not in ("JsonFilePersistence", "RotatingFilePersistence"):
+        if name in ("JsonFilePersistence", "RotatingFilePersistence"):
+            door = "json"
+        elif name in ("RedisStreamsConfig", "RedisStreamsPersistence"):
+            door = "redis"
+        else:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        # Loaded when first used: core is complete without the distribution that has them.
-        return getattr(import_module("papyra.persistence.json"), name)
+        # Loaded when first used: core is complete without the distributions that have them.
+        return getattr(import_module(f"papyra.persistence.{door}"), name)
