@@ -89,7 +89,7 @@ EXPORTED = {
         """,
     "papyra_contrib.otel": "PapyraLogFilter PapyraMeters PapyraTracing",
     "papyra_contrib.prometheus": "PapyraCollector PapyraTimings PrometheusInstrument metrics_app",
-    "papyra_contrib.redis": "Delivery PendingDelivery RedisPersistence",
+    "papyra_contrib.redis": "Delivery PendingDelivery RedisPersistence RedisStreamsConfig RedisStreamsPersistence",
     "papyra_contrib.sqlite": "SQLitePersistence",
     "papyra_json": "JsonFilePersistence RotatingFilePersistence",
 }

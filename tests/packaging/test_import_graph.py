@@ -77,7 +77,7 @@ FLOORS = {
         "_recovery",
         "_backend",
     ],
-    "papyra_contrib.redis": ["_connection", "_batches _checks _entries", "_follower _groups _maintenance _paging", "_backend"],
+    "papyra_contrib.redis": ["_connection", "_batches _checks _entries", "_follower _groups _maintenance _paging", "_backend", "_published"],
     "papyra_contrib.postgres": ["_connection", "_schema", "_queries", "_follower _maintenance _writing", "_backend"],
     "papyra_contrib.cluster": [
         "_counters _errors _frames _keys",

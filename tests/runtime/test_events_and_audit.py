@@ -403,7 +403,8 @@ async def test_the_control_panel_is_plain_data() -> None:
             assert panel["longest_mailboxes"] == [{"actor": "local:1", "name": "gated", "depth": 1}]
             assert panel["workers"]["running"] == 1
             await system.flush()
-            assert system.control_panel()["facts"] == {"buffered": 0, "store": "memory", "healthy": True}
+            facts = {"buffered": 0, "store": "memory", "healthy": True, "dropped_share": 0.0}
+            assert system.control_panel()["facts"] == facts
             gate.set()
         assert system.control_panel()["state"] == "closed"
 

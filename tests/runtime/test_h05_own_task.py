@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from papyra import Actor, ActorStopped
+from papyra import Actor, ActorStopped, ActorSystem
 
 from .support import running
 
@@ -175,3 +175,22 @@ async def test_h05_an_actor_that_stops_with_a_lock_takes_its_task_with_it() -> N
             keeps = system.spawn(Keeps)
             await keeps.tell("take")
             assert [await system.spawn(Wants).ask("want") for _ in range(3)] == ["waited"] * 3
+
+
+async def test_h06_a_close_ends_the_task_of_an_idle_actor_without_an_on_stop() -> None:
+    class Plain(Actor):
+        own_task = True
+
+        async def receive(self, message: object) -> object:
+            return message
+
+    class Parent(Actor):
+        async def receive(self, message: object) -> object:
+            return await self.context.spawn_child(Plain).ask(message)
+
+    with anyio.fail_after(50):
+        async with ActorSystem(shutdown_timeout=100) as system:
+            assert await system.spawn(Plain).ask(1) == 1
+            parent = system.spawn(Parent)
+            assert await parent.ask(2) == 2
+            await parent.stop()

@@ -20,12 +20,12 @@ from papyra._runtime.phases import (
 from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.wait_graph import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
+from papyra._runtime.worker import Worker
 from papyra.supervision import SupervisorDecision
 
 if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
-    from papyra._runtime.worker import Worker
 
 __all__ = [
     "begin_stopping_children",
@@ -171,6 +171,9 @@ def _end(cell: Cell) -> None:
             waiter.set_result(None)
     if cell.failure is not None:
         cell.reason = EndReason.of(cell, rt.history.clock())
+    own = cell.variables
+    if type(own) is Worker and own.waiter is not None and not own.waiter.done():
+        own.waiter.set_result(None)  # it waits for a turn that does not come: it has to end
     # References may keep a dead cell alive; release everything that it no longer needs.
     cell.belongings = None
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
