@@ -28,6 +28,7 @@ from papyra import Actor, ActorStopped, ActorSystem, Settings, Strategy, Supervi
 from papyra.testing import run_seeded
 from papyra_contrib._histogram import BOUNDS_SECONDS, OTHER, Histograms
 from papyra_contrib.admin import AdminSocket
+from papyra_contrib.admin._views import Views
 from papyra_contrib.prometheus import PapyraCollector, PapyraTimings, PrometheusInstrument, metrics_app
 
 from ._asgi import Client
@@ -173,6 +174,65 @@ async def test_a_sibling_of_another_kind_is_left_out(tmp_path, monkeypatch, capl
         tasks.cancel_scope.cancel()
     assert {dict(labels)["pid"] for _, labels in found} == {str(os.getpid())}
     assert "odd.sock are left out" in caplog.text
+
+
+def _replaced(value, path, new):
+    """Return a copy of plain data in which the value at ``path`` is ``new``."""
+    if not path:
+        return new
+    copied = dict(value)
+    copied[path[0]] = _replaced(value[path[0]], path[1:], new)
+    return copied
+
+
+ODD_ANSWERS = {
+    "nested": b"[" * 1_000_000,
+    "a list": b"[]",
+    "no result": b'{"ok": true}',
+    "a number without an end": (("longest_running",), 10**400),
+    "infinite": (("named",), [{"name": "x", "mailbox_depth": float("inf"), "processed": 1}]),
+    "no facts": (("statistics", "facts"), None),
+    "text for a number": (("statistics", "spawned"), "many"),
+    "list for a mapping": (("statistics", "workers"), [1]),
+    "a count of letters": (("statistics", "dead_letters"), {"x": "y"}),
+    "hooks": (("statistics", "hooks"), [3]),
+    "kinds": (("statistics", "kinds"), {"x": {}}),
+}
+HARMLESS_ANSWERS = {
+    "number for a text": (("statistics", "system_id"), {"a": 1}),
+    "lone surrogate": (("statistics", "system_id"), "\ud800"),
+    "name": (("named",), [{"name": "\ud800\n", "mailbox_depth": 1, "processed": 1}]),
+    "store": (("statistics", "store"), {"records_written": "x"}),
+}
+
+
+@pytest.mark.parametrize("odd", [*ODD_ANSWERS, *HARMLESS_ANSWERS])
+async def test_r07_no_answer_of_a_sibling_ends_the_scrape(tmp_path, monkeypatch, caplog, odd):
+    monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path))
+    path = tmp_path / f"{os.getppid()}-odd.sock"
+    answer = {**ODD_ANSWERS, **HARMLESS_ANSWERS}[odd]
+
+    async with ActorSystem(system_id="shop") as system:
+        if type(answer) is tuple:
+            result = _replaced(await Views(system, actions=False, payloads=False).scrape({}), *answer)
+            answer = json.dumps({"ok": True, "result": result}, default=str).encode()
+        greeting = json.dumps({"papyra_admin": 1, "pid": 1, "ops": ["scrape"]}).encode()
+
+        async def serve(stream):
+            async with stream:
+                with suppress(anyio.BrokenResourceError, anyio.EndOfStream):
+                    await stream.send(greeting + b"\n")
+                    await stream.receive()
+                    await stream.send(answer + b"\n")
+
+        async with await anyio.create_unix_listener(path) as listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, serve)
+            client = Client(metrics_app(system, siblings=True), {})
+            found = samples((await client.get("/metrics")).body.decode())
+            tasks.cancel_scope.cancel()
+    pids = {dict(labels)["pid"] for _, labels in found}
+    assert pids == ({str(os.getpid())} if odd in ODD_ANSWERS else {str(os.getpid()), "1"})
+    assert ("odd.sock are left out" in caplog.text) == (odd in ODD_ANSWERS)
 
 
 async def test_the_plugin_registers_all_systems_of_a_process():

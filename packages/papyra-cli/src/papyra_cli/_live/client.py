@@ -15,6 +15,7 @@ from papyra_cli._errors import Failure
 __all__ = ["LiveSystem", "live_sockets"]
 
 TIMEOUT_SECONDS = 10.0
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _SOCKET = re.compile(r"(\d+)-(.+)\.sock")
 
 
@@ -85,10 +86,16 @@ class LiveSystem:
         return cast("dict[str, Any]", reply["result"])
 
     def _read(self) -> dict[str, Any]:
-        line = self._lines.readline()
+        line = self._lines.readline(MAX_ANSWER_BYTES)
         if not line:
             raise Failure(f"{self.path}: the system has ended")
-        return cast("dict[str, Any]", json.loads(line))
+        try:
+            found: object = json.loads(line)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise Failure(f"{self.path}: the answer is not a JSON object. Is this an admin socket of Papyra?")
+        return cast("dict[str, Any]", found)
 
     def close(self) -> None:
         """Leave."""

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
 from papyra_contrib.admin._folder import is_alive, runtime_folder
-from papyra_contrib.admin._protocol import PROTOCOL_VERSION
+from papyra_contrib.admin._protocol import MAX_ANSWER_BYTES, PROTOCOL_VERSION, read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 __all__ = ["NoAnswer", "ask_once", "sockets_of_others"]
 
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _NAME = re.compile(r"(\d+)-.+\.sock")
 
 
@@ -61,11 +60,8 @@ async def ask_once(path: Path, op: str, *, patience: float, **fields: object) ->
         raise NoAnswer("it has ended") from error
     if not reply.get("ok"):
         raise NoAnswer(str(reply.get("error", "it gave no answer")))
-    return greeting, reply["result"]
+    return greeting, reply.get("result")
 
 
 async def _read(lines: BufferedByteReceiveStream) -> dict[str, Any]:
-    found = json.loads(await lines.receive_until(b"\n", MAX_ANSWER_BYTES))
-    if not isinstance(found, dict):
-        raise NoAnswer("its answer is not a JSON object")
-    return cast("dict[str, Any]", found)
+    return read_object(await lines.receive_until(b"\n", MAX_ANSWER_BYTES))

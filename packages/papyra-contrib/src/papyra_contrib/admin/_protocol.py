@@ -7,10 +7,12 @@ Greeting: ``{"papyra_admin": 1, "version", "system_id", "run", "pid", "loop", "o
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any, cast
 
 __all__ = [
     "IDLE_SECONDS",
+    "MAX_ANSWER_BYTES",
     "MAX_CLIENTS",
     "MAX_REQUEST_BYTES",
     "MAX_ROWS",
@@ -19,11 +21,13 @@ __all__ = [
     "answer",
     "encode",
     "parse",
+    "read_object",
     "refusal",
 ]
 
 PROTOCOL_VERSION = 1
 MAX_REQUEST_BYTES = 64 * 1024
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
 MAX_ROWS = 500
 MAX_CLIENTS = 8
 IDLE_SECONDS = 60.0
@@ -35,15 +39,22 @@ class RequestRefused(Exception):
 
 def parse(line: bytes) -> dict[str, Any]:
     """Return the request in a line."""
-    try:
-        request: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        raise RequestRefused("a request is one JSON object on a line, with the fields id and op") from None
-    if isinstance(request, dict):
-        fields = cast("dict[str, Any]", request)
-        if isinstance(fields.get("op"), str):
-            return fields
+    with suppress(ValueError):
+        request = read_object(line)
+        if isinstance(request.get("op"), str):
+            return request
     raise RequestRefused("a request is one JSON object on a line, with the fields id and op")
+
+
+def read_object(line: bytes) -> dict[str, Any]:
+    """Return the object in a line; raise `ValueError` for anything else, whatever the other side has sent."""
+    try:
+        found: Any = json.loads(line)
+    except RecursionError:
+        raise ValueError("the line is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("the line is not a JSON object")
+    return cast("dict[str, Any]", found)
 
 
 def answer(request: dict[str, Any], result: object) -> bytes:

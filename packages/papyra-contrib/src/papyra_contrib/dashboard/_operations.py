@@ -12,7 +12,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 
 from papyra import __version__
 from papyra.exceptions import PapyraError
-from papyra_contrib.admin._protocol import RequestRefused
+from papyra_contrib.admin._protocol import MAX_ANSWER_BYTES, RequestRefused, read_object
 from papyra_contrib.admin._views import Views
 from papyra_contrib.dashboard._source import Answer, Source, SourceGone, SourceRefused
 
@@ -28,11 +28,10 @@ __all__ = ["LATEST_FACTS", "LiveSource", "SocketSource"]
 
 LATEST_FACTS = 100
 PATIENCE_SECONDS = 5.0
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 _LOST = (
     OSError,  # also a time-out
-    ValueError,  # not JSON
+    ValueError,  # not a JSON object
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     anyio.DelimiterNotFound,
@@ -178,7 +177,7 @@ class SocketSource(_Operations):
 
     async def _read(self) -> Answer:
         assert self._lines is not None  # noqa: S101 - connected
-        return cast("Answer", json.loads(await self._lines.receive_until(b"\n", MAX_ANSWER_BYTES)))
+        return read_object(await self._lines.receive_until(b"\n", MAX_ANSWER_BYTES))
 
     async def aclose(self) -> None:
         stream, self._stream, self._lines = self._stream, None, None

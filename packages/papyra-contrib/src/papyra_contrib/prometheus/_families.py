@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Values: TypeAlias = Callable[["Look"], Iterator[Sample]]
 
-__all__ = ["Look", "families"]
+__all__ = ["HOOK_COUNTS", "Look", "families"]
 
 
 class Timings(Protocol):
@@ -95,7 +95,8 @@ _BY_TYPE = (
 
 _STATES = ("alive", "restarting", "stopping")
 _WORK = ("write", "scan", "recovery", "compaction")
-_HOOKS = ("failed", "slow", "dropped")
+HOOK_COUNTS = ("failed", "slow", "dropped")
+"""The counts of each observer."""
 
 
 def _facts(key: str) -> Values:
@@ -132,7 +133,7 @@ def _workers(look: Look) -> Iterator[Sample]:
 
 
 def _hooks(look: Look) -> Iterator[Sample]:
-    for kind in _HOOKS:
+    for kind in HOOK_COUNTS:
         counts: dict[str, float] = {}
         for hook in look.statistics.hooks:  # two observers may have one name
             observer = str(hook["observer"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,7 +12,7 @@ from papyra.statistics import KindStatistics, SystemStatistics
 from papyra_contrib._histogram import Histograms
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.admin._client import NoAnswer, ask_once, sockets_of_others
-from papyra_contrib.prometheus._families import Look, Named
+from papyra_contrib.prometheus._families import HOOK_COUNTS, Look, Named
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ async def look_at_siblings(system: ActorSystem, names: Sequence[str]) -> list[Lo
         try:
             greeting, answer = await ask_once(path, "scrape", patience=PATIENCE_SECONDS, names=list(names))
             found[path] = _look(answer, str(greeting["pid"]))
-        except (NoAnswer, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (NoAnswer, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             # It may be of another version, or about to end. One scrape must not depend on all processes.
             if path not in _told:
                 _told.add(path)
@@ -59,30 +59,71 @@ async def look_at_siblings(system: ActorSystem, names: Sequence[str]) -> list[Lo
 
 
 def _look(answer: Any, pid: str) -> Look:
-    statistics = answer["statistics"]
-    kinds = {
-        str(name): KindStatistics(**_known(KindStatistics, each))
-        for name, each in statistics["kinds"].items()
-    }
+    """Read an answer, each value as what it must be: one that can't be written would end the whole scrape."""
     return Look(
-        SystemStatistics(**{**_known(SystemStatistics, statistics), "kinds": kinds}),
+        _statistics(answer["statistics"]),
         [
             _Measured(
-                Histograms.from_dict(each["waits"]),
-                Histograms.from_dict(each["durations"]),
-                float(each["loop_lag"]),
+                Histograms.from_dict({_text(kind): each for kind, each in one["waits"].items()}),
+                Histograms.from_dict({_text(kind): each for kind, each in one["durations"].items()}),
+                float(one["loop_lag"]),
             )
-            for each in answer["timings"]
+            for one in answer["timings"]
         ],
         float(answer["longest_running"]),
         [
-            Named(str(each["name"]), int(each["mailbox_depth"]), int(each["processed"]))
+            Named(_text(each["name"]), int(each["mailbox_depth"]), int(each["processed"]))
             for each in answer["named"]
         ],
         pid,
     )
 
 
-def _known(kind: type[KindStatistics | SystemStatistics], values: dict[str, Any]) -> dict[str, Any]:
-    """Return the values that this version knows; a newer one may have more."""
-    return {each.name: values[each.name] for each in fields(kind)}
+def _statistics(found: Any) -> SystemStatistics:
+    """Read the values that this version knows; a newer one may have more."""
+    facts = found["facts"]
+    return SystemStatistics(
+        system_id=_text(found["system_id"]),
+        state=_text(found["state"]),
+        loop=_text(found["loop"]),
+        kinds={name: _kind(each) for name, each in found["kinds"].items()},
+        ready=int(found["ready"]),
+        workers=_counts(found["workers"]),
+        spawned=int(found["spawned"]),
+        dead_letters=_counts(found["dead_letters"]),
+        facts={
+            "store": _text(facts["store"]),
+            "buffered": int(facts["buffered"]),
+            "healthy": bool(facts["healthy"]),
+        },
+        store={_text(name): value for name, value in found["store"].items() if type(value) in (int, float)},
+        hooks=[
+            {"observer": _text(each["observer"]), **_counts({one: each.get(one, 0) for one in HOOK_COUNTS})}
+            for each in found["hooks"]
+        ],
+    )
+
+
+def _kind(found: Any) -> KindStatistics:
+    return KindStatistics(
+        actor_type=_text(found["actor_type"]),
+        alive=int(found["alive"]),
+        restarting=int(found["restarting"]),
+        stopping=int(found["stopping"]),
+        spawned=int(found["spawned"]),
+        processed=int(found["processed"]),
+        waiting=int(found["waiting"]),
+        fullest=float(found["fullest"]),
+        senders=int(found["senders"]),
+        failures=int(found["failures"]),
+        restarts=int(found["restarts"]),
+    )
+
+
+def _counts(found: Any) -> dict[str, int]:
+    return {_text(name): int(value) for name, value in found.items()}
+
+
+def _text(value: Any) -> str:
+    """Return a text that UTF-8 can write: JSON may have lone surrogates."""
+    return str(value).encode(errors="backslashreplace").decode()
