@@ -120,7 +120,9 @@ def test_help_says_exit_codes_lines_and_defaults(path: str) -> None:
         assert param.help
         if not param.is_flag and param.name not in WITHOUT_DEFAULT:
             _, _, rest = flat.partition(param.opts[-1] + " ")
-            assert "[default:" in rest.partition(" --")[0] or "[default:" in rest[:300], param.name
+            assert "[default:" in rest.partition(" --")[0] or "[default:" in rest[:300], (
+                f"--{param.name} says no default: add show_default, or its name to WITHOUT_DEFAULT"
+            )
 
 
 WITHOUT_DEFAULT = (

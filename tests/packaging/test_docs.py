@@ -9,6 +9,7 @@ import tomllib
 import click
 import pytest
 
+from papyra import SupervisorDecision
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._main import papyra
 
@@ -92,3 +93,8 @@ def test_the_exit_codes_are_documented(root):
     assert [int(code) for code in re.findall(r"^\| (\d+) \|", text, re.MULTILINE)] == [
         int(code) for code in ExitCode
     ]
+
+
+def test_the_tutorial_names_every_decision(root):
+    page = (root / "docs" / "tutorial" / "supervision.md").read_text("utf-8")
+    assert [each.name for each in SupervisorDecision if f"| `{each.name}` |" not in page] == []

@@ -263,7 +263,11 @@ def close(cell: Cell) -> None:
 
 
 def discard(cell: Cell, most: int = NO_LIMIT) -> bool:
-    """Make dead letters of at most ``most`` queued messages, in order. Return whether some are left."""
+    """Make dead letters of at most ``most`` queued messages, in order. Return whether some are left.
+
+    For a cell that stops: an asker gets `ActorStopped`, and envelopes of the runtime's own are dropped
+    uncounted.
+    """
     box = cell.box
     while box and most:
         item = box.popleft()

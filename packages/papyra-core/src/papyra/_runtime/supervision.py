@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Supervision"]
 
-_KEEPS_ACTOR = (SupervisorDecision.RESTART, SupervisorDecision.RESUME)
 _HAS_CHILDREN = (STARTING, RUNNING, SUSPENDED, DRAINING)
 
 _logger = logging.getLogger("papyra")
@@ -251,7 +250,7 @@ class Supervision:
         group, policy = cell.group, None
         if _stops_anyway(cell) or (taken is SupervisorDecision.RESUME and cell.actor is None):
             taken = SupervisorDecision.STOP  # without an actor: there is no instance to resume
-        elif group is not None and group.goes_down and taken in _KEEPS_ACTOR:
+        elif group is not None and group.goes_down and _keeps_actor(taken):
             self._log(cell, error, failure, WITH_SIBLINGS)
             self._report(cell, error, decision, failure, SupervisorDecision.RESTART)
             return  # it stays suspended until its turn to go down
@@ -425,6 +424,17 @@ class Supervision:
 def _is_pending(failure: _Failure) -> bool:
     """Return whether a crash is not noted yet, because the parent still has time to decide."""
     return failure.timer is not None and failure.timer.when is not None
+
+
+def _keeps_actor(decision: SupervisorDecision) -> bool:
+    """Return whether the actor goes on after the failure, in this instance or a new one."""
+    match decision:
+        case SupervisorDecision.RESTART | SupervisorDecision.RESUME:
+            return True
+        case SupervisorDecision.STOP | SupervisorDecision.IGNORE | SupervisorDecision.ESCALATE:
+            return False
+        case _:
+            assert_never(decision)
 
 
 def _stops_anyway(cell: Cell) -> bool:

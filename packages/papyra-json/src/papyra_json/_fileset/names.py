@@ -126,7 +126,7 @@ class FileSet:
         return [self.base.with_name(name) for name in names if self.number_of(name) >= self.max_files]
 
     def number_of(self, name: str) -> int:
-        """Return the number of a file by its name.
+        """Return the number of a file by its name: the inverse of `member`.
 
         0 for the base, -1 if unrelated, `FOREIGN` for a date or the like.
         """
