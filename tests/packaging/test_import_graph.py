@@ -52,11 +52,11 @@ FOLDERS = {
 # other's types.
 FLOORS = {
     "papyra._runtime": [
-        "attached_instrument class_names dropped_share envelope frames phases restarts run_id stack_guard user_values",
+        "attached_instrument class_names dropped_share envelope frames log phases restarts run_id stack_guard user_values",
         "_eventloop fact_writer run_facts sender_line",
         "thread_guard threads tracebacks worker",
         "end_reason",
-        "busy_actors cell context_guard dead_letters failures hook_calls log timers wait_graph",
+        "busy_actors cell context_guard dead_letters failures hook_calls timers wait_graph",
         "background failure_log history interrupts tallies watchdog",
         "runtime",
         "countdown mailbox",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, TypeAlias
 
+from papyra._runtime.log import log_error
 from papyra.instruments import Instrument
 
 if TYPE_CHECKING:
@@ -74,12 +75,8 @@ class Attached:
         """Log the first error, count all, and remove an instrument that raised too many."""
         self.failed += 1
         if self.failed == 1:
-            _logger.error(
-                "instrument %s raised in %s; the system goes on (logged once; control_panel() counts)",
-                self.name,
-                method,
-                exc_info=error,
-            )
+            text = "instrument %s raised in %s; the system goes on (logged once; control_panel() counts)"
+            log_error(text, self.name, method, error=error)
         if self.failed == MAX_FAILURES and self.active:
             _logger.error("instrument %s raised %d times and is removed", self.name, self.failed)
             self._detach(self)

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime.dropped_share import DroppedShare
+from papyra._runtime.log import log_error
 from papyra._runtime.stack_guard import need_frames
-from papyra._runtime.user_values import is_a
+from papyra._runtime.user_values import bounded_text, is_a
 from papyra.exceptions import PartialWriteError, PersistenceError
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ BACKLOG_RECORDS = 1_000  # buffered facts from which on the store counts as behi
 BACKLOG_SECONDS = (
     2.0  # a batch that takes longer is no longer helped: a hanging store must not slow the actors
 )
+
+SHOWN_CHARACTERS = 1_000
+"""Characters of the text of a store's error in the log."""
 
 LOG_INTERVAL_SECONDS = 10.0  # between two log lines about a store that fails
 
@@ -226,12 +230,8 @@ class FactWriter:
     def _begin_outage(self, error: Exception) -> None:
         if self._outage is None:
             self._outage = _Outage()
-            _logger.error(
-                "the %s store can't be written; its facts wait and are offered again: %s",
-                self._store_name,
-                error,
-                exc_info=error,
-            )
+            text = "the %s store can't be written; its facts wait and are offered again: %s"
+            log_error(text, self._store_name, bounded_text(error, SHOWN_CHARACTERS), error=error)
             self._hooks.call("on_persistence_error", error)
 
     def _end_outage(self, outage: _Outage) -> None:
@@ -268,14 +268,9 @@ class FactWriter:
         now = time.monotonic()
         if now >= self._next_log:
             self._next_log = now + LOG_INTERVAL_SECONDS
-            _logger.error(
-                "the %s store did not take %d facts: %s",
-                self._store_name,
-                self._unlogged,
-                error,
-                exc_info=error,
-            )
-            self._unlogged = 0
+            lost, self._unlogged = self._unlogged, 0
+            text = bounded_text(error, SHOWN_CHARACTERS)
+            log_error("the %s store did not take %d facts: %s", self._store_name, lost, text, error=error)
         self._hooks.call("on_persistence_error", error)
 
     def _wake_flushing(self, *, everyone: bool = False) -> None:
@@ -354,8 +349,8 @@ class FactWriter:
             # one group.
             with scope:
                 await call()
-        except Exception:
-            _logger.exception("%s the store raised; the system closes all the same", what)
+        except Exception as error:  # noqa: BLE001 - of the store, which may be user code
+            log_error("%s the store raised; the system closes all the same", what, error=error)
         except anyio.get_cancelled_exc_class():
             raise
         except BaseException as error:  # noqa: BLE001 - raised in the host, when everything is closed

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
+from papyra._runtime.log import log_error
 from papyra._runtime.user_values import close_coroutine, is_a, is_awaitable
 from papyra.exceptions import PluginError
 from papyra.hook_discovery import find_hooks
@@ -183,7 +184,10 @@ class Observer:
         if kind not in self._logged:
             self._logged.add(kind)
             text += " (logged once; control_panel() counts)"
-            _logger.log(logging.ERROR if error else logging.WARNING, text, self.name, *about, exc_info=error)
+            if error is None:
+                _logger.warning(text, self.name, *about)
+            else:
+                log_error(text, self.name, *about, error=error)
 
 
 class HookCalls:

@@ -332,7 +332,7 @@ class Lifecycle:
             if cell.phase != STOPPED:  # after its end, nothing more is recorded
                 self.supervision.on_stop_failed(cell, failure)
             else:
-                log_error("on_stop of actor %s, which was left behind, raised", cell, failure)
+                log_error("on_stop of actor %s, which was left behind, raised", cell, error=failure)
             failure = None  # as above
         finally:
             if cell.belongings is not None:

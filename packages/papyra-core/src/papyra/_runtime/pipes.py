@@ -15,6 +15,7 @@ import anyio
 
 from papyra._runtime.answering import BACKGROUND
 from papyra._runtime.belongings import belongings, enqueue_own
+from papyra._runtime.log import log_error
 from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.user_values import is_a, is_awaitable
 
@@ -112,12 +113,8 @@ class Pipe:
 
     def _note_error(self, error: Exception) -> tuple[None, Exception]:
         if self._cancelled:
-            _logger.warning(
-                "background task %s of actor %s raised while it was cancelled",
-                self._name,
-                self._cell,
-                exc_info=error,
-            )
+            text = "background task %s of actor %s raised while it was cancelled"
+            log_error(text, self._name, self._cell, error=error, level=logging.WARNING)
         return None, error
 
     async def _deliver(self, value: Any, error: Exception | None, _actor: Actor) -> None:

@@ -13,6 +13,7 @@ import anyio
 from papyra._runtime.busy_actors import BusyActors
 from papyra._runtime.interrupts import INTERRUPTS
 from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.log import log_error
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.run_facts import RunFacts
 from papyra._runtime.run_id import new_run_id
@@ -125,9 +126,8 @@ class RunningSystem:
         if self.fatal is None:
             # In a group it would not be Ctrl-C to the caller any more, nor to Python.
             self.fatal = next((leaf for leaf in leaves(error) if is_a(leaf, KeyboardInterrupt)), error)
-            _logger.critical(
-                "the actor system ends: an actor raised %s", type_name(type(error)), exc_info=error
-            )
+            text = "the actor system ends: an actor raised %s"
+            log_error(text, type_name(type(error)), error=error, level=logging.CRITICAL)
         self.begin_close(forced=True)
         if self.host is not None:
             self.host.cancel()

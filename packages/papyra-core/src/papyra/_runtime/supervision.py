@@ -190,7 +190,7 @@ class Supervision:
         if child.phase == SUSPENDED:
             self.apply(child, error, decision)
         if failure is not None:
-            log_error("on_child_failure of actor %s raised", parent, failure)
+            log_error("on_child_failure of actor %s raised", parent, error=failure)
             failure = None  # its traceback refers to this frame: avoid a reference cycle
 
     def _own_failure(self, parent: Cell, error: BaseException) -> Exception | None:

@@ -393,7 +393,7 @@ class Workers:
             if not await self._failed(worker, cell, failure, "on_start"):
                 self._rt.signal_and_schedule(cell)
         else:
-            log_error("actor %s failed", cell, failure)
+            log_error("actor %s failed", cell, error=failure)
             interrupted(cell)
 
     async def _failed(
