@@ -131,6 +131,29 @@ async def test_h15_an_idle_loop_is_never_asked(monkeypatch: pytest.MonkeyPatch) 
     assert asked == []
 
 
+async def test_h15_an_answer_may_come_while_the_thread_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with ActorSystem() as system:
+        await system.spawn(Holder).ask(int)
+        core = system._core
+        assert core is not None
+        core.watchdog.close()  # this test looks in its place
+        dog = core.watchdog
+
+        class Clock:
+            monotonic = staticmethod(time.monotonic)
+
+            @staticmethod
+            def process_time() -> float:
+                dog._answered()
+                return time.process_time()
+
+        monkeypatch.setattr(watchdog, "time", Clock)
+        dog._asked, dog._asked_cpu = time.monotonic() - 60, time.process_time() - 60
+        dog._planned = time.monotonic() - 30
+        assert dog._look(1)
+        assert dog._asked is None
+
+
 def test_h15_a_seeded_test_has_no_thread() -> None:
     async def main() -> None:
         async with ActorSystem() as system:

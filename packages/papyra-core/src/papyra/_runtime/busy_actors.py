@@ -53,9 +53,9 @@ class BusyActors:
     def find(self, now: float) -> list[Found]:
         """Find the actors whose code runs, the longest first."""
         found = [
-            self._find(worker.cell, task, now)
+            self._find(cell, task, now)
             for task, worker in list(self._rt.workers.items())
-            if worker.cell is not None
+            if (cell := worker.cell) is not None  # read once: another thread may look
         ]
         found.sort(key=_since)
         return found

@@ -92,12 +92,13 @@ class Watchdog:
             if self._rt.loop.is_closed():
                 return False
             self._name_long(now)
-        if self._asked is not None:
+        asked = self._asked  # read once: the loop's thread may answer at any time
+        if asked is not None:
             late = now - self._planned > LOOK_SECONDS
             if late and time.process_time() - self._asked_cpu < HELD_SECONDS / 2:
                 self._ask(now)  # the whole process slept: no fault of the actor
-            elif now - self._asked >= HELD_SECONDS:
-                self._name_held(now - self._asked)
+            elif now - asked >= HELD_SECONDS:
+                self._name_held(now - asked)
         elif self._busy.find_computing() is not None:
             self._ask(now)
         return True
