@@ -295,3 +295,17 @@ async def test_close_never_waits_for_a_client():
     assert anyio.current_time() - began < 5  # and not the minute that a silent client has
     assert await in_thread(client.read) == {}
     client.close()
+
+
+async def test_systems_that_start_side_by_side_have_a_socket_each(folder: Path):
+    sockets = [AdminSocket() for _ in range(3)]
+    async with (
+        ActorSystem(instruments=sockets[:1]),
+        ActorSystem(instruments=sockets[1:2]),
+        ActorSystem(instruments=sockets[2:]),
+    ):
+        with anyio.fail_after(60):
+            while None in [each.path for each in sockets]:
+                await anyio.lowlevel.checkpoint()
+        assert len({each.path for each in sockets}) == len(list(folder.iterdir())) == 3
+    assert list(folder.iterdir()) == []

@@ -235,6 +235,22 @@ async def test_r07_no_answer_of_a_sibling_ends_the_scrape(tmp_path, monkeypatch,
     assert ("odd.sock are left out" in caplog.text) == (odd in ODD_ANSWERS)
 
 
+async def test_no_series_is_there_twice_for_two_systems_of_one_id(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("papyra_contrib.prometheus._siblings._told_of_doubles", set())
+    monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path))
+    admin = AdminSocket()
+    async with ActorSystem(system_id="twice") as system, ActorSystem(system_id="twice", instruments=[admin]):
+        with anyio.fail_after(60):
+            while admin.path is None:
+                await anyio.lowlevel.checkpoint()
+        client = Client(metrics_app(system, siblings=True), {})
+        for _ in range(2):
+            lines = (await client.get("/metrics")).body.decode().splitlines()
+    series = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
+    assert sorted(series) == sorted(set(series))
+    assert caplog.text.count("has two systems with the id 'twice'") == 1
+
+
 async def test_the_plugin_registers_all_systems_of_a_process():
     settings_ = Settings(instruments=("prometheus",))
     async with (

@@ -6,12 +6,22 @@ import os
 import re
 import stat
 import tempfile
+import threading
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["FolderRefused", "is_alive", "prepare_folder", "remove_stale", "runtime_folder", "socket_path"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["FolderRefused", "is_alive", "prepare_folder", "remove_stale", "reserved_path", "runtime_folder"]
 
 MAX_PATH_BYTES = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 _NAME = re.compile(r"(\d+)-.+\.sock")
+
+# The systems of a process may start side by side, also in threads: a path is taken before its socket exists.
+_reserved: set[Path] = set()
+_reserving = threading.Lock()
 
 
 class FolderRefused(OSError):
@@ -51,17 +61,32 @@ def _kind(mode: int) -> str:
     return "a symbolic link" if stat.S_ISLNK(mode) else "another kind of file"
 
 
-def socket_path(folder: Path, system_id: str) -> Path:
-    """Return a path that no living server uses; a long system id is cut."""
+@contextmanager
+def reserved_path(folder: Path, system_id: str) -> Iterator[Path]:
+    """Keep a path that no living server uses, and remove what is there at the end.
+
+    A long system id is cut.
+    """
     room = MAX_PATH_BYTES - len(os.fsencode(folder / f"{os.getpid()}-.sock")) - len("-99")
     if room < 1:
         raise FolderRefused(
             f"the path {folder} is too long for a socket. Set PAPYRA_RUNTIME_DIR to a shorter one."
         )
     safe = re.sub(r"[^A-Za-z0-9_.-]", "_", system_id)[:room]
+    with _reserving:
+        path = _free_path(folder, safe)
+        _reserved.add(path)
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+        _reserved.discard(path)
+
+
+def _free_path(folder: Path, name: str) -> Path:
     for suffix in ("", *(f"-{number}" for number in range(2, 100))):
-        path = folder / f"{os.getpid()}-{safe}{suffix}.sock"
-        if not path.exists():
+        path = folder / f"{os.getpid()}-{name}{suffix}.sock"
+        if path not in _reserved and not path.exists():
             return path
     raise FolderRefused(f"{folder} has too many sockets of this process")
 

@@ -15,7 +15,7 @@ from anyio.streams.buffered import BufferedByteReceiveStream
 from papyra import __version__
 from papyra.instruments import Instrument
 from papyra_contrib.admin import _protocol as protocol
-from papyra_contrib.admin._folder import prepare_folder, remove_stale, runtime_folder, socket_path
+from papyra_contrib.admin._folder import prepare_folder, remove_stale, reserved_path, runtime_folder
 from papyra_contrib.admin._views import Views
 
 if TYPE_CHECKING:
@@ -52,9 +52,6 @@ class AdminSocket(Instrument):
         folder = runtime_folder()
         prepare_folder(folder)
         remove_stale(folder)
-        path = socket_path(folder, system.system_id)
-        listener = await anyio.create_unix_listener(path, mode=0o600)
-        self.path = path
         views = Views(system, actions=self._actions, payloads=self._payloads)
         greeting = {
             "papyra_admin": protocol.PROTOCOL_VERSION,
@@ -65,12 +62,14 @@ class AdminSocket(Instrument):
             "loop": _loop_name(),
             "ops": sorted(views.operations),
         }
-        try:
-            async with listener:
-                await listener.serve(lambda stream: self._serve(stream, greeting, views))
-        finally:
-            self.path = None
-            path.unlink(missing_ok=True)
+        with reserved_path(folder, system.system_id) as path:
+            listener = await anyio.create_unix_listener(path, mode=0o600)
+            self.path = path
+            try:
+                async with listener:
+                    await listener.serve(lambda stream: self._serve(stream, greeting, views))
+            finally:
+                self.path = None
 
     async def _serve(self, stream: SocketStream, greeting: dict[str, Any], views: Views) -> None:
         async with stream:

@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from papyra_contrib.prometheus._collector import look_at
 from papyra_contrib.prometheus._families import families
-from papyra_contrib.prometheus._siblings import look_at_siblings
+from papyra_contrib.prometheus._siblings import look_at_siblings, without_doubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, MutableMapping
@@ -80,7 +80,8 @@ def metrics_app(
         encode, content_type = choose_encoder(accept)
         looks = [look_at(system, await system.sample(), named)]
         if siblings:
-            looks = [replace(looks[0], pid=str(os.getpid())), *await look_at_siblings(system, named)]
+            own = replace(looks[0], pid=str(os.getpid()))
+            looks = without_doubles([own, *await look_at_siblings(system, named)])
         body: list[bytes] = []
         for family in families(looks):
             for part in _parts(family):

@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
     from papyra import ActorSystem
 
-__all__ = ["look_at_siblings"]
+__all__ = ["look_at_siblings", "without_doubles"]
 
 _logger = logging.getLogger("papyra")
 
 PATIENCE_SECONDS = 1.0
 _told: set[Path] = set()
+_told_of_doubles: set[tuple[str, ...]] = set()
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,21 @@ async def look_at_siblings(system: ActorSystem, names: Sequence[str]) -> list[Lo
         for path in sockets_of_others(frozenset(path for path in own if path is not None)):
             tasks.start_soon(look, path)
     return [found[path] for path in sorted(found)]
+
+
+def without_doubles(looks: Sequence[Look]) -> list[Look]:
+    """Leave out looks with the labels of an earlier one: a scrape must not have a series twice."""
+    found: dict[tuple[str, ...], Look] = {}
+    for look in looks:
+        if found.setdefault(look.labels, look) is not look and look.labels not in _told_of_doubles:
+            _told_of_doubles.add(look.labels)
+            _logger.warning(
+                "process %s has two systems with the id %r; the metrics of one are left out. "
+                "Give each system_id once.",
+                look.pid,
+                look.statistics.system_id,
+            )
+    return list(found.values())
 
 
 def _look(answer: Any, pid: str) -> Look:
