@@ -49,9 +49,9 @@ class Children(Sequence[ActorRef[Any, Any]]):
         return self._all()[index]
 
     def __eq__(self, other: object) -> bool:
-        if isinstance(other, Children | tuple):
-            return self._all() == tuple(other)
-        return NotImplemented
+        if isinstance(other, Children):
+            return self._all() == other._all()
+        return self._all() == other if isinstance(other, tuple) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from papyra.persistence.backend import PersistenceBackend
-    from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.models import PersistedEvent, PersistedRecord
     from papyra.testing._conformance.base import OpenBackend
 
 __all__ = ["ServerPromises"]
@@ -125,13 +125,14 @@ class ServerPromises(ConformanceBase):
         if kind.__qualname__ != kind.__name__ or not backend_url:
             pytest.skip("a class of a module and the fixture backend_url are needed to open it in processes")
         seen: list[PersistedRecord] = []
+        found: list[PersistedEvent] = []
         async with self.using(kind.from_url(backend_url)) as backend:
             await backend.record_event(replace(event(0), actor_address="conformance:first"))
             async with anyio.create_task_group() as group:
                 with anyio.fail_after(self.patience):
                     await group.start(_follow_from_newest, backend, seen)
                 await anyio.to_thread.run_sync(_write_in_processes, kind, backend_url, self.patience)
-                found = list(await backend.list_events())
+                found += await backend.list_events()
                 with anyio.move_on_after(self.patience):
                     while len(seen) < len(found):  # noqa: ASYNC110 - the list has no event
                         await anyio.sleep(0.01)
