@@ -181,7 +181,7 @@ async def test_r10_the_close_offers_until_its_deadline_and_says_what_it_gave_up(
     async with ActorSystem(persistence=store, shutdown_timeout=1.0) as system:
         await _note(system, 7)
         offers = len(store.offers)
-    assert 0.9 < anyio.current_time() - began < 30
+    assert 0.7 < anyio.current_time() - began < 30  # the facts' share of the time
     assert len(store.offers) > offers + 1, "offered again while it closed"
     assert store.metrics.records_dropped == 7
     assert "did not take 7 facts within" in caplog.text

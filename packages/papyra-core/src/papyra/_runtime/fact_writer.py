@@ -106,6 +106,8 @@ class FactWriter:
             self._start_writer()
         else:
             self._wake_writer()
+        # Until the writer's turn comes, a burst of facts needs no more than the buffer.
+        self.at_work = self._outage is None and not self._closing
 
     def _start_writer(self) -> None:
         assert self._loop is not None  # noqa: S101 - only a started system has facts

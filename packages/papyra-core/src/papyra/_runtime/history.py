@@ -85,12 +85,10 @@ class History:
 
     # -- notes
 
-    def event(self, kind: type[ev.ActorEvent], cell: Cell, payload: dict[str, JSONValue]) -> None:
+    def event(self, kind: str, cell: Cell, payload: dict[str, JSONValue]) -> None:
         """Note a lifecycle event with its whole payload."""
         system_id, writer = self._system_id, self._writer
-        fact = PersistedEvent(
-            system_id, f"{system_id}:{cell.id}", kind.__name__, payload, self.clock(), self.run
-        )
+        fact = PersistedEvent(system_id, f"{system_id}:{cell.id}", kind, payload, self.clock(), self.run)
         self._events.append(fact)  # one object is the record for the store and the history
         self.events_ever += 1
         if writer.at_work and len(writer.buffer) < writer.max_buffer:
@@ -123,7 +121,7 @@ class History:
         )
         if parent is not None and parent.parent is not None:  # users don't know the guardian
             payload["parent"] = f"{self._system_id}:{parent.id}"
-        self.event(ev.ActorStarted, cell, payload)
+        self.event("ActorStarted", cell, payload)
 
     def crash(
         self, cell: Cell, error: BaseException, during: str, decision: str | None, restarts: int
@@ -171,7 +169,7 @@ class History:
         payload["restarts"] = cell.group.restarts if cell.group is not None else len(cell.restarts or ())
         if cell.restarts is not None and cell.restarts.delay:
             payload["delay"] = round(cell.restarts.delay, 3)
-        self.event(ev.ActorRestarted, cell, payload)
+        self.event("ActorRestarted", cell, payload)
 
     def stopped(self, cell: Cell) -> None:
         """Note the end of an actor."""
@@ -180,7 +178,7 @@ class History:
         payload["processed"] = cell.processed
         if cell.failure is not None and cell.reason in ("failed", "restart_limit"):
             payload["error"] = error_text(cell.failure, self._payload_limit)
-        self.event(ev.ActorStopped, cell, payload)
+        self.event("ActorStopped", cell, payload)
 
     def dead_letter(
         self, cell: Cell, message: object, *, expects_reply: bool, reason: str = "stopped"

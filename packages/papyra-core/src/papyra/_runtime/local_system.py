@@ -200,7 +200,7 @@ class LocalSystem:
 
     def event(self, kind: type[ActorEvent], payload: dict[str, JSONValue]) -> None:
         """Record an event of the system itself."""
-        self._rt.history.event(kind, self._guardian, payload)
+        self._rt.history.event(kind.__name__, self._guardian, payload)
 
     def handle(self, system_id: str) -> ForeignRuntime:
         """Return what references to actors of another node share in place of a runtime."""
