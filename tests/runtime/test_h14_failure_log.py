@@ -267,3 +267,51 @@ async def test_h14_the_frames_of_an_error_that_went_through_several_actors_stay(
     shown = traceback.extract_tb(caught.value.__traceback__)
     assert "raise self.error" in str(shown[-1].line)
     assert any("self.following.ask" in str(frame.line) for frame in shown)
+
+
+class _Failing(Actor):
+    async def receive(self, message: object) -> object:
+        if message == "boom":
+            raise ValueError("as asked")
+        return message
+
+
+class _Above(Actor):
+    async def receive(self, message: object) -> object:
+        policy = SupervisionPolicy(strategy=Strategy.ESCALATE)
+        await self.context.spawn_child(_Failing, policy=policy).tell("boom")
+        return None
+
+
+class _Root(Actor):
+    async def receive(self, message: object) -> ActorRef[object, object]:
+        return self.context.spawn_child(_Above, name="100 %s")
+
+
+async def test_h14_a_name_with_a_percent_sign_is_no_part_of_the_format(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ActorSystem() as system:
+        root = system.spawn(_Root)
+        above = await root.ask(1)
+        await above.ask(1)
+        with anyio.fail_after(60):
+            while not any("escalated" in record.getMessage() for record in caplog.records):
+                await anyio.lowlevel.checkpoint()
+    assert "'100 %s'" in "".join(record.getMessage() for record in caplog.records)
+
+
+async def test_h14_a_log_filter_that_raises_does_not_end_the_system() -> None:
+    def raises(record: logging.LogRecord) -> bool:
+        raise ZeroDivisionError
+
+    logger = logging.getLogger("papyra")
+    logger.addFilter(raises)
+    try:
+        async with ActorSystem() as system:
+            failing = system.spawn(_Failing, policy=RESTART)
+            with pytest.raises(ValueError, match="as asked"):
+                await failing.ask("boom")
+            assert await failing.ask("on") == "on"
+    finally:
+        logger.removeFilter(raises)

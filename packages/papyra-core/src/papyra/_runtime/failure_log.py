@@ -59,7 +59,7 @@ class FailureLog:
     def failed(self, cell: Cell, text: str, error: BaseException, decided: str) -> None:
         """Log ``text`` with ``cell`` in place of its ``%s``, the decision, and a traceback of ``error``."""
         if self._admits(cell, error, decided.partition(" ")[0]):
-            log_error(f"{text} with {type_name(type(error))}: {decided}", cell, error=error)
+            log_error(f"{text} with %s: %s", cell, type_name(type(error)), decided, error=error)
 
     def decided(self, cell: Cell, text: str, error: BaseException, decided: str) -> None:
         """Log the decision on a failure whose traceback is in the log already."""

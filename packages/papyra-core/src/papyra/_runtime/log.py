@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 
 from papyra._runtime.user_values import type_name
 
@@ -22,4 +23,7 @@ def log_error(text: str, *about: object, error: BaseException, level: int = logg
     except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - the text or a note of the error is user code, and so is a log handler
-        _logger.log(level, f"{text} with %s, whose traceback can't be shown", *about, type_name(type(error)))
+        with suppress(Exception):  # a filter of the program that raises for every line
+            _logger.log(
+                level, f"{text} with %s, whose traceback can't be shown", *about, type_name(type(error))
+            )
