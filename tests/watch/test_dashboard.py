@@ -84,6 +84,8 @@ async def test_views_of_12_000_actors():
         unfolded = (await ask(app, "/tree?kind=Echo&offset=11950")).text
         assert unfolded.count("<tr>") == 51
         assert "local:12000<" in unfolded
+        assert "offset=11900" in unfolded  # the page before, of 50 rows
+        assert "offset=300" in (await ask(app, "/tree?offset=600")).text  # a folded tree has pages of 300
         for by in ("mailbox", "rate", "processed", "restarts", "latency"):
             assert 'aria-sort="descending"' in (await ask(app, f"/actors?by={by}")).text
         found = (await ask(app, "/actors?find=SLEEP")).text
@@ -301,6 +303,8 @@ async def test_dashboard_security(status: int, method: str, path: str, headers: 
         app = Dashboard(system, token=TOKEN, actions=True)
         refused = await ask(app, path, method, headers)
         assert refused.status == status
+        if status == 405:
+            assert refused.headers["allow"] == ("POST" if path.startswith("/actions/") else "GET, HEAD")
         assert victim.is_alive()
         assert "victim" not in refused.text
         assert app.looks == 0  # nothing was done for it

@@ -32,7 +32,6 @@ STATIC = {
     "htmx.min.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-MAX_BODY_BYTES = 4096
 
 
 class Dashboard:
@@ -169,7 +168,7 @@ class Dashboard:
         if not self._actions or action not in ACTIONS:
             raise Refused(404, "This action does not exist here.")
         if request.method != "POST":
-            raise Refused(405, "An action is sent as POST.")
+            raise Refused(405, "An action is sent as POST.", allow="POST")
         self._gate.check_action(request)
         actor = request.query_params.get("actor", "")[:300]
         client = request.client.host if request.client is not None else "unknown"
@@ -202,7 +201,7 @@ _TITLES = {
 
 def _headers_of(error: Refused) -> dict[str, str]:
     if error.status == 405:
-        return {"allow": "POST" if "POST" in error.text else "GET, HEAD"}
+        return {"allow": error.allow}
     return {"www-authenticate": "Bearer"} if error.status == 401 else {}
 
 

@@ -120,9 +120,11 @@ async def _actors(watch: Watch, picture: Picture, parameters: Parameters) -> dic
     }
 
 
-def _turning(view: str, offset: int, rows: int, more: bool, **parameters: object) -> dict[str, Any]:
-    """Return the links to the pages before and after, and which rows are shown."""
-    before, after = max(0, offset - PAGE_ROWS), offset + PAGE_ROWS
+def _turning(
+    view: str, offset: int, rows: int, more: bool, limit: int = PAGE_ROWS, /, **parameters: object
+) -> dict[str, Any]:
+    """Return the links to the pages before and after, of ``limit`` rows, and which rows are shown."""
+    before, after = max(0, offset - limit), offset + limit
     return {
         "shown": f"{count(offset + 1)} to {count(offset + rows)}" if rows else "none",
         "previous": link(view, offset=before, **parameters) if offset else "",
@@ -147,11 +149,7 @@ async def _tree(watch: Watch, picture: Picture, parameters: Parameters) -> dict[
         else:
             entry |= actor_row(row["actor"], rates) | {"parent": row["actor"]["children"] > 0}
         shown.append(entry)
-    turning = _turning("tree", offset, len(rows), answer["more"], below=below, kind=kind)
-    if answer["more"]:
-        turning["next"] = link("tree", offset=offset + limit, below=below, kind=kind)
-    if offset:
-        turning["previous"] = link("tree", offset=max(0, offset - limit), below=below, kind=kind)
+    turning = _turning("tree", offset, len(rows), answer["more"], limit, below=below, kind=kind)
     return {"rows": shown, "below": below, "kind": kind, **turning}
 
 

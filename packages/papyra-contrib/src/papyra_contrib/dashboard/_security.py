@@ -40,12 +40,16 @@ class Open:
 
 
 class Refused(Exception):
-    """A request that is refused, with its status and a text for the person."""
+    """A request that is refused, with its status and a text for the person.
 
-    def __init__(self, status: int, text: str) -> None:
+    With status 405, ``allow`` has the methods that are possible.
+    """
+
+    def __init__(self, status: int, text: str, *, allow: str = "GET, HEAD") -> None:
         super().__init__(text)
         self.status = status
         self.text = text
+        self.allow = allow
 
 
 class Gate:
@@ -91,7 +95,9 @@ class Gate:
         """Refuse a request without the token, or one that the application does not authorize."""
         if self._token is not None and not self._has_token(request):
             raise Refused(
-                401, "Open the address with the token that was printed when the dashboard was started."
+                401,
+                "Open the first page of the dashboard with ?token=... in its address: the token that "
+                "`papyra dashboard` printed, or that the application gave to Dashboard(token=...).",
             )
         authorize = self._authorize
         if authorize is None or isinstance(authorize, Open):
@@ -149,7 +155,8 @@ def check_arguments(token: Any, authorize: Any) -> None:
         )
     if token is not None and (not isinstance(token, str) or len(token) < MIN_TOKEN_CHARS):
         raise ValueError(
-            f"token must be a text of at least {MIN_TOKEN_CHARS} characters, as secrets.token_urlsafe() makes it"
+            f"token must be a string of at least {MIN_TOKEN_CHARS} characters, for example from "
+            "secrets.token_urlsafe()"
         )
     if authorize is not None and not isinstance(authorize, Open) and not callable(authorize):
         raise TypeError(f"authorize must be a function of the request or Dashboard.OPEN, not {authorize!r}")
