@@ -3,38 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any
 
 import anyio
 from anyio.streams.buffered import BufferedByteReceiveStream
 
-from papyra_contrib.admin._folder import is_alive, runtime_folder
 from papyra_contrib.admin._protocol import MAX_ANSWER_BYTES, PROTOCOL_VERSION, read_object
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["NoAnswer", "ask_once", "sockets_of_others"]
-
-_NAME = re.compile(r"(\d+)-.+\.sock")
+__all__ = ["NoAnswer", "ask_once"]
 
 
 class NoAnswer(Exception):
     """A system that has ended, does not answer, or does not know the question; the text says which."""
-
-
-def sockets_of_others(own: frozenset[Path]) -> list[Path]:
-    """Return the sockets of this user's living processes, without those in ``own``."""
-    try:
-        paths = sorted(runtime_folder().iterdir())
-    except OSError:  # no system of this user ever opened a socket, or it is not our folder to read
-        return []
-    return [
-        path
-        for path in paths
-        if path not in own and (found := _NAME.fullmatch(path.name)) is not None and is_alive(int(found[1]))
-    ]
 
 
 async def ask_once(path: Path, op: str, *, patience: float, **fields: object) -> tuple[dict[str, Any], Any]:

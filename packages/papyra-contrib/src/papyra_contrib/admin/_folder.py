@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["FolderRefused", "is_alive", "prepare_folder", "remove_stale", "reserved_path", "runtime_folder"]
+__all__ = [
+    "FolderRefused",
+    "prepare_folder",
+    "remove_stale",
+    "reserved_path",
+    "runtime_folder",
+    "sockets_of_others",
+]
 
 MAX_PATH_BYTES = 100  # sun_path has 108 bytes on Linux, 104 on macOS
 _NAME = re.compile(r"(\d+)-.+\.sock")
@@ -93,13 +100,29 @@ def _free_path(folder: Path, name: str) -> Path:
 
 def remove_stale(folder: Path) -> None:
     """Remove the sockets of processes that have ended."""
-    for path in folder.iterdir():
-        found = _NAME.fullmatch(path.name)
-        if found is not None and not is_alive(int(found[1])):
+    for path, pid in _sockets(folder):
+        if not _is_alive(pid):
             path.unlink(missing_ok=True)
 
 
-def is_alive(pid: int) -> bool:
+def sockets_of_others(own: frozenset[Path]) -> list[Path]:
+    """Return the sockets of this user's living processes, without those in ``own``."""
+    try:
+        found = sorted(_sockets(runtime_folder()))
+    except OSError:  # no system of this user ever opened a socket, or it is not our folder to read
+        return []
+    return [path for path, pid in found if path not in own and _is_alive(pid)]
+
+
+def _sockets(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Yield the sockets in the folder, with the ids of their processes."""
+    for path in folder.iterdir():
+        found = _NAME.fullmatch(path.name)
+        if found is not None:
+            yield path, int(found[1])
+
+
+def _is_alive(pid: int) -> bool:
     """Return whether a process lives; True also if it is not ours to ask."""
     try:
         os.kill(pid, 0)

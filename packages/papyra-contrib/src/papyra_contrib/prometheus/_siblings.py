@@ -11,7 +11,8 @@ import anyio
 from papyra.statistics import KindStatistics, SystemStatistics
 from papyra_contrib._histogram import Histograms
 from papyra_contrib.admin import AdminSocket
-from papyra_contrib.admin._client import NoAnswer, ask_once, sockets_of_others
+from papyra_contrib.admin._client import NoAnswer, ask_once
+from papyra_contrib.admin._folder import sockets_of_others
 from papyra_contrib.prometheus._families import HOOK_COUNTS, Look, Named
 
 if TYPE_CHECKING:
