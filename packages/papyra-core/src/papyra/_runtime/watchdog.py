@@ -135,7 +135,8 @@ class Watchdog:
                 places.setdefault(found.code.cr_code, []).append(found)
         for code, ones in places.items():
             first = ones[0]
-            others = f" So have {len(ones) - 1} other actors." if len(ones) > 1 else ""
+            count = len(ones) - 1
+            others = f" The same is true of {count} other actor{'s' * (count != 1)}." if count else ""
             if self._is_news(first.frame, code):
                 _logger.warning(
                     "actor %s has handled one message for %.0f s and waits in %s. "
