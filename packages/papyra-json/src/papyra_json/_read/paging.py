@@ -30,13 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Cursor", "Pager"]
 
-CURSOR_DIGESTS = 8  # of the last records, in case that a compaction removes the last ones first
+MAX_CURSOR_DIGESTS = 8  # of the newest records, in case a compaction removes the newest first
 
 _R = TypeVar("_R", bound=PersistedRecord)
 _Place = tuple[int, int]  # the index of a file in a snapshot, and an offset in it
 
 _TEXT = re.compile(
-    r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})\.([0-9a-f]{1,16})\.([0-9a-f]{0,16})((?:-[0-9a-f]{16}){1,8})"
+    r"([0-9a-f]{1,16})\.([0-9a-f]{1,16})\.([0-9a-f]{1,16})\.([0-9a-f]{0,16})"
+    rf"((?:-[0-9a-f]{{16}}){{1,{MAX_CURSOR_DIGESTS}}})"
 )
 
 
@@ -84,7 +85,7 @@ class Pager:
         cursor = Cursor.parse(after) if after else None
         oldest = policy.oldest_kept(now)
         found: list[_R] = []
-        read: deque[bytes] = deque(maxlen=CURSOR_DIGESTS)
+        read: deque[bytes] = deque(maxlen=MAX_CURSOR_DIGESTS)
         last: tuple[Segment, int] | None = None
         with open_unlocked(files).raise_failure() as snapshot:
             place = _place(snapshot, cursor, check) if cursor else (0, 0)
@@ -98,7 +99,7 @@ class Pager:
                         break
         if last is None:
             return Page(found, after or "")
-        digests = (*map(_digest, reversed(read)), *(cursor.digests if cursor else ()))[:CURSOR_DIGESTS]
+        digests = (*map(_digest, reversed(read)), *(cursor.digests if cursor else ()))[:MAX_CURSOR_DIGESTS]
         return Page(found, str(Cursor(*last[0].identity, last[1], sequence_of(read[-1]), digests)))
 
     def _first_kept(
