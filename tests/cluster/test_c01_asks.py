@@ -130,7 +130,7 @@ def test_h16_what_only_an_actors_own_node_can_do_is_a_clear_error(backend):
             for call in (lambda: b.spawn(Counter, parent=ref), lambda: b.actor_info(ref)):
                 with pytest.raises(TypeError, match="only its own node can stop or inspect it"):
                     call()
-            with pytest.raises(ValueError, match="belongs to another actor system than 'alone'"):
+            with pytest.raises(ValueError, match="belongs to a different actor system, not to 'alone'"):
                 await alone.stop(ref)
 
     run_seeded(1, main, backend=backend)

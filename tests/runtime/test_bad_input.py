@@ -357,9 +357,9 @@ async def test_things_that_are_no_reference() -> None:
 async def test_references_of_another_system() -> None:
     async with running(system_id="here") as here, ActorSystem(system_id="there") as there:
         ref = there.spawn(Echo)
-        with pytest.raises(ValueError, match="another actor system"):
+        with pytest.raises(ValueError, match="a different actor system"):
             await here.stop(ref)
-        with pytest.raises(ValueError, match="another actor system"):
+        with pytest.raises(ValueError, match="a different actor system"):
             here.spawn(Echo, parent=ref)
         assert here.ref_for(ref.address) is None
         assert await ref.ask(1) == 1
@@ -418,7 +418,7 @@ async def test_watching_oneself_or_another_system() -> None:
     async with running() as system, ActorSystem(system_id="there") as there:
         with pytest.raises(ValueError, match="itself"):
             await system.spawn(Watches).ask(None)
-        with pytest.raises(ValueError, match="another actor system"):
+        with pytest.raises(ValueError, match="a different actor system"):
             await system.spawn(Watches).ask(there.spawn(Echo))
 
 

@@ -399,7 +399,7 @@ async def test_p40_on_the_loops_own_thread_every_call_names_the_awaitable_one() 
             stranger = other.spawn(Runs)
 
             def work(_number: int) -> None:
-                with pytest.raises(ValueError, match="another actor system"):
+                with pytest.raises(ValueError, match="a different actor system"):
                     portal.tell(stranger, 1)
 
             await in_threads(1, work)

@@ -169,7 +169,8 @@ class Portal:
         cell = ref._cell
         if cell.rt is not self._rt:
             raise ValueError(
-                f"{ref!r} belongs to another actor system than this portal's {self._rt.system_id!r}"
+                f"{ref!r} belongs to a different actor system, not to this portal's {self._rt.system_id!r}. "
+                "Use a portal of the system that spawned it"
             )
         return cell
 
@@ -186,7 +187,7 @@ class Portal:
         self._inbox.append(entry)
 
     def _wake(self) -> None:
-        """Wake the loop, which it is once a batch, or raise `SystemNotRunning`; the lock is held."""
+        """Wake the loop, once for each batch, or raise `SystemNotRunning`; the lock is held."""
         if self._closed:
             raise self._not_running()
         try:

@@ -616,7 +616,8 @@ class ActorSystem:
             )
         if cell.rt.system is not self:
             raise ValueError(
-                f"{ref!r} belongs to another actor system than {self._system_id!r}; use the system that spawned it"
+                f"{ref!r} belongs to a different actor system, not to {self._system_id!r}. "
+                "Use the system that spawned it"
             )
         return cell
 

@@ -28,12 +28,12 @@ __all__ = ["Views"]
 
 _T = TypeVar("_T")
 
-WALK_SECONDS = 0.25  # a walk over all actors serves everybody for that long
-SELECT_SECONDS = 5.0  # so long serve the events that match a filter
-PROBE_SECONDS = 10.0  # so long serves a probe of the store
+WALK_SECONDS = 0.25  # how long a walk over all actors is reused, for everybody
+SELECT_SECONDS = 5.0  # how long the events that match a filter are reused
+PROBE_SECONDS = 10.0  # how long a probe of the store is reused
 PROBE_PATIENCE_SECONDS = 2.0
 MAX_LETTERS = 10  # of one actor
-PLUGIN_SECONDS = 60.0  # so long serves a list of the plugins
+PLUGIN_SECONDS = 60.0  # how long a list of the plugins is reused
 
 
 class Views:
@@ -67,7 +67,7 @@ class Views:
             self.operations["stop"] = self.stop
 
     async def overview(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The system in numbers, and what needs attention."""
+        """Return the statistics, the timings, five busy actors and the five longest mailboxes."""
         system = self._system
         statistics = await self._statistics()
         return {
@@ -92,7 +92,7 @@ class Views:
         return found
 
     async def top(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Actors, the busiest first: ``by`` is mailbox, rate, restarts, processed or latency."""
+        """Return actors, the busiest first: ``by`` is mailbox, rate, restarts, processed or latency."""
         by = request.get("by", "mailbox")
         if by == "latency":
             rows = [
@@ -107,7 +107,7 @@ class Views:
             }
         find = request.get("find")
         if find is not None and not isinstance(find, str):
-            raise RequestRefused("find must be a text")
+            raise RequestRefused(f"find must be a string, not {find!r}")
         if by == "rate" and not find:
             return self._fastest(*_span(request))
         if by not in ("mailbox", "processed", "restarts", "rate"):
@@ -145,7 +145,7 @@ class Views:
         return {"rows": rows, "total": len(rates), "more": len(rates) > offset + limit}
 
     async def tree(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The tree of actors as rows; with ``all`` siblings are not folded, with ``below`` only a part."""
+        """Return the tree as rows; with ``all`` siblings are not folded, with ``below`` only a part."""
         limit, offset = _span(request)
         below = self._find(request["below"]) if request.get("below") is not None else None
         level = request.get("depth")
@@ -168,7 +168,7 @@ class Views:
         return {"rows": [_tree_row(row) for row in rows[:limit]], "more": len(rows) > limit}
 
     async def actor(self, request: dict[str, Any]) -> dict[str, Any]:
-        """One actor: its state, where its code is, and its latest facts."""
+        """Return one actor: its state, where its code is, and its latest facts."""
         ref = self._find(request.get("actor"))
         info = self._system.actor_info(ref)
         assert info is not None  # noqa: S101 - its reference was found just now
@@ -189,13 +189,13 @@ class Views:
         }
 
     async def busy(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The actors whose code runs now."""
+        """Return the actors whose code runs now."""
         limit, offset = _span(request)
         found = self._walk("busy", self._system.busy)
         return {"rows": [one.to_dict() for one in found[offset : offset + limit]], "total": len(found)}
 
     async def dead_letters(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The newest dead letters, newest first.
+        """Return the newest dead letters, newest first.
 
         Payloads only if the socket was made with ``payloads=True``.
         """
@@ -218,7 +218,7 @@ class Views:
         return {**row, "payload": repr(letter.message)[:4096]} if self._payloads else row
 
     async def events(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The newest lifecycle events, newest first.
+        """Return the newest lifecycle events, newest first.
 
         Of a ``type`` and an ``actor``, from ``since`` to ``until``, where these are given.
 
@@ -255,7 +255,7 @@ class Views:
         return selected
 
     async def store(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The store of facts: its backend, its health and its counters."""
+        """Return the store of facts: its backend, its health and its counters."""
         store = self._system.persistence
         return {
             "backend": store.name or type(store).__name__,
@@ -283,16 +283,16 @@ class Views:
         return problem
 
     async def cluster(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The members of the cluster, and this node's lease, reconnects and peers."""
+        """Return the members of the cluster, and this node's lease, reconnects and peers."""
         panel: dict[str, Any] = self._system.control_panel()["cluster"]
         return panel
 
     async def metrics(self, request: dict[str, Any]) -> dict[str, int]:
-        """The counters of the store in this process."""
+        """Return the counters of the store in this process."""
         return safe_metrics_snapshot(self._system.persistence)
 
     async def scrape(self, request: dict[str, Any]) -> dict[str, Any]:
-        """All that a scrape reads; ``names`` are the actors whose mailboxes are asked for."""
+        """Return all that a scrape reads; ``names`` are the actors whose mailboxes are asked for."""
         names = [name for name in request.get("names", ()) if isinstance(name, str)][:MAX_ROWS]
         named = [info for name in names if (info := self._system.actor_info(name)) is not None]
         busy = self._walk("longest running", lambda: self._system.busy(1))
@@ -308,7 +308,7 @@ class Views:
         }
 
     async def plugins(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The installed plugins; none is loaded for it."""
+        """Return the installed plugins; none is loaded for it."""
         known = self._kept.get("plugins")
         if known is None or time.monotonic() - known[0] >= PLUGIN_SECONDS:
             known = self._kept["plugins"] = (time.monotonic(), await anyio.to_thread.run_sync(plugin_rows))
@@ -357,7 +357,7 @@ def _is_clustered(system: ActorSystem) -> bool:
 def _text(request: dict[str, Any], name: str) -> str | None:
     value = request.get(name)
     if value is not None and not isinstance(value, str):
-        raise RequestRefused(f"{name} must be a text, not {value!r}")
+        raise RequestRefused(f"{name} must be a string, not {value!r}")
     return value
 
 

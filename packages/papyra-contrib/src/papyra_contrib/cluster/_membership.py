@@ -74,7 +74,7 @@ class Membership:
         """End the membership at once, and join anew in the background."""
         if session is not self.session or session.closed:
             return
-        _logger.warning("this node, %s, is not a member any more (%s); it joins anew", session.me, reason)
+        _logger.warning("node %s has lost its membership (%s) and rejoins", session.me, reason)
         was_joined = session.joined
         session.end(lambda target: NodeGone(target, "is not known any more: this node lost its lease"))
         self.ended.add(session.me, "lost")
@@ -97,7 +97,7 @@ class Membership:
                 await self.join()
                 break
             except Exception as error:  # noqa: BLE001 - whatever the engine raises: logged, and tried again until the system closes
-                _logger.warning("joining the cluster anew failed: %s", error)
+                _logger.warning("could not rejoin the cluster: %s. Trying again in %.1f s", error, backoff)
             await anyio.sleep(backoff)
             backoff = min(MAX_BACKOFF_SECONDS, backoff * 2)
         await self._parts.settle()

@@ -33,7 +33,7 @@ MAX_FACTS = 20_000
 
 DAY_SECONDS = 86_400.0
 SCAN_PATIENCE_SECONDS = 2.0
-SCAN_SECONDS = 60.0  # so long serves the result of a scan
+SCAN_SECONDS = 60.0  # how long the result of a scan is reused
 MAX_STORY_FACTS = 50
 
 

@@ -170,7 +170,7 @@ _WHOLE = (
     _Whole("workers", "Tasks that run actors.", False, ("state",), _workers),
     _Whole(
         "longest_running_seconds",
-        "For how long at least the message that is handled longest has been handled.",
+        "How long the longest-running message has been handled so far, at least.",
         False,
         (),
         _one(lambda look: look.longest_running),

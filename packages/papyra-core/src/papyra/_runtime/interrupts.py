@@ -5,11 +5,11 @@ loop. And trio keeps `KeyboardInterrupt` out of the tasks that run actors, becau
 through a change of the runtime's state. So while a system runs, this handler is in front of the loop's
 own one:
 
-1. The first SIGINT raises `KeyboardInterrupt` in the actor that computes. If none does, it is the loop's
-   own.
-2. The second one also cancels whatever still runs: the close is forced.
-3. The third one is the signal's own: `KeyboardInterrupt` is raised wherever the program is. A fourth one
-   kills, should an actor have caught that.
+1. The first SIGINT raises `KeyboardInterrupt` in the actor that computes. If none does, the event loop's
+   own handler gets it.
+2. The second also forces the close: everything that still runs is cancelled.
+3. The third raises `KeyboardInterrupt` wherever the program is. If that is caught, a fourth kills the
+   process.
 
 After the first two the loop must answer soon. If it does not, other code holds it, and is interrupted,
 too. Signals are counted anew if the program went on after the last one for a while. One that comes while

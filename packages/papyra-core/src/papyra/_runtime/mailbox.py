@@ -51,7 +51,7 @@ REFUSAL_FRAMES = 40
 """Frames for the note of a dead letter, whose payload is copied."""
 
 WAIT_FRAMES = 12
-"""Frames for the begin and the end of a wait for room."""
+"""Frames for the start and the end of a wait for room."""
 
 
 def has_mail(cell: Cell) -> bool:

@@ -43,7 +43,7 @@ __all__ = [
 _logger = logging.getLogger("papyra")
 
 STOP_FRAMES = 20
-"""Frames for the begin of a stop, in which a group may turn to its next member."""
+"""Frames for the start of a stop, in which a group may turn to its next member."""
 
 
 def request_stop(cell: Cell, reason: str | None = None) -> None:

@@ -22,7 +22,8 @@ def watch(watcher: Cell, watched: Cell) -> None:
         if cluster is not None and cluster.watch(ActorRef(watcher), watched):
             return
         raise ValueError(
-            f"actor {watched} belongs to another actor system than {watcher}; an actor can watch only actors of its own system"
+            f"actor {watched} belongs to a different actor system, not to that of {watcher}. "
+            "An actor can watch only actors of its own system"
         )
     if watched is watcher:
         raise ValueError(
