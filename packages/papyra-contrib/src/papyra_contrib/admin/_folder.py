@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 __all__ = [
     "FolderRefused",
@@ -69,7 +69,7 @@ def _kind(mode: int) -> str:
 
 
 @contextmanager
-def reserved_path(folder: Path, system_id: str) -> Iterator[Path]:
+def reserved_path(folder: Path, system_id: str) -> Generator[Path]:
     """Keep a path that no living server uses, and remove what is there at the end.
 
     A long system id is cut.
