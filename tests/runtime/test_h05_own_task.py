@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from papyra import Actor, ActorStopped, ActorSystem
+from papyra import Actor, ActorStopped, ActorSystem, events
 
 from .support import running
 
@@ -177,13 +177,16 @@ async def test_h05_an_actor_that_stops_with_a_lock_takes_its_task_with_it() -> N
             assert [await system.spawn(Wants).ask("want") for _ in range(3)] == ["waited"] * 3
 
 
+class Plain(Actor):
+    """Has a task of its own, and no `on_stop`."""
+
+    own_task = True
+
+    async def receive(self, message: object) -> object:
+        return message
+
+
 async def test_h06_a_close_ends_the_task_of_an_idle_actor_without_an_on_stop() -> None:
-    class Plain(Actor):
-        own_task = True
-
-        async def receive(self, message: object) -> object:
-            return message
-
     class Parent(Actor):
         async def receive(self, message: object) -> object:
             return await self.context.spawn_child(Plain).ask(message)
@@ -194,3 +197,55 @@ async def test_h06_a_close_ends_the_task_of_an_idle_actor_without_an_on_stop() -
             parent = system.spawn(Parent)
             assert await parent.ask(2) == 2
             await parent.stop()
+
+
+class Connected(Actor):
+    """Holds a task group whose reader loses the connection once, while the actor is idle."""
+
+    own_task = True
+
+    def __init__(self, world: dict[str, Any]) -> None:
+        self.world = world
+
+    async def on_start(self) -> None:
+        self.world["starts"] += 1
+        self.group = await anyio.create_task_group().__aenter__()
+        self.group.start_soon(self.read, self.world["starts"])
+
+    async def read(self, start: int) -> None:
+        await self.world["lost"].wait()
+        if start == 1:
+            raise ConnectionResetError("gone")
+
+    async def receive(self, message: object) -> object:
+        return message
+
+    async def on_stop(self) -> None:
+        self.world["stops"] += 1
+        if self.world["leaves"]:
+            self.group.cancel_scope.cancel()
+            await self.group.__aexit__(None, None, None)
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize("name", ["session", None])
+async def test_h06_a_connection_that_is_lost_while_the_actor_is_idle_fails_it_alone(
+    name: str | None, leaves: bool
+) -> None:
+    world: dict[str, Any] = {"starts": 0, "stops": 0, "lost": anyio.Event(), "leaves": leaves}
+    async with running() as system:
+        bystander = system.spawn(Plain)
+        ref = system.spawn(Connected, world, name=name)
+        assert await ref.ask(1) == 1
+        world["lost"].set()
+        if name is None:
+            await system.wait_for_event(events.ActorStopped, timeout=50)
+            with pytest.raises(ActorStopped):
+                await ref.ask(2)
+        else:
+            await system.wait_for_event(events.ActorRestarted, timeout=50)
+            assert await ref.ask(2) == 2
+        assert await bystander.ask(3) == 3
+        assert world["starts"] == (1 if name is None else 2)
+        assert world["stops"] == 1
+    assert system.control_panel()["state"] == "closed"

@@ -114,20 +114,24 @@ class Workers:
     async def _park_own(self, worker: Worker) -> None:
         """Wait in an actor's own task until it has something to do.
 
-        A task of a group that the actor has open may fail, which cancels this wait: the actor fails.
+        A task of a group that the actor has open may fail, which cancels this wait: the actor fails. From
+        then on its scope cancels each wait of the task until ``on_stop`` has left it, so waits are shielded
+        from it.
         """
         rt, cell = self._rt, worker.home
         assert cell is not None  # noqa: S101 - it is the actor's own
         worker.waiter = rt.loop.waiter()
         try:
-            await worker.waiter
+            with anyio.CancelScope(shield=cell.phase not in (RUNNING, DRAINING)):
+                await worker.waiter
         except anyio.get_cancelled_exc_class() as error:
             failure = rt.spurious_cancellation(cell, error)
             if failure is None or cell.phase not in (RUNNING, DRAINING):
                 interrupted(cell)
                 raise
             worker.cell, cell.worker = cell, worker
-            await self._failed(worker, cell, failure, "its own task")
+            with anyio.CancelScope(shield=True):
+                await self._failed(worker, cell, failure, "its own task")
             rt.signal(cell)
             worker.cell = None
 
