@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.mailbox import deliver, halt_send, yield_to_loop
 from papyra._runtime.thread_guard import check_thread
-from papyra._runtime.user_values import is_awaitable
+from papyra._runtime.user_values import is_a, is_awaitable, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -171,10 +172,12 @@ def _follow(actor: Actor, names: tuple[str, ...] | list[str]) -> Any:
 
 def _read(actor: Actor, names: tuple[str, ...]) -> Any:
     found = _follow(actor, names)
-    if inspect.ismethod(found):
+    if is_a(found, MethodType):
         # A bound method would run outside of the actor.
         name = ".".join(names)
-        raise CallerError(TypeError(f"{name} is a method of {type(actor).__name__}: await proxy.{name}(...)"))
+        raise CallerError(
+            TypeError(f"{name} is a method of {type_name(type(actor))}: await proxy.{name}(...)")
+        )
     return found
 
 

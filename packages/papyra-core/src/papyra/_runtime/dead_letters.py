@@ -51,7 +51,9 @@ class DeadLetterBook:
             return kind, json_payload(message, self._payload_limit)
         try:
             return kind, json_payload(policy.redact(message), self._payload_limit)
-        except Exception:  # noqa: BLE001 - user code; its error may quote the message, so it is not logged either
+        except KeyboardInterrupt:
+            raise  # Ctrl-C comes anywhere
+        except BaseException:  # noqa: BLE001 - user code; its error may quote the message, so it is not logged either
             _logger.error("redact raised for a dead letter of type %s; its payload is not stored", kind)
             return kind, None
 
