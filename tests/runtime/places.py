@@ -218,7 +218,7 @@ async def _(system: ActorSystem, bad: Bad) -> None:
 
 @place("special methods of exceptions")
 async def _(system: ActorSystem, bad: Bad) -> None:
-    error = type("Odd", (Boom,), dict.fromkeys(("__str__", "__repr__", "__bool__", "__eq__"), bad))
+    error = type("Odd", (Boom, TypeError), dict.fromkeys(("__str__", "__repr__", "__bool__", "__eq__"), bad))
 
     def fail(_: Any) -> None:
         raise error("odd")

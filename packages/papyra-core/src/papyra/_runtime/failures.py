@@ -26,7 +26,9 @@ def note_plain_methods(actor: Actor, error: Exception) -> None:
                 advice = "is an async generator, because it has a yield: return one value instead"
             if not inspect.iscoroutinefunction(method):
                 error.add_note(f"{type_name(type(actor))}.{name} {advice}")
-    except Exception:  # noqa: BLE001 - the error's text and the actor's attributes are user code; the note only helps
+    except KeyboardInterrupt:
+        raise  # Ctrl-C comes anywhere
+    except BaseException:  # noqa: BLE001 - the error's text and the actor's attributes are user code; the note only helps
         return
 
 
