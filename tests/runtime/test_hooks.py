@@ -457,6 +457,15 @@ async def test_hook_plugins_are_called_once_each(site: Callable[..., None]) -> N
         assert told[0] == "scan"
 
 
+async def test_h02_a_hook_plugin_that_exits_when_it_is_read_is_left_out(
+    site: Callable[..., None], caplog: pytest.LogCaptureFixture
+) -> None:
+    site("odd", "def __dir__(): raise SystemExit(1)\n")
+    async with running() as system:
+        assert await system.spawn(Echo).ask(1) == 1
+    assert "SystemExit" in caplog.text
+
+
 async def test_h02_the_loop_runs_on_while_a_hook_plugin_is_imported(site: Callable[..., None]) -> None:
     """The import ends only when the loop has run."""
     site("slow", "import papyra\npapyra.importing.set()\nassert papyra.loop_ran.wait(30)\n" + PLUGIN)

@@ -431,3 +431,12 @@ async def test_a_plugin_is_used_where_a_setting_names_it(site, caplog):
     assert "the instrument 'odd' can't be used: PluginError: it is int, not a papyra" in caplog.text
     assert "the instrument 'broken' is left out: the plugin 'broken' of broken 1.0 is broken" in caplog.text
     assert "no instrument 'countr' is installed" in caplog.text
+
+
+async def test_h02_a_plugin_that_exits_when_it_is_made_or_read_is_left_out(site, caplog):
+    site("exits", "def Made(): raise SystemExit(1)")
+    site("odd", "class Odd:\n    def __getattr__(self, name): raise SystemExit(1)\nMade = Odd()")
+    async with ActorSystem(settings=Settings(instruments=("exits", "odd"))) as system:
+        assert system.control_panel()["instruments"] == []
+    assert "the instrument 'exits' can't be used: SystemExit: 1" in caplog.text
+    assert "the instrument 'odd' is left out: the plugin 'odd' of odd 1.0 is broken" in caplog.text

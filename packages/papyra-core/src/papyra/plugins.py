@@ -140,7 +140,9 @@ class Plugin:
             ) from error
         try:
             api = declared_api(loaded)
-        except Exception as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # as above
             raise PluginError(f"{what} is broken: its papyra_api raised {describe(error)}") from error
         if api.partition(".")[0] != API_VERSION.partition(".")[0]:
             raise PluginError(
@@ -183,7 +185,9 @@ def inspect_plugin(plugin: Plugin, check: Callable[[object], Iterable[str]]) -> 
         except PluginError as error:
             status = PluginStatus.INCOMPATIBLE if error.__cause__ is None else PluginStatus.BROKEN
             reason = str(error)
-        except Exception as error:  # noqa: BLE001 - a check touches a stranger's object, which may do anything
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 - a check touches a stranger's object, which may do anything
             status, reason = PluginStatus.BROKEN, f"checking it raised {describe(error)}"
         seconds = time.perf_counter() - began
     return PluginInfo(

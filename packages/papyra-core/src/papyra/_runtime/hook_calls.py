@@ -282,7 +282,9 @@ def _load_hooks(plugins: Sequence[Plugin]) -> list[tuple[str, Mapping[str, Calla
             if not plugin.disabled:
                 _logger.warning("%s", error)
             continue
-        except Exception as error:  # noqa: BLE001 - reads an object of other authors
+        except KeyboardInterrupt:
+            raise  # Ctrl-C comes anywhere
+        except BaseException as error:  # noqa: BLE001 - reads an object of other authors
             _logger.warning("%s can't be used: %s", name, describe(error))
             continue
         if problem:

@@ -71,7 +71,9 @@ class Instruments:
             try:
                 for instrument in make_instruments(loaded):
                     self.add(instrument)
-            except Exception as error:  # noqa: BLE001 - a plugin's own code; measuring must not keep the system from starting
+            except KeyboardInterrupt:
+                raise  # Ctrl-C comes anywhere
+            except BaseException as error:  # noqa: BLE001 - a plugin's own code; measuring must not keep the system from starting
                 _logger.error("the instrument %r can't be used: %s", name, describe(error))
 
     def start(self, rt: Runtime) -> None:
