@@ -108,7 +108,8 @@ def _drawn(out: Output, found: Sequence[Run]) -> Table:
         system = run.system_id if len(systems) > 1 else "-"
         crashes: Cell = Styled(f"{run.crashes:,}", "red") if run.crashes else "0"
         counts = (f"{run.actors:,}", crashes, f"{run.dead_letters:,}")
-        times = (out.time(run.start, brief=True), _span(run))
+        least = "≥ " if run.ended in ("killed", "unknown") else ""  # it ended after its last fact
+        times = (out.time(run.start, brief=True), least + _span(run))
         table.rows.append((run.run, system, *times, host, pid, *counts, _ended(run)))
     return table.without_empty("system", "host")
 
