@@ -21,7 +21,7 @@ from papyra import (
     SystemHooks,
 )
 from papyra._runtime import supervision
-from papyra.events import ActorEvent
+from papyra.events import ActorCrashed, ActorEvent
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedEvent
 
@@ -284,3 +284,16 @@ async def test_an_audit_has_the_longest_mailbox() -> None:
         assert audit.mailbox_depth == {
             "sum": 4, "greatest": 3, "whose": str(busy.address), "name": "busy",
         }  # fmt: skip
+
+
+async def test_r02_the_crash_of_a_group_names_what_is_in_it() -> None:
+    class Grouped(Actor):
+        async def receive(self, message: object) -> None:
+            raise ExceptionGroup("unhandled errors", [ConnectionResetError("gone")] * 9)
+
+    async with ActorSystem() as system:
+        await system.spawn(Grouped).tell(1)
+        crashed = await system.wait_for_event(ActorCrashed, timeout=30)
+    one = "ConnectionResetError: gone"
+    expected = f"ExceptionGroup: unhandled errors (9 sub-exceptions) [{one}; {one}; {one}]"
+    assert crashed.payload["error"] == expected

@@ -14,7 +14,7 @@ from papyra import events as ev
 from papyra._runtime.class_names import ClassNames
 from papyra._runtime.dead_letters import DeadLetterBook
 from papyra._runtime.stack_guard import need_frames
-from papyra._runtime.user_values import bounded_text, type_name
+from papyra._runtime.user_values import bounded_text, is_a, leaves, type_name
 from papyra.messages import DeadLetter
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 from papyra.persistence.payload import clean_text
@@ -39,12 +39,22 @@ _KINDS = {
     for kind in (ev.ActorStarted, ev.ActorRestarted, ev.ActorStopped, ev.ActorCrashed, ev.NodeUp, ev.NodeDown)
 }
 
+MAX_CAUSES = 3
+"""Exceptions of a group that its text names."""
+
 
 def error_text(error: BaseException, limit: int) -> str:
-    """Return the type and the text of an exception, cut at ``limit`` characters."""
+    """Return the type and the text of an exception, cut at ``limit`` characters.
+
+    A group is followed by the first exceptions in it: its own text does not name the cause.
+    """
     kind = type_name(type(error))
     text = bounded_text(error, limit)
-    return clean_text(f"{kind}: {text}" if text else kind, limit)
+    whole = f"{kind}: {text}" if text else kind
+    if is_a(error, BaseExceptionGroup):
+        causes = [error_text(leaf, limit) for leaf in leaves(error)[:MAX_CAUSES]]
+        whole += f" [{'; '.join(causes)}]"
+    return clean_text(whole, limit)
 
 
 class History:
