@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import shutil
@@ -18,6 +19,28 @@ from hypothesis import HealthCheck, settings
 # A busy machine must not fail a test; the rest is as Hypothesis has it, in CI and elsewhere.
 settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+class EagerTasks(asyncio.DefaultEventLoopPolicy):
+    """Event loops whose tasks begin at once, as programs on Python 3.12 and newer may have them."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        loop = super().new_event_loop()
+        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # since 3.12
+        return loop
+
+
+match os.environ.get("PAPYRA_TEST_LOOP", ""):  # see scripts/test_modes
+    case "":
+        pass
+    case "eager":
+        asyncio.set_event_loop_policy(EagerTasks())
+    case "uvloop":
+        import uvloop
+
+        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
+    case other:
+        raise ValueError(f"PAPYRA_TEST_LOOP is {other!r}, not eager or uvloop")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -224,11 +224,11 @@ class Worker(Actor):
         return message
 
 
-async def work(store: PersistenceBackend) -> tuple[list[object], ActorSystem]:
+async def work(store: PersistenceBackend, shutdown_timeout: float = 60.0) -> tuple[list[object], ActorSystem]:
     trace: list[object] = []
     kind: Any = type("Kind", (Worker,), {"trace": trace})
     errors: list[Exception] = []
-    async with ActorSystem(persistence=store, shutdown_timeout=60.0) as system:
+    async with ActorSystem(persistence=store, shutdown_timeout=shutdown_timeout) as system:
         refs = [
             system.spawn(kind, name=f"n{n}", policy=SupervisionPolicy(Strategy.RESTART, 100))
             for n in range(4)
@@ -300,7 +300,7 @@ async def test_g22_a_full_disk_changes_no_result_and_is_visible(
     expected, _ = await work(InMemoryPersistence())
     monkeypatch.setattr(files.os, "write", full)
     store = JsonFilePersistence(tmp_path / "facts.ndjson")
-    found, _ = await work(store)
+    found, _ = await work(store, shutdown_timeout=2.0)  # the close offers the facts again until then
     monkeypatch.undo()
 
     assert by_actor(found[:-1]) == by_actor(expected[:-1])

@@ -58,7 +58,7 @@ class Parent(Actor):
             self.context.spawn_child(kind)
 
     async def receive(self, message: Any) -> Any:
-        return self.context.children
+        return tuple(self.context.children)
 
 
 def number(ref: ActorRef[Any, Any]) -> int:

@@ -119,6 +119,7 @@ def test_several_systems_have_to_be_told_apart(application: Path):
         twin.unlink()
 
 
+@pytest.mark.sweep  # textual's pictures take half a minute
 @pytest.mark.parametrize("width", [80, 150])
 def test_top_snapshot(application: Path, width: int):
     (socket,) = application.iterdir()
