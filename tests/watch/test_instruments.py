@@ -246,7 +246,8 @@ def test_the_message_tests_pass_with_every_send_marked(tmp_path, site):
     env.pop("PYTEST_XDIST_WORKER", None)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "2"]
     command += [
-        f"tests/runtime/test_{name}.py" for name in ("messages", "deadlock", "supervision", "watching")
+        f"tests/runtime/test_{name}.py"
+        for name in ("messages", "deadlock", "watching", "g03_asks", "g14_decisions", "g15_restarts")
     ]
     ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert ran.returncode == 0, ran.stdout[-4000:]

@@ -143,6 +143,8 @@ class Supervision:
         elif waiting and waits_on(parent, cell):
             self.withdraw(cell)
             await self._ask_in_own_task(parent, cell, error)
+        elif cell.phase == SUSPENDED and cell.group is None and cell not in self._undecided:
+            stop_failed(cell, "failed")  # it was to go down with its group, and left that because it stops
         elif cell.phase == SUSPENDED:
             return False
         return True
