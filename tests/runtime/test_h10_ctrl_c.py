@@ -192,14 +192,10 @@ def test_h10_the_second_interrupts_an_actor_that_ignored_the_first(start: Start)
 
 
 @pytest.mark.sweep
-def test_h10_the_second_cancels_what_waits(
-    start: Start, request: pytest.FixtureRequest, anyio_backend: str
-) -> None:
-    if anyio_backend == "trio":
-        open_fault = (
-            "on a busy machine the second may be taken for the retry of the first; a third one ends it"
-        )
-        request.applymarker(pytest.mark.xfail(strict=False, reason=open_fault))
+@pytest.mark.xfail(
+    strict=False, reason="open: on a busy machine the second may pass for the retry of the first"
+)
+def test_h10_the_second_cancels_what_waits(start: Start) -> None:
     program = start("wait")
     program.interrupt()  # asyncio cancels the main task, and so the actors; trio raises in the main task
     program.read("host ends")
