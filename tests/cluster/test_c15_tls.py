@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,10 @@ def server(world, certificates):
     return made
 
 
+@pytest.mark.skipif(
+    sys.version_info >= (3, 13),
+    reason="open: the certificates of the test are not strict enough for Python 3.13",
+)
 async def test_c15_nodes_meet_over_tls_with_certificates_of_both_sides(server, certificates):
     url = server.url(
         "tls",
