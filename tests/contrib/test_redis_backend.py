@@ -145,7 +145,7 @@ async def test_a_full_server_refuses_whole_batches_and_later_ones_succeed(own_re
     with redis.Redis(unix_socket_path=str(server.socket)) as raw:
         async with aclosing(RedisPersistence(f"unix://{server.socket}", stream=stream)) as backend:
             await backend.record_batch(events(1, 2))
-            raw.config_set("maxmemory", "1mb")
+            raw.config_set("maxmemory", "1")
             with pytest.raises(PersistenceError, match="memory is full"):
                 await backend.record_batch(events(*range(3, 50)))
             assert await backend.list_events() == events(1, 2)

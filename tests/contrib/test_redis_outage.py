@@ -142,7 +142,7 @@ async def test_r09_a_full_server_takes_the_batch_later(own_redis_server, stream)
     server = own_redis_server()
     async with aclosing(open_store(server, stream)) as backend:
         with client(server) as raw:
-            raw.config_set("maxmemory", "1mb")
+            raw.config_set("maxmemory", "1")
             for call in (lambda: backend.record_batch([event(1)], batch_id="run:1"), backend.ping):
                 with pytest.raises(PersistenceError, match="memory is full") as raised:
                     await call()
@@ -441,7 +441,7 @@ def test_r30_a_full_server_is_a_failed_check_and_an_absent_one_is_3(own_redis_se
     server = own_redis_server()
     url = f"redis:{server.socket}?stream={stream}"
     with client(server) as raw:
-        raw.config_set("maxmemory", "1mb")
+        raw.config_set("maxmemory", "1")
     full = doctor(url)
     assert full.returncode == 1
     assert "check\thealth\tfailed\t" in full.stdout
@@ -455,7 +455,7 @@ def test_r30_a_full_server_is_a_failed_check_and_an_absent_one_is_3(own_redis_se
 async def test_r11_a_full_server_is_no_reason_to_refuse_a_start(own_redis_server, stream, caplog):
     server = own_redis_server()
     with client(server) as raw:
-        raw.config_set("maxmemory", "1mb")
+        raw.config_set("maxmemory", "1")
     backend = open_store(server, stream)
     async with ActorSystem(persistence=backend) as system:
         assert "the system starts without its store" in caplog.text
