@@ -69,7 +69,7 @@ EXPORTED = {
     "papyra.units": "count duration one_of size",
     "papyra_cli": "ExitCode main",
     "papyra_contrib.cluster": """
-        Cluster ClusterUnavailable Conflict Ended Entry Fence Host LateRef Lease Listing Member MemoryTransport
+        ActorNameTaken Cluster ClusterUnavailable Conflict Ended Entry Fence Host LateRef Lease Listing Member MemoryTransport
         MessageRejected NameLost NodeGone NodeId NodeNameTaken NodeUnreachable NotClustered RemoteFailure RemoteRef
         Reset ServiceKey Synced Transport TransportError UnknownTransport message
     """,

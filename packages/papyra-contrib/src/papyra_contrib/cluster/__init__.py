@@ -6,6 +6,7 @@ without a server. What is promised, and what is not, is on the page "Clusters" o
 
 from papyra_contrib.cluster._cluster import Cluster
 from papyra_contrib.cluster._errors import (
+    ActorNameTaken,
     ClusterUnavailable,
     Conflict,
     MessageRejected,
@@ -25,6 +26,7 @@ from papyra_contrib.cluster._refs import LateRef, RemoteRef
 from papyra_contrib.receptionist import Listing, ServiceKey
 
 __all__ = [
+    "ActorNameTaken",
     "Cluster",
     "ClusterUnavailable",
     "Conflict",
