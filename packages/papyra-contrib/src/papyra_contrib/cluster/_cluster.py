@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._claims import Claims
-from papyra_contrib.cluster._errors import ClusterUnavailable, NodeGone, NodeUnreachable
+from papyra_contrib.cluster._errors import NOT_A_MEMBER, ClusterUnavailable, not_joined
 from papyra_contrib.cluster._keys import escape, unescape
 from papyra_contrib.cluster._membership import Membership
 from papyra_contrib.cluster._open import open_codec, open_transport
@@ -106,7 +105,7 @@ class Cluster(Receptionist):
         session = self._now("say who this node is")
         member = session.replica.members.get(session.me.node)
         if member is None:
-            raise ClusterUnavailable("this node is not a member of the cluster now; it joins again by itself")
+            raise ClusterUnavailable(NOT_A_MEMBER)
         return member
 
     def members(self) -> tuple[Member, ...]:
@@ -120,7 +119,7 @@ class Cluster(Receptionist):
 
     def _now(self, action: str) -> Session:
         if self._membership is None:
-            raise ClusterUnavailable(f"can't {action}: this node has not joined the cluster, or has left it")
+            raise not_joined(action)
         return self._membership.now(action)
 
     # -- services: the receptionist
@@ -245,27 +244,6 @@ class Cluster(Receptionist):
             self._watches.unwatch(watcher, watched)
         return isinstance(watched, Target)
 
-    def _ask_for(self, target: Target) -> None:
-        session = self._now("watch an actor")
-        session.send_watch(target.peer, wire.WATCH, target.id)
-        if not session.replica.is_member(target.peer):
-            self._in_background(lambda: self._find_watched(target), f"looks for {target}")
-
-    async def _find_watched(self, target: Target) -> None:
-        assert self._membership is not None  # noqa: S101 - it is open
-        try:
-            session = await self._membership.session_ready(self._join_timeout)
-            await session.link_to(target)
-            session.send_watch(target.peer, wire.WATCH, target.id)
-        except NodeGone:
-            self._watches.terminated(target.peer, target.id, "node_down")
-        except (ClusterUnavailable, NodeUnreachable):
-            pass  # the list of watches is sent again once the node is known
-
-    def _ask_no_more(self, target: Target) -> None:
-        if self._session is not None:
-            self._session.send_watch(target.peer, wire.UNWATCH, target.id)
-
     # -- life, for the runtime
 
     async def open(self, local: LocalSystem) -> None:
@@ -278,7 +256,7 @@ class Cluster(Receptionist):
         self._services = Services(membership, registrar, local, self._join_timeout)
         self._claims = Claims(membership, registrar, local)
         self._singletons = Singletons(membership, registrar, local, self._claims)
-        self._watches = Watches(local, self._ask_for, self._ask_no_more)
+        self._watches = Watches(membership, local, self._join_timeout)
         self._sending = Sending(membership, local, self._ref_to, self.ask_timeout, self._inject)
         self._references = References(membership, local, self._sending)
         try:

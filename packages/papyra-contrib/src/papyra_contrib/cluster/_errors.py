@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from papyra.exceptions import (
     ActorNameTaken,
     ActorStopped,
@@ -12,6 +14,7 @@ from papyra.exceptions import (
 )
 
 __all__ = [
+    "NOT_A_MEMBER",
     "ActorNameTaken",
     "ActorStopped",
     "AskTimeout",
@@ -25,7 +28,10 @@ __all__ = [
     "RemoteFailure",
     "TransportError",
     "UnknownTransport",
+    "not_joined",
 ]
+
+NOT_A_MEMBER: Final = "this node is not a member of the cluster now; it joins again by itself"
 
 
 class NodeGone(ActorStopped):
@@ -65,6 +71,11 @@ class RemoteFailure(PapyraError):
 
 class ClusterUnavailable(PapyraError, ConnectionError):
     """The registry of the cluster can't be reached, or does not answer in time."""
+
+
+def not_joined(action: str) -> ClusterUnavailable:
+    """Make the error of an action that needs a node of the cluster."""
+    return ClusterUnavailable(f"can't {action}: this node has not joined the cluster, or has left it")
 
 
 class NodeNameTaken(PapyraError, ValueError):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import anyio
 
 from papyra.events import NodeDown, NodeUp
-from papyra_contrib.cluster._errors import ClusterUnavailable, NodeGone
+from papyra_contrib.cluster._errors import NOT_A_MEMBER, ClusterUnavailable, NodeGone, not_joined
 from papyra_contrib.cluster._replica import EndedIncarnations
 
 if TYPE_CHECKING:
@@ -126,13 +126,13 @@ class Membership:
                 if self.leaving or self._ready is None:
                     break
                 await self._ready.wait()
-        raise ClusterUnavailable("this node is not a member of the cluster now; it joins again by itself")
+        raise ClusterUnavailable(NOT_A_MEMBER)
 
     def now(self, action: str) -> Session:
         """Return the newest session; `ClusterUnavailable` says that ``action`` needs one."""
         session = self.session
         if session is None or (self.leaving and session.closed):
-            raise ClusterUnavailable(f"can't {action}: this node has not joined the cluster, or has left it")
+            raise not_joined(action)
         return session
 
     async def close(self) -> None:

@@ -9,7 +9,7 @@ import anyio
 from papyra import AskTimeout
 from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._asks import PendingAsk
-from papyra_contrib.cluster._errors import ActorStopped, NodeGone, NodeUnreachable
+from papyra_contrib.cluster._errors import NOT_A_MEMBER, ActorStopped, NodeGone, NodeUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,9 +88,7 @@ class Sending:
         self._check(target)
         session = self._membership.session
         if session is None or not session.joined:
-            raise NodeUnreachable(
-                f"{target} can't be reached: this node is not a member of the cluster now; it joins again by itself"
-            )
+            raise NodeUnreachable(f"{target} can't be reached: {NOT_A_MEMBER}")
         return session
 
     def _check(self, target: Target) -> None:

@@ -13,27 +13,28 @@ from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._asks import PendingAsks
 from papyra_contrib.cluster._early_frames import EarlyFrames
 from papyra_contrib.cluster._errors import (
+    NOT_A_MEMBER,
     ActorStopped,
     ClusterUnavailable,
-    Conflict,
     NodeGone,
     NodeUnreachable,
     TransportError,
 )
 from papyra_contrib.cluster._exports import Exports
+from papyra_contrib.cluster._flusher import Flusher
 from papyra_contrib.cluster._joining import claim_membership
 from papyra_contrib.cluster._keys import node_key
 from papyra_contrib.cluster._link import Link
 from papyra_contrib.cluster._members import WIRE_VERSIONS, read_incarnation
-from papyra_contrib.cluster._port import Change, Ended, Entry, Lease, NodeId, Transport
+from papyra_contrib.cluster._port import Change, Lease, NodeId, Transport
 from papyra_contrib.cluster._receiver import Receiver
 from papyra_contrib.cluster._replica import Replica
+from papyra_contrib.cluster._verifier import Verifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from papyra._runtime._eventloop import Waiter
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._refs import Target
     from papyra_contrib.cluster._replica import EndedIncarnations
@@ -58,7 +59,6 @@ __all__ = ["Session"]
 _logger = logging.getLogger("papyra")
 
 TICK_SECONDS: Final = 0.25
-REPEAT_SECONDS: Final = 0.1
 WATCH_LIST_SECONDS: Final = 10.0
 SENDS_BEFORE_YIELD: Final = 200
 
@@ -93,10 +93,9 @@ class Session:
         self.values: WireValues
         self._receiver: Receiver
         self._changed = anyio.Event()
-        self._doubted: set[str] = set()
         self._early = EarlyFrames(local.background)
-        self._dirty: list[Link] = []
-        self._pump_waiter: Waiter | None = None
+        self._flusher = Flusher(local.background)
+        self._verifier = Verifier(self, local.background)
         self._next_watch_list = 0.0
         self._broadcasts = 0
         self._sends = 0
@@ -135,7 +134,7 @@ class Session:
             await self._abandon()
             raise
         self.joined = True
-        self._background.spawn(self._pump, "papyra cluster sends")
+        self._background.spawn(self._flusher.run, "papyra cluster sends")
         self._background.after(TICK_SECONDS, self._tick)
 
     async def _abandon(self) -> None:
@@ -154,7 +153,7 @@ class Session:
             link.inbound.close()
         self.asks.fail(lambda _: True, lambda ask: error(ask.target))
         self.exports.close()
-        self._wake_pump()
+        self._flusher.close()
         self._note()
 
     async def leave(self) -> None:
@@ -243,35 +242,7 @@ class Session:
 
     def doubt(self, key: str) -> None:
         """Ask the leader for a key."""
-        if key not in self._doubted and not self.closed:
-            self._doubted.add(key)
-            self._background.spawn(lambda: self._verify(key), f"papyra cluster asks for {key}")
-
-    async def _verify(self, key: str) -> None:
-        try:
-            while not self.closed:
-                known = self.replica.entries.get(key)
-                if known is None:
-                    return
-                try:
-                    found = await self.transport.get(key)
-                except TransportError:
-                    await anyio.sleep(REPEAT_SECONDS)
-                    continue
-                if self.replica.revision(key) != known.revision:
-                    return  # it changed meanwhile, and is known again
-                if found is None:
-                    if self.is_valid() or self.lease is None:
-                        self.on_change(Ended(key, "expired"))
-                        return
-                elif found.revision != known.revision:
-                    self.on_change(found)
-                    return
-                elif key[2:] not in self.replica.overdue(self._overdue_seconds(), self.me.node):
-                    return  # it exists; the reading before lagged
-                await anyio.sleep(REPEAT_SECONDS)
-        finally:
-            self._doubted.discard(key)
+        self._verifier.doubt(key)
 
     # -- links
 
@@ -279,7 +250,9 @@ class Session:
         """Return the link to a member."""
         found = self.links.get(peer)
         if found is None:
-            found = self.links[peer] = Link(peer, self.transport, self._local, self._soon, self._send_credit)
+            found = self.links[peer] = Link(
+                peer, self.transport, self._local, self._flusher.soon, self._send_credit
+            )
         return found
 
     def ready_link(self, target: Target) -> Link | None:
@@ -314,7 +287,7 @@ class Session:
         if found is not None:
             self.on_change(found)
         if self.closed:
-            raise NodeUnreachable("this node is not a member of the cluster now; it joins again by itself")
+            raise NodeUnreachable(NOT_A_MEMBER)
         if not self.replica.is_member(peer):
             if found is None or read_incarnation(found.value) != peer.incarnation:
                 self.replica.ended.add(peer, "expired")
@@ -358,25 +331,6 @@ class Session:
 
     # -- what happens by itself
 
-    def _soon(self, link: Link) -> None:
-        self._dirty.append(link)
-        self._wake_pump()
-
-    def _wake_pump(self) -> None:
-        waiter = self._pump_waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
-
-    async def _pump(self) -> None:
-        """Flush, in the next pass of the event loop, what the links gathered in the last one."""
-        while not self.closed:
-            dirty, self._dirty = self._dirty, []
-            for link in dirty:
-                link.out.flush()
-            if not self._dirty:
-                self._pump_waiter = self._background.waiter()
-                await self._pump_waiter
-
     def _tick(self) -> None:
         if self.closed:
             return
@@ -384,17 +338,14 @@ class Session:
             for link in self.links.values():
                 if not link.out.idle:
                     link.out.probe()
-            for node in self.replica.overdue(self._overdue_seconds(), self.me.node):
+            for node in self.replica.overdue(self.transport.lease_seconds, self.me.node):
                 self.doubt(node_key(node))
             if self._background.time() >= self._next_watch_list:
                 self._next_watch_list = self._background.time() + WATCH_LIST_SECONDS
                 self._send_watch_lists()
-                self._clear_leftovers()
+                self._verifier.clear_leftovers()
                 self._owner.tidy()
         self._background.after(TICK_SECONDS, self._tick)
-
-    def _overdue_seconds(self) -> float:
-        return float(self.transport.lease_seconds)
 
     def _send_watch_lists(self) -> None:
         for node, member in self.replica.members.items():
@@ -403,19 +354,6 @@ class Session:
             if numbers:
                 body = " ".join(map(str, numbers)).encode()
                 self.link(peer).out.add(wire.encode(wire.WATCH, 0, body, corr=1))
-
-    def _clear_leftovers(self) -> None:
-        """End claims and services of incarnations that are gone; the oldest member does it for all."""
-        leftovers = list(self.replica.leftovers())
-        if leftovers and self.replica.oldest() == self.me.node:
-            self._background.spawn(lambda: self._end_all(leftovers), "papyra cluster clears leftovers")
-
-    async def _end_all(self, leftovers: list[Entry]) -> None:
-        for entry in leftovers:
-            try:
-                await self.transport.end(entry.key, expect=entry.revision)
-            except (Conflict, TransportError):
-                continue  # taken over meanwhile, not allowed, or tried again in ten seconds
 
     def _note(self) -> None:
         changed, self._changed = self._changed, anyio.Event()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from papyra_contrib.cluster import _frames as wire
+from papyra_contrib.cluster._errors import ClusterUnavailable, NodeGone, NodeUnreachable
 from papyra_contrib.cluster._refs import RemoteRef
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
+    from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import NodeId
     from papyra_contrib.cluster._refs import Target
 
@@ -18,17 +19,12 @@ __all__ = ["Watches"]
 
 
 class Watches:
-    """Each watcher is notified once. ``ask_for`` and ``ask_no_more`` tell the owner's node."""
+    """Each watcher is notified once, as the node of the watched actor reports."""
 
-    def __init__(
-        self,
-        local: LocalSystem,
-        ask_for: Callable[[Target], None],
-        ask_no_more: Callable[[Target], None],
-    ) -> None:
+    def __init__(self, membership: Membership, local: LocalSystem, join_timeout: float) -> None:
+        self._membership = membership
         self._local = local
-        self._ask_for = ask_for
-        self._ask_no_more = ask_no_more
+        self._join_timeout = join_timeout
         self._by_target: dict[tuple[NodeId, int], tuple[Target, dict[int, ActorRef[Any, Any]]]] = {}
 
     def watch(self, watcher: ActorRef[Any, Any], target: Target) -> None:
@@ -44,6 +40,22 @@ class Watches:
         watchers[number] = watcher
         self._ask_for(target)
 
+    def _ask_for(self, target: Target) -> None:
+        session = self._membership.now("watch an actor")
+        session.send_watch(target.peer, wire.WATCH, target.id)
+        if not session.replica.is_member(target.peer):
+            self._local.background.spawn(lambda: self._find(target), f"papyra cluster looks for {target}")
+
+    async def _find(self, target: Target) -> None:
+        try:
+            session = await self._membership.session_ready(self._join_timeout)
+            await session.link_to(target)
+            session.send_watch(target.peer, wire.WATCH, target.id)
+        except NodeGone:
+            self.terminated(target.peer, target.id, "node_down")
+        except (ClusterUnavailable, NodeUnreachable):
+            pass  # the list of watches is sent again once the node is known
+
     def unwatch(self, watcher: ActorRef[Any, Any], target: Target) -> None:
         """Undo `watch`, also where the notice is in the mailbox already."""
         self._local.off_end(watcher, (self, target))
@@ -55,7 +67,9 @@ class Watches:
         _, watchers = self._by_target.get(key, (target, {}))
         watchers.pop(number, None)
         if not watchers and self._by_target.pop(key, None) is not None:
-            self._ask_no_more(target)
+            session = self._membership.session
+            if session is not None:
+                session.send_watch(target.peer, wire.UNWATCH, target.id)
 
     def numbers(self, peer: NodeId) -> list[int]:
         """Return the actors of ``peer`` that are watched here."""
