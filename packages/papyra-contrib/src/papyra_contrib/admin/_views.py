@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from papyra.exceptions import NotClustered, PersistenceError
 from papyra.persistence import safe_metrics_snapshot
+from papyra_contrib._cached import Cached
 from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.admin._facts import Wanted, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles
@@ -43,11 +44,14 @@ class Views:
         self._system = system
         self._payloads = payloads
         self._started = system.now()
-        self._walks: dict[object, tuple[float, Any]] = {}
+        self._walks: dict[object, Cached[Any]] = {}
+        self._sample: Cached[dict[str, Any]] = Cached(WALK_SECONDS)
+        self._selection: Cached[tuple[list[dict[str, Any]], dict[str, Any]]] = Cached(SELECT_SECONDS)
+        self._problem: Cached[str] = Cached(PROBE_SECONDS)
+        self._plugins: Cached[list[dict[str, Any]]] = Cached(PLUGIN_SECONDS)
         self._percentiles = Percentiles(system)
         self._handled: tuple[float, dict[int, int]] = (0.0, {})
         self._rates: dict[int, float] = {}
-        self._kept: dict[str, tuple[float, Any]] = {}
         self.operations: dict[str, Callable[[dict[str, Any]], Awaitable[object]]] = {
             "overview": self.overview,
             "top": self.top,
@@ -84,12 +88,9 @@ class Views:
         }
 
     async def _statistics(self) -> dict[str, Any]:
-        known = self._walks.get("statistics")
-        if known is None or time.monotonic() - known[0] >= WALK_SECONDS:
-            sample = await self._system.sample()
-            known = self._walks["statistics"] = (time.monotonic(), sample.to_dict())
-        found: dict[str, Any] = known[1]
-        return found
+        if not self._sample.is_fresh():
+            self._sample.keep((await self._system.sample()).to_dict())
+        return self._sample.value
 
     async def top(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return actors, the busiest first: ``by`` is mailbox, rate, restarts, processed or latency."""
@@ -247,12 +248,9 @@ class Views:
             rows = [one for one in fact_rows(self._system.events()) if wanted.matches(one)]
             return rows, bars(rows)
 
-        known = self._kept.get("selected")
-        if known is None or known[1][0] != wanted or time.monotonic() - known[0] >= SELECT_SECONDS:
-            found = await anyio.to_thread.run_sync(select)
-            known = self._kept["selected"] = (time.monotonic(), (wanted, found))
-        selected: tuple[list[dict[str, Any]], dict[str, Any]] = known[1][1]
-        return selected
+        if self._selection.is_fresh(wanted):
+            return self._selection.value
+        return self._selection.keep(await anyio.to_thread.run_sync(select), wanted)
 
     async def store(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the store of facts: its backend, its health and its counters."""
@@ -269,9 +267,8 @@ class Views:
 
     async def _probed(self) -> str:
         """Return why a record could not be written, "" if nothing prevents it."""
-        known = self._kept.get("probe")
-        if known is not None and time.monotonic() - known[0] < PROBE_SECONDS:
-            return str(known[1])
+        if self._problem.is_fresh():
+            return self._problem.value
         problem = f"no answer within {PROBE_PATIENCE_SECONDS:.0f} s"
         with anyio.move_on_after(PROBE_PATIENCE_SECONDS):
             try:
@@ -279,8 +276,7 @@ class Views:
                 problem = ""
             except PersistenceError as error:
                 problem = str(error)
-        self._kept["probe"] = (time.monotonic(), problem)
-        return problem
+        return self._problem.keep(problem)
 
     async def cluster(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the members of the cluster, and this node's lease, reconnects and peers."""
@@ -309,10 +305,9 @@ class Views:
 
     async def plugins(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the installed plugins; none is loaded for it."""
-        known = self._kept.get("plugins")
-        if known is None or time.monotonic() - known[0] >= PLUGIN_SECONDS:
-            known = self._kept["plugins"] = (time.monotonic(), await anyio.to_thread.run_sync(plugin_rows))
-        return {"rows": known[1], "total": len(known[1])}
+        if not self._plugins.is_fresh():
+            self._plugins.keep(await anyio.to_thread.run_sync(plugin_rows))
+        return {"rows": self._plugins.value, "total": len(self._plugins.value)}
 
     async def stop(self, request: dict[str, Any]) -> dict[str, Any]:
         """Stop one actor, waiting at most 10 seconds."""
@@ -335,14 +330,12 @@ class Views:
 
     def _walk(self, key: object, function: Callable[[], _T]) -> _T:
         """Return what a walk over all actors found, at most `WALK_SECONDS` ago."""
-        now = time.monotonic()
-        known = self._walks.get(key)
-        if known is None or now - known[0] >= WALK_SECONDS:
-            for old in [one for one, (when, _) in self._walks.items() if now - when >= WALK_SECONDS]:
-                del self._walks[old]
-            known = self._walks[key] = (now, function())
-        found: _T = known[1]
-        return found
+        known: Cached[_T] | None = self._walks.get(key)
+        if known is None or not known.is_fresh():
+            self._walks = {one: walk for one, walk in self._walks.items() if walk.is_fresh()}
+            known = self._walks[key] = Cached(WALK_SECONDS)
+            known.keep(function())
+        return known.value
 
 
 def _is_clustered(system: ActorSystem) -> bool:

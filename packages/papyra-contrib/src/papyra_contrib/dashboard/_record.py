@@ -5,7 +5,6 @@ It reads at most `MAX_FACTS` facts of a day at a time, so that a record of any s
 
 from __future__ import annotations
 
-import time
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -19,6 +18,7 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence import open_backend, safe_metrics_snapshot
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
 from papyra.persistence.url import masked
+from papyra_contrib._cached import Cached
 from papyra_contrib.admin._facts import Wanted, bars
 from papyra_contrib.admin._plugins import plugin_rows
 from papyra_contrib.dashboard._source import Answer, Source, SourceGone, SourceRefused
@@ -96,7 +96,7 @@ class RecordSource(Source):
         self._backend = open_backend(url)
         self._payloads = payloads
         self._newest = Window()
-        self._scan: tuple[float, Answer] | None = None
+        self._scan: Cached[Answer] = Cached(SCAN_SECONDS)
 
     async def _read(self, since: float | None, until: float | None) -> Window:
         """Read the newest facts between two times: at most a day of them, and at most `MAX_FACTS`."""
@@ -177,8 +177,8 @@ class RecordSource(Source):
 
     async def _scanned(self) -> Answer:
         """Return what a scan found, if it takes no longer than two seconds."""
-        if self._scan is not None and time.monotonic() - self._scan[0] < SCAN_SECONDS:
-            return self._scan[1]
+        if self._scan.is_fresh():
+            return self._scan.value
         answer: Answer = {"done": False, "anomalies": []}
         try:
             with anyio.move_on_after(SCAN_PATIENCE_SECONDS):
@@ -186,8 +186,7 @@ class RecordSource(Source):
                 answer = {"done": True, "anomalies": [asdict(one) for one in report.anomalies[:100]]}
         except (PersistenceError, OSError) as error:
             raise SourceGone(str(error)) from error
-        self._scan = (time.monotonic(), answer)
-        return answer
+        return self._scan.keep(answer)
 
     async def plugins(self) -> Answer:
         return {"rows": await anyio.to_thread.run_sync(plugin_rows)}
@@ -205,7 +204,8 @@ class RecordSource(Source):
             done = await self._backend.compact()
         except (PersistenceError, OSError) as error:
             raise SourceGone(str(error)) from error
-        self._newest, self._scan = Window(), None
+        self._newest = Window()
+        self._scan.forget()
         return f"compacted: {done.removed_records:,} records removed, {done.after_records:,} kept"
 
     async def aclose(self) -> None:
