@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from types import FrameType
 
-__all__ = ["can_interrupt", "is_ours", "own_frame", "place"]
+__all__ = ["RUNTIME_FOLDER", "can_interrupt", "is_ours", "own_frame", "place"]
 
-_RUNTIME: Final = str(Path(__file__).parent)
+RUNTIME_FOLDER: Final = str(Path(__file__).parent)
 _PROXY: Final = str(Path(__file__).parent.parent / "proxy.py")
 
 FRAMEWORK: Final = frozenset(("anyio", "asyncio", "outcome", "papyra", "trio", "uvloop"))
@@ -19,7 +19,7 @@ FRAMEWORK: Final = frozenset(("anyio", "asyncio", "outcome", "papyra", "trio", "
 
 def is_ours(path: str) -> bool:
     """Return whether a file is the runtime's, or the one with the calls of proxies."""
-    return path.startswith(_RUNTIME) or path == _PROXY
+    return path.startswith(RUNTIME_FOLDER) or path == _PROXY
 
 
 def own_frame(frame: FrameType | None) -> FrameType | None:

@@ -8,8 +8,9 @@ the next, with the same lines as an earlier piece.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from papyra._runtime.frames import RUNTIME_FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["cut_repeats", "last_place"]
 
-_RUNTIME: Final = str(Path(__file__).parent)
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]  # a class of the user may have another one
 _GET: Callable[[BaseException], TracebackType | None] = _TRACEBACK.__get__
 _SET: Callable[[BaseException, TracebackType], None] = _TRACEBACK.__set__
@@ -69,4 +69,4 @@ def _begins_piece(entries: list[TracebackType], number: int, entry: TracebackTyp
 
 
 def _is_ours(entry: TracebackType) -> bool:
-    return entry.tb_frame.f_code.co_filename.startswith(_RUNTIME)
+    return entry.tb_frame.f_code.co_filename.startswith(RUNTIME_FOLDER)
