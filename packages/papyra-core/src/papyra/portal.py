@@ -38,7 +38,7 @@ LOOK_EVERY_SECONDS = 1.0
 """How often a thread that waits makes sure that the event loop has not ended without a word."""
 
 
-class _Landing:
+class _ThreadWaiter:
     """What a thread waits for: set from the event loop. An ask's envelope takes it for the asker's waiter."""
 
     __slots__ = ("_event",)
@@ -62,10 +62,10 @@ class _Landing:
 class _Call:
     """An async function that a thread has called."""
 
-    __slots__ = ("error", "landing", "scope", "value")
+    __slots__ = ("error", "scope", "value", "waiter")
 
     def __init__(self) -> None:
-        self.landing = _Landing()
+        self.waiter = _ThreadWaiter()
         self.scope: anyio.CancelScope | None = None  # made on the event loop
         self.value: Any = None
         self.error: BaseException | None = None
@@ -139,11 +139,11 @@ class Portal:
         """
         cell = self._cell(ref, "ask")
         envelope = Envelope(message)
-        envelope.waiter = landing = _Landing()
+        envelope.waiter = waiter = _ThreadWaiter()
         job = BLOCKING_JOB.get()
         with self._lock:
             self._put(partial(self._ask, cell, envelope, job.cell if job is not None else None, timeout))
-        self._wait_for(landing)
+        self._wait_for(waiter)
         if envelope.error is not None:
             raise envelope.error
         return envelope.value
@@ -159,7 +159,7 @@ class Portal:
         call = _Call()
         with self._lock:
             self._put(partial(self._start_call, call, async_fn, args))
-        self._wait_for(call.landing)
+        self._wait_for(call.waiter)
         if call.error is not None:
             raise call.error
         return call.value  # type: ignore[no-any-return]  # what async_fn returned
@@ -205,8 +205,8 @@ class Portal:
         finally:
             self._waiting -= 1
 
-    def _wait_for(self, landing: _Landing) -> None:
-        while not landing.wait(LOOK_EVERY_SECONDS):
+    def _wait_for(self, waiter: _ThreadWaiter) -> None:
+        while not waiter.wait(LOOK_EVERY_SECONDS):
             self._look()
 
     def _look(self) -> None:
@@ -326,7 +326,7 @@ class Portal:
             call.error = error
         finally:
             self._calls.discard(call)
-            call.landing.set_result(None)
+            call.waiter.set_result(None)
             self._note_end()
 
     def _note_end(self) -> None:

@@ -380,7 +380,7 @@ class ActorSystem:
             above = self._cell(parent)
         cell = spawn(core.rt, factory, args, name, above, policy, mailbox_capacity)
         if on_full == "refuse":
-            belongings(cell).refuses = True
+            belongings(cell).refuses_when_full = True
         return ActorRef(cell)
 
     def spawn_or_get(

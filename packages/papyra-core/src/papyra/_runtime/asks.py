@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.attached_instrument import replied
-from papyra._runtime.mailbox import deliver, refuse
+from papyra._runtime.mailbox import deliver, raise_stopped
 from papyra._runtime.thread_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
 from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
@@ -38,7 +38,7 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
     me = rt.current_cell()
     if me is not None:
         if cell.stopping:
-            refuse(cell, envelope)
+            raise_stopped(cell, envelope)
         begin_wait(me, cell, envelope)
         envelope.asker = me
     timer = None
@@ -153,7 +153,7 @@ async def _send(cell: Cell, envelope: Envelope, me: Cell | None, fork: Fork | No
     try:
         if me is not None and fork is not None:
             if cell.stopping:
-                refuse(cell, envelope)
+                raise_stopped(cell, envelope)
             envelope.asker = begin_branch(me, fork, cell, envelope)
         await deliver(cell, envelope, waits=True)
     except PapyraError as error:

@@ -32,8 +32,8 @@ class Belongings:
     """What one instance of an actor has and loses with its end.
 
     ``queued`` counts the runtime's own envelopes in the mailbox, ``instance`` the instances that have ended:
-    a result of background work counts only in the instance that began it. ``group`` and ``refuses`` are the
-    cell's, and stay over a restart.
+    a result of background work counts only in the instance that began it. ``group`` and
+    ``refuses_when_full`` are the cell's, and stay over a restart.
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Belongings:
         "pipes",
         "queued",
         "receive_timeout",
-        "refuses",
+        "refuses_when_full",
         "stash",
         "timers",
     )
@@ -54,7 +54,7 @@ class Belongings:
         self.cell = cell
         self.queued = 0
         self.instance = 0
-        self.refuses = False
+        self.refuses_when_full = False
         self.behaviour: Callable[[Any], Awaitable[Any]] | None = None
         self.timers: ActorTimers | None = None
         self.receive_timeout: ReceiveTimeout | None = None

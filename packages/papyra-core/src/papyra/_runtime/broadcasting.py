@@ -8,7 +8,7 @@ from papyra._runtime.mailbox import (
     WAIT_FRAMES,
     halt_send,
     line_up,
-    refuses,
+    refuses_when_full,
     settle,
     try_enqueue,
     withdraw,
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Broadcast"]
 
 
-class _Turn:
-    """What a sender of a broadcast waits with: it wakes the broadcast, which knows whose turn it is."""
+class _PlaceInLine:
+    """The waiter of a broadcast in the line of one mailbox: when it is done, the broadcast goes on there."""
 
     __slots__ = ("_broadcast", "_cell", "_done", "sender")
 
@@ -78,7 +78,7 @@ class Broadcast:
                     continue
                 if try_enqueue(cell, item):
                     self.told += 1
-                elif refuses(cell):
+                elif refuses_when_full(cell):
                     self._rt.history.dead_letter(cell, self._message, expects_reply=False, reason="dropped")
                 else:
                     self._wait(cell, item, fork)
@@ -93,7 +93,7 @@ class Broadcast:
 
     def _wait(self, cell: Cell, item: object, fork: Fork | None) -> None:
         """Wait for room in a full mailbox, beside the other waits."""
-        sender = _Turn(self, cell, item).sender
+        sender = _PlaceInLine(self, cell, item).sender
         branch = None
         if self._me is not None and fork is not None:
             try:

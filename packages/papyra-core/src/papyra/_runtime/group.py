@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from papyra._runtime.belongings import belongings
 from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_CHILDREN, SUSPENDED
-from papyra._runtime.stopping import force, request_stop, stop_failed
+from papyra._runtime.stopping import ABANDON, force, request_stop, stop_failed
 from papyra._runtime.user_values import describe, is_a, type_name
 from papyra._runtime.wait_graph import cut_waits
 from papyra.supervision import GroupPolicy, RestartStrategy, Strategy
@@ -240,7 +240,7 @@ class Group:
         self._await_grace(cell)
         if self._cancellations > MAX_CANCELLATIONS:
             cell.reason = "failed"
-            force(cell, 0.0, 3)
+            force(cell, 0.0, ABANDON)
             return
         if cell.phase == RESTARTING_CHILDREN or cell.stopping:
             assert self._policy is not None  # noqa: S101 - `begin` set it

@@ -35,7 +35,7 @@ from papyra._runtime.phases import (
 )
 from papyra._runtime.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.spawning import build
-from papyra._runtime.stopping import begin_stopping_children, children_gone, finish
+from papyra._runtime.stopping import NO_TIME, begin_stopping_children, finish, stop_next_child
 from papyra._runtime.supervision import Supervision
 from papyra._runtime.user_values import is_a
 from papyra._runtime.worker import Worker
@@ -169,7 +169,7 @@ class Lifecycle:
                 if cell.phase != STOPPED:
                     phases.enter(cell, RESTARTING_CHILDREN)
             elif phase == RESTARTING_CHILDREN:
-                if not children_gone(cell):
+                if stop_next_child(cell):
                     self._pause(cell)
                     return
                 self.supervision.back_off(cell)
@@ -189,7 +189,7 @@ class Lifecycle:
                     await self._discard(cell)
                     if cell.phase == STOPPED:
                         return  # the stop was forced to its end meanwhile
-                if not children_gone(cell):
+                if stop_next_child(cell):
                     self._pause(cell)
                     return
                 phases.enter(cell, STOPPING)
@@ -324,7 +324,7 @@ class Lifecycle:
         if actor is None:
             return
         try:
-            await (actor.on_stop() if cell.force < 2 else self._cut_on_stop(cell, actor))
+            await (actor.on_stop() if cell.force < NO_TIME else self._cut_on_stop(cell, actor))
         except BaseException as error:
             failure = self._failure(cell, error)
             if failure is None:
@@ -359,7 +359,7 @@ class Lifecycle:
             error = ActorStopped(cell, "restarted before it replied")
             error.__cause__ = cell.failure
             mine.release(error)
-        if not pipes_gone(cell) and cell.force >= 2:
+        if not pipes_gone(cell) and cell.force >= NO_TIME:
             abandon_pipes(cell)
         return pipes_gone(cell)
 

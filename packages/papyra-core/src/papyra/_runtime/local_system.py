@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from papyra._runtime.background import Background
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import deliver, enqueue, has_room, refuse
+from papyra._runtime.mailbox import deliver, enqueue, has_room, raise_stopped
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
 from papyra.messages import ActorTerminated
 from papyra.ref import ActorRef
@@ -142,7 +142,7 @@ class LocalSystem:
         """
         cell = ref._cell
         if cell.stopping:
-            refuse(cell, mail.item)
+            raise_stopped(cell, mail.item)
         if not has_room(cell):
             return False
         enqueue(cell, mail.item)

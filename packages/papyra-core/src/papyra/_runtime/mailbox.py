@@ -20,6 +20,8 @@ from papyra._runtime.wait_graph import begin_wait, end_wait
 from papyra.exceptions import ActorStopped, MailboxFull
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from papyra._runtime.cell import Cell
     from papyra._runtime.runtime import Runtime
 
@@ -36,8 +38,8 @@ __all__ = [
     "has_mail",
     "has_room",
     "line_up",
-    "refuse",
-    "refuses",
+    "raise_stopped",
+    "refuses_when_full",
     "settle",
     "stopped_early",
     "to_dead_letter",
@@ -128,7 +130,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     """
     if try_enqueue(cell, item):
         return
-    if refuses(cell):
+    if refuses_when_full(cell):
         raise MailboxFull(cell, cell.capacity)
     need_frames(WAIT_FRAMES)  # before the sender is in the line: an error half-way would leave it there
     me = None if waits else cell.rt.current_cell()
@@ -161,7 +163,7 @@ def settle(cell: Cell, sender: Sender) -> None:
         withdraw(cell, sender)
         return
     if not sender.granted or cell.stopping:
-        refuse(cell, sender.item)
+        raise_stopped(cell, sender.item)
     _send(cell, sender)
     grant(cell)
 
@@ -172,16 +174,16 @@ def try_enqueue(cell: Cell, item: object) -> bool:
     A stopping actor raises `ActorStopped` and leaves one dead letter.
     """
     if cell.stopping:
-        refuse(cell, item)
+        raise_stopped(cell, item)
     if has_room(cell):
         enqueue(cell, item)
         return True
     return False
 
 
-def refuses(cell: Cell) -> bool:
+def refuses_when_full(cell: Cell) -> bool:
     """Return whether a full mailbox refuses messages, and no sender waits for room in it."""
-    return cell.belongings is not None and cell.belongings.refuses
+    return cell.belongings is not None and cell.belongings.refuses_when_full
 
 
 def has_room(cell: Cell) -> bool:
@@ -301,8 +303,8 @@ def stopped_early(cell: Cell) -> ActorStopped:
     return error
 
 
-def refuse(cell: Cell, item: object) -> None:
-    """Leave one dead letter and raise `ActorStopped`."""
+def raise_stopped(cell: Cell, item: object) -> NoReturn:
+    """Refuse an item: leave one dead letter and raise `ActorStopped`."""
     message, expects_reply = (item.message, item.expects_reply) if type(item) is Envelope else (item, False)
     need_frames(REFUSAL_FRAMES)
     cell.rt.tallies.refused += 1

@@ -19,7 +19,7 @@ from papyra._runtime.run_facts import RunFacts
 from papyra._runtime.run_id import new_run_id
 from papyra._runtime.runtime import Runtime
 from papyra._runtime.stack_guard import need_frames
-from papyra._runtime.stopping import force, request_stop, stop_waiter
+from papyra._runtime.stopping import CANCEL_BUT_ON_STOP, force, request_stop, stop_waiter
 from papyra._runtime.timers import Timers
 from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.wait_graph import end_wait, wait_for_child
@@ -149,7 +149,7 @@ class RunningSystem:
         if forced and not self._forced:
             self._forced = True
             self.lifecycle.guardian.reason = "shutdown"
-            force(self.lifecycle.guardian, self.grace, 0)
+            force(self.lifecycle.guardian, self.grace, CANCEL_BUT_ON_STOP)
 
     def limit_close(self, seconds: float) -> None:
         """Give the close that begins now ``seconds``.

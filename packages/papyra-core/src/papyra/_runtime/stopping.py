@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from papyra._runtime import phases
 from papyra._runtime.end_reason import EndReason
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
 
 __all__ = [
+    "ABANDON",
+    "CANCEL_BUT_ON_STOP",
+    "NO_TIME",
     "begin_stopping_children",
-    "children_gone",
     "finish",
     "force",
     "interrupted",
@@ -37,6 +39,7 @@ __all__ = [
     "request_stop",
     "stop_failed",
     "stop_from_inside",
+    "stop_next_child",
     "stop_waiter",
 ]
 
@@ -92,8 +95,8 @@ def begin_stopping_children(cell: Cell) -> None:
     phases.enter(cell, STOPPING_CHILDREN)
 
 
-def children_gone(cell: Cell) -> bool:
-    """Stop the newest child, and before it the idle ones that are newer. Return True if no child is left."""
+def stop_next_child(cell: Cell) -> bool:
+    """Stop the newest child, and before it the idle ones that are newer. Return False if no child is left."""
     reason = "shutdown" if cell.reason == "shutdown" else "stopped"
     # A hook may be slow, and the worker looks at the clock only between turns.
     left = 1 if cell.rt.history.reports_events else cell.rt.max_idle_stops
@@ -101,7 +104,7 @@ def children_gone(cell: Cell) -> bool:
         children = cell.children
         if not children:
             cell.waits_for = None
-            return True
+            return False
         # The newest, in O(1): next(reversed(children)) would pass all entries that were removed before.
         number, child = children.popitem()
         left -= 1
@@ -117,7 +120,7 @@ def children_gone(cell: Cell) -> bool:
         wait_for_child(cell, child)
     if child.phase == SUSPENDED:
         cell.rt.signal(child)  # this cell makes no more decisions
-    return False
+    return True
 
 
 def finish(cell: Cell) -> None:
@@ -131,7 +134,7 @@ def finish(cell: Cell) -> None:
         # A parent that waits for its children stops the next one here: a turn of its own for each child
         # would be a third of what the stop of a system costs (benchmark row `record`).
         if parent.phase in (STOPPING_CHILDREN, RESTARTING_CHILDREN) and (
-            not parent.paused or children_gone(parent)
+            not parent.paused or not stop_next_child(parent)
         ):
             cell.rt.signal(parent)
 
@@ -218,13 +221,20 @@ def stop_waiter(cell: Cell) -> Waiter:
 # -- force
 
 
-def force(cell: Cell, grace: float, level: int = 1) -> None:
+# How hard. Plain ints, because a turn reads `Cell.force`, which is 0 until an actor is forced.
+CANCEL_BUT_ON_STOP: Final = 0
+CANCEL_ALL: Final = 1
+NO_TIME: Final = 2
+ABANDON: Final = 3
+
+
+def force(cell: Cell, grace: float, level: int = CANCEL_ALL) -> None:
     """End the code that runs in ``cell`` and its descendants, harder each time ``grace`` seconds have passed.
 
-    Level 0 cancels the running code except ``on_stop``, and the mailboxes become dead letters. Level 1 also
-    cancels an ``on_stop`` that runs already; one that has not begun gets its time. Level 2 leaves no time:
-    each ``on_stop`` runs until its first await. Level 3 gives up on code that ignores cancellation: the actor
-    is logged and counts as stopped, and its task is abandoned.
+    `CANCEL_BUT_ON_STOP` cancels the running code except ``on_stop``, and the mailboxes become dead letters.
+    `CANCEL_ALL` also cancels an ``on_stop`` that runs already; one that has not begun gets its time.
+    `NO_TIME` leaves none: each ``on_stop`` runs until its first await. `ABANDON` gives up on code that
+    ignores cancellation: the actor is logged and counts as stopped, and its task is abandoned.
     """
     if cell.phase == STOPPED:
         return
@@ -233,24 +243,24 @@ def force(cell: Cell, grace: float, level: int = 1) -> None:
     for each in reversed(cell.subtree()):
         if each.phase != STOPPED:
             _force_one(each, level, cell.reason, None if each is me else each.running())
-    if level < 2:
-        rt.timers.after(grace, partial(force, cell, grace, 2))
+    if level < NO_TIME:
+        rt.timers.after(grace, partial(force, cell, grace, NO_TIME))
     else:
-        rt.timers.after(min(1.0, max(0.1, grace)), partial(force, cell, grace, 3))
+        rt.timers.after(min(1.0, max(0.1, grace)), partial(force, cell, grace, ABANDON))
 
 
 def _force_one(cell: Cell, level: int, reason: str, worker: Worker | None) -> None:
-    cell.force = max(cell.force, level, 1)
+    cell.force = max(cell.force, level, CANCEL_ALL)
     if not cell.stopping:
         cell.reason = reason
         close(cell)
     cell.rt.signal(cell)
     if worker is None:
         return
-    if level >= 3:
+    if level >= ABANDON:
         worker.abandoned = worker.interrupted = True
         worker.cell = None
         _logger.error("actor %s ignores cancellation; it counts as stopped and its task is abandoned", cell)
         finish(cell)
-    elif level > 0 or cell.phase not in (RESTARTING_STOP, STOPPING):
+    elif level > CANCEL_BUT_ON_STOP or cell.phase not in (RESTARTING_STOP, STOPPING):
         worker.interrupt()

@@ -110,7 +110,7 @@ class Supervision:
             return
         parent = cell.parent
         if parent is None or _stops_anyway(cell) or not _decides(parent):
-            self.apply(cell, error, None, _Failure(during, message, escalated=escalated))
+            self._choose(cell, error, None, _Failure(during, message, escalated=escalated))
             return
         crash = self.rt.history.crash(cell, error, during, None, 0)
         timer = self.rt.timers.after(MAX_UNDECIDED_SECONDS, partial(self._note_undecided, cell))
@@ -139,7 +139,7 @@ class Supervision:
         waiting = parent.undecided is not None and cell in parent.undecided
         if cell.force or (waiting and not _decides(parent)):
             self.withdraw(cell)
-            self.apply(cell, error, None)
+            self._choose(cell, error, None)
         elif waiting and waits_on(parent, cell):
             self.withdraw(cell)
             await self._ask_in_own_task(parent, cell, error)
@@ -184,13 +184,13 @@ class Supervision:
             if failure is None:
                 # The parent was cancelled. The child follows its policy: it must not wait for ever.
                 if child.phase == SUSPENDED:
-                    self.apply(child, error, None)
+                    self._choose(child, error, None)
                     self.rt.signal(child)
                 raise
             parent.escalated = failure  # the parent fails for itself, and the child follows its policy
             self.rt.signal(parent)
         if child.phase == SUSPENDED:
-            self.apply(child, error, decision)
+            self._choose(child, error, decision)
         if failure is not None:
             log_error("on_child_failure of actor %s raised", parent, error=failure)
             failure = None  # its traceback refers to this frame: avoid a reference cycle
@@ -238,14 +238,14 @@ class Supervision:
 
     # -- its execution
 
-    def apply(
+    def _choose(
         self,
         cell: Cell,
         error: Exception,
         decision: SupervisorDecision | None,
         failure: _Failure | None = None,
     ) -> None:
-        """Carry out a decision, or else the cell's policy, by entering the next phase of the cell."""
+        """Choose what becomes of a failed cell, by a decision or else by its policy, and begin with it."""
         cell.waits_for = None
         failure = failure or self._undecided.pop(cell, None)
         taken, reason = decision or SupervisorDecision(cell.policy.strategy.value), "failed"
