@@ -59,7 +59,7 @@ FLOORS = {
         "busy_actors cell context_guard dead_letters failures hook_calls timers wait_graph",
         "background failure_log history interrupts tallies watchdog",
         "runtime",
-        "countdown mailbox",
+        "countdown mailbox sending",
         "asks belongings broadcasting children instruments introspection local_system watching",
         "actor_timers answering stopping tree",
         "group pipes stash",

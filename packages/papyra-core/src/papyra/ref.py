@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from papyra._runtime.asks import ask
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import (
-    check_send,
-    deliver,
-    halt_send,
-    try_enqueue,
-    waiting_messages,
-    yield_to_loop,
-)
+from papyra._runtime.mailbox import waiting_messages
 from papyra._runtime.phases import DRAINING, STOPPED
+from papyra._runtime.sending import check_send, deliver, halt_send, try_enqueue, yield_to_loop
 from papyra._runtime.stash import stashed
 from papyra.exceptions import MailboxFull
 from papyra.proxy import ActorProxy

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papyra._runtime.mailbox import (
+from papyra._runtime.sender_line import Sender
+from papyra._runtime.sending import (
     WAIT_FRAMES,
     halt_send,
     line_up,
@@ -14,7 +15,6 @@ from papyra._runtime.mailbox import (
     withdraw,
     yield_to_loop,
 )
-from papyra._runtime.sender_line import Sender
 from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.wait_graph import begin_branch, begin_fork, end_wait
 from papyra.exceptions import ActorStopped, AskDeadlock

@@ -20,7 +20,7 @@ from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.failures import as_failure, left_open
 from papyra._runtime.log import log_error
-from papyra._runtime.mailbox import discard, grant, has_mail, stopped_early
+from papyra._runtime.mailbox import discard, has_mail, stopped_early
 from papyra._runtime.phases import (
     BACKING_OFF,
     DRAINING,
@@ -34,6 +34,7 @@ from papyra._runtime.phases import (
     SUSPENDED,
 )
 from papyra._runtime.pipes import abandon_pipes, pipes_gone
+from papyra._runtime.sending import grant
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import NO_TIME, begin_stopping_children, finish, stop_next_child
 from papyra._runtime.supervision import Supervision

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from papyra._runtime.background import Background
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.mailbox import deliver, enqueue, has_room, raise_stopped
+from papyra._runtime.mailbox import enqueue, raise_stopped
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
+from papyra._runtime.sending import deliver, has_room
 from papyra.messages import ActorTerminated
 from papyra.ref import ActorRef
 

@@ -28,8 +28,8 @@ from papyra._runtime.context_guard import ContextGuard, keep, keep_worker, relea
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.failures import left_open
 from papyra._runtime.log import log_error
-from papyra._runtime.mailbox import grant
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING, STOPPED
+from papyra._runtime.sending import grant
 from papyra._runtime.stopping import interrupted, note_interrupted
 from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.worker import Worker, context_for

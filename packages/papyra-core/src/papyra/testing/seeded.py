@@ -19,8 +19,8 @@ import anyio
 from papyra._runtime.context_guard import keep
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.failures import left_open
-from papyra._runtime.mailbox import grant
 from papyra._runtime.runtime import MAX_IDLE_STOPS
+from papyra._runtime.sending import grant
 from papyra._runtime.worker_loop import TURN_MESSAGES, WORKER_LOOP, Workers, answer, observed
 
 if TYPE_CHECKING:
