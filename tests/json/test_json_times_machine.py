@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from zlib import crc32
 
 import hypothesis.strategies as st
@@ -18,7 +19,7 @@ from papyra_json._read import time_search
 from papyra_json._read.query import newest
 from papyra_json._record.decode import InvalidLine, decode
 from papyra_json._record.encode import encode
-from papyra_json._record.lines import forward
+from papyra_json._record.lines import forward, pieces
 from papyra_json._record.time_range import times_of
 from papyra_json._segment import writer as _packing
 from papyra_json._segment.codec import codec_for
@@ -225,10 +226,9 @@ class TimedStore(FileMachine):
                 for start, end, lines in forward(file, 0, file.size):
                     assert end - start >= len(lines[0])
                     for line in lines:
-                        try:
-                            found.append((decode(line), len(line) + 1))
-                        except InvalidLine:
-                            continue
+                        for _, piece in pieces(line):  # a NUL in place of a newline joins two records
+                            with suppress(InvalidLine):
+                                found.append((decode(piece), len(piece) + 1))
             return found
 
 
