@@ -11,6 +11,7 @@ Expected output may have ``...`` in it, as in doctest. Blocks in other languages
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import doctest
 import io
@@ -38,6 +39,13 @@ if TYPE_CHECKING:
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A background job of a shell ignores Ctrl-C, and so would every command that a test interrupts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if sys.dont_write_bytecode and "PYTEST_XDIST_WORKER" not in os.environ:
+    # Hundreds of processes would compile the same modules again; they share a folder that ends with the run.
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = tempfile.mkdtemp(prefix="papyra-bytecode-")
+    atexit.register(shutil.rmtree, sys.pycache_prefix, ignore_errors=True)
+    sys.dont_write_bytecode = False
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 _FENCE = RawFencedCodeBlockLexer(re.compile(r"(?P<language>\w+)[ \t]*(?P<attributes>[^\n]*)\n"))
 _TITLE = re.compile(r'title="([\w./-]+)"')
