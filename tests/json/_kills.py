@@ -108,9 +108,10 @@ def sweep(folder: str) -> None:
                 break
 
 
-def traced(folder: str, strace: str, happening: str) -> None:
-    """Have something happen to stores at each system call that matters: at the n-th of a kind in a thread,
-    for every n.
+def traced(folder: str, strace: str, happening: str, every: str) -> None:
+    """Have something happen to stores at each system call that matters, or at every third of them.
+
+    That is at the n-th of a kind in a thread, for every n.
     """
     kill = happening == "signal=KILL"
     names = ("torn tail", "rotation, synced", "compact a set", "quarantine of a set")
@@ -122,6 +123,7 @@ def traced(folder: str, strace: str, happening: str) -> None:
         case.check(f"{name}: traced")
         most = Counter(re.findall(r"^(\d+) +(\w+)\(", log.read_text(), re.MULTILINE))
         steps = sorted({(call, at) for (_, call), count in most.items() for at in range(1, count + 1)})
+        steps = steps[:: int(every)]
         killed = 0
         for call, at in steps:
             case = Case(name, f"{folder}/{name}/{call}-{at}")

@@ -26,12 +26,13 @@ def test_faults_killed_before_each_call_and_amid_each_write(quick_disk):
     assert all(int(count.removesuffix(" steps")) > 5 for count in steps.values())
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize(("happening", "scenarios"), [("signal=KILL", 4), ("error=EIO", 2)])
-def test_faults_killed_or_failing_at_each_system_call(quick_disk, happening, scenarios):
+def test_faults_killed_or_failing_at_each_system_call(quick_disk, happening, scenarios, every):
     strace = shutil.which("strace")
     if strace is None:
         pytest.skip("strace is not installed; the sweeps over the calls of `os` cover the same steps")
-    done = _run("traced", quick_disk, strace, happening)
+    done = _run("traced", quick_disk, strace, happening, every)
     if "no tracing" in done.stderr and "not permitted" in done.stderr:
         pytest.skip("tracing is not allowed here; the sweeps over the calls of `os` cover the same steps")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -25,13 +25,18 @@ from ._disk import Died
 from ._powered import PoweredStore, numbered_event
 
 PoweredStore.TestCase.settings = settings(
-    max_examples=70,
+    max_examples=25,
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=set(Phase) - {Phase.explain},  # which takes minutes here
 )
 TestPoweredStore = PoweredStore.TestCase
+
+
+@pytest.mark.sweep
+class TestPoweredStoreForLong(PoweredStore.TestCase):
+    settings = settings(PoweredStore.TestCase.settings, max_examples=250)
 
 
 # -- what the machine has found, each by itself

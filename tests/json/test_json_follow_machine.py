@@ -7,6 +7,7 @@ from __future__ import annotations
 import shutil
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import initialize, precondition, rule
 
 from papyra.persistence import RetentionPolicy
@@ -174,5 +175,10 @@ class FollowedStore(FileMachine):
         self._then(then)
 
 
-FollowedStore.TestCase.settings = how_long(80, 40)
+FollowedStore.TestCase.settings = how_long(30, 40)
 TestFollowedStore = FollowedStore.TestCase
+
+
+@pytest.mark.sweep
+class TestFollowedStoreForLong(FollowedStore.TestCase):
+    settings = how_long(250, 40)

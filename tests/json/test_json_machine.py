@@ -7,6 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from papyra.persistence import Query, RetentionPolicy
@@ -116,5 +117,10 @@ def _plainly(content: bytes) -> list[int]:
     return numbers_in(content.replace(b"\0", b"\n").split(b"\n"))
 
 
-FileStore.TestCase.settings = how_long(80, 30)
+FileStore.TestCase.settings = how_long(30, 30)
 TestFileStore = FileStore.TestCase
+
+
+@pytest.mark.sweep
+class TestFileStoreForLong(FileStore.TestCase):
+    settings = how_long(250, 30)

@@ -248,5 +248,10 @@ def _kept(everything, policy, now):
     return [record for record, _ in left]
 
 
-TimedStore.TestCase.settings = how_long(30, 25)
+TimedStore.TestCase.settings = how_long(8, 25)
 TestTimedStore = TimedStore.TestCase
+
+
+@pytest.mark.sweep
+class TestTimedStoreForLong(TimedStore.TestCase):
+    settings = how_long(80, 25)
