@@ -373,16 +373,36 @@ async def quiet(system: ActorSystem) -> None:
         await anyio.sleep(0.0005)  # backoffs take real time
 
 
+LIVES = given(
+    commands=st.lists(COMMANDS, min_size=15, max_size=60), seed=st.integers(0, 2**16), close=st.booleans()
+)
+
+
 @pytest.mark.usefixtures("actors_facts_only")
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(commands=st.lists(COMMANDS, min_size=15, max_size=60), seed=st.integers(0, 2**16), close=st.booleans())
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
+@LIVES
 def test_g14_to_20_any_life_of_a_tree_keeps_its_promises(
     backend: str, commands: list[tuple[Any, ...]], seed: int, close: bool
 ) -> None:
+    any_life(backend, commands, seed, close)
+
+
+def any_life(backend: str, commands: list[tuple[Any, ...]], seed: int, close: bool) -> None:
     logger = logging.getLogger("papyra")
     before, logger.disabled = logger.disabled, True
     try:
         anyio.run(scenario, commands, seed, close, backend=backend)
     finally:
         logger.disabled = before
+
+
+@pytest.mark.sweep
+@pytest.mark.usefixtures("actors_facts_only")
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@LIVES
+def test_g14_to_20_many_lives_of_a_tree_keep_its_promises(
+    backend: str, commands: list[tuple[Any, ...]], seed: int, close: bool
+) -> None:
+    any_life(backend, commands, seed, close)

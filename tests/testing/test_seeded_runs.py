@@ -299,14 +299,14 @@ def check(system: ActorSystem, store: Kept, world: World) -> None:
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-@pytest.mark.parametrize("block", range(5))
+@pytest.mark.parametrize("block", [0, *(pytest.param(n, marks=pytest.mark.sweep) for n in range(1, 5))])
 def test_the_guarantees_hold_in_a_thousand_schedules(block: int, loop: Loop) -> None:
     for seed in range(block * 100, block * 100 + 100):
         explore(scenario, seed, False, seeds=[seed], backend=loop)
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-@pytest.mark.parametrize("block", range(3))
+@pytest.mark.parametrize("block", [0, *(pytest.param(n, marks=pytest.mark.sweep) for n in range(1, 3))])
 def test_the_guarantees_hold_where_the_host_is_cancelled(block: int, loop: Loop) -> None:
     for seed in range(block * 100, block * 100 + 100):
         explore(scenario, seed, True, seeds=[seed], backend=loop)
