@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import doctest
+import gc
 import io
 import os
 import re
@@ -147,6 +148,13 @@ def _leave_folder(namespace: dict[str, Any]) -> None:
 pytest_collect_file = Sybil(
     parsers=[_parse], patterns=["*.md"], setup=_enter_folder, teardown=_leave_folder
 ).pytest()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Keep the tests' own 300,000 objects out of every collection of garbage: looking at them takes 0.2 s."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)
