@@ -5,11 +5,14 @@ Real processes with real signals.
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -17,13 +20,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorSystem
-from papyra._runtime.interrupts import Interrupts
+from papyra import Actor, ActorRef, ActorStopped, ActorSystem, SupervisorDecision
+from papyra._runtime.frames import actor_frame, holds_loop
+from papyra._runtime.interrupts import AGAIN, Interrupts
+from papyra.persistence import InMemoryPersistence
+from papyra.persistence.models import PersistedRecord
 
-from .support import Echo
+from .support import Echo, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     Start = Callable[[str], "Program"]
@@ -77,6 +83,8 @@ PROGRAM = """
             elif message == "child":
                 async with anyio.create_task_group() as group:
                     group.start_soon(self.compute)
+            elif message == "background":
+                self.context.start_soon(self.compute)
             else:
                 await anyio.sleep_forever()
 
@@ -93,11 +101,14 @@ PROGRAM = """
                 while True:
                     pass
             await worker.tell(sys.argv[2])
-            if sys.argv[2] == "wait":
-                await anyio.wait_all_tasks_blocked()
-                say("ready")
             try:
+                if sys.argv[2] == "wait":
+                    await anyio.wait_all_tasks_blocked()
+                    say("ready")
                 await anyio.sleep_forever()
+            except BaseException:
+                if sys.argv[2] != "wait":  # its host goes on, to a close that waits for the actor
+                    raise
             finally:
                 say("host ends")
 
@@ -110,13 +121,15 @@ class Program:
 
     def __init__(self, folder: Path, backend: str, what: str) -> None:
         (folder / "program.py").write_text(textwrap.dedent(PROGRAM))
-        self.process = subprocess.Popen(
-            [sys.executable, "program.py", backend, what],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self.errors = folder / "errors"
+        with self.errors.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "program.py", backend, what],
+                cwd=folder,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
         self.read("ready")
 
     def read(self, expected: str) -> None:
@@ -128,8 +141,11 @@ class Program:
 
     def end(self) -> tuple[int, list[str], str]:
         """Return the exit status, the lines that are left, and what went to stderr."""
-        out, errors = self.process.communicate(timeout=60)
-        return self.process.returncode, out.splitlines(), errors
+        assert self.process.stdout is not None
+        out = (
+            self.process.stdout.readlines()
+        )  # not `communicate`, which misses lines that are buffered already
+        return self.process.wait(60), [line.rstrip() for line in out], self.errors.read_text()
 
 
 @pytest.fixture(params=["asyncio", "trio"])
@@ -143,7 +159,7 @@ def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
     yield launch
     for each in started:
         each.process.kill()
-        each.process.communicate()
+        each.process.communicate()  # closes the pipe
 
 
 @pytest.mark.parametrize("what", ["compute", "call"])
@@ -158,16 +174,21 @@ def test_h10_the_first_interrupts_an_actor_that_computes(start: Start, what: str
 
 
 @pytest.mark.sweep
-@pytest.mark.parametrize(
-    "start", ["trio"], indirect=True
-)  # asyncio lets it out of a task, and so out of the loop
-def test_h10_the_first_interrupts_a_task_of_an_actor_that_computes(start: Start) -> None:
-    program = start("child")
+@pytest.mark.parametrize("what", ["child", "background"])
+def test_h10_the_first_interrupts_a_task_of_an_actor_that_computes(
+    start: Start, what: str, tmp_path: Path
+) -> None:
+    """asyncio lets a `KeyboardInterrupt` out of a task, and out of the loop, half-way through the close."""
+    program = start(what)
     program.interrupt()
     status, out, errors = program.end()
     assert status == -signal.SIGINT
-    assert "on_stop" in out
+    assert sorted(out) == ["host ends", "on_stop"]
     assert "KeyboardInterrupt" in errors
+    stopped = [
+        line for line in (tmp_path / "facts.ndjson").read_text().splitlines() if "SystemStopped" in line
+    ]
+    assert [json.loads(line)["payload"]["facts_dropped"] for line in stopped] == [0]
 
 
 @pytest.mark.sweep
@@ -192,16 +213,13 @@ def test_h10_the_second_interrupts_an_actor_that_ignored_the_first(start: Start)
 
 
 @pytest.mark.sweep
-@pytest.mark.xfail(
-    strict=False, reason="open: on a busy machine the second may pass for the retry of the first"
-)
 def test_h10_the_second_cancels_what_waits(start: Start) -> None:
     program = start("wait")
-    program.interrupt()  # asyncio cancels the main task, and so the actors; trio raises in the main task
+    program.interrupt()
     program.read("host ends")
     program.interrupt()
     status, out, _ = program.end()
-    assert status == -signal.SIGINT
+    assert status in (0, -signal.SIGINT)  # 0 if the close had begun: the host has had the first one
     assert out == ["on_stop"]
 
 
@@ -327,3 +345,135 @@ async def test_h10_after_the_third_the_handler_goes_with_the_system_too(handler:
                     signal.raise_signal(signal.SIGINT)
             assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) == before
+
+
+def _main_thread() -> int:
+    main = threading.main_thread().ident
+    assert main is not None
+    return main
+
+
+async def test_h10_one_that_comes_with_a_retry_of_the_last_counts(handler: Interrupts) -> None:
+    """Python has one flag for each number of a signal: two that come together are one."""
+    async with ActorSystem():
+
+        def send_both() -> None:
+            handler._call_again()
+            signal.pthread_kill(_main_thread(), signal.SIGINT)  # no other thread runs between the two
+
+        with suppress(KeyboardInterrupt):
+            thread = threading.Thread(target=send_both)
+            thread.start()
+            thread.join()
+        assert handler._count == 1
+
+
+async def test_h10_a_loop_that_is_slow_is_not_interrupted_in_its_own_work(handler: Interrupts) -> None:
+    async with ActorSystem():
+        handler._overdue = []  # the loop has not answered
+        frames: list[object] = []
+
+        class Looks(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                frame = sys._getframe().f_back
+                frames.append(frame)
+                assert not holds_loop(frame)  # the standard library calls it, on behalf of the runtime
+                handler._look_again(0, frame)
+
+        looks = Looks()
+        space: dict[str, object] = {"__name__": "asyncio.fake", "looks": looks}
+        exec("def run(record): looks.handle(record)", space)
+        run = space["run"]
+        assert callable(run)
+        run(logging.makeLogRecord({}))
+        assert frames
+        assert handler._overdue == []  # it looks again
+        with pytest.raises(KeyboardInterrupt):
+            handler._look_again(0, sys._getframe())  # this test, which does hold the loop
+        handler._overdue = None
+
+
+async def test_h10_a_handler_of_the_program_for_the_other_signal_is_left_alone() -> None:
+    def mine(*_: object) -> None: ...
+
+    assert AGAIN is not None
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    other = signal.signal(AGAIN, mine)
+    try:
+        async with ActorSystem():
+            assert signal.getsignal(AGAIN) is mine
+        signal.signal(AGAIN, signal.SIG_DFL)
+        async with ActorSystem():
+            assert signal.getsignal(AGAIN) is not signal.SIG_DFL
+        assert signal.getsignal(AGAIN) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(AGAIN, other)
+
+
+def _would_be_interrupted() -> bool:
+    return actor_frame(sys._getframe()) is not None
+
+
+class Places(Actor):
+    """Notes where a SIGINT would interrupt its code."""
+
+    def __init__(self, seen: dict[str, bool]) -> None:
+        self.seen = seen
+        seen["factory"] = _would_be_interrupted()
+
+    def note(self, place: str) -> None:
+        self.seen[place] = _would_be_interrupted()
+
+    async def on_start(self) -> None:
+        self.note("on_start")
+        self.context.timers.start_single("tick", 0.0, call=lambda: self.note("timer"))
+        self.context.pipe_to_self(self.work, then=lambda _: self.note("then"))
+
+    async def work(self) -> None:
+        self.note("background")
+
+    async def method(self) -> None:
+        self.note("proxy")
+
+    async def receive(self, message: str) -> None:
+        self.note(message)
+
+    async def on_stop(self) -> None:
+        self.note("on_stop")
+
+    def on_child_failure(self, child_ref: ActorRef, exc: BaseException) -> SupervisorDecision | None:
+        self.note("on_child_failure")
+        return None
+
+
+class _Store(InMemoryPersistence):
+    def __init__(self, seen: dict[str, bool]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    async def record_batch(self, records: Sequence[PersistedRecord], *, batch_id: str | None = None) -> None:
+        self.seen["store"] = _would_be_interrupted()
+        await super().record_batch(records, batch_id=batch_id)
+
+
+async def test_h10_an_actor_is_interrupted_in_its_own_code_only() -> None:
+    seen: dict[str, bool] = {}
+    async with ActorSystem(
+        persistence=_Store(seen), on_dead_letter=lambda _: seen.update(hook=_would_be_interrupted())
+    ) as system:
+        places = system.spawn(Places, seen)
+        await places.tell("tell")
+        await places.ask("ask")
+        await places.proxy().method()
+        await wait_until(lambda: {"timer", "then", "background"} <= seen.keys())
+        await places.ask("ask")
+        child = system.spawn(Echo, parent=places)
+        await child.tell("boom")
+        await wait_until(lambda: "on_child_failure" in seen)
+        await system.stop(places)
+        with suppress(ActorStopped):
+            await places.tell("dead letter")
+        await system.flush()
+    assert {place for place, own in seen.items() if not own} == {"store", "hook"}
+    assert len(seen) == 12

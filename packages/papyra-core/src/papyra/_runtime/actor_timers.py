@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from papyra._runtime.belongings import belongings, bind_receive, enqueue_own, run_call
 from papyra._runtime.envelope import SIGNAL
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.timers import Timer
 
 if TYPE_CHECKING:
@@ -224,6 +225,7 @@ class ReceiveTimeout(Timer):
         self.new = True  # the handling in which it was set has not ended
         self.timers.set(self, self.timers.now() + seconds)
 
+    @calls_actor
     async def receive(self, message: Any) -> Any:
         """Handle a message, and note when that ended."""
         try:
@@ -292,6 +294,7 @@ def set_receive_timeout(
     bind_receive(mine.cell)
 
 
+@calls_actor
 async def _handle_tick(
     mine: Belongings, actor: Actor, message: object, act: Callable[[], object] | None
 ) -> None:

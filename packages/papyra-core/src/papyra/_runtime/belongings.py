@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.envelope import SIGNAL, Envelope
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.mailbox import enqueue
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.user_values import is_awaitable
@@ -142,6 +143,7 @@ def enqueue_own(cell: Cell, source: Source, message: object, call: Callable[[Act
     enqueue(cell, envelope)
 
 
+@calls_actor
 async def run_call(call: Callable[[], object]) -> None:
     """Run a plain or async function of the user in the actor."""
     result = call()

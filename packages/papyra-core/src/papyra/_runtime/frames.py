@@ -2,19 +2,44 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 if TYPE_CHECKING:
-    from types import FrameType
+    from types import CodeType, FrameType
 
-__all__ = ["RUNTIME_FOLDER", "can_interrupt", "is_ours", "own_frame", "place"]
+__all__ = [
+    "RUNTIME_FOLDER",
+    "actor_frame",
+    "calls_actor",
+    "can_interrupt",
+    "holds_loop",
+    "is_ours",
+    "own_frame",
+    "place",
+]
 
 RUNTIME_FOLDER: Final = str(Path(__file__).parent)
 _PROXY: Final = str(Path(__file__).parent.parent / "proxy.py")
 
+_STDLIB: Final = str(Path(os.__file__).parent)
+
+_Function = TypeVar("_Function")
+
+_CALLERS: set[CodeType] = set()
+
 FRAMEWORK: Final = frozenset(("anyio", "asyncio", "outcome", "papyra", "trio", "uvloop"))
 """Packages whose code must not be interrupted half-way: it keeps queues and flags that belong together."""
+
+
+def calls_actor(function: _Function) -> _Function:
+    """Mark a function that calls an actor's code, and is ready for a `KeyboardInterrupt` there.
+
+    The runtime also calls hooks, stores, log handlers and the standard library, half-way through its work.
+    """
+    _CALLERS.add(cast("Any", function).__code__)
+    return function
 
 
 def is_ours(path: str) -> bool:
@@ -31,6 +56,28 @@ def own_frame(frame: FrameType | None) -> FrameType | None:
             own = inner
         inner, frame = frame, frame.f_back
     return own
+
+
+def actor_frame(frame: FrameType | None) -> FrameType | None:
+    """Return the same as `own_frame`, but only if it is the actor that the runtime has called there."""
+    own = own_frame(frame)
+    if own is None or own.f_back is None:
+        return None
+    caller = own.f_back.f_code
+    return own if caller in _CALLERS or caller.co_filename == _PROXY else None
+
+
+def holds_loop(frame: FrameType | None) -> bool:
+    """Return whether ``frame`` is in code that the runtime or a loop has called, and not in their own work.
+
+    What they call in the standard library, as to wait or to log, is their own work.
+    """
+    while frame is not None and not _is_framework(frame):
+        path = frame.f_code.co_filename
+        if not path.startswith(_STDLIB) or "site-packages" in path:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def can_interrupt(frame: FrameType | None, own: FrameType) -> bool:

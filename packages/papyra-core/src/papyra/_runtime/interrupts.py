@@ -14,6 +14,9 @@ own one:
 After the first two the loop must answer soon. If it does not, other code holds it, and is interrupted,
 too. Signals are counted anew if the program went on after the last one for a while. One that comes while
 the loop does not run, as between two calls of ``run_until_complete``, is not counted.
+
+To look again later, the handler sends the main thread a signal of another number. With the same number, a
+SIGINT that comes at that moment would be lost, because Python keeps one flag for each number.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from papyra._runtime.frames import can_interrupt, own_frame
+from papyra._runtime.frames import actor_frame, can_interrupt, holds_loop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +51,10 @@ RETRY_SECONDS = 0.002
 """Time until the next try, if the runtime or the event loop was just at work for the actor."""
 
 
+AGAIN: signal.Signals | None = getattr(signal, "SIGURG", None)
+"""The signal that the handler sends itself, if the program has no handler of it. By default it is ignored."""
+
+
 class Interrupts:
     """The handler of SIGINT while at least one system runs in the main thread."""
 
@@ -56,8 +63,9 @@ class Interrupts:
         self._previous: Any = None
         self._count = 0
         self._counted_at = 0.0  # the time of the last signal
-        self._retries = False  # the next call of the handler is not a new signal
-        self._unanswered = False  # the event loop is asked, and has not answered
+        self._retries = False  # `_look_again` tries once more to interrupt an actor
+        self._overdue: list[bool] | None = None  # empty while the event loop is asked, and has not answered
+        self._is_own = False  # the next SIGINT is the handler's own, where it has no other signal
 
     def enter(self, core: RunningSystem) -> None:
         """Handle SIGINT for a system in the main thread, unless the program has a handler of its own."""
@@ -70,8 +78,11 @@ class Interrupts:
             if not _is_of_a_loop(current):
                 return
             self._previous, self._count = current, 0
-            self._retries = self._unanswered = False
+            self._retries = self._is_own = False
+            self._overdue = None
             signal.signal(signal.SIGINT, self._handle)
+            if AGAIN is not None and signal.getsignal(AGAIN) is signal.SIG_DFL:
+                signal.signal(AGAIN, self._look_again)
         self._running.add(core)
 
     def leave(self, core: RunningSystem) -> None:
@@ -84,33 +95,74 @@ class Interrupts:
         current = signal.getsignal(signal.SIGINT)
         if current == self._handle or (self._count >= LAST_COUNT and current is signal.SIG_DFL):
             signal.signal(signal.SIGINT, self._previous)
+        if AGAIN is not None and self._has_own_signal():
+            signal.signal(AGAIN, signal.SIG_DFL)
 
     def _alive(self) -> list[RunningSystem]:
         return [core for core in self._running if not core.rt.loop.is_closed()]
 
+    def _of_running_loops(self) -> list[RunningSystem]:
+        return [core for core in self._alive() if core.rt.loop.is_running()]
+
+    def _has_own_signal(self) -> bool:
+        return AGAIN is not None and signal.getsignal(AGAIN) == self._look_again
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        running = [core for core in self._alive() if core.rt.loop.is_running()]
-        if not running:
-            self._call_previous(number, frame)
+        if self._is_own:
+            self._is_own = False
+            self._look_again(number, frame)
             return
-        if self._retries:
-            self._retries = False
-        else:
-            self._note_signal(running)
+        running = self._of_running_loops()
+        if not running:
+            self._call_previous(frame)
+            return
+        self._note_signal(running)
         if self._count >= LAST_COUNT:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             raise KeyboardInterrupt
-        if self._unanswered:
-            self._unanswered = False
-            raise KeyboardInterrupt  # whatever holds the loop
+        self._interrupt(frame, running)
+
+    def _look_again(self, _number: int, frame: FrameType | None) -> None:
+        """Do what the last SIGINT has left for later."""
+        running = self._of_running_loops()
+        if not running or self._count >= LAST_COUNT:
+            return
+        answer, self._overdue = self._overdue, None
+        if answer is not None and not answer:
+            if holds_loop(frame):
+                raise running[0].rt.loop.interruption(self._main_task())
+            self._overdue = answer  # the loop is at its own work, so it is only slow
+            _later(RETRY_SECONDS, self._call_again)
+        elif self._retries:
+            self._retries = False
+            self._interrupt(frame, running)
+
+    def _interrupt(self, frame: FrameType | None, running: list[RunningSystem]) -> None:
+        """Interrupt what runs, or ask the loop whether anything holds it."""
         if self._count > 1:
             _from_loop(running, _force)
-        if interrupt_actor(frame):
-            self._retry(RETRY_SECONDS)
+        if interrupt_actor(frame) or self._interrupt_child(frame, running):
+            self._retries = True
+            _later(RETRY_SECONDS, self._call_again)
             return
         self._ask(running)
         if self._count == 1:
-            self._call_previous(number, frame)
+            self._call_previous(frame)
+
+    def _interrupt_child(self, frame: FrameType | None, running: list[RunningSystem]) -> bool:
+        """End the code of a task that an actor has started in a task group. Return as `interrupt_actor`."""
+        core = next((core for core in running if core.rt.loop.runs_child()), None)
+        if core is None:
+            return False
+        if holds_loop(frame):
+            _from_loop([core], lambda core: core.rt.loop.fatal(KeyboardInterrupt()))
+            raise core.rt.loop.interruption(self._main_task())
+        return True
+
+    def _main_task(self) -> object | None:
+        """Return the task that asyncio's own handler cancels."""
+        keywords: dict[str, object] = getattr(self._previous, "keywords", {})
+        return keywords.get("main_task")
 
     def _note_signal(self, running: list[RunningSystem]) -> None:
         """Count a signal."""
@@ -122,30 +174,32 @@ class Interrupts:
 
     def _ask(self, running: list[RunningSystem]) -> None:
         """Have whatever holds the loop interrupted, unless the loop answers in time."""
-        answered = threading.Event()
+        answer: list[bool] = []
 
         def judge() -> None:
             left = [core for core in running if not core.closed.is_set() and core.rt.loop.is_running()]
-            if left and not answered.is_set():
-                self._unanswered = True
+            if left and not answer:
+                self._overdue = answer
                 self._call_again()
 
-        _from_loop(running[:1], lambda _: answered.set())
+        _from_loop(running[:1], lambda _: answer.append(True))
         _later(ANSWER_SECONDS, judge)
 
-    def _retry(self, seconds: float) -> None:
-        _later(seconds, self._call_again)
-
     def _call_again(self) -> None:
-        self._retries = True
-        _thread.interrupt_main()
+        """Have `_look_again` called in the main thread."""
+        main = threading.main_thread().ident
+        if AGAIN is not None and main is not None and self._has_own_signal():
+            signal.pthread_kill(main, AGAIN)  # which ends a wait in a system call, too
+        elif signal.getsignal(signal.SIGINT) == self._handle:  # else the last system has closed
+            self._is_own = True
+            _thread.interrupt_main()
 
-    def _call_previous(self, number: int, frame: FrameType | None) -> None:
+    def _call_previous(self, frame: FrameType | None) -> None:
         previous: Any = self._previous
         if callable(previous):
-            previous(number, frame)
+            previous(signal.SIGINT, frame)
         else:
-            signal.default_int_handler(number, frame)
+            signal.default_int_handler(signal.SIGINT, frame)
 
 
 def interrupt_actor(frame: FrameType | None) -> bool:
@@ -153,7 +207,7 @@ def interrupt_actor(frame: FrameType | None) -> bool:
 
     Call it in a signal's handler. Return True if that has to be tried again soon.
     """
-    own = own_frame(frame)
+    own = actor_frame(frame)
     if own is None:
         return False
     if can_interrupt(frame, own):

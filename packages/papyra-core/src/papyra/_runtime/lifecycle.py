@@ -19,6 +19,7 @@ from papyra._runtime import phases
 from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.failures import as_failure, left_open
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import discard, has_mail, stopped_early
 from papyra._runtime.phases import (
@@ -100,6 +101,7 @@ class Lifecycle:
         self.rt.history.started(cell)
         return None
 
+    @calls_actor
     async def _begin(self, cell: Cell, actor: Actor, worker: Worker) -> None:
         mailbox_pool = self.rt.mailbox_pool
         cell.box = box = mailbox_pool.pop() if mailbox_pool else _NEW_BOX()
@@ -264,6 +266,7 @@ class Lifecycle:
                 self.rt.mailbox_pool.append(box)
         return True
 
+    @calls_actor
     async def _start(self, cell: Cell) -> None:
         actor = cell.actor
         assert actor is not None  # noqa: S101 - a cell in this phase has an instance
@@ -316,6 +319,7 @@ class Lifecycle:
             cell.variables = self.rt.loop.clean.copy()
         phases.enter(cell, STARTING)
 
+    @calls_actor
     async def _run_on_stop(self, cell: Cell) -> None:
         """Run ``on_stop`` of the current instance, once. Its errors are logged, and the stop continues."""
         actor, cell.actor = cell.actor, None
@@ -372,6 +376,7 @@ class Lifecycle:
             return self.rt.spurious_cancellation(cell, error)
         return None
 
+    @calls_actor
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it runs until its first await
             scope.cancel()

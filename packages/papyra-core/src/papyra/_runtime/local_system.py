@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from papyra._runtime.background import Background
 from papyra._runtime.envelope import Envelope
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.mailbox import enqueue, raise_stopped
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
 from papyra._runtime.sending import deliver, has_room
@@ -94,6 +95,7 @@ class Mail:
 def _received_inside(
     message: object, inside: Callable[[], AbstractContextManager[object]]
 ) -> Callable[[Actor], Awaitable[Any]]:
+    @calls_actor
     async def receive(actor: Actor) -> Any:
         with inside():
             return await actor.receive(message)

@@ -15,6 +15,7 @@ import anyio
 
 from papyra._runtime.answering import BACKGROUND
 from papyra._runtime.belongings import belongings, enqueue_own
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.log import log_error
 from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.user_values import is_a, is_awaitable
@@ -88,6 +89,7 @@ class Pipe:
         if outcome is not None and not self._cancelled:
             enqueue_own(self._cell, self, self._name, partial(self._deliver, *outcome))
 
+    @calls_actor
     async def _run(self) -> tuple[Any, Exception | None] | None:
         """Do the work. Return its value or its error; None if it was cancelled."""
         work, self._work = self._work, None
@@ -117,6 +119,7 @@ class Pipe:
             log_error(text, self._name, self._cell, error=error, level=logging.WARNING)
         return None, error
 
+    @calls_actor
     async def _deliver(self, value: Any, error: Exception | None, _actor: Actor) -> None:
         mine = self._cell.belongings
         if self._cancelled or mine is None or mine.instance != self._instance:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Cell
 from papyra._runtime.context_guard import changed_variables
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.group import children_policy
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING
 from papyra._runtime.user_values import close_coroutine, describe, is_a
@@ -82,6 +83,7 @@ def spawn(
     return cell
 
 
+@calls_actor
 def build(factory: Callable[[], Any], context: Context | None = None) -> Actor:
     """Call a factory, in ``context`` if it is given, and return its actor, which must be a new one."""
     if not callable(factory):

@@ -17,6 +17,7 @@ import anyio
 from papyra._runtime import phases
 from papyra._runtime.failure_log import FailureLog, outcome
 from papyra._runtime.failures import note_plain_methods
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.group import children_policy, group_of
 from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import has_mail
@@ -164,6 +165,7 @@ class Supervision:
             if cell.parent is not None and cell.parent.undecided is not None:
                 cell.parent.undecided.pop(cell, None)
 
+    @calls_actor
     async def _ask(self, parent: Cell, child: Cell, error: Exception) -> None:
         """Call the parent's ``on_child_failure`` and carry out its decision."""
         decision: SupervisorDecision | None = None

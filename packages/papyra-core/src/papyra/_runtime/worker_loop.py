@@ -27,6 +27,7 @@ from papyra._runtime.attached_instrument import begin, end
 from papyra._runtime.context_guard import ContextGuard, keep, keep_worker, release_worker
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.failures import left_open
+from papyra._runtime.frames import calls_actor
 from papyra._runtime.log import log_error
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING, STOPPED
 from papyra._runtime.sending import grant
@@ -174,6 +175,7 @@ class Workers:
         finally:
             rt.leave(task, worker)
 
+    @calls_actor
     async def _work(self, worker: Worker, ready: deque[Cell], guard: ContextGuard) -> bool:
         """Run the cells of ``ready``. Return True if the worker ends, False if it needs a new scope.
 
@@ -456,6 +458,7 @@ WORKER_LOOP: ContextVar[Callable[[Runtime, Callable[[BaseException], None]], Wor
 """The class of the workers of systems that start in this context; `papyra.testing` sets another."""
 
 
+@calls_actor
 async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
     """Handle an ask or a proxy's call. One whose asker has gone is skipped."""
     if envelope.replied:

@@ -111,6 +111,17 @@ class Loop(Protocol):
         """Return whether the loop runs now, in any thread: asyncio's may pause and go on later."""
         ...
 
+    def runs_child(self) -> bool:
+        """Return whether a task of an actor's task group runs that `KeyboardInterrupt` must not end."""
+        ...
+
+    def interruption(self, main: object | None, /) -> BaseException:
+        """Return what ends the code that runs now, after Ctrl-C.
+
+        ``main`` is asyncio's main task, if it is known.
+        """
+        ...
+
     def scopes(self) -> Scopes:
         """Return the cancel scopes of the running task."""
         ...

@@ -153,6 +153,31 @@ class AsyncioLoop:
         """Return whether the loop runs now."""
         return self._loop.is_running()
 
+    def runs_child(self) -> bool:
+        """Return whether a task runs that a task of the runtime has started in a task group of anyio."""
+        task: Any = asyncio.current_task(self._loop)
+        if task is None or task in self._tasks:
+            return False
+        state = getattr(_anyio, "_task_states").get(task)  # noqa: B009 - as in `_Scopes`
+        scope = None if state is None else state.cancel_scope
+        while scope is not None:
+            if scope._host_task in self._tasks:
+                return True
+            scope = scope._parent_scope
+        return False
+
+    def interruption(self, main: object | None) -> BaseException:
+        """Return what ends the code that runs now, after Ctrl-C.
+
+        asyncio lets a `KeyboardInterrupt` out of a task and out of the loop at once, half-way through the
+        close. So tasks are cancelled, except the runtime's own and the ``main`` one: what it raises ends the
+        loop anyway. Without a ``main`` one, nothing else would end the program.
+        """
+        task = asyncio.current_task(self._loop)
+        if task is None or task is main or task in self._tasks or (main is None and not self.runs_child()):
+            return KeyboardInterrupt()
+        return asyncio.CancelledError()
+
     def scopes(self) -> _Scopes:
         """Return the cancel scopes of the running task."""
         task = asyncio.current_task(self._loop)

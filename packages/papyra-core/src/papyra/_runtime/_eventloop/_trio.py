@@ -192,6 +192,14 @@ class TrioLoop:
         """Return whether the run has not ended."""
         return not self.is_closed()
 
+    def runs_child(self) -> bool:
+        """Return False: trio's own handler interrupts such a task, and its nursery raises that on."""
+        return False
+
+    def interruption(self, _main: object | None) -> BaseException:
+        """Return what ends the code that runs now, after Ctrl-C."""
+        return KeyboardInterrupt()
+
     def scopes(self) -> _Scopes:
         """Return the cancel scopes of the running task."""
         return _Scopes(trio.lowlevel.current_task())
