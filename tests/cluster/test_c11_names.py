@@ -132,7 +132,7 @@ def test_c16_nothing_grows_with_actors_asks_or_nodes_that_were(backend):
             assert len(session.links) == len(session.asks) == 0
             assert len(session.exports) == 1
             assert sorted(session.replica.entries) == ["n.a", f"s.counter.a.{counter.address.actor_id}"]
-            assert len(a.cluster._references.targets) == 0
+            assert len(a.cluster._refs.targets) == 0
 
     run_seeded(1, main, backend=backend)
 

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     from papyra._runtime._eventloop import Waiter
     from papyra_contrib.cluster._port import NodeId
-    from papyra_contrib.cluster._refs import Target
+    from papyra_contrib.cluster._remote_refs import Target
 
 __all__ = ["PendingAsk", "PendingAsks"]
 

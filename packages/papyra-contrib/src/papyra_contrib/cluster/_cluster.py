@@ -14,9 +14,9 @@ from papyra_contrib.cluster._keys import escape, unescape
 from papyra_contrib.cluster._membership import Membership
 from papyra_contrib.cluster._open import open_codec, open_transport
 from papyra_contrib.cluster._receiver import deliver_to
-from papyra_contrib.cluster._references import References
-from papyra_contrib.cluster._refs import NameTarget, Target
+from papyra_contrib.cluster._ref_table import RefTable
 from papyra_contrib.cluster._registrar import Registrar
+from papyra_contrib.cluster._remote_refs import NameTarget, Target
 from papyra_contrib.cluster._sending import Sending
 from papyra_contrib.cluster._services import Services
 from papyra_contrib.cluster._session import Session
@@ -87,7 +87,7 @@ class Cluster(Receptionist):
         self._settling = False
         self._membership: Membership | None = None
         self._local: LocalSystem
-        self._references: References
+        self._refs: RefTable
         self._sending: Sending
         self._services: Services
         self._claims: Claims
@@ -130,12 +130,12 @@ class Cluster(Receptionist):
         Gone with the actor and the node.
         """
         self._now("register a service")
-        await self._services.register(key.name, self._references.local(ref))
+        await self._services.register(key.name, self._refs.local(ref))
 
     async def withdraw(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
         """Offer ``key`` by ``ref`` no more. The actor lives on."""
         self._now("withdraw a service")
-        await self._services.withdraw(key.name, self._references.local(ref))
+        await self._services.withdraw(key.name, self._refs.local(ref))
 
     def find(self, key: ServiceKey[M, R]) -> tuple[ActorRef[M, R], ...]:
         """Return the actors under ``key`` that this node knows, at most a beat old."""
@@ -143,8 +143,7 @@ class Cluster(Receptionist):
         if session is None:
             return ()
         found = [
-            self._references.ref(service.holder, service.actor_id)
-            for service in session.replica.find(key.name)
+            self._refs.ref(service.holder, service.actor_id) for service in session.replica.find(key.name)
         ]
         return tuple(ref for ref in found if ref.is_alive())
 
@@ -173,7 +172,7 @@ class Cluster(Receptionist):
         off, and somebody else has the name when it is back, the actor gets a `NameLost`.
         """
         self._now("claim a name")
-        return await self._claims.claim(_name(name), self._references.local(ref))
+        return await self._claims.claim(_name(name), self._refs.local(ref))
 
     async def release(self, name: str | ServiceKey[Any, Any]) -> None:
         """Give a name of this node up. Harmless if this node does not have it."""
@@ -202,7 +201,7 @@ class Cluster(Receptionist):
         self._now("run a singleton")
         self._singletons.apply(name, factory, policy, mailbox_capacity)
         await anyio.lowlevel.checkpoint()
-        return self._references.late(name)
+        return self._refs.late(name)
 
     async def resign(self, name: str) -> None:
         """Be no candidate any more; an actor that runs here stops first. Harmless if this node is none."""
@@ -215,18 +214,18 @@ class Cluster(Receptionist):
         For nodes that are not candidates.
         """
         self._now("find a role")
-        return self._references.late(key.name)
+        return self._refs.late(key.name)
 
     # -- references and watches; the last three for the runtime
 
     def address(self, ref: ActorRef[Any, Any]) -> ActorAddress:
         """Return the cluster-wide address of an actor, and let other nodes reach it."""
         self._now("make an address")
-        return self._references.address(ref)
+        return self._refs.address(ref)
 
     def resolve(self, address: ActorAddress) -> ActorRef[Any, Any] | None:
         """Return the reference to a cluster-wide address."""
-        return self._references.resolve(address)
+        return self._refs.resolve(address)
 
     def watch(self, watcher: ActorRef[Any, Any], watched: object) -> bool:
         """Watch an actor of another node."""
@@ -258,7 +257,7 @@ class Cluster(Receptionist):
         self._singletons = Singletons(membership, registrar, local, self._claims)
         self._watches = Watches(membership, local, self._join_timeout)
         self._sending = Sending(membership, local, self._ref_to, self.ask_timeout, self._inject)
-        self._references = References(membership, local, self._sending)
+        self._refs = RefTable(membership, local, self._sending)
         try:
             await membership.join()
         except BaseException:
@@ -266,14 +265,14 @@ class Cluster(Receptionist):
             raise
 
     def _ref_to(self, peer: NodeId, number: int) -> ActorRef[Any, Any]:
-        return self._references.ref(peer, number)
+        return self._refs.ref(peer, number)
 
     def _new_session(self) -> Session:
         assert self._membership is not None  # noqa: S101 - it calls this
         session = Session(
             self, self._local, self._make_transport(), self._local.system.system_id, self._membership.ended
         )
-        session.prepare(WireValues(self._codec, self._references, self._max_message), self._extract)
+        session.prepare(WireValues(self._codec, self._refs, self._max_message), self._extract)
         return session
 
     async def leave(self) -> None:
@@ -343,7 +342,7 @@ class Cluster(Receptionist):
 
     def member_down(self, peer: NodeId, reason: str) -> None:
         """Tell the watchers of its actors, and record it."""
-        self._references.peer_down(peer)
+        self._refs.peer_down(peer)
         self._watches.peer_down(peer)
         if self._membership is not None:
             self._membership.record_down(peer, reason)
@@ -362,7 +361,7 @@ class Cluster(Receptionist):
 
     def target_ended(self, link: Link, number: int, reason: str) -> None:
         """Take note of the end of a remote actor."""
-        self._references.ended(link.peer, number, reason)
+        self._refs.ended(link.peer, number, reason)
         if self._session is not None:
             self._session.fail_asks_to(link.peer, number)
         link.out.drop_target(number)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import NodeId
-    from papyra_contrib.cluster._refs import Target
+    from papyra_contrib.cluster._remote_refs import Target
     from papyra_contrib.cluster._session import Session
 
 __all__ = ["Sending"]

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from papyra.cluster import LocalSystem
-    from papyra_contrib.cluster._refs import Target
+    from papyra_contrib.cluster._remote_refs import Target
     from papyra_contrib.cluster._replica import EndedIncarnations
     from papyra_contrib.cluster._wire_values import WireValues
 

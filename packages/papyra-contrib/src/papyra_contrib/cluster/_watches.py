@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._errors import ClusterUnavailable, NodeGone, NodeUnreachable
-from papyra_contrib.cluster._refs import RemoteRef
+from papyra_contrib.cluster._remote_refs import RemoteRef
 
 if TYPE_CHECKING:
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import NodeId
-    from papyra_contrib.cluster._refs import Target
+    from papyra_contrib.cluster._remote_refs import Target
 
 __all__ = ["Watches"]
 

@@ -9,18 +9,18 @@ from papyra import ActorRef
 from papyra.address import ActorAddress
 from papyra_contrib.cluster._keys import escape, unescape
 from papyra_contrib.cluster._port import NodeId
-from papyra_contrib.cluster._refs import LateRef, RemoteRef, Target
+from papyra_contrib.cluster._remote_refs import LateRef, RemoteRef, Target
 
 if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
     from papyra.typing import M, R
     from papyra_contrib.cluster._membership import Membership
-    from papyra_contrib.cluster._refs import Sender
+    from papyra_contrib.cluster._remote_refs import Sender
 
-__all__ = ["References"]
+__all__ = ["RefTable"]
 
 
-class References:
+class RefTable:
     """Makes references; those to one actor share a target, as long as there is one.
 
     Codecs call `dump` and `load`.
