@@ -44,8 +44,8 @@ async def spoil(system: ActorSystem) -> None:
 
 def a_second_later(app: Dashboard) -> None:
     """Let the dashboard look again."""
-    if app._watch._picture is not None:
-        app._watch._picture.taken -= 1
+    if app._poller._snapshot is not None:
+        app._poller._snapshot.taken -= 1
     app._renderer._kept.clear()
 
 

@@ -40,7 +40,7 @@ async def look_at_all(app: Dashboard) -> None:
 
 
 def a_second_later(app: Dashboard) -> None:
-    app._watch._picture.taken -= 1
+    app._poller._snapshot.taken -= 1
     app._renderer._kept.clear()
 
 

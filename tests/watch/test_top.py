@@ -127,18 +127,18 @@ def test_top_snapshot(application: Path, width: int):
     async def look_on() -> None:
         app = TopApp(socket, "mailbox", 0.05, 40)
         async with app.run_test(size=(width, 40)) as pilot:
-            await seen(pilot, lambda: app._picture is not None and app._picture.rates)
+            await seen(pilot, lambda: app._snapshot is not None and app._snapshot.rates)
             text = app.export_screenshot()
             assert "shop" in text
             assert "Session" in text
             assert "evil\\x1b" in text.replace("&#x27;", "'")
             await pilot.press("p")
             async with app._looking:  # a look that had begun before the key ends first
-                before = app._picture
+                before = app._snapshot
             await pilot.pause(0.2)
-            assert app._picture is before
+            assert app._snapshot is before
             await pilot.press("p", "r")
-            await seen(pilot, lambda: app._picture is not before)
+            await seen(pilot, lambda: app._snapshot is not before)
             await pilot.press("slash", *"orders", "enter")
             await seen(pilot, lambda: app._table("actors").row_count == 1)
             await pilot.press("enter")

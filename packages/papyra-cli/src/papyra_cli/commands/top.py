@@ -15,7 +15,7 @@ from papyra_cli._errors import Failure
 from papyra_cli._live.choose import choose_live
 from papyra_cli._live.client import LiveSystem
 from papyra_cli._output.output import Table
-from papyra_cli.commands._top.picture import Picture, take
+from papyra_cli.commands._top.snapshot import Snapshot, take
 
 if TYPE_CHECKING:
     from papyra_cli._output.output import Output
@@ -70,7 +70,7 @@ def top(
     """Show what the actors of a running system do now.
 
     The application has to open its admin socket: start it with PAPYRA_INSTRUMENTS=admin. On a terminal the
-    picture is renewed until q is pressed, which needs papyra-cli[tui]; the key ? shows the others.
+    snapshot is renewed until q is pressed, which needs papyra-cli[tui]; the key ? shows the others.
     """
     path = choose_live(system, pid, socket)
     if once or not out.is_drawn:
@@ -90,29 +90,31 @@ def top(
     TopApp(path, by, interval, rows).run()
 
 
-def _show(out: Output, picture: Picture) -> None:
-    document = {"system": picture.greeting, "statistics": picture.statistics, "actors": picture.actors}
-    out.show(document, [document], [_types(picture), _actors(picture, drawn=out.is_drawn)], picture.summary())
+def _show(out: Output, snapshot: Snapshot) -> None:
+    document = {"system": snapshot.greeting, "statistics": snapshot.statistics, "actors": snapshot.actors}
+    out.show(
+        document, [document], [_types(snapshot), _actors(snapshot, drawn=out.is_drawn)], snapshot.summary()
+    )
 
 
-def _types(picture: Picture) -> Table:
+def _types(snapshot: Snapshot) -> Table:
     table = Table("type", "Types", _TYPE_COLUMNS)
     table.rows = [
         (
             kind["actor_type"],
             f"{kind['alive']:,}",
             f"{kind['processed']:,}",
-            picture.rate_text(kind["actor_type"]),
+            snapshot.rate_text(kind["actor_type"]),
             f"{kind['waiting']:,}",
             f"{kind['failures']:,}",
             f"{kind['restarts']:,}",
         )
-        for kind in picture.kinds
+        for kind in snapshot.kinds
     ]
     return table
 
 
-def _actors(picture: Picture, *, drawn: bool) -> Table:
+def _actors(snapshot: Snapshot, *, drawn: bool) -> Table:
     table = Table("actor", "Actors", _ACTOR_COLUMNS)
-    table.rows = [picture.actor_cells(actor) for actor in picture.actors]
+    table.rows = [snapshot.actor_cells(actor) for actor in snapshot.actors]
     return table.without_empty("seconds", "where") if drawn else table

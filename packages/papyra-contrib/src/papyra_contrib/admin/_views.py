@@ -14,7 +14,7 @@ from papyra.exceptions import NotClustered, PersistenceError
 from papyra.persistence import safe_metrics_snapshot
 from papyra_contrib._cached import Cached
 from papyra_contrib._timings import PapyraTimings
-from papyra_contrib.admin._facts import Wanted, bars, fact_rows
+from papyra_contrib.admin._fact_rows import Wanted, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles
 from papyra_contrib.admin._plugins import plugin_rows
 from papyra_contrib.admin._protocol import MAX_ROWS, RequestRefused

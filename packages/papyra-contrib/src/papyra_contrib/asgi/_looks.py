@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Looks"]
 
-FULL_RATIO = 0.9
+UNHEALTHY_MAILBOX_RATIO = 0.9
 FULL_LOOKS = 3
 RESTARTS_A_MINUTE = 60
 STUCK_SECONDS = 60.0
@@ -75,10 +75,13 @@ class Looks:
         return True, store
 
     def _mailboxes(self, statistics: SystemStatistics) -> tuple[bool, str]:
-        full = [name for name, kind in statistics.kinds.items() if kind.fullest >= FULL_RATIO]
+        full = [name for name, kind in statistics.kinds.items() if kind.fullest >= UNHEALTHY_MAILBOX_RATIO]
         self._full = {name: self._full.get(name, 0) + 1 for name in full}
         late = [name for name, looks in self._full.items() if looks >= FULL_LOOKS]
-        return not late, f"a mailbox of {', '.join(late)} is over {FULL_RATIO:.0%} full" if late else ""
+        return (
+            not late,
+            f"a mailbox of {', '.join(late)} is over {UNHEALTHY_MAILBOX_RATIO:.0%} full" if late else "",
+        )
 
     def _restarts(self, statistics: SystemStatistics) -> tuple[bool, str]:
         grown = self._restarted.of(sum(kind.restarts for kind in statistics.kinds.values()))

@@ -15,7 +15,7 @@ __all__ = ["actor_row", "link"]
 BAR_WIDTH = 90.0
 """Width of a full bar, in units of its drawing."""
 
-FULL_RATIO = 0.8
+ATTENTION_MAILBOX_RATIO = 0.8
 """From here on a mailbox needs attention."""
 
 _TONES = {"restarting": "odd", "failed": "bad", "stopping": "odd", "idle": "quiet"}
@@ -42,7 +42,7 @@ def actor_row(actor: Mapping[str, Any], rates: Mapping[str, float | None]) -> di
         "depth": count(depth),
         "capacity": count(capacity) if capacity else "",
         "bar": None if share is None else round(min(1.0, share) * BAR_WIDTH, 1),
-        "bar_tone": "bad" if share is not None and share >= FULL_RATIO else "",
+        "bar_tone": "bad" if share is not None and share >= ATTENTION_MAILBOX_RATIO else "",
         "rate": rate(rates.get(actor["address"])),
         "handled": count(actor.get("processed")),
         "restarts": actor.get("restarts", 0),

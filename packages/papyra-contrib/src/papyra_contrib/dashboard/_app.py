@@ -11,12 +11,12 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 
 from papyra import ActorSystem, __version__
 from papyra_contrib.dashboard._format import printable
-from papyra_contrib.dashboard._operations import LiveSource
-from papyra_contrib.dashboard._pages import VIEWS, Parameters
-from papyra_contrib.dashboard._render import Renderer
+from papyra_contrib.dashboard._poller import Poller
+from papyra_contrib.dashboard._renderer import Renderer
 from papyra_contrib.dashboard._security import HEADERS, LOCAL_HOSTS, Gate, Open, Refused, check_arguments
 from papyra_contrib.dashboard._source import Source, SourceGone, SourceRefused
-from papyra_contrib.dashboard._watch import Watch
+from papyra_contrib.dashboard._system_sources import LiveSource
+from papyra_contrib.dashboard._view_models import VIEWS, Parameters
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -67,21 +67,21 @@ class Dashboard:
         self._actions = actions
         self._payloads = payloads
         self._find = system if callable(system) else None
-        self._watch: Watch | None = None
+        self._poller: Poller | None = None
         self._renderer: Renderer | None = None
         if not callable(system):
             self._look_at(system)
 
     def _look_at(self, system: ActorSystem | Source) -> Renderer:
         source = LiveSource(system, payloads=self._payloads) if isinstance(system, ActorSystem) else system
-        self._watch = Watch(source)
-        self._renderer = Renderer(self._watch)
+        self._poller = Poller(source)
+        self._renderer = Renderer(self._poller)
         return self._renderer
 
     @property
     def looks(self) -> int:
         """How many times the source was asked for its numbers."""
-        return self._watch.looks if self._watch is not None else 0
+        return self._poller.looks if self._poller is not None else 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         """Answer a request."""
@@ -163,8 +163,8 @@ class Dashboard:
         return HTMLResponse(page)
 
     async def _act(self, request: Request, action: str) -> Response:
-        assert self._watch is not None  # noqa: S101 - the renderer was made with it
-        source = self._watch.source
+        assert self._poller is not None  # noqa: S101 - the renderer was made with it
+        source = self._poller.source
         if not self._actions or action not in ACTIONS:
             raise Refused(404, "This action does not exist here.")
         if request.method != "POST":
@@ -186,8 +186,8 @@ class Dashboard:
 
     async def aclose(self) -> None:
         """Close the source; a dashboard on an `ActorSystem` of this process has nothing to close."""
-        if self._watch is not None:
-            await self._watch.source.aclose()
+        if self._poller is not None:
+            await self._poller.source.aclose()
 
 
 _TITLES = {

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from papyra_contrib.dashboard._actor_rows import ATTENTION_MAILBOX_RATIO, link
 from papyra_contrib.dashboard._format import count, span
-from papyra_contrib.dashboard._rows import FULL_RATIO, link
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from papyra_contrib.dashboard._watch import Picture
+    from papyra_contrib.dashboard._poller import Snapshot, Totals
 
 __all__ = ["Note", "attention", "record_attention"]
 
@@ -30,15 +30,15 @@ class Note(NamedTuple):
     href: str = ""
 
 
-def attention(picture: Picture) -> list[Note]:
+def attention(snapshot: Snapshot) -> list[Note]:
     """Return what needs attention, the worst first."""
-    answer = picture.answer
+    answer = snapshot.answer
     kinds: dict[str, dict[str, Any]] = answer["statistics"]["kinds"]
     found = [
         *_stuck(answer["busy"]),
-        *_store(answer["statistics"], picture.totals),
+        *_store(answer["statistics"], snapshot.totals),
         *_mailboxes(kinds, answer["longest"]),
-        *_restarts(kinds, picture.totals),
+        *_restarts(kinds, snapshot.totals),
         *_hooks(answer["statistics"]["hooks"]),
     ]
     return sorted(found, key=lambda note: note.tone != "bad")
@@ -57,22 +57,22 @@ def _stuck(busy: list[dict[str, Any]]) -> Iterator[Note]:
             )
 
 
-def _store(statistics: Mapping[str, Any], totals: Mapping[str, float]) -> Iterator[Note]:
+def _store(statistics: Mapping[str, Any], totals: Totals) -> Iterator[Note]:
     facts = statistics["facts"]
     if not facts["healthy"]:
         yield Note("bad", f"the store {facts['store']} is not healthy", "", "store")
-    dropped = totals.get("dropped in the minute", 0)
+    dropped = totals.new_dropped
     if dropped:
         yield Note("bad", f"{count(dropped)} facts dropped in the last minute", "", "store")
-    elif totals.get("dropped"):
-        yield Note("odd", f"{count(totals['dropped'])} facts were dropped since the start", "", "store")
+    elif totals.dropped:
+        yield Note("odd", f"{count(totals.dropped)} facts were dropped since the start", "", "store")
 
 
 def _mailboxes(kinds: Mapping[str, dict[str, Any]], longest: list[dict[str, Any]]) -> Iterator[Note]:
     shown: set[str] = set()
     for actor in longest:
         capacity = actor["mailbox_capacity"]
-        if capacity and actor["mailbox_depth"] / capacity >= FULL_RATIO:
+        if capacity and actor["mailbox_depth"] / capacity >= ATTENTION_MAILBOX_RATIO:
             shown.add(actor["actor_type"])
             senders = kinds.get(actor["actor_type"], {}).get("senders", 0)
             yield Note(
@@ -83,15 +83,15 @@ def _mailboxes(kinds: Mapping[str, dict[str, Any]], longest: list[dict[str, Any]
                 link("actor", id=actor["address"]),
             )
     for name, kind in kinds.items():
-        if kind["fullest"] >= FULL_RATIO and name not in shown:
+        if kind["fullest"] >= ATTENTION_MAILBOX_RATIO and name not in shown:
             yield Note(
                 "odd", f"a mailbox of {name} is {kind['fullest']:.0%} full", "", link("actors", find=name)
             )
 
 
-def _restarts(kinds: Mapping[str, dict[str, Any]], totals: Mapping[str, float]) -> Iterator[Note]:
+def _restarts(kinds: Mapping[str, dict[str, Any]], totals: Totals) -> Iterator[Note]:
     for name, kind in kinds.items():
-        grown = totals.get(f"restarts of {name}", 0)
+        grown = totals.new_restarts_of.get(name, 0)
         if grown >= RESTARTS_A_MINUTE:
             yield Note(
                 "bad" if grown >= RESTART_LOOP_A_MINUTE else "odd",

@@ -18,8 +18,8 @@ import click
 import uvicorn
 
 from papyra_contrib.dashboard._app import Dashboard
-from papyra_contrib.dashboard._operations import SocketSource
-from papyra_contrib.dashboard._record import RecordSource
+from papyra_contrib.dashboard._record_source import RecordSource
+from papyra_contrib.dashboard._system_sources import SocketSource
 
 if TYPE_CHECKING:
     from papyra_contrib.dashboard._source import Source

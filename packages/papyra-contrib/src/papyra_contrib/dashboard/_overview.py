@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from papyra_contrib.dashboard._actor_rows import actor_row, link
 from papyra_contrib.dashboard._attention import attention, record_attention
-from papyra_contrib.dashboard._facts import grouped
+from papyra_contrib.dashboard._fact_lines import grouped
 from papyra_contrib.dashboard._format import count, moment, rate, span
-from papyra_contrib.dashboard._rows import actor_row, link
 from papyra_contrib.dashboard._series import Series, spark
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from papyra_contrib.dashboard._watch import Picture, Watch
+    from papyra_contrib.dashboard._poller import Poller, Snapshot
 
 __all__ = ["overview", "record_overview"]
 
@@ -22,24 +22,24 @@ MAX_TYPES = 12
 LONGEST = 9
 
 
-async def overview(watch: Watch, picture: Picture) -> dict[str, Any]:
+async def overview(poller: Poller, snapshot: Snapshot) -> dict[str, Any]:
     """Return the model of a running system's overview."""
     rows: list[dict[str, Any]] = []
-    if not picture.gone:
-        rows = (await watch.source.actors(by="mailbox", limit=LONGEST, offset=0, find=""))["rows"]
-    rates = watch.rates_of(rows)
+    if not snapshot.gone:
+        rows = (await poller.source.actors(by="mailbox", limit=LONGEST, offset=0, find=""))["rows"]
+    rates = poller.rates_of(rows)
     return {
-        "tiles": _tiles(picture),
-        "notes": attention(picture),
-        "facts": grouped(picture.answer["events"], FACT_LINES),
-        "facts_note": f"alike ones in one line; {count(picture.totals.get('written'))} written",
-        **_types(picture),
+        "tiles": _tiles(snapshot),
+        "notes": attention(snapshot),
+        "facts": grouped(snapshot.answer["events"], FACT_LINES),
+        "facts_note": f"alike ones in one line; {count(snapshot.totals.written)} written",
+        **_types(snapshot),
         "longest": [actor_row(row, rates) for row in rows],
     }
 
 
-def _tiles(picture: Picture) -> list[dict[str, Any]]:
-    totals, statistics = picture.totals, picture.answer["statistics"]
+def _tiles(snapshot: Snapshot) -> list[dict[str, Any]]:
+    totals, statistics = snapshot.totals, snapshot.answer["statistics"]
     kinds: list[dict[str, Any]] = list(statistics["kinds"].values())
     longest = max((kind["longest"] for kind in kinds), default=0)
     restarting = sum(kind["restarting"] for kind in kinds)
@@ -48,32 +48,32 @@ def _tiles(picture: Picture) -> list[dict[str, Any]]:
         (
             "rate",
             "Messages a second",
-            rate(totals.get("rate now")),
+            rate(totals.rate),
             f"{count(ready)} {_actors(ready)} ready to run",
         ),
-        ("waiting", "Waiting in mailboxes", count(totals["waiting"]), f"longest {count(longest)}"),
-        ("alive", "Actors alive", count(totals["alive"]), f"{count(restarting)} restarting"),
+        ("waiting", "Waiting in mailboxes", count(totals.waiting), f"longest {count(longest)}"),
+        ("alive", "Actors alive", count(totals.alive), f"{count(restarting)} restarting"),
         (
             "restarts",
             "Restarts, last minute",
-            count(totals["restarts in the minute"]),
-            f"{count(totals['restarts'])} since the start",
+            count(totals.new_restarts),
+            f"{count(totals.restarts)} since the start",
         ),
         (
             "letters",
             "Dead letters",
             count(sum(statistics["dead_letters"].values())),
-            f"+{count(totals['letters in the minute'])} in the last minute",
+            f"+{count(totals.new_letters)} in the last minute",
         ),
         (
             "facts",
             "Facts a second",
-            rate(totals.get("facts now")),
-            f"{count(totals['written'])} written, {count(totals['dropped'])} dropped",
+            rate(totals.facts_rate),
+            f"{count(totals.written)} written, {count(totals.dropped)} dropped",
         ),
     )
     return [
-        {"label": label, "figure": figure, "note": note, "spark": spark(picture.series[name].points)}
+        {"label": label, "figure": figure, "note": note, "spark": spark(snapshot.series[name].points)}
         for name, label, figure, note in cells
     ]
 
@@ -82,13 +82,13 @@ def _actors(number: int) -> str:
     return "actor" if number == 1 else "actors"
 
 
-def _types(picture: Picture) -> dict[str, Any]:
+def _types(snapshot: Snapshot) -> dict[str, Any]:
     """Return the types that have traffic or something to say, the fastest first, and name the quiet ones."""
-    kinds: dict[str, dict[str, Any]] = picture.answer["statistics"]["kinds"]
-    rates, timings = picture.kind_rates, picture.answer.get("timings", {})
+    kinds: dict[str, dict[str, Any]] = snapshot.answer["statistics"]["kinds"]
+    rates, timings = snapshot.kind_rates, snapshot.answer.get("timings", {})
 
     def quiet(kind: Mapping[str, Any]) -> bool:
-        series = picture.kind_series.get(kind["actor_type"])
+        series = snapshot.kind_series.get(kind["actor_type"])
         moved = series is not None and any(value for _, value in series.points)
         return not (moved or kind["waiting"] or kind["restarting"])
 
@@ -108,7 +108,7 @@ def _types(picture: Picture) -> dict[str, Any]:
                 "href": link("actors", find=kind["actor_type"]),
                 "alive": count(kind["alive"]),
                 "rate": rate(rates.get(kind["actor_type"])),
-                "spark": spark(picture.kind_series.get(kind["actor_type"], Series()).points),
+                "spark": spark(snapshot.kind_series.get(kind["actor_type"], Series()).points),
                 "waiting": count(kind["waiting"]),
                 "longest": count(kind["longest"]),
                 "restarts": kind["restarts"],
@@ -122,9 +122,9 @@ def _types(picture: Picture) -> dict[str, Any]:
     }
 
 
-def record_overview(picture: Picture) -> dict[str, Any]:
+def record_overview(snapshot: Snapshot) -> dict[str, Any]:
     """Return the model of a record's overview: the newest facts that were read."""
-    record = picture.answer["record"]
+    record = snapshot.answer["record"]
     counts, bars = record["counts"], record["bars"]
     line = Series()
     for index, number in enumerate(bars["facts"]):
@@ -143,7 +143,7 @@ def record_overview(picture: Picture) -> dict[str, Any]:
             for label, number, note in cells
         ],
         "notes": record_attention(record),
-        "facts": grouped(picture.answer["events"], FACT_LINES),
+        "facts": grouped(snapshot.answer["events"], FACT_LINES),
         "facts_note": f"alike ones in one line; from {moment(record['oldest'])} to {moment(record['newest'])}",
         "record_types": sorted(
             ({"name": name, **kind} for name, kind in record["kinds"].items()),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from papyra_contrib.dashboard._source import Answer, Source
 
-__all__ = ["LOOK_SECONDS", "Picture", "Watch"]
+__all__ = ["LOOK_SECONDS", "Poller", "Snapshot", "Totals"]
 
 LOOK_SECONDS = 0.9
 """How long a look serves everybody: a little less than a page waits for the next one."""
@@ -29,7 +29,25 @@ MAX_ACTORS = 5_000
 
 
 @dataclass(slots=True)
-class Picture:
+class Totals:
+    """All actors and the store in numbers; ``new_`` is what came in the last minute."""
+
+    waiting: float = 0.0
+    alive: float = 0.0
+    restarts: float = 0.0
+    letters: float = 0.0
+    written: float = 0.0
+    dropped: float = 0.0
+    rate: float | None = None
+    facts_rate: float | None = None
+    new_restarts: float = 0.0
+    new_letters: float = 0.0
+    new_dropped: float = 0.0
+    new_restarts_of: Mapping[str, float] = field(default_factory=dict[str, float])
+
+
+@dataclass(slots=True)
+class Snapshot:
     """What a look saw; ``gone`` says why the source does not answer any more."""
 
     taken: float
@@ -37,43 +55,43 @@ class Picture:
     series: Mapping[str, Series]
     kind_series: Mapping[str, Series]
     kind_rates: Mapping[str, float]
-    totals: Mapping[str, float] = field(default_factory=dict[str, float])
+    totals: Totals = field(default_factory=Totals)
     gone: str = ""
 
 
-class Watch:
+class Poller:
     """Looks at a source when somebody asks, at most once a second."""
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.looks = 0
         self._turn = anyio.Lock()
-        self._picture: Picture | None = None
+        self._snapshot: Snapshot | None = None
         self._series: dict[str, Series] = {}
         self._counters: dict[str, tuple[float, float]] = {}
         self._kind_series: dict[str, Series] = {}
         self._actors: dict[str, tuple[float, int, float | None]] = {}
 
-    async def look(self) -> Picture:
-        """Return the picture of this second."""
+    async def look(self) -> Snapshot:
+        """Return the snapshot of this second."""
         async with self._turn:
-            picture, now = self._picture, time.monotonic()
-            if picture is not None and now - picture.taken < LOOK_SECONDS:
-                return picture
+            snapshot, now = self._snapshot, time.monotonic()
+            if snapshot is not None and now - snapshot.taken < LOOK_SECONDS:
+                return snapshot
             self.looks += 1
             try:
                 answer = await self.source.overview()
             except SourceGone as error:
-                known = picture or Picture(now, {}, {}, {}, {})
-                self._picture = replace(known, taken=now, gone=str(error))
-                return self._picture
-            self._picture = self._note(now, answer)
-            return self._picture
+                known = snapshot or Snapshot(now, {}, {}, {}, {})
+                self._snapshot = replace(known, taken=now, gone=str(error))
+                return self._snapshot
+            self._snapshot = self._note(now, answer)
+            return self._snapshot
 
-    def _note(self, now: float, answer: Answer) -> Picture:
+    def _note(self, now: float, answer: Answer) -> Snapshot:
         statistics = answer.get("statistics")
         if statistics is None:  # a record
-            return Picture(now, answer, {}, {}, {})
+            return Snapshot(now, answer, {}, {}, {})
         kinds: dict[str, dict[str, Any]] = statistics["kinds"]
         rates: dict[str, float] = {}
         for name, kind in kinds.items():
@@ -86,33 +104,34 @@ class Watch:
                 series.add(now, value)
         for name in [name for name in self._kind_series if name not in kinds]:
             del self._kind_series[name]
-        totals = {
-            "waiting": _sum(kinds, "waiting"),
-            "alive": _sum(kinds, "alive"),
-            "restarts": _sum(kinds, "restarts"),
-            "letters": float(sum(statistics["dead_letters"].values())),
-            "written": float(statistics["store"].get("records_written", 0)),
-            "dropped": float(statistics["store"].get("records_dropped", 0)),
-        }
+        totals = Totals(
+            waiting=_sum(kinds, "waiting"),
+            alive=_sum(kinds, "alive"),
+            restarts=_sum(kinds, "restarts"),
+            letters=float(sum(statistics["dead_letters"].values())),
+            written=float(statistics["store"].get("records_written", 0)),
+            dropped=float(statistics["store"].get("records_dropped", 0)),
+        )
+        totals.rate = sum(rates.values()) if rates else None
+        totals.facts_rate = self._rate("facts", now, totals.written)
         for name, value in (
-            ("rate", sum(rates.values()) if rates else None),
-            ("waiting", totals["waiting"]),
-            ("alive", totals["alive"]),
-            ("restarts", self._rate("restarts", now, totals["restarts"])),
-            ("letters", self._rate("letters", now, totals["letters"])),
-            ("facts", self._rate("facts", now, totals["written"])),
+            ("rate", totals.rate),
+            ("waiting", totals.waiting),
+            ("alive", totals.alive),
+            ("restarts", self._rate("restarts", now, totals.restarts)),
+            ("letters", self._rate("letters", now, totals.letters)),
+            ("facts", totals.facts_rate),
         ):
             series = self._series.setdefault(name, Series())
             if value is not None:
                 series.add(now, value)
-                totals[f"{name} now"] = value
-        grown = {
-            f"{name} in the minute": self._minute(name, now, totals[name])
-            for name in ("restarts", "letters", "dropped")
+        totals.new_restarts = self._minute("restarts", now, totals.restarts)
+        totals.new_letters = self._minute("letters", now, totals.letters)
+        totals.new_dropped = self._minute("dropped", now, totals.dropped)
+        totals.new_restarts_of = {
+            name: self._minute(f"restarts of {name}", now, kind["restarts"]) for name, kind in kinds.items()
         }
-        for name, kind in kinds.items():
-            grown[f"restarts of {name}"] = self._minute(f"restarts of {name}", now, kind["restarts"])
-        return Picture(now, answer, self._series, self._kind_series, rates, {**totals, **grown})
+        return Snapshot(now, answer, self._series, self._kind_series, rates, totals)
 
     def _minute(self, name: str, now: float, value: float) -> float:
         series = self._series.setdefault(f"count of {name}", Series())

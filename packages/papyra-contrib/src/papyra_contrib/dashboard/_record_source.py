@@ -19,7 +19,7 @@ from papyra.persistence import open_backend, safe_metrics_snapshot
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
 from papyra.persistence.url import masked
 from papyra_contrib._cached import Cached
-from papyra_contrib.admin._facts import Wanted, bars
+from papyra_contrib.admin._fact_rows import Wanted, bars
 from papyra_contrib.admin._plugins import plugin_rows
 from papyra_contrib.dashboard._source import Answer, Source, SourceGone, SourceRefused
 

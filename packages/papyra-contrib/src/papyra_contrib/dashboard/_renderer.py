@@ -12,13 +12,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from papyra_contrib.dashboard._format import printable
-from papyra_contrib.dashboard._pages import BAR, VIEWS
+from papyra_contrib.dashboard._poller import LOOK_SECONDS
 from papyra_contrib.dashboard._source import SourceGone, SourceRefused
-from papyra_contrib.dashboard._watch import LOOK_SECONDS
+from papyra_contrib.dashboard._view_models import BAR, VIEWS
 
 if TYPE_CHECKING:
-    from papyra_contrib.dashboard._pages import Parameters
-    from papyra_contrib.dashboard._watch import Picture, Watch
+    from papyra_contrib.dashboard._poller import Poller, Snapshot
+    from papyra_contrib.dashboard._view_models import Parameters
 
 __all__ = ["Rendered", "Renderer"]
 
@@ -40,8 +40,8 @@ class Rendered:
 class Renderer:
     """Renders the views of one dashboard."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch = watch
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
         self._kept: dict[object, Rendered] = {}
         self._turns: dict[object, anyio.Lock] = {}
         self.renders = 0
@@ -58,33 +58,33 @@ class Renderer:
         return known
 
     async def _fresh(self, view: str, parameters: Parameters) -> Rendered:
-        picture = await self._watch.look()
-        status = status_of(picture, self._watch.source.kind)
+        snapshot = await self._poller.look()
+        status = status_of(snapshot, self._poller.source.kind)
         template, model = f"{view}.html", dict[str, Any]()
-        if not picture.answer:
+        if not snapshot.answer:
             template = "nothing.html"
-            model = {"text": picture.gone}
-        elif view in _BAR_NAMES and view not in self._watch.source.views:
+            model = {"text": snapshot.gone}
+        elif view in _BAR_NAMES and view not in self._poller.source.views:
             template = "nothing.html"
             model = {
                 "text": "A record has no mailboxes and does not say which actors are alive. Look into the timeline."
             }
         else:
             try:
-                model = await VIEWS[view](self._watch, picture, parameters)
+                model = await VIEWS[view](self._poller, snapshot, parameters)
             except (SourceGone, SourceRefused) as error:
                 template = "nothing.html"
                 model = {"text": str(error)}
-        actions = self._watch.source.actions
+        actions = self._poller.source.actions
         html = await anyio.to_thread.run_sync(
             lambda: self._rendered(template, gone=status["gone"], actions=actions, **model)
         )
         self.renders += 1
-        return Rendered(html, status, picture.taken)
+        return Rendered(html, status, snapshot.taken)
 
     async def page(self, view: str, rendered: Rendered, **shell: Any) -> str:
         """Return a whole page around a view."""
-        bar = [one for one in BAR if one[0] in self._watch.source.views]
+        bar = [one for one in BAR if one[0] in self._poller.source.views]
         return await anyio.to_thread.run_sync(
             lambda: self._rendered(
                 "page.html", view=view, bar=bar, body=rendered.html, status=rendered.status, **shell
@@ -127,16 +127,16 @@ def _environment() -> Environment:
 _BAR_NAMES = {name for name, _, _ in BAR}
 
 
-def status_of(picture: Picture, kind: str) -> dict[str, Any]:
+def status_of(snapshot: Snapshot, kind: str) -> dict[str, Any]:
     """Return what the header says: the state, and where the numbers come from."""
-    answer = picture.answer
+    answer = snapshot.answer
     about = answer.get("about", {})
     statistics = answer.get("statistics")
     if statistics is None:
-        state = "gone" if picture.gone else "record" if answer else "gone"
+        state = "gone" if snapshot.gone else "record" if answer else "gone"
         places = [about.get("store")]
     else:
-        state = "gone" if picture.gone else statistics["state"]
+        state = "gone" if snapshot.gone else statistics["state"]
         pid = f"pid {about['pid']}" if about.get("pid") else None
         places = [statistics["loop"], statistics["facts"]["store"], pid]
     return {
@@ -144,7 +144,7 @@ def status_of(picture: Picture, kind: str) -> dict[str, Any]:
         "state": state,
         "tone": {"running": "good", "record": "plain"}.get(state, "odd"),
         "place": " · ".join(str(place) for place in places if place),
-        "gone": picture.gone,
+        "gone": snapshot.gone,
         "kind": kind,
     }
 

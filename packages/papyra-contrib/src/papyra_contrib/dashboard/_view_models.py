@@ -6,15 +6,15 @@ from datetime import datetime
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from papyra_contrib.dashboard._facts import fact_line
+from papyra_contrib.dashboard._actor_rows import actor_row, link
+from papyra_contrib.dashboard._fact_lines import fact_line
 from papyra_contrib.dashboard._format import TIMES, count, moment, span
 from papyra_contrib.dashboard._overview import overview, record_overview
-from papyra_contrib.dashboard._rows import actor_row, link
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from papyra_contrib.dashboard._watch import Picture, Watch
+    from papyra_contrib.dashboard._poller import Poller, Snapshot
 
 __all__ = ["BAR", "VIEWS", "Parameters", "bars_path"]
 
@@ -86,22 +86,22 @@ class Parameters:
         return tuple(sorted(self._given.items()))
 
 
-async def _overview(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
-    if "record" in picture.answer:
-        return record_overview(picture)
-    return await overview(watch, picture)
+async def _overview(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
+    if "record" in snapshot.answer:
+        return record_overview(snapshot)
+    return await overview(poller, snapshot)
 
 
-async def _actors(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
+async def _actors(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
     by, offset, find = (
         parameters.one_of("by", tuple(name for name, _ in ORDERS)),
         parameters.offset(),
         parameters.text("find"),
     )
-    answer = await watch.source.actors(by=by, limit=PAGE_ROWS, offset=offset, find=find)
+    answer = await poller.source.actors(by=by, limit=PAGE_ROWS, offset=offset, find=find)
     rows = answer["rows"]
-    rates = watch.rates_of(rows)
-    busy = {one["address"]: one for one in picture.answer.get("busy", ())}
+    rates = poller.rates_of(rows)
+    busy = {one["address"]: one for one in snapshot.answer.get("busy", ())}
     shown: list[dict[str, Any]] = []
     for row in rows:
         running = row if "seconds" in row else busy.get(row["address"])
@@ -132,12 +132,12 @@ def _turning(
     }
 
 
-async def _tree(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
+async def _tree(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
     below, kind, offset = parameters.text("below"), parameters.text("kind"), parameters.offset()
     limit = PAGE_ROWS if kind else TREE_ROWS
-    answer = await watch.source.tree(below=below, kind=kind, limit=limit, offset=offset)
+    answer = await poller.source.tree(below=below, kind=kind, limit=limit, offset=offset)
     rows = answer["rows"]
-    rates = watch.rates_of(row["actor"] for row in rows if row["actor"] is not None)
+    rates = poller.rates_of(row["actor"] for row in rows if row["actor"] is not None)
     shown: list[dict[str, Any]] = []
     for row in rows:
         entry = {"level": min(row["level"], 12), "folded": row["actor"] is None}
@@ -153,11 +153,11 @@ async def _tree(watch: Watch, picture: Picture, parameters: Parameters) -> dict[
     return {"rows": shown, "below": below, "kind": kind, **turning}
 
 
-async def _actor(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
-    answer = await watch.source.actor(parameters.text("id"))
+async def _actor(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
+    answer = await poller.source.actor(parameters.text("id"))
     model: dict[str, Any] = {
         "answer": answer,
-        "row": actor_row(answer, watch.rates_of([answer])),
+        "row": actor_row(answer, poller.rates_of([answer])),
         "facts": [fact_line(row) for row in answer["events"][::-1]],
         "letters": [_letter(row) for row in answer["letters"]],
         "timeline": link("timeline", actor=answer["address"]),
@@ -165,7 +165,7 @@ async def _actor(watch: Watch, picture: Picture, parameters: Parameters) -> dict
     }
     if "state" not in answer:
         return model
-    timings = picture.answer.get("timings", {}).get(answer["actor_type"], {})
+    timings = snapshot.answer.get("timings", {}).get(answer["actor_type"], {})
     policy = answer["policy"]
     return model | {
         "timings": {name: span(timings.get(name)) for name in ("wait_p99", "takes_p50", "takes_p99")},
@@ -194,9 +194,9 @@ def _letter(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _letters(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
+async def _letters(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
     offset = parameters.offset()
-    answer = await watch.source.letters(limit=PAGE_ROWS, offset=offset)
+    answer = await poller.source.letters(limit=PAGE_ROWS, offset=offset)
     rows = answer["rows"]
     return {
         "rows": [_letter(row) for row in rows],
@@ -206,10 +206,10 @@ async def _letters(watch: Watch, picture: Picture, parameters: Parameters) -> di
     }
 
 
-async def _timeline(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
+async def _timeline(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
     kind, actor, offset = parameters.text("kind"), parameters.text("actor"), parameters.offset()
     since, until = parameters.moment("since"), parameters.moment("until")
-    answer = await watch.source.events(
+    answer = await poller.source.events(
         limit=PAGE_ROWS, offset=offset, kind=kind, actor=actor, since=since, until=until
     )
     bars, rows = answer["bars"], answer["rows"]
@@ -223,7 +223,7 @@ async def _timeline(watch: Watch, picture: Picture, parameters: Parameters) -> d
     more = offset + len(rows) < answer["total"]
     return {
         **given,
-        "types": RECORD_TYPES if watch.source.kind == "record" else EVENT_TYPES,
+        "types": RECORD_TYPES if poller.source.kind == "record" else EVENT_TYPES,
         "facts": [fact_line(row) for row in rows],
         "total": count(answer["total"]),
         "peak": count(max(bars["facts"], default=0)),
@@ -252,8 +252,8 @@ def bars_path(counts: list[int], most: int) -> str:
     return "".join(parts)
 
 
-async def _store(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
-    answer = await watch.source.store()
+async def _store(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
+    answer = await poller.source.store()
     scan = answer.get("scan")
     return {
         "answer": answer,
@@ -264,11 +264,11 @@ async def _store(watch: Watch, picture: Picture, parameters: Parameters) -> dict
     }
 
 
-async def _plugins(watch: Watch, picture: Picture, parameters: Parameters) -> dict[str, Any]:
-    return {"rows": (await watch.source.plugins())["rows"]}
+async def _plugins(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> dict[str, Any]:
+    return {"rows": (await poller.source.plugins())["rows"]}
 
 
-VIEWS: dict[str, Callable[[Watch, Picture, Parameters], Awaitable[dict[str, Any]]]] = {
+VIEWS: dict[str, Callable[[Poller, Snapshot, Parameters], Awaitable[dict[str, Any]]]] = {
     "overview": _overview,
     "actors": _actors,
     "tree": _tree,

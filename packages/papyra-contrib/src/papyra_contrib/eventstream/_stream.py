@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable
 
     from papyra import ActorSystem
-    from papyra_contrib.eventstream._facts import FactHooks
+    from papyra_contrib.eventstream._fact_hooks import FactHooks
 
 __all__ = ["EventStream"]
 

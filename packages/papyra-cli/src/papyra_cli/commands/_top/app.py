@@ -15,7 +15,6 @@ from textual.widgets import DataTable, Footer, Input, Sparkline, Static
 from papyra_cli._errors import Failure
 from papyra_cli._escape import printable
 from papyra_cli._live.client import LiveSystem
-from papyra_cli.commands._top.picture import take
 from papyra_cli.commands._top.rows import (
     ACTOR_COLUMNS,
     FIGURES,
@@ -26,6 +25,7 @@ from papyra_cli.commands._top.rows import (
     totals,
     type_rows,
 )
+from papyra_cli.commands._top.snapshot import take
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from textual.binding import BindingType
     from textual.events import Key
 
-    from papyra_cli.commands._top.picture import Picture
+    from papyra_cli.commands._top.snapshot import Snapshot
 
 __all__ = ["TopApp"]
 
@@ -102,7 +102,7 @@ class TopApp(App[None]):
         self._rows = rows
         self._find = ""
         self._live: LiveSystem | None = None
-        self._picture: Picture | None = None
+        self._snapshot: Snapshot | None = None
         self._paused = False
         self._looking = asyncio.Lock()
         self._rates: deque[float] = deque([0.0], maxlen=SPARK_SAMPLES)
@@ -135,15 +135,15 @@ class TopApp(App[None]):
             self._live.close()
 
     async def look(self) -> None:
-        """Take a picture and show it.
+        """Take a snapshot and show it.
 
         While the system is gone, keep the last one and wait for a new system.
         """
-        async with self._looking:  # a key and the clock may ask for a picture at once
+        async with self._looking:  # a key and the clock may ask for a snapshot at once
             if self._paused:
                 return
             try:
-                self._picture = await asyncio.to_thread(self._take)
+                self._snapshot = await asyncio.to_thread(self._take)
             except (Failure, OSError) as error:
                 if self._live is not None:
                     self._live.close()
@@ -151,20 +151,20 @@ class TopApp(App[None]):
                 self._say(f"the system has gone: {error}")
                 return
         self._say("")
-        self.show_picture(self._picture)
+        self.show_snapshot(self._snapshot)
 
-    def _take(self) -> Picture:
+    def _take(self) -> Snapshot:
         if self._live is None:
             self._live = LiveSystem(self._path)
-        return take(self._live, self._by, self._rows, self._picture, self._find)
+        return take(self._live, self._by, self._rows, self._snapshot, self._find)
 
-    def show_picture(self, picture: Picture) -> None:
-        """Show a picture."""
-        self.query_one("#totals", Static).update(printable(totals(picture, self.size.width)))
-        self._rates.append(picture.rate)
+    def show_snapshot(self, snapshot: Snapshot) -> None:
+        """Show a snapshot."""
+        self.query_one("#totals", Static).update(printable(totals(snapshot, self.size.width)))
+        self._rates.append(snapshot.rate)
         self.query_one(Sparkline).data = list(self._rates)
-        self._fill("types", type_rows(picture))
-        self._fill("actors", actor_rows(picture))
+        self._fill("types", type_rows(snapshot))
+        self._fill("actors", actor_rows(snapshot))
 
     def _fill(self, name: str, rows: dict[str, tuple[str, ...]]) -> None:
         """Update rows in place; names are an application's, so no markup in them counts."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from papyra_cli.commands._top.picture import Picture
+    from papyra_cli.commands._top.snapshot import Snapshot
 
 __all__ = [
     "ACTOR_COLUMNS",
@@ -29,37 +29,37 @@ WIDE_COLUMNS = 110
 """From this width on there is room for the process, and for where an actor's code is."""
 
 
-def totals(picture: Picture, width: int) -> str:
+def totals(snapshot: Snapshot, width: int) -> str:
     """Return the whole system in a line of a terminal of ``width`` columns."""
-    kinds = picture.kinds
+    kinds = snapshot.kinds
     alive, waiting, restarts = (
         sum(kind[name] for kind in kinds) for name in ("alive", "waiting", "restarts")
     )
-    letters = sum(picture.statistics["dead_letters"].values())
-    greeting = picture.greeting
+    letters = sum(snapshot.statistics["dead_letters"].values())
+    greeting = snapshot.greeting
     place = f" (pid {greeting['pid']}, {greeting['loop']})" if width >= WIDE_COLUMNS else ""
-    rate = f"  {picture.rate:,.0f} msg/s" if picture.rates else ""
+    rate = f"  {snapshot.rate:,.0f} msg/s" if snapshot.rates else ""
     rest = f"  {restarts:,} restarts  {letters:,} dead letters"
     return f"{greeting['system_id']}{place}  {alive:,} actors{rate}  {waiting:,} waiting{rest}"
 
 
-def type_rows(picture: Picture) -> dict[str, tuple[str, ...]]:
+def type_rows(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
     """Return a row for each type; those without traffic are one."""
-    timings: Mapping[str, Mapping[str, float | None]] = picture.overview.get("timings", {})
+    timings: Mapping[str, Mapping[str, float | None]] = snapshot.overview.get("timings", {})
     rows: dict[str, tuple[str, ...]] = {}
     quiet: list[dict[str, Any]] = []
-    for kind in picture.kinds:
+    for kind in snapshot.kinds:
         name = kind["actor_type"]
         if not (kind["alive"] or kind["restarting"] or kind["processed"]):
             continue
-        if picture.rates and not (picture.rates.get(name) or kind["waiting"] or kind["restarting"]):
+        if snapshot.rates and not (snapshot.rates.get(name) or kind["waiting"] or kind["restarting"]):
             quiet.append(kind)
             continue
         timing = timings.get(name, {})
         rows[name] = (
             name,
             f"{kind['alive']:,}",
-            f"{picture.rates[name]:,.0f}" if name in picture.rates else "-",
+            f"{snapshot.rates[name]:,.0f}" if name in snapshot.rates else "-",
             f"{kind['waiting']:,}",
             f"{kind.get('longest', 0):,}",
             _span(timing.get("wait_p99")),
@@ -72,13 +72,13 @@ def type_rows(picture: Picture) -> dict[str, tuple[str, ...]]:
     return rows
 
 
-def actor_rows(picture: Picture) -> dict[str, tuple[str, ...]]:
+def actor_rows(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
     """Return a row for each actor, by its address."""
-    return {actor["address"]: _actor_row(picture, actor) for actor in picture.actors}
+    return {actor["address"]: _actor_row(snapshot, actor) for actor in snapshot.actors}
 
 
-def _actor_row(picture: Picture, actor: Mapping[str, Any]) -> tuple[str, ...]:
-    busy = next((one for one in picture.overview["busy"] if one["address"] == actor["address"]), actor)
+def _actor_row(snapshot: Snapshot, actor: Mapping[str, Any]) -> tuple[str, ...]:
+    busy = next((one for one in snapshot.overview["busy"] if one["address"] == actor["address"]), actor)
     depth, capacity = actor.get("mailbox_depth"), actor.get("mailbox_capacity")
     return (
         actor["name"] or actor["address"],

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from papyra_cli._live.client import LiveSystem
 
-__all__ = ["Picture", "take"]
+__all__ = ["Snapshot", "take"]
 
 
 @dataclass(slots=True)
-class Picture:
-    """What `take` saw. ``rates`` has messages a second by type, and is empty in the first picture."""
+class Snapshot:
+    """What `take` saw. ``rates`` has messages a second by type, and is empty in the first snapshot."""
 
     greeting: dict[str, Any]
     overview: dict[str, Any]
@@ -69,15 +69,15 @@ class Picture:
         )
 
 
-def take(live: LiveSystem, by: str, rows: int, before: Picture | None, find: str = "") -> Picture:
-    """Look at a system; with the picture before, rates are known."""
+def take(live: LiveSystem, by: str, rows: int, before: Snapshot | None, find: str = "") -> Snapshot:
+    """Look at a system; with the snapshot before, rates are known."""
     overview = live.ask("overview")
     actors = live.ask("top", by=by, limit=rows, **({"find": find} if find else {}))["rows"]
-    picture = Picture(live.greeting, overview, actors, time.monotonic())
+    snapshot = Snapshot(live.greeting, overview, actors, time.monotonic())
     if before is not None and before.greeting["run"] == live.greeting["run"]:
-        seconds = max(picture.taken - before.taken, 0.001)
+        seconds = max(snapshot.taken - before.taken, 0.001)
         earlier = before.statistics["kinds"]
-        for name, kind in picture.statistics["kinds"].items():
+        for name, kind in snapshot.statistics["kinds"].items():
             handled = kind["processed"] - earlier.get(name, {"processed": 0})["processed"]
-            picture.rates[name] = max(0, handled) / seconds
-    return picture
+            snapshot.rates[name] = max(0, handled) / seconds
+    return snapshot
