@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial, wraps
 from typing import Any
 
 import anyio
 
 from papyra import Actor, ActorRef, ActorSystem, ActorTerminated
+from papyra.testing import run_seeded
 from papyra_contrib.cluster import ServiceKey, message
 
 COUNTER = ServiceKey[Any, Any]("counter")
@@ -111,6 +115,22 @@ class Watcher:
 def loop_of(seed: int) -> Any:
     """Return the event loop for a seed of a sweep; not in step with the faults chosen by ``seed % n``."""
     return ("asyncio", "trio")[seed // 12 % 2]
+
+
+def seeded(seed: int) -> Callable[[Callable[..., Coroutine[Any, Any, None]]], Callable[..., None]]:
+    """Run an async test by `run_seeded`, on both event loops."""
+
+    def decorate(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+        @wraps(test)
+        def run(backend: Any, **given: Any) -> None:
+            run_seeded(seed, partial(test, **given), backend=backend)
+
+        signature = inspect.signature(test)
+        own = inspect.Parameter("backend", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        run.__signature__ = signature.replace(parameters=[own, *signature.parameters.values()])  # type: ignore[attr-defined]  # pytest reads it
+        return run
+
+    return decorate
 
 
 @asynccontextmanager

@@ -18,6 +18,12 @@ def _limited(hard_limit: None) -> None:
     """Every test has a hard limit."""
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Name the event loop of a test in simulated time."""
+    return str(request.param)
+
+
 @pytest.fixture
 def world():
     """Return what starts servers, proxies and nodes in processes, and ends them."""

@@ -9,10 +9,9 @@ from contextlib import contextmanager
 
 import anyio
 import pytest
-from _world import COUNTER, Add, Counter, Number, Watcher, remote, systems, until
+from _world import COUNTER, Add, Counter, Number, Watcher, remote, seeded, systems, until
 
 from papyra import Actor, ActorStopped, ActorSystem
-from papyra.testing import run_seeded
 from papyra_contrib.admin._protocol import encode
 from papyra_contrib.admin._views import Views
 from papyra_contrib.cluster import Cluster, Listing, NodeUnreachable, ServiceKey
@@ -20,164 +19,145 @@ from papyra_contrib.cluster.testing import MemoryNetwork
 from papyra_contrib.receptionist import Receptionist
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
+@seeded(1)
+async def test_the_receptionist_of_a_clustered_system_is_its_cluster():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        assert Receptionist.of(a) is a.cluster
+        seen: list[Listing] = []
+
+        class Subscriber(Actor):
+            async def receive(self, message) -> None:
+                seen.append(message)
+
+        await Receptionist.of(b).subscribe(COUNTER, b.spawn(Subscriber))
+        await until(lambda: len(seen) == 1)
+        counter = a.spawn(Counter)
+        await Receptionist.of(a).register(COUNTER, counter)
+        await until(lambda: len(seen) == 2)
+        assert [ref.address for ref in seen[1].added] == [a.cluster.address(counter)]
+        await Receptionist.of(a).withdraw(COUNTER, counter)
+        await until(lambda: len(seen) == 3)
+        assert seen[2].refs == ()
+        assert await counter.ask("get") == 0
 
 
-def test_the_receptionist_of_a_clustered_system_is_its_cluster(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            assert Receptionist.of(a) is a.cluster
-            seen: list[Listing] = []
+@seeded(1)
+async def test_a_reference_that_comes_home_is_local_and_replies_travel():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Counter), a)
+        numbers: list[Number] = []
 
-            class Subscriber(Actor):
-                async def receive(self, message) -> None:
-                    seen.append(message)
+        class Sink(Actor):
+            async def receive(self, message) -> None:
+                numbers.append(message)
 
-            await Receptionist.of(b).subscribe(COUNTER, b.spawn(Subscriber))
-            await until(lambda: len(seen) == 1)
-            counter = a.spawn(Counter)
-            await Receptionist.of(a).register(COUNTER, counter)
-            await until(lambda: len(seen) == 2)
-            assert [ref.address for ref in seen[1].added] == [a.cluster.address(counter)]
-            await Receptionist.of(a).withdraw(COUNTER, counter)
-            await until(lambda: len(seen) == 3)
-            assert seen[2].refs == ()
-            assert await counter.ask("get") == 0
-
-    run_seeded(1, main, backend=backend)
+        await ref.tell(Add(5, reply_to=b.spawn(Sink)))
+        await until(lambda: numbers == [Number(5)])
+        home = a.ref_for(ref.address)
+        assert home == a.refs()[0]
+        assert type(home).__name__ == "ActorRef"
+        assert ref != home
 
 
-def test_a_reference_that_comes_home_is_local_and_replies_travel(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            ref = await remote(b, a.spawn(Counter), a)
-            numbers: list[Number] = []
-
-            class Sink(Actor):
-                async def receive(self, message) -> None:
-                    numbers.append(message)
-
-            await ref.tell(Add(5, reply_to=b.spawn(Sink)))
-            await until(lambda: numbers == [Number(5)])
-            home = a.ref_for(ref.address)
-            assert home == a.refs()[0]
-            assert type(home).__name__ == "ActorRef"
-            assert ref != home
-
-    run_seeded(1, main, backend=backend)
-
-
-def test_a_reference_to_an_older_incarnation_of_this_node_is_gone(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b", "c") as (a, _b, _c):
-            counter = a.spawn(Counter)
-            old = a.cluster.address(counter)
-            network.partition({"a"}, {"b", "c"})
-            await until(lambda: not a.cluster._session.joined)
-            network.heal()
-            await until(lambda: a.cluster._session.joined)
-            ref = a.ref_for(old)
-            with pytest.raises(ActorStopped):
-                await ref.ask("get")
-            watcher = Watcher()
-            await a.spawn(watcher.actor).ask(ref)
-            await until(lambda: watcher.reasons == ["node_down"])
-            assert await a.ref_for(a.cluster.address(counter)).ask("get") == 0
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_a_reference_to_an_older_incarnation_of_this_node_is_gone():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", "c") as (a, _b, _c):
+        counter = a.spawn(Counter)
+        old = a.cluster.address(counter)
+        network.partition({"a"}, {"b", "c"})
+        await until(lambda: not a.cluster._session.joined)
+        network.heal()
+        await until(lambda: a.cluster._session.joined)
+        ref = a.ref_for(old)
+        with pytest.raises(ActorStopped):
+            await ref.ask("get")
+        watcher = Watcher()
+        await a.spawn(watcher.actor).ask(ref)
+        await until(lambda: watcher.reasons == ["node_down"])
+        assert await a.ref_for(a.cluster.address(counter)).ask("get") == 0
 
 
-def test_a_traceparent_travels_and_the_message_is_received_inside(backend):
-    async def main() -> None:
-        entered: list[str] = []
+@seeded(1)
+async def test_a_traceparent_travels_and_the_message_is_received_inside():
+    entered: list[str] = []
 
-        @contextmanager
-        def extract(traceparent: str):
-            entered.append(traceparent)
-            yield
-            entered.append("left")
+    @contextmanager
+    def extract(traceparent: str):
+        entered.append(traceparent)
+        yield
+        entered.append("left")
 
-        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b", trace=(lambda: parent, extract)) as (a, b):
-            ref = await remote(b, a.spawn(Counter), a)
-            await ref.tell(Add(2))
-            assert await ref.ask("get") == 2
-            assert entered == [parent, "left"] * 2
-
-    run_seeded(1, main, backend=backend)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", trace=(lambda: parent, extract)) as (a, b):
+        ref = await remote(b, a.spawn(Counter), a)
+        await ref.tell(Add(2))
+        assert await ref.ask("get") == 2
+        assert entered == [parent, "left"] * 2
 
 
-def test_no_common_wire_version_is_unreachable_and_says_both(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            ref = await remote(b, a.spawn(Counter), a)
-            b.cluster._session.replica.wire["a"] = (2, 3)
-            with pytest.raises(NodeUnreachable, match=r"2 to 3.*1 to 1"):
-                await ref.tell("get")
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_no_common_wire_version_is_unreachable_and_says_both():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Counter), a)
+        b.cluster._session.replica.wire["a"] = (2, 3)
+        with pytest.raises(NodeUnreachable, match=r"2 to 3.*1 to 1"):
+            await ref.tell("get")
 
 
-def test_a_late_bound_reference_waits_two_leases_and_is_not_watched(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            role = b.cluster.role(ServiceKey("later"))
-            began = anyio.current_time()
-            with pytest.raises(NodeUnreachable, match="later"):
-                await role.ask("get")
-            assert 5.9 < anyio.current_time() - began < 6.5
+@seeded(1)
+async def test_a_late_bound_reference_waits_two_leases_and_is_not_watched():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        role = b.cluster.role(ServiceKey("later"))
+        began = anyio.current_time()
+        with pytest.raises(NodeUnreachable, match="later"):
+            await role.ask("get")
+        assert 5.9 < anyio.current_time() - began < 6.5
 
-            class Watching(Actor):
-                async def receive(self, message) -> None:
-                    self.context.watch(message)
+        class Watching(Actor):
+            async def receive(self, message) -> None:
+                self.context.watch(message)
 
-            with pytest.raises(ValueError, match="can't be watched"):
-                await b.spawn(Watching).ask(role)
-            await a.cluster.claim("later", a.spawn(Counter))
-            assert await role.ask("get") == 0
-            assert role.is_alive()
-
-    run_seeded(1, main, backend=backend)
+        with pytest.raises(ValueError, match="can't be watched"):
+            await b.spawn(Watching).ask(role)
+        await a.cluster.claim("later", a.spawn(Counter))
+        assert await role.ask("get") == 0
+        assert role.is_alive()
 
 
-def test_members_in_the_control_panel_the_admin_socket_and_the_facts(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with ActorSystem() as alone:
-            assert "cluster" not in alone.control_panel()
-            assert "cluster" not in Views(alone, actions=False, payloads=False).operations
-        async with systems(network, "a") as (a,):
-            async with systems(network, "b") as (b,):
-                ref = await remote(a, b.spawn(Counter), b)
-                assert await ref.ask("get") == 0
-                panel = a.control_panel()["cluster"]
-                assert [one["node"] for one in panel["members"]] == ["a", "b"]
-                assert panel["members"][1]["incarnation"] == b.cluster.me.incarnation
-                assert set(panel["members"][0]) == {"node", "incarnation", "since", "host", "pid", "version"}
-                assert 0 < panel["lease_seconds_left"] <= 3
-                assert panel["reconnects"] == 0
-                (counts,) = panel["peers"].values()
-                wanted = {"outstanding", "parked", "lost", "unknown", "duplicate", "rejected", "late"}
-                assert wanted - {"late"} <= set(counts)
-                assert panel["late"] == 0
-                shown = await Views(a, actions=False, payloads=False).operations["cluster"]({})
-                assert json.loads(encode(shown))["members"] == panel["members"]
-                gone = str(b.cluster.me.incarnation)
-            await until(lambda: len(a.cluster.members()) == 1)
-            facts = [e for e in a.events() if type(e).__name__ in ("NodeUp", "NodeDown")]
-            assert [(type(e).__name__, e.payload["node"]) for e in facts] == [
-                ("NodeUp", "a"),
-                ("NodeUp", "b"),
-                ("NodeDown", "b"),
-            ]
-            assert facts[2].payload == {"node": "b", "incarnation": gone, "reason": "left"}
-            assert facts[0].address == {"system": "a", "actor_id": 0}
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_members_in_the_control_panel_the_admin_socket_and_the_facts():
+    network = MemoryNetwork(1)
+    async with ActorSystem() as alone:
+        assert "cluster" not in alone.control_panel()
+        assert "cluster" not in Views(alone, actions=False, payloads=False).operations
+    async with systems(network, "a") as (a,):
+        async with systems(network, "b") as (b,):
+            ref = await remote(a, b.spawn(Counter), b)
+            assert await ref.ask("get") == 0
+            panel = a.control_panel()["cluster"]
+            assert [one["node"] for one in panel["members"]] == ["a", "b"]
+            assert panel["members"][1]["incarnation"] == b.cluster.me.incarnation
+            assert set(panel["members"][0]) == {"node", "incarnation", "since", "host", "pid", "version"}
+            assert 0 < panel["lease_seconds_left"] <= 3
+            assert panel["reconnects"] == 0
+            (counts,) = panel["peers"].values()
+            wanted = {"outstanding", "parked", "lost", "unknown", "duplicate", "rejected", "late"}
+            assert wanted - {"late"} <= set(counts)
+            assert panel["late"] == 0
+            shown = await Views(a, actions=False, payloads=False).operations["cluster"]({})
+            assert json.loads(encode(shown))["members"] == panel["members"]
+            gone = str(b.cluster.me.incarnation)
+        await until(lambda: len(a.cluster.members()) == 1)
+        facts = [e for e in a.events() if type(e).__name__ in ("NodeUp", "NodeDown")]
+        assert [(type(e).__name__, e.payload["node"]) for e in facts] == [
+            ("NodeUp", "a"),
+            ("NodeUp", "b"),
+            ("NodeDown", "b"),
+        ]
+        assert facts[2].payload == {"node": "b", "incarnation": gone, "reason": "left"}
+        assert facts[0].address == {"system": "a", "actor_id": 0}
 
 
 def test_without_a_cluster_nothing_is_imported_and_no_thread_starts():

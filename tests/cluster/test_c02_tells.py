@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from _world import COUNTER, Counter, Recorder, loop_of, remote, systems, until
+from _world import COUNTER, Counter, Recorder, loop_of, remote, seeded, systems, until
 
 from papyra.testing import run_seeded
 from papyra_contrib.cluster import NodeGone, NodeUnreachable
@@ -14,11 +14,6 @@ from papyra_contrib.cluster.testing import MemoryNetwork
 
 TELLS = 300
 SEEDS = 200
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
 
 
 async def _tells_under_loss(seed: int) -> int:
@@ -67,83 +62,75 @@ def test_c02_in_200_seeds():
         run_seeded(seed, _tells_under_loss, seed, backend=loop_of(seed))
 
 
-def test_c02_without_faults_nothing_is_lost(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            seen: list[int] = []
-            ref = await remote(b, a.spawn(lambda: Recorder(seen), mailbox_capacity=10), a)
-            for number in range(5_000):
+@seeded(1)
+async def test_c02_without_faults_nothing_is_lost():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        seen: list[int] = []
+        ref = await remote(b, a.spawn(lambda: Recorder(seen), mailbox_capacity=10), a)
+        for number in range(5_000):
+            await ref.tell(number)
+        await ref.ask("flush")
+        assert seen == [*range(5_000), "flush"]
+
+
+@seeded(1)
+async def test_c02_what_was_under_way_to_a_node_that_goes_is_unknown():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Counter), a)
+        link = b.cluster._session.link(ref._target.peer)
+        network.kill("a")
+        for _ in range(10):
+            await ref.tell("get")
+        await until(lambda: not ref.is_alive())
+        assert link.counters.unknown == 10
+        with pytest.raises(NodeGone):
+            await ref.tell("get")
+
+
+@seeded(1)
+async def test_c03_a_full_mailbox_holds_up_its_senders_and_nobody_else():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        seen: list[int] = []
+        slow = await remote(b, a.spawn(lambda: Recorder(seen, 1.0), mailbox_capacity=16), a)
+        quick = await remote(b, a.spawn(Counter), a)
+        sent = 0
+
+        async def flood() -> None:
+            nonlocal sent
+            for number in range(2_000):
+                await slow.tell(number)
+                sent += 1
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(flood)
+            for _ in range(20):
+                await anyio.sleep(0.5)
+                began = anyio.current_time()
+                await quick.ask("get", timeout=1)
+                assert anyio.current_time() - began < 0.5
+                assert sent <= len(seen) + 16 + 256 + 256
+            group.cancel_scope.cancel()
+        panel = a.control_panel()["cluster"]["peers"]
+        assert [peer["parked"] <= 256 for peer in panel.values()] == [True]
+        assert a.dead_letters.count == 0
+        await a.stop(a.refs()[0], timeout=0)
+
+
+@seeded(1)
+async def test_c03_a_sender_that_is_cancelled_while_it_waits_has_sent_nothing():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        seen: list[int] = []
+        recorder = a.spawn(lambda: Recorder(seen, 0.1), mailbox_capacity=1)
+        ref = await remote(b, recorder, a)
+        done = 0
+        with anyio.move_on_after(2.0):
+            for number in range(1_000):
                 await ref.tell(number)
-            await ref.ask("flush")
-            assert seen == [*range(5_000), "flush"]
-
-    run_seeded(1, main, backend=backend)
-
-
-def test_c02_what_was_under_way_to_a_node_that_goes_is_unknown(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b") as (a, b):
-            ref = await remote(b, a.spawn(Counter), a)
-            link = b.cluster._session.link(ref._target.peer)
-            network.kill("a")
-            for _ in range(10):
-                await ref.tell("get")
-            await until(lambda: not ref.is_alive())
-            assert link.counters.unknown == 10
-            with pytest.raises(NodeGone):
-                await ref.tell("get")
-
-    run_seeded(1, main, backend=backend)
-
-
-def test_c03_a_full_mailbox_holds_up_its_senders_and_nobody_else(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            seen: list[int] = []
-            slow = await remote(b, a.spawn(lambda: Recorder(seen, 1.0), mailbox_capacity=16), a)
-            quick = await remote(b, a.spawn(Counter), a)
-            sent = 0
-
-            async def flood() -> None:
-                nonlocal sent
-                for number in range(2_000):
-                    await slow.tell(number)
-                    sent += 1
-
-            async with anyio.create_task_group() as group:
-                group.start_soon(flood)
-                for _ in range(20):
-                    await anyio.sleep(0.5)
-                    began = anyio.current_time()
-                    await quick.ask("get", timeout=1)
-                    assert anyio.current_time() - began < 0.5
-                    assert sent <= len(seen) + 16 + 256 + 256
-                group.cancel_scope.cancel()
-            panel = a.control_panel()["cluster"]["peers"]
-            assert [peer["parked"] <= 256 for peer in panel.values()] == [True]
-            assert a.dead_letters.count == 0
-            await a.stop(a.refs()[0], timeout=0)
-
-    run_seeded(1, main, backend=backend)
-
-
-def test_c03_a_sender_that_is_cancelled_while_it_waits_has_sent_nothing(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            seen: list[int] = []
-            recorder = a.spawn(lambda: Recorder(seen, 0.1), mailbox_capacity=1)
-            ref = await remote(b, recorder, a)
-            done = 0
-            with anyio.move_on_after(2.0):
-                for number in range(1_000):
-                    await ref.tell(number)
-                    done = number + 1
-            await until(lambda: len(seen) == done)
-            await anyio.sleep(5)
-            assert seen == list(range(done))
-
-    run_seeded(1, main, backend=backend)
+                done = number + 1
+        await until(lambda: len(seen) == done)
+        await anyio.sleep(5)
+        assert seen == list(range(done))
 
 
 def test_c03_memory_stays_bounded_while_many_tells_go_to_a_slow_actor():
@@ -167,31 +154,27 @@ def test_c03_memory_stays_bounded_while_many_tells_go_to_a_slow_actor():
     assert run_seeded(1, main) < 10_000_000
 
 
-def test_c03_a_broadcast_reaches_each_actor_once_and_the_own_node_too(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1, duplicate=1.0)
-        async with systems(network, "a", "b", "c") as nodes:
-            lists: list[list[str]] = [[] for _ in nodes]
-            for system, seen in zip(nodes, lists, strict=True):
-                await system.cluster.register(COUNTER, system.spawn(lambda seen=seen: Recorder(seen)))
-            await until(lambda: all(len(system.cluster.find(COUNTER)) == 3 for system in nodes))
-            assert await nodes[0].cluster.broadcast(COUNTER, "news") == 3
-            await until(lambda: all(lists))
-            await anyio.sleep(2)
-            assert lists == [["news"]] * 3
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_c03_a_broadcast_reaches_each_actor_once_and_the_own_node_too():
+    network = MemoryNetwork(1, duplicate=1.0)
+    async with systems(network, "a", "b", "c") as nodes:
+        lists: list[list[str]] = [[] for _ in nodes]
+        for system, seen in zip(nodes, lists, strict=True):
+            await system.cluster.register(COUNTER, system.spawn(lambda seen=seen: Recorder(seen)))
+        await until(lambda: all(len(system.cluster.find(COUNTER)) == 3 for system in nodes))
+        assert await nodes[0].cluster.broadcast(COUNTER, "news") == 3
+        await until(lambda: all(lists))
+        await anyio.sleep(2)
+        assert lists == [["news"]] * 3
 
 
-def test_c02_a_node_without_a_membership_says_so(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b") as (a, b):
-            ref = await remote(b, a.spawn(Counter), a)
-            network.restart(6.0)
-            await until(lambda: not b.cluster._session.joined)
-            with pytest.raises((NodeUnreachable, NodeGone)):
-                await ref.ask("get")
-            await until(lambda: len(b.cluster.members()) == 2)
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_c02_a_node_without_a_membership_says_so():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Counter), a)
+        network.restart(6.0)
+        await until(lambda: not b.cluster._session.joined)
+        with pytest.raises((NodeUnreachable, NodeGone)):
+            await ref.ask("get")
+        await until(lambda: len(b.cluster.members()) == 2)

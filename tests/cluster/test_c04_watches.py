@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from _world import Counter, Watcher, remote, systems, until
+from _world import Counter, Watcher, remote, seeded, systems, until
 
 from papyra import Actor
 from papyra.testing import run_seeded
 from papyra_contrib.cluster.testing import MemoryNetwork
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
 
 
 class Fails(Actor):
@@ -22,123 +17,113 @@ class Fails(Actor):
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.5])
-def test_c04_a_watcher_is_told_once_with_the_true_reason(backend, loss):
-    async def main() -> None:
-        network = MemoryNetwork(3)
-        async with systems(network, "a", "b") as (a, b):
-            watcher = Watcher()
-            watching = b.spawn(watcher.actor)
-            stopped, failing = a.spawn(Counter), a.spawn(Fails)
-            refs = [await remote(b, ref, a) for ref in (stopped, failing)]
-            for ref in refs:
-                await watching.ask(ref)
-            await anyio.sleep(1)
-            network.faults.loss = loss
-            await a.stop(stopped)
-            await failing.tell("x")
-            await until(lambda: len(watcher.told) >= 2)
-            await anyio.sleep(30)
-            told = {message.ref: message.reason for message in watcher.told}
-            assert len(watcher.told) == 2
-            assert told == {refs[0]: "stopped", refs[1]: "failed"}
-            await watching.ask(refs[0])  # known to be gone: told again
-            await until(lambda: len(watcher.told) == 3)
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_c04_a_watcher_is_told_once_with_the_true_reason(loss):
+    network = MemoryNetwork(3)
+    async with systems(network, "a", "b") as (a, b):
+        watcher = Watcher()
+        watching = b.spawn(watcher.actor)
+        stopped, failing = a.spawn(Counter), a.spawn(Fails)
+        refs = [await remote(b, ref, a) for ref in (stopped, failing)]
+        for ref in refs:
+            await watching.ask(ref)
+        await anyio.sleep(1)
+        network.faults.loss = loss
+        await a.stop(stopped)
+        await failing.tell("x")
+        await until(lambda: len(watcher.told) >= 2)
+        await anyio.sleep(30)
+        told = {message.ref: message.reason for message in watcher.told}
+        assert len(watcher.told) == 2
+        assert told == {refs[0]: "stopped", refs[1]: "failed"}
+        await watching.ask(refs[0])  # known to be gone: told again
+        await until(lambda: len(watcher.told) == 3)
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause", "partition", "leave"])
-def test_c04_a_node_that_goes(backend, fault):
-    async def main() -> None:
-        network = MemoryNetwork(4)
-        async with systems(network, "a", "c") as (_, c):
-            async with systems(network, "b") as (b,):
-                watcher = Watcher()
-                watching = c.spawn(watcher.actor)
-                ref = await remote(c, b.spawn(Counter), b)
-                await watching.ask(ref)
-                await anyio.sleep(0.5)
-                began = anyio.current_time()
-                if fault == "kill":
-                    network.kill("b")
-                elif fault == "pause":
-                    network.pause("b")
-                elif fault == "partition":
-                    network.partition({"b"}, {"a", "c"})
-                if fault != "leave":
-                    await until(lambda: watcher.told)
-                    assert anyio.current_time() - began < 5.0
-                    assert watcher.reasons == ["node_down"]
-                network.resume("b")
-                network.heal()
-            await until(lambda: watcher.told)
-            assert watcher.reasons == (["shutdown"] if fault == "leave" else ["node_down"])
-            await anyio.sleep(20)
-            assert len(watcher.told) == 1
-
-    run_seeded(1, main, backend=backend)
-
-
-def test_c04_an_actor_that_is_not_known(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(4), "a", "b") as (a, b):
+@seeded(1)
+async def test_c04_a_node_that_goes(fault):
+    network = MemoryNetwork(4)
+    async with systems(network, "a", "c") as (_, c):
+        async with systems(network, "b") as (b,):
             watcher = Watcher()
-            watching = b.spawn(watcher.actor)
-            counter = a.spawn(Counter)
-            address = a.cluster.address(counter)
-            await a.stop(counter)
-            never = b.ref_for(f"{address.system}:{99}")
-            gone = b.ref_for(f"nobody@0123456789ab:{1}")
-            await until(lambda: len(b.cluster.members()) == 2)
-            for ref in (never, gone):
-                await watching.ask(ref)
-            await until(lambda: len(watcher.told) == 2)
-            assert {message.ref: message.reason for message in watcher.told} == {
-                never: "unknown",
-                gone: "node_down",
-            }
-
-    run_seeded(1, main, backend=backend)
-
-
-def test_c04_unwatch(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(4), "a", "b") as (a, b):
-            watcher = Watcher()
-            inner = watcher.actor()
-            watching = b.spawn(lambda: inner)
-            counter = a.spawn(Counter)
-            ref = await remote(b, counter, a)
+            watching = c.spawn(watcher.actor)
+            ref = await remote(c, b.spawn(Counter), b)
             await watching.ask(ref)
-            inner.context.unwatch(ref)
-            await a.stop(counter)
-            await anyio.sleep(30)
-            assert watcher.told == []
+            await anyio.sleep(0.5)
+            began = anyio.current_time()
+            if fault == "kill":
+                network.kill("b")
+            elif fault == "pause":
+                network.pause("b")
+            elif fault == "partition":
+                network.partition({"b"}, {"a", "c"})
+            if fault != "leave":
+                await until(lambda: watcher.told)
+                assert anyio.current_time() - began < 5.0
+                assert watcher.reasons == ["node_down"]
+            network.resume("b")
+            network.heal()
+        await until(lambda: watcher.told)
+        assert watcher.reasons == (["shutdown"] if fault == "leave" else ["node_down"])
+        await anyio.sleep(20)
+        assert len(watcher.told) == 1
 
-    run_seeded(1, main, backend=backend)
+
+@seeded(1)
+async def test_c04_an_actor_that_is_not_known():
+    async with systems(MemoryNetwork(4), "a", "b") as (a, b):
+        watcher = Watcher()
+        watching = b.spawn(watcher.actor)
+        counter = a.spawn(Counter)
+        address = a.cluster.address(counter)
+        await a.stop(counter)
+        never = b.ref_for(f"{address.system}:{99}")
+        gone = b.ref_for(f"nobody@0123456789ab:{1}")
+        await until(lambda: len(b.cluster.members()) == 2)
+        for ref in (never, gone):
+            await watching.ask(ref)
+        await until(lambda: len(watcher.told) == 2)
+        assert {message.ref: message.reason for message in watcher.told} == {
+            never: "unknown",
+            gone: "node_down",
+        }
 
 
-def test_c06_a_paused_node_handles_no_frame_and_joins_anew(backend):
-    async def main() -> None:
-        network = MemoryNetwork(5)
-        async with systems(network, "a", "b") as (a, b):
-            counter = a.spawn(Counter, name="counter")
-            ref = await remote(b, counter, a)
-            before = a.cluster.me.incarnation
-            network.pause("a")
-            for _ in range(20):
-                await ref.tell({"x": 1})
-            await until(lambda: not ref.is_alive())
-            network.resume("a")
-            handled = a.actor_info(counter).processed
-            assert handled == 0
-            await until(lambda: len(b.cluster.members()) == 2)
-            assert a.cluster.me.incarnation != before
-            assert a.actor_info(counter).processed == 0
-            ups = [e.payload["incarnation"] for e in b.events() if type(e).__name__ == "NodeUp"]
-            assert len(ups) == len(set(ups))
+@seeded(1)
+async def test_c04_unwatch():
+    async with systems(MemoryNetwork(4), "a", "b") as (a, b):
+        watcher = Watcher()
+        inner = watcher.actor()
+        watching = b.spawn(lambda: inner)
+        counter = a.spawn(Counter)
+        ref = await remote(b, counter, a)
+        await watching.ask(ref)
+        inner.context.unwatch(ref)
+        await a.stop(counter)
+        await anyio.sleep(30)
+        assert watcher.told == []
 
-    run_seeded(1, main, backend=backend)
+
+@seeded(1)
+async def test_c06_a_paused_node_handles_no_frame_and_joins_anew():
+    network = MemoryNetwork(5)
+    async with systems(network, "a", "b") as (a, b):
+        counter = a.spawn(Counter, name="counter")
+        ref = await remote(b, counter, a)
+        before = a.cluster.me.incarnation
+        network.pause("a")
+        for _ in range(20):
+            await ref.tell({"x": 1})
+        await until(lambda: not ref.is_alive())
+        network.resume("a")
+        handled = a.actor_info(counter).processed
+        assert handled == 0
+        await until(lambda: len(b.cluster.members()) == 2)
+        assert a.cluster.me.incarnation != before
+        assert a.actor_info(counter).processed == 0
+        ups = [e.payload["incarnation"] for e in b.events() if type(e).__name__ == "NodeUp"]
+        assert len(ups) == len(set(ups))
 
 
 def test_c07_a_cut_off_node_lets_go_first_and_a_singleton_never_runs_twice(backend):

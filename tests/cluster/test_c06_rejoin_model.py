@@ -22,11 +22,6 @@ SEEDS = 200
 NAMES = ("one", "two", "three")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
-
-
 class Named(Counter):
     """An actor with a name, until it loses it."""
 

@@ -6,7 +6,7 @@ import gc
 
 import anyio
 import pytest
-from _world import COUNTER, Counter, systems, until
+from _world import COUNTER, Counter, seeded, systems, until
 
 from papyra import ActorSystem
 from papyra.exceptions import ActorNameTaken
@@ -15,126 +15,109 @@ from papyra_contrib.cluster import NameLost, NotClustered, ServiceKey
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
-
-
 @pytest.mark.parametrize("races", [100, pytest.param(1_000, marks=pytest.mark.sweep)])
-def test_c11_of_1000_races_for_a_name_one_wins(backend, races):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1, lag=0.1), "a", "b", "c") as nodes:
-            for race in range(races):
-                refs = [system.spawn(Counter) for system in nodes]
-                addresses = {
-                    str(system.cluster.address(ref)) for system, ref in zip(nodes, refs, strict=True)
-                }
-                wins, losses = [], []
+@seeded(1)
+async def test_c11_of_1000_races_for_a_name_one_wins(races):
+    async with systems(MemoryNetwork(1, lag=0.1), "a", "b", "c") as nodes:
+        for race in range(races):
+            refs = [system.spawn(Counter) for system in nodes]
+            addresses = {str(system.cluster.address(ref)) for system, ref in zip(nodes, refs, strict=True)}
+            wins, losses = [], []
 
-                async def claim(system, ref, race=race, wins=wins, losses=losses) -> None:
-                    try:
-                        wins.append(await system.cluster.claim(f"name {race}", ref))
-                    except ActorNameTaken as error:
-                        losses.append(str(error))
+            async def claim(system, ref, race=race, wins=wins, losses=losses) -> None:
+                try:
+                    wins.append(await system.cluster.claim(f"name {race}", ref))
+                except ActorNameTaken as error:
+                    losses.append(str(error))
 
-                async with anyio.create_task_group() as group:
-                    for system, ref in zip(nodes, refs, strict=True):
-                        group.start_soon(claim, system, ref)
-                assert (len(wins), len(losses)) == (1, 2)
-                assert all(any(address in loss for address in addresses) for loss in losses)
+            async with anyio.create_task_group() as group:
                 for system, ref in zip(nodes, refs, strict=True):
-                    await system.stop(ref)
-
-    run_seeded(1, main, backend=backend)
-
-
-def test_c11_a_name_is_found_typed_released_and_gone_with_its_actor(backend):
-    async def main() -> None:
-        async with systems(MemoryNetwork(1), "a", "b") as (a, b):
-            counter = a.spawn(Counter)
-            first = await a.cluster.claim("boss", counter)
-            await until(lambda: b.cluster.lookup("boss") is not None)
-            found = b.cluster.lookup(ServiceKey("boss"))
-            assert found is not None
-            assert await found.ask("get") == 0
-            assert a.cluster.lookup("boss") == counter
-            await a.cluster.release("boss")
-            second = await b.cluster.claim("boss", other := b.spawn(Counter))
-            assert first < second
-            assert str(first) < str(second)
-            assert len(str(first)) == len(str(second))
-            await b.stop(other)
-            await until(lambda: a.cluster.lookup("boss") is None and b.cluster.lookup("boss") is None)
-            await a.cluster.claim("boss", counter)
-
-    run_seeded(1, main, backend=backend)
+                    group.start_soon(claim, system, ref)
+            assert (len(wins), len(losses)) == (1, 2)
+            assert all(any(address in loss for address in addresses) for loss in losses)
+            for system, ref in zip(nodes, refs, strict=True):
+                await system.stop(ref)
 
 
-def test_c11_after_a_lost_lease_a_name_is_claimed_again_or_lost(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b", "c") as (a, b, _):
-            seen: list[object] = []
-
-            class Named(Counter):
-                async def receive(self, message):
-                    seen.append(message)
-
-            named = a.spawn(Named)
-            await a.cluster.claim("kept", named)
-            await a.cluster.claim("taken", named)
-            await a.cluster.register(COUNTER, named)
-            network.partition({"a"}, {"b", "c"})
-            await until(lambda: len(b.cluster.members()) == 2)
-            await b.cluster.claim("taken", b.spawn(Counter))
-            network.heal()
-            await until(lambda: NameLost("taken") in seen)
-            await until(lambda: b.cluster.lookup("kept") is not None)
-            assert b.cluster.lookup("kept").address.system == str(a.cluster._session.me)
-            await until(lambda: len(b.cluster.find(COUNTER)) == 1)
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_c11_a_name_is_found_typed_released_and_gone_with_its_actor():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        counter = a.spawn(Counter)
+        first = await a.cluster.claim("boss", counter)
+        await until(lambda: b.cluster.lookup("boss") is not None)
+        found = b.cluster.lookup(ServiceKey("boss"))
+        assert found is not None
+        assert await found.ask("get") == 0
+        assert a.cluster.lookup("boss") == counter
+        await a.cluster.release("boss")
+        second = await b.cluster.claim("boss", other := b.spawn(Counter))
+        assert first < second
+        assert str(first) < str(second)
+        assert len(str(first)) == len(str(second))
+        await b.stop(other)
+        await until(lambda: a.cluster.lookup("boss") is None and b.cluster.lookup("boss") is None)
+        await a.cluster.claim("boss", counter)
 
 
-def test_c13_a_lagging_follower_removes_nobody(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1, lag=1.5)
-        async with systems(network, "a", "b", "c") as nodes:
-            await until(lambda: all(len(system.cluster.members()) == 3 for system in nodes))
-            for _ in range(20):
-                network.restart(0.5)
-                await anyio.sleep(1.5)
-            for system in nodes:
-                assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []
+@seeded(1)
+async def test_c11_after_a_lost_lease_a_name_is_claimed_again_or_lost():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", "c") as (a, b, _):
+        seen: list[object] = []
 
-    run_seeded(1, main, backend=backend)
+        class Named(Counter):
+            async def receive(self, message):
+                seen.append(message)
+
+        named = a.spawn(Named)
+        await a.cluster.claim("kept", named)
+        await a.cluster.claim("taken", named)
+        await a.cluster.register(COUNTER, named)
+        network.partition({"a"}, {"b", "c"})
+        await until(lambda: len(b.cluster.members()) == 2)
+        await b.cluster.claim("taken", b.spawn(Counter))
+        network.heal()
+        await until(lambda: NameLost("taken") in seen)
+        await until(lambda: b.cluster.lookup("kept") is not None)
+        assert b.cluster.lookup("kept").address.system == str(a.cluster._session.me)
+        await until(lambda: len(b.cluster.find(COUNTER)) == 1)
 
 
-def test_c16_nothing_grows_with_actors_asks_or_nodes_that_were(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a") as (a,):
-            counter = a.spawn(Counter, name="counter")
-            await a.cluster.register(COUNTER, counter)
-            for _ in range(5):
-                async with systems(network, "b") as (b,):
-                    await until(lambda b=b: b.cluster.find(COUNTER))
-                    ref = b.cluster.find(COUNTER)[0]
-                    for _ in range(50):
-                        passing = b.spawn(Counter)
-                        await b.cluster.register(COUNTER, passing)
-                        await ref.ask("get")
-                        await b.stop(passing)
-                    await until(lambda b=b: len(a.cluster.find(COUNTER)) == 1)
-            await anyio.sleep(5)
-            gc.collect()
-            session = a.cluster._session
-            assert len(session.links) == len(session.asks) == 0
-            assert len(session.exports) == 1
-            assert sorted(session.replica.entries) == ["n.a", f"s.counter.a.{counter.address.actor_id}"]
-            assert len(a.cluster._refs.targets) == 0
+@seeded(1)
+async def test_c13_a_lagging_follower_removes_nobody():
+    network = MemoryNetwork(1, lag=1.5)
+    async with systems(network, "a", "b", "c") as nodes:
+        await until(lambda: all(len(system.cluster.members()) == 3 for system in nodes))
+        for _ in range(20):
+            network.restart(0.5)
+            await anyio.sleep(1.5)
+        for system in nodes:
+            assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []
 
-    run_seeded(1, main, backend=backend)
+
+@seeded(1)
+async def test_c16_nothing_grows_with_actors_asks_or_nodes_that_were():
+    network = MemoryNetwork(1)
+    async with systems(network, "a") as (a,):
+        counter = a.spawn(Counter, name="counter")
+        await a.cluster.register(COUNTER, counter)
+        for _ in range(5):
+            async with systems(network, "b") as (b,):
+                await until(lambda b=b: b.cluster.find(COUNTER))
+                ref = b.cluster.find(COUNTER)[0]
+                for _ in range(50):
+                    passing = b.spawn(Counter)
+                    await b.cluster.register(COUNTER, passing)
+                    await ref.ask("get")
+                    await b.stop(passing)
+                await until(lambda b=b: len(a.cluster.find(COUNTER)) == 1)
+        await anyio.sleep(5)
+        gc.collect()
+        session = a.cluster._session
+        assert len(session.links) == len(session.asks) == 0
+        assert len(session.exports) == 1
+        assert sorted(session.replica.entries) == ["n.a", f"s.counter.a.{counter.address.actor_id}"]
+        assert len(a.cluster._refs.targets) == 0
 
 
 def test_c16_a_cancelled_host_leaves_nothing(backend):

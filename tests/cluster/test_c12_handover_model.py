@@ -24,11 +24,6 @@ SOLE = ServiceKey[Any, Any]("sole")
 NODES = ("a", "b", "c")
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
-
-
 class Handovers:
     """Three candidates, what happens to them, and who runs."""
 

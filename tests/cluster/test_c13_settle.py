@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import anyio
 import pytest
-from _world import COUNTER, Counter, systems, until
+from _world import COUNTER, Counter, seeded, systems, until
 
 from papyra import Actor
-from papyra.testing import run_seeded
 from papyra_contrib.cluster import ClusterUnavailable
 from papyra_contrib.cluster.testing import MemoryNetwork
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
 
 
 class Brief(Actor):
@@ -24,141 +18,129 @@ class Brief(Actor):
         self.context.stop_self()
 
 
-def test_c13_what_ended_while_the_registry_was_away_is_withdrawn(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b", lease=60, join_timeout=2.0) as (a, b):
-            brief, kept = a.spawn(Brief), a.spawn(Counter)
-            await a.cluster.register(COUNTER, brief)
-            await a.cluster.register(COUNTER, kept)
-            await a.cluster.claim("name", brief)
-            await a.cluster.claim("released", kept)
-            await until(lambda: len(b.cluster.find(COUNTER)) == 2)
-            network.restart(10.0)
-            await brief.tell("stop")
-            with pytest.raises(ClusterUnavailable):
-                await a.cluster.release("released")
-            with pytest.raises(ClusterUnavailable):
-                await a.cluster.register(COUNTER, b_side := a.spawn(Counter))
-            await anyio.sleep(10.0)
-            await until(lambda: len(b.cluster.find(COUNTER)) == 1)
-            await until(lambda: all(b.cluster.lookup(name) is None for name in ("name", "released")))
-            await b.cluster.claim("name", b.spawn(Counter))
-            assert await b_side.ask("get") == 0
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_c13_what_ended_while_the_registry_was_away_is_withdrawn():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", lease=60, join_timeout=2.0) as (a, b):
+        brief, kept = a.spawn(Brief), a.spawn(Counter)
+        await a.cluster.register(COUNTER, brief)
+        await a.cluster.register(COUNTER, kept)
+        await a.cluster.claim("name", brief)
+        await a.cluster.claim("released", kept)
+        await until(lambda: len(b.cluster.find(COUNTER)) == 2)
+        network.restart(10.0)
+        await brief.tell("stop")
+        with pytest.raises(ClusterUnavailable):
+            await a.cluster.release("released")
+        with pytest.raises(ClusterUnavailable):
+            await a.cluster.register(COUNTER, b_side := a.spawn(Counter))
+        await anyio.sleep(10.0)
+        await until(lambda: len(b.cluster.find(COUNTER)) == 1)
+        await until(lambda: all(b.cluster.lookup(name) is None for name in ("name", "released")))
+        await b.cluster.claim("name", b.spawn(Counter))
+        assert await b_side.ask("get") == 0
 
 
-def test_c12_a_singleton_that_stopped_while_the_registry_was_away_runs_again(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b", lease=60, join_timeout=2.0) as (a, b):
-            terms: list[str] = []
+@seeded(1)
+async def test_c12_a_singleton_that_stopped_while_the_registry_was_away_runs_again():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", lease=60, join_timeout=2.0) as (a, b):
+        terms: list[str] = []
 
-            def sole(_fence) -> Actor:
-                terms.append("term")
-                return Brief()
+        def sole(_fence) -> Actor:
+            terms.append("term")
+            return Brief()
 
-            ref = await a.cluster.singleton("sole", sole)
-            await until(lambda: ref.is_alive())
-            holder = a.cluster.lookup("sole")
-            network.restart(10.0)
-            await holder.tell("stop")
-            await anyio.sleep(10.0)
-            await until(lambda: len(terms) == 2)
-            await until(lambda: ref.is_alive())
-            assert b.cluster.lookup("sole").address == a.cluster.address(a.cluster.lookup("sole"))
-
-    run_seeded(1, main, backend=backend)
+        ref = await a.cluster.singleton("sole", sole)
+        await until(lambda: ref.is_alive())
+        holder = a.cluster.lookup("sole")
+        network.restart(10.0)
+        await holder.tell("stop")
+        await anyio.sleep(10.0)
+        await until(lambda: len(terms) == 2)
+        await until(lambda: ref.is_alive())
+        assert b.cluster.lookup("sole").address == a.cluster.address(a.cluster.lookup("sole"))
 
 
-def test_c09_a_join_over_ones_own_former_lease_is_no_end_of_the_new_one(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b") as (a, b):
-            await until(lambda: len(b.cluster.members()) == 2)
-            network.pause("a")
-            await anyio.sleep(2.6)  # the lease is lost for the node, and the registry has it still
-            network.resume("a")
-            await until(lambda: a.cluster._session.joined)
-            await anyio.sleep(3)
-            downs = [e.payload["reason"] for e in a.events() if type(e).__name__ == "NodeDown"]
-            assert downs == ["lost"]
-            ups = [e.payload for e in b.events() if type(e).__name__ == "NodeUp"]
-            assert len([one for one in ups if one["node"] == "a"]) == 2
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_c09_a_join_over_ones_own_former_lease_is_no_end_of_the_new_one():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        await until(lambda: len(b.cluster.members()) == 2)
+        network.pause("a")
+        await anyio.sleep(2.6)  # the lease is lost for the node, and the registry has it still
+        network.resume("a")
+        await until(lambda: a.cluster._session.joined)
+        await anyio.sleep(3)
+        downs = [e.payload["reason"] for e in a.events() if type(e).__name__ == "NodeDown"]
+        assert downs == ["lost"]
+        ups = [e.payload for e in b.events() if type(e).__name__ == "NodeUp"]
+        assert len([one for one in ups if one["node"] == "a"]) == 2
 
 
-def test_c07_a_join_anew_waits_for_a_singleton_that_stops_slowly(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        running: list[str] = []
-        most = 0
+@seeded(1)
+async def test_c07_a_join_anew_waits_for_a_singleton_that_stops_slowly():
+    network = MemoryNetwork(1)
+    running: list[str] = []
+    most = 0
 
-        def sole(node: str):
-            class Slow(Actor):
-                async def on_start(self) -> None:
-                    nonlocal most
-                    running.append(node)
-                    most = max(most, len(running))
+    def sole(node: str):
+        class Slow(Actor):
+            async def on_start(self) -> None:
+                nonlocal most
+                running.append(node)
+                most = max(most, len(running))
 
-                async def on_stop(self) -> None:
-                    await anyio.sleep(0.2)
-                    running.remove(node)
+            async def on_stop(self) -> None:
+                await anyio.sleep(0.2)
+                running.remove(node)
 
-                async def receive(self, message):
-                    return node
+            async def receive(self, message):
+                return node
 
-            return Slow()
+        return Slow()
 
-        async with systems(network, "a", "b", "c") as nodes:
-            for system in nodes:
-                await system.cluster.singleton("sole", lambda _, node=system.system_id: sole(node))
-            await until(lambda: running == ["a"])
-            network.pause("a")
-            await anyio.sleep(2.6)
-            network.resume("a")
-            await until(lambda: running and running != ["a"])
-            assert most == 1
-
-    run_seeded(1, main, backend=backend)
+    async with systems(network, "a", "b", "c") as nodes:
+        for system in nodes:
+            await system.cluster.singleton("sole", lambda _, node=system.system_id: sole(node))
+        await until(lambda: running == ["a"])
+        network.pause("a")
+        await anyio.sleep(2.6)
+        network.resume("a")
+        await until(lambda: running and running != ["a"])
+        assert most == 1
 
 
-def test_c09_a_join_anew_does_not_wait_for_a_connection_that_does_not_close(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b") as (a, b):
-            transport = a.cluster._session.transport
-            close, never = transport.aclose, anyio.Event()
+@seeded(1)
+async def test_c09_a_join_anew_does_not_wait_for_a_connection_that_does_not_close():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        transport = a.cluster._session.transport
+        close, never = transport.aclose, anyio.Event()
 
-            async def stuck() -> None:
-                await close()
-                await never.wait()
+        async def stuck() -> None:
+            await close()
+            await never.wait()
 
-            transport.aclose = stuck
-            network.partition({"a"}, {"b", "c"})
-            await until(lambda: not a.cluster._session.joined)
-            network.heal()
-            began = anyio.current_time()
-            await until(lambda: a.cluster._session.joined)
-            assert anyio.current_time() - began < 5.0
-            await until(lambda: len(b.cluster.members()) == 2)
-            never.set()
-
-    run_seeded(1, main, backend=backend)
+        transport.aclose = stuck
+        network.partition({"a"}, {"b", "c"})
+        await until(lambda: not a.cluster._session.joined)
+        network.heal()
+        began = anyio.current_time()
+        await until(lambda: a.cluster._session.joined)
+        assert anyio.current_time() - began < 5.0
+        await until(lambda: len(b.cluster.members()) == 2)
+        never.set()
 
 
-def test_c10_a_lease_of_12_seconds_outlasts_8_without_a_leader_whenever_they_begin(backend):
-    async def main() -> None:
-        network = MemoryNetwork(1)
-        async with systems(network, "a", "b", lease=12) as (a, b):
-            await until(lambda: len(b.cluster.members()) == 2)
-            for phase in range(12):
-                await anyio.sleep(5 + phase / 3)
-                network.restart(8.0)
-                await anyio.sleep(8.5)
-            for system in (a, b):
-                assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []
-
-    run_seeded(1, main, backend=backend)
+@seeded(1)
+async def test_c10_a_lease_of_12_seconds_outlasts_8_without_a_leader_whenever_they_begin():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", lease=12) as (a, b):
+        await until(lambda: len(b.cluster.members()) == 2)
+        for phase in range(12):
+            await anyio.sleep(5 + phase / 3)
+            network.restart(8.0)
+            await anyio.sleep(8.5)
+        for system in (a, b):
+            assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []

@@ -23,11 +23,6 @@ from papyra_contrib.cluster.testing import MemoryNetwork
 SEEDS = 200
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def backend(request):
-    return request.param
-
-
 class Exported:
     """Actors of one node, and what another node may reach of them."""
 
