@@ -24,6 +24,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -148,6 +149,39 @@ def _leave_folder(namespace: dict[str, Any]) -> None:
 pytest_collect_file = Sybil(
     parsers=[_parse], patterns=["*.md"], setup=_enter_folder, teardown=_leave_folder
 ).pytest()
+
+
+_LONGEST_FILES = (  # by the time they take alone, those first that take 15 s or more
+    "tests/core_persistence/test_conformance_catches.py",
+    "tests/cluster/test_c18_kit.py",
+    "tests/json/test_json_follow.py",
+    "tests/json/test_faults_kill.py",
+    "tests/cli/test_cli_locks.py",
+    "tests/cli/test_cli_contract_output.py",
+    "tests/runtime/test_races.py",
+    "docs/how-to/operating.md",
+    "tests/core_persistence/test_backend_template.py",
+    "tests/cli/test_cli_pipes.py",
+    "tests/cli/test_cli_completion.py",
+    "tests/cli/test_cli_follow.py",
+    "docs/how-to/write-a-backend.md",
+    "tests/json/test_json_times_machine.py",
+    "tests/cluster/test_c17_types_and_codec.py",
+    "tests/cluster/test_c05_processes.py",
+    "tests/packaging/test_readme.py",
+)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let the workers begin with the files that take longest, and then with those of the most tests.
+
+    A long file that is begun last keeps one core busy while the others have nothing left to do.
+    """
+    if hasattr(config, "workerinput"):
+        places = {config.rootpath / name: place for place, name in enumerate(_LONGEST_FILES)}
+        assert all(path.exists() for path in places), "a file of _LONGEST_FILES has another name now"
+        sizes = Counter(item.path for item in items)
+        items.sort(key=lambda item: (places.get(item.path, len(places)), -sizes[item.path]))
 
 
 @pytest.hookimpl(trylast=True)

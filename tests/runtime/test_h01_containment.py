@@ -18,7 +18,7 @@ import trio
 from papyra import Actor, ActorStopped, ActorSystem, SystemHooks
 
 from .odd import LyingError, OddError, values
-from .support import Echo, running
+from .support import Echo, running, wait_until
 
 
 class Place(Actor):
@@ -101,8 +101,7 @@ async def test_h01_a_decision_that_is_none_fails_the_parent_alone(index: int) ->
         with pytest.raises(ValueError, match="boom"):
             await child.ask((ValueError("boom"),))
         with anyio.fail_after(5):
-            while parent.is_alive():
-                await anyio.lowlevel.checkpoint()
+            await wait_until(lambda: not parent.is_alive())
         await others_are_fine(system)
 
 
@@ -120,8 +119,7 @@ async def test_h01_a_factory_that_raises_anything_at_a_restart_fails_its_actor_a
         with pytest.raises(ValueError, match="boom"):
             await ref.ask((ValueError("boom"),))
         with anyio.fail_after(5):
-            while ref.is_alive():
-                await anyio.lowlevel.checkpoint()
+            await wait_until(lambda: not ref.is_alive())
         await others_are_fine(system)
 
 
@@ -163,8 +161,7 @@ async def test_h02_a_hook_that_raises_anything_is_counted(kind: type[BaseExcepti
         async with ActorSystem(hooks=SystemHooks(on_event=hook)) as system:
             await others_are_fine(system)
             with anyio.fail_after(5):
-                while not system.control_panel()["hooks"][0]["failed"]:
-                    await anyio.lowlevel.checkpoint()
+                await wait_until(lambda: system.control_panel()["hooks"][0]["failed"])
 
 
 @pytest.mark.parametrize("index", range(4))
