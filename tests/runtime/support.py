@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -43,6 +43,20 @@ class Runs(Actor):
         return message
 
 
+class SlowStart(Actor):
+    """Note when ``on_start`` has ended, and each message."""
+
+    def __init__(self, order: list[str]) -> None:
+        self.order = order
+
+    async def on_start(self) -> None:
+        await go_round()
+        self.order.append("on_start")
+
+    async def receive(self, message: str) -> None:
+        self.order.append(message)
+
+
 class Gated(Actor):
     """Keep what it gets; handle nothing before ``gate`` is open."""
 
@@ -57,6 +71,21 @@ class Gated(Actor):
             await self.gate.wait()
         self.got.append(message)
         return message
+
+
+async def stuck(_actor: Any) -> None:
+    """Be a message for `Runs` that never ends."""
+    await anyio.sleep_forever()
+
+
+def stuck_after(inside: anyio.Event) -> Callable[[Any], Awaitable[None]]:
+    """Return a message for `Runs` that never ends, and sets an event first."""
+
+    async def stuck(_actor: Any) -> None:
+        inside.set()
+        await anyio.sleep_forever()
+
+    return stuck
 
 
 async def nothing(_actor: Any) -> str:
@@ -89,6 +118,17 @@ async def go_round(times: int = 20) -> None:
     """Let everything that can run do so."""
     for _ in range(times):
         await anyio.lowlevel.checkpoint()
+
+
+class Turns:
+    """Counts how often the event loop goes round."""
+
+    count = 0
+
+    async def run(self) -> None:
+        while True:
+            self.count += 1
+            await anyio.lowlevel.checkpoint()
 
 
 async def wait_until(condition: Callable[[], object]) -> None:

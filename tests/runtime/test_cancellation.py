@@ -19,7 +19,7 @@ import pytest
 from papyra import ActorRef, ActorStopped, ActorSystem, Backoff, PapyraError, Strategy, SupervisionPolicy
 from papyra import events as ev
 
-from .support import Runs, boom, go_round, nothing, running, wait_until
+from .support import Runs, boom, go_round, nothing, running, stuck, wait_until
 
 
 class Slow(Runs):
@@ -267,9 +267,6 @@ async def test_g12_a_cancelled_message_is_the_last_one_of_its_actor_and_of_no_ot
     """The worker that was cancelled goes on with others, as if nothing had been."""
     async with running() as system:
         other = system.spawn(Runs)
-
-        async def stuck(_actor: Any) -> None:
-            await anyio.sleep_forever()
 
         for _ in range(20):
             ref = system.spawn(Runs)

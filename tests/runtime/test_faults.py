@@ -244,13 +244,14 @@ async def test_g05_a_tell_to_itself_with_room_is_no_deadlock() -> None:
     assert "late" in got
 
 
+class Counted(InMemoryPersistence):
+    letters = 0
+
+    async def record_batch(self, records: Any) -> None:
+        self.letters += len(records)
+
+
 async def test_g20_a_million_dead_letters_do_not_block_the_loop_nor_lose_facts() -> None:
-    class Counted(InMemoryPersistence):
-        letters = 0
-
-        async def record_batch(self, records: Any) -> None:
-            self.letters += len(records)
-
     store = Counted(RetentionPolicy(max_records=10))
     async with ActorSystem(persistence=store) as system:
         ref = system.spawn(Runs, mailbox_capacity=None)
@@ -521,12 +522,6 @@ async def test_g10_a_close_outlives_the_cancellation_of_all_tasks() -> None:
             stops.set()
             await anyio.sleep(0.01)
             stopped.append(1)
-
-    class Counted(InMemoryPersistence):
-        letters = 0
-
-        async def record_batch(self, records: Any) -> None:
-            self.letters += len(records)
 
     store, stops = Counted(), anyio.Event()
     with anyio.fail_after(10):

@@ -11,7 +11,7 @@ import pytest
 
 from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskTimeout, PapyraError
 
-from .support import Echo, Gated, Runs, go_round, letters, running, wait_until
+from .support import Echo, Gated, Runs, SlowStart, go_round, letters, running, wait_until
 
 
 class FailsBesideItsChild(Actor):
@@ -158,17 +158,8 @@ async def test_g03_asks_when_on_start_fails() -> None:
 
 async def test_g03_an_ask_waits_for_on_start() -> None:
     order: list[str] = []
-
-    class Slow(Actor):
-        async def on_start(self) -> None:
-            await go_round()
-            order.append("on_start")
-
-        async def receive(self, message: str) -> None:
-            order.append(message)
-
     async with running() as system:
-        await system.spawn(Slow).ask("first")
+        await system.spawn(SlowStart, order).ask("first")
     assert order == ["on_start", "first"]
 
 

@@ -12,7 +12,7 @@ import pytest
 from papyra import Actor, ActorRef, Strategy, SupervisionPolicy
 
 from .lives import Logged, logged, stops
-from .support import Runs, boom, go_round, nothing, running, wait_until
+from .support import Runs, SlowStart, boom, go_round, nothing, running, stuck, wait_until
 
 
 async def test_g08_on_start_comes_before_the_first_message_and_on_stop_after_the_last() -> None:
@@ -31,19 +31,10 @@ async def test_g08_on_start_comes_before_the_first_message_and_on_stop_after_the
 
 async def test_g08_many_messages_sent_at_once_after_the_spawn_come_after_on_start() -> None:
     order: list[str] = []
-
-    class Slow(Actor):
-        async def on_start(self) -> None:
-            await go_round()
-            order.append("on_start")
-
-        async def receive(self, message: str) -> None:
-            order.append(message)
-
     for capacity in (1, 2, 1024, None):
         order.clear()
         async with running() as system:
-            ref = system.spawn(Slow, mailbox_capacity=capacity)
+            ref = system.spawn(SlowStart, order, mailbox_capacity=capacity)
             async with anyio.create_task_group() as group:
                 for _ in range(5):
                     group.start_soon(ref.tell, "tell")
@@ -151,9 +142,6 @@ async def test_g08_on_stop_runs_exactly_once_for_each_instance_whatever_happened
 
     async def stop_self(actor: Runs) -> None:
         actor.context.stop_self()
-
-    async def stuck(_actor: Runs) -> None:
-        await anyio.sleep_forever()
 
     async with running() as system:
         policy = SupervisionPolicy(Strategy.RESTART, max_restarts=2) if end == "restart limit" else None

@@ -14,7 +14,7 @@ from papyra import Actor, ActorRef, ActorStopped, ActorSystem, Strategy, Supervi
 from papyra import events as ev
 
 from .lives import Logged, Stubborn, logged, stops
-from .support import Runs, boom, go_round, nothing, running, wait_until
+from .support import Runs, boom, go_round, nothing, running, stuck, wait_until
 
 
 async def test_g09_stop_works_off_what_is_queued_and_returns_when_it_has_stopped() -> None:
@@ -276,9 +276,6 @@ async def test_g09_a_stop_given_up_stops_all_the_same() -> None:
 
 
 async def test_g09_the_timeout_of_a_stop_given_up_still_counts() -> None:
-    async def stuck(_actor: Any) -> None:
-        await anyio.sleep_forever()
-
     async with running() as system:
         ref = system.spawn(Runs)
         await ref.tell(stuck)

@@ -13,7 +13,7 @@ from papyra import Actor, ActorSystem, PapyraError
 from papyra import events as ev
 
 from .lives import Logged, Recording, Stubborn, logged, stops
-from .support import Runs, boom, go_round, nothing, running
+from .support import Runs, boom, go_round, nothing, running, stuck_after
 
 
 async def test_g10_aclose_works_off_what_is_queued_and_stops_the_newest_first() -> None:
@@ -94,14 +94,10 @@ async def test_g10_past_the_shutdown_timeout_what_runs_is_cancelled() -> None:
     log: list[str] = []
     inside = anyio.Event()
 
-    async def stuck(actor: Logged) -> None:
-        inside.set()
-        await anyio.sleep_forever()
-
     store = Recording()
     async with running(shutdown_timeout=0.05, persistence=store) as system:
         ref = system.spawn(logged(log, "a"))
-        await ref.tell(stuck)
+        await ref.tell(stuck_after(inside))
         await ref.tell(nothing)
         await inside.wait()
     assert log == ["a on_start", "a on_stop"]

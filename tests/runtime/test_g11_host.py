@@ -14,7 +14,7 @@ import pytest
 from papyra import Actor, ActorRef, ActorSystem, SupervisorDecision
 
 from .lives import Logged, Recording, _on_asyncio, logged, stops
-from .support import Runs, boom, go_round, nothing, running, wait_until
+from .support import Runs, boom, go_round, nothing, running, stuck, stuck_after, wait_until
 
 
 async def test_g11_it_nests_in_task_groups_and_cancel_scopes() -> None:
@@ -66,10 +66,6 @@ async def test_g11_cancelling_the_host_cancels_the_actors_and_still_runs_on_stop
             await go_round()
             await super().on_stop()
 
-    async def stuck(actor: Logged) -> None:
-        inside.set()
-        await anyio.sleep_forever()
-
     started = False
     left = False
     with anyio.fail_after(5):
@@ -82,7 +78,7 @@ async def test_g11_cancelling_the_host_cancels_the_actors_and_still_runs_on_stop
                     await anyio.lowlevel.checkpoint()
                 ref = system.spawn(logged(log, "a", Slow))
                 idle = system.spawn(logged(log, "idle", Slow))
-                await ref.tell(stuck)
+                await ref.tell(stuck_after(inside))
                 await inside.wait()
                 await idle.ask(nothing)
                 if when == "awaiting":
@@ -197,9 +193,6 @@ async def test_g11_a_task_group_of_the_host_that_fails_cancels_the_actors() -> N
     store = Recording()
     log: list[str] = []
 
-    async def stuck(_actor: Any) -> None:
-        await anyio.sleep_forever()
-
     async def fail() -> None:
         await go_round()
         raise LookupError("host")
@@ -288,9 +281,6 @@ async def test_g11_aclose_cancelled_has_the_rest_cancelled_waits_and_is_cancelle
             await go_round()
             await super().on_stop()
 
-    async def stuck(_actor: Any) -> None:
-        await anyio.sleep_forever()
-
     with anyio.fail_after(50):
         system = ActorSystem(shutdown_timeout=60, persistence=store)
         await system.start()
@@ -318,9 +308,6 @@ async def test_g11_a_system_whose_host_never_closes_it_ends_with_the_loop() -> N
         await go_round()
         system.spawn(Runs)
 
-    async def stuck(_actor: Any) -> None:
-        await anyio.sleep_forever()
-
     backend = "asyncio" if _on_asyncio() else "trio"
     with anyio.fail_after(5):
         await anyio.to_thread.run_sync(lambda: anyio.run(main, backend=backend))
@@ -340,13 +327,9 @@ async def test_g11_cancelling_the_hosts_task_as_asyncio_does_cancels_the_actors(
             await go_round()
             await super().on_stop()
 
-    async def stuck(_actor: Any) -> None:
-        inside.set()
-        await anyio.sleep_forever()
-
     async def host() -> None:
         async with ActorSystem(shutdown_timeout=60, persistence=store) as system:
-            await system.spawn(logged(log, "a", Slow)).tell(stuck)
+            await system.spawn(logged(log, "a", Slow)).tell(stuck_after(inside))
             await anyio.sleep_forever()
 
     with anyio.fail_after(5):
@@ -362,9 +345,6 @@ async def test_g11_cancelling_the_hosts_task_as_asyncio_does_cancels_the_actors(
 async def test_g11_asyncio_timeout_around_a_system() -> None:
     if not _on_asyncio():
         pytest.skip("asyncio's own cancellation")
-
-    async def stuck(_actor: Any) -> None:
-        await anyio.sleep_forever()
 
     system = ActorSystem(shutdown_timeout=60)
 

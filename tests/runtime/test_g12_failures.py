@@ -14,7 +14,7 @@ from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskTimeout
 from papyra import events as ev
 
 from .lives import Logged, Recording, _on_asyncio, logged, stops
-from .support import Runs, boom, go_round, nothing, running, wait_until
+from .support import Runs, boom, go_round, nothing, running, stuck_after, wait_until
 
 
 class Custom(BaseException):
@@ -313,17 +313,13 @@ async def test_g12_somebody_who_cancels_every_task_does_not_make_the_system_hang
     inside = anyio.Event()
     outcome: list[str] = []
 
-    async def stuck(_actor: Any) -> None:
-        inside.set()
-        await anyio.sleep_forever()
-
     async with running(shutdown_timeout=0.5) as system:
         ref = system.spawn(Runs)
         system.spawn(Runs)
 
         async def ask() -> None:
             try:
-                await ref.ask(stuck)
+                await ref.ask(stuck_after(inside))
             except ActorStopped:
                 outcome.append("ActorStopped")
 
@@ -342,13 +338,9 @@ async def test_g12_somebody_who_cancels_every_task_does_not_make_the_system_hang
 async def test_g12_a_task_dump_names_the_actors() -> None:
     inside = anyio.Event()
 
-    async def stuck(_actor: Any) -> None:
-        inside.set()
-        await anyio.sleep_forever()
-
     async with running(system_id="plant", shutdown_timeout=0) as system:
         ref = system.spawn(Runs, name="pump")
-        await ref.tell(stuck)
+        await ref.tell(stuck_after(inside))
         await inside.wait()
         if _on_asyncio():
             names = [task.get_name() for task in asyncio.all_tasks()]

@@ -47,12 +47,13 @@ async def test_g14_a_parent_that_waits_for_the_child_decides_at_once(
             assert await boss.ask(read_asked) == plan.raised
 
 
+class Between(Actor):
+    async def receive(self, kid: ActorRef) -> Any:
+        return await kid.ask("ping")
+
+
 async def test_g14_a_parent_that_waits_through_a_third_actor_decides_at_once() -> None:
     plan = Plan()
-
-    class Between(Actor):
-        async def receive(self, kid: ActorRef) -> Any:
-            return await kid.ask("ping")
 
     async with running() as system:
         between = system.spawn(Between)
@@ -87,10 +88,6 @@ async def test_g14_a_decision_that_waits_for_the_judged_child_is_a_deadlock_not_
     plan = Plan()
     seen: list[Exception] = []
 
-    class Between(Actor):
-        async def receive(self, kid: ActorRef) -> Any:
-            return await kid.ask("ping")
-
     async with running() as system:
         between = system.spawn(partial(Between), policy=RESTART)
 
@@ -118,10 +115,6 @@ async def test_g14_a_decision_that_waits_for_the_judged_child_is_a_deadlock_not_
 async def test_g14_the_same_where_the_parent_already_waits(how: str) -> None:
     plan = Plan()
     seen: list[Exception] = []
-
-    class Between(Actor):
-        async def receive(self, kid: ActorRef) -> Any:
-            return await kid.ask("ping")
 
     async with running() as system:
         between = system.spawn(Between, policy=RESTART)

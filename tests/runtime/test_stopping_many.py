@@ -15,7 +15,7 @@ from papyra import Actor, ActorRef, ActorStopped, ActorSystem, ActorTerminated, 
 from papyra import events as ev
 from papyra.testing import explore
 
-from .support import Echo
+from .support import Echo, Turns
 
 CHILDREN = 200
 
@@ -115,39 +115,25 @@ def test_g09_idle_children_stop_in_their_order_whatever_the_interleaving(by: str
 
 
 async def test_g06_a_system_that_stops_many_idle_actors_lets_other_tasks_go_on() -> None:
-    turns = 0
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await anyio.lowlevel.checkpoint()
-
+    turns = Turns()
     async with anyio.create_task_group() as group:
         system = ActorSystem()
         await system.start()
         refs = [system.spawn(Echo) for _ in range(20_000)]
         await refs[-1].ask(1)
-        group.start_soon(count)
-        turns = 0
+        group.start_soon(turns.run)
         await system.aclose()
         group.cancel_scope.cancel()
-    assert turns > 20  # 40 ms of work, a pause each half a millisecond
+    assert turns.count > 20  # 40 ms of work, a pause each half a millisecond
 
 
 async def test_g06_a_slow_hook_lets_other_tasks_go_on_between_the_ends_of_idle_actors() -> None:
-    turns = 0
+    turns = Turns()
     seen: list[int] = []  # the turn in which each end was reported
-
-    async def count() -> None:
-        nonlocal turns
-        while True:
-            turns += 1
-            await anyio.lowlevel.checkpoint()
 
     def on_event(event: ev.ActorEvent) -> None:
         if isinstance(event, ev.ActorStopped):
-            seen.append(turns)
+            seen.append(turns.count)
             time.sleep(0.001)
 
     async with anyio.create_task_group() as group:
@@ -155,7 +141,7 @@ async def test_g06_a_slow_hook_lets_other_tasks_go_on_between_the_ends_of_idle_a
         await system.start()
         refs = [system.spawn(Echo) for _ in range(CHILDREN)]
         await refs[-1].ask(1)
-        group.start_soon(count)
+        group.start_soon(turns.run)
         await system.aclose()
         group.cancel_scope.cancel()
     assert len(seen) == CHILDREN
