@@ -22,6 +22,7 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 from papyra_contrib.redis import RedisPersistence, _backend, _entries, _follower  # noqa: E402 - only where the library is
 
 from ._facts import QUARANTINE, REPAIR, audit, event, events, take  # noqa: E402 - as above
+from ._many_writers import check_a_follower  # noqa: E402 - as above
 
 # -- how it is found
 
@@ -367,55 +368,6 @@ async def test_a_stream_gives_what_is_kept_newest_first_in_pages(open_store, mon
         assert found == kept
 
 
-WRITER = """
-import sys, anyio
-from contextlib import aclosing
-from papyra.persistence import RetentionPolicy
-from papyra.persistence.models import PersistedEvent
-from papyra_contrib.redis import RedisPersistence
-
-def event(writer, number, moment):
-    return PersistedEvent("local", f"local:{writer}", "Happened", {"n": number}, moment)
-
-async def main(url, stream, writer, count):
-    async with aclosing(RedisPersistence(url, RetentionPolicy(max_age_seconds=10), stream=stream)) as backend:
-        backend.time_fn = lambda: 1e9
-        for number in range(0, int(count), 2):
-            await backend.record_batch([event(writer, number, 1e9), event(writer, number + 1, 1e9)])
-            if number % 10 == int(writer):
-                await backend.record_batch([event("old", n, 1.0) for n in range(3)])
-                await backend.compact()  # takes away the newest
-
-anyio.run(main, *sys.argv[1:])
-"""
-
-
-async def test_nothing_is_lost_or_doubled_while_processes_write_and_compact(open_store, url, stream):
-    writers, count = 3, 60
+async def test_nothing_is_lost_or_doubled_while_processes_write_and_compact(redis_server, open_store, stream):
     async with aclosing(open_store()) as backend:
-        await backend.record_event(event(-1))
-
-        def wanted(record) -> bool:
-            return record.actor_address != "local:old"
-
-        async with aclosing(backend.follow(limit=1, wanted=wanted)) as records:
-            assert await take(records, 1) == events(-1)
-            arguments = [[url, stream, str(writer), str(count)] for writer in range(0, 2 * writers, 2)]
-            processes = [start(WRITER, *each) for each in arguments]
-            try:
-                found = await take(records, writers * count)
-                for process in processes:
-                    assert await anyio.to_thread.run_sync(process.wait, 60) == 0
-            finally:
-                for process in processes:
-                    process.kill()
-                    process.wait()
-        for writer in range(0, 2 * writers, 2):
-            own = [record.payload["n"] for record in found if record.actor_address == f"local:{writer}"]
-            assert own == list(range(count))
-        streamed = [record async for record in backend.stream() if wanted(record)]
-        assert streamed == [*reversed(found), event(-1)]
-
-
-def start(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", script, *arguments])
+        await check_a_follower(backend, f"redis:{redis_server.socket}?stream={stream}&max_age_seconds=10s")

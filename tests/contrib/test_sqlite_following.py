@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import threading
 from contextlib import aclosing, closing
@@ -24,6 +22,7 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence, _backend, _queries
 
 from ._facts import REPAIR, audit, event, events, take
+from ._many_writers import check_a_follower
 
 
 @pytest.fixture(autouse=True)
@@ -237,28 +236,6 @@ async def test_a_stream_does_not_go_on_in_another_database(path, monkeypatch, re
 
 # -- by many processes
 
-WRITER = """
-import sys, anyio
-from contextlib import aclosing
-from papyra.persistence import RetentionPolicy
-from papyra.persistence.models import PersistedEvent
-from papyra_contrib.sqlite import SQLitePersistence
-
-def event(writer, number, moment):
-    return PersistedEvent("local", f"local:{writer}", "Happened", {"n": number}, moment)
-
-async def main(path, writer, count):
-    async with aclosing(SQLitePersistence(path, RetentionPolicy(max_age_seconds=10))) as backend:
-        backend.time_fn = lambda: 1e9
-        for number in range(0, int(count), 2):
-            await backend.record_batch([event(writer, number, 1e9), event(writer, number + 1, 1e9)])
-            if number % 10 == int(writer):
-                await backend.record_batch([event("old", n, 1.0) for n in range(3)])
-                await backend.compact()  # takes away the newest
-
-anyio.run(main, *sys.argv[1:])
-"""
-
 REBUILDER = """
 import sys, anyio
 from contextlib import aclosing
@@ -281,37 +258,9 @@ anyio.run(main, *sys.argv[1:])
 """
 
 
-def start(script: str, *arguments: object) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", script, *map(str, arguments)])
-
-
 async def test_nothing_is_lost_or_doubled_while_processes_write_compact_and_recover(path):
-    writers, count = 3, 60
     async with aclosing(SQLitePersistence(path)) as backend:
-        await backend.record_event(event(-1, writer=9))
-
-        def wanted(record) -> bool:
-            return record.actor_address != "local:old"
-
-        async with aclosing(backend.follow(limit=1, wanted=wanted)) as records:
-            assert await take(records, 1) == [event(-1, writer=9)]
-            processes = [start(WRITER, path, writer, count) for writer in range(0, 2 * writers, 2)]
-            processes.append(start(REBUILDER, path, 8))
-            try:
-                found = await take(records, writers * count)
-                for process in processes:
-                    assert await anyio.to_thread.run_sync(process.wait, 60) == 0
-            finally:
-                for process in processes:
-                    process.kill()
-                    process.wait()
-            await backend.record_event(event(-2, writer=9))
-            assert await take(records, 1) == [event(-2, writer=9)]
-        for writer in range(0, 2 * writers, 2):
-            own = [record.payload["n"] for record in found if record.actor_address == f"local:{writer}"]
-            assert own == list(range(count))
-        streamed = [record async for record in backend.stream() if wanted(record)]
-        assert streamed == [event(-2, writer=9), *reversed(found), event(-1, writer=9)]
+        await check_a_follower(backend, f"sqlite:{path}?max_age_seconds=10s", (REBUILDER, path, 8))
 
 
 # -- by random operations

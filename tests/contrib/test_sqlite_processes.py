@@ -16,7 +16,7 @@ from papyra.persistence.models import PersistedEvent
 from papyra_contrib.sqlite import SQLitePersistence
 
 PROLOGUE = """
-import sys, os, anyio
+import os, signal, sys, traceback, anyio
 from contextlib import aclosing
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
@@ -25,6 +25,17 @@ from papyra_contrib.sqlite import SQLitePersistence
 
 def event(writer, number):
     return PersistedEvent("local", f"local:{writer}", "Happened", {"n": number, "pad": "x" * 200}, float(number))
+
+def in_child(function, *arguments):
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    try:
+        anyio.run(function, *arguments)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
 """
 
 ACKNOWLEDGING_WRITER = """
@@ -71,22 +82,11 @@ anyio.run(main, *sys.argv[1:])
 """
 
 MORTAL_RECOVERIES = """
-import pathlib, signal, sqlite3, traceback
+import pathlib, sqlite3
 from papyra_contrib.sqlite import _recovery
 from papyra.persistence.models import *
 
 suspicion = (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, sys.argv[1], ""),)
-
-def in_child(function, *arguments):
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        anyio.run(function, *arguments)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
 
 def mortal(function, steps_left):
     def call(*arguments, **options):
@@ -128,19 +128,6 @@ print(at)
 """
 
 FORKS = """
-import signal, traceback
-
-def in_child(function, *arguments):
-    child = os.fork()
-    if child:
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    try:
-        anyio.run(function, *arguments)
-    except BaseException:
-        traceback.print_exc()
-        os._exit(1)
-    os._exit(0)
-
 async def write(backend, number):
     await backend.record_event(event(1, number))
 
