@@ -10,7 +10,6 @@ import math
 import re
 import time
 from functools import partial
-from heapq import nlargest
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -511,21 +510,11 @@ class ActorSystem:
 
     def refs_by_type(self, type_or_name: type | str, alive_only: bool = True) -> list[ActorRef[Any, Any]]:
         """Return the references of the actors of a class or its subclasses, or of a class with this name."""
-
-        def fits(cell: Cell) -> bool:
-            kind = cell.actor_type
-            if kind is None:
-                return False
-            return (
-                kind.__name__ == type_or_name
-                if isinstance(type_or_name, str)
-                else issubclass(kind, type_or_name)
-            )
-
         return [
             ActorRef(cell)
             for cell in self._cells()
-            if fits(cell) and (not alive_only or introspection.is_alive(cell))
+            if introspection.is_of_type(cell, type_or_name)
+            and (not alive_only or introspection.is_alive(cell))
         ]
 
     def list_names(self) -> dict[str, ActorAddress]:
@@ -554,16 +543,8 @@ class ActorSystem:
         """
         if self._core is None:
             return []
-        cells = [cell for cell in self._cells() if not alive_only or introspection.is_alive(cell)]
-        if matching:
-            text = matching.casefold()
-            cells = [cell for cell in cells if introspection.is_called(cell, text)]
-        end = None if limit is None else offset + limit
-        if by is not None:
-            if by not in introspection.ORDERS:
-                raise ValueError(f"by must be one of {', '.join(introspection.ORDERS)}, not {by!r}")
-            cells = nlargest(len(cells) if end is None else end, cells, key=introspection.ORDERS[by])
-        return [introspection.describe_actor(cell) for cell in cells[offset:end]]
+        cells = introspection.select(self._cells(), alive_only, by, limit, offset, matching)
+        return [introspection.describe_actor(cell) for cell in cells]
 
     def tree(
         self,
@@ -733,20 +714,15 @@ class ActorSystem:
                 f"wait_for_event() waits for a class of papyra.events, and {given.__name__} here is an exception. "
                 f"Use `from papyra import events` and events.{given.__name__}"
             )
-        seen = start_index
         try:
             with anyio.fail_after(timeout):
-                while True:
-                    for event in self._history.events(seen):
-                        if isinstance(event, kind) if isinstance(kind, type) else kind(event):
-                            return event
-                    seen = max(seen, self._history.events_ever)
-                    if core.closed.is_set():
-                        raise SystemNotRunning(self._system_id, "wait for an event", closed=True)
-                    await self._history.next_event()
+                found = await self._history.wait_for_event(kind, start_index, core.closed.is_set)
         except TimeoutError:
             wanted = getattr(kind, "__name__", kind)
             raise TimeoutError(f"no event {wanted} within {timeout} s in {core.rt.system_id!r}") from None
+        if found is None:
+            raise SystemNotRunning(self._system_id, "wait for an event", closed=True)
+        return found
 
     @property
     def dead_letters(self) -> DeadLetters:

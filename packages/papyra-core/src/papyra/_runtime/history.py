@@ -260,7 +260,23 @@ class History:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def next_event(self) -> None:
+    async def wait_for_event(
+        self,
+        kind: type[ev.ActorEvent] | Callable[[ev.ActorEvent], bool],
+        start: int,
+        closed: Callable[[], bool],
+    ) -> ev.ActorEvent | None:
+        """Return the first event from number ``start`` on that fits; None if the system closes first."""
+        while True:
+            for event in self.events(start):
+                if isinstance(event, kind) if isinstance(kind, type) else kind(event):
+                    return event
+            start = max(start, self.events_ever)
+            if closed():
+                return None
+            await self._next_event()
+
+    async def _next_event(self) -> None:
         """Return when another event has happened."""
         assert self._loop is not None  # noqa: S101 - only a started system has events
         waiter = self._loop.waiter()

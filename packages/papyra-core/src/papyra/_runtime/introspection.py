@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import NO_LIMIT
@@ -28,12 +29,12 @@ if TYPE_CHECKING:
     from papyra._runtime.tallies import Walk
 
 __all__ = [
-    "ORDERS",
     "audit",
     "describe_actor",
     "is_alive",
-    "is_called",
+    "is_of_type",
     "panel",
+    "select",
     "statistics",
 ]
 
@@ -51,11 +52,36 @@ def is_alive(cell: Cell) -> bool:
     return cell.phase < DRAINING and not cell.stopping
 
 
-def is_called(cell: Cell, text: str) -> bool:
+def _is_called(cell: Cell, text: str) -> bool:
     """Return whether ``text`` is the number of an actor, or a part of its name or of its class's name."""
     if text == str(cell.id) or (cell.name is not None and text in cell.name.casefold()):
         return True
     return cell.actor_type is not None and text in type_name(cell.actor_type).casefold()
+
+
+def is_of_type(cell: Cell, type_or_name: type | str) -> bool:
+    """Return whether an actor is of a class or a subclass, or of a class with this name."""
+    kind = cell.actor_type
+    if kind is None:
+        return False
+    return kind.__name__ == type_or_name if isinstance(type_or_name, str) else issubclass(kind, type_or_name)
+
+
+def select(
+    cells: list[Cell], alive_only: bool, by: str | None, limit: int | None, offset: int, matching: str | None
+) -> list[Cell]:
+    """Return the actors that `papyra.ActorSystem.list_actors` describes."""
+    if alive_only:
+        cells = [cell for cell in cells if is_alive(cell)]
+    if matching:
+        text = matching.casefold()
+        cells = [cell for cell in cells if _is_called(cell, text)]
+    end = None if limit is None else offset + limit
+    if by is not None:
+        if by not in ORDERS:
+            raise ValueError(f"by must be one of {', '.join(ORDERS)}, not {by!r}")
+        cells = nlargest(len(cells) if end is None else end, cells, key=ORDERS[by])
+    return cells[offset:end]
 
 
 def _is_restarting(cell: Cell) -> bool:
