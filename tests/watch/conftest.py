@@ -1,4 +1,4 @@
-"""Every test marked `anyio` runs on asyncio and on trio."""
+"""A throw-away distribution with an instrument."""
 
 from __future__ import annotations
 
@@ -9,16 +9,6 @@ from pathlib import Path
 from textwrap import dedent
 
 import pytest
-from hypothesis import HealthCheck, settings
-
-settings.register_profile("patient", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
-    """Name the event loop that a test runs on."""
-    return str(request.param)
 
 
 @pytest.fixture
