@@ -42,14 +42,19 @@ def test_faults_one_call_fails(quick_disk, name):
             return
 
 
+EVERY_THIRD = pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.sweep)])
+"""Of the steps at which something begins, every third one; the sweep has them all."""
+
+
+@EVERY_THIRD
 @pytest.mark.parametrize(("happen", "calls"), [(find_no_room, CHANGING), (find_no_descriptor, OPENING)])
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_faults_something_runs_out(quick_disk, name, happen, calls):
+def test_faults_something_runs_out(quick_disk, name, happen, calls, every):
     """From some step on there is no room, or no file descriptor.
 
     Once there is some again, all is in order.
     """
-    for step in count():
+    for step in count(0, every):
         path = quick_disk / str(step) / "facts"
         outcomes, reached = _outcomes(name, path, happen, step, on=True, calls=calls)
         SCENARIOS[name].check(path, outcomes)
@@ -57,9 +62,10 @@ def test_faults_something_runs_out(quick_disk, name, happen, calls):
             return
 
 
+@EVERY_THIRD
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_faults_the_disk_fails_for_good(quick_disk, name):
-    for step in count():
+def test_faults_the_disk_fails_for_good(quick_disk, name, every):
+    for step in count(0, every):
         path = quick_disk / str(step) / "facts"
         outcomes, reached = _outcomes(name, path, fail, step, on=True)
         if SCENARIOS[name].durability == "always" and FAILED in outcomes:

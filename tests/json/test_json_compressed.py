@@ -17,6 +17,7 @@ from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import scan
 
 from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, numbers, pack
+from ._loops import one_loop
 
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
@@ -102,6 +103,7 @@ async def test_zstd_on_a_python_without_it_is_refused_and_its_files_are_left_alo
 # -- what is read
 
 
+@one_loop
 async def test_the_newest_are_read_without_unpacking_the_rest(path, line, event, monkeypatch):
     for number in (3, 2, 1):
         first = 20_000 * (3 - number) + 1
@@ -122,6 +124,7 @@ async def test_the_newest_are_read_without_unpacking_the_rest(path, line, event,
     assert len(await store.list_events(limit=20_001)) == 20_001
 
 
+@one_loop
 @pytest.mark.parametrize("compress", CODECS)
 @pytest.mark.parametrize("step", [1, 700, 10**6])
 async def test_lines_of_any_length_are_whole(path, event, compress, step):

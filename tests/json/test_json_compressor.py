@@ -24,6 +24,7 @@ from papyra_json._segment.codec import codec_for
 from papyra_json._segment.writer import Packer
 
 from ._compressed import compressed, names, numbers, until
+from ._loops import one_loop
 
 
 @pytest.fixture
@@ -247,6 +248,7 @@ say("done")
 """
 
 
+@one_loop
 async def test_several_processes_lose_and_double_nothing(path, start):
     writers = [start(WRITER, path, first) for first in (0, 1000, 2000)]
     store = RotatingFilePersistence(path, max_bytes=3000, max_files=300, compress="gzip")

@@ -16,6 +16,8 @@ from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig,
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._file_persistence import FilePersistence
 
+from ._loops import one_loop
+
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 
@@ -139,6 +141,7 @@ async def _check_whole(
     await store.aclose()
 
 
+@one_loop
 @pytest.mark.parametrize(
     ("call", "error"),
     [*((call, _Stop("enough")) for call in CALLS), ("compact", BrokenPipeError(32, "nobody listens"))],

@@ -7,11 +7,14 @@ import pytest
 from papyra.persistence.models import PersistenceAnomalyType
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
+from ._loops import one_loop
+
 
 def _quarantined(path) -> list[bytes]:
     return [file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}.quarantine-*"))]
 
 
+@one_loop
 async def test_promise_03_cut_at_every_byte(tmp_path, line, event):
     whole = line(1) + line(2)
     for cut in range(len(whole) + 1):

@@ -13,6 +13,8 @@ import pytest
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
+from ._loops import one_loop
+
 
 async def _numbers(path, make=JsonFilePersistence):
     store = make(path)
@@ -214,6 +216,7 @@ async def test_promise_04_if_the_fresh_file_fails_too_the_call_fails(path, event
     keep.close()
 
 
+@one_loop
 @pytest.mark.parametrize("durability", ["always", "interval"])
 async def test_promise_04_whichever_syncs_fail_what_was_acknowledged_is_there_and_nothing_else(
     tmp_path, event, syncs, durability

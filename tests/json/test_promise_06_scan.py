@@ -13,6 +13,8 @@ from papyra.persistence.models import PersistenceAnomalyType as Kind
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
+from ._loops import one_loop
+
 
 async def _scan(path, make=JsonFilePersistence, **options):
     store = make(path, **options)
@@ -119,6 +121,7 @@ async def test_promise_06_files_of_the_set_that_are_no_files(path, line, odd):
     assert anomaly.path == str(first)
 
 
+@one_loop
 @pytest.mark.parametrize("locked", [True, False])
 async def test_promise_06_it_is_right_while_others_append(path, start, locked):
     if locked:

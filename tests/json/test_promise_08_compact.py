@@ -13,6 +13,8 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistedAudit
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
+from ._loops import one_loop
+
 
 def _quarantined(path) -> list[bytes]:
     return [file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*.quarantine-*"))]
@@ -130,6 +132,7 @@ async def test_promise_08_what_stays_is_what_reads_showed(path, event, seed, rot
     assert (await store.compact()).removed_records == 0
 
 
+@one_loop
 async def test_promise_08_memory_does_not_grow_with_the_file(path, line, start):
     with path.open("wb") as file:
         for first in range(1, 200_001, 10_000):

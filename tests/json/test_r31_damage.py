@@ -13,6 +13,8 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence
 
+from ._loops import one_loop
+
 BOM = b"\xef\xbb\xbf"
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
@@ -79,6 +81,7 @@ async def test_r31_a_writer_and_a_compaction_keep_them_too(path, line, event, na
     await store.aclose()
 
 
+@one_loop
 async def test_r31_a_hole_is_quarantined_as_a_hole(path, line):
     with path.open("wb") as file:
         file.write(line(1))
