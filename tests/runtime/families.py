@@ -119,3 +119,13 @@ async def until(system: ActorSystem, kind: type[ev.ActorEvent], ref: ActorRef) -
     return await system.wait_for_event(
         lambda event: type(event) is kind and event.address["actor_id"] == ref.address.actor_id, timeout=4
     )
+
+
+async def failed_meanwhile(system: ActorSystem, boss: ActorRef, deed: Any, entered: anyio.Event) -> ActorRef:
+    """Return the kid, which has failed while its boss is at a deed."""
+    kid: ActorRef = await boss.ask(read_kid)
+    await boss.tell(deed)
+    await entered.wait()
+    await kid.tell("boom")
+    await until(system, ev.ActorCrashed, kid)
+    return kid

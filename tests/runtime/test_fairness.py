@@ -10,36 +10,24 @@ import pytest
 
 from papyra import Actor
 
-from .support import Echo, running
-
-
-class Progress:
-    """A plain task that counts its turns."""
-
-    def __init__(self) -> None:
-        self.turns = 0
-
-    async def run(self) -> None:
-        while True:
-            self.turns += 1
-            await anyio.lowlevel.checkpoint()
+from .support import Echo, Turns, running
 
 
 @pytest.mark.parametrize("capacity", [1, 1024, None])
 async def test_g06_a_tell_loop_lets_other_tasks_go_on(capacity: int | None) -> None:
-    progress = Progress()
+    progress = Turns()
     async with running() as system, anyio.create_task_group() as group:
         ref = system.spawn(Echo, mailbox_capacity=capacity)
         group.start_soon(progress.run)
         for number in range(20_000):
             await ref.tell(number)
-        assert progress.turns >= 10
+        assert progress.count >= 10
         group.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_g06_a_loop_of_deferred_calls_lets_other_tasks_go_on(started: bool) -> None:
-    progress = Progress()
+    progress = Turns()
     async with running() as system, anyio.create_task_group() as group:
         ref = system.spawn(Echo, mailbox_capacity=None)
         if started:
@@ -47,12 +35,12 @@ async def test_g06_a_loop_of_deferred_calls_lets_other_tasks_go_on(started: bool
         group.start_soon(progress.run)
         for number in range(20_000):
             await ref.proxy().receive.defer(number)
-        assert progress.turns >= 10
+        assert progress.count >= 10
         group.cancel_scope.cancel()
 
 
 async def test_g06_a_tell_loop_to_started_actors_lets_other_tasks_go_on() -> None:
-    progress = Progress()
+    progress = Turns()
     async with running() as system, anyio.create_task_group() as group:
         refs = [system.spawn(Echo, mailbox_capacity=None) for _ in range(10)]
         for ref in refs:
@@ -60,18 +48,18 @@ async def test_g06_a_tell_loop_to_started_actors_lets_other_tasks_go_on() -> Non
         group.start_soon(progress.run)
         for number in range(20_000):
             await refs[number % 10].tell(number)
-        assert progress.turns >= 10
+        assert progress.count >= 10
         group.cancel_scope.cancel()
 
 
 async def test_g06_a_tell_loop_inside_an_actor_lets_other_tasks_go_on() -> None:
-    progress = Progress()
+    progress = Turns()
 
     class Talks(Actor):
         async def receive(self, message: int) -> int:
             for number in range(message):
                 await sink.tell(number)
-            return progress.turns
+            return progress.count
 
     async with running() as system, anyio.create_task_group() as group:
         sink = system.spawn(Echo, mailbox_capacity=None)
@@ -81,18 +69,18 @@ async def test_g06_a_tell_loop_inside_an_actor_lets_other_tasks_go_on() -> None:
 
 
 async def test_g06_an_ask_loop_lets_other_tasks_go_on() -> None:
-    progress = Progress()
+    progress = Turns()
     async with running() as system, anyio.create_task_group() as group:
         ref = system.spawn(Echo)
         group.start_soon(progress.run)
         for number in range(2_000):
             assert await ref.ask(number) == number
-        assert progress.turns >= 10
+        assert progress.count >= 10
         group.cancel_scope.cancel()
 
 
 async def test_g06_two_actors_that_tell_each_other_for_ever_let_others_go_on() -> None:
-    progress = Progress()
+    progress = Turns()
     rallies = 0
 
     class Player(Actor):
@@ -109,7 +97,7 @@ async def test_g06_two_actors_that_tell_each_other_for_ever_let_others_go_on() -
         for number in range(50):
             assert await echo.ask(number) == number
         assert rallies > 50
-        assert progress.turns >= 10
+        assert progress.count >= 10
         group.cancel_scope.cancel()
 
 
@@ -156,7 +144,7 @@ async def test_g06_a_flooded_actor_does_not_starve_the_others() -> None:
 
 
 async def test_g06_a_flooded_actor_does_not_starve_the_event_loop() -> None:
-    progress = Progress()
+    progress = Turns()
 
     gate = anyio.Event()
 
@@ -173,9 +161,9 @@ async def test_g06_a_flooded_actor_does_not_starve_the_event_loop() -> None:
         group.start_soon(progress.run)
         gate.set()
         await anyio.lowlevel.checkpoint()
-        before = progress.turns
+        before = progress.count
         await ref.ask(0)
-        assert progress.turns - before >= 3
+        assert progress.count - before >= 3
         group.cancel_scope.cancel()
 
 

@@ -19,7 +19,7 @@ from papyra import (
 )
 from papyra import events as ev
 
-from .families import Boss, Kid, Plan, kinds, read_asked, read_kid, until
+from .families import Boss, Kid, Plan, failed_meanwhile, kinds, read_asked, read_kid, until
 from .support import RESTART, Boom, running
 
 
@@ -147,11 +147,7 @@ async def test_g14_a_busy_parent_decides_after_its_message() -> None:
 
     async with running() as system:
         boss = system.spawn(partial(Boss, plan, lambda *_: SupervisorDecision.RESUME))
-        kid = await boss.ask(read_kid)
-        await boss.tell(busy)
-        await entered.wait()
-        await kid.tell("boom")
-        await until(system, ev.ActorCrashed, kid)
+        kid = await failed_meanwhile(system, boss, busy, entered)
         info = system.actor_info(kid)
         assert info is not None
         assert info.state == "failed"
@@ -174,11 +170,7 @@ async def test_g14_a_parent_that_stops_leaves_no_child_waiting_for_its_decision(
 
     async with running() as system:
         boss = system.spawn(partial(Boss, plan, lambda *_: SupervisorDecision.RESTART, policy))
-        kid = await boss.ask(read_kid)
-        await boss.tell(leave)
-        await entered.wait()
-        await kid.tell("boom")
-        await until(system, ev.ActorCrashed, kid)
+        kid = await failed_meanwhile(system, boss, leave, entered)
         gate.set()
         await until(system, ev.ActorStopped, boss)
         assert kinds(system, kid)[-1] == "ActorStopped"
@@ -196,11 +188,7 @@ async def test_g14_a_parent_that_restarts_leaves_no_child_waiting_for_its_decisi
 
     async with running() as system:
         boss = system.spawn(partial(Boss, plan, lambda *_: SupervisorDecision.RESTART), policy=RESTART)
-        kid = await boss.ask(read_kid)
-        await boss.tell(fail)
-        await entered.wait()
-        await kid.tell("boom")
-        await until(system, ev.ActorCrashed, kid)
+        kid = await failed_meanwhile(system, boss, fail, entered)
         gate.set()
         await until(system, ev.ActorRestarted, boss)
         assert kinds(system, kid)[-1] == "ActorStopped"

@@ -142,9 +142,7 @@ async def test_a_crash_outside_of_receive_names_the_method() -> None:
 @pytest.mark.parametrize("decision", list(SupervisorDecision))
 async def test_a_crash_has_the_decision_of_the_parent(decision: SupervisorDecision) -> None:
     class Parent(Worker):
-        async def on_child_failure(
-            self, child: ActorRef[Any, Any], exc: BaseException
-        ) -> SupervisorDecision | None:
+        async def on_child_failure(self, child: ActorRef[Any, Any], exc: BaseException) -> SupervisorDecision:
             await anyio.lowlevel.checkpoint()
             return decision
 
@@ -168,9 +166,7 @@ async def test_a_crash_is_stored_though_the_parent_is_busy(monkeypatch: pytest.M
                 await go_on.wait()
             return await super().receive(message)
 
-        async def on_child_failure(
-            self, child: ActorRef[Any, Any], exc: BaseException
-        ) -> SupervisorDecision | None:
+        async def on_child_failure(self, child: ActorRef[Any, Any], exc: BaseException) -> SupervisorDecision:
             return SupervisorDecision.RESTART
 
     async with ActorSystem() as system:
@@ -190,9 +186,7 @@ async def test_a_crash_is_stored_though_the_parent_is_busy(monkeypatch: pytest.M
 
 async def test_g20_the_record_and_events_have_one_order_though_a_parent_decides_late() -> None:
     class Parent(Worker):
-        async def on_child_failure(
-            self, child: ActorRef[Any, Any], exc: BaseException
-        ) -> SupervisorDecision | None:
+        async def on_child_failure(self, child: ActorRef[Any, Any], exc: BaseException) -> SupervisorDecision:
             await self.context.system.stop(others.pop())
             return SupervisorDecision.RESTART
 
