@@ -20,18 +20,22 @@ def make_event(number: int, **fields: Any) -> PersistedEvent:
     return PersistedEvent(**{**values, **fields})
 
 
+def plain_fact(number: int, **payload: object) -> dict[str, Any]:
+    """Return `make_event(number)` as the published package writes it: a line without ``seq`` and ``crc``."""
+    return {
+        "kind": "event",
+        "system_id": "local",
+        "actor_address": f"local:{number}",
+        "event_type": "ActorStarted",
+        "payload": {"number": number, **payload},
+        "timestamp": 1_700_000_000.0 + number,
+    }
+
+
 def numbered_line(number: int, seq: int | None = None) -> bytes:
     """Build, by the letter of the specification, the line of `make_event(number)`."""
     body = json.dumps(
-        {
-            "kind": "event",
-            "system_id": "local",
-            "actor_address": f"local:{number}",
-            "event_type": "ActorStarted",
-            "payload": {"number": number},
-            "timestamp": 1_700_000_000.0 + number,
-            "seq": number if seq is None else seq,
-        },
+        plain_fact(number) | {"seq": number if seq is None else seq},
         separators=(",", ":"),
     ).encode()[:-1]
     return body + b',"crc":"%08x"}\n' % crc32(body)

@@ -95,36 +95,27 @@ def test_faults_a_folder_that_is_read_only_can_be_read(read_only, line, start):
     assert [file.name for file in read_only.parent.iterdir()] == ["facts"]
 
 
-def test_faults_with_its_lock_a_file_in_it_can_be_appended_to(read_only, line, start):
-    read_only.parent.chmod(0o755)
-    lock = read_only.with_name("facts.lock")
+def _give_it_its_lock(file) -> None:
+    file.parent.chmod(0o755)
+    lock = file.with_name("facts.lock")
     lock.write_bytes(b"")
     if os.geteuid() == 0:
         os.chown(lock, 65534, 65534)
-    read_only.parent.chmod(0o555)
+    file.parent.chmod(0o555)
+
+
+def test_faults_with_its_lock_a_file_in_it_can_be_appended_to(read_only, line, start):
+    _give_it_its_lock(read_only)
     done = _attempts(start, read_only)
     assert [one.split()[1] for one in done] == (["done"] * 4 + ["failed:", "done", "done"]) * 2
     assert read_only.read_bytes() == line(1) + line(2) + line(3) + line(3, 4)
 
 
 def test_faults_a_torn_tail_in_it_stays_as_it_is(read_only, line, start):
-    read_only.parent.chmod(0o755)
     read_only.write_bytes(line(1) + b'{"torn')
-    lock = read_only.with_name("facts.lock")
-    lock.write_bytes(b"")
-    if os.geteuid() == 0:
-        os.chown(lock, 65534, 65534)
-    read_only.parent.chmod(0o555)
+    _give_it_its_lock(read_only)
     done = _attempts(start, read_only)
-    assert [one.split()[1].rstrip(":") for one in done] == [
-        "done",
-        "done",
-        "done",
-        "failed",
-        "failed",
-        "failed",
-        "done",
-    ] * 2
+    assert [one.split()[1].rstrip(":") for one in done] == (["done"] * 3 + ["failed"] * 3 + ["done"]) * 2
     assert read_only.read_bytes() == line(1) + b'{"torn'
 
 

@@ -14,6 +14,8 @@ from papyra.persistence.models import PersistedRecord, PersistenceRecoveryConfig
 from papyra.persistence.query import Query
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
+from ._records import plain_fact
+
 ALL: Query[PersistedRecord] = Query()
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 
@@ -109,18 +111,7 @@ async def test_r14_invalid_lines_and_nuls_between_records_are_passed_over(path, 
 
 
 async def test_r14_lines_of_the_published_package_have_cursors_too(path):
-    facts = [
-        {
-            "kind": "event",
-            "system_id": "local",
-            "actor_address": f"local:{number}",
-            "event_type": "ActorStarted",
-            "payload": {"number": number},
-            "timestamp": 1_700_000_000.0 + number,
-        }
-        for number in range(20)
-    ]
-    path.write_text("".join(json.dumps(fact) + "\n" for fact in facts))
+    path.write_text("".join(json.dumps(plain_fact(number)) + "\n" for number in range(20)))
     store = JsonFilePersistence(path, RetentionPolicy(max_records=18))
     assert (await rest(store, None))[0] == list(range(2, 20))
     cursor = (await store.page(ALL, limit=5)).cursor
@@ -163,18 +154,8 @@ def test_r14_a_copy_holds_no_store_in_memory(tmp_path, event):
     peaks = []
     for name, records in (("small", 200), ("large", 60_000)):
         source = tmp_path / f"{name}.ndjson"
-        lines = (
-            {
-                "kind": "event",
-                "system_id": "local",
-                "actor_address": f"local:{number}",
-                "event_type": "ActorStarted",
-                "payload": {"number": number, "text": "x" * 60},
-                "timestamp": 1_700_000_000.0 + number,
-            }
-            for number in range(records)
-        )
-        source.write_text("".join(json.dumps(one) + "\n" for one in lines))
+        lines = (json.dumps(plain_fact(number, text="x" * 60)) for number in range(records))
+        source.write_text("".join(f"{one}\n" for one in lines))
         arguments = ["persistence", "copy", str(source), f"sqlite:{tmp_path / name}.db"]
         done = subprocess.run(
             [sys.executable, "-c", COPY, *arguments], capture_output=True, text=True, check=False
