@@ -1,4 +1,4 @@
-"""Processes that write to one store and compact it, while a follower has to see every record once."""
+"""Processes that write to one store, compact and rebuild it, while a follower must see every record once."""
 
 from __future__ import annotations
 
@@ -29,6 +29,28 @@ async def main(url, writer, count):
             if number % 10 == int(writer):
                 await backend.record_batch([event("old", n, 1.0) for n in range(3)])
                 await backend.compact()  # takes away the newest
+
+anyio.run(main, *sys.argv[1:])
+"""
+
+REBUILDER = """
+import sys, anyio
+from contextlib import aclosing
+from papyra.persistence.models import *
+from papyra_contrib.sqlite import SQLitePersistence, _recovery
+
+# Always finds damage, so that each recovery rebuilds a healthy database.
+def suspect(store, *_):
+    return (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, str(store.path), ""),)
+
+_recovery.scan = suspect
+
+async def main(path, times):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        for number in range(int(times)):
+            mode = PersistenceRecoveryMode.QUARANTINE if number % 2 else PersistenceRecoveryMode.REPAIR
+            report = await backend.recover(PersistenceRecoveryConfig(mode))
+            assert report.repaired_files
 
 anyio.run(main, *sys.argv[1:])
 """

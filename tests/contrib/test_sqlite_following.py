@@ -22,7 +22,7 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence, _backend, _queries
 
 from ._facts import REPAIR, audit, event, events, take
-from ._many_writers import check_a_follower
+from ._many_writers import REBUILDER, check_a_follower
 
 
 @pytest.fixture(autouse=True)
@@ -235,27 +235,6 @@ async def test_a_stream_does_not_go_on_in_another_database(path, monkeypatch, re
 
 
 # -- by many processes
-
-REBUILDER = """
-import sys, anyio
-from contextlib import aclosing
-from papyra.persistence.models import *
-from papyra_contrib.sqlite import SQLitePersistence, _recovery
-
-# Always finds damage, so that each recovery rebuilds a healthy database.
-def suspect(store, *_):
-    return (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, str(store.path), ""),)
-
-_recovery.scan = suspect
-
-async def main(path, times):
-    async with aclosing(SQLitePersistence(path)) as backend:
-        for number in range(int(times)):
-            report = await backend.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR))
-            assert report.repaired_files
-
-anyio.run(main, *sys.argv[1:])
-"""
 
 
 async def test_nothing_is_lost_or_doubled_while_processes_write_compact_and_recover(path):

@@ -15,6 +15,8 @@ import pytest
 from papyra.persistence.models import PersistedEvent
 from papyra_contrib.sqlite import SQLitePersistence
 
+from ._many_writers import REBUILDER
+
 PROLOGUE = """
 import os, signal, sys, traceback, anyio
 from contextlib import aclosing
@@ -57,26 +59,6 @@ async def main(path, writer, count):
             await backend.record_batch([event(writer, number), event(writer, number + 1)])
             if writer == "0" and number % 20 == 0:
                 await backend.compact()
-
-anyio.run(main, *sys.argv[1:])
-"""
-
-REBUILDER = """
-from papyra_contrib.sqlite import _recovery
-from papyra.persistence.models import *
-
-# Always finds damage, so that each recovery rebuilds a healthy database.
-def suspect(store, *_):
-    return (PersistenceAnomaly(PersistenceAnomalyType.INTEGRITY, str(store.path), ""),)
-
-_recovery.scan = suspect
-
-async def main(path, times):
-    async with aclosing(SQLitePersistence(path)) as backend:
-        for number in range(int(times)):
-            mode = PersistenceRecoveryMode.QUARANTINE if number % 2 else PersistenceRecoveryMode.REPAIR
-            report = await backend.recover(PersistenceRecoveryConfig(mode))
-            assert report.repaired_files
 
 anyio.run(main, *sys.argv[1:])
 """

@@ -82,11 +82,6 @@ async def test_g01_messages_of_each_sender_arrive_once_and_in_order(capacity: in
 async def test_g01_one_actor_keeps_the_order_of_tells_and_asks_to_another() -> None:
     got: list[int] = []
 
-    class Sink(Actor):
-        async def receive(self, message: int) -> int:
-            got.append(message)
-            return message
-
     async def job(actor: Runs) -> None:
         for number in range(0, 30, 3):
             await sink.tell(number)
@@ -94,7 +89,7 @@ async def test_g01_one_actor_keeps_the_order_of_tells_and_asks_to_another() -> N
             await sink.proxy().receive.defer(number + 2)
 
     async with running() as system:
-        sink = system.spawn(Sink, mailbox_capacity=2)
+        sink = system.spawn(Runs, got, mailbox_capacity=2)
         await system.spawn(Runs).ask(job)
     assert got == list(range(30))
 
@@ -223,13 +218,9 @@ async def test_g01_a_cancelled_tell_has_sent_nothing_also_where_it_only_yields()
     """`tell` without waiting lets the loop go round now and then; it must not send and raise."""
     got: list[int] = []
 
-    class Sink(Actor):
-        async def receive(self, message: int) -> None:
-            got.append(message)
-
     sent = 0
     async with running() as system:
-        ref = system.spawn(Sink, mailbox_capacity=None)
+        ref = system.spawn(Runs, got, mailbox_capacity=None)
         await ref.ask(-1)
         del got[:]
         with anyio.CancelScope() as scope:
