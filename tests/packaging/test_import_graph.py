@@ -57,7 +57,7 @@ FLOORS = {
         "thread_guard threads tracebacks worker",
         "end_reason",
         "busy_actors cell context_guard dead_letters failures hook_calls timers wait_graph",
-        "background failure_log history interrupts tallies watchdog",
+        "background clock failure_log history interrupts tallies watchdog",
         "runtime",
         "countdown mailbox sending",
         "asks belongings broadcasting children instruments introspection local_system watching",

@@ -280,6 +280,13 @@ async def _(_: ActorSystem, bad: Bad) -> None:
     await wait_until(lambda: bad.calls)
 
 
+@place("`time_fn`", lambda bad: {"time_fn": bad})
+async def _(system: ActorSystem, bad: Bad) -> None:
+    await everything(system, bad)
+    await attempt(system.spawn(Runs, policy=RESTART).ask(boom))  # which counts its restarts
+    await system.compact()
+
+
 @place("predicate of `wait_for_event`")
 async def _(system: ActorSystem, bad: Bad) -> None:
     await attempt(system.wait_for_event(bad, timeout=0.01))

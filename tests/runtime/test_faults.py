@@ -615,37 +615,6 @@ async def test_g19_a_worker_keeps_no_message_of_another_actor() -> None:
         let_go.set()
 
 
-@pytest.mark.parametrize("kind", [Exception, BaseException])
-@pytest.mark.parametrize("at", ["the start", "the close", "the stop"])
-async def test_g10_a_clock_that_raises_ends_the_system(at: str, kind: type[BaseException]) -> None:
-    """The actor was lost, and the close waited for it for ever."""
-
-    class Broken(kind):  # type: ignore[valid-type, misc]  # either kind
-        """What the clock raises, once."""
-
-    def clock() -> float:
-        calls.append(1)
-        if len(calls) == (1 if at == "the start" else 2):
-            raise Broken
-        return float(len(calls))
-
-    calls: list[int] = []
-    with anyio.fail_after(10):
-        system = ActorSystem(time_fn=clock, shutdown_timeout=0.1)
-        await system.start()
-        ref = system.spawn(Runs)
-        if at == "the start":
-            with pytest.raises(ActorStopped):
-                await ref.ask("answer")
-        else:
-            assert await ref.ask("answer") == "answer"
-        if at == "the stop":
-            await system.stop(ref)
-        with pytest.raises(Broken):
-            await system.aclose()
-    assert system.list_actors() == []
-
-
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_g11_a_host_that_is_cancelled_again_still_waits_for_the_close() -> None:
     stopped: list[int] = []

@@ -21,6 +21,7 @@ from papyra._runtime._eventloop import running_loop
 from papyra._runtime.belongings import belongings
 from papyra._runtime.broadcasting import Broadcast
 from papyra._runtime.cell import NO_LIMIT, Cell
+from papyra._runtime.clock import Clock
 from papyra._runtime.fact_writer import FactWriter
 from papyra._runtime.history import History
 from papyra._runtime.hook_calls import HookCalls
@@ -107,12 +108,13 @@ class ActorSystem:
     Use it as ``async with ActorSystem() as system:``, or call `start` and `aclose`, from any tasks.
     ``persistence`` is a backend or a backend URL; the default is that of the settings, or else memory.
     ``persistence_startup`` checks the store before any actor exists; ``persistence_recovery`` alone means to
-    repair it at the start. ``time_fn`` replaces the clock and returns Unix time in seconds. `aclose` gives
-    the actors ``shutdown_timeout`` seconds (None: no limit). ``hooks`` may be any object with methods named
-    like the hooks, or a module or an object with marked functions, like those of a hook plugin.
-    ``instruments`` measure and trace the system (see `papyra.instruments`), in addition to those that the
-    settings name. ``cluster`` is a cluster or its URL; the default is that of the settings, or else none.
-    Then ``system_id`` is the node's name. Nothing is opened before `start`.
+    repair it at the start. ``time_fn`` replaces the clock and returns Unix time in seconds. If it raises,
+    its last good reading is used. `aclose` gives the actors ``shutdown_timeout`` seconds (None: no
+    limit). ``hooks`` may be any object with methods named like the hooks, or a module or an object with
+    marked functions, like those of a hook plugin. ``instruments`` measure and trace the system (see
+    `papyra.instruments`), in addition to those that the settings name. ``cluster`` is a cluster or its
+    URL; the default is that of the settings, or else none. Then ``system_id`` is the node's name. Nothing
+    is opened before `start`.
     """
 
     def __init__(
@@ -144,10 +146,6 @@ class ActorSystem:
             raise TypeError(f"persistence must be a PersistenceBackend or a backend URL, not {persistence!r}")
         self._system_id = system_id
         self._persistence = persistence
-        self._time_fn = time_fn
-        self._now = time_fn or time.time
-        if time_fn is not None:
-            persistence.time_fn = time_fn
         self._startup = startup_config_of(persistence_startup, persistence_recovery)
         # By default the store is not scanned, but it has to be there.
         self._ignores_absence = (
@@ -155,6 +153,11 @@ class ActorSystem:
         )
         self._shutdown_timeout = shutdown_timeout
         self._hooks = HookCalls(hooks, on_dead_letter)
+        self._clock: Clock | None = None
+        if time_fn is not None:
+            self._clock = Clock(time_fn, self._hooks.observer("ActorSystem(time_fn=...)"))
+            persistence.time_fn = self._clock
+        self._now: Callable[[], float] = time.time if self._clock is None else self._clock
         self._fact_writer = FactWriter(persistence, self._hooks, self._settings.fact_buffer)
         self._history = History(
             system_id,
@@ -203,7 +206,7 @@ class ActorSystem:
                 self._history,
                 self._fact_writer,
                 self._hooks,
-                self._time_fn,
+                self._clock,
                 self._shutdown_timeout,
             )
             core.facts.started()

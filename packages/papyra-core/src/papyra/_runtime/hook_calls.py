@@ -59,7 +59,7 @@ class Observer:
         self.slow = 0
         self.dropped = 0
         self._nested = 0  # plain calls that run, each inside of the one before
-        self._fatal = fatal
+        self.fatal = fatal
         self._logged: set[str] = set()
         self._pending: deque[tuple[str, Awaitable[object], int]] = deque()
         self._loop: Loop | None = None
@@ -78,7 +78,7 @@ class Observer:
         nested = self._nested + _NESTED.get()
         if nested >= MAX_NESTED_CALLS:
             self.dropped += 1
-            self._log_once(
+            self.log_once(
                 "nested", "%s causes in %s what it is called for, again and again: calls are dropped", hook
             )
             return
@@ -90,7 +90,7 @@ class Observer:
             result = call(value)
             awaits = is_awaitable(result)
         except KeyboardInterrupt as error:
-            self._fatal(error)  # Ctrl-C comes anywhere
+            self.fatal(error)  # Ctrl-C comes anywhere
         except BaseException as error:  # noqa: BLE001 - user code: SystemExit and the like must not end the system
             self._count_failure(hook, error)
         finally:
@@ -98,7 +98,7 @@ class Observer:
         took = time.perf_counter() - began
         if took > SLOW_SECONDS:
             self.slow += 1
-            self._log_once(
+            self.log_once(
                 "slow", "%s kept the event loop for %.2f s in %s; make it async or quick", took, hook
             )
         if awaits:
@@ -107,7 +107,7 @@ class Observer:
     def _later(self, hook: str, result: Awaitable[object], loop: Loop | None, nested: int) -> None:
         if loop is None or len(self._pending) >= MAX_PENDING_CALLS:
             self._drop(result)
-            self._log_once("late", "%s is too slow: calls of %s are dropped", hook)
+            self.log_once("late", "%s is too slow: calls of %s are dropped", hook)
             return
         self._pending.append((hook, result, nested))
         if not self._running:
@@ -115,7 +115,7 @@ class Observer:
             loop.spawn(self._run, lambda: f"papyra hooks: {self.name}")
             self._running = True
         elif self._call_began is not None and time.monotonic() - self._call_began > LATE_SECONDS:
-            self._log_once("late", "%s has not ended an async call for over %.0f s", LATE_SECONDS)
+            self.log_once("late", "%s has not ended an async call for over %.0f s", LATE_SECONDS)
 
     async def _run(self) -> None:
         try:
@@ -138,7 +138,7 @@ class Observer:
         try:
             await result
         except KeyboardInterrupt as error:
-            self._fatal(error)
+            self.fatal(error)
         except anyio.get_cancelled_exc_class() as error:
             cancelling = self._loop.cancelling() if self._loop is not None else None
             if cancelling is None or cancelling():
@@ -161,7 +161,7 @@ class Observer:
         """Cancel the running async call and drop the waiting ones."""
         if not self._running:
             return
-        self._log_once("late", "%s did not end %d async calls in time for the close", self.pending)
+        self.log_once("late", "%s did not end %d async calls in time for the close", self.pending)
         self.dropped += self._call_began is not None
         self._forget()
         if self._scope is not None:
@@ -178,9 +178,10 @@ class Observer:
 
     def _count_failure(self, hook: str, error: BaseException) -> None:
         self.failed += 1
-        self._log_once("failed", "%s raised in %s; the system goes on", hook, error=error)
+        self.log_once("failed", "%s raised in %s; the system goes on", hook, error=error)
 
-    def _log_once(self, kind: str, text: str, *about: object, error: BaseException | None = None) -> None:
+    def log_once(self, kind: str, text: str, *about: object, error: BaseException | None = None) -> None:
+        """Log the first problem of a kind. ``text`` begins with a ``%s`` for the observer's name."""
         if kind not in self._logged:
             self._logged.add(kind)
             text += " (logged once; control_panel() counts)"
@@ -223,9 +224,14 @@ class HookCalls:
             for name, calls in await anyio.to_thread.run_sync(_load_hooks, list(plugins.values())):
                 self._add(name, calls)
 
-    def _add(self, name: str, calls: Mapping[str, Callable[[Any], object]]) -> None:
+    def observer(self, name: str) -> Observer:
+        """Return a new observer, whose counts `panel` shows."""
         observer = Observer(name, self._on_fatal)
         self._observers.append(observer)
+        return observer
+
+    def _add(self, name: str, calls: Mapping[str, Callable[[Any], object]]) -> None:
+        observer = self.observer(name)
         for hook, call in calls.items():
             self._targets[hook].append((observer, call))
 

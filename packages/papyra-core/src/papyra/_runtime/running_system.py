@@ -27,10 +27,9 @@ from papyra._runtime.watchdog import Watchdog
 from papyra._runtime.worker_loop import WORKER_LOOP, Workers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from papyra._runtime._eventloop import Loop
     from papyra._runtime.cell import Cell
+    from papyra._runtime.clock import Clock
     from papyra._runtime.fact_writer import FactWriter
     from papyra._runtime.history import History
     from papyra._runtime.hook_calls import HookCalls
@@ -71,15 +70,16 @@ class RunningSystem:
         history: History,
         fact_writer: FactWriter,
         hooks: HookCalls,
-        time_fn: Callable[[], float] | None,
+        clock: Clock | None,
         shutdown_timeout: float | None,
     ) -> None:
         loop.fatal = hooks.fatal = self._on_fatal
         run = new_run_id()
         history.bind(loop, run)
         fact_writer.bind(loop, run)
-        self.timers = Timers(loop, time_fn)
-        self.rt = Runtime(system, loop, history, fact_writer, self.timers, hooks, time_fn or loop.time)
+        self.timers = Timers(loop, clock)
+        window_clock = loop.time if clock is None else clock
+        self.rt = Runtime(system, loop, history, fact_writer, self.timers, hooks, window_clock)
         self.lifecycle = self.rt.lifecycle = Lifecycle(self.rt)
         WORKER_LOOP.get()(self.rt, self._on_fatal)
         self.busy = BusyActors(self.rt)

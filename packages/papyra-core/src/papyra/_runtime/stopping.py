@@ -162,7 +162,7 @@ def _end(cell: Cell) -> None:
             rt.lifecycle.supervision.settle(cell, SupervisorDecision.STOP)
         try:
             rt.history.stopped(cell)
-        except BaseException as error:  # noqa: BLE001 - from a user's clock; the waits for this stop must still end
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the waits for this stop must still end
             rt.loop.fatal(error)
     if cell.watching is not None:
         forget(cell)

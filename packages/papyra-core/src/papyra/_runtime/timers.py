@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime._eventloop import Loop, Waiter
+    from papyra._runtime.clock import Clock
 
     Entry: TypeAlias = "tuple[float, int, Timer]"
 
@@ -86,7 +87,7 @@ class Timer:
 class Timers:
     """Calls at later times, in seconds of the event loop's clock, or of a driven one."""
 
-    def __init__(self, loop: Loop, clock: Callable[[], float] | None) -> None:
+    def __init__(self, loop: Loop, clock: Clock | None) -> None:
         self._loop = loop
         self._heap: list[Entry] = []
         self._retired: list[Entry] = []
@@ -95,10 +96,10 @@ class Timers:
         self._waiter: Waiter | None = None
         self._running = False
         self._closed = False
-        self._clock = clock if isinstance(clock, DrivenClock) else None
-        self.now: Callable[[], float] = self._clock or loop.time
-        if self._clock is not None:
-            self._clock.attach(self.fire)
+        self._clock = clock if clock is not None and clock.driven is not None else None
+        self.now: Callable[[], float] = loop.time if self._clock is None else self._clock
+        if clock is not None and clock.driven is not None:
+            clock.driven.attach(self.fire)
 
     def __len__(self) -> int:
         return len(self._heap) + len(self._retired)
