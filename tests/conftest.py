@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import shutil
 import signal
@@ -29,6 +30,11 @@ class EagerTasks(asyncio.DefaultEventLoopPolicy):
         loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # since 3.12
         return loop
 
+
+if os.environ.get("PYTHONASYNCIODEBUG"):
+    logging.getLogger("asyncio").setLevel(
+        logging.ERROR
+    )  # it warns of each slow step, amid what a test expects
 
 match os.environ.get("PAPYRA_TEST_LOOP", ""):  # see scripts/test_modes
     case "":

@@ -6,6 +6,7 @@ import copy
 import gc
 import pickle
 import re
+import sys
 import threading
 import time
 import warnings
@@ -166,6 +167,7 @@ def test_h16_the_page_shows_these_errors_and_no_others() -> None:
 async def test_h16_a_mistake_has_the_text_of_the_page(title: str) -> None:
     text = ""
     async with ActorSystem() as system:
+        sys.set_coroutine_origin_tracking_depth(0)  # asyncio's debug mode shows where a coroutine was made
         try:
             result = MISTAKES[title](system)
             await result
