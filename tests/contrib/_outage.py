@@ -9,15 +9,18 @@ import gc
 import os
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import anyio
+import pytest
 
 from papyra import Actor, ActorSystem
+from papyra.exceptions import PersistenceError
 from papyra.persistence import PersistenceBackend
+from papyra.persistence.models import PersistedEvent
 
 from ._swallowing_proxy import SwallowingProxy
 
@@ -105,3 +108,48 @@ async def record_over_outages(
     )
     assert held.processor < MAX_HELD_SECONDS
     return [(one, kind) for one in addresses for kind in ("ActorStarted", "ActorStopped")]
+
+
+def event(number: int, run: str = "run") -> PersistedEvent:
+    return PersistedEvent("shop", "shop:1", "ActorStarted", {"n": number}, float(number), run)
+
+
+async def store(backend: PersistenceBackend, records: list[PersistedEvent], batch_id: str) -> None:
+    """Offer a batch again until it is stored, as a system does."""
+    with anyio.fail_after(60):
+        while True:
+            try:
+                return await backend.record_batch(records, batch_id=batch_id)
+            except PersistenceError as error:
+                if not error.retry:
+                    raise
+                await anyio.sleep(0.1)
+
+
+async def check_a_lost_answer(backend: PersistenceBackend, proxy: SwallowingProxy) -> None:
+    """Store a batch once, though the answer to it is lost and it is offered again."""
+    proxy.swallow_next()
+    with pytest.raises(PersistenceError) as raised:
+        await backend.record_batch([event(1), event(2)], batch_id="run:1")
+    assert raised.value.retry is True
+    assert proxy.swallowed == 1
+    await backend.record_batch([event(1), event(2)], batch_id="run:1")
+    await backend.record_batch([event(3)], batch_id="run:2")
+
+
+async def check_a_follower_over_a_restart(backend: PersistenceBackend, own_server: Server) -> None:
+    """Follow a store whose server dies and comes back."""
+    await backend.record_batch([event(1), event(2)])
+    seen: list[int] = []
+    async with aclosing(backend.follow(limit=1)) as records:
+        async for record in records:
+            seen.append(record.payload["n"])
+            if seen == [2]:
+                await backend.record_event(event(3))
+            elif seen == [2, 3]:
+                await anyio.to_thread.run_sync(own_server.kill)
+                await anyio.to_thread.run_sync(own_server.start)
+                await store(backend, [event(4), event(5)], "run:4")
+            elif len(seen) == 4:
+                break
+    assert seen == [2, 3, 4, 5]

@@ -18,13 +18,16 @@ from papyra.persistence.retention import RetentionPolicy
 from papyra_contrib import _rows
 from papyra_contrib.postgres import PostgresPersistence, _queries, _schema
 
-from ._outage import SWEEP_FACTS, SWEEP_TIMES, record_over_outages
+from ._outage import (
+    SWEEP_FACTS,
+    SWEEP_TIMES,
+    check_a_follower_over_a_restart,
+    check_a_lost_answer,
+    event,
+    record_over_outages,
+)
 from ._postgres_server import PostgresServer
 from ._swallowing_proxy import SwallowingProxy
-
-
-def event(number: int, run: str = "run") -> PersistedEvent:
-    return PersistedEvent("shop", "shop:1", "ActorStarted", {"n": number}, float(number), run)
 
 
 @pytest.fixture
@@ -56,13 +59,7 @@ async def stored_numbers(server: PostgresServer, table: str) -> list[int]:
 async def test_r09_a_batch_is_stored_once_when_the_answer_to_its_commit_is_lost(own_server, proxy, table):
     backend = PostgresPersistence(f"host={proxy.folder} user=papyra dbname=postgres", table=table)
     await backend.open()
-    proxy.swallow_next()
-    with pytest.raises(PersistenceError) as raised:
-        await backend.record_batch([event(1), event(2)], batch_id="run:1")
-    assert raised.value.retry is True
-    assert proxy.swallowed == 1
-    await backend.record_batch([event(1), event(2)], batch_id="run:1")
-    await backend.record_batch([event(3)], batch_id="run:2")
+    await check_a_lost_answer(backend, proxy)
     await backend.aclose()
     assert await stored_numbers(own_server, table) == [1, 2, 3]
 
@@ -151,34 +148,9 @@ async def test_a_server_that_stands_still_ends_no_call_but_its_own(own_server, t
 # -- followers
 
 
-async def store(backend: PostgresPersistence, records: list[PersistedEvent], batch_id: str) -> None:
-    """Offer a batch again until it is stored, as a system does."""
-    with anyio.fail_after(60):
-        while True:
-            try:
-                return await backend.record_batch(records, batch_id=batch_id)
-            except PersistenceError as error:
-                if not error.retry:
-                    raise
-                await anyio.sleep(0.1)
-
-
 async def test_a_follower_outlives_a_restart_of_the_server(own_server, table):
     backend = PostgresPersistence(own_server.conninfo, table=table)
-    await backend.record_batch([event(1), event(2)])
-    seen: list[int] = []
-    async with aclosing(backend.follow(limit=1)) as records:
-        async for record in records:
-            seen.append(record.payload["n"])
-            if seen == [2]:
-                await backend.record_event(event(3))
-            elif seen == [2, 3]:
-                await anyio.to_thread.run_sync(own_server.kill)
-                await anyio.to_thread.run_sync(own_server.start)
-                await store(backend, [event(4), event(5)], "run:4")
-            elif len(seen) == 4:
-                break
-    assert seen == [2, 3, 4, 5]
+    await check_a_follower_over_a_restart(backend, own_server)
     await backend.aclose()
 
 

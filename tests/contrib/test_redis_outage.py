@@ -19,20 +19,23 @@ import pytest
 from papyra import ActorSystem
 from papyra.exceptions import PersistenceError
 from papyra.persistence import open_backend
-from papyra.persistence.models import PersistedEvent
 
 redis = pytest.importorskip("redis", reason="the library redis is not installed; the extra redis brings it")
 
 from papyra_contrib.redis import RedisPersistence, _batches, _follower  # noqa: E402 - only where the library is
 
-from ._outage import SWEEP_FACTS, SWEEP_TIMES, Quick, record_over_outages  # noqa: E402 - as above
+from ._outage import (  # noqa: E402 - as above
+    SWEEP_FACTS,
+    SWEEP_TIMES,
+    Quick,
+    check_a_follower_over_a_restart,
+    check_a_lost_answer,
+    event,
+    record_over_outages,
+)
 from ._swallowing_proxy import SwallowingProxy  # noqa: E402 - as above
 
 SAFE = ("--appendonly", "yes", "--appendfsync", "always")
-
-
-def event(number: int, run: str = "run") -> PersistedEvent:
-    return PersistedEvent("shop", "shop:1", "ActorStarted", {"n": number}, float(number), run)
 
 
 def client(server):
@@ -62,30 +65,12 @@ def proxy(own_server):
         made.close()
 
 
-async def store(backend: RedisPersistence, records: list[PersistedEvent], batch_id: str) -> None:
-    """Offer a batch again until it is stored, as a system does."""
-    with anyio.fail_after(60):
-        while True:
-            try:
-                return await backend.record_batch(records, batch_id=batch_id)
-            except PersistenceError as error:
-                if not error.retry:
-                    raise
-                await anyio.sleep(0.1)
-
-
 # -- R9: an answer that is lost makes no double and loses nothing
 
 
 async def test_r09_a_batch_is_stored_once_when_its_answer_is_lost(own_server, proxy, stream):
     async with aclosing(RedisPersistence(proxy.url, stream=stream)) as backend:
-        proxy.swallow_next()
-        with pytest.raises(PersistenceError) as raised:
-            await backend.record_batch([event(1), event(2)], batch_id="run:1")
-        assert raised.value.retry is True
-        assert proxy.swallowed == 1
-        await backend.record_batch([event(1), event(2)], batch_id="run:1")
-        await backend.record_batch([event(3)], batch_id="run:2")
+        await check_a_lost_answer(backend, proxy)
         assert numbers(own_server, stream) == [1, 2, 3]
         assert backend.metrics.records_written >= 3
 
@@ -203,20 +188,7 @@ async def test_r11_ping_proves_that_a_record_could_be_written_and_leaves_nothing
 
 async def test_r23_a_follower_outlives_a_restart_of_the_server(own_server, stream):
     async with aclosing(open_store(own_server, stream)) as backend:
-        await backend.record_batch([event(1), event(2)])
-        seen: list[int] = []
-        async with aclosing(backend.follow(limit=1)) as records:
-            async for record in records:
-                seen.append(record.payload["n"])
-                if seen == [2]:
-                    await backend.record_event(event(3))
-                elif seen == [2, 3]:
-                    await anyio.to_thread.run_sync(own_server.kill)
-                    await anyio.to_thread.run_sync(own_server.start)
-                    await store(backend, [event(4), event(5)], "run:4")
-                elif len(seen) == 4:
-                    break
-    assert seen == [2, 3, 4, 5]
+        await check_a_follower_over_a_restart(backend, own_server)
 
 
 async def test_r23_a_batch_and_a_follower_outlive_a_server_that_loads_its_data(own_redis_server, stream):

@@ -7,7 +7,8 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -529,7 +530,11 @@ class Owes(Runs):
         return await super().receive(message)
 
 
-async def owed(system: ActorSystem, log: list[Any], answers: list[Any], tasks: Any) -> ActorRef[Any, Any]:
+@asynccontextmanager
+async def owing(system: ActorSystem) -> AsyncIterator[tuple[ActorRef[Any, Any], list[Any], list[Any]]]:
+    """Spawn an actor that owes an answer; yield it, its log and the answers. The ask ends first."""
+    log: list[Any] = []
+    answers: list[Any] = []
     ref = system.spawn(lambda: Owes(log), policy=RESTART)
 
     async def ask() -> None:
@@ -538,17 +543,15 @@ async def owed(system: ActorSystem, log: list[Any], answers: list[Any], tasks: A
         except Exception as error:
             answers.append(error)
 
-    tasks.start_soon(ask)
-    await wait_until(lambda: log)
-    return ref
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(ask)
+        await wait_until(lambda: log)
+        yield ref, log, answers
 
 
 async def test_p45_the_first_answer_counts_and_other_messages_are_handled_meanwhile() -> None:
-    log: list[Any] = []
-    answers: list[Any] = []
     async with running() as system:
-        async with anyio.create_task_group() as tasks:
-            ref = await owed(system, log, answers, tasks)
+        async with owing(system) as (ref, log, answers):
             assert await ref.ask(1) == 1
             handle: Reply[Any] = log[0]
             assert not handle.done
@@ -562,11 +565,8 @@ async def test_p45_the_first_answer_counts_and_other_messages_are_handled_meanwh
 
 
 async def test_p45_fail_raises_in_the_asker_and_is_no_failure_of_the_actor() -> None:
-    log: list[Any] = []
-    answers: list[Any] = []
     async with running() as system:
-        async with anyio.create_task_group() as tasks:
-            ref = await owed(system, log, answers, tasks)
+        async with owing(system) as (ref, log, answers):
             error = KeyError("no such thing")
             log[0].fail(error)
         assert answers == [error]
@@ -579,10 +579,7 @@ async def test_p45_a_dropped_handle_answers() -> None:
         ref = system.spawn(Owes)
         with pytest.raises(ReplyDropped):
             await ref.ask("drop")
-        log: list[Any] = []
-        answers: list[Any] = []
-        async with anyio.create_task_group() as tasks:
-            await owed(system, log, answers, tasks)
+        async with owing(system) as (_, log, answers):
             held = [log.pop()]
 
             def collect() -> None:
@@ -636,11 +633,8 @@ async def test_p45_the_asker_waits_for_the_actor_until_it_is_answered() -> None:
 
 
 async def test_p46_a_stop_is_not_over_while_a_reply_is_owed_and_its_own_ticks_go_on() -> None:
-    log: list[Any] = []
-    answers: list[Any] = []
     async with running() as system:
-        async with anyio.create_task_group() as tasks:
-            ref = await owed(system, log, answers, tasks)
+        async with owing(system) as (ref, log, answers), anyio.create_task_group() as tasks:
             ticks: list[int] = []
             await ref.ask(
                 lambda actor: actor.context.timers.start_fixed_delay("a", 0.001, call=lambda: ticks.append(1))
@@ -670,17 +664,11 @@ async def test_p46_a_periodic_timer_alone_keeps_no_drain_open() -> None:
 
 
 async def test_p46_past_the_time_out_and_at_a_restart_the_asker_gets_actor_stopped() -> None:
-    log: list[Any] = []
-    answers: list[Any] = []
     async with running() as system:
-        async with anyio.create_task_group() as tasks:
-            ref = await owed(system, log, answers, tasks)
+        async with owing(system) as (ref, log, answers):
             await ref.stop(timeout=0.01)
         assert isinstance(answers[0], ActorStopped)
-        log.clear()
-        answers.clear()
-        async with anyio.create_task_group() as tasks:
-            ref = await owed(system, log, answers, tasks)
+        async with owing(system) as (ref, log, answers):
 
             def fail(_actor: Runs) -> None:
                 raise ValueError("why")
