@@ -10,12 +10,16 @@ from __future__ import annotations
 import array
 import atexit
 import contextlib
+import fcntl
 import json
 import os
+import select
 import selectors
+import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from pathlib import Path
@@ -63,12 +67,11 @@ class ForkServer:
             stdin=subprocess.DEVNULL,
         )
         theirs.close()
-        self._replies = self._socket.makefile("r")
+        self._unread = b""
         atexit.register(self.close)
 
     def close(self) -> None:
         """End the process."""
-        self._replies.close()
         self._socket.close()
         self._process.wait()
 
@@ -76,31 +79,95 @@ class ForkServer:
         self, argv: list[str], stdin: str, folder: Path, environment: dict[str, str], seconds: float
     ) -> subprocess.CompletedProcess[str] | None:
         """Return what the command printed and its exit code; None if it needs a start of its own."""
+        pipes = [os.pipe() for _ in range(3)]
+        theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
+        process = self._start(argv, folder, environment, theirs, [])
+        for descriptor in theirs:
+            os.close(descriptor)
+        if process is None:
+            for descriptor in (pipes[0][1], pipes[1][0], pipes[2][0]):
+                os.close(descriptor)
+            return None
+        try:
+            printed = _communicate(pipes[0][1], stdin, [pipes[1][0], pipes[2][0]], seconds)
+        except TimeoutError:
+            process.kill()
+            process.wait()
+            raise subprocess.TimeoutExpired(argv, seconds) from None
+        texts = [text.decode("utf-8").replace("\r\n", "\n") for text in printed]
+        return subprocess.CompletedProcess(argv, process.wait(), *texts)
+
+    def start_on_terminal(
+        self, argv: list[str], folder: Path, environment: dict[str, str], terminal: int, *, patient: bool
+    ) -> Forked | None:
+        """Start a command that has the terminal for itself; None if it needs a start of its own.
+
+        One that is patient takes no work for long, however busy the machine is.
+        """
+        words = ["terminal", "patient"] if patient else ["terminal"]
+        return self._start(argv, folder, environment, [terminal] * 3, words)
+
+    def _start(
+        self,
+        argv: list[str],
+        folder: Path,
+        environment: dict[str, str],
+        descriptors: list[int],
+        words: list[str],
+    ) -> Forked | None:
         if _read_by_python(environment) != self._fixed or _customizes(environment):
             return None
         if not self._busy.acquire(blocking=False):
             return None
-        try:
-            pipes = [os.pipe() for _ in range(3)]
-            theirs = [pipes[0][0], pipes[1][1], pipes[2][1]]
-            request = json.dumps([argv, str(folder), environment]).encode()
-            descriptors = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", theirs))]
-            self._socket.sendmsg([len(request).to_bytes(4, "big")], descriptors)
-            self._socket.sendall(request)
-            for descriptor in theirs:
-                os.close(descriptor)
-            pid = int(self._replies.readline())
-            try:
-                printed = _communicate(pipes[0][1], stdin, [pipes[1][0], pipes[2][0]], seconds)
-            except TimeoutError:
-                os.kill(pid, 9)
-                self._replies.readline()
-                raise subprocess.TimeoutExpired(argv, seconds) from None
-            code = int(self._replies.readline())
-        finally:
-            self._busy.release()
-        texts = [text.decode("utf-8").replace("\r\n", "\n") for text in printed]
-        return subprocess.CompletedProcess(argv, code, *texts)
+        request = json.dumps([argv, str(folder), environment, words]).encode()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))]
+        self._socket.sendmsg([len(request).to_bytes(4, "big")], rights)
+        self._socket.sendall(request)
+        return Forked(self, argv, int(self.reply()))
+
+    def reply(self, seconds: float | None = None) -> bytes:
+        """Return the next line of the process, or nothing if it has none within the time."""
+        while b"\n" not in self._unread:
+            if not select.select([self._socket], [], [], seconds)[0]:
+                return b""
+            block = self._socket.recv(4096)
+            assert block, "the process has ended"
+            self._unread += block
+        line, _, self._unread = self._unread.partition(b"\n")
+        return line
+
+    def make_free(self) -> None:
+        """Take the next command from now on."""
+        self._busy.release()
+
+
+class Forked:
+    """A command that runs, with the methods of a `subprocess.Popen` that are needed."""
+
+    def __init__(self, server: ForkServer, argv: list[str], pid: int) -> None:
+        self._server, self._argv, self._pid = server, argv, pid
+        self._code: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit code if it has ended."""
+        return self._look(0)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code when it has ended."""
+        code = self._look(timeout)
+        if code is None:
+            raise subprocess.TimeoutExpired(self._argv, timeout or 0.0)
+        return code
+
+    def kill(self) -> None:
+        """End it at once."""
+        os.kill(self._pid, signal.SIGKILL)
+
+    def _look(self, seconds: float | None) -> int | None:
+        if self._code is None and (line := self._server.reply(seconds)):
+            self._code = int(line)
+            self._server.make_free()
+        return self._code
 
 
 def _read_by_python(environment: dict[str, str]) -> dict[str, str]:
@@ -158,12 +225,21 @@ def _serve(control: socket.socket) -> None:
         control.sendall(b"%d\n" % os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
-def _become(descriptors: list[int], argv: list[str], folder: str, environment: dict[str, str]) -> None:
+def _become(
+    descriptors: list[int], argv: list[str], folder: str, environment: dict[str, str], words: list[str]
+) -> None:
     code = 70
     try:
         for target, descriptor in enumerate(descriptors):
             os.dup2(descriptor, target)
             os.close(descriptor)
+        if "terminal" in words:
+            _own_terminal()
+        if "patient" in words:
+            from papyra_cli._click import completion
+            from papyra_cli._output import progress
+
+            completion._MAX_SECONDS = progress._SILENCE_SECONDS = 600.0
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -191,6 +267,16 @@ def _become(descriptors: list[int], argv: list[str], folder: str, environment: d
             with contextlib.suppress(Exception):
                 stream.flush()
         os._exit(code)
+
+
+def _own_terminal() -> None:
+    """Let Ctrl-C, typed, be a SIGINT to this process, and its streams be what Python opens on a terminal."""
+    os.setsid()
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(fd, mode, encoding=stream.encoding, errors=stream.errors, closefd=False)  # noqa: SIM115 - for good
+        for fd, mode, stream in ((0, "r", sys.stdin), (1, "w", sys.stdout), (2, "w", sys.stderr))
+    )
 
 
 def _load() -> None:

@@ -22,7 +22,7 @@ from click.testing import CliRunner, Result
 
 from papyra_cli._main import papyra
 
-from ._fork_server import ForkServer
+from ._fork_server import Forked, ForkServer
 
 LIMIT = 120
 """Seconds after which something hangs, and no longer is slow because the machine is busy."""
@@ -126,8 +126,8 @@ main()
 
 
 @cache
-def fork_server() -> ForkServer | None:
-    """Start a process that runs commands for all tests of this process."""
+def fork_server(number: int = 1) -> ForkServer | None:
+    """Start a process that runs commands for all tests of this process, one at a time."""
     if "REAL_COMMAND" in os.environ or not hasattr(os, "fork"):
         return None
     return ForkServer(Runner(Path.cwd()).environment)
@@ -174,6 +174,18 @@ class Runner:
             env=environment,
             timeout=LIMIT,
         )
+
+    def start_on_terminal(self, *args: str, terminal: int, patient: bool) -> Forked | subprocess.Popen[bytes]:
+        """Start one that a person sees; a patient one draws no progress, and waits as long as it takes."""
+        if self.command == INSTALLED and (server := fork_server(2)):  # beside one in a pipe
+            argv, environment = [*self.argv, *args], self.environment
+            forked = server.start_on_terminal(argv, self.folder, environment, terminal, patient=patient)
+            if forked is not None:
+                return forked
+        return (self.patient() if patient else self).start(
+            *args, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+            preexec_fn=_own_terminal,
+        )  # fmt: skip
 
     def start(self, *args: str, **options: object) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*self.argv, *args], cwd=self.folder, env=self.environment, **options)  # type: ignore[call-overload]  # passed on
@@ -247,12 +259,10 @@ def toy(site: Site, run: Runner) -> Path:
 class Terminal:
     """The command on a terminal of 100 columns, driven like a person does."""
 
-    def __init__(self, run: Runner, *args: str) -> None:
+    def __init__(self, run: Runner, *args: str, patient: bool) -> None:
         self._master, slave = pty.openpty()
         termios.tcsetwinsize(slave, (40, 100))
-        self.process = run.start(
-            *args, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=_own_terminal
-        )
+        self.process = run.start_on_terminal(*args, terminal=slave, patient=patient)
         os.close(slave)
         self.text = ""
         self._read_so_far = b""
@@ -307,7 +317,7 @@ def terminal(run: Runner) -> Iterator[Callable[..., Terminal]]:
     started: list[Terminal] = []
 
     def start(*args: str, progress: bool = False) -> Terminal:
-        started.append(Terminal(run if progress else run.patient(), *args))
+        started.append(Terminal(run, *args, patient=not progress))
         return started[-1]
 
     yield start
