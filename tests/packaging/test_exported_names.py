@@ -48,7 +48,7 @@ EXPORTED = {
         PersistenceAnomaly PersistenceAnomalyType PersistenceRecoveryConfig PersistenceRecoveryMode
         PersistenceRecoveryReport PersistenceScanReport
     """,
-    "papyra.persistence.processes": "is_running process_started",
+    "papyra.persistence.processes": "how_run_ended is_running process_started",
     "papyra.persistence.startup": """
         PersistenceStartupConfig PersistenceStartupMode StartupCheck reach_store run_startup_check
     """,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 import re
+import socket
 import unicodedata
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +19,11 @@ import pytest
 
 from papyra import ActorStopped, ActorSystem, Strategy, SupervisionPolicy
 from papyra.exceptions import PersistenceError
+from papyra.persistence import open_backend
+from papyra.persistence.models import PersistedEvent
+from papyra.persistence.processes import process_started
 from papyra_cli._escape import printable as printable_of_the_command
+from papyra_cli.commands._runs.history import RunHistory
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone
 from papyra_contrib.dashboard._format import printable, span
@@ -144,6 +150,38 @@ async def test_views_of_a_damaged_record(tmp_path: Path):
         assert "A record has no mailboxes" in page.text
         assert f'href="{view}"' not in page.text
     await app.aclose()
+
+
+async def test_a_record_says_how_each_run_ended(tmp_path: Path):
+    """It is what ``papyra inspect runs`` says, and a killed run needs attention."""
+    url = f"json:{tmp_path / 'store.ndjson'}"
+    mine = {"host": socket.gethostname(), "pid": os.getpid()}
+    running = {**mine, "process_started": process_started(os.getpid())}
+    runs = {
+        "a-clean": (running, "closed"),
+        "b-failed": (running, "error"),
+        "c-killed": ({**mine, "process_started": 1.0}, None),
+        "d-unknown": ({**running, "host": "elsewhere.example"}, None),
+        "e-running": (running, None),
+    }
+    backend, history = open_backend(url), RunHistory()
+    for number, (run, (started, reason)) in enumerate(runs.items()):
+        facts = [("SystemStarted", started)] + ([("SystemStopped", {"reason": reason})] if reason else [])
+        for second, (kind, payload) in enumerate(facts):
+            event = PersistedEvent("shop", "shop:0", kind, payload, 1e9 + 100 * number + second, run)
+            await backend.record_event(event)
+            history.add(event)
+    await backend.aclose()
+    app = Dashboard(RecordSource(url), token=TOKEN)
+    page = (await ask(app, "/overview")).text
+    await app.aclose()
+    shown = dict(re.findall(r"<td><code>(.+?)</code></td><td>.+?</td><td>.+?</td><td>(.+?)</td>", page))
+    assert shown == {run: run[2:] for run in runs} == {one.run: one.ended for one in history.runs()}
+    attention = page[page.index('id="attention"') : page.index("Latest facts")]
+    assert "run c-killed was killed" in attention
+    assert "run b-failed ended with an error" in attention
+    assert "running" not in attention
+    assert "unknown" not in attention
 
 
 async def test_a_record_that_can_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

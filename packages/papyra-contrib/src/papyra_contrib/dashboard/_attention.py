@@ -19,6 +19,7 @@ SLOW_SECONDS = 5.0
 RESTARTS_A_MINUTE = 10
 RESTART_LOOP_A_MINUTE = 60
 CRASHES_IN_A_RECORD = 10
+KILLED_RUNS_NAMED = 4
 
 
 class Note(NamedTuple):
@@ -115,8 +116,13 @@ def _hooks(hooks: list[dict[str, Any]]) -> Iterator[Note]:
 def record_attention(record: Mapping[str, Any]) -> list[Note]:
     """Return what of a record needs attention."""
     found: list[Note] = []
+    killed = [run["run"] for run in record["runs"] if run["ended"] == "killed"]
+    if killed:
+        text = f"run {killed[0]} was killed" if len(killed) == 1 else f"{count(len(killed))} runs were killed"
+        names = ", ".join(killed[:KILLED_RUNS_NAMED]) + (", …" if len(killed) > KILLED_RUNS_NAMED else "")
+        found.append(Note("bad", text, names if len(killed) > 1 else "its process is gone"))
     for run in record["runs"]:
-        if run["ended"] == "error":
+        if run["ended"] == "failed":
             found.append(Note("bad", f"run {run['run']} ended with an error"))
         if run.get("dropped"):
             found.append(Note("bad", f"run {run['run']} dropped {count(run['dropped'])} facts"))

@@ -126,6 +126,7 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
     """Return the model of a record's overview: the newest facts that were read."""
     record = snapshot.answer["record"]
     counts, bars = record["counts"], record["bars"]
+    closed = sum(1 for run in record["runs"] if run["ended"] in ("clean", "failed"))
     line = Series()
     for index, number in enumerate(bars["facts"]):
         line.points.append((float(index), float(number)))
@@ -134,7 +135,7 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
         ("Actors started", counts.get("ActorStarted", 0), f"{count(counts.get('ActorStopped', 0))} stopped"),
         ("Crashes", counts.get("ActorCrashed", 0), f"{count(counts.get('ActorRestarted', 0))} restarts"),
         ("Dead letters", record["letters"], "messages that no actor handled"),
-        ("Runs", len(record["runs"]), f"{sum(1 for run in record['runs'] if run['ended'])} with an end"),
+        ("Runs", len(record["runs"]), f"{count(closed)} with an end"),
         ("Classes", len(record["kinds"]), "that facts name"),
     )
     return {
@@ -153,8 +154,8 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
             {
                 **run,
                 "start": moment(run.get("start")),
-                "end": moment(run.get("end")),
-                "ended": run["ended"] or "no end was recorded",
+                # The process ended some time after its newest fact.
+                "end": ("≥ " if run["ended"] in ("killed", "unknown") else "") + moment(run.get("end")),
             }
             for run in record["runs"][:LONGEST]
         ],

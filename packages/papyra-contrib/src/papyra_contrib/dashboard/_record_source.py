@@ -17,6 +17,7 @@ import anyio.to_thread
 from papyra.exceptions import PersistenceError
 from papyra.persistence import open_backend, safe_metrics_snapshot
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
+from papyra.persistence.processes import how_run_ended
 from papyra.persistence.url import masked
 from papyra_contrib._cached import Cached
 from papyra_contrib.admin._fact_rows import Wanted, bars
@@ -35,6 +36,7 @@ DAY_SECONDS = 86_400.0
 SCAN_PATIENCE_SECONDS = 2.0
 SCAN_SECONDS = 60.0  # how long the result of a scan is reused
 MAX_STORY_FACTS = 50
+NO_ACTORS = "A record has no mailboxes and does not say which actors are alive. Look into the timeline."
 
 
 @dataclass(slots=True)
@@ -192,10 +194,10 @@ class RecordSource(Source):
         return {"rows": await anyio.to_thread.run_sync(plugin_rows)}
 
     async def actors(self, *, by: str, limit: int, offset: int, find: str) -> Answer:
-        raise SourceRefused("a record has no mailboxes, and does not say which actors are alive")
+        raise SourceRefused(NO_ACTORS)
 
     async def tree(self, *, below: str, kind: str, limit: int, offset: int) -> Answer:
-        raise SourceRefused("a record does not say which actors are alive")
+        raise SourceRefused(NO_ACTORS)
 
     async def act(self, action: str, actor: str) -> str:
         if action != "compact":
@@ -219,14 +221,15 @@ def _summary(window: Window) -> Answer:
     runs: dict[str, dict[str, Any]] = {}
     for row in reversed(window.facts):
         counts[row["type"]] = counts.get(row["type"], 0) + 1
-        run = runs.setdefault(row["run"], {"run": row["run"], "crashes": 0, "facts": 0, "ended": ""})
+        run = runs.setdefault(row["run"], {"run": row["run"], "crashes": 0, "facts": 0})
+        run["last"] = row["timestamp"]
         run["facts"] += 1
         run["crashes"] += row["type"] == "ActorCrashed"
         if row["type"] == "SystemStarted":
             payload = row["payload"]
-            run |= {"start": row["timestamp"], "host": payload.get("host"), "pid": payload.get("pid")}
+            run |= {"start": row["timestamp"], "started": payload}
         elif row["type"] == "SystemStopped":
-            run |= {"end": row["timestamp"], "ended": str(row["payload"].get("reason", "closed"))}
+            run |= {"end": row["timestamp"], "stopped": row["payload"]}
             run["dropped"] = row["payload"].get("facts_dropped", 0)
         else:
             run.setdefault("start", row["timestamp"])
@@ -235,6 +238,10 @@ def _summary(window: Window) -> Answer:
         kind = kinds.get(letter["actor_type"])
         if kind is not None:
             kind["letters"] += 1
+    for run in runs.values():
+        run["ended"] = how_run_ended(run.pop("started", None), run.pop("stopped", None))
+        if run["ended"] != "running":
+            run.setdefault("end", run["last"])
     return {
         "counts": counts,
         "kinds": kinds,

@@ -64,11 +64,6 @@ class Renderer:
         if not snapshot.answer:
             template = "nothing.html"
             model = {"text": snapshot.gone}
-        elif view in _BAR_NAMES and view not in self._poller.source.views:
-            template = "nothing.html"
-            model = {
-                "text": "A record has no mailboxes and does not say which actors are alive. Look into the timeline."
-            }
         else:
             try:
                 model = await VIEWS[view](self._poller, snapshot, parameters)
@@ -122,9 +117,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-
-_BAR_NAMES = {name for name, _, _ in BAR}
 
 
 def status_of(snapshot: Snapshot, kind: str) -> dict[str, Any]:

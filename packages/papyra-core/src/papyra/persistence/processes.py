@@ -1,15 +1,38 @@
-"""Processes of this host: when one began, and whether the one that a record names is still running."""
+"""Processes of this host: when one began, whether it still runs, and how a run of a system ended."""
 
 from __future__ import annotations
 
 import os
+import socket
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["is_running", "process_started"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from papyra.persistence.models import JSONValue
+
+__all__ = ["how_run_ended", "is_running", "process_started"]
 
 _TOLERANCE_SECONDS = 2.0
 """The kernel counts from the boot, whose time it knows to the second; `ps` prints whole seconds."""
+
+
+def how_run_ended(started: Mapping[str, JSONValue] | None, stopped: Mapping[str, JSONValue] | None) -> str:
+    """Return how a run ended, from the payloads of its `SystemStarted` and `SystemStopped`.
+
+    It is ``clean`` or ``failed`` if the end is recorded. Otherwise it is ``running`` if its process lives,
+    ``killed`` if that is gone, and ``unknown`` if the run was on another host, or its start is not known.
+    """
+    if stopped is not None:
+        return "failed" if stopped.get("reason") == "error" else "clean"
+    if started is None or started.get("host") != socket.gethostname():
+        return "unknown"
+    pid, began = started.get("pid"), started.get("process_started")
+    if not isinstance(pid, int):
+        return "unknown"
+    return "running" if is_running(pid, began if isinstance(began, int | float) else None) else "killed"
 
 
 def is_running(pid: int, started: float | None) -> bool:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass, field
 from math import isfinite
 from typing import TYPE_CHECKING
 
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
-from papyra.persistence.processes import is_running
+from papyra.persistence.processes import how_run_ended
 from papyra_cli._output.identity import run_of
 
 if TYPE_CHECKING:
-    from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.models import JSONValue, PersistedRecord
 
 __all__ = ["Run", "RunHistory"]
 
@@ -96,7 +95,7 @@ def _complete(run: Run, notes: _Notes) -> None:
     if notes.stopped is not None:
         run.end = notes.stopped.timestamp
         _take_counts(run, notes.stopped)
-    run.ended = _how_it_ended(run, notes)
+    run.ended = how_run_ended(_payload(notes.started), _payload(notes.stopped))
     if run.ended == "running":
         run.end = None
     elif run.start is not None and run.end is not None:
@@ -114,10 +113,5 @@ def _take_counts(run: Run, stopped: PersistedEvent) -> None:
             setattr(run, name, number)
 
 
-def _how_it_ended(run: Run, notes: _Notes) -> str:
-    if notes.stopped is not None:
-        return "failed" if notes.stopped.payload.get("reason") == "error" else "clean"
-    if run.pid is None or run.host != socket.gethostname():
-        return "unknown"
-    began = notes.started.payload.get("process_started") if notes.started else None
-    return "running" if is_running(run.pid, began if isinstance(began, int | float) else None) else "killed"
+def _payload(event: PersistedEvent | None) -> dict[str, JSONValue] | None:
+    return event.payload if event is not None else None
