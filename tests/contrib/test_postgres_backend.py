@@ -9,6 +9,8 @@ from pathlib import Path
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from psycopg import sql
 
 from papyra.exceptions import BackendURLError, PersistenceError
@@ -302,9 +304,22 @@ async def test_r35_every_text_comes_back_as_it_was(postgres_server, table, text)
 )
 def test_rows_are_the_same_with_and_without_orjson(value, monkeypatch):
     record = PersistedEvent("shop", "shop:1", "ActorStarted", {"value": value}, 1.5, "run")
-    fast = _rows.to_row(record)
+    fast = _rows.to_rows([record])
     monkeypatch.setattr(_rows, "orjson", None)
-    assert _rows.to_row(record) == fast
+    assert _rows.to_rows([record]) == fast
+
+
+@given(
+    st.one_of(st.floats(), st.floats(0.9, 2e15), st.integers(-(10**20), 10**20)),
+    st.sampled_from(["shop", "é", "\ud800", "", "a\tb\n"]),
+    st.sampled_from(["run", ""]),
+)
+def test_the_row_of_an_ordinary_event_is_that_of_any_record(timestamp, text, run):
+    record = PersistedEvent("shop", text, "ActorStarted", {"text": text}, timestamp, run)
+    fast = _rows.timed_rows([record])
+    with pytest.MonkeyPatch.context() as without:
+        without.setattr(_rows, "orjson", None)
+        assert repr(_rows.timed_rows([record])) == repr(fast)
 
 
 # -- R15: URLs

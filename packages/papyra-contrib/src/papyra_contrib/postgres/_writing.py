@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
-from papyra.exceptions import PersistenceError
-from papyra_contrib._rows import Row, to_row
+from papyra_contrib._rows import SIZE, Row, timed_rows
 from papyra_contrib.postgres._queries import storable
 from papyra_contrib.postgres._schema import COLUMNS
 
@@ -22,7 +21,6 @@ __all__ = ["write"]
 
 PART_ROWS = 500  # sent while the next ones are made: the server works beside this process
 
-_LINE = "\t".join(["%s"] * len(Row._fields)) + "\n"
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
@@ -44,8 +42,8 @@ def write(
     statement = tables.sql(f"COPY {{facts}} ({', '.join(COLUMNS[1:])}) FROM STDIN")
     with connection.cursor() as into, into.copy(statement) as copy:
         for start in range(0, len(records), PART_ROWS):
-            rows = _rows(records[start : start + PART_ROWS])
-            size += sum(row.size for row in rows)
+            rows = timed_rows(records[start : start + PART_ROWS])
+            size += sum(row[SIZE] for _, row in rows)
             copy.write(_copy_text(rows))
     connection.execute(tables.sql("NOTIFY {channel}; COMMIT"))
     return size
@@ -64,24 +62,26 @@ def _begin(tables: Tables, batch_id: str | None) -> sql.Composed:
     return begin + tables.sql(claim, run=sql.Literal(run), batch=sql.Literal(batch_id))
 
 
-def _rows(records: Sequence[PersistedRecord]) -> list[Row]:
-    try:
-        return [to_row(record) for record in records]
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise PersistenceError(f"a record has a field of the wrong type: {error}") from error
-
-
-def _copy_text(rows: Sequence[Row]) -> str:
-    """Return rows in the text format of ``COPY``."""
-    text = "".join([_LINE % row for row in rows])
+def _copy_text(rows: Sequence[tuple[str, Row]]) -> str:
+    """Return rows, each with its time as text, in the text format of ``COPY``."""
+    text = _lines(rows)
     # One search in everything is cheaper than one in each value.
     if (
-        text.count("\t") == len(rows) * (len(Row._fields) - 1)
+        text.count("\t") == len(rows) * (len(COLUMNS) - 2)
         and text.count("\n") == len(rows)
-        and not any(special in text for special in "\\\r\0\x01")
+        and not any(special in text for special in "\r\0\x01")
     ):
-        return text
-    return "".join([_LINE % tuple(map(_escaped, row)) for row in rows])
+        return text.replace("\\", r"\\")
+    return _lines([(time, tuple(map(_escaped, row))) for time, row in rows])
+
+
+def _lines(rows: Sequence[tuple[str, tuple[object, ...]]]) -> str:
+    return "".join(
+        [
+            f"{kind}\t{time}\t{system}\t{actor}\t{word}\t{run}\t{details}\t{payload}\t{size}\t{crc}\n"
+            for time, (kind, _, system, actor, word, run, details, payload, size, crc) in rows
+        ]
+    )
 
 
 def _escaped(value: object) -> object:

@@ -20,6 +20,7 @@ from papyra.persistence.query import Query
 from papyra.persistence.retention import RetentionPolicy
 from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import duration, one_of
+from papyra_contrib._rows import SIZE, to_rows
 from papyra_contrib.redis import _maintenance
 from papyra_contrib.redis._batches import add_batch
 from papyra_contrib.redis._checks import check_server, probe
@@ -141,13 +142,10 @@ class RedisPersistence(ThreadedBackend):
         self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
     ) -> int:
         """Store records in one transaction, unless the last batch of its run had this id."""
-        try:
-            added = [to_fields(record) for record in records]
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PersistenceError(f"a record has a field of the wrong type: {error}", retry=False) from error
-        if not add_batch(self._server, self._stream, (fields for fields, _ in added), batch_id):
+        rows = to_rows(records)
+        if not add_batch(self._server, self._stream, map(to_fields, rows), batch_id):
             return 0  # stored before, and the answer was lost
-        return sum(size for _, size in added)
+        return sum(row[SIZE] for row in rows)
 
     def blocking_close(self, work: Work) -> None:
         """Wait for the calls that are going on and release every connection."""

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 from papyra.persistence.blocking import Work
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.payload import clean_text
-from papyra_contrib._rows import StoredRow, read_row, to_row
+from papyra_contrib._rows import StoredRow, read_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
+    from papyra_contrib._rows import Row
     from papyra_contrib.redis._connection import Argument, Server
 
 __all__ = [
@@ -70,14 +71,13 @@ class Kept(NamedTuple):
         return self.record.timestamp
 
 
-def to_fields(record: PersistedRecord) -> tuple[list[Argument], int]:
-    """Return a record as the fields and values of an entry, and its size in bytes."""
-    row = to_row(record)
+def to_fields(row: Row) -> list[Argument]:
+    """Return a row as the fields and values of an entry."""
     parts: list[Argument] = []
     for field, value in zip(_FIELDS, row, strict=True):
         if value != "" or field not in _ADDED:
             parts += [field, repr(value) if isinstance(value, float) else str(value)]
-    return parts, row.size
+    return parts
 
 
 def read_entry(entry: Entry) -> tuple[PersistedRecord, int] | None:

@@ -16,7 +16,7 @@ from papyra.persistence.models import PersistedRecord
 from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.threaded import ThreadedBackend
 from papyra.persistence.url import check_path, duration, file_url, one_of
-from papyra_contrib._rows import to_row
+from papyra_contrib._rows import SIZE, to_rows
 from papyra_contrib.sqlite import _compaction, _recovery, _scan
 from papyra_contrib.sqlite._backup import write_backup
 from papyra_contrib.sqlite._batch_ids import has_batch, note_batch
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     )
     from papyra.persistence.query import Query
     from papyra.persistence.retention import RetentionPolicy
-    from papyra_contrib._rows import Row
     from papyra_contrib.sqlite._queries import Place
 
 __all__ = ["SQLitePersistence"]
@@ -107,16 +106,13 @@ class SQLitePersistence(ThreadedBackend):
         self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
     ) -> int:
         """Store records in one transaction: all of them, or none if this raises."""
-        try:
-            rows: list[Row] = [to_row(record) for record in records]
-        except (TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise PersistenceError(f"a record has a field of the wrong type: {error}", retry=False) from error
+        rows = to_rows(records)
         with self._database.transaction(work) as connection:
             if batch_id is None or not has_batch(connection, batch_id):
                 connection.executemany(INSERT, rows)
                 if batch_id is not None:
                     note_batch(connection, batch_id)
-        return sum(row.size for row in rows)
+        return sum(row[SIZE] for row in rows)
 
     def blocking_ping(self, work: Work) -> None:
         """Write a row and roll it back; where there is no database yet, look whether one could be made."""
