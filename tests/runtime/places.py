@@ -5,11 +5,14 @@ A scenario makes user code run in its place, and ends when that has happened.
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
-from papyra import ActorSystem, SystemHooks
+import pytest
+
+from papyra import ActorStopped, ActorSystem, SystemHooks
 from papyra.deadletters import DeadLetterPolicy
 from papyra.hooks import HOOK_NAMES
 from papyra.instruments import Instrument
@@ -278,6 +281,24 @@ for each in METHODS:
 @place("`run` of an instrument", lambda bad: {"instruments": [type("Odd", (Marks,), {"run": bad.later})()]})
 async def _(_: ActorSystem, bad: Bad) -> None:
     await wait_until(lambda: bad.calls)
+
+
+@place("filters and handlers of the logger `papyra`", lambda _: {})
+async def _(system: ActorSystem, bad: Bad) -> None:
+    logger, handler = logging.getLogger("papyra"), logging.Handler()
+    handler.emit = bad  # type: ignore[method-assign]  # it takes anything
+    for add, remove in (
+        (lambda: logger.addFilter(bad), lambda: logger.removeFilter(bad)),
+        (lambda: logger.addHandler(handler), lambda: logger.removeHandler(handler)),
+    ):
+        add()
+        try:
+            await everything(system, bad)
+            await attempt(system.spawn(Runs, policy=RESTART).ask(boom))
+            with pytest.raises(ActorStopped):
+                await system.spawn(overriding("on_start", boom)).ask(1)
+        finally:
+            remove()
 
 
 @place("`time_fn`", lambda bad: {"time_fn": bad})

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, TypeAlias
 
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra.instruments import Instrument
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Attached", "Marks", "begin", "end", "replied"]
 
-_logger = logging.getLogger("papyra")
 
 MAX_FAILURES = 10
 """Errors after which an instrument is removed."""
@@ -78,7 +76,7 @@ class Attached:
             text = "instrument %s raised in %s; the system goes on (logged once; control_panel() counts)"
             log_error(text, self.name, method, error=error)
         if self.failed == MAX_FAILURES and self.active:
-            _logger.error("instrument %s raised %d times and is removed", self.name, self.failed)
+            LOG.error("instrument %s raised %d times and is removed", self.name, self.failed)
             self._detach(self)
 
 

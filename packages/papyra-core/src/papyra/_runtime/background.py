@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from papyra._runtime._eventloop import running_loop
+from papyra._runtime.log import log_error
 from papyra._runtime.timers import Timers
 
 if TYPE_CHECKING:
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from papyra._runtime.timers import Timer
 
 __all__ = ["Background"]
-
-_logger = logging.getLogger("papyra")
 
 
 class Background:
@@ -65,4 +63,4 @@ class Background:
 
 
 def _log(error: BaseException) -> None:
-    _logger.error("a background task of the cluster raised", exc_info=error)
+    log_error("a background task of the cluster raised", error=error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
+from papyra._runtime.log import LOG
 from papyra._runtime.user_values import type_name
 from papyra.persistence.payload import json_payload
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue
 
 __all__ = ["DeadLetterBook"]
-
-_logger = logging.getLogger("papyra")
 
 
 class DeadLetterBook:
@@ -54,7 +52,7 @@ class DeadLetterBook:
         except KeyboardInterrupt:
             raise  # Ctrl-C comes anywhere
         except BaseException:  # noqa: BLE001 - user code; its error may quote the message, so it is not logged either
-            _logger.error("redact raised for a dead letter of type %s; its payload is not stored", kind)
+            LOG.error("redact raised for a dead letter of type %s; its payload is not stored", kind)
             return kind, None
 
     def log(self, cell: Cell, message_type: str, reason: str) -> None:
@@ -63,7 +61,7 @@ class DeadLetterBook:
             self._muted += 1
         else:
             self._logged += 1
-            _logger.warning("dead letter (%s): %s to actor %s", reason, message_type or "a message", cell)
+            LOG.warning("dead letter (%s): %s to actor %s", reason, message_type or "a message", cell)
         if self._logged >= self.policy.log_first and self._pause is None and not self._closed:
             self._pause = cell.rt.timers.after(self.policy.mute_seconds, self._end_pause)
 
@@ -73,7 +71,7 @@ class DeadLetterBook:
         self._logged = 0
         muted, self._muted = self._muted, 0
         if muted:
-            _logger.warning("%d more dead letters were not logged", muted)
+            LOG.warning("%d more dead letters were not logged", muted)
 
     def close(self) -> None:
         """End the pause: no timer is set any more."""

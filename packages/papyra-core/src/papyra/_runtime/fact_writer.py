@@ -11,7 +11,6 @@ delay, until the store takes it; facts keep their order.
 from __future__ import annotations
 
 import inspect
-import logging
 import random
 import time
 from collections import deque
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime.dropped_share import DroppedShare
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.user_values import bounded_text, is_a
 from papyra.exceptions import PartialWriteError, PersistenceError
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FactWriter"]
 
-_logger = logging.getLogger("papyra")
 
 MAX_BATCH_RECORDS = 5_000
 """Records given to the store at once: enough to hide its fixed costs, few enough to stay responsive."""
@@ -96,7 +94,7 @@ class FactWriter:
             self._drop(1)
             if not self._full and not self._closing:
                 self._full = True
-                _logger.error(
+                LOG.error(
                     "the store is too slow: the buffer of %d facts is full, and new facts are dropped",
                     self.max_buffer,
                 )
@@ -151,7 +149,7 @@ class FactWriter:
             self._drop(1)
             outage.dropped += 1
             if outage.dropped == 1:
-                _logger.error(
+                LOG.error(
                     "the %s store is away and the buffer of %d facts is full: the oldest facts are dropped",
                     self._store_name,
                     self.max_buffer,
@@ -238,7 +236,7 @@ class FactWriter:
 
     def _end_outage(self, outage: _Outage) -> None:
         self._outage = None
-        _logger.warning(
+        LOG.warning(
             "the %s store takes facts again after %.1f s; %d were dropped",
             self._store_name,
             time.monotonic() - outage.began,
@@ -336,9 +334,9 @@ class FactWriter:
             self.buffer.clear()
             self._hurry()  # the writer ends
             self._drop(left)
-            _logger.error("the store did not take %d facts within %.3g s at the close", left, seconds)
+            LOG.error("the store did not take %d facts within %.3g s at the close", left, seconds)
         if await self._bounded("closing", self.backend.aclose, closing_seconds):
-            _logger.error("closing the store did not end within %.3g s", closing_seconds)
+            LOG.error("closing the store did not end within %.3g s", closing_seconds)
 
     async def _bounded(self, what: str, call: Callable[[], Awaitable[None]], seconds: float) -> bool:
         """Call the store for at most ``seconds``; its errors are logged.

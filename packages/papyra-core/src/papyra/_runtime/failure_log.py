@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra._runtime.tracebacks import last_place
 from papyra._runtime.user_values import type_name
 from papyra.supervision import SupervisorDecision
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FailureLog", "outcome"]
 
-_logger = logging.getLogger("papyra")
 
 LOGGED_OF_A_KIND = 10
 """Failures of one kind that are logged in `WINDOW_SECONDS`; the others are counted."""
@@ -63,7 +61,7 @@ class FailureLog:
 
     def decided(self, cell: Cell, text: str, error: BaseException, decided: str) -> None:
         """Log the decision on a failure whose traceback is in the log already."""
-        _logger.warning("actor %s %s %s: %s", cell, text, type_name(type(error)), decided)
+        LOG.warning("actor %s %s %s: %s", cell, text, type_name(type(error)), decided)
 
     def _admits(self, cell: Cell, error: BaseException, decided: str) -> bool:
         """Count a failure. Return False if it is only counted."""
@@ -96,7 +94,7 @@ class FailureLog:
             seen.timer.cancel()
         if seen.muted:
             seconds = max(0.0, self._timers.now() - seen.began)
-            _logger.error("%d more failures like those above in %.0f s (%s)", seen.muted, seconds, seen.about)
+            LOG.error("%d more failures like those above in %.0f s (%s)", seen.muted, seconds, seen.about)
 
     def close(self) -> None:
         """Log what was only counted; no timer is set any more."""

@@ -5,7 +5,6 @@ A hook that fails or is slow harms nothing and is counted.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from contextvars import ContextVar
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra._runtime.user_values import close_coroutine, is_a, is_awaitable
 from papyra.exceptions import PluginError
 from papyra.hook_discovery import find_hooks
@@ -36,7 +35,6 @@ dead letter after the other."""
 _NESTED: ContextVar[int] = ContextVar("papyra_nested_calls", default=0)
 """How many async calls of hooks have led to the code that runs."""
 
-_logger = logging.getLogger("papyra")
 
 MAX_PENDING_CALLS = 10_000
 """Async calls of an observer that may wait; further calls are dropped."""
@@ -186,7 +184,7 @@ class Observer:
             self._logged.add(kind)
             text += " (logged once; control_panel() counts)"
             if error is None:
-                _logger.warning(text, self.name, *about)
+                LOG.warning(text, self.name, *about)
             else:
                 log_error(text, self.name, *about, error=error)
 
@@ -286,14 +284,14 @@ def _load_hooks(plugins: Sequence[Plugin]) -> list[tuple[str, Mapping[str, Calla
             calls, problem = find_hooks(plugin.load())
         except PluginError as error:
             if not plugin.disabled:
-                _logger.warning("%s", error)
+                LOG.warning("%s", error)
             continue
         except KeyboardInterrupt:
             raise  # Ctrl-C comes anywhere
         except BaseException as error:  # noqa: BLE001 - reads an object of other authors
-            _logger.warning("%s can't be used: %s", name, describe(error))
+            LOG.warning("%s can't be used: %s", name, describe(error))
             continue
         if problem:
-            _logger.warning("%s: %s", name, problem)
+            LOG.warning("%s: %s", name, problem)
         found.append((name, calls))
     return found

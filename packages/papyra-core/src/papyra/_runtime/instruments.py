@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import anyio
 
 from papyra._runtime.attached_instrument import Attached
 from papyra._runtime.countdown import Countdown
+from papyra._runtime.log import LOG
 from papyra.instrument_discovery import load_instruments, loaded_before, make_instruments
 from papyra.instruments import Instrument
 from papyra.plugins import describe
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Instruments"]
 
-_logger = logging.getLogger("papyra")
 
 RUN_END_SECONDS = 1.0
 """How long a close waits for the ``run`` of all instruments, once they are cancelled."""
@@ -74,7 +73,7 @@ class Instruments:
             except KeyboardInterrupt:
                 raise  # Ctrl-C comes anywhere
             except BaseException as error:  # noqa: BLE001 - a plugin's own code; measuring must not keep the system from starting
-                _logger.error("the instrument %r can't be used: %s", name, describe(error))
+                LOG.error("the instrument %r can't be used: %s", name, describe(error))
 
     def start(self, rt: Runtime) -> None:
         """Start all of them, in the context variables of the system's tasks."""
@@ -131,7 +130,7 @@ class Instruments:
                     await attached.ended.wait()
         if scope.cancelled_caught:
             late = [each.name for each in self._all if each.ended is not None and not each.ended.is_set()]
-            _logger.error("the run of %s did not end within %s s", ", ".join(late), RUN_END_SECONDS)
+            LOG.error("the run of %s did not end within %s s", ", ".join(late), RUN_END_SECONDS)
 
     def active(self) -> tuple[Instrument, ...]:
         """Return the instruments that were not removed."""

@@ -9,7 +9,6 @@ end of the wait signals the cell.
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.failures import as_failure, left_open
 from papyra._runtime.frames import calls_actor
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra._runtime.mailbox import discard, has_mail, stopped_early
 from papyra._runtime.phases import (
     BACKING_OFF,
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle"]
 
-_logger = logging.getLogger("papyra")
 
 MAX_DISCARDED_MESSAGES = 1_000
 """Dead letters made before the event loop goes round."""
@@ -382,7 +380,7 @@ class Lifecycle:
             scope.cancel()
             await actor.on_stop()
         if scope.cancelled_caught:
-            _logger.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
+            LOG.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
 
 
 def _inherits(actor: Actor, hook: str, default: Callable[..., Any]) -> bool:

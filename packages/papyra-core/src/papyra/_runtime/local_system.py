@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from papyra._runtime.background import Background
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.frames import calls_actor
+from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import enqueue, raise_stopped
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
 from papyra._runtime.sending import deliver, has_room
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalSystem", "Mail"]
 
-_logger = logging.getLogger("papyra")
 
 _WATCHERS_KEY = -1  # in `Cell.watchers`, beside the ids of local watchers
 
@@ -85,8 +84,8 @@ class Mail:
         error, item.error = item.error, None
         try:
             self._answered(item.value, error)
-        except Exception:
-            _logger.exception("sending a reply to another node raised")
+        except Exception as raised:  # noqa: BLE001 - of the cluster: it must not reach the actor's worker
+            log_error("sending a reply to another node raised", error=raised)
 
     def __await__(self) -> Any:
         raise TypeError("a Mail is not awaited")

@@ -16,7 +16,7 @@ import anyio
 from papyra._runtime.answering import BACKGROUND
 from papyra._runtime.belongings import belongings, enqueue_own
 from papyra._runtime.frames import calls_actor
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.user_values import is_a, is_awaitable
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from papyra.actor import Actor
 
 __all__ = ["Pipe", "abandon_pipes", "pipes_gone", "start_pipe"]
-
-_logger = logging.getLogger("papyra")
 
 
 class Pipe:
@@ -178,8 +176,6 @@ def abandon_pipes(cell: Cell) -> None:
     """Leave behind background work that ignores its cancellation."""
     mine = cell.belongings
     for pipe in list(mine.pipes or ()) if mine is not None else ():
-        _logger.error(
-            "background task %s of actor %s ignores cancellation and is left behind", pipe.name, cell
-        )
+        LOG.error("background task %s of actor %s ignores cancellation and is left behind", pipe.name, cell)
     if mine is not None:
         mine.pipes = None

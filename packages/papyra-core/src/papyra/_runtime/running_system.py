@@ -13,7 +13,7 @@ import anyio
 from papyra._runtime.busy_actors import BusyActors
 from papyra._runtime.interrupts import INTERRUPTS
 from papyra._runtime.lifecycle import Lifecycle
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.run_facts import RunFacts
 from papyra._runtime.run_id import new_run_id
@@ -40,7 +40,6 @@ __all__ = ["RunningSystem"]
 CLOSE_FRAMES = 60
 """Frames for the start of a close."""
 
-_logger = logging.getLogger("papyra")
 
 QUIET_CLOSE_SECONDS = 1.0
 """Time after which a close says for whom it waits."""
@@ -186,7 +185,7 @@ class RunningSystem:
         with anyio.move_on_after(max(1.0, self.grace), shield=True) as scope:
             await self.rt.fact_writer.backend.aclose()
         if scope.cancelled_caught:
-            _logger.error("closing the store did not end within %s s", max(1.0, self.grace))
+            LOG.error("closing the store did not end within %s s", max(1.0, self.grace))
 
     def called_from_inside(self) -> bool:
         """Return whether the current task is one of an actor of this system, or was started by one."""
@@ -269,9 +268,9 @@ class RunningSystem:
             with anyio.move_on_after(self._left(0.5, 1.0), shield=True) as scope:
                 await rt.close()
             if scope.cancelled_caught:
-                _logger.error("%d workers did not end", len(rt.workers))
-        except Exception as error:
-            _logger.exception("closing the actor system raised")
+                LOG.error("%d workers did not end", len(rt.workers))
+        except Exception as error:  # noqa: BLE001 - a bug of this package: raised in the host
+            log_error("closing the actor system raised", error=error)
             self.fatal = self.fatal or error
         except anyio.get_cancelled_exc_class():
             self._cut = self.rt.loop.has_strays
@@ -291,7 +290,7 @@ class RunningSystem:
         """Log for whom a close waits."""
         if self.lifecycle.guardian.phase == STOPPED:
             facts = len(self.rt.fact_writer.buffer)
-            _logger.warning("closing waits for the store (%d facts), the hooks and the instruments", facts)
+            LOG.warning("closing waits for the store (%d facts), the hooks and the instruments", facts)
             return
         busy = self.busy.look()
         named = [
@@ -300,7 +299,7 @@ class RunningSystem:
         ] or [str(cell) for cell in islice(reversed(self.rt.cells.values()), MAX_NAMED_ACTORS)]
         left = len(self.rt.cells)
         more = f", and {left - len(named)} more" if left > len(named) else ""
-        _logger.warning("closing waits for %s%s", "; ".join(named), more)
+        LOG.warning("closing waits for %s%s", "; ".join(named), more)
 
     def _out_of_time(self, grace: float) -> None:
         self._forced = True

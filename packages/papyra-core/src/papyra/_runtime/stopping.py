@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from papyra._runtime import phases
 from papyra._runtime.end_reason import EndReason
+from papyra._runtime.log import LOG
 from papyra._runtime.mailbox import close, discard, stopped_early
 from papyra._runtime.phases import (
     RESTARTING_CHILDREN,
@@ -43,7 +43,6 @@ __all__ = [
     "stop_waiter",
 ]
 
-_logger = logging.getLogger("papyra")
 
 STOP_FRAMES = 20
 """Frames for the start of a stop, in which a group may turn to its next member."""
@@ -260,7 +259,7 @@ def _force_one(cell: Cell, level: int, reason: str, worker: Worker | None) -> No
     if level >= ABANDON:
         worker.abandoned = worker.interrupted = True
         worker.cell = None
-        _logger.error("actor %s ignores cancellation; it counts as stopped and its task is abandoned", cell)
+        LOG.error("actor %s ignores cancellation; it counts as stopped and its task is abandoned", cell)
         finish(cell)
     elif level > CANCEL_BUT_ON_STOP or cell.phase not in (RESTARTING_STOP, STOPPING):
         worker.interrupt()

@@ -7,7 +7,6 @@ other: a parent that fails while it decides needs a decision itself.
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never
@@ -52,8 +51,6 @@ if TYPE_CHECKING:
 __all__ = ["Supervision"]
 
 _HAS_CHILDREN = (STARTING, RUNNING, SUSPENDED, DRAINING)
-
-_logger = logging.getLogger("papyra")
 
 
 MAX_UNDECIDED_SECONDS = 1.0

@@ -8,7 +8,6 @@ page "The runtime" of the design documentation has the reasons.
 
 from __future__ import annotations
 
-import logging
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from papyra._runtime.busy_actors import BusyActors
 from papyra._runtime.frames import place
+from papyra._runtime.log import LOG
 
 if TYPE_CHECKING:
     from types import CodeType, CoroutineType, FrameType
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Watchdog"]
 
-_logger = logging.getLogger("papyra")
 
 HELD_SECONDS = 0.25
 """Time without an answer of the event loop after which an actor's code holds it."""
@@ -65,7 +64,7 @@ class Watchdog:
             try:
                 self._thread.start()
             except RuntimeError:
-                _logger.debug("no thread can be started: actors that hold the event loop are not named")
+                LOG.debug("no thread can be started: actors that hold the event loop are not named")
 
     def close(self) -> None:
         """End the thread."""
@@ -116,7 +115,7 @@ class Watchdog:
         found = self._busy.find_computing()
         if found is None or self._asked is None or found.frame is None or not self._is_news(found.frame):
             return
-        _logger.warning(
+        LOG.warning(
             "actor %s has held the event loop for %.2f s in %s%s. Nothing else runs meanwhile: "
             "await there, or do the work with context.run_blocking()",
             found.cell,
@@ -138,7 +137,7 @@ class Watchdog:
             count = len(ones) - 1
             others = f" The same is true of {count} other actor{'s' * (count != 1)}." if count else ""
             if self._is_news(first.frame, code):
-                _logger.warning(
+                LOG.warning(
                     "actor %s has handled one message for %.0f s and waits in %s. "
                     "Its other messages wait meanwhile: use a time-out, or context.start_soon().%s",
                     first.cell,

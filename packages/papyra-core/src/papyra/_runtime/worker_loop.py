@@ -12,7 +12,6 @@ The file is long, and `Workers._work` is, because a call in the loop costs a sha
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from contextlib import nullcontext
 from contextvars import ContextVar
@@ -28,7 +27,7 @@ from papyra._runtime.context_guard import ContextGuard, keep, keep_worker, relea
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.failures import left_open
 from papyra._runtime.frames import calls_actor
-from papyra._runtime.log import log_error
+from papyra._runtime.log import LOG, log_error
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING, STOPPED
 from papyra._runtime.sending import grant
 from papyra._runtime.stopping import interrupted, note_interrupted
@@ -47,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TURN_MESSAGES", "WORKER_LOOP", "Workers", "answer", "observed"]
 
-_logger = logging.getLogger("papyra")
 
 TURN_MESSAGES = 64
 """The most messages of one turn, and the most between two looks at the clock."""
@@ -378,7 +376,7 @@ class Workers:
     async def _message_failed(self, worker: Worker, cell: Cell, error: BaseException, item: object) -> bool:
         """Handle what ``receive`` raised for ``item``. Return True if the worker ends."""
         if is_a(error, Reject) and type(item) is not Envelope:
-            _logger.debug("actor %s rejected a message; no caller waits for the error", cell)
+            LOG.debug("actor %s rejected a message; no caller waits for the error", cell)
             return False
         failure = self._classify(worker, cell, error)
         if failure is None:
