@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
@@ -13,43 +15,45 @@ from papyra import Actor
 from .support import Echo, Turns, running
 
 
+@asynccontextmanager
+async def others_go_on() -> AsyncIterator[None]:
+    """Fail unless the event loop goes round ten times meanwhile."""
+    turns = Turns()
+    async with anyio.create_task_group() as group:
+        group.start_soon(turns.run)
+        yield
+        assert turns.count >= 10
+        group.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("capacity", [1, 1024, None])
 async def test_g06_a_tell_loop_lets_other_tasks_go_on(capacity: int | None) -> None:
-    progress = Turns()
-    async with running() as system, anyio.create_task_group() as group:
+    async with running() as system:
         ref = system.spawn(Echo, mailbox_capacity=capacity)
-        group.start_soon(progress.run)
-        for number in range(20_000):
-            await ref.tell(number)
-        assert progress.count >= 10
-        group.cancel_scope.cancel()
+        async with others_go_on():
+            for number in range(20_000):
+                await ref.tell(number)
 
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_g06_a_loop_of_deferred_calls_lets_other_tasks_go_on(started: bool) -> None:
-    progress = Turns()
-    async with running() as system, anyio.create_task_group() as group:
+    async with running() as system:
         ref = system.spawn(Echo, mailbox_capacity=None)
         if started:
             await ref.ask(0)
-        group.start_soon(progress.run)
-        for number in range(20_000):
-            await ref.proxy().receive.defer(number)
-        assert progress.count >= 10
-        group.cancel_scope.cancel()
+        async with others_go_on():
+            for number in range(20_000):
+                await ref.proxy().receive.defer(number)
 
 
 async def test_g06_a_tell_loop_to_started_actors_lets_other_tasks_go_on() -> None:
-    progress = Turns()
-    async with running() as system, anyio.create_task_group() as group:
+    async with running() as system:
         refs = [system.spawn(Echo, mailbox_capacity=None) for _ in range(10)]
         for ref in refs:
             await ref.ask(0)
-        group.start_soon(progress.run)
-        for number in range(20_000):
-            await refs[number % 10].tell(number)
-        assert progress.count >= 10
-        group.cancel_scope.cancel()
+        async with others_go_on():
+            for number in range(20_000):
+                await refs[number % 10].tell(number)
 
 
 async def test_g06_a_tell_loop_inside_an_actor_lets_other_tasks_go_on() -> None:
@@ -69,18 +73,14 @@ async def test_g06_a_tell_loop_inside_an_actor_lets_other_tasks_go_on() -> None:
 
 
 async def test_g06_an_ask_loop_lets_other_tasks_go_on() -> None:
-    progress = Turns()
-    async with running() as system, anyio.create_task_group() as group:
+    async with running() as system:
         ref = system.spawn(Echo)
-        group.start_soon(progress.run)
-        for number in range(2_000):
-            assert await ref.ask(number) == number
-        assert progress.count >= 10
-        group.cancel_scope.cancel()
+        async with others_go_on():
+            for number in range(2_000):
+                assert await ref.ask(number) == number
 
 
 async def test_g06_two_actors_that_tell_each_other_for_ever_let_others_go_on() -> None:
-    progress = Turns()
     rallies = 0
 
     class Player(Actor):
@@ -89,16 +89,14 @@ async def test_g06_two_actors_that_tell_each_other_for_ever_let_others_go_on() -
             rallies += 1
             await players[rallies % 2].tell("ball")
 
-    async with running(shutdown_timeout=0.05) as system, anyio.create_task_group() as group:
+    async with running(shutdown_timeout=0.05) as system:
         players = [system.spawn(Player) for _ in range(2)]
         echo = system.spawn(Echo)
-        group.start_soon(progress.run)
-        await players[0].tell("ball")
-        for number in range(50):
-            assert await echo.ask(number) == number
-        assert rallies > 50
-        assert progress.count >= 10
-        group.cancel_scope.cancel()
+        async with others_go_on():
+            await players[0].tell("ball")
+            for number in range(50):
+                assert await echo.ask(number) == number
+            assert rallies > 50
 
 
 async def test_g06_an_actor_that_always_tells_itself_lets_others_go_on() -> None:

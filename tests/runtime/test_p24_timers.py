@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorSystem, MailboxFull, Strategy, SupervisionPolicy, SupervisorDecision
+from papyra import Actor, ActorRef, ActorSystem, MailboxFull, Strategy, SupervisionPolicy, SupervisorDecision
 from papyra.testing import ManualClock, run_seeded
 
 from .support import Runs, running
@@ -33,13 +34,19 @@ def timers(do: Callable[[Any], Any]) -> Callable[[Actor], Any]:
     return lambda actor: do(actor.context.timers)
 
 
+@asynccontextmanager
+async def ticking() -> AsyncIterator[tuple[ManualClock, list[Any], ActorRef[Any, Any]]]:
+    """Run an actor that notes its messages; yield its clock, its notes and its reference."""
+    clock, log = ManualClock(), []
+    async with running(time_fn=clock) as system:
+        yield clock, log, system.spawn(lambda: Runs(log))
+
+
 # -- 24: one timer for each key
 
 
 async def test_p24_a_key_that_is_started_again_forgets_the_tick_that_was_queued() -> None:
-    clock, log = ManualClock(), []
-    async with running(time_fn=clock) as system:
-        ref = system.spawn(lambda: Runs(log))
+    async with ticking() as (clock, log, ref):
 
         async def busy(actor: Runs) -> None:
             actor.context.timers.start_single("a", 1, send="old")
@@ -277,9 +284,7 @@ def idle_after(seconds: float | None, **what: Any) -> Callable[[Actor], Any]:
 
 
 async def test_p28_it_comes_again_until_it_is_ended() -> None:
-    clock, log = ManualClock(), []
-    async with running(time_fn=clock) as system:
-        ref = system.spawn(lambda: Runs(log))
+    async with ticking() as (clock, log, ref):
         await ref.ask(idle_after(2, send="idle"))
         await advance(clock, ref, 1, 1, 2, 1)
         assert log == ["idle", "idle"]
@@ -289,9 +294,7 @@ async def test_p28_it_comes_again_until_it_is_ended() -> None:
 
 
 async def test_p28_it_counts_from_the_end_of_the_last_handling() -> None:
-    clock, log = ManualClock(), []
-    async with running(time_fn=clock) as system:
-        ref = system.spawn(lambda: Runs(log))
+    async with ticking() as (clock, log, ref):
 
         def slow(actor: Runs) -> None:
             actor.context.set_receive_timeout(2, send="idle")
@@ -311,9 +314,7 @@ async def test_p28_it_counts_from_the_end_of_the_last_handling() -> None:
 
 @pytest.mark.parametrize("what", ["tell", "ask", "proxy", "pipe"])
 async def test_p28_all_but_its_own_ticks_is_activity(what: str) -> None:
-    clock, log = ManualClock(), []
-    async with running(time_fn=clock) as system:
-        ref = system.spawn(lambda: Runs(log))
+    async with ticking() as (clock, log, ref):
         await ref.ask(idle_after(2, send="idle"))
         gate = anyio.Event()
         if what == "pipe":
@@ -341,9 +342,7 @@ async def test_p28_all_but_its_own_ticks_is_activity(what: str) -> None:
 
 @pytest.mark.parametrize("with_send", [True, False])
 async def test_p28_ticks_of_its_own_timers_are_no_activity(with_send: bool) -> None:
-    clock, log = ManualClock(), []
-    async with running(time_fn=clock) as system:
-        ref = system.spawn(lambda: Runs(log))
+    async with ticking() as (clock, log, ref):
         await ref.ask(idle_after(2.5, send="idle"))
         tick: dict[str, Any] = {"send": "tick"} if with_send else {"call": lambda: log.append("tick")}
         await settled(ref)
@@ -354,9 +353,7 @@ async def test_p28_ticks_of_its_own_timers_are_no_activity(with_send: bool) -> N
 
 
 async def test_p28_a_timeout_that_came_due_during_a_tick_comes_right_after_it() -> None:
-    clock, log = ManualClock(), []
-    async with running(time_fn=clock) as system:
-        ref = system.spawn(lambda: Runs(log))
+    async with ticking() as (clock, log, ref):
         await ref.ask(idle_after(2, send="idle"))
         await ref.ask(
             timers(lambda t: t.start_single("a", 1, call=lambda: (clock.advance(1.5), log.append("tick"))))
