@@ -20,6 +20,7 @@ import time
 import anyio
 
 ROUNDS = 12
+ASK_TURNS = 10  # in a round; short turns, so that a burst of other work on the machine hits both sides
 
 
 class Bare:
@@ -54,6 +55,10 @@ class Bare:
 
 def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+
+
+def turns_of(row: str) -> int:
+    return ASK_TURNS if row == "cluster_ask" else 1
 
 
 def over_rounds(rounds: list[list[float]], share: float) -> float:
@@ -106,9 +111,12 @@ async def ours(row: str, scale: int, url: str, turn) -> tuple[list[list[float]],
             if refs:
                 break
         await our_round(system.cluster.find(key)[0], row, scale // 10 + 1)
+        turns = turns_of(row)
         for _ in range(ROUNDS):
-            await turn()
-            found.append(await our_round(system.cluster.find(key)[0], row, scale))
+            found.append([])
+            for _ in range(turns):
+                await turn()
+                found[-1] += await our_round(system.cluster.find(key)[0], row, scale // turns)
         lost = sum(peer["lost"] for peer in system.control_panel()["cluster"]["peers"].values())
     return found, lost
 
@@ -147,7 +155,10 @@ async def measure(row: str, scale: int, port: int) -> dict[str, float]:
         return json.loads(lines.stdout.readline())
 
     async def turn() -> None:
-        bare.append(await anyio.to_thread.run_sync(one_turn))
+        values = await anyio.to_thread.run_sync(one_turn)
+        if not bare or len(bare[-1]) == len(values) * turns_of(row):
+            bare.append([])
+        bare[-1] += values
 
     found, lost = await ours(row, scale, f"nats://127.0.0.1:{port}/bench", turn)
     lines.stdin.close()
@@ -170,7 +181,7 @@ def bare_turns(row: str, scale: int, port: int) -> None:
         await bare_round(client, row, scale // 10 + 1)
         loop = asyncio.get_running_loop()
         while await loop.run_in_executor(None, sys.stdin.readline):
-            print(json.dumps(await bare_round(client, row, scale)), flush=True)
+            print(json.dumps(await bare_round(client, row, scale // turns_of(row))), flush=True)
         await client.close()
 
     asyncio.run(run())
