@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
 
 from papyra.exceptions import BackendURLError
 from papyra.persistence.url import BackendURL
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["MemoryTransport"]
 
+T = TypeVar("T")
+
 REPEAT_SECONDS: Final = 0.1
+ANSWER_SECONDS: Final = 1.0  # how long a request waits for an answer that is lost
 
 
 class MemoryTransport(Transport):
@@ -93,11 +98,13 @@ class MemoryTransport(Transport):
 
     async def put(self, key: str, value: bytes, *, expect: int) -> int:
         """Compare and set."""
-        return self._hub.put(self.node.node, key, value, expect, None)
+        node = self.node.node
+        return await self._write(key, lambda: self._hub.put(node, key, value, expect, None))
 
     async def end(self, key: str, *, expect: int) -> None:
         """Compare and remove."""
-        self._hub.end(self.node.node, key, expect)
+        node = self.node.node
+        await self._write(key, lambda: self._hub.end(node, key, expect))
 
     async def get(self, key: str) -> Entry | None:
         """Read a key."""
@@ -105,8 +112,21 @@ class MemoryTransport(Transport):
 
     async def hold(self, key: str, value: bytes, ttl: int) -> Lease:
         """Claim a key and keep it."""
-        self._lease = _MemoryLease(self._hub, self, key, value, ttl)
+        hub, node = self._hub, self.node.node
+        found = hub.get(node, key)
+        former = found.revision if found is not None and found.value == value else 0
+        sent = hub.background.time()
+        revision = await self._write(key, lambda: hub.put(node, key, value, former, ttl))
+        self._lease = _MemoryLease(hub, self, key, value, ttl, revision, sent)
         return self._lease
+
+    async def _write(self, key: str, request: Callable[[], T]) -> T:
+        try:
+            return self._hub.write(self.node.node, key, request)
+        except TransportError:
+            if self._hub.faults.loss and self._hub.reaches_registry(self.node.node):
+                await anyio.sleep(ANSWER_SECONDS)
+            raise
 
     async def aclose(self) -> None:
         """Leave the network."""
@@ -168,7 +188,16 @@ class MemoryTransport(Transport):
 class _MemoryLease(Lease):
     """Renews every third of its time; ends a sixth of it before the registry lets it go."""
 
-    def __init__(self, hub: Hub, transport: MemoryTransport, key: str, value: bytes, ttl: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        transport: MemoryTransport,
+        key: str,
+        value: bytes,
+        ttl: int,
+        revision: int,
+        sent: float,
+    ) -> None:
         self.ttl = float(ttl)
         self._hub = hub
         self._transport = transport
@@ -177,11 +206,13 @@ class _MemoryLease(Lease):
         self._node = transport.node.node
         self._over = False
         self._timer: Any = None
-        sent = hub.background.time()
-        self._revision = hub.put(self._node, key, value, 0, self.ttl)
+        self._revision = revision
+        self._held_since(sent)
+        self._wait()
+
+    def _held_since(self, sent: float) -> None:
         self._until = sent + self.ttl * 5 / 6
         self._next = sent + beat_seconds(self.ttl)
-        self._wait()
 
     def valid(self) -> bool:
         """Whether the last renewal still holds."""
@@ -206,17 +237,22 @@ class _MemoryLease(Lease):
             self._transport.lost("expired")
             return
         sent = self._hub.background.time()
+        hub, key, value, expect = self._hub, self._key, self._value, self._revision
         try:
-            self._revision = self._hub.put(self._node, self._key, self._value, self._revision, self.ttl)
+            self._revision = hub.write(
+                self._node, key, lambda: hub.put(self._node, key, value, expect, self.ttl)
+            )
         except Conflict:
-            self._over = True
-            self._transport.lost("another node has the key of the lease")
-            return
+            found = hub.read(key)
+            if found is None or found.value != value:
+                self._over = True
+                self._transport.lost("another node has the key of the lease")
+                return
+            self._revision, self._next = found.revision, sent  # the answer of a renewal was lost
         except TransportError:
             self._next = sent + REPEAT_SECONDS
         else:
-            self._until = sent + self.ttl * 5 / 6
-            self._next = sent + beat_seconds(self.ttl)
+            self._held_since(sent)
         self._wait()
 
     def forget(self) -> None:

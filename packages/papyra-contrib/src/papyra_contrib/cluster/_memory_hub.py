@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from papyra.cluster import Background
-from papyra_contrib.cluster._errors import Conflict
+from papyra_contrib.cluster._errors import Conflict, TransportError
 from papyra_contrib.cluster._port import Ended, Entry, NodeId, Reset, Synced, no_answer
 
 if TYPE_CHECKING:
@@ -19,7 +20,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Faults", "Hub"]
 
+T = TypeVar("T")
+
 SERVER: Final = None  # the registry in a partition
+LATE_SECONDS: Final = (0.0, 3.0)  # after its sender gave up
 
 
 @dataclass(slots=True)
@@ -154,6 +158,31 @@ class Hub:
             transport.arrived(lambda host: host.on_unreachable(ask))
 
     # -- the registry
+
+    def write(self, node: str, key: str, request: Callable[[], T]) -> T:
+        """Make a write of a node; with ``loss`` it may be lost or late, or its answer is lost.
+
+        Then its outcome is unknown to the node, as after a time-out of NATS: a `TransportError`.
+        """
+        if self.random.random() < self.faults.loss:
+            fate = self.random.choice(["request lost", "answer lost", "late"])
+            if fate == "answer lost":
+                with suppress(Conflict, TransportError):  # no answer of any kind gets through
+                    request()
+            elif fate == "late":
+                self._write_later(node, request, self.random.uniform(*LATE_SECONDS))
+            raise no_answer("writing", key)
+        return request()
+
+    def _write_later(self, node: str, request: Callable[[], object], seconds: float) -> None:
+        def write() -> None:
+            if not self.reaches_registry(node):
+                self._write_later(node, request, 0.1)  # a client keeps it until it is connected again
+                return
+            with suppress(Conflict):  # nobody waits for the answer
+                request()
+
+        self._later(seconds, write)
 
     def put(self, node: str, key: str, value: bytes, expect: int, ttl: float | None) -> int:
         """Compare and set."""

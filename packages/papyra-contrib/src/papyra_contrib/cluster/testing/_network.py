@@ -18,7 +18,9 @@ class MemoryNetwork:
     """Nodes, a network and a registry in one event loop, on its clock.
 
     ``loss`` and ``duplicate`` are shares of messages, ``delay`` is a range of seconds, ``lag`` how many
-    seconds followers of the registry may be behind. With `papyra.testing.run_seeded` a run can be repeated.
+    seconds followers of the registry may be behind. ``loss`` is a share of the writes to the registry, too:
+    one is lost, or its answer is, or it is done after its sender has given up. With
+    `papyra.testing.run_seeded` a run can be repeated.
     """
 
     def __init__(
