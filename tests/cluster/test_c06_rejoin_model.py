@@ -19,6 +19,7 @@ from papyra_contrib.cluster import ClusterUnavailable, NameLost
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 SEEDS = 200
+LOSSES = (0.1, 0.4)  # the other has many answers of the registry lost
 NAMES = ("one", "two", "three")
 
 
@@ -128,7 +129,8 @@ class Rejoins:
 
     def expected_holders(self) -> dict[str, str]:
         kept = [one for one in self.claimed if one[1] not in one[3]]
-        assert len({name for _, name, _, _ in kept}) == len(kept), "two actors believe that they have a name"
+        if len({name for _, name, _, _ in kept}) < len(kept):
+            return {"": "two actors believe that they have a name"}  # for a while, until one gets `NameLost`
         return {name: str(system.cluster.address(ref)) for system, name, ref, _ in kept}
 
     def holders(self, system: Any) -> dict[str, str]:
@@ -147,8 +149,8 @@ class Rejoins:
                 ended.add(event.payload["incarnation"])
 
 
-async def _rejoins(seed: int) -> None:
-    network = MemoryNetwork(seed, loss=0.1, delay=(0.0, 0.02))
+async def _rejoins(seed: int, loss: float) -> None:
+    network = MemoryNetwork(seed, loss=loss, delay=(0.0, 0.02))
     async with systems(network, "a", "b", "c", ask_timeout=3.0) as nodes:
         await until(lambda: all(len(system.cluster.members()) == 3 for system in nodes))
         model = Rejoins(seed, network, nodes)
@@ -158,11 +160,11 @@ async def _rejoins(seed: int) -> None:
 
 
 def test_c09_a_rejoin_in_a_few_seeds(backend):
-    for seed in range(3):
-        run_seeded(seed, _rejoins, seed, backend=backend)
+    for seed in range(4):
+        run_seeded(seed, _rejoins, seed, LOSSES[seed % 2], backend=backend)
 
 
 @pytest.mark.sweep
 def test_c09_a_rejoin_in_200_seeds():
     for seed in range(SEEDS):
-        run_seeded(seed, _rejoins, seed, backend=loop_of(seed))
+        run_seeded(seed, _rejoins, seed, LOSSES[seed % 2], backend=loop_of(seed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from papyra.cluster import Mail
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._members import Fence
     from papyra_contrib.cluster._membership import Membership
-    from papyra_contrib.cluster._port import NodeId
+    from papyra_contrib.cluster._port import Entry, NodeId
     from papyra_contrib.cluster._registrar import Claimed, Registrar
     from papyra_contrib.cluster._session import Session
 
@@ -59,7 +60,7 @@ class Claims:
         if held is not None:
             ref, claimed = held
             self._local.off_end(ref, (self, name))
-            await self._registrar.end_key(name_key(name), only=claimed.value)
+            await self._registrar.end_key(name_key(name), claimed.is_in)
 
     async def release_all(self) -> None:
         """Give all names up."""
@@ -71,12 +72,15 @@ class Claims:
 
         Except those of ``busy`` names.
         """
+        shown = session.replica.claims_of(session.me)
         for name, (ref, claimed) in list(self._held.items()):
-            if claimed.holder != session.me:
+            there = name in shown and shown[name].actor_id == ref.address.actor_id
+            if claimed.holder != session.me or not there:
                 await self._claim_anew(session, name, ref)
         for name in session.replica.claims_of(session.me):
             if name not in self._held and name not in busy and not self._under_way[name]:
-                await self._registrar.end_key(name_key(name))
+                known = session.replica.revision(name_key(name))  # and not one that is put while this waits
+                await self._registrar.end_key(name_key(name), partial(_is_at, known))
 
     async def _claim_anew(self, session: Session, name: str, ref: ActorRef[Any, Any]) -> None:
         """Claim a name of a former incarnation; an actor whose name is taken meanwhile gets a `NameLost`."""
@@ -90,7 +94,7 @@ class Claims:
             if name in self._held:
                 self._held[name] = (ref, claimed)
             else:  # it was released meanwhile
-                await self._registrar.end_key(name_key(name), only=claimed.value)
+                await self._registrar.end_key(name_key(name), claimed.is_in)
 
     def last_holder(self, session: Session, name: str) -> NodeId | None:
         """Return who claimed a name last, as far as the registry still shows it."""
@@ -119,3 +123,7 @@ class Claims:
             ClusterUnavailable
         ):  # `settle` tries again, or the lease ends and all that counts with it
             await self.release(name)
+
+
+def _is_at(revision: int, entry: Entry) -> bool:
+    return entry.revision == revision

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import time
@@ -10,41 +11,58 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from papyra import __version__
-from papyra_contrib.cluster._errors import Conflict, NodeNameTaken, TransportError
+from papyra_contrib.cluster._errors import ClusterUnavailable, Conflict, NodeNameTaken, TransportError
 from papyra_contrib.cluster._keys import node_key
 from papyra_contrib.cluster._members import member_value, read_incarnation
 
 if TYPE_CHECKING:
     from papyra_contrib.cluster._port import Entry, Lease, NodeId, Transport
 
-__all__ = ["claim_membership"]
+__all__ = ["IncarnationSpentError", "claim_membership"]
 
 REPEAT_SECONDS: Final = 0.1
+
+
+class IncarnationSpentError(ClusterUnavailable):
+    """Others may have seen this incarnation come and go, so that it is gone for them: join under another."""
 
 
 async def claim_membership(transport: Transport, me: NodeId, seconds: float, former: str | None) -> Lease:
     """Claim the lease of this node; `TimeoutError` after ``seconds`` and a lease.
 
     A crashed predecessor is waited for; if it renews its lease, that is a `NodeNameTaken`. The lease of
-    ``former``, the incarnation before of this very node, is ended at once.
+    ``former``, the incarnation before of this very node, is ended at once. An attempt without an answer may
+    have been done: after a lease without one, its key may have expired, an `IncarnationSpentError`.
     """
     key, ttl = node_key(me.node), transport.lease_seconds
     value = member_value(me, time.time(), socket.gethostname(), os.getpid(), __version__)
     deadline = anyio.current_time() + seconds + ttl
     seen: Entry | None = None
+    spent = math.inf
     while True:
-        if anyio.current_time() > deadline:
+        began = anyio.current_time()
+        if began > deadline:
             raise TimeoutError
+        if began >= spent:
+            raise IncarnationSpentError(f"the registry did not answer whether {me} is a member")
         try:
-            return await transport.hold(key, value, ttl)
+            lease = await transport.hold(key, value, ttl)
         except Conflict:
             pass
         except TransportError:
+            spent = min(spent, began + ttl)
             await anyio.sleep(REPEAT_SECONDS)
+            continue  # if it was done, the next attempt takes it over
+        else:
+            if anyio.current_time() < spent:
+                return lease
+            continue
         try:
             found = await transport.get(key)
             if found is None:
                 continue
+            if read_incarnation(found.value) == me.incarnation:
+                continue  # it is done just now
             if read_incarnation(found.value) == former:
                 await transport.end(key, expect=found.revision)
                 continue

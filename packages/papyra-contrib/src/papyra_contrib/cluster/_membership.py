@@ -9,6 +9,7 @@ import anyio
 
 from papyra.events import NodeDown, NodeUp
 from papyra_contrib.cluster._errors import NOT_A_MEMBER, ClusterUnavailable, NodeGone, not_joined
+from papyra_contrib.cluster._joining import IncarnationSpentError
 from papyra_contrib.cluster._replica import EndedIncarnations
 
 if TYPE_CHECKING:
@@ -54,12 +55,25 @@ class Membership:
 
     async def join(self) -> None:
         """Become a member under a new incarnation, or raise and leave nothing behind."""
+        deadline = anyio.current_time() + self._join_timeout
+        while True:
+            try:
+                await self._join_once()
+            except IncarnationSpentError:
+                if anyio.current_time() >= deadline:
+                    raise
+            else:
+                return
+
+    async def _join_once(self) -> None:
         self._held_events = []
         session = self._new_session()
         self.session, before = session, self.session
         try:
             await session.join(self._join_timeout, self._former)
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, IncarnationSpentError):
+                self._former = session.me.incarnation  # the next attempt ends its key
             session.closed = True
             self.session = before
             raise

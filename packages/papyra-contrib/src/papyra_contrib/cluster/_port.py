@@ -190,7 +190,10 @@ class Transport(ABC):
 
     @abstractmethod
     async def hold(self, key: str, value: bytes, ttl: int) -> Lease:
-        """Claim ``key`` for ``ttl`` seconds and keep renewing it; `Conflict` if it is held."""
+        """Claim ``key`` for ``ttl`` seconds and keep renewing it; `Conflict` if it is held.
+
+        A key that has this very ``value`` is from an attempt whose answer was lost, and is taken over.
+        """
 
     @abstractmethod
     async def aclose(self) -> None:

@@ -41,6 +41,13 @@ class Claimed:
     value: bytes
     revision: int
 
+    def is_in(self, entry: Entry) -> bool:
+        """Whether an entry is this claim, as it was first put or as it was completed."""
+        claim = _members.read_claim(entry.value, entry.revision)
+        return entry.value == self.value or (
+            claim is not None and (claim.holder, claim.revision) == (self.holder, self.fence.revision)
+        )
+
 
 class Registrar:
     """Puts and ends keys of this node. Every call ends within ``seconds`` or raises `ClusterUnavailable`."""
@@ -59,14 +66,12 @@ class Registrar:
 
         await self._repeat(f"register the service {name!r}", attempt)
 
-    async def end_key(self, key: str, *, only: bytes | None = None) -> None:
-        """End a key of this node; with ``only`` while it has that value."""
+    async def end_key(self, key: str, only: Callable[[Entry], bool] | None = None) -> None:
+        """End a key of this node, if ``only`` says so of what the registry has."""
 
         async def attempt(session: Session) -> bool:
-            found = await session.transport.get(key)
-            if found is None:
-                session.on_change(Ended(key, "left"))
-            elif only is None or found.value == only:
+            found = await self._refresh(session, key)
+            if found is not None and (only is None or only(found)):
                 await session.transport.end(key, expect=found.revision)
                 session.on_change(Ended(key, "left", found.revision))
             return True
@@ -85,13 +90,13 @@ class Registrar:
                     await self._refresh(session, key)  # what is known here may be a beat old
                     known = session.replica.entries.get(key)
                 holder = await self._living_holder(session, known)
-                if holder is not None:
+                if holder is not None and known is not None and known.value != value:
                     raise ActorNameTaken(name, f"{holder.holder}:{holder.actor_id}")
-                if not await self._put(session, key, value, known.revision if known is not None else 0):
-                    return None
-                known = session.replica.entries[key]
-            fence = Fence(session.transport.epoch, known.revision)
-            return Claimed(session.me, fence, value, known.revision)
+            # Over one's own value, too: a request to end it may be under way, and is for its revision.
+            if not await self._put(session, key, value, known.revision if known is not None else 0):
+                return None
+            revision = session.replica.revision(key)
+            return Claimed(session.me, Fence(session.transport.epoch, revision), value, revision)
 
         return await self._repeat(f"claim the name {name!r}", attempt)
 
@@ -148,13 +153,14 @@ class Registrar:
         alive = found is not None and _members.read_incarnation(found.value) == claim.holder.incarnation
         return claim if alive else None
 
-    async def _refresh(self, session: Session, key: str) -> None:
+    async def _refresh(self, session: Session, key: str) -> Entry | None:
         known = session.replica.entries.get(key)
         found = await session.transport.get(key)
         if found is not None:
             session.on_change(found)
         elif known is not None and session.replica.revision(key) == known.revision:
             session.on_change(Ended(key, "left"))
+        return found
 
     async def _repeat(self, action: str, attempt: Callable[[Session], Awaitable[T | None]]) -> T:
         """Attempt until there is a result; an unknown outcome is tried again, with what is known then."""

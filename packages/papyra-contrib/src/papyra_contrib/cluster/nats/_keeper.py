@@ -252,14 +252,7 @@ class Keeper:
             self._may_renew,
             lambda reason: self._tell(lambda: self._plan.on_lost(reason)),
         )
-        try:
-            await lease.claim()
-        except TransportError:
-            # It may have been put all the same; then the next attempt meets a key with this very value.
-            found = await self.bucket.get(key)
-            if found is not None and found.value == value:
-                await self.bucket.end(key, found.revision)
-            raise
+        await lease.claim()
         self._lease = lease
         return lease
 

@@ -62,9 +62,17 @@ class NatsLease(Lease):
         return 0.0 if self._over else max(0.0, self._until - lease_clock())
 
     async def claim(self) -> None:
-        """Put the key for the first time; `Conflict` if it is there."""
+        """Put the key for the first time; `Conflict` if it is there with another value."""
         sent = lease_clock()
-        self._revision = await self._bucket.put(self._key, self._value, 0, self._seconds)
+        try:
+            self._revision = await self._bucket.put(self._key, self._value, 0, self._seconds)
+        except Conflict:
+            found = await self._bucket.get(self._key)
+            if found is None or found.value != self._value:
+                raise
+            # A former attempt has put it, and the answer was lost.
+            sent = lease_clock()
+            self._revision = await self._bucket.put(self._key, self._value, found.revision, self._seconds)
         self._held_since(sent)
         self._task = asyncio.create_task(self._renew())
         self._guard = asyncio.create_task(self._watch())

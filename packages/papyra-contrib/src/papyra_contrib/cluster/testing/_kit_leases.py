@@ -45,6 +45,18 @@ class LeasePromises(KitBase):
             assert now.revision > first.revision
             assert host.lost == []
 
+    async def test_a_lease_whose_first_answer_was_lost_is_taken_over(
+        self, open_transport: OpenTransport
+    ) -> None:
+        """A key with this very value is from an attempt of the same incarnation: now it is a lease."""
+        async with self.joined(open_transport, "a") as (a, _, _me):
+            first = await a.put("n.a", b"mine", expect=0)
+            lease = await a.hold("n.a", b"mine", LEASE_SECONDS)
+            assert lease.valid()
+            found = await a.get("n.a")
+            assert found is not None
+            assert found.revision > first  # with the time of a lease
+
     async def test_closing_ends_the_lease_at_once(self, open_transport: OpenTransport) -> None:
         """Others see that the node has left, and its key is free."""
         async with self.joined(open_transport, "b") as (b, host, _):

@@ -1,0 +1,174 @@
+"""Promises 11, 12 and 13 when an answer of the registry is lost: was it done, or not, or will it be later?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+import pytest
+from _world import COUNTER, Counter, seeded, systems, until
+
+from papyra import ActorSystem
+from papyra_contrib.cluster import ClusterUnavailable, Conflict
+from papyra_contrib.cluster._port import no_answer
+from papyra_contrib.cluster.testing import MemoryNetwork
+
+
+class Registry:
+    """Lets a test decide what becomes of the writes to one key."""
+
+    def __init__(self, network: MemoryNetwork, key: str) -> None:
+        self.key = key
+        self.fate: Callable[[Callable[[], Any]], Any] = lambda request: request()
+        self.kept: list[Callable[[], Any]] = []
+        self._write = network._hub.write
+        network._hub.write = self.write  # type: ignore[method-assign]  # the test is the network
+
+    def write(self, node: str, key: str, request: Callable[[], Any]) -> Any:
+        return self.fate(request) if key == self.key else self._write(node, key, request)
+
+    def lose_one_answer(self, request: Callable[[], Any]) -> Any:
+        request()
+        self.fate = lambda request: request()
+        raise no_answer("writing", self.key)
+
+    def keep(self, request: Callable[[], Any]) -> Any:
+        self.kept.append(request)
+        raise no_answer("writing", self.key)
+
+    def deliver(self) -> None:
+        self.fate = lambda request: request()
+        for request in self.kept:
+            with pytest.raises(Conflict):  # nobody waits for it any more
+                request()
+
+
+@seeded(1)
+async def test_c13_the_network_loses_requests_and_answers_and_brings_some_late():
+    hub = MemoryNetwork(3, loss=1.0)._hub
+    outcomes = set()
+    for number in range(60):
+        with pytest.raises(ConnectionError, match="may have been done or not"):
+            hub.write("a", key := f"s.x.a.{number}", lambda key=key: hub.put("a", key, b"1", 0, None))
+        before = hub.read(key) is not None
+        await anyio.sleep(3.1)
+        outcomes.add((before, hub.read(key) is not None))
+    assert outcomes == {(False, False), (True, True), (False, True)}
+    hub.background.close()
+
+
+@seeded(1)
+async def test_c13_a_join_whose_first_answer_is_lost_is_no_other_node():
+    network = MemoryNetwork(1)
+    registry = Registry(network, "n.a")
+    async with systems(network, "b") as (b,):
+        crashed = ActorSystem(system_id="a", cluster=network.cluster())
+        await crashed.start()
+        network.kill("a")
+        registry.fate = registry.lose_one_answer  # that of the first put that is done
+        async with ActorSystem(system_id="a", cluster=network.cluster()) as a:
+            await a.cluster.register(COUNTER, a.spawn(Counter))
+            await until(lambda: len(b.cluster.find(COUNTER)) == 1)
+            await anyio.sleep(10)
+            assert len(b.cluster.find(COUNTER)) == 1
+        ups = [e for e in b.events() if type(e).__name__ == "NodeUp" and e.payload["node"] == "a"]
+        assert len(ups) == 2
+        await crashed.aclose()
+
+
+@seeded(1)
+async def test_c13_a_renewal_whose_answer_is_lost_is_no_end_of_the_lease():
+    network = MemoryNetwork(1)
+    registry = Registry(network, "n.a")
+    async with systems(network, "a", "b") as (a, b):
+        for _ in range(5):
+            registry.fate = registry.lose_one_answer
+            await anyio.sleep(1.5)
+        for system in (a, b):
+            assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []
+
+
+@seeded(1)
+async def test_c11_a_late_release_does_not_end_the_next_claim_of_the_same_actor():
+    network = MemoryNetwork(1)
+    registry = Registry(network, "a.boss")
+    async with systems(network, "a", "b", lease=60, join_timeout=2.0) as (a, b):
+        counter = a.spawn(Counter)
+        first = await a.cluster.claim("boss", counter)
+        registry.fate = registry.keep
+        with pytest.raises(ClusterUnavailable):
+            await a.cluster.release("boss")
+        registry.fate = lambda request: request()
+        assert await a.cluster.claim("boss", counter) > first
+        registry.deliver()
+        await anyio.sleep(1)
+        assert b.cluster.lookup("boss") is not None
+
+
+@seeded(1)
+async def test_c11_a_name_that_the_registry_has_lost_is_claimed_anew():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        counter = a.spawn(Counter)
+        fence = await a.cluster.claim("boss", counter)
+        network._hub.end("a", "a.boss", fence.revision)
+        await until(lambda: b.cluster.lookup("boss") is None)
+        await until(lambda: b.cluster.lookup("boss") is not None)
+        assert await b.cluster.lookup("boss").ask("get") == 0
+
+
+@seeded(1)
+async def test_c12_a_claim_that_was_completed_without_an_answer_is_given_up():
+    network = MemoryNetwork(1)
+    async with systems(network, "a") as (a,):
+        registrar = a.cluster._singletons.registrar
+        first = await registrar.claim("sole", 0)
+        await registrar.complete_claim("sole", first, 7)
+        await registrar.end_key("a.sole", first.is_in)  # all that the node knows, if the answer was lost
+        assert network._hub.read("a.sole") is None
+
+
+@seeded(1)
+async def test_c13_an_old_answer_does_not_remove_what_was_put_meanwhile():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        counter = a.spawn(Counter)
+        await a.cluster.claim("boss", counter)
+        transport = a.cluster._session.transport
+        get = transport.get
+        gone = anyio.Event()
+
+        async def slow(key: str) -> Any:
+            found = await get(key)
+            if key == "a.boss" and found is None:
+                gone.set()
+                await anyio.sleep(1)
+            return found
+
+        transport.get = slow  # type: ignore[method-assign]  # the test is the network
+        network._hub.end("a", "a.boss", network._hub.read("a.boss").revision)
+        async with anyio.create_task_group() as group:
+            group.start_soon(a.cluster.release, "boss")
+            await gone.wait()
+            await b.cluster.claim("boss", b.spawn(Counter))
+        assert a.cluster.lookup("boss") is not None
+
+
+@seeded(1)
+async def test_c13_a_join_without_an_answer_for_a_lease_is_under_another_incarnation():
+    network = MemoryNetwork(1)
+    registry = Registry(network, "n.a")
+    async with systems(network, "b") as (b,):
+
+        def done(request: Callable[[], Any]) -> Any:
+            request()
+            registry.fate = registry.keep
+            network._hub._later(3.5, lambda: setattr(registry, "fate", lambda request: request()))
+            raise no_answer("writing", registry.key)
+
+        registry.fate = done  # others see it come, and go after a lease
+        async with ActorSystem(system_id="a", cluster=network.cluster()) as a:
+            await until(lambda: a.cluster.me in b.cluster.members())
+        ups = [e.payload["incarnation"] for e in b.events() if type(e).__name__ == "NodeUp"]
+        assert len(set(ups)) == 3  # b, and two of a
