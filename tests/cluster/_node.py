@@ -109,9 +109,19 @@ class Node:
         pages = int(Path("/proc/self/statm").read_text().split()[1])  # noqa: ASYNC240 - not a disk
         return pages * resource.getpagesize()
 
-    async def do_seen(self) -> list[int]:
-        """Return how many messages were handled, and how many of them twice."""
-        return [len(self.seen), len(self.seen) - len(set(self.seen))]
+    async def do_seen(self, block: int = 1) -> list[int]:
+        """Return how many messages were handled, how many twice, and how many out of order in their block."""
+        last: dict[int, int] = {}
+        late = 0
+        for number in self.seen:
+            late += number < last.get(number // block, 0)
+            last[number // block] = number
+        return [len(self.seen), len(self.seen) - len(set(self.seen)), late]
+
+    async def do_processed(self, address: str) -> int:
+        """Return how many messages an actor of this node, or of one of its former incarnations, handled."""
+        ref = self.system.ref_for(f"{self.system.system_id}:{address.rpartition(':')[2]}")
+        return self.system.actor_info(ref).processed
 
     async def do_local(self) -> int:
         return await self.system.spawn(Counter).ask("get", timeout=5)

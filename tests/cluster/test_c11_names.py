@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 
 import anyio
 import pytest
@@ -14,29 +15,46 @@ from papyra.testing import run_seeded
 from papyra_contrib.cluster import NameLost, NotClustered, ServiceKey
 from papyra_contrib.cluster.testing import MemoryNetwork
 
+numbers = itertools.count(1)
+RACES = pytest.param(1_000, marks=pytest.mark.sweep)
 
-@pytest.mark.parametrize("races", [100, pytest.param(1_000, marks=pytest.mark.sweep)])
+
+async def race(nodes: list[ActorSystem], races: int) -> None:
+    for number in range(races):
+        wins: list[str] = []
+        losses: list[str] = []
+
+        async def claim(system, name=f"name {number}", wins=wins, losses=losses) -> None:
+            ref = system.spawn(Counter)
+            try:
+                await system.cluster.claim(name, ref)
+                wins.append(str(system.cluster.address(ref)))
+            except ActorNameTaken as error:
+                losses.append(str(error))
+
+        async with anyio.create_task_group() as group:
+            for system in nodes:
+                group.start_soon(claim, system)
+        assert (len(wins), len(losses)) == (1, 2)
+        assert all(wins[0] in loss for loss in losses)
+
+
+@pytest.mark.parametrize("races", [100, RACES])
 @seeded(1)
 async def test_c11_of_1000_races_for_a_name_one_wins(races):
     async with systems(MemoryNetwork(1, lag=0.1), "a", "b", "c") as nodes:
-        for race in range(races):
-            refs = [system.spawn(Counter) for system in nodes]
-            addresses = {str(system.cluster.address(ref)) for system, ref in zip(nodes, refs, strict=True)}
-            wins, losses = [], []
+        await race(nodes, races)
 
-            async def claim(system, ref, race=race, wins=wins, losses=losses) -> None:
-                try:
-                    wins.append(await system.cluster.claim(f"name {race}", ref))
-                except ActorNameTaken as error:
-                    losses.append(str(error))
 
-            async with anyio.create_task_group() as group:
-                for system, ref in zip(nodes, refs, strict=True):
-                    group.start_soon(claim, system, ref)
-            assert (len(wins), len(losses)) == (1, 2)
-            assert all(any(address in loss for address in addresses) for loss in losses)
-            for system, ref in zip(nodes, refs, strict=True):
-                await system.stop(ref)
+@pytest.mark.parametrize("races", [10, RACES])
+async def test_c11_of_1000_races_over_nats_one_wins(nats_server, races):
+    url = nats_server.url(f"races{next(numbers)}")
+    async with (
+        ActorSystem(system_id="a", cluster=url) as a,
+        ActorSystem(system_id="b", cluster=url) as b,
+        ActorSystem(system_id="c", cluster=url) as c,
+    ):
+        await race([a, b, c], races)
 
 
 @seeded(1)

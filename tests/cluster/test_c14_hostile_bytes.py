@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from _world import Counter, remote, systems
 from hypothesis import given, settings
@@ -13,7 +15,7 @@ from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 words = st.sampled_from(
-    ["0", "1", "2", "7", "-", "!ref", "test.Add", "os.system", "99999999999999999999", "x.y"]
+    ["0", "1", "2", "7", "-", "!ref", "test.Add", "os.system", "this.s", "99999999999999999999", "x.y"]
 )
 headers = st.builds(
     lambda kind, *rest: " ".join(["1", kind, *rest]).encode() + b"\n",
@@ -37,6 +39,7 @@ def test_c14_no_bytes_raise_out_of_the_receiver(found):
             session.links.pop(peer, None)  # the numbers of the link were anybody's
             assert not session.closed
             assert ref.is_alive()
+            assert "this" not in sys.modules  # no name of the wire is imported
 
     run_seeded(1, main)
 
