@@ -63,7 +63,8 @@ EXPORTED = {
     "papyra.supervision": "Backoff GroupPolicy RestartStrategy Strategy SupervisionPolicy SupervisorDecision",
     "papyra.system": "ActorSystem DeadLetters",
     "papyra.testing": """
-        BackendConformance EventRecorder ManualClock Probe SimulationDeadlock explore register_backend run_seeded
+        BackendConformance EventRecorder ManualClock Probe SimulationDeadlock Wire explore full_disk register_backend
+        run_seeded
     """,
     "papyra.typing": "Askable AskableBy Receives ReceivesAny",
     "papyra.units": "count duration one_of size",

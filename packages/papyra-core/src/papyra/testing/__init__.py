@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from papyra.testing.clock import ManualClock
     from papyra.testing.conformance import BackendConformance
+    from papyra.testing.disk import full_disk
     from papyra.testing.probe import Probe
     from papyra.testing.recorder import EventRecorder
     from papyra.testing.registration import register_backend
     from papyra.testing.seeded import SimulationDeadlock, explore, run_seeded
+    from papyra.testing.wire import Wire
 
 __all__ = [
     "BackendConformance",
@@ -22,7 +24,9 @@ __all__ = [
     "ManualClock",
     "Probe",
     "SimulationDeadlock",
+    "Wire",
     "explore",
+    "full_disk",
     "register_backend",
     "run_seeded",
 ]
@@ -33,7 +37,9 @@ _HOMES = {
     "ManualClock": "papyra.testing.clock",
     "Probe": "papyra.testing.probe",
     "SimulationDeadlock": "papyra.testing.seeded",
+    "Wire": "papyra.testing.wire",
     "explore": "papyra.testing.seeded",
+    "full_disk": "papyra.testing.disk",
     "register_backend": "papyra.testing.registration",
     "run_seeded": "papyra.testing.seeded",
 }
