@@ -7,9 +7,20 @@ from contextlib import contextmanager
 
 import pytest
 
-from papyra.testing import BackendConformance
+from papyra.testing import BackendConformance, Wire
 from papyra_contrib._rows import to_row
 from papyra_contrib.postgres import PostgresPersistence
+
+NO_ROOM = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF (SELECT count(*) FROM {table}) > 500 THEN
+        RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full';
+    END IF;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER no_room BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION no_room();
+"""
 
 
 class TestPostgresPersistence(BackendConformance):
@@ -18,9 +29,18 @@ class TestPostgresPersistence(BackendConformance):
     keeps_batch_ids = True
 
     @pytest.fixture
-    def open_backend(self, postgres_server, table):
+    def wire(self, postgres_server):
+        with Wire(postgres_server.folder / ".s.PGSQL.5432") as wire:
+            yield wire
+
+    @pytest.fixture
+    def open_backend(self, request, postgres_server, table):
+        """Go through the wire only where it is cut: the socket needs less time."""
+        conninfo = postgres_server.conninfo
+        if "wire" in request.fixturenames:
+            conninfo += f" host=127.0.0.1 port={request.getfixturevalue('wire').port}"
         return lambda retention_policy=None: PostgresPersistence(
-            postgres_server.conninfo, retention_policy, table=table, timeout=2.0
+            conninfo, retention_policy, table=table, timeout=2.0
         )
 
     @pytest.fixture
@@ -33,14 +53,30 @@ class TestPostgresPersistence(BackendConformance):
 
     @pytest.fixture
     def damage_store(self, postgres_server, table):
-        def damage() -> None:
+        def damage() -> bytes:
             with postgres_server.connect() as connection:
                 connection.execute(
                     f"INSERT INTO {table} (kind, timestamp, system_id, actor, type, run, details, payload, size, crc) "
-                    "VALUES ('event', 1, 'local', 'local:1', 'ActorStarted', '', '', '{}', 1, 1)"
+                    "VALUES ('event', 1, 'local', 'local:1', 'ActorStarted', '', '', 'no checksum agrees', 1, 1)"
                 )
+            return b"no checksum agrees"
 
         return damage
+
+    @pytest.fixture
+    def fill_store(self, postgres_server, table):
+        """It takes some rows of the batch before it says what PostgreSQL says of a full disk."""
+
+        @contextmanager
+        def fill():
+            with postgres_server.connect() as connection:
+                connection.execute(NO_ROOM.format(table=table))
+                try:
+                    yield
+                finally:
+                    connection.execute(f"DROP TRIGGER no_room ON {table}; DROP FUNCTION no_room")
+
+        return fill
 
     @pytest.fixture
     def read_quarantine(self, postgres_server):

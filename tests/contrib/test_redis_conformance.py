@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from papyra.testing import BackendConformance
+from papyra.testing import BackendConformance, Wire
 
 redis = pytest.importorskip("redis", reason="the library redis is not installed; the extra redis brings it")
 
@@ -31,8 +31,16 @@ class TestRedisPersistence(BackendConformance):
     keeps_batch_ids = True
 
     @pytest.fixture
-    def open_backend(self, redis_server, stream):
+    def wire(self, redis_server):
+        with Wire(redis_server.socket) as wire:
+            yield wire
+
+    @pytest.fixture
+    def open_backend(self, request, redis_server, stream):
+        """Go through the wire only where it is cut: the socket needs less time."""
         url = f"unix://{redis_server.socket}"
+        if "wire" in request.fixturenames:
+            url = f"redis://127.0.0.1:{request.getfixturevalue('wire').port}"
         return lambda retention_policy=None: RedisPersistence(
             url, retention_policy, stream=stream, timeout=1.0
         )
@@ -47,11 +55,25 @@ class TestRedisPersistence(BackendConformance):
 
     @pytest.fixture
     def damage_store(self, redis_server, stream):
-        def damage() -> None:
+        def damage():
             with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
-                client.xadd(stream, {"not": "a record"})
+                client.xadd(stream, {"not": "a record", "nor": "this"})
+            return [b"a record", b"this"]
 
         return damage
+
+    @pytest.fixture
+    def fill_store(self, redis_server):
+        @contextmanager
+        def fill():
+            with redis.Redis(unix_socket_path=str(redis_server.socket)) as client:
+                client.config_set("maxmemory", "1")
+                try:
+                    yield
+                finally:
+                    client.config_set("maxmemory", "0")
+
+        return fill
 
     @pytest.fixture
     def read_quarantine(self, redis_server):

@@ -7,18 +7,20 @@ Copied beside the tests that a process of its own runs; see test_conformance_cat
 from __future__ import annotations
 
 import json
+import logging
 import math
+import tempfile
 import time
 import unicodedata
 from collections import deque
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 
-from papyra.exceptions import PersistenceError
+from papyra.exceptions import BackendURLError, PersistenceError, StoreFull
 from papyra.persistence import InMemoryPersistence, Page, RetentionPolicy
 from papyra.persistence.models import (
     CompactionReport,
@@ -44,6 +46,11 @@ class Sound(InMemoryPersistence):
         super().__init__(retention_policy)
         self.disk = {"records": [], "damage": []} if disk is None else disk
         self._records.extend(self.disk["records"])
+
+    async def record_batch(self, records, *, batch_id=None):
+        if self.disk.get("full"):
+            raise StoreFull("no room")
+        await super().record_batch(records)
 
     async def aclose(self):
         if not self._closed:
@@ -87,34 +94,75 @@ class Sound(InMemoryPersistence):
                 progress(done, 10)
 
 
+class FakeWire:
+    """What `papyra.testing.Wire` does, where nothing is on a network."""
+
+    def __init__(self):
+        self.messages = self.cuts = self.at = 0
+
+    @contextmanager
+    def cut_at(self, message):
+        self.at = self.messages + message
+        try:
+            yield
+        finally:
+            self.at = 0
+
+    def lets_through(self):
+        self.messages += 1
+        cut = self.messages == self.at
+        self.cuts += cut
+        return not cut
+
+
 class SoundServer(Sound):
     """A client of a store on a server, which can be restarted, cut off and stalled."""
 
     on_server = True
     timeout = 0.1
+    away = None  # or what a connection fails with
 
     def __init__(self, retention_policy=None, disk=None):
         super().__init__(retention_policy, disk)
         self.connected_to = self.server["epoch"]
 
+    @classmethod
+    def from_parsed_url(cls, url, retention, options):
+        made = cls(retention)
+        made.away = PersistenceError(f"no server at {url}", retry=True)
+        return made
+
     @property
     def server(self):
-        return self.disk.setdefault("server", {"epoch": 0, "ids": set(), "stalled": False})
+        return self.disk.setdefault(
+            "server", {"epoch": 0, "ids": set(), "stalled": False, "wire": FakeWire()}
+        )
 
     async def _reach(self):
+        if self.away:
+            raise self.away
         if self.server["stalled"]:
             await anyio.sleep(self.timeout)
-            raise PersistenceError("no answer", retry=True)
+            raise self._lost("no answer")
+        if not self.server["wire"].lets_through():
+            raise self._lost("the connection was cut")
         if self.connected_to != self.server["epoch"]:
             self.connected_to = self.server["epoch"]
-            raise PersistenceError("the connection was lost", retry=True)
+            raise self._lost("the connection was lost")
+
+    def _lost(self, why):
+        return PersistenceError(why, retry=True)
+
+    async def open(self):
+        await self._reach()
+        await super().open()
 
     async def record_batch(self, records, *, batch_id=None):
         try:
             await self._reach()
             if batch_id is None or not self._has(batch_id):
                 await super().record_batch(records)
-                self.server["ids"].add(batch_id)
+                self._keep(batch_id)
             await anyio.sleep(0.002)
             await self._reach()  # else the answer is lost on its way
         except PersistenceError:
@@ -123,6 +171,14 @@ class SoundServer(Sound):
 
     def _has(self, batch_id):
         return batch_id in self.server["ids"]
+
+    def _keep(self, batch_id):
+        self.server["ids"].add(batch_id)
+
+    async def select(self, query):
+        if self.away:
+            raise self.away
+        return await super().select(query)
 
     async def ping(self):
         await self._reach()
@@ -184,9 +240,34 @@ class harms_no_other_record(Sound):
 class one_that_cannot_be_stored(Sound):
     async def record_batch(self, records):
         for one in records:
-            if isinstance(one, PersistedEvent) and "not JSON" in one.payload:
+            if isinstance(one, PersistedEvent) and "odd" in one.payload:
                 raise OSError("no JSON")
             await super().record_batch([one])
+
+
+class one_that_cannot_be_stored__commits_by_the_hundred(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        for first in range(0, len(records), 100):
+            part = records[first : first + 100]
+            json.dumps(
+                [one.payload if isinstance(one, PersistedEvent) else None for one in part], default=repr
+            )
+            await super().record_batch(part)
+
+
+class a_full_store__keeps_a_part(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        if self.disk.get("full"):
+            self._records.extend(records[:9])
+        await super().record_batch(records)
+
+
+class a_full_store__raises_another_error(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        try:
+            await super().record_batch(records)
+        except StoreFull as error:
+            raise PersistenceError("the disk is full", retry=True) from error
 
 
 class records_from_many_tasks(Sound):
@@ -479,6 +560,20 @@ class a_compaction_removes(Sound):
         return replace(report, after_records=report.before_records)
 
 
+class a_compaction_of_many_records__a_page_at_most(Sound):
+    """Removes the oldest thousand, and leaves what else is too old or too much."""
+
+    def __init__(self, retention_policy=None, disk=None):
+        super().__init__(retention_policy, disk)
+        self.found = list(self.disk["records"])
+
+    async def aclose(self):
+        few = self._closed or len(self.found) - len(self._records) <= 1000
+        await super().aclose()
+        if not few:
+            self.disk["records"] = self.found[1000:]
+
+
 # -- damage
 
 
@@ -641,6 +736,68 @@ class a_batch_that_is_offered_again__retries_blindly(SoundServer):
         return False
 
 
+class a_batch_that_is_offered_again__knows_the_last_id_alone(SoundServer):
+    def _keep(self, batch_id):
+        self.server["ids"] = {batch_id}
+
+
+class a_batch_that_is_offered_again__keeps_ten_ids(SoundServer):
+    def _has(self, batch_id):
+        return batch_id in self.disk.get("newest", ())
+
+    def _keep(self, batch_id):
+        self.disk["newest"] = [*self.disk.get("newest", ()), batch_id][-10:]
+
+
+class an_answer_that_is_lost__gives_its_batch_up(SoundServer):
+    def _lost(self, why):
+        return PersistenceError(why)
+
+
+class a_stalled_store__gives_its_batch_up(SoundServer):
+    def _lost(self, why):
+        return PersistenceError(why, retry=self.server["stalled"] is False)
+
+
+class a_wire_that_is_cut_at_any_message__commits_each_record(SoundServer):
+    """With an id of its own each, so that a batch that is offered again is stored once all the same."""
+
+    async def record_batch(self, records, *, batch_id=None):
+        for number, record in enumerate(records):
+            await super().record_batch([record], batch_id=batch_id and f"{batch_id}:{number}")
+
+
+class a_wire_that_is_cut_leaves__commits_a_thousand_at_a_time(SoundServer):
+    async def record_batch(self, records, *, batch_id=None):
+        for first in range(0, len(records), 1000):
+            part_id = batch_id and f"{batch_id}:{first}"
+            await super().record_batch(records[first : first + 1000], batch_id=part_id)
+
+
+class the_password_of_a_url__in_a_drivers_error(SoundServer):
+    @classmethod
+    def from_parsed_url(cls, url, retention, options):
+        made = super().from_parsed_url(url, retention, options)
+        made.away.__cause__ = OSError(f"can't connect to {url.user}:{url.password}@{url.host}")
+        return made
+
+
+class the_password_of_a_url__in_a_log(SoundServer):
+    @classmethod
+    def from_parsed_url(cls, url, retention, options):
+        logging.getLogger("driver").debug("opening %s", url.text)
+        return super().from_parsed_url(url, retention, options)
+
+
+class the_password_of_a_url__in_an_error_of_its_options(Sound):
+    @classmethod
+    def from_url(cls, url):
+        try:
+            return super().from_url(url)
+        except BackendURLError as error:
+            raise BackendURLError(f"{url}: {error}") from None
+
+
 class an_answer_that_is_lost__retries_blindly(SoundServer):
     def _has(self, batch_id):
         return False
@@ -686,6 +843,13 @@ class the_loop_runs_on__blocks_it(Sound):
         await super().record_batch(records)
 
 
+class no_call_reads_or_writes__appends_in_the_loop(Sound):
+    async def record_batch(self, records, *, batch_id=None):
+        with tempfile.TemporaryFile() as file:
+            file.write(b"record" * len(records))
+        await super().record_batch(records)
+
+
 class pages_beside_writers__commits_out_of_order(Sound):
     """Gives a place before the commit, as a sequence of a database does, and pages by it."""
 
@@ -710,6 +874,14 @@ class pages_beside_writers__commits_out_of_order(Sound):
 class what_a_recovery_drops__is_deleted(Sound):
     def _quarantined(self, config):
         return ()
+
+
+class what_a_recovery_drops__keeps_a_part(Sound):
+    def _quarantined(self, config):
+        names = super()._quarantined(config)
+        for name in names:
+            Path(name).write_bytes(b"dama")
+        return names
 
 
 class what_a_recovery_drops__goes_to_an_empty_file(Sound):
@@ -816,5 +988,7 @@ class open_and_ping__answers_when_closed(Sound):
 BROKEN = {
     name: kind
     for name, kind in globals().items()
-    if isinstance(kind, type) and kind.__module__ == __name__ and kind not in (Sound, SoundServer, Hangs)
+    if isinstance(kind, type)
+    and kind.__module__ == __name__
+    and kind not in (Sound, SoundServer, FakeWire, Hangs)
 }

@@ -41,7 +41,18 @@ def case(kind):
 
         @pytest.fixture
         def damage_store(self, disk):
-            return lambda: disk["damage"].append(DAMAGE)
+            return lambda: disk["damage"].append(DAMAGE) or b"damage"
+
+        @pytest.fixture
+        def fill_store(self, disk):
+            @contextmanager
+            def fill():
+                disk["full"] = True
+                try:
+                    yield
+                finally:
+                    disk["full"] = False
+            return fill
 
         @pytest.fixture
         def backend_url(self, tmp_path):
@@ -50,6 +61,10 @@ def case(kind):
         @pytest.fixture
         def server(self, disk):
             return kind(None, disk).server if getattr(kind, "on_server", False) else None
+
+        @pytest.fixture
+        def wire(self, server):
+            return server and server["wire"]
 
         @pytest.fixture
         def restart_store(self, server):
@@ -94,9 +109,9 @@ def pytest_collection_modifyitems(items):
     def meets(item):
         words = [item.parent.name.removeprefix("Test_").partition("__")[0]]
         if words == ["TestSoundServer"]:
-            words = ["store", "batch", "answer", "page", "count", "ping", "loop"]
+            words = ["store", "batch", "answer", "page", "count", "ping", "loop", "wire", "password"]
         if words == ["TestSound"]:
-            words = ["damage", "recover", "progress", "reopening", "close", "compaction", "large_store"]
+            words = ["damage", "recover", "progress", "reopening", "close", "compaction", "large_store", "full", "password"]
         return any(word in item.name for word in words)
     items[:] = [item for item in items if meets(item)]
 """

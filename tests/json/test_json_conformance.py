@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from papyra.testing import BackendConformance
+from papyra.testing import BackendConformance, full_disk
 from papyra.testing.conformance import OpenBackend
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
+DAMAGE = [b"no record", b"half of {an", bytes(range(128, 256))]
+
 
 def spoiler(path: Path) -> Callable[[], object]:
-    """Make a function that adds a line to a file, behind its records."""
+    """Make a function that adds lines to a file, behind its records."""
 
-    def spoil() -> None:
+    def spoil() -> list[bytes]:
         with path.open("ab") as file:
-            file.write(b"no record\n")
+            file.write(b"\n".join([*DAMAGE, b""]))
+        return DAMAGE
 
     return spoil
+
+
+def filler(path: Path) -> Callable[[], AbstractContextManager[None]]:
+    """Make a function that leaves little room on the disk of a file."""
+    return lambda: full_disk(path, room=1000)
 
 
 class TestJsonFilePersistence(BackendConformance):
@@ -37,6 +46,10 @@ class TestJsonFilePersistence(BackendConformance):
     @pytest.fixture
     def damage_store(self, tmp_path: Path) -> Callable[[], object]:
         return spoiler(tmp_path / "papyra.ndjson")
+
+    @pytest.fixture
+    def fill_store(self, tmp_path: Path) -> Callable[[], AbstractContextManager[None]]:
+        return filler(tmp_path / "papyra.ndjson")
 
 
 class TestRotatingFilePersistence(BackendConformance):
@@ -58,3 +71,7 @@ class TestRotatingFilePersistence(BackendConformance):
     @pytest.fixture
     def damage_store(self, tmp_path: Path) -> Callable[[], object]:
         return spoiler(tmp_path / "papyra.ndjson")
+
+    @pytest.fixture
+    def fill_store(self, tmp_path: Path) -> Callable[[], AbstractContextManager[None]]:
+        return filler(tmp_path / "papyra.ndjson")

@@ -54,13 +54,18 @@ class BackendConformance(
     - the fixture ``backend_url`` names an empty store as a URL without retention options, where the scheme
       alone, as in ``memory:``, will not do;
     - the fixture ``damage_store`` returns a function that spoils the closed store so that a scan finds it,
-      and leaves what was recorded as it is: then scans and recoveries of damage are tested as well;
+      and leaves what was recorded as it is: then scans and recoveries of damage are tested as well. If the
+      function returns the damaged bytes, or a list of them, the quarantine must have them all;
     - the fixture ``read_quarantine`` returns a function that reads the quarantine, where its names are not
       files;
     - ``keeps_batch_ids = True`` if a batch that is offered again with its id is stored once;
-    - the fixtures ``restart_store``, ``cut_wire`` and ``stall_store`` say how to disturb a store on a server:
-      they return functions that kill and restart it, cut its connections, and make a context in which it does
-      not answer;
+    - the fixture ``fill_store`` returns a function that makes a context in which the store has no room, as
+      `papyra.testing.full_disk` does for a file;
+    - the fixture ``wire`` returns a `papyra.testing.Wire` that leads to the server of the store, and through
+      which the backends of ``open_backend`` connect: it is cut at every message of a write, and stalled;
+    - the fixtures ``restart_store``, ``cut_wire`` and ``stall_store`` say how to disturb a server by other
+      means: they return functions that kill and restart it, cut its connections, and make a context in which
+      it does not answer;
     - ``examples`` is how many orders of calls Hypothesis tries, if it is installed; the fixture
       ``record_size`` returns a function that measures a record, so that limits in bytes are tried too;
     - ``smoke_records = 1_000_000`` adds a test that writes that many records, and reads them in every way;

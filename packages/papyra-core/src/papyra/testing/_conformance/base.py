@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.retention import RetentionPolicy
+    from papyra.testing.wire import Wire
 
 __all__ = ["ConformanceBase", "OpenBackend"]
 
@@ -78,7 +79,16 @@ class ConformanceBase:
     def damage_store(self) -> Callable[[], object] | None:
         """Return a function that spoils the closed store of the running test, so that a scan finds it.
 
-        What was recorded must stay as it is. None means that the store can't be damaged easily.
+        What was recorded must stay as it is. If the function returns the damaged bytes, or a list of them,
+        all of them must be in the quarantine. None means that the store can't be damaged easily.
+        """
+        return None
+
+    @pytest.fixture
+    def fill_store(self) -> Callable[[], AbstractContextManager[object]] | None:
+        """Return a function that makes a context in which the store has no room for a batch of 200 KB.
+
+        The store is open and has a record. `papyra.testing.full_disk` makes one for a store in files.
         """
         return None
 
@@ -99,20 +109,26 @@ class ConformanceBase:
         return None
 
     @pytest.fixture
-    def cut_wire(self) -> Callable[[], object] | None:
-        """Return a function that cuts every connection to the server, so that answers on their way are lost.
-
-        New connections work at once. It is called in a worker thread, in the midst of writes.
-        """
+    def wire(self) -> Wire | None:
+        """Return a `papyra.testing.Wire` through which the backends of ``open_backend`` reach the server."""
         return None
 
     @pytest.fixture
-    def stall_store(self) -> Callable[[], AbstractContextManager[object]] | None:
+    def cut_wire(self, wire: Wire | None) -> Callable[[], object] | None:
+        """Return a function that cuts every connection to the server, so that answers on their way are lost.
+
+        New connections work at once. It is called in a worker thread, in the midst of writes. By default the
+        ``wire`` does it.
+        """
+        return None if wire is None else wire.cut
+
+    @pytest.fixture
+    def stall_store(self, wire: Wire | None) -> Callable[[], AbstractContextManager[object]] | None:
         """Return a function that makes a context in which the server takes connections and answers nothing.
 
-        Open the backend of the tests with a timeout well below `patience`.
+        Open the backend of the tests with a timeout well below `patience`. By default the ``wire`` does it.
         """
-        return None
+        return None if wire is None else wire.stall
 
     @asynccontextmanager
     async def using(self, backend: PersistenceBackend) -> AsyncGenerator[PersistenceBackend]:

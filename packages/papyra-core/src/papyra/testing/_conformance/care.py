@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+import logging
+import socket
+import traceback
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -20,12 +23,15 @@ from papyra.testing._conformance.base import ConformanceBase
 from papyra.testing._conformance.facts import ODD_TEXTS, audit, event, letter, mixed, stored, streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from papyra.persistence.backend import PersistenceBackend
     from papyra.testing._conformance.base import OpenBackend
 
 __all__ = ["CarePromises"]
+
+
+_PASSWORD = "s3cr3t%2Fw%40rd"  # noqa: S105 - of no server
 
 
 class CarePromises(ConformanceBase):
@@ -212,6 +218,68 @@ class CarePromises(ConformanceBase):
         name, _, value = option.partition("=")
         for word in (name, value if name in RETENTION_OPTIONS else name, *RETENTION_OPTIONS):
             assert word in str(caught.value)
+
+    async def test_the_password_of_a_url_is_shown_nowhere(
+        self,
+        open_backend: OpenBackend,
+        restart_store: Callable[[], object] | None,
+        cut_wire: Callable[[], object] | None,
+        stall_store: Callable[[], object] | None,
+    ) -> None:
+        """Not in errors or their causes, not in a repr, not in a log; the server of this URL is not there."""
+        kind, _ = await _kind_and_url(open_backend, "")
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+        server = f"{kind.name}://papyra:{_PASSWORD}@127.0.0.1:{port}/1"
+        with _logged() as shown:
+            try:
+                kind.from_url(_with_option(server, "no_such_option=1"))
+            except BackendURLError as error:
+                shown += traceback.format_exception(error)
+            if restart_store or cut_wire or stall_store:
+                await self._use_in_vain(kind, server, shown)
+        for text in shown:
+            assert "s3cr3t" not in text
+
+    async def _use_in_vain(self, kind: type[PersistenceBackend], url: str, shown: list[str]) -> None:
+        try:
+            backend = kind.from_url(url)
+        except BackendURLError as error:  # it needs an option
+            shown += traceback.format_exception(error)
+            return
+        async with self.using(backend):
+            shown += [repr(backend), str(backend)]
+            for call in (
+                backend.open,
+                backend.ping,
+                lambda: backend.record_event(event(1)),
+                backend.list_events,
+            ):
+                try:
+                    await call()
+                except PersistenceError as error:
+                    shown += traceback.format_exception(error)
+            shown.append(repr(backend))
+
+
+@contextmanager
+def _logged() -> Generator[list[str]]:
+    """Yield a list that gets each line of every log."""
+    lines: list[str] = []
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(self.format(record))
+
+    root, handler = logging.getLogger(), Handler()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield lines
+    finally:
+        root.setLevel(level)
+        root.removeHandler(handler)
 
 
 def _skip_without_progress(backend: PersistenceBackend) -> None:

@@ -64,11 +64,7 @@ class DamagePromises(ConformanceBase):
         self, open_backend: OpenBackend, damage_store: Callable[[], object] | None
     ) -> OpenBackend:
         """Open a store with 20 records and damage."""
-        if damage_store is None:
-            pytest.skip("the fixture damage_store does not say how to damage the store")
-        async with self.using(open_backend()) as backend:
-            await backend.record_batch(mixed(20))
-        damage_store()
+        await _damaged(self, open_backend, damage_store)
         return open_backend
 
     async def test_a_scan_finds_damage_and_changes_nothing(self, damaged: OpenBackend) -> None:
@@ -108,15 +104,24 @@ class DamagePromises(ConformanceBase):
             assert await backend.scan() == before
 
     async def test_what_a_recovery_drops_is_in_the_quarantine(
-        self, damaged: OpenBackend, read_quarantine: Callable[[Sequence[str]], bytes], tmp_path: Path
+        self,
+        open_backend: OpenBackend,
+        damage_store: Callable[[], object] | None,
+        read_quarantine: Callable[[Sequence[str]], bytes],
+        tmp_path: Path,
     ) -> None:
+        """All of it, if the fixture damage_store returns the damaged bytes."""
+        damaged = await _damaged(self, open_backend, damage_store)
         config = PersistenceRecoveryConfig(
             PersistenceRecoveryMode.QUARANTINE, tmp_path / "conformance-quarantine"
         )
-        async with self.using(damaged()) as backend:
+        async with self.using(open_backend()) as backend:
             report = await backend.recover(config)
             assert report.quarantined_files, "the damage is gone, and no quarantine has it"
-            assert await anyio.to_thread.run_sync(read_quarantine, report.quarantined_files)
+            kept = await anyio.to_thread.run_sync(read_quarantine, report.quarantined_files)
+        assert kept
+        for piece in [damaged] if isinstance(damaged, bytes) else damaged:
+            assert piece in kept, "a part of the damage is not in the quarantine"
 
     @pytest.mark.parametrize("mode", _REPAIRING)
     async def test_a_recovery_keeps_every_record_and_leaves_nothing_to_repair(
@@ -136,3 +141,15 @@ class DamagePromises(ConformanceBase):
         async with self.using(damaged()) as backend:
             assert not (await backend.scan()).has_anomalies
             assert await stored(backend) == [*mixed(20), event(20)]
+
+
+async def _damaged(
+    test: ConformanceBase, open_backend: OpenBackend, damage_store: Callable[[], object] | None
+) -> bytes | Sequence[bytes]:
+    """Record 20 facts and damage the store; return the damaged bytes, if the function tells them."""
+    if damage_store is None:
+        pytest.skip("the fixture damage_store does not say how to damage the store")
+    async with test.using(open_backend()) as backend:
+        await backend.record_batch(mixed(20))
+    told = damage_store()
+    return told if isinstance(told, bytes | list | tuple) else b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue, PersistedRecord
 
 __all__ = [
+    "LONG_BATCH",
     "NOW",
     "ODD_TEXTS",
     "ODD_VALUES",
@@ -25,11 +27,14 @@ __all__ = [
     "letter",
     "mixed",
     "noise",
+    "offer",
     "stored",
     "streamed",
 ]
 
 NOW = 1_700_000_000.0
+
+LONG_BATCH = 1_200  # records: longer than the parts that a store may cut a batch into
 
 ODD_TEXTS = {
     "empty": "",
@@ -123,6 +128,14 @@ def mixed(count: int) -> list[PersistedRecord]:
 def noise(length: int, seed: int) -> str:
     """Make text that no store could press into much less space."""
     return random.Random(seed).randbytes(length // 2).hex()  # noqa: S311 - the same noise in every run
+
+
+async def offer(backend: PersistenceBackend, records: Sequence[PersistedRecord], batch_id: str) -> None:
+    """Hand over a batch as a system does."""
+    if "batch_id" in inspect.signature(backend.record_batch).parameters:
+        await backend.record_batch(records, batch_id=batch_id)
+    else:
+        await backend.record_batch(records)
 
 
 async def stored(backend: PersistenceBackend) -> list[PersistedRecord]:

@@ -12,8 +12,10 @@ from papyra.testing._conformance.base import ConformanceBase
 from papyra.testing._conformance.facts import NOW, event, mixed, noise, stored
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from papyra.persistence.backend import PersistenceBackend
-    from papyra.persistence.models import CompactionReport
+    from papyra.persistence.models import CompactionReport, PersistedRecord
     from papyra.testing._conformance.base import OpenBackend
 
 __all__ = ["RetentionPromises"]
@@ -73,7 +75,7 @@ class RetentionPromises(ConformanceBase):
         events = [event(n, payload={"noise": noise(10_000, n)}) for n in range(20)]
         async with self.using(open_backend(RetentionPolicy(max_total_bytes=50_000))) as backend:
             await backend.record_batch(events)
-            kept = list(await backend.list_events())
+            kept: list[PersistedRecord] = list(await backend.list_events())
             assert 1 <= len(kept) <= 10
             assert kept == events[-len(kept) :]
             assert list(await backend.list_events(limit=20, since=0.0)) == kept
@@ -109,6 +111,41 @@ class RetentionPromises(ConformanceBase):
             # Compacted records are gone for good; later ones may already lack their oldest.
             assert len(shown) <= len(found) <= len(kept) + 1
             assert found == [*kept, event(100)][-len(found) :]
+
+    async def test_a_compaction_of_many_records_keeps_the_newest_that_the_policy_keeps(
+        self, open_backend: OpenBackend, record_size: Callable[[PersistedRecord], int] | None
+    ) -> None:
+        """Many are more than a store may move or delete at once."""
+        total, smallest = 1_600, 30  # bytes of a record, however well it is compressed
+        policies = [
+            RetentionPolicy(max_records=500),
+            RetentionPolicy(max_age_seconds=199.0),
+            RetentionPolicy(max_total_bytes=5_000),
+        ]
+        now = NOW + total
+        left: list[PersistedRecord] = [event(n, payload={"noise": noise(60, n)}) for n in range(total)]
+        async with self.using(open_backend(RetentionPolicy())) as backend:
+            await backend.record_batch(left)
+        for policy in policies:
+            async with self.using(open_backend(policy)) as backend:
+                backend.time_fn = lambda: now
+                if not self.durable:
+                    await backend.record_batch(left)
+                report = await backend.compact()
+                kept: list[PersistedRecord] = list(await backend.list_events())
+                if policy.max_total_bytes is None or record_size:
+                    expected = policy.newest_kept(reversed(left), now, record_size or (lambda _: 0))[::-1]
+                    assert kept == expected
+                else:
+                    assert 0 < len(kept) <= policy.max_total_bytes / smallest
+                    assert kept == left[-len(kept) :]
+                _check_arithmetic(report, backend, len(kept))
+            if self.durable:
+                async with self.using(open_backend(RetentionPolicy())) as backend:
+                    assert list(await backend.list_events()) == kept, (
+                        "records that were removed are still there"
+                    )
+            left = kept if self.durable else left
 
     async def test_a_dry_run_tells_what_a_compaction_does_and_changes_nothing(
         self, open_backend: OpenBackend

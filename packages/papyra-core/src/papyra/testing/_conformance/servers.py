@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import subprocess
 import sys
@@ -18,8 +17,10 @@ import pytest
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.query import Query
+from papyra.persistence.retention import RetentionPolicy
 from papyra.testing._conformance.base import ConformanceBase
-from papyra.testing._conformance.facts import event, mixed, stored
+from papyra.testing._conformance.facts import LONG_BATCH, event, mixed, offer, stored
+from papyra.testing._conformance.loop_watch import blocking_calls
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from papyra.persistence.backend import PersistenceBackend
     from papyra.persistence.models import PersistedEvent, PersistedRecord
     from papyra.testing._conformance.base import OpenBackend
+    from papyra.testing.wire import Wire
 
 __all__ = ["ServerPromises"]
 
@@ -38,6 +40,7 @@ _T = TypeVar("_T")
 WRITERS = 3
 BATCHES_PER_WRITER = 12
 MAX_LOOP_GAP_SECONDS = 0.25
+MAX_MESSAGES = 60
 
 _WRITER = """
 import importlib, json, sys
@@ -76,6 +79,20 @@ class ServerPromises(ConformanceBase):
                     return
         pytest.fail(f"the event loop was held for {', '.join(f'{gap:.2f}' for gap in gaps)} s")
 
+    async def test_no_call_reads_or_writes_in_the_thread_of_the_loop(self, open_backend: OpenBackend) -> None:
+        """However short it is: a slow disk, a lock or a server makes it long."""
+        async with self.using(open_backend()) as backend:
+            for call in _calls(backend).values():  # imports what it needs
+                await call()
+        blocked: dict[str, set[str]] = {}
+        async with self.using(open_backend()) as backend:
+            for name, call in _calls(backend).items():
+                with blocking_calls() as found:
+                    await call()
+                if found:
+                    blocked[name] = found
+        assert not blocked, "use worker threads, or an async driver"
+
     async def test_open_and_ping_answer_and_leave_nothing(self, open_backend: OpenBackend) -> None:
         async with self.using(open_backend()) as backend:
             for _ in range(2):
@@ -99,19 +116,35 @@ class ServerPromises(ConformanceBase):
     ) -> None:
         if not (self.keeps_batch_ids or restart_store or cut_wire):
             pytest.skip("keeps_batch_ids is False, and there is no server whose answers may be lost")
+        offered: list[tuple[str, PersistedRecord]] = [
+            ("run:1", event(0)),
+            ("another:1", event(1)),  # the same number of another run
+            ("run:11", event(2)),
+            *((f"run{n}:1", event(3 + n)) for n in range(20)),
+            ("another:2", event(23)),
+            ("run:12", event(24)),
+        ]
+        expected: list[PersistedRecord] = []
         async with self.using(open_backend()) as backend:
-            await _offer(backend, mixed(3), "run:1")
-            await _offer(backend, mixed(3), "run:1")
-            await _offer(backend, [event(3)], "another:1")
-            await _offer(backend, [event(4)], "run:2")
-            await _offer(backend, [event(4)], "run:2")
-            await backend.record_batch([event(5)])
-            await backend.record_batch([event(5)])
-            expected = [*mixed(3), event(3), event(4), event(5), event(5)]
+            last: dict[str, tuple[str, PersistedRecord]] = {}
+            for batch_id, record in offered:
+                await offer(backend, [record], batch_id)
+                expected.append(record)
+                last[batch_id.partition(":")[0]] = (batch_id, record)
+                if batch_id in ("run:1", "another:1"):
+                    for again, known in last.values():
+                        await offer(backend, [known], again)
+            assert await stored(backend) == expected
+            for again, known in last.values():  # the last one of each run, after those of the others
+                await offer(backend, [known], again)
+            await backend.record_batch([event(25)])
+            await backend.record_batch([event(25)])
+            expected += [event(25), event(25)]
             assert await stored(backend) == expected
         if self.durable:
             async with self.using(open_backend()) as backend:
-                await _offer(backend, [event(4)], "run:2")
+                for again in ("run:12", "another:2", "run7:1"):
+                    await offer(backend, [event(99)], again)
                 assert await stored(backend) == expected
 
     # -- several processes
@@ -176,6 +209,56 @@ class ServerPromises(ConformanceBase):
                     await anyio.to_thread.run_sync(cut_wire)
             assert await self._until_answered(lambda: stored(backend)) == [event(n) for n in range(20)]
 
+    async def test_a_wire_that_is_cut_at_any_message_leaves_all_of_a_batch_or_nothing(
+        self, open_backend: OpenBackend, wire: Wire | None
+    ) -> None:
+        """Cut at the first message of a write, then at the second, until a write needs no more of them."""
+        if wire is None:
+            pytest.skip("the fixture wire does not lead to the server of the store")
+        expected: list[PersistedRecord] = [event(0)]
+        async with self.using(open_backend()) as backend:
+            await offer(backend, expected, "run:0")  # connects
+            for number in range(1, MAX_MESSAGES):
+                batch = [event(10 * number + n) for n in range(4)]
+                if not await self._cut_at(wire, number, backend, batch, expected, f"run:{number}"):
+                    return
+                expected += batch
+
+    async def test_a_wire_that_is_cut_leaves_all_of_a_long_batch_or_nothing(
+        self, open_backend: OpenBackend, wire: Wire | None
+    ) -> None:
+        if wire is None:
+            pytest.skip("the fixture wire does not lead to the server of the store")
+        first, second = ([event(n + m) for n in range(LONG_BATCH)] for m in (0, LONG_BATCH))
+        async with self.using(open_backend(RetentionPolicy())) as backend:
+            before = wire.messages
+            await offer(backend, first, "run:1")
+            late = max(1, (wire.messages - before) * 9 // 10)
+            await self._cut_at(wire, late, backend, second, first, "run:2")
+
+    async def _cut_at(
+        self,
+        wire: Wire,
+        message: int,
+        backend: PersistenceBackend,
+        batch: Sequence[PersistedRecord],
+        before: Sequence[PersistedRecord],
+        batch_id: str,
+    ) -> bool:
+        """Offer a batch until it is stored; return whether the wire was cut meanwhile."""
+        cuts = wire.cuts
+        with wire.cut_at(message):
+            try:
+                await offer(backend, batch, batch_id)
+            except PersistenceError as error:
+                _check_that_it_may_pass(backend, error)
+        found = await self._until_answered(lambda: stored(backend))
+        left = len(found) - len(before)
+        assert left in (0, len(batch)), f"cut at message {message}: {left} of {len(batch)} records are stored"
+        await self._offer_until_stored(backend, batch, batch_id)
+        assert await self._until_answered(lambda: stored(backend)) == [*before, *batch]
+        return wire.cuts != cuts
+
     async def test_a_stalled_store_is_an_error_in_time_and_is_counted(
         self,
         open_backend: OpenBackend,
@@ -188,8 +271,9 @@ class ServerPromises(ConformanceBase):
             errors = backend.metrics.write_errors
             with stall_store():
                 began = time.monotonic()
-                with pytest.raises(PersistenceError):  # and no error of its driver
-                    await _offer(backend, [event(1)], "run:1")
+                with pytest.raises(PersistenceError) as caught:  # and no error of its driver
+                    await offer(backend, [event(1)], "run:1")
+                _check_that_it_may_pass(backend, caught.value)
                 with pytest.raises(PersistenceError):
                     await backend.ping()
                 assert time.monotonic() - began < self.patience
@@ -224,8 +308,19 @@ class ServerPromises(ConformanceBase):
     async def _offer_until_stored(
         self, backend: PersistenceBackend, records: Sequence[PersistedRecord], batch_id: str
     ) -> None:
-        """Offer a batch as the system does."""
-        await self._until_answered(lambda: _offer(backend, records, batch_id))
+        """Offer a batch as the system does: again after each error, as long as the store lets it."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return await offer(backend, records, batch_id)
+            except PersistenceError as error:
+                _check_that_it_may_pass(backend, error)
+                found = await self._until_answered(lambda: stored(backend))
+                left = sum(one in found for one in records)
+                assert left in (0, len(records)), f"{left} of {len(records)} records of a batch were stored"
+                if time.monotonic() >= deadline:
+                    raise
+            await anyio.sleep(0.01)
 
     async def _until_answered(self, call: Callable[[], Awaitable[_T]]) -> _T:
         deadline = time.monotonic() + self.patience
@@ -235,7 +330,14 @@ class ServerPromises(ConformanceBase):
             except PersistenceError:
                 if time.monotonic() >= deadline:
                     raise
-            await anyio.sleep(0.05)
+            await anyio.sleep(0.01)
+
+
+def _check_that_it_may_pass(backend: PersistenceBackend, error: PersistenceError) -> None:
+    assert backend.retries if error.retry is None else error.retry, (
+        f"after {error!r} the system drops the batch, so an outage loses facts: "
+        "declare retries = True, or raise PersistenceError(..., retry=True)"
+    )
 
 
 async def _follow_from_newest(
@@ -250,11 +352,22 @@ async def _follow_from_newest(
                 task_status.started()
 
 
-async def _offer(backend: PersistenceBackend, records: Sequence[PersistedRecord], batch_id: str) -> None:
-    if "batch_id" in inspect.signature(backend.record_batch).parameters:
-        await backend.record_batch(records, batch_id=batch_id)
-    else:
-        await backend.record_batch(records)
+def _calls(backend: PersistenceBackend) -> dict[str, Callable[[], Awaitable[object]]]:
+    everything: Query[PersistedRecord] = Query()
+    return {
+        "open": backend.open,
+        "ping": backend.ping,
+        "record_event": lambda: backend.record_event(event(1)),
+        "record_batch": lambda: backend.record_batch(mixed(9)),
+        "list_events": backend.list_events,
+        "page": lambda: backend.page(everything),
+        "count": lambda: backend.count(everything),
+        "flush": backend.flush,
+        "scan": backend.scan,
+        "recover": backend.recover,
+        "compact": backend.compact,
+        "aclose": backend.aclose,
+    }
 
 
 async def _longest_gap(backend: PersistenceBackend) -> float:

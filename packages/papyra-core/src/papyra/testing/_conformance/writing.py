@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from papyra.exceptions import PartialWriteError
+from papyra.exceptions import PartialWriteError, PersistenceError, StoreFull
 from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
 from papyra.persistence.retention import RetentionPolicy
 from papyra.testing._conformance.base import ConformanceBase
 from papyra.testing._conformance.facts import (
+    LONG_BATCH,
     NOW,
     ODD_TEXTS,
     ODD_VALUES,
@@ -20,16 +21,29 @@ from papyra.testing._conformance.facts import (
     letter,
     mixed,
     noise,
+    offer,
     stored,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
+    from contextlib import AbstractContextManager
 
     from papyra.persistence.models import JSONValue, PersistedRecord
     from papyra.testing._conformance.base import OpenBackend
 
 __all__ = ["WritingPromises"]
+
+
+class _Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError("this value has no text")
+
+
+def _circular() -> list[object]:
+    made: list[object] = []
+    made.append(made)
+    return made
 
 
 class WritingPromises(ConformanceBase):
@@ -173,20 +187,56 @@ class WritingPromises(ConformanceBase):
             assert list(await backend.list_events(actor="a\ud801", event_type="\udfff")) == []
         assert (found[0], found[-1]) == (event(1), event(3))
 
+    @pytest.mark.parametrize(
+        ("value", "length"),
+        [(object(), 3), (_circular(), 3), (_Unprintable(), LONG_BATCH)],
+        ids=["not-json", "circular", "without-a-text"],
+    )
     async def test_one_that_cannot_be_stored_does_not_make_its_batch_half_a_secret(
-        self, open_backend: OpenBackend
+        self, open_backend: OpenBackend, value: object, length: int
     ) -> None:
         """A `PartialWriteError` counts what is missing, any other error says that nothing is stored."""
-        odd = event(2, payload=cast("dict[str, JSONValue]", {"not JSON": object()}))
-        expected = [event(n).timestamp for n in (1, 2, 3)]
-        async with self.using(open_backend()) as backend:
-            error = await _error_of(backend.record_batch([event(1), odd, event(3)]))
+        batch = [event(n) for n in range(length)]
+        batch[-2] = event(length - 2, payload=cast("dict[str, JSONValue]", {"odd": value}))
+        expected = [one.timestamp for one in batch]
+        async with self.using(open_backend(RetentionPolicy())) as backend:
+            error = await _error_of(backend.record_batch(batch))
             if isinstance(error, PartialWriteError):
                 assert error.failed == 1
-                del expected[1]
+                del expected[-2]
             elif error is not None:
                 expected = []
             assert [one.timestamp for one in await backend.list_events()] == expected
+
+    async def test_a_full_store_takes_all_of_a_batch_or_nothing(
+        self,
+        open_backend: OpenBackend,
+        fill_store: Callable[[], AbstractContextManager[object]] | None,
+    ) -> None:
+        """It raises `StoreFull`, so that the system keeps the batch, and takes it when there is room."""
+        if fill_store is None:
+            pytest.skip("the fixture fill_store does not say how to fill the store")
+        batch: list[PersistedRecord] = [
+            event(n, payload={"noise": noise(120, n)}) for n in range(1, LONG_BATCH)
+        ]
+        async with self.using(open_backend(RetentionPolicy())) as backend:
+            await backend.record_event(event(0))
+            with fill_store():
+                with pytest.raises(PersistenceError) as caught:
+                    await offer(backend, batch, "run:1")
+                error: BaseException | None = caught.value
+                left = len(batch)
+                if isinstance(error, PartialWriteError):
+                    left, error = error.failed, error.__cause__
+                assert isinstance(error, StoreFull), (
+                    "raise papyra.exceptions.StoreFull where there is no room"
+                )
+                assert error.retry is not False
+            written = batch[: len(batch) - left]
+            assert await stored(backend) == [event(0), *written], "a part of the batch is left"
+            await offer(backend, batch[len(written) :], "run:1")
+            assert await stored(backend) == [event(0), *batch]
+            assert not (await backend.scan()).has_anomalies
 
 
 async def _error_of(writing: Awaitable[None]) -> Exception | None:
