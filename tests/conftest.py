@@ -31,7 +31,7 @@ class EagerTasks(asyncio.DefaultEventLoopPolicy):
         return loop
 
 
-if os.environ.get("PYTHONASYNCIODEBUG"):
+if sys.flags.dev_mode or os.environ.get("PYTHONASYNCIODEBUG"):
     logging.getLogger("asyncio").setLevel(
         logging.ERROR
     )  # it warns of each slow step, amid what a test expects

@@ -7,6 +7,8 @@ then the error harms the caller alone.
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Final
 
 __all__ = ["FRAMES", "SCOPE_FRAMES", "SPAWN_FRAMES", "need_frames", "need_frames_to_wake"]
@@ -21,16 +23,29 @@ break the scopes around it, which are the caller's."""
 SPAWN_FRAMES: Final = 14
 """Frames that starting a task takes, on either event loop and in asyncio's debug mode."""
 
+DEBUG: Final = sys.flags.dev_mode or (not sys.flags.ignore_environment and "PYTHONASYNCIODEBUG" in os.environ)
+
+DEBUG_FRAMES: Final = 14 if DEBUG else 0
+"""Frames more in asyncio's debug mode, which notes the stack of each call that it schedules."""
+
 
 def need_frames(frames: int = FRAMES) -> None:
     """Raise `RecursionError` now unless the stack has room for this many more frames."""
-    if frames:
+    if frames > -DEBUG_FRAMES:
         need_frames(frames - 1)
 
 
-def need_frames_to_wake() -> None:
-    """Do the same as `need_frames` with `FRAMES`, in 60 % of the time: every ask wakes a task."""
-    _four()
+if DEBUG:
+
+    def need_frames_to_wake() -> None:
+        """Do the same as `need_frames` with `FRAMES`."""
+        need_frames()
+
+else:
+
+    def need_frames_to_wake() -> None:
+        """Do the same as `need_frames` with `FRAMES`, in 60 % of the time: every ask wakes a task."""
+        _four()
 
 
 def _four() -> None:
