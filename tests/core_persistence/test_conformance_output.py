@@ -28,25 +28,8 @@ def test_a_check_that_fails_shows_what_it_compared(tmp_path: Path) -> None:
             """
         )
     )
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-W",
-            "error",
-            "-p",
-            "no:cacheprovider",
-            "-k",
-            "limit",
-            "test_wrong.py",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider", "-k", "limit", "test_wrong.py"]
+    command = [sys.executable, "-m", "pytest", *options]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert ran.returncode == 1, ran.stdout + ran.stderr
     assert "At index 0 diff: PersistedEvent(" in ran.stdout

