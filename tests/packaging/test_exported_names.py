@@ -105,7 +105,7 @@ SIGNATURES = {
     "papyra.ActorSystem.start": "(self)",
     "papyra.ActorSystem.aclose": "(self, *, deadline=None)",
     "papyra.ActorSystem.spawn": """
-        (self, factory, *args, name=None, mailbox_capacity=1024, policy=None, parent=None, on_full='wait')
+        (self, factory, *args, name=None, mailbox_capacity=1024, policy=None, parent=None, on_full='wait', **unknown)
     """,
     "papyra.ActorSystem.stop": "(self, ref, *, timeout=None)",
     "papyra.ActorSystem.stop_all": "(self)",
@@ -125,7 +125,7 @@ SIGNATURES = {
     "papyra.ActorSystem.flush": "(self)",
     "papyra.ActorSystem.now": "(self)",
     "papyra.ActorContext.spawn_child": """
-        (self, factory, *args, name=None, mailbox_capacity=1024, policy=None, on_full='wait')
+        (self, factory, *args, name=None, mailbox_capacity=1024, policy=None, on_full='wait', **unknown)
     """,
     "papyra.ActorContext.stop_self": "(self)",
     "papyra.ActorContext.watch": "(self, ref)",

@@ -17,8 +17,18 @@ from typing import Any
 import anyio
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, AskDeadlock, AskTimeout, exceptions
-from papyra._runtime import running_system
+from papyra import (
+    Actor,
+    ActorContext,
+    ActorRef,
+    ActorStopped,
+    ActorSystem,
+    AskDeadlock,
+    AskTimeout,
+    exceptions,
+)
+from papyra._runtime import running_system, watchdog
+from papyra._runtime.actor_timers import ActorTimers
 from papyra.address import ActorAddress
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"
@@ -132,14 +142,41 @@ async def not_a_reference(system: ActorSystem) -> None:
     await system.stop(Till())  # type: ignore[arg-type]  # the mistake
 
 
+async def positional_tick(system: ActorSystem) -> None:
+    async def start(till: Till) -> None:
+        till.context.timers.start_single("k", 1.0, print)  # type: ignore[arg-type]  # the mistake
+
+    await system.spawn(Till).ask(start)
+
+
+async def attribute_of_the_actor(system: ActorSystem) -> None:
+    system.spawn(Till).counter  # type: ignore[attr-defined]  # noqa: B018 - the mistake
+
+
+async def to_one_that_failed_at_length(system: ActorSystem) -> None:
+    async def fail_at_length(till: Till) -> None:
+        raise ValueError("the till has no " + "coins, " * 60)
+
+    till = system.spawn(Till)
+    with pytest.raises(ValueError, match="coins"):
+        await till.ask(fail_at_length)
+    while system.refs(alive_only=False):  # noqa: ASYNC110 - it need not be watched
+        await anyio.sleep(0.001)
+    await till.tell(1)
+
+
 MISTAKES: dict[str, Callable[[ActorSystem], Awaitable[object]]] = {
     "A send without await": without_await,
     "An instance in place of a class": lambda system: system.spawn(Till()),  # type: ignore
     "Too many arguments": lambda system: system.spawn(Till, 1, 2),  # type: ignore
+    "A keyword argument for the factory": lambda system: system.spawn(Till, coins=5),  # type: ignore
+    "An attribute of the actor": attribute_of_the_actor,
+    "A timer without a keyword": positional_tick,
     "A receive that is an async generator": lambda system: system.spawn(Stream).ask(1),
     "A receive that is a plain function": lambda system: system.spawn(Plain).ask(1),
     "An on_start that raises": lambda system: system.spawn(NoDisk).ask(1),
     "A send to an actor that has failed": to_a_failed_one,
+    "A send to an actor that has failed with a long text": to_one_that_failed_at_length,
     "A send to an actor that was stopped": to_a_stopped_one,
     "A send after the close": after_the_close,
     "A spawn after the close": spawn_after_the_close,
@@ -151,7 +188,7 @@ MISTAKES: dict[str, Callable[[ActorSystem], Awaitable[object]]] = {
     "An exception in place of an event": lambda system: system.wait_for_event(ActorStopped),  # type: ignore
     "A call from another thread": wrong_thread,
 }
-LOGGED = {"A receive that blocks", "A close that waits"}
+LOGGED = {"A receive that blocks", "An on_start that does not end", "A close that waits"}
 
 
 def matches(title: str, text: str) -> bool:
@@ -192,6 +229,55 @@ async def test_h16_a_receive_that_blocks_has_the_text_of_the_page(caplog: pytest
         await system.spawn(Till).ask(hold)
     (line,) = logged(caplog, "has held")
     assert matches("A receive that blocks", line), line
+
+
+async def test_h16_an_endless_on_start_has_the_text_of_the_page(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = anyio.Event()
+
+    class Till(Actor):
+        async def on_start(self) -> None:
+            started.set()
+            await anyio.sleep_forever()
+
+    async with ActorSystem(shutdown_timeout=0) as system:
+        system.spawn(Till)
+        await started.wait()
+        monkeypatch.setattr(watchdog, "LONG_SECONDS", 0.0)
+        watches = system._core.watchdog  # type: ignore[union-attr]  # it runs
+        watches._name_long(time.monotonic() + 61)
+        watches._name_long(time.monotonic() + 62)
+    (line,) = logged(caplog, "on_start")
+    assert matches("An on_start that does not end", line), line
+
+
+def test_h16_each_call_for_a_tick_names_its_keywords() -> None:
+    for method in (
+        ActorTimers.start_single,
+        ActorTimers.start_fixed_delay,
+        ActorTimers.start_fixed_rate,
+        ActorContext.set_receive_timeout,
+    ):
+        given = 2 if method is ActorContext.set_receive_timeout else 3
+        with pytest.raises(
+            TypeError, match=re.escape(f"{method.__name__}() takes what is to happen by name")
+        ):
+            method(*[None] * given, print)  # type: ignore[operator]  # the mistake
+
+
+async def test_h16_each_spawn_names_a_keyword_of_the_factory() -> None:
+    async def spawn_child(till: Till) -> None:
+        till.context.spawn_child(Till, coins=5)  # type: ignore[arg-type]  # the mistake
+
+    async with ActorSystem() as system:
+        with pytest.raises(TypeError, match=re.escape("spawn(partial(Till, coins=...))")):
+            system.spawn_or_get(Till, name="till", coins=5)  # type: ignore[arg-type]  # the mistake
+        with pytest.raises(TypeError, match=re.escape("spawn(partial(Till, coins=...))")):
+            await system.spawn(Till).ask(spawn_child)
+        ref = system.spawn(Till)
+        assert not hasattr(ref, "counter")
+        assert not hasattr(ActorRef.__new__(ActorRef), "_cell")  # no endless recursion
 
 
 async def test_h16_an_endless_receive_at_a_close_has_the_text_of_the_page(

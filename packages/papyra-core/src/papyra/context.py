@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from papyra._runtime import answering, stash, watching
 from papyra._runtime._eventloop import current_tasks
-from papyra._runtime.actor_timers import MISSING, ActorTimers, set_receive_timeout
+from papyra._runtime.actor_timers import MISSING, ActorTimers, check_keywords, set_receive_timeout
 from papyra._runtime.belongings import belongings
 from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.children import Children
@@ -21,6 +21,7 @@ from papyra.reply import Reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
+    from typing import Never
 
     from papyra._runtime.cell import Cell
     from papyra._runtime.pipes import Pipe
@@ -108,6 +109,7 @@ class ActorContext:
         mailbox_capacity: int | None = 1024,
         policy: SupervisionPolicy | None = None,
         on_full: Literal["wait", "refuse"] = "wait",
+        **unknown: Never,
     ) -> ActorRef[M, R]:
         """Spawn an actor below this one; see `ActorSystem.spawn`."""
         return self.system.spawn(
@@ -118,6 +120,7 @@ class ActorContext:
             policy=policy,
             on_full=on_full,
             parent=ActorRef(self._cell),
+            **unknown,
         )
 
     def stop_self(self) -> Awaitable[None]:
@@ -160,7 +163,7 @@ class ActorContext:
     def set_receive_timeout(
         self,
         seconds: float | None,
-        *,
+        *misplaced: Never,
         send: object = MISSING,
         call: Callable[[], object] | None = None,
     ) -> None:
@@ -172,6 +175,7 @@ class ActorContext:
         work are activity, ticks of the actor's own timers are not. The time-out is handled before anything
         that comes later, and comes again until it is ended. A restart and a stop end it.
         """
+        check_keywords("set_receive_timeout", misplaced)
         set_receive_timeout(belongings(self._cell), seconds, send, call)
 
     # -- what an actor may do with a message, besides returning its reply

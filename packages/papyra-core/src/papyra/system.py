@@ -29,7 +29,7 @@ from papyra._runtime.instruments import Instruments
 from papyra._runtime.interrupts import INTERRUPTS
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.running_system import RunningSystem
-from papyra._runtime.spawning import spawn
+from papyra._runtime.spawning import spawn, unknown_keywords
 from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
 from papyra._runtime.tallies import Walk
@@ -58,7 +58,7 @@ from papyra.supervision import SupervisionPolicy
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from types import TracebackType
-    from typing import Self
+    from typing import Never, Self
 
     from papyra.audit import ActorInfo, AuditReport, TreeRow
     from papyra.cluster import ClusterDriver
@@ -352,6 +352,7 @@ class ActorSystem:
         policy: SupervisionPolicy | None = None,
         parent: ActorRef[Any, Any] | None = None,
         on_full: Literal["wait", "refuse"] = "wait",
+        **unknown: Never,
     ) -> ActorRef[M, R]:
         """Make an actor and return its reference at once; ``on_start`` runs soon after.
 
@@ -362,6 +363,8 @@ class ActorSystem:
         ``policy`` an unnamed actor stops on a failure, and a named one restarts, 3 times in 60 seconds: at
         once, after 0.5 s and after 1 s. Below an actor with a ``children_policy`` both restart.
         """
+        if unknown:
+            raise TypeError(unknown_keywords(factory, unknown))
         core = self._running("spawn an actor") if parent is None else self._open("spawn an actor")
         if mailbox_capacity is None:
             mailbox_capacity = NO_LIMIT
@@ -394,6 +397,7 @@ class ActorSystem:
         policy: SupervisionPolicy | None = None,
         parent: ActorRef[Any, Any] | None = None,
         on_full: Literal["wait", "refuse"] = "wait",
+        **unknown: Never,
     ) -> ActorRef[M, R]:
         """Return the living actor called ``name``, or else spawn it; there are never two.
 
@@ -411,6 +415,7 @@ class ActorSystem:
                 policy=policy,
                 parent=parent,
                 on_full=on_full,
+                **unknown,
             )
         except ActorNameTaken:
             living = self._living(name)  # the factory itself has spawned it

@@ -17,11 +17,12 @@ from papyra._runtime.timers import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
+    from typing import Never
 
     from papyra._runtime.belongings import Belongings
     from papyra.actor import Actor
 
-__all__ = ["MISSING", "ActorTimers", "ReceiveTimeout", "set_receive_timeout"]
+__all__ = ["MISSING", "ActorTimers", "ReceiveTimeout", "check_keywords", "set_receive_timeout"]
 
 MISSING: Final[Any] = object()
 """Stands for a message that was not given, because None is a message."""
@@ -113,18 +114,19 @@ class ActorTimers:
         self,
         key: Hashable,
         delay: float,
-        *,
+        *misplaced: Never,
         send: object = MISSING,
         call: Callable[[], object] | None = None,
     ) -> None:
         """Tick once, after ``delay`` seconds."""
+        check_keywords("start_single", misplaced)
         self._start(key, _delay(delay), None, send, call, rate=False)
 
     def start_fixed_delay(
         self,
         key: Hashable,
         delay: float,
-        *,
+        *misplaced: Never,
         send: object = MISSING,
         call: Callable[[], object] | None = None,
         initial_delay: float | None = None,
@@ -133,6 +135,7 @@ class ActorTimers:
 
         A slow handler gathers no ticks.
         """
+        check_keywords("start_fixed_delay", misplaced)
         _interval(delay)
         self._start(key, _delay(initial_delay, delay), delay, send, call, rate=False)
 
@@ -140,7 +143,7 @@ class ActorTimers:
         self,
         key: Hashable,
         interval: float,
-        *,
+        *misplaced: Never,
         send: object = MISSING,
         call: Callable[[], object] | None = None,
         initial_delay: float | None = None,
@@ -151,6 +154,7 @@ class ActorTimers:
 
         A tick that comes due while the one before it is handled comes once, after it.
         """
+        check_keywords("start_fixed_rate", misplaced)
         _interval(interval)
         self._start(key, _delay(initial_delay, interval), interval, send, call, rate=True)
 
@@ -306,6 +310,15 @@ async def _handle_tick(
     finally:
         if mine.receive_timeout is not None:
             mine.receive_timeout.settle()
+
+
+def check_keywords(method: str, misplaced: tuple[object, ...]) -> None:
+    """Refuse what a user has given by position in place of ``send=`` or ``call=``."""
+    if misplaced:
+        raise TypeError(
+            f"{method}() takes what is to happen by name: call=function runs a function in the actor, "
+            "send=message delivers a message to it"
+        )
 
 
 def _check_action(message: object, act: Callable[[], object] | None) -> None:

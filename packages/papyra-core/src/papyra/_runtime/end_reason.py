@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EndReason", "why_stopped"]
 
-MAX_TEXT_CHARACTERS = 200
+MAX_TEXT_CHARACTERS = 300
 """Characters of a failure's text that such an error repeats."""
+
+MAX_WORD_CHARACTERS = 40
+"""A longer last word of a text that is cut is cut, too."""
 
 _FAILED = ("failed", "restart_limit")
 
@@ -40,5 +43,16 @@ def why_stopped(cell: Cell) -> str:
         return reason.text
     if cell.failure is None or reason not in _FAILED:
         return f" ({reason})"
-    kind, text = type_name(type(cell.failure)), bounded_text(cell.failure, MAX_TEXT_CHARACTERS)
+    kind, text = type_name(type(cell.failure)), _shortened(bounded_text(cell.failure, MAX_TEXT_CHARACTERS))
     return f" ({reason}: {kind}: {text})" if text else f" ({reason}: {kind})"
+
+
+def _shortened(text: str) -> str:
+    """Cut a text that is too long after a word, and say where all of it is."""
+    if len(text) <= MAX_TEXT_CHARACTERS:
+        return text
+    kept = text[:MAX_TEXT_CHARACTERS]
+    words = kept.rpartition(" ")[0]
+    if len(kept) - len(words) <= MAX_WORD_CHARACTERS:
+        kept = words
+    return f"{kept} ... (the log has all of it)"

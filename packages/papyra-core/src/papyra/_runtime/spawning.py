@@ -18,13 +18,13 @@ from papyra.exceptions import ActorNameTaken, ActorStopped
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextvars import Context
 
     from papyra._runtime.runtime import Runtime
     from papyra.supervision import SupervisionPolicy
 
-__all__ = ["build", "spawn"]
+__all__ = ["build", "spawn", "unknown_keywords"]
 
 _NO_INIT = object.__init__
 
@@ -109,6 +109,17 @@ def build(factory: Callable[[], Any], context: Context | None = None) -> Actor:
             f"{describe(factory)} returned an actor that was spawned already; each spawn needs a new instance"
         )
     return actor  # type: ignore[no-any-return]  # it was checked above
+
+
+def unknown_keywords(factory: object, given: Iterable[str]) -> str:
+    """Say that spawn() does not have the keyword arguments that were ``given``."""
+    names = ", ".join(f"{name}=" for name in given)
+    shown = ", ".join(f"{name}=..." for name in given)
+    kind = getattr(factory, "__name__", "factory")
+    return (
+        f"spawn() has no option {names}. Only positional arguments are passed to the factory: "
+        f"use functools.partial, as in spawn(partial({kind}, {shown}))"
+    )
 
 
 def _not_a_factory(value: object) -> str:

@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from papyra._runtime.busy_actors import BusyActors
 from papyra._runtime.frames import place
 from papyra._runtime.log import LOG
+from papyra._runtime.phases import STARTING
 
 if TYPE_CHECKING:
     from types import CodeType, CoroutineType, FrameType
@@ -134,15 +135,18 @@ class Watchdog:
                 places.setdefault(found.code.cr_code, []).append(found)
         for code, ones in places.items():
             first = ones[0]
+            starts = first.cell.phase == STARTING
             count = len(ones) - 1
             others = f" The same is true of {count} other actor{'s' * (count != 1)}." if count else ""
             if self._is_news(first.frame, code):
                 LOG.warning(
-                    "actor %s has handled one message for %.0f s and waits in %s. "
-                    "Its other messages wait meanwhile: use a time-out, or context.start_soon().%s",
+                    "actor %s has %s for %.0f s and waits in %s. "
+                    "Its%s messages wait meanwhile: use a time-out, or context.start_soon().%s",
                     first.cell,
+                    "been in on_start" if starts else "handled one message",
                     now - first.since,
                     place(first.frame),
+                    "" if starts else " other",
                     others,
                 )
 
