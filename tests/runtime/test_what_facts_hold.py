@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import anyio
@@ -80,6 +81,27 @@ async def test_r02_each_event_has_the_class_and_the_name() -> None:
         started, stopped = await stored(system, actor=child.address)
         assert started.payload == {"type": NAME, "name": "child", "parent": str(ref.address)}
         assert stopped.payload == {"type": NAME, "name": "child", "reason": "stopped", "processed": 0}
+
+
+class Other(Worker):
+    """Another class."""
+
+
+async def test_r02_events_of_classes_in_turn_have_each_its_own() -> None:
+    kinds = [(Worker, None), (Other, None), (Other, "one"), (Worker, None), (Worker, "two"), (Worker, None)]
+    async with ActorSystem() as system:
+        refs = [system.spawn(kind, name=name) for kind, name in kinds]
+        for ref in refs:
+            await system.stop(ref)
+        for ref, (kind, name) in zip(refs, kinds, strict=True):
+            found = await stored(system, actor=ref.address)
+            assert [event.event_type for event in found] == ["ActorStarted", "ActorStopped"]
+            for event in found:
+                assert event.payload["type"] == f"{Worker.__module__}.{kind.__name__}"
+                assert event.payload.get("name") == name
+                assert type(event) is PersistedEvent
+                with pytest.raises(FrozenInstanceError):
+                    event.run = ""  # type: ignore[misc]  # that is tested
 
 
 async def test_r02_any_compaction_leaves_events_that_say_who() -> None:
