@@ -45,7 +45,7 @@ from papyra.exceptions import ActorStopped
 from papyra.supervision import UNNAMED_POLICY, SupervisorDecision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Coroutine
 
     from papyra._runtime.runtime import Runtime
 
@@ -77,7 +77,7 @@ class Lifecycle:
             and cell.belongings is None
             and not cell.children
             and cell.actor is not None
-            and _inherits(cell.actor, "on_stop", Actor.on_stop)
+            and _inherits_on_stop(cell.actor)
         )
 
     # -- steps
@@ -92,7 +92,7 @@ class Lifecycle:
             return self.step(cell)
         cell.fresh = False
         cell.limit = cell.capacity
-        if not _inherits(actor, "on_start", Actor.on_start):
+        if not _inherits_on_start(actor):
             return self._begin(cell, actor, worker)
         phases.enter(cell, RUNNING)
         cell.started = True
@@ -138,7 +138,7 @@ class Lifecycle:
             cell.box = self.rt.new_box()
         if cell.stopping and cell.phase == RUNNING and cell.actor is not None and _has_only_to_stop(cell):
             phases.enter(cell, STOPPING)
-            if not _inherits(cell.actor, "on_stop", Actor.on_stop):
+            if not _inherits_on_stop(cell.actor):
                 await self._run_on_stop(cell)
             finish(cell)
             return
@@ -383,14 +383,22 @@ class Lifecycle:
             LOG.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
 
 
-def _inherits(actor: Actor, hook: str, default: Callable[..., Any]) -> bool:
-    """Return whether an actor inherits a hook from `Actor`, which does nothing.
+# Whether an actor inherits a hook from `Actor`, which does nothing: awaiting it would take 0.25 us. Each life
+# asks for both, so their names are written out: `getattr` takes longer.
+_NO_START, _NO_STOP = Actor.on_start, Actor.on_stop
 
-    Awaiting it would take 0.25 us.
-    """
+
+def _inherits_on_start(actor: Any) -> bool:
     try:
-        return getattr(getattr(actor, hook), "__func__", None) is default
+        return actor.on_start.__func__ is _NO_START
     except BaseException:  # noqa: BLE001 - a property of the user; the call of the hook handles its error
+        return False  # or another callable than a method
+
+
+def _inherits_on_stop(actor: Any) -> bool:
+    try:
+        return actor.on_stop.__func__ is _NO_STOP
+    except BaseException:  # noqa: BLE001 - as above
         return False
 
 

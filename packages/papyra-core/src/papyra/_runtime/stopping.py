@@ -99,6 +99,7 @@ def stop_next_child(cell: Cell) -> bool:
     reason = "shutdown" if cell.reason == "shutdown" else "stopped"
     # A hook may be slow, and the worker looks at the clock only between turns.
     left = 1 if cell.rt.history.reports_events else cell.rt.max_idle_stops
+    can_stop_at_once = cell.rt.lifecycle.can_stop_at_once
     while True:
         children = cell.children
         if not children:
@@ -107,7 +108,7 @@ def stop_next_child(cell: Cell) -> bool:
         # The newest, in O(1): next(reversed(children)) would pass all entries that were removed before.
         number, child = children.popitem()
         left -= 1
-        if not (left and cell.rt.lifecycle.can_stop_at_once(child)):
+        if not (left and can_stop_at_once(child)):
             break
         child.reason = reason
         close(child)

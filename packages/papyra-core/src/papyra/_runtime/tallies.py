@@ -48,6 +48,8 @@ class Tallies:
         self.kinds: dict[str, Tally] = {}
         self.refused = 0  # dead letters that were sent to a stopped actor
         self.lock = Lock()  # of what was reported last
+        # The class of the actor that was buried last, and its tally: many actors of one class stop in a row.
+        self._last_buried: tuple[type | None, Tally] = Tally, Tally()
 
     def name_of(self, kind: type | None) -> str:
         """Return the name that a type is counted under."""
@@ -62,7 +64,10 @@ class Tallies:
 
     def bury(self, cell: Cell) -> None:
         """Add what an actor did that has stopped."""
-        tally = self.of(cell.actor_type)
+        kind, tally = self._last_buried
+        if kind is not cell.actor_type:
+            tally = self.of(cell.actor_type)
+            self._last_buried = cell.actor_type, tally
         tally.ended += 1
         tally.processed += cell.processed
 
