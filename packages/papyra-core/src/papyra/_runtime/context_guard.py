@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra._runtime.worker import Worker
 
-__all__ = ["ContextGuard", "changed_variables", "keep", "keep_worker", "release_worker", "tree_of"]
+__all__ = [
+    "ContextGuard",
+    "changed_variables",
+    "keep",
+    "keep_worker",
+    "reference_of",
+    "release_worker",
+    "tree_of",
+]
 
 _MISSING = object()
 
@@ -34,8 +42,20 @@ def tree_of(context: Context) -> object:
     return found[-1] if found else context
 
 
+def reference_of(context: Context) -> Context:
+    """Return a context to compare with, in 12 ns: the exact check is needed only where the two differ.
+
+    Two contexts of one size are compared by their values, which would call ``__eq__`` of a user's. So where
+    the host has set variables, the reference is one of another size: then each comparison needs the check.
+    """
+    return context if all(variable.name in _SYSTEM_VARIABLES for variable in context) else Context()
+
+
 class ContextGuard:
-    """The context variables that a worker began with."""
+    """The context variables that a worker began with.
+
+    The worker compares ``live`` with ``reference`` after each turn, and calls `changed` if they differ.
+    """
 
     __slots__ = ("_before", "_tree", "live", "reference")
 
@@ -43,12 +63,7 @@ class ContextGuard:
         self.live = live  # the worker's own: reading it needs no copy
         self._before = live.copy()
         self._tree = tree_of(live)
-        # The worker compares ``live`` with ``reference`` after each turn, in 12 ns, and calls `changed` only
-        # if they differ. Two contexts of one size are compared by their values, which would call ``__eq__``
-        # of a user's. So where the host has set variables, the reference is one of another size: then each
-        # turn calls `changed`.
-        plain = all(variable.name in _SYSTEM_VARIABLES for variable in live)
-        self.reference = self._before if plain else Context()
+        self.reference = reference_of(self._before)
 
     def changed(self) -> bool:
         """Return whether an actor has left a variable with another value."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from papyra._runtime import phases
+from papyra._runtime.context_guard import reference_of
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.stack_guard import need_frames_to_wake
@@ -65,6 +66,7 @@ class Runtime:
         "all_gone",
         "awake",
         "cells",
+        "clean",
         "closing",
         "cluster",
         "countdown",
@@ -129,6 +131,7 @@ class Runtime:
         self.allow_sends(SEND_BUDGET)
         self.rng = random.Random()  # noqa: S311 - spreads backoffs, protects nothing
         self.loop = loop
+        self.clean = reference_of(loop.clean)
         self.history = history
         self.fact_writer = fact_writer
         self.timers = timers

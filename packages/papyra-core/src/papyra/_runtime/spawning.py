@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from contextvars import copy_context
 from functools import partial
-from gc import get_referents
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import Cell
-from papyra._runtime.context_guard import changed_variables
+from papyra._runtime.context_guard import changed_variables, tree_of
 from papyra._runtime.frames import calls_actor
 from papyra._runtime.group import children_policy
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING
@@ -43,7 +42,7 @@ def spawn(
         name = str.__str__(name)  # of a member of a StrEnum: facts hold plain JSON
     if name is not None and name in rt.names:
         raise ActorNameTaken(name, rt.names[name])
-    if not _takes_children(parent):
+    if (parent.stopping or parent.phase != RUNNING) and not _takes_children(parent):
         raise ActorStopped(parent, "is stopping or restarting and takes no children")
     if args and callable(factory):
         factory = partial(factory, *args)
@@ -51,11 +50,10 @@ def spawn(
     if type(factory) is type and factory.__init__ is _NO_INIT:  # type: ignore[misc]  # only compared
         actor = build(factory)
     else:
-        context, clean = copy_context(), rt.loop.clean
+        context = copy_context()
         actor = build(factory, context)
-        trees = get_referents(context, clean)  # as `tree_of`, in one call
-        if trees and trees[0] is not trees[-1]:
-            variables = changed_variables(context, copy_context(), clean)
+        if context != rt.clean and tree_of(context) is not tree_of(rt.loop.clean):
+            variables = changed_variables(context, copy_context(), rt.loop.clean)
     # The factory is user code: it may have spawned actors itself.
     if name is not None and name in rt.names:
         raise ActorNameTaken(name, rt.names[name])
