@@ -67,8 +67,9 @@ def test_no_server(command, monkeypatch):
 
     monkeypatch.setattr("papyra_contrib.cluster._registry_view.PATIENCE_SECONDS", 0.3)
 
-    done = run(command, "--cluster", f"nats://127.0.0.1:{free_port()}/shop")
+    done = run(command, "--cluster", f"nats://127.0.0.1:{(port := free_port())}/shop")
     assert done.exit_code == 3
+    assert str(port) in done.output  # what could not be reached
 
 
 def test_no_url_and_a_malformed_one(monkeypatch):

@@ -78,10 +78,9 @@ async def test_c16_a_start_that_fails_leaves_nothing(url):
 async def test_c16_no_server(world):
     from _processes import free_port
 
-    system = ActorSystem(
-        system_id="a", cluster=Cluster(f"nats://127.0.0.1:{free_port()}/shop", join_timeout=1.0)
-    )
-    with pytest.raises(ClusterUnavailable):
+    port = free_port()
+    system = ActorSystem(system_id="a", cluster=Cluster(f"nats://127.0.0.1:{port}/shop", join_timeout=1.0))
+    with pytest.raises(ClusterUnavailable, match=f"{port}.*find out whether its server runs"):
         await system.start()
     await system.aclose()
     await until(lambda: not threads())

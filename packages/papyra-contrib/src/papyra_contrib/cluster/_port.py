@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
-from papyra_contrib.cluster._errors import TransportError
+from papyra_contrib.cluster._errors import ClusterUnavailable, TransportError
 
 if TYPE_CHECKING:
     from typing import Self
@@ -138,6 +138,9 @@ class Transport(ABC):
 
     reconnects: int = 0
 
+    trouble: Exception | None = None
+    """What the engine met last while it could not connect."""
+
     @classmethod
     @abstractmethod
     def from_url(cls, url: str) -> Self:
@@ -198,6 +201,16 @@ class Transport(ABC):
     @abstractmethod
     async def aclose(self) -> None:
         """Send what is queued, end the lease, and leave no task, thread or socket. Closing twice is fine."""
+
+
+def not_open(transport: Transport, seconds: float) -> ClusterUnavailable:
+    """Make the error of a transport that was not open in time."""
+    trouble = transport.trouble
+    why = f" ({type(trouble).__name__}: {trouble})" if trouble is not None else ""
+    return ClusterUnavailable(
+        f"the registry of the cluster did not answer within {seconds:g} s{why}; find out whether its server runs at "
+        "the address in the URL"
+    )
 
 
 def no_answer(action: str, key: str) -> TransportError:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from papyra_contrib.cluster._errors import ClusterUnavailable
 from papyra_contrib.cluster._keys import unescape
 from papyra_contrib.cluster._members import Fence
 from papyra_contrib.cluster._open import open_transport
-from papyra_contrib.cluster._port import Ended, NodeId
+from papyra_contrib.cluster._port import Ended, NodeId, not_open
 from papyra_contrib.cluster._replica import EndedIncarnations, Replica
 
 if TYPE_CHECKING:
@@ -123,10 +122,7 @@ async def open_view(url: str) -> AsyncGenerator[RegistryView]:
                 while not view.is_synced:
                     await view.changed.wait()
         except TimeoutError:
-            raise ClusterUnavailable(
-                f"the registry of the cluster did not answer within {PATIENCE_SECONDS:g} s; find out whether its "
-                "server runs"
-            ) from None
+            raise not_open(transport, PATIENCE_SECONDS) from None
         yield view
     finally:
         with anyio.CancelScope(shield=True):

@@ -26,7 +26,7 @@ from papyra_contrib.cluster._joining import claim_membership
 from papyra_contrib.cluster._keys import node_key
 from papyra_contrib.cluster._link import Link
 from papyra_contrib.cluster._members import WIRE_VERSIONS, read_incarnation
-from papyra_contrib.cluster._port import Change, Lease, NodeId, Transport
+from papyra_contrib.cluster._port import Change, Lease, NodeId, Transport, not_open
 from papyra_contrib.cluster._receiver import Receiver
 from papyra_contrib.cluster._replica import Replica
 from papyra_contrib.cluster._verifier import Verifier
@@ -127,9 +127,7 @@ class Session:
                 raise ClusterUnavailable("the lease was lost while this node joined; it is tried again")
         except TimeoutError as error:
             await self._abandon()
-            raise ClusterUnavailable(
-                f"the registry of the cluster did not answer within {seconds} s; find out whether its server runs"
-            ) from error
+            raise not_open(self.transport, seconds) from error
         except BaseException:
             await self._abandon()
             raise

@@ -82,7 +82,7 @@ class Keeper:
         self.bucket: Bucket | None = None
         self.max_payload = 0
         self.reconnects = 0
-        self.last_error: Exception | None = None
+        self.news = ConnectionNews(self._back, self._gone)
 
     def start(self, ready: Callable[[Exception | None], None]) -> None:
         """Start the thread; ``ready`` is called once it is connected, or failed."""
@@ -167,11 +167,10 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._tasks = set()
-        news = ConnectionNews(self._back, self._gone)
+        news = self.news
         opening = asyncio.create_task(self._open(news))
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        self.last_error = news.last_error
         client: Client | None = None
         if opening.done() and opening.exception() is None:
             client = opening.result()

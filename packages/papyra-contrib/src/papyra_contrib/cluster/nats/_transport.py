@@ -69,6 +69,11 @@ class NatsTransport(Transport):
         """How often the connection to the registry came back."""
         return self._keeper.reconnects if self._keeper is not None else 0
 
+    @property
+    def trouble(self) -> Exception | None:  # type: ignore[override]  # a field of the port, kept by the keeper
+        """The last error of the connection to the registry."""
+        return self._keeper.news.last_error if self._keeper is not None else None
+
     async def open(self, node: NodeId, host: Host) -> None:
         """Connect: the registry in a thread, frames in this loop on asyncio, and in the thread on trio."""
         self._warn_if_exposed()
