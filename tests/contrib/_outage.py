@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 import os
+import threading
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
@@ -28,7 +29,7 @@ SWEEP_FACTS = int(os.environ.get("PAPYRA_SWEEP_FACTS", "20000"))
 SWEEP_TIMES = range(int(os.environ.get("PAPYRA_SWEEP_TIMES", "1")))
 
 TICK_SECONDS = 0.005
-MAX_HELD_SECONDS = 0.1  # of processor time; 0.05 on the clock is promised, where nothing else runs
+MAX_HELD_SECONDS = 0.05  # of processor time, without the collector's
 
 
 class Server(Protocol):
@@ -42,10 +43,30 @@ class Quick(Actor):
 
 @dataclass
 class Held:
-    """Seconds that the loop was held: on the clock without the wait for a processor, and in its time."""
+    """Seconds that the loop was held at most.
+
+    On the clock, without the wait for a processor; in its processor time, without the collector of garbage;
+    and by the collector, which looks at each fact that waits in the buffer.
+    """
 
     clock: float = 0.0
     processor: float = 0.0
+    collector: float = 0.0
+
+
+class Collections:
+    """Processor time that collections of garbage took in this thread."""
+
+    def __init__(self) -> None:
+        self.seconds = self._began = 0.0
+        self._thread = threading.get_ident()
+
+    def note(self, phase: str, info: object) -> None:
+        if threading.get_ident() == self._thread:
+            if phase == "start":
+                self._began = time.thread_time()
+            else:
+                self.seconds += time.thread_time() - self._began
 
 
 def _waited() -> float:
@@ -58,14 +79,17 @@ def _waited() -> float:
 
 @asynccontextmanager
 async def watching_the_loop() -> AsyncGenerator[Held]:
-    held = Held()
+    held, collections = Held(), Collections()
 
     async def tick() -> None:
         while True:
-            clock, waited, processor = time.perf_counter(), _waited(), time.thread_time()
+            clock, waited = time.perf_counter(), _waited()
+            processor, collected = time.thread_time(), collections.seconds
             await anyio.sleep(TICK_SECONDS)
+            collected = collections.seconds - collected
             held.clock = max(held.clock, time.perf_counter() - clock - TICK_SECONDS - (_waited() - waited))
-            held.processor = max(held.processor, time.thread_time() - processor - TICK_SECONDS)
+            held.processor = max(held.processor, time.thread_time() - processor - collected - TICK_SECONDS)
+            held.collector = max(held.collector, collected)
 
     gc.collect()  # what other tests have left is not ours
     async with anyio.create_task_group() as group:
@@ -104,7 +128,7 @@ async def record_over_outages(
     print(
         f"{backend.name}: {facts} facts in {time.perf_counter() - began:.1f} s, {backend.metrics.write_errors} failed batches, "
         f"{proxy.swallowed} answers lost; loop held for at most {held.clock * 1e3:.0f} ms, "
-        f"{held.processor * 1e3:.0f} ms of processor time"
+        f"{held.processor * 1e3:.0f} ms of processor time, and {held.collector * 1e3:.0f} ms by the collector"
     )
     assert held.processor < MAX_HELD_SECONDS
     return [(one, kind) for one in addresses for kind in ("ActorStarted", "ActorStopped")]
