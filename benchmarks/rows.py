@@ -192,6 +192,18 @@ ROWS = {
             script="files",
         ),
         Row(
+            "record_sqlite",
+            "the same into SQLite; the floor inserts the rows into a table without an index",
+            {"papyra": 200_000, "papyra-trio": 200_000, "floor": 200_000},
+            script="stores",
+        ),
+        Row(
+            "record_redis",
+            "the same into Redis; the floor sends the same entries in batches",
+            {"papyra": 200_000, "papyra-trio": 200_000, "floor": 200_000},
+            script="stores",
+        ),
+        Row(
             "append",
             "facts a second, appended to a JSON file one by one, each awaited",
             {"papyra": 20_000, "papyra-trio": 20_000, "published": 5_000, "floor": 20_000},
@@ -204,6 +216,15 @@ ROWS = {
             {"papyra": 200_000, "papyra-trio": 200_000, "floor": 200_000},
             (Goal("per_second", 0.6, "floor"),),
             script="postgres",
+        ),
+        Row(
+            "postgres_care",
+            "1 M facts in PostgreSQL: ms to list the newest 10, seconds to scan all and to compact to half; "
+            "the floor reads all rows, and deletes half of a table without an index",
+            {"papyra": 1_000_000, "floor": 1_000_000},
+            (Goal("newest_ms", 20, at_least=False),),
+            script="postgres",
+            unit="scan_s",
         ),
         Row(
             "scan",

