@@ -62,7 +62,9 @@ class ActorRef(Generic[M, R]):
         for _ in rt.sends:
             break
         else:
-            message = halt_send(cell, message)
+            # `halt_send`, without its call for an instrument that traces
+            countdown = rt.countdown
+            message = halt_send(cell, message) if countdown is None else countdown.tell(cell, message)
             if rt.must_yield:
                 await yield_to_loop(rt)
         box: deque[Any] | None = cell.box

@@ -6,8 +6,9 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach, get_current
+from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import (
     INVALID_SPAN_CONTEXT,
     Link,
@@ -24,6 +25,8 @@ from papyra.instruments import Instrument
 from papyra_contrib.otel import _names as names
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from opentelemetry.trace import Span, SpanContext, TracerProvider
 
     from papyra import ActorSystem
@@ -81,6 +84,9 @@ class PapyraTracing(Instrument):
         self._tells = tells
         self._roots = roots
         self._until_root = roots
+        # What `get_current` calls, without the call: it is due for each send.
+        runtime_context = getattr(otel_context, "_RUNTIME_CONTEXT", otel_context)
+        self._current: Callable[[], Context] = runtime_context.get_current
         self._tracer = trace.get_tracer(
             names.SCOPE, __version__, tracer_provider, schema_url=names.SCHEMA_URL
         )
@@ -96,7 +102,7 @@ class PapyraTracing(Instrument):
         """Begin the span of a send, if it is in a sampled trace."""
         if not (asks or self._tells):
             return None, sys.maxsize
-        context = get_current()
+        context = self._current()
         if not context and not self._roots:
             return None, 1
         origin = get_current_span(context).get_span_context()

@@ -24,11 +24,11 @@ MAX_FAILURES = 10
 class Attached:
     """An instrument of one system. ``active`` until it is removed."""
 
-    __slots__ = ("_detach", "_send", "active", "ended", "failed", "instrument", "left", "name", "scope")
+    __slots__ = ("_detach", "active", "ended", "failed", "instrument", "left", "name", "scope", "send")
 
     def __init__(self, instrument: Instrument, detach: Callable[[Attached], None]) -> None:
         self.instrument = instrument
-        self._send = instrument.send  # looked up once: it may be called for each message
+        self.send = instrument.send  # looked up once: it may be called for each message
         self.name = f"{type(instrument).__module__}.{type(instrument).__qualname__}"
         self.failed = 0
         self.active = True
@@ -50,13 +50,17 @@ class Attached:
     def show(self, cell: Cell, message: object, asks: bool) -> tuple[object, int]:
         """Return what ``send`` returns."""
         try:
-            mark, gap = self._send(cell, message, asks)
-            return (mark, gap) if gap >= 1 else (mark, 1)
-        except KeyboardInterrupt:
-            raise  # Ctrl-C, which comes anywhere
+            mark, gap = self.send(cell, message, asks)
         except BaseException as error:  # noqa: BLE001 - an instrument's error, SystemExit too, must not stop a sender
-            self.count_failure("send", error)
-            return None, 1
+            return self.send_failed(error)
+        return mark, max(gap, 1)
+
+    def send_failed(self, error: BaseException) -> tuple[None, int]:
+        """Count what ``send`` raised, and go on without a mark."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error  # Ctrl-C, which comes anywhere
+        self.count_failure("send", error)
+        return None, 1
 
     def call(self, method: str, *args: object) -> bool:
         """Call a method. Return whether it succeeded."""

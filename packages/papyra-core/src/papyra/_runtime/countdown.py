@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.runtime import SEND_BUDGET
+from papyra._runtime.sending import check_send
 
 if TYPE_CHECKING:
     from papyra._runtime.attached_instrument import Attached, Marks
@@ -22,93 +23,122 @@ __all__ = ["Countdown"]
 
 
 class Countdown:
-    """Shows sends to the instruments of a system that want to see some. It is made anew when those change."""
+    """Shows sends to the instruments of a system that want to see some. It is made anew when those change.
+
+    One instrument may want every send, as one that traces, although it marks few of them. Such a send stops
+    the counter, but takes a short way until something else is due: the yield, or another instrument.
+    """
 
     __slots__ = (
-        "_asks_gap",
+        "_asks_every",
         "_asks_left",
+        "_asks_stretch",
         "_attached",
         "_budget",
-        "_only",
+        "_every",
+        "_owner",
+        "_quick",
         "_rt",
-        "_tells_gap",
-        "_tells_left",
-        "stretch",
+        "_stretch",
     )
 
     def __init__(self, rt: Runtime, attached: list[Attached]) -> None:
         self._rt = rt
+        self._owner = rt.owner
         self._attached = attached
-        self._only = attached[0] if len(attached) == 1 else None
         for each in attached:
             each.left = [1, 1]
-        self._budget = 1  # sends until the next yield, as of the last stop of the counter
-        self._tells_left = self._tells_gap = 1
-        self._asks_left = self._asks_gap = 1
-        self.stretch = 0  # sends from one stop of the counter to the next
+        self._budget = 1  # tells until the next yield, as of the last stop
+        self._stretch = 0  # tells from the last stop to the next, not counting either
+        self._quick = 0  # those of them that `_every` has yet to be shown; the others are not seen here
+        self._every = attached[0]
+        self._asks_stretch = self._asks_left = 1  # asks from the last stop to the next, and those to come
+        self._asks_every: Attached | None = None
         rt.allow_sends(0)
 
     def tell(self, cell: Cell, item: Any) -> Any:
         """Handle a stop of the counter: show the send if it is due, and count on. Return the item to send."""
-        only = self._only
-        if only is not None and self.stretch == 0 and self._budget > 1:
-            # An instrument that wants to see every send, as one that traces: it marks few of them.
-            mark, left = only.show(cell, item.message if type(item) is Envelope else item, False)
-            if mark is None and left == 1:
-                self._budget -= 1
+        if not self._owner._is_owned():
+            check_send(self._rt)  # which raises
+        quick = self._quick
+        marks: Marks = ()
+        if quick:
+            every = self._every
+            try:
+                mark, left = every.send(cell, item.message if type(item) is Envelope else item, False)
+            except BaseException as error:  # noqa: BLE001 - as in `Attached.show`, without its call
+                mark, left = every.send_failed(error)
+            if mark is None and left <= 1:
+                self._quick = quick - 1
                 return item
-            shown = mark, left
-        else:
-            shown = None
-        spent = self.stretch + 1
-        budget = self._budget - spent
-        left = self._tells_left - spent
-        if left <= 0:
-            message = item.message if type(item) is Envelope else item
-            if only is not None:  # `_show`, without a call
-                mark, left = shown or only.show(cell, message, False)
-                marks: Marks | None = None if mark is None else ((only, mark),)
-            else:
-                marks, left = self._show(cell, message, False, self._tells_gap)
-                self._tells_gap = left
-            if marks is not None:
-                if type(item) is not Envelope:
-                    item = Envelope(item, expects_reply=False)
-                item.marks = marks
+            marks = _answered(every, False, mark, left, self._stretch - quick + 1)
+        passed = self._stretch - quick + 1
+        message = item.message if type(item) is Envelope else item
+        marks, every, nearest, second = self._show(cell, message, False, passed, marks)
+        if marks:
+            if type(item) is not Envelope:
+                item = Envelope(item, expects_reply=False)
+            item.marks = marks
+        budget = self._budget - passed
         if budget <= 0:
             budget = SEND_BUDGET
             self._rt.must_yield = True
-        self._budget, self._tells_left = budget, left
-        self.stretch = min(budget, left) - 1
-        if self.stretch:  # else the next one stops as well
-            self._rt.allow_sends(self.stretch)
+        self._budget = budget
+        if nearest == 1:
+            self._every = every
+            self._stretch = self._quick = min(budget, second) - 1
+        else:
+            self._stretch, self._quick = min(budget, nearest) - 1, 0
+            self._rt.allow_sends(self._stretch)
         return item
 
     def ask(self, cell: Cell, envelope: Envelope) -> bool:
         """Count an ask, and show it if it is due. Return whether it was marked."""
-        self._asks_left -= 1
-        if self._asks_left > 0:
-            return False
-        envelope.marks, self._asks_left = self._show(cell, envelope.message, True, self._asks_gap)
-        self._asks_gap = self._asks_left
-        return envelope.marks is not None
-
-    def _show(self, cell: Cell, message: object, asks: bool, passed: int) -> tuple[Marks | None, int]:
-        """Show a send to the instruments whose turn it is.
-
-        Return their marks, and how many sends to pass over.
-        """
-        only = self._only
-        if only is not None:
-            mark, gap = only.show(cell, message, asks)
-            return None if mark is None else ((only, mark),), gap
         marks: Marks = ()
-        nearest = sys.maxsize
+        self._asks_left = left = self._asks_left - 1
+        if left:
+            every = self._asks_every
+            if every is None:
+                return False
+            try:
+                mark, gap = every.send(cell, envelope.message, True)
+            except BaseException as error:  # noqa: BLE001 - as in `tell`
+                mark, gap = every.send_failed(error)
+            if mark is None and gap <= 1:
+                return False
+            marks = _answered(every, True, mark, gap, self._asks_stretch - left)
+        passed = self._asks_stretch - left
+        marks, every, nearest, second = self._show(cell, envelope.message, True, passed, marks)
+        self._asks_every = every if nearest == 1 else None
+        self._asks_stretch = self._asks_left = second if nearest == 1 else nearest
+        envelope.marks = marks or None
+        return bool(marks)
+
+    def _show(
+        self, cell: Cell, message: object, asks: bool, passed: int, marks: Marks
+    ) -> tuple[Marks, Attached, int, int]:
+        """Show a send to the instruments whose turn it is, and add their marks.
+
+        Return all marks, the instrument whose turn comes next, after how many sends that is, and after how
+        many the turn of another one comes.
+        """
+        first = self._attached[0]
+        nearest = second = sys.maxsize
         for each in self._attached:
-            each.left[asks] -= passed
-            if each.left[asks] <= 0:
-                mark, each.left[asks] = each.show(cell, message, asks)
+            left = each.left[asks] - passed
+            if left <= 0:
+                mark, left = each.show(cell, message, asks)
                 if mark is not None:
                     marks = (*marks, (each, mark))
-            nearest = min(nearest, each.left[asks])
-        return marks or None, nearest
+            each.left[asks] = left
+            if left < nearest:
+                first, nearest, second = each, left, nearest
+            elif left < second:
+                second = left
+        return marks, first, nearest, second
+
+
+def _answered(each: Attached, asks: bool, mark: object, gap: int, passed: int) -> Marks:
+    """Note when the next turn of an instrument comes that was shown a send, and return its mark."""
+    each.left[asks] = max(gap, 1) + passed  # `Countdown._show` takes off what has passed
+    return () if mark is None else ((each, mark),)

@@ -44,9 +44,9 @@ def halt_send(cell: Cell, item: Any) -> Any:
     If `Runtime.must_yield` is set then, await `yield_to_loop` before the send.
     """
     rt = cell.rt
-    check_send(rt)
     if rt.countdown is not None:
         return rt.countdown.tell(cell, item)
+    check_send(rt)
     rt.allow_sends(SEND_BUDGET)
     rt.must_yield = True
     return item
