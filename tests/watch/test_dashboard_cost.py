@@ -46,9 +46,9 @@ def a_second_later(app: Dashboard) -> None:
 
 @pytest.mark.sweep
 async def test_dashboard_cost_of_12_000_actors_and_five_pages():
-    """Five different pages take under 30 ms of processor time a second, and the loop at most 5 ms at a time.
+    """Five pages take under 30 ms a second, so that `tell` keeps 97 %, and the loop at most 5 ms at a time.
 
-    The time is that of the threads of this process: a busy machine does not change it much.
+    A first page takes under 50 ms. All is processor time: a busy machine does not change it much.
     """
     async with ActorSystem() as system:
         refs = [system.spawn(Echo, name=f"actor-{number}") for number in range(12_000)]
@@ -58,8 +58,11 @@ async def test_dashboard_cost_of_12_000_actors_and_five_pages():
         await look_at_all(app)
         gc.collect()
         gc.freeze()
-        longest, spent = [], []
+        longest, spent, first = [], [], []
         for _ in range(8):
+            began = time.process_time()
+            assert (await ask(Dashboard(system, token=TOKEN), "/overview")).status == 200
+            first.append(time.process_time() - began)
             a_second_later(app)
             began = time.process_time()
             await look_at_all(app)
@@ -67,7 +70,11 @@ async def test_dashboard_cost_of_12_000_actors_and_five_pages():
             a_second_later(app)
             longest.append(await longest_turn(app))
         gc.unfreeze()
+        print(
+            f"{min(spent) * 1e3:.1f} ms, at once {min(longest) * 1e3:.1f}, first page {min(first) * 1e3:.1f}"
+        )
         assert min(spent) < 0.03
+        assert min(first) < 0.05
         assert min(longest) < 0.005
 
 
