@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import sys
 import tempfile
 import time
@@ -24,11 +25,12 @@ from papyra_contrib.otel import PapyraTracing
 from papyra_contrib.prometheus import PapyraCollector, PapyraTimings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from papyra.instruments import Instrument
 
 ROUNDS = 11
+PAIRS = 41
 
 
 async def tell_seconds(instruments: Sequence[Instrument], n: int) -> float:
@@ -67,29 +69,34 @@ async def pingpong_seconds(instruments: Sequence[Instrument], n: int) -> float:
         return time.process_time() - began
 
 
-async def _kept(make: Callable[[], Instrument], rows: Mapping[str, int]) -> dict[str, float]:
-    """Return how much of their speed the rows keep with an instrument: the best of interleaved runs."""
+async def _kept(instrument: Instrument, rows: Mapping[str, int]) -> dict[str, float]:
+    """Return how much of their speed the rows keep with an instrument: the median of pairs of short runs.
+
+    Other programs slow both runs of a pair alike. The best of all runs would be that of one quiet moment.
+    """
     seconds = {"tell": tell_seconds, "pingpong": pingpong_seconds, "ask": ask_seconds}
     kept = {}
     for name, operations in rows.items():
-        off, on = [], []
-        for _ in range(ROUNDS):
-            off.append(await seconds[name]((), max(operations, 1)))
-            on.append(await seconds[name]((make(),), max(operations, 1)))
-        kept[name] = min(off) / min(on)  # other programs only ever make a run slower
+        ratios = []
+        for number in range(PAIRS + 1):
+            pair = {}
+            for on in (False, True) if number % 2 else (True, False):
+                pair[on] = await seconds[name]((instrument,) if on else (), max(operations // 4, 1))
+            ratios.append(pair[False] / pair[True])
+        kept[name] = statistics.median(ratios[1:])  # the first is warm-up
     return kept
 
 
 async def instruments(n: int) -> dict[str, float]:
     """Measure how much of their speed tell, ping-pong and ask keep with timings on."""
-    kept = await _kept(PapyraTimings, {"tell": n, "pingpong": n // 4, "ask": n // 10})
+    kept = await _kept(PapyraTimings(), {"tell": n, "pingpong": n // 4, "ask": n // 10})
     return {"kept": min(kept.values()), **kept}
 
 
 async def traces(n: int) -> dict[str, float]:
     """Measure how much of their speed tell and ask keep while traced, outside of a trace, without an SDK."""
-    every = await _kept(PapyraTracing, {"tell": n, "ask": n // 10})
-    asks = await _kept(lambda: PapyraTracing(tells=False), {"tell": n})
+    every = await _kept(PapyraTracing(), {"tell": n, "ask": n // 10})
+    asks = await _kept(PapyraTracing(tells=False), {"tell": n})
     return {**every, "tell_untraced": asks["tell"]}
 
 
@@ -127,7 +134,7 @@ def _refresh(client: LiveSystem) -> float:
 
 
 async def scrape(n: int) -> dict[str, float]:
-    """Measure a scrape of n actors of 20 types."""
+    """Measure a scrape of n actors of 20 types, and of ten times as many."""
     async with ActorSystem(instruments=[PapyraTimings()]) as system:
         kinds = [type(f"Echo{number}", (Echo,), {}) for number in range(20)]
         refs = [system.spawn(kinds[number % 20]) for number in range(n)]
@@ -135,12 +142,20 @@ async def scrape(n: int) -> dict[str, float]:
             await ref.ask(0)
         registry = CollectorRegistry()
         registry.register(PapyraCollector(system))
-        times = []
-        for _ in range(ROUNDS):
-            began = time.perf_counter()
-            text = generate_latest(registry)
-            times.append(time.perf_counter() - began)
-        return {"ms": min(times) * 1e3, "kilobytes": len(text) / 1e3}
+
+        def scrapes() -> tuple[float, bytes]:
+            times = []
+            for _ in range(ROUNDS):
+                began = time.process_time()
+                text = generate_latest(registry)
+                times.append(time.process_time() - began)
+            return min(times) * 1e3, text
+
+        ms, text = scrapes()
+        for number in range(9 * n):
+            system.spawn(kinds[number % 20])
+        await system.refs_by_type(kinds[-1])[-1].ask(0)
+        return {"ms": ms, "large_ms": scrapes()[0], "kilobytes": len(text) / 1e3}
 
 
 if __name__ == "__main__":
