@@ -21,6 +21,7 @@ redis = pytest.importorskip("redis", reason="the library redis is not installed;
 
 from papyra_contrib.redis import RedisPersistence, _backend, _entries, _follower  # noqa: E402 - only where the library is
 
+from .._loops import one_loop  # noqa: E402 - as above
 from ._facts import QUARANTINE, REPAIR, audit, event, events, take  # noqa: E402 - as above
 from ._many_writers import check_a_follower  # noqa: E402 - as above
 
@@ -368,6 +369,7 @@ async def test_a_stream_gives_what_is_kept_newest_first_in_pages(open_store, mon
         assert found == kept
 
 
+@one_loop
 async def test_nothing_is_lost_or_doubled_while_processes_write_and_compact(redis_server, open_store, stream):
     async with aclosing(open_store()) as backend:
         await check_a_follower(backend, f"redis:{redis_server.socket}?stream={stream}&max_age_seconds=10s")

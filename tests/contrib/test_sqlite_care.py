@@ -16,6 +16,7 @@ from papyra.persistence import RetentionPolicy
 from papyra_contrib.sqlite import SQLitePersistence, _compaction
 from papyra_contrib.sqlite import _statement_progress as _statement_progress
 
+from .._loops import one_loop
 from ._facts import QUARANTINE, REPAIR, padded
 
 COUNT = 1500
@@ -86,6 +87,7 @@ class Enough(BaseException):
 ERRORS = (Enough, BrokenPipeError, sqlite3.OperationalError, PersistenceError)
 
 
+@one_loop
 @pytest.mark.parametrize("work", ["scan", "recover", "compact"])
 async def test_what_progress_raises_comes_out_and_leaves_the_store_whole(path, work, monkeypatch):
     """Wherever it is raised; and what looks like trouble with the file is not taken for it."""
@@ -171,6 +173,7 @@ def an_earlier_quarantine(path) -> None:
     path.with_name("papyra.db.quarantine-1").touch()
 
 
+@one_loop
 @pytest.mark.parametrize("config", [None, REPAIR, QUARANTINE], ids=["none", "repair", "quarantine"])
 @pytest.mark.parametrize(
     "make",

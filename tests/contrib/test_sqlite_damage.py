@@ -20,7 +20,10 @@ from papyra.persistence.models import (
 from papyra_contrib.sqlite import SQLitePersistence
 from papyra_contrib.sqlite._lock import WriteLock
 
+from .._loops import one_loop
 from ._facts import QUARANTINE, REPAIR, padded
+
+pytestmark = one_loop
 
 PAGE = 4096
 

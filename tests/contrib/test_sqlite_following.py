@@ -21,6 +21,7 @@ from papyra.persistence.models import (
 )
 from papyra_contrib.sqlite import SQLitePersistence, _backend, _queries
 
+from .._loops import one_loop
 from ._facts import REPAIR, audit, event, events, take
 from ._many_writers import REBUILDER, check_a_follower
 
@@ -237,6 +238,7 @@ async def test_a_stream_does_not_go_on_in_another_database(path, monkeypatch, re
 # -- by many processes
 
 
+@one_loop
 async def test_nothing_is_lost_or_doubled_while_processes_write_compact_and_recover(path):
     async with aclosing(SQLitePersistence(path)) as backend:
         await check_a_follower(backend, f"sqlite:{path}?max_age_seconds=10s", (REBUILDER, path, 8))

@@ -16,8 +16,8 @@ from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import scan
 
+from .._loops import one_loop
 from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, numbers, pack
-from ._loops import one_loop
 
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)

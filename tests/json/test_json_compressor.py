@@ -23,8 +23,8 @@ from papyra_json._maintenance.compressor import Compressor
 from papyra_json._segment.codec import codec_for
 from papyra_json._segment.writer import Packer
 
+from .._loops import one_loop
 from ._compressed import compressed, names, numbers, until
-from ._loops import one_loop
 
 
 @pytest.fixture

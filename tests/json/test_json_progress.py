@@ -16,7 +16,7 @@ from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig,
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._file_persistence import FilePersistence
 
-from ._loops import one_loop
+from .._loops import one_loop
 
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)

@@ -7,7 +7,7 @@ import pytest
 from papyra.persistence.models import PersistenceAnomalyType
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-from ._loops import one_loop
+from .._loops import one_loop
 
 
 def _quarantined(path) -> list[bytes]:

@@ -13,7 +13,7 @@ import pytest
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-from ._loops import one_loop
+from .._loops import one_loop
 
 
 async def _numbers(path, make=JsonFilePersistence):
@@ -304,6 +304,7 @@ anyio.run(main)
 """
 
 
+@one_loop
 @pytest.mark.parametrize("when", ["2", "3", "4..6", "4+"])
 async def test_promise_04_failing_syncs_of_the_kernel(path, start, when):
     strace = shutil.which("strace")

@@ -13,7 +13,7 @@ from papyra.persistence.models import PersistenceAnomalyType as Kind
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-from ._loops import one_loop
+from .._loops import one_loop
 
 
 async def _scan(path, make=JsonFilePersistence, **options):

@@ -13,7 +13,7 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistedAudit
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-from ._loops import one_loop
+from .._loops import one_loop
 
 
 def _quarantined(path) -> list[bytes]:
@@ -75,6 +75,7 @@ async def test_promise_08_numbers_are_not_given_out_twice(path, event):
     assert not (await JsonFilePersistence(path).scan()).has_anomalies
 
 
+@one_loop
 @pytest.mark.parametrize("rotating", [False, True])
 @pytest.mark.parametrize("seed", range(12))
 async def test_promise_08_what_stays_is_what_reads_showed(path, event, seed, rotating):

@@ -13,7 +13,7 @@ from papyra.persistence import RetentionPolicy
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence
 
-from ._loops import one_loop
+from .._loops import one_loop
 
 BOM = b"\xef\xbb\xbf"
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
@@ -44,6 +44,7 @@ CONTENTS = {
 }
 
 
+@one_loop
 @pytest.mark.parametrize("name", CONTENTS)
 @pytest.mark.parametrize("config", [QUARANTINE, REPAIR], ids=["quarantine", "repair"])
 async def test_r31_a_mark_or_a_run_of_nuls_takes_no_whole_record_with_it(path, line, event, name, config):
@@ -65,6 +66,7 @@ async def test_r31_a_mark_or_a_run_of_nuls_takes_no_whole_record_with_it(path, l
     await store.aclose()
 
 
+@one_loop
 @pytest.mark.parametrize("name", CONTENTS)
 async def test_r31_a_writer_and_a_compaction_keep_them_too(path, line, event, name):
     make, expected = CONTENTS[name]

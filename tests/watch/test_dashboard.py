@@ -28,6 +28,7 @@ from papyra_contrib.admin import AdminSocket
 from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone
 from papyra_contrib.dashboard._format import printable, span
 
+from .._loops import one_loop
 from ._dashboard import HOSTILE, SIGNED_IN, TOKEN, VIEWS, Echo, Sleeper, ask
 
 HTMX_SHA256 = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
@@ -70,6 +71,7 @@ async def test_views_of_an_empty_system(view: str):
         assert (await ask(app, f"/live?view={view.replace('?', '&')}")).status == 200
 
 
+@one_loop
 async def test_views_of_12_000_actors():
     async with ActorSystem(shutdown_timeout=0.1) as system:
         for _ in range(12_000):

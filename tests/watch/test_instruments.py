@@ -102,7 +102,7 @@ async def test_countdown_of_sends_that_do_not_wait():
         max_size=12,
     ),
 )
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@pytest.mark.parametrize("backend", ["asyncio", pytest.param("trio", marks=pytest.mark.sweep)])
 def test_countdown_for_any_mix(backend, gaps, sends):
     """Promise 2 for any mix of gaps, proxies, full mailboxes, and several instruments."""
 

@@ -31,6 +31,7 @@ from papyra_contrib.admin import AdminSocket
 from papyra_contrib.admin._views import Views
 from papyra_contrib.prometheus import PapyraCollector, PapyraTimings, PrometheusInstrument, metrics_app
 
+from .._loops import one_loop
 from ._asgi import Client
 
 
@@ -295,6 +296,7 @@ def test_buckets_and_types_have_bounds():
 # -- promise 3
 
 
+@one_loop
 async def test_scrape_time():
     """Promise 3: ten times the actors take about ten times as long at most, and the app lets the loop go
     round.

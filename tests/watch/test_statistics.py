@@ -18,6 +18,8 @@ from papyra._runtime.tallies import MAX_KINDS
 from papyra.exceptions import SystemNotRunning
 from papyra.testing import run_seeded
 
+from .._loops import one_loop
+
 
 class Counter(Actor):
     async def receive(self, message):
@@ -313,6 +315,7 @@ async def test_busy_from_another_thread_finds_code_that_computes():
     assert found[0].where.startswith("Computing.receive test_statistics.py:")
 
 
+@one_loop
 async def test_list_is_linear():
     """Promise 9: four times the actors, a tenth of them busy, take about four times as long to list."""
     taken: list[float] = []

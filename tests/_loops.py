@@ -1,4 +1,4 @@
-"""The event loops of long tests of files: what they test goes on in a thread or in other processes."""
+"""The event loops of long tests to which they are all one: work goes on in a thread or in other processes."""
 
 from __future__ import annotations
 
