@@ -129,7 +129,8 @@ class SoundServer(Sound):
     @classmethod
     def from_parsed_url(cls, url, retention, options):
         made = cls(retention)
-        made.away = PersistenceError(f"no server at {url}", retry=True)
+        if url.host:
+            made.away = PersistenceError(f"no server at {url}", retry=True)
         return made
 
     @property
@@ -738,7 +739,8 @@ class a_batch_that_is_offered_again__retries_blindly(SoundServer):
 
 class a_batch_that_is_offered_again__knows_the_last_id_alone(SoundServer):
     def _keep(self, batch_id):
-        self.server["ids"] = {batch_id}
+        if batch_id:
+            self.server["ids"] = {batch_id}
 
 
 class a_batch_that_is_offered_again__keeps_ten_ids(SoundServer):
@@ -778,7 +780,8 @@ class the_password_of_a_url__in_a_drivers_error(SoundServer):
     @classmethod
     def from_parsed_url(cls, url, retention, options):
         made = super().from_parsed_url(url, retention, options)
-        made.away.__cause__ = OSError(f"can't connect to {url.user}:{url.password}@{url.host}")
+        if made.away:
+            made.away.__cause__ = OSError(f"can't connect to {url.user}:{url.password}@{url.host}")
         return made
 
 
