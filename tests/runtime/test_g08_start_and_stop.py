@@ -200,3 +200,19 @@ async def test_g08_every_instance_of_a_restarting_actor_gets_its_own_on_start_an
             await ref.tell(boom)
         assert await ref.ask(nothing) == "answer"
     assert log == ["1 on_start", "1 on_stop", "2 on_start", "2 on_stop", "3 on_start", "3 on_stop"]
+
+
+async def test_g08_hooks_that_are_patched_into_the_base_class_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    log: list[str] = []
+
+    async def on_start(_actor: Actor) -> None:
+        log.append("on_start")
+
+    async def on_stop(_actor: Actor) -> None:
+        log.append("on_stop")
+
+    monkeypatch.setattr(Actor, "on_start", on_start)
+    monkeypatch.setattr(Actor, "on_stop", on_stop)
+    async with running() as system:
+        assert await system.spawn(Runs).ask(nothing) == "answer"
+    assert log == ["on_start", "on_stop"]
