@@ -109,6 +109,17 @@ def test_faults_a_sync_that_makes_up_for_a_failed_one_may_find_more_records(stor
     assert _cut_power(store) == [0, 1]
 
 
+def test_faults_a_file_that_failed_to_sync_is_made_up_for_where_another_process_rotated_it(store):
+    store.begin(("os", "interval"), (400, 500))
+    for _ in range(4):
+        store.lose_power(0)
+    store.record(1, 2, ("failing", 3))  # the first is stored, in a file that can't be synced nor replaced
+    store.record(0, 1, None)
+    store.sync(1, None)
+    assert store.synced >= {4}
+    assert 4 in _cut_power(store)
+
+
 @pytest.mark.parametrize("level", ["interval", "always"])
 def test_faults_what_was_rolled_back_does_not_come_back(store, level):
     for seed in range(100):

@@ -404,8 +404,8 @@ class Appender:
     def _sync(self) -> None:
         if not self._distrust.sync(self._fd, self._identity):
             self.healthy = False
-        if self._distrust.has(self._identity):
-            if renewed := self._distrust.replace(self._identity):
+        for file in self._distrust.all():  # the open one, or one that another process has rotated away
+            if renewed := self._distrust.replace(file):
                 self._names_changed = True
             if renewed == self.files.base:
                 self._reopen()

@@ -41,6 +41,10 @@ class Distrust:
         """Return whether the sync of a file failed."""
         return file in self._identities
 
+    def all(self) -> tuple[tuple[int, int], ...]:
+        """Return the files whose sync failed and that were not replaced yet."""
+        return tuple(self._identities)
+
     def sync(self, fd: int, file: tuple[int, int]) -> bool:
         """Sync a file unless it is distrusted already; False if the sync failed."""
         if file in self._identities:
