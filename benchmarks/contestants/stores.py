@@ -29,7 +29,7 @@ async def record(backend, scale: int) -> dict[str, float]:
             return None
 
     began = time.perf_counter()
-    async with ActorSystem(persistence=backend) as system:
+    async with ActorSystem(persistence=backend, shutdown_timeout=600.0) as system:
         for _ in range(scale // 2):
             system.spawn(Nothing)
     elapsed = time.perf_counter() - began
