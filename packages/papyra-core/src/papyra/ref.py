@@ -162,14 +162,6 @@ class ActorRef(Generic[M, R]):
     def __repr__(self) -> str:
         return f"<ActorRef {self._cell}>"
 
-    if not TYPE_CHECKING:  # else a type checker would let any name pass
-
-        def __getattr__(self, name: str) -> NoReturn:
-            text = f"'ActorRef' object has no attribute {name!r}"
-            if not name.startswith("_"):
-                text += f". If it is the actor's, ask for it: `await ref.proxy().{name}`"
-            raise AttributeError(text, name=name, obj=self)
-
     def __reduce__(self) -> NoReturn:
         raise TypeError(
             f"{self!r} belongs to a running system and can't be pickled. Send its address, and use "
