@@ -10,6 +10,7 @@ import pytest
 from _world import COUNTER, Counter, seeded, systems, until
 
 from papyra import ActorSystem
+from papyra.exceptions import ActorNameTaken
 from papyra_contrib.cluster import ClusterUnavailable, Conflict
 from papyra_contrib.cluster._port import no_answer
 from papyra_contrib.cluster.testing import MemoryNetwork
@@ -104,6 +105,24 @@ async def test_c11_a_late_release_does_not_end_the_next_claim_of_the_same_actor(
         registry.deliver()
         await anyio.sleep(1)
         assert b.cluster.lookup("boss") is not None
+
+
+@seeded(1)
+async def test_c11_a_name_that_is_claimed_anew_is_not_free_for_another_actor_of_the_node():
+    network = MemoryNetwork(1)
+    registry = Registry(network, "a.boss")
+    async with systems(network, "a", "b", "c") as (a, b, _):
+        await a.cluster.claim("boss", counter := a.spawn(Counter))
+        registry.fate = registry.keep
+        network.partition({"a"}, {"b", "c"})
+        await until(lambda: not a.cluster._session.joined)
+        network.heal()
+        await until(lambda: a.cluster._session.joined)
+        registry.fate = lambda request: request()
+        with pytest.raises(ActorNameTaken):
+            await a.cluster.claim("boss", a.spawn(Counter))
+        await until(lambda: b.cluster.lookup("boss") is not None)
+        assert b.cluster.lookup("boss").address.actor_id == counter.address.actor_id
 
 
 @seeded(1)

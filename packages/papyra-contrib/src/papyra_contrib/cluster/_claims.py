@@ -43,9 +43,13 @@ class Claims:
         if not name or len(name) > 128:
             raise ValueError(f"a name has 1 to 128 characters, and is not {name!r}")
         session = await self._membership.session_ready(1.0)
+        if name in self._held and not self._holds(name, ref):  # also while it is claimed anew, after a join
+            raise ActorNameTaken(name, f"{session.me}:{self._held[name][0].address.actor_id}")
         self._under_way[name] += 1
         try:
             claimed = await self._registrar.claim(name, session.exports.add(ref))
+            if name in self._held and not self._holds(name, ref):  # over a claim of a former incarnation
+                self._lose(name)
             self._held[name] = (ref, claimed)
         finally:
             self._under_way[name] -= 1
@@ -87,11 +91,10 @@ class Claims:
         try:
             claimed = await self._registrar.claim(name, session.exports.add(ref))
         except ActorNameTaken:
-            if self._held.pop(name, None) is not None:
-                self._local.off_end(ref, (self, name))
-                self._tell_lost(name, ref)
+            if self._holds(name, ref):
+                self._lose(name)
         else:
-            if name in self._held:
+            if self._holds(name, ref):
                 self._held[name] = (ref, claimed)
             else:  # it was released meanwhile
                 await self._registrar.end_key(name_key(name), claimed.is_in)
@@ -102,7 +105,13 @@ class Claims:
         claim = _members.read_claim(entry.value, entry.revision) if entry is not None else None
         return claim.holder if claim is not None else None
 
-    def _tell_lost(self, name: str, ref: ActorRef[Any, Any]) -> None:
+    def _holds(self, name: str, ref: ActorRef[Any, Any]) -> bool:
+        return name in self._held and self._held[name][0] == ref
+
+    def _lose(self, name: str) -> None:
+        """Take a name away from its actor, and tell it."""
+        ref, _ = self._held.pop(name)
+        self._local.off_end(ref, (self, name))
         mail = Mail(NameLost(name))
         self._local.background.spawn(
             lambda: self._deliver(ref, mail), f"papyra cluster reports that {name!r} is lost"
