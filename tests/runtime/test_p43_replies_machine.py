@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from papyra import (
@@ -100,10 +100,17 @@ class Server(Actor):
                 raise ValueError(token)
             case "ask":
                 others = [ref for ref in self.world["refs"] if ref != context.self_ref]
+                asked = [self.world["new"]("answer") for _ in others]
                 found = await ask_all(
-                    *(ref.request(self.world["new"]("answer")) for ref in others), return_exceptions=True
+                    *(ref.request(each) for ref, each in zip(others, asked, strict=True)),
+                    return_exceptions=True,
                 )
                 assert all(isinstance(each, (int, ActorStopped, AskDeadlock)) for each in found), found
+                self.world["gone"] |= {
+                    number
+                    for (_, number), each in zip(asked, found, strict=True)
+                    if isinstance(each, Exception)
+                }
             case _:
                 pass
         return token
@@ -130,7 +137,7 @@ async def scenario(jobs: list[Job], seed: int) -> Counter[str]:
         work_of.append(work)
         return work, len(work_of) - 1
 
-    world: dict[str, Any] = {"rng": rng, "handled": Counter(), "replied": 0, "new": new}
+    world: dict[str, Any] = {"rng": rng, "handled": Counter(), "replied": 0, "new": new, "gone": gone}
 
     async def ask(ref: ActorRef[Any, Any], message: tuple[str, int], timeout: float | None) -> None:
         work, token = message
@@ -228,6 +235,7 @@ def test_p30_p42_p43_p44_p45_p46_p47_a_thousand_seeds(backend: Literal["asyncio"
 @pytest.mark.parametrize("backend", ["asyncio", "trio"])
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs=JOBS, seed=st.integers(0, 2**16))
+@example(jobs=[(0.1, 0, "ask", "tell"), (0.1, 1, "ask", "tell")], seed=0)  # each asks the other
 def test_p30_p42_p43_p44_p45_p46_p47_machine(
     backend: Literal["asyncio", "trio"], jobs: list[Job], seed: int
 ) -> None:
