@@ -374,17 +374,17 @@ async def _longest_gap(backend: PersistenceBackend) -> float:
     """Return for how long the loop did not come round while the store wrote and read."""
     longest, at_work = 0.0, True
 
-    async def tick() -> None:
+    async def tick(*, task_status: TaskStatus[None]) -> None:
         nonlocal longest
         last = time.monotonic()
+        task_status.started()
         while at_work:
             await anyio.sleep(0.005)
             now = time.monotonic()
             longest, last = max(longest, now - last), now
 
     async with anyio.create_task_group() as group:
-        group.start_soon(tick)
-        await anyio.sleep(0.01)
+        await group.start(tick)
         for number in range(20):
             await backend.record_batch([event(number)])
         await backend.list_events(limit=50)
