@@ -92,10 +92,14 @@ async def watching_the_loop() -> AsyncGenerator[Held]:
             held.collector = max(held.collector, collected)
 
     gc.collect()  # what other tests have left is not ours
-    async with anyio.create_task_group() as group:
-        group.start_soon(tick)
-        yield held
-        group.cancel_scope.cancel()
+    gc.callbacks.append(collections.note)
+    try:
+        async with anyio.create_task_group() as group:
+            group.start_soon(tick)
+            yield held
+            group.cancel_scope.cancel()
+    finally:
+        gc.callbacks.remove(collections.note)
 
 
 async def record_over_outages(
