@@ -10,7 +10,7 @@ from papyra._runtime.mailbox import raise_stopped
 from papyra._runtime.sending import deliver
 from papyra._runtime.thread_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
-from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
+from papyra.exceptions import ActorStopped, AskTimeout, PapyraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,16 +164,16 @@ async def _send(cell: Cell, envelope: Envelope, me: Cell | None, fork: Fork | No
 async def pass_on(cell: Cell, envelope: Envelope) -> None:
     """Deliver an envelope that another actor was to answer; its asker now waits for ``cell``.
 
-    What prevents that is the asker's, and the caller goes on. Only a full mailbox that refuses a tell is
-    raised.
+    What prevents that is the asker's, and the caller goes on. Where nobody asks, a full mailbox that refuses,
+    or that would never have room, is raised as by a tell.
     """
     asker = envelope.asker
     try:
         if asker is not None:
             move_wait(asker, cell)
         await deliver(cell, envelope)
-    except (ActorStopped, AskDeadlock) as error:
-        envelope.reply(None, error)
+    except ActorStopped as error:
+        envelope.reply(None, error)  # for a tell, its dead letter is enough
     except PapyraError as error:
         if not envelope.expects_reply:
             raise
