@@ -81,11 +81,7 @@ class Server(Actor):
                     pass
         if work == "forward":
             target = self.world["refs"][self.world["rng"].choice(NAMES)]
-            try:
-                return await context.forward(target, ("answer", token))
-            except AskDeadlock:  # nobody asks, and the room would never come: as a tell, it was not sent
-                self.world["gone"].add(token)
-                return None
+            return await context.forward(target, ("answer", token))
         if work == "unhandled":
             return context.unhandled(message)
         handled[token] += 1

@@ -205,8 +205,8 @@ class ActorContext:
         ``return await self.context.forward(ref, message)``.
 
         ``ref`` answers the asker directly, and the asker now waits for ``ref``. If ``ref`` is stopped the
-        asker gets `ActorStopped`, there is one dead letter, and this actor goes on. Where nobody asks, a full
-        mailbox raises `MailboxFull` or `AskDeadlock` here, as a tell does.
+        asker gets `ActorStopped`, there is one dead letter, and this actor goes on. So it does where the wait
+        for room in ``ref`` would go in a circle: the asker gets `AskDeadlock`, and a tell is a dead letter.
         """
         await answering.forward(self._cell, ref._cell, message)
         return None  # type: ignore[return-value]  # as above

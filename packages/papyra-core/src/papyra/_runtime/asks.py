@@ -10,7 +10,7 @@ from papyra._runtime.mailbox import raise_stopped
 from papyra._runtime.sending import deliver
 from papyra._runtime.thread_guard import wrong_thread
 from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
-from papyra.exceptions import ActorStopped, AskTimeout, PapyraError
+from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -164,8 +164,8 @@ async def _send(cell: Cell, envelope: Envelope, me: Cell | None, fork: Fork | No
 async def pass_on(cell: Cell, envelope: Envelope) -> None:
     """Deliver an envelope that another actor was to answer; its asker now waits for ``cell``.
 
-    What prevents that is the asker's, and the caller goes on. Where nobody asks, a full mailbox that refuses,
-    or that would never have room, is raised as by a tell.
+    What prevents that is the asker's, and the caller goes on. Where nobody asks, there is one dead letter;
+    only a full mailbox that refuses a tell is raised.
     """
     asker = envelope.asker
     try:
@@ -173,7 +173,11 @@ async def pass_on(cell: Cell, envelope: Envelope) -> None:
             move_wait(asker, cell)
         await deliver(cell, envelope)
     except ActorStopped as error:
-        envelope.reply(None, error)  # for a tell, its dead letter is enough
+        envelope.reply(None, error)
+    except AskDeadlock as error:
+        if not envelope.expects_reply:
+            cell.rt.history.dead_letter(cell, envelope.message, expects_reply=False, reason="dropped")
+        envelope.reply(None, error)
     except PapyraError as error:
         if not envelope.expects_reply:
             raise
