@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import tempfile
+import warnings
 from contextlib import aclosing
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from psycopg import sql
+from psycopg import OperationalError, sql
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import open_backend
@@ -228,6 +230,26 @@ async def test_reads_create_nothing(postgres_server, table):
     with postgres_server.connect() as connection:
         assert connection.execute("SELECT to_regclass(%s)", (table,)).fetchone() == (None,)
     await backend.aclose()
+
+
+async def test_a_connection_that_is_lost_amid_a_read_leaves_no_open_cursor(postgres_server, table):
+    """The driver warns of one when it is collected."""
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.record_batch([event(1), event(2)])
+    with (
+        postgres_server.connect() as connection,
+        postgres_server.connect() as other,
+        connection.transaction(),
+    ):
+        rows = _queries.numbered_rows(connection, _schema.Tables(table), sql.SQL("ORDER BY seq"), ())
+        next(rows)
+        other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+        with pytest.raises(OperationalError):
+            rows.close()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            del rows
+            gc.collect()
 
 
 async def test_the_newest_records_are_read_without_a_sort_of_all(postgres_server, table, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import closing
 from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -195,7 +196,8 @@ def numbered_rows(
     """
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     statement = sql.SQL("SELECT {} FROM {} {}").format(columns, tables.facts, rest)
-    with connection.cursor(name="papyra") as cursor:
+    # Twice: where the connection is lost, the first close raises before the cursor counts as closed.
+    with closing(connection.cursor(name="papyra")) as cursor, cursor:
         cursor.itersize = PAGE_ROWS
         cursor.execute(statement, list(values))
         for row in cursor:
