@@ -254,9 +254,7 @@ def test_h16_each_call_for_a_tick_names_its_keywords() -> None:
         ActorContext.set_receive_timeout,
     ):
         given = 2 if method is ActorContext.set_receive_timeout else 3
-        with pytest.raises(
-            TypeError, match=re.escape(f"{method.__name__}() takes what is to happen by name")
-        ):
+        with pytest.raises(TypeError, match=re.escape(f"{method.__name__}() needs its action as a keyword")):
             method(*[None] * given, print)  # type: ignore[operator]  # the mistake
 
 

@@ -1,4 +1,4 @@
-"""A value that is reused for a while."""
+"""A value that is kept for some seconds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class Cached(Generic[_T]):
-    """The last answer to a question that costs something, and how long it serves everybody."""
+    """A value that is costly to get, and is reused for ``seconds``. It has none before the first `keep`."""
 
     __slots__ = ("_fresh_until", "_key", "_seconds", "value")
 
@@ -22,16 +22,16 @@ class Cached(Generic[_T]):
         self.value: _T
 
     def is_fresh(self, key: object = None) -> bool:
-        """Return whether `value` was kept for ``key`` and is young enough."""
+        """Return whether the value was kept for ``key`` and is younger than ``seconds``."""
         return time.monotonic() < self._fresh_until and self._key == key
 
     def keep(self, value: _T, key: object = None) -> _T:
-        """Keep a value from now on and return it."""
+        """Keep a value for ``key`` from now on, and return it."""
         self._fresh_until = time.monotonic() + self._seconds
         self._key = key
         self.value = value
         return value
 
     def forget(self) -> None:
-        """Ask again next time."""
+        """Make the value stale: `is_fresh` returns False until the next `keep`."""
         self._fresh_until = 0.0

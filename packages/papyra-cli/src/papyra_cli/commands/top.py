@@ -37,7 +37,7 @@ _ACTOR_COLUMNS = ("actor", "type", "state", "waiting", "handled", "seconds", "wh
     },
     examples=[
         ("papyra top", "look on, as with top"),
-        ("papyra top --once -o json", "one picture, for a script"),
+        ("papyra top --once -o json", "one snapshot, for a script"),
     ],
 )
 @click.option(
@@ -54,7 +54,7 @@ _ACTOR_COLUMNS = ("actor", "type", "state", "waiting", "handled", "seconds", "wh
 @click.option(
     "-n", "rows", type=click.IntRange(1, 500), default=40, show_default=True, help="How many actors."
 )
-@click.option("--once", is_flag=True, help="Print one picture and end, as in a pipe.")
+@click.option("--once", is_flag=True, help="Print one snapshot and end, as in a pipe.")
 @live_options
 @output_command
 def top(
@@ -70,7 +70,7 @@ def top(
     """Show what the actors of a running system do now.
 
     The application has to open its admin socket: start it with PAPYRA_INSTRUMENTS=admin. On a terminal the
-    snapshot is renewed until q is pressed, which needs papyra-cli[tui]; the key ? shows the others.
+    screen is renewed until q is pressed, which needs papyra-cli[tui]; the key ? shows the others.
     """
     path = choose_live(system, pid, socket)
     if once or not out.is_drawn:

@@ -24,7 +24,7 @@ REPEAT_SECONDS: Final = 0.1
 
 
 class IncarnationSpentError(ClusterUnavailable):
-    """Others may have seen this incarnation come and go, so that it is gone for them: join under another."""
+    """Others may have seen this incarnation expire, and would ignore it: join under another one."""
 
 
 async def claim_membership(transport: Transport, me: NodeId, seconds: float, former: str | None) -> Lease:
@@ -32,7 +32,7 @@ async def claim_membership(transport: Transport, me: NodeId, seconds: float, for
 
     A crashed predecessor is waited for; if it renews its lease, that is a `NodeNameTaken`. The lease of
     ``former``, the incarnation before of this very node, is ended at once. An attempt without an answer may
-    have been done: after a lease without one, its key may have expired, an `IncarnationSpentError`.
+    have succeeded. After the time of a lease its key may have expired: that is an `IncarnationSpentError`.
     """
     key, ttl = node_key(me.node), transport.lease_seconds
     value = member_value(me, time.time(), socket.gethostname(), os.getpid(), __version__)
@@ -62,7 +62,7 @@ async def claim_membership(transport: Transport, me: NodeId, seconds: float, for
             if found is None:
                 continue
             if read_incarnation(found.value) == me.incarnation:
-                continue  # it is done just now
+                continue  # an attempt has just succeeded, and the next one takes it over
             if read_incarnation(found.value) == former:
                 await transport.end(key, expect=found.revision)
                 continue

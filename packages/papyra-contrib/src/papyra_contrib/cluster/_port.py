@@ -139,7 +139,7 @@ class Transport(ABC):
     reconnects: int = 0
 
     trouble: Exception | None = None
-    """What the engine met last while it could not connect."""
+    """The last error of the connection to the registry, or None."""
 
     @classmethod
     @abstractmethod

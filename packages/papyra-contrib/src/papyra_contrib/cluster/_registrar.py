@@ -67,7 +67,7 @@ class Registrar:
         await self._repeat(f"register the service {name!r}", attempt)
 
     async def end_key(self, key: str, only: Callable[[Entry], bool] | None = None) -> None:
-        """End a key of this node, if ``only`` says so of what the registry has."""
+        """End a key of this node. With ``only``, end it if ``only(entry)`` is true for what is stored."""
 
         async def attempt(session: Session) -> bool:
             found = await self._refresh(session, key)

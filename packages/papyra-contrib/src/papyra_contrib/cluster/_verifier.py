@@ -1,4 +1,4 @@
-"""Keys of the registry that are in doubt, and those that nobody ended."""
+"""Checks of the registry's keys: those in doubt, and those of incarnations that are gone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REPEAT_SECONDS: Final = 0.1
 
 
 class Verifier:
-    """Asks the leader for the keys of which the replica of a session is not sure."""
+    """Asks the leader for keys in doubt, and ends the keys that incarnations left behind."""
 
     def __init__(self, session: Session, background: Background) -> None:
         self._session = session

@@ -19,7 +19,7 @@ __all__ = ["Watches"]
 
 
 class Watches:
-    """Each watcher is notified once, as the node of the watched actor reports."""
+    """Watches of remote actors. Each watcher is notified once: its actor has ended, or the node is down."""
 
     def __init__(self, membership: Membership, local: LocalSystem, join_timeout: float) -> None:
         self._membership = membership

@@ -154,7 +154,7 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
             {
                 **run,
                 "start": moment(run.get("start")),
-                # The process ended some time after its newest fact.
+                # The time of its newest fact: a killed run ended later, and an unknown one may go on.
                 "end": ("≥ " if run["ended"] in ("killed", "unknown") else "") + moment(run.get("end")),
             }
             for run in record["runs"][:LONGEST]

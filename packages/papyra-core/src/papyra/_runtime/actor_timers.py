@@ -313,10 +313,10 @@ async def _handle_tick(
 
 
 def check_keywords(method: str, misplaced: tuple[object, ...]) -> None:
-    """Refuse what a user has given by position in place of ``send=`` or ``call=``."""
+    """Raise `TypeError` if an action was given by position, and not as ``send=`` or ``call=``."""
     if misplaced:
         raise TypeError(
-            f"{method}() takes what is to happen by name: call=function runs a function in the actor, "
+            f"{method}() needs its action as a keyword: call=function runs a function in the actor, "
             "send=message delivers a message to it"
         )
 

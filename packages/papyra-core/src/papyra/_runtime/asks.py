@@ -164,8 +164,8 @@ async def _send(cell: Cell, envelope: Envelope, me: Cell | None, fork: Fork | No
 async def pass_on(cell: Cell, envelope: Envelope) -> None:
     """Deliver an envelope that another actor was to answer; its asker now waits for ``cell``.
 
-    What prevents that is the asker's, and the caller goes on. Where nobody asks, there is one dead letter;
-    only a full mailbox that refuses a tell is raised.
+    If it can't be delivered, the asker gets the error and the caller goes on. If nobody asks, the message is
+    one dead letter. Only `MailboxFull` of a tell is raised here.
     """
     asker = envelope.asker
     try:

@@ -21,8 +21,8 @@ __all__ = ["Clock"]
 class Clock:
     """A ``time_fn`` that never raises, and always returns a number.
 
-    When the user's function raises, or returns anything else, its last good reading counts once more. Before
-    the first good one it is the time of the host. Stores read the clock in their threads, too.
+    If the user's function raises or returns no finite number, its last good reading is returned again; before
+    the first good one, the time of the host. Stores call the clock in their threads, too.
     """
 
     def __init__(self, time_fn: Callable[[], float], observer: Observer) -> None:

@@ -43,10 +43,11 @@ def tree_of(context: Context) -> object:
 
 
 def reference_of(context: Context) -> Context:
-    """Return a context to compare with, in 12 ns: the exact check is needed only where the two differ.
+    """Return a context that a worker can compare with, so that most turns need no exact check.
 
-    Two contexts of one size are compared by their values, which would call ``__eq__`` of a user's. So where
-    the host has set variables, the reference is one of another size: then each comparison needs the check.
+    The comparison takes 12 ns. Two contexts of one size are compared by their values, which would call the
+    ``__eq__`` of a user's value. So where the host has set variables, an empty context is returned: its size
+    differs, and the exact check follows each comparison.
     """
     return context if all(variable.name in _SYSTEM_VARIABLES for variable in context) else Context()
 

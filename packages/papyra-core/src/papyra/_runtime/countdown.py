@@ -23,10 +23,10 @@ __all__ = ["Countdown"]
 
 
 class Countdown:
-    """Shows sends to the instruments of a system that want to see some. It is made anew when those change.
+    """Shows sends to the instruments of a system. A new one is made when the instruments change.
 
-    One instrument may want every send, as one that traces, although it marks few of them. Such a send stops
-    the counter, but takes a short way until something else is due: the yield, or another instrument.
+    An instrument that traces wants every send, although it marks few of them. Such a send stops the counter,
+    but takes a short path until the yield or another instrument is due.
     """
 
     __slots__ = (
@@ -139,6 +139,6 @@ class Countdown:
 
 
 def _answered(each: Attached, asks: bool, mark: object, gap: int, passed: int) -> Marks:
-    """Note when the next turn of an instrument comes that was shown a send, and return its mark."""
+    """Note when an instrument that was shown a send wants the next one. Return its marks."""
     each.left[asks] = max(gap, 1) + passed  # `Countdown._show` takes off what has passed
     return () if mark is None else ((each, mark),)

@@ -34,9 +34,10 @@ FRAMEWORK: Final = frozenset(("anyio", "asyncio", "outcome", "papyra", "trio", "
 
 
 def calls_actor(function: _Function) -> _Function:
-    """Mark a function that calls an actor's code, and is ready for a `KeyboardInterrupt` there.
+    """Mark a function that calls an actor's code, and that a `KeyboardInterrupt` there does not harm.
 
-    The runtime also calls hooks, stores, log handlers and the standard library, half-way through its work.
+    Other functions of the runtime call hooks, stores, log handlers and the standard library. Half-way through
+    their work nothing may be raised.
     """
     _CALLERS.add(cast("Any", function).__code__)
     return function
@@ -59,7 +60,7 @@ def own_frame(frame: FrameType | None) -> FrameType | None:
 
 
 def actor_frame(frame: FrameType | None) -> FrameType | None:
-    """Return the same as `own_frame`, but only if it is the actor that the runtime has called there."""
+    """Return the frame of `own_frame`, or None if the runtime called something other than an actor there."""
     own = own_frame(frame)
     if own is None or own.f_back is None:
         return None
@@ -68,9 +69,9 @@ def actor_frame(frame: FrameType | None) -> FrameType | None:
 
 
 def holds_loop(frame: FrameType | None) -> bool:
-    """Return whether ``frame`` is in code that the runtime or a loop has called, and not in their own work.
+    """Return whether ``frame`` runs code other than the own work of the runtime or of a loop.
 
-    What they call in the standard library, as to wait or to log, is their own work.
+    Calls of theirs into the standard library, such as a wait or a log call, are their own work.
     """
     while frame is not None and not _is_framework(frame):
         path = frame.f_code.co_filename

@@ -11,9 +11,9 @@ own one:
 3. The third raises `KeyboardInterrupt` wherever the program is. If that is caught, a fourth kills the
    process.
 
-After the first two the loop must answer soon. If it does not, other code holds it, and is interrupted,
-too. Signals are counted anew if the program went on after the last one for a while. One that comes while
-the loop does not run, as between two calls of ``run_until_complete``, is not counted.
+After the first two the loop must answer soon. If it does not, the code that holds it is interrupted, unless
+that is the loop's own work. Signals are counted anew if the program went on after the last one for a while.
+One that comes while the loop does not run, as between two calls of ``run_until_complete``, is not counted.
 
 To look again later, the handler sends the main thread a signal of another number. With the same number, a
 SIGINT that comes at that moment would be lost, because Python keeps one flag for each number.
@@ -64,7 +64,7 @@ class Interrupts:
         self._count = 0
         self._counted_at = 0.0  # the time of the last signal
         self._retries = False  # `_look_again` tries once more to interrupt an actor
-        self._overdue: list[bool] | None = None  # empty while the event loop is asked, and has not answered
+        self._overdue: list[bool] | None = None  # set if the loop did not answer in time; empty until it does
         self._is_own = False  # the next SIGINT is the handler's own, where it has no other signal
 
     def enter(self, core: RunningSystem) -> None:

@@ -59,7 +59,7 @@ class Mail:
     def delivered(self) -> None:
         """Have the reply come here.
 
-        Not before: `mailbox.deliver` uses the envelope's waiter for its own wait.
+        Not before: `sending.deliver` uses the envelope's waiter for its own wait.
         """
         item = self.item
         if self._answered is None or type(item) is not Envelope:

@@ -14,7 +14,7 @@ _logger = logging.getLogger("papyra")
 
 
 class _Log:
-    """The logger ``papyra``, for all of the runtime. It lets nothing out except a `KeyboardInterrupt`.
+    """The logger ``papyra``, for all of the runtime. It raises nothing except `KeyboardInterrupt`.
 
     It is used half-way through changes of the runtime's state, and in the calls of senders.
     """
@@ -37,7 +37,7 @@ class _Log:
     def write(
         self, level: int, text: str, about: tuple[object, ...], error: BaseException | None = None
     ) -> bool:
-        """Log ``text``, with ``about`` in place of each ``%s``. Return whether nothing raised."""
+        """Log ``text``, with ``about`` in place of each ``%s``. Return False if user code raised."""
         # A tuple, because logging asks an exception that is given alone whether it is true.
         info = None if error is None else (type(error), error, error.__traceback__)
         try:

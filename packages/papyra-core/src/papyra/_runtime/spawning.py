@@ -110,7 +110,7 @@ def build(factory: Callable[[], Any], context: Context | None = None) -> Actor:
 
 
 def unknown_keywords(factory: object, given: Iterable[str]) -> str:
-    """Say that spawn() does not have the keyword arguments that were ``given``."""
+    """Return the text of the error for keyword arguments that spawn() does not have."""
     names = ", ".join(f"{name}=" for name in given)
     shown = ", ".join(f"{name}=..." for name in given)
     kind = getattr(factory, "__name__", "factory")

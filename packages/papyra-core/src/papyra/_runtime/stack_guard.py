@@ -24,9 +24,10 @@ SPAWN_FRAMES: Final = 14
 """Frames that starting a task takes, on either event loop and in asyncio's debug mode."""
 
 DEBUG: Final = sys.flags.dev_mode or (not sys.flags.ignore_environment and "PYTHONASYNCIODEBUG" in os.environ)
+"""Whether asyncio's debug mode was on when this module was imported. A mode that is set later is not seen."""
 
 DEBUG_FRAMES: Final = 14 if DEBUG else 0
-"""Frames more in asyncio's debug mode, which notes the stack of each call that it schedules."""
+"""Additional frames in asyncio's debug mode, which notes the stack of each call that it schedules."""
 
 
 def need_frames(frames: int = FRAMES) -> None:

@@ -221,7 +221,8 @@ def stop_waiter(cell: Cell) -> Waiter:
 # -- force
 
 
-# How hard. Plain ints, because a turn reads `Cell.force`, which is 0 until an actor is forced.
+# The levels of a force, each harder than the one before. A turn reads `Cell.force`, so they are plain ints.
+# There 0 means that nothing was forced: `CANCEL_BUT_ON_STOP` is noted as `CANCEL_ALL`.
 CANCEL_BUT_ON_STOP: Final = 0
 CANCEL_ALL: Final = 1
 NO_TIME: Final = 2
@@ -233,7 +234,7 @@ def force(cell: Cell, grace: float, level: int = CANCEL_ALL) -> None:
 
     `CANCEL_BUT_ON_STOP` cancels the running code except ``on_stop``, and the mailboxes become dead letters.
     `CANCEL_ALL` also cancels an ``on_stop`` that runs already; one that has not begun gets its time.
-    `NO_TIME` leaves none: each ``on_stop`` runs until its first await. `ABANDON` gives up on code that
+    `NO_TIME` leaves no time: each ``on_stop`` runs until its first await. `ABANDON` gives up on code that
     ignores cancellation: the actor is logged and counts as stopped, and its task is abandoned.
     """
     if cell.phase == STOPPED:

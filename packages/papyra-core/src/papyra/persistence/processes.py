@@ -22,8 +22,8 @@ _TOLERANCE_SECONDS = 2.0
 def how_run_ended(started: Mapping[str, JSONValue] | None, stopped: Mapping[str, JSONValue] | None) -> str:
     """Return how a run ended, from the payloads of its `SystemStarted` and `SystemStopped`.
 
-    It is ``clean`` or ``failed`` if the end is recorded. Otherwise it is ``running`` if its process lives,
-    ``killed`` if that is gone, and ``unknown`` if the run was on another host, or its start is not known.
+    It is ``clean`` or ``failed`` if the end is recorded. Otherwise it is ``running`` if the process lives,
+    ``killed`` if the process is gone, and ``unknown`` if it ran on another host or its start is not known.
     """
     if stopped is not None:
         return "failed" if stopped.get("reason") == "error" else "clean"

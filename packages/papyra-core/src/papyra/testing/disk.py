@@ -16,9 +16,9 @@ __all__ = ["full_disk"]
 def full_disk(path: Path | str, *, room: int = 50_000) -> Generator[None]:
     """Make a context in which no file of this process grows beyond the size of ``path`` and ``room`` bytes.
 
-    A write beyond it takes the bytes for which there is room, and then fails with ``EFBIG``: a store that
-    handles it as `papyra.persistence.files.failed_write` does raises `papyra.exceptions.StoreFull`. SQLite
-    reports ``SQLITE_IOERR_WRITE``. It needs a Unix, whose limit ``RLIMIT_FSIZE`` it lowers.
+    A write beyond it takes the bytes for which there is room, and then fails with ``EFBIG``. If a store uses
+    `papyra.persistence.files.failed_write`, it raises `papyra.exceptions.StoreFull`. SQLite reports an I/O
+    error in place of a full disk. Needs Unix: the soft limit ``RLIMIT_FSIZE`` is lowered meanwhile.
     """
     import resource
 

@@ -21,8 +21,8 @@ _CHUNK_BYTES = 65536
 class Wire:
     """A proxy on the host ``127.0.0.1`` and a free ``port`` that leads to a server.
 
-    ``server`` is its host and port, or the path of its Unix socket. Whoever connects through it can be cut
-    off at any message, and be made to wait. A message is what the proxy gets at once: mostly a request, or an
+    ``server`` is its host and port, or the path of its Unix socket. A test can cut the connections at any
+    message, and stall them. A message is the bytes that one read of a socket returns: mostly a request or an
     answer. Close it, or use it in a ``with`` block.
     """
 
@@ -71,9 +71,10 @@ class Wire:
 
     @contextmanager
     def cut_at(self, message: int) -> Generator[None]:
-        """Make a context in which every connection is cut at its ``message``-th message; 1 is the first.
+        """Make a context in which message number ``message`` cuts every connection; 1 is the first one.
 
-        Only a half of it arrives if it is a request, and nothing if it is an answer. It happens once.
+        Messages of all connections count. Half of that message arrives if it is a request, and nothing if it
+        is an answer. It happens once.
         """
         with self._guard:
             self._cut_at = self.messages + message

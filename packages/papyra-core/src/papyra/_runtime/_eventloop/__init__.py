@@ -112,11 +112,11 @@ class Loop(Protocol):
         ...
 
     def runs_child(self) -> bool:
-        """Return whether a task of an actor's task group runs that `KeyboardInterrupt` must not end."""
+        """Return whether the running task, of an actor's task group, must be spared a `KeyboardInterrupt`."""
         ...
 
     def interruption(self, main: object | None, /) -> BaseException:
-        """Return what ends the code that runs now, after Ctrl-C.
+        """Return the exception that ends the running code after Ctrl-C.
 
         ``main`` is asyncio's main task, if it is known.
         """

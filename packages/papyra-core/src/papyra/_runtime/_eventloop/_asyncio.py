@@ -154,7 +154,7 @@ class AsyncioLoop:
         return self._loop.is_running()
 
     def runs_child(self) -> bool:
-        """Return whether a task runs that a task of the runtime has started in a task group of anyio."""
+        """Return whether a task of the runtime started the running task in a task group of anyio."""
         task: Any = asyncio.current_task(self._loop)
         if task is None or task in self._tasks:
             return False
@@ -167,11 +167,12 @@ class AsyncioLoop:
         return False
 
     def interruption(self, main: object | None) -> BaseException:
-        """Return what ends the code that runs now, after Ctrl-C.
+        """Return the exception that ends the running code after Ctrl-C.
 
         asyncio lets a `KeyboardInterrupt` out of a task and out of the loop at once, half-way through the
-        close. So tasks are cancelled, except the runtime's own and the ``main`` one: what it raises ends the
-        loop anyway. Without a ``main`` one, nothing else would end the program.
+        close. So tasks are cancelled, except the runtime's own and ``main``, whose exception ends the loop
+        anyway. If ``main`` is not known, only tasks of an actor's task group are cancelled, because nothing
+        else would end the program.
         """
         task = asyncio.current_task(self._loop)
         if task is None or task is main or task in self._tasks or (main is None and not self.runs_child()):

@@ -197,7 +197,7 @@ class TrioLoop:
         return False
 
     def interruption(self, _main: object | None) -> BaseException:
-        """Return what ends the code that runs now, after Ctrl-C."""
+        """Return the exception that ends the running code after Ctrl-C."""
         return KeyboardInterrupt()
 
     def scopes(self) -> _Scopes:

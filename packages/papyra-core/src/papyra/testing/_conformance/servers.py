@@ -40,7 +40,7 @@ _T = TypeVar("_T")
 WRITERS = 3
 BATCHES_PER_WRITER = 12
 MAX_LOOP_GAP_SECONDS = 0.25
-MAX_MESSAGES = 60
+MAX_MESSAGES = 60  # of one write, which is cut at each of them in turn
 
 _WRITER = """
 import importlib, json, sys
@@ -91,7 +91,7 @@ class ServerPromises(ConformanceBase):
                     await call()
                 if found:
                     blocked[name] = found
-        assert not blocked, "use worker threads, or an async driver"
+        assert not blocked, "the store blocks the event loop: use worker threads, or an async driver"
 
     async def test_open_and_ping_answer_and_leave_nothing(self, open_backend: OpenBackend) -> None:
         async with self.using(open_backend()) as backend:
