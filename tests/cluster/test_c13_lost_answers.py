@@ -108,6 +108,27 @@ async def test_c11_a_late_release_does_not_end_the_next_claim_of_the_same_actor(
 
 
 @seeded(1)
+async def test_c11_a_release_that_tries_again_does_not_end_the_next_claim_of_the_same_actor():
+    network = MemoryNetwork(1)
+    registry = Registry(network, "a.boss")
+    async with systems(network, "a", "b") as (a, b):
+        await a.cluster.claim("boss", counter := a.spawn(Counter))
+
+        def lost(_request: Callable[[], Any]) -> Any:
+            registry.fate = lambda request: request()
+            raise no_answer("writing", registry.key)
+
+        registry.fate = lost
+        async with anyio.create_task_group() as group:
+            group.start_soon(a.cluster.release, "boss")
+            await anyio.sleep(0.03)
+            await a.cluster.claim("boss", counter)
+        assert network._hub.read("a.boss") is not None
+        with pytest.raises(ActorNameTaken):
+            await b.cluster.claim("boss", b.spawn(Counter))
+
+
+@seeded(1)
 async def test_c11_a_name_that_is_claimed_anew_is_not_free_for_another_actor_of_the_node():
     network = MemoryNetwork(1)
     registry = Registry(network, "a.boss")

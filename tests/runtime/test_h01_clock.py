@@ -56,7 +56,7 @@ class BrokenDrivenClock(BrokenClock):
     def attach(self, advanced: Callable[[], None]) -> None: ...
 
     def detach(self, advanced: Callable[[], None]) -> None:
-        raise ValueError("detach")
+        raise self.bad("detach") if self.bad is SystemExit else ValueError("detach")
 
 
 class Family(Runs):

@@ -270,3 +270,21 @@ async def test_h03_a_reply_that_was_not_given_can_be_given_again() -> None:
                 assert error is None or owed[-1].send(1) or owed[-1].done
                 while len(replies) < count:
                     await anyio.lowlevel.checkpoint()
+
+
+def test_h03_in_debug_mode_a_recursion_error_costs_no_worker() -> None:
+    """asyncio's debug mode, however it was turned on, notes the stack of each call that it schedules."""
+
+    async def main() -> None:
+        async with ActorSystem(shutdown_timeout=2) as system:
+            echo = system.spawn(Echo)
+            for left in range(8, 24):
+                assert await with_frames_left(left, lambda: echo.ask(1)) in (None, RecursionError)
+                assert await with_frames_left(left, lambda: system.spawn(Echo)) in (None, RecursionError)
+                assert await echo.ask(2, timeout=5) == 2
+            assert system._core is not None
+            runtime = system._core.rt
+            await anyio.wait_all_tasks_blocked()
+            assert len(runtime.workers) == len(runtime.parked)
+
+    anyio.run(main, backend_options={"debug": True})

@@ -155,6 +155,10 @@ class ActorSystem:
         self._hooks = HookCalls(hooks, on_dead_letter)
         self._clock: Clock | None = None
         if time_fn is not None:
+            if not callable(time_fn):
+                raise TypeError(
+                    f"time_fn must be a function that returns Unix time in seconds, not {time_fn!r}"
+                )
             self._clock = Clock(time_fn, self._hooks.observer("ActorSystem(time_fn=...)"))
             persistence.time_fn = self._clock
         self._now: Callable[[], float] = time.time if self._clock is None else self._clock

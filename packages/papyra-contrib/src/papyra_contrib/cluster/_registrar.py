@@ -42,11 +42,12 @@ class Claimed:
     revision: int
 
     def is_in(self, entry: Entry) -> bool:
-        """Whether an entry is this claim, as it was first put or as it was completed."""
+        """Whether an entry is this claim, as it was first put or as it was completed.
+
+        An equal value is not enough: the same actor may have claimed the name anew meanwhile.
+        """
         claim = _members.read_claim(entry.value, entry.revision)
-        return entry.value == self.value or (
-            claim is not None and (claim.holder, claim.revision) == (self.holder, self.fence.revision)
-        )
+        return claim is not None and (claim.holder, claim.revision) == (self.holder, self.fence.revision)
 
 
 class Registrar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import TYPE_CHECKING, TypeAlias
 
 from papyra._runtime.log import LOG, log_error
@@ -51,9 +52,10 @@ class Attached:
         """Return what ``send`` returns."""
         try:
             mark, gap = self.send(cell, message, asks)
+            gap = max(index(gap), 1)
         except BaseException as error:  # noqa: BLE001 - an instrument's error, SystemExit too, must not stop a sender
             return self.send_failed(error)
-        return mark, max(gap, 1)
+        return mark, gap
 
     def send_failed(self, error: BaseException) -> tuple[None, int]:
         """Count what ``send`` raised, and go on without a mark."""

@@ -55,5 +55,7 @@ class Clock:
         try:
             if self.driven is not None:
                 self.driven.detach(advanced)
-        except Exception as error:  # noqa: BLE001 - user code: the close of the system goes on
+        except KeyboardInterrupt as error:
+            self._observer.fatal(error)  # Ctrl-C comes anywhere
+        except BaseException as error:  # noqa: BLE001 - user code: the close of the system goes on
             log_error("detach of the time_fn raised", error=error)

@@ -8,6 +8,7 @@ send to show. So the fast path of ``tell`` is the same with and without instrume
 from __future__ import annotations
 
 import sys
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.envelope import Envelope
@@ -66,6 +67,8 @@ class Countdown:
             every = self._every
             try:
                 mark, left = every.send(cell, item.message if type(item) is Envelope else item, False)
+                if type(left) is not int:
+                    left = index(left)  # raises for anything but a number of sends
             except BaseException as error:  # noqa: BLE001 - as in `Attached.show`, without its call
                 mark, left = every.send_failed(error)
             if mark is None and left <= 1:
@@ -102,6 +105,8 @@ class Countdown:
                 return False
             try:
                 mark, gap = every.send(cell, envelope.message, True)
+                if type(gap) is not int:
+                    gap = index(gap)
             except BaseException as error:  # noqa: BLE001 - as in `tell`
                 mark, gap = every.send_failed(error)
             if mark is None and gap <= 1:

@@ -23,7 +23,7 @@ __all__ = [
 RUNTIME_FOLDER: Final = str(Path(__file__).parent)
 _PROXY: Final = str(Path(__file__).parent.parent / "proxy.py")
 
-_STDLIB: Final = str(Path(os.__file__).parent)
+_STDLIB: Final = (str(Path(os.__file__).parent), "<frozen ")
 
 _Function = TypeVar("_Function")
 

@@ -7,11 +7,16 @@ then the error harms the caller alone.
 
 from __future__ import annotations
 
-import os
-import sys
 from typing import Final
 
-__all__ = ["FRAMES", "SCOPE_FRAMES", "SPAWN_FRAMES", "need_frames", "need_frames_to_wake"]
+__all__ = [
+    "FRAMES",
+    "SCOPE_FRAMES",
+    "SPAWN_FRAMES",
+    "expect_debug_mode",
+    "need_frames",
+    "need_frames_to_wake",
+]
 
 FRAMES: Final = 6
 """Frames that waking a task takes."""
@@ -23,30 +28,24 @@ break the scopes around it, which are the caller's."""
 SPAWN_FRAMES: Final = 14
 """Frames that starting a task takes, on either event loop and in asyncio's debug mode."""
 
-DEBUG: Final = sys.flags.dev_mode or (not sys.flags.ignore_environment and "PYTHONASYNCIODEBUG" in os.environ)
-"""Whether asyncio's debug mode was on when this module was imported. A mode that is set later is not seen."""
+_debug_frames = 0
 
-DEBUG_FRAMES: Final = 14 if DEBUG else 0
-"""Additional frames in asyncio's debug mode, which notes the stack of each call that it schedules."""
+
+def expect_debug_mode() -> None:
+    """Ask for more room from now on: asyncio's debug mode notes the stack of each call that it schedules."""
+    global _debug_frames
+    _debug_frames = 14
 
 
 def need_frames(frames: int = FRAMES) -> None:
     """Raise `RecursionError` now unless the stack has room for this many more frames."""
-    if frames > -DEBUG_FRAMES:
+    if frames > -_debug_frames:
         need_frames(frames - 1)
 
 
-if DEBUG:
-
-    def need_frames_to_wake() -> None:
-        """Do the same as `need_frames` with `FRAMES`."""
-        need_frames()
-
-else:
-
-    def need_frames_to_wake() -> None:
-        """Do the same as `need_frames` with `FRAMES`, in 60 % of the time: every ask wakes a task."""
-        _four()
+def need_frames_to_wake() -> None:
+    """Do the same as `need_frames` with `FRAMES`, in 60 % of the time: every ask wakes a task."""
+    _four()
 
 
 def _four() -> None:
@@ -66,4 +65,5 @@ def _one() -> None:
 
 
 def _none() -> None:
-    pass
+    if _debug_frames:
+        need_frames(0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio._backends._asyncio as _anyio
 
-from papyra._runtime.stack_guard import SPAWN_FRAMES, need_frames
+from papyra._runtime.stack_guard import SPAWN_FRAMES, expect_debug_mode, need_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
@@ -85,6 +85,8 @@ class AsyncioLoop:
     def __init__(self) -> None:
         self.fatal: Callable[[BaseException], None] = _raise
         self._loop = asyncio.get_running_loop()
+        if self._loop.get_debug():
+            expect_debug_mode()
         self._struck = -math.inf  # the time at which a task was last cancelled from outside of the runtime
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references
         self.clean = contextvars.copy_context()
