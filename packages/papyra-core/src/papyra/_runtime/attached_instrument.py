@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Attached", "Marks", "begin", "end", "replied"]
 
-
 MAX_FAILURES = 10
 """Errors after which an instrument is removed."""
 

@@ -50,6 +50,11 @@ class Clock:
             return now
         return time.time() if self._last is None else self._last
 
+    def attach(self, advanced: Callable[[], None]) -> None:
+        """Have a clock that drives the timers call ``advanced`` when it moved on."""
+        if self.driven is not None:
+            self.driven.attach(advanced)
+
     def detach(self, advanced: Callable[[], None]) -> None:
         """Have a clock that drives the timers call ``advanced`` no more."""
         try:

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FactWriter"]
 
-
 MAX_BATCH_RECORDS = 5_000
 """Records given to the store at once: enough to hide its fixed costs, few enough to stay responsive."""
 

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FailureLog", "outcome"]
 
-
 LOGGED_OF_A_KIND = 10
 """Failures of one kind that are logged in `WINDOW_SECONDS`; the others are counted."""
 

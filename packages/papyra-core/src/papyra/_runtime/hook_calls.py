@@ -35,7 +35,6 @@ dead letter after the other."""
 _NESTED: ContextVar[int] = ContextVar("papyra_nested_calls", default=0)
 """How many async calls of hooks have led to the code that runs."""
 
-
 MAX_PENDING_CALLS = 10_000
 """Async calls of an observer that may wait; further calls are dropped."""
 

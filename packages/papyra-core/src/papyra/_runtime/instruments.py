@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Instruments"]
 
-
 RUN_END_SECONDS = 1.0
 """How long a close waits for the ``run`` of all instruments, once they are cancelled."""
 

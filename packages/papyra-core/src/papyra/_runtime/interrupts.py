@@ -50,7 +50,6 @@ FORGET_SECONDS = 10.0
 RETRY_SECONDS = 0.002
 """Time until the next try, if the runtime or the event loop was just at work for the actor."""
 
-
 AGAIN: signal.Signals | None = getattr(signal, "SIGURG", None)
 """The signal that the handler sends itself, if the program has no handler of it. By default it is ignored."""
 

@@ -38,7 +38,6 @@ __all__ = [
     "statistics",
 ]
 
-
 ORDERS: dict[str, Callable[[Cell], int]] = {
     "mailbox": depth,
     "processed": lambda cell: cell.processed,

@@ -51,7 +51,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Lifecycle"]
 
-
 MAX_DISCARDED_MESSAGES = 1_000
 """Dead letters made before the event loop goes round."""
 

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalSystem", "Mail"]
 
-
 _WATCHERS_KEY = -1  # in `Cell.watchers`, beside the ids of local watchers
 
 

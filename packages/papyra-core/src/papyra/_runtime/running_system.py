@@ -40,7 +40,6 @@ __all__ = ["RunningSystem"]
 CLOSE_FRAMES = 60
 """Frames for the start of a close."""
 
-
 QUIET_CLOSE_SECONDS = 1.0
 """Time after which a close says for whom it waits."""
 

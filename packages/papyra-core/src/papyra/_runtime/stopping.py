@@ -43,7 +43,6 @@ __all__ = [
     "stop_waiter",
 ]
 
-
 STOP_FRAMES = 20
 """Frames for the start of a stop, in which a group may turn to its next member."""
 

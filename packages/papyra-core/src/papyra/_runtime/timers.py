@@ -98,8 +98,8 @@ class Timers:
         self._closed = False
         self._clock = clock if clock is not None and clock.driven is not None else None
         self.now: Callable[[], float] = loop.time if self._clock is None else self._clock
-        if clock is not None and clock.driven is not None:
-            clock.driven.attach(self.fire)
+        if self._clock is not None:
+            self._clock.attach(self.fire)
 
     def __len__(self) -> int:
         return len(self._heap) + len(self._retired)

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Watchdog"]
 
-
 HELD_SECONDS = 0.25
 """Time without an answer of the event loop after which an actor's code holds it."""
 

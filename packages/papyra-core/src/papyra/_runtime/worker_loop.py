@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TURN_MESSAGES", "WORKER_LOOP", "Workers", "answer", "observed"]
 
-
 TURN_MESSAGES = 64
 """The most messages of one turn, and the most between two looks at the clock."""
 
