@@ -42,7 +42,7 @@ async def test_g06_a_loop_of_deferred_calls_lets_other_tasks_go_on(started: bool
         if started:
             await ref.ask(0)
         async with others_go_on():
-            for number in range(8_000):
+            for number in range(20_000):
                 await ref.proxy().receive.defer(number)
 
 
