@@ -224,7 +224,7 @@ async def test_h14_failures_of_another_kind_are_logged_all_the_same(caplog: pyte
 async def test_h14_the_kinds_that_are_told_apart_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     async with ActorSystem() as system:
-        log = system._core.lifecycle.supervision.log  # type: ignore[union-attr]  # it runs
+        log = system._core.lifecycle.supervision.decisions.log  # type: ignore[union-attr]  # it runs
         for number in range(1_100):
             await fail(system.spawn(type(f"Kind{number}", (Failing,), {})))
         assert len(log._kinds) == 1_000

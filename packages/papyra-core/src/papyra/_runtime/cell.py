@@ -165,6 +165,12 @@ class Cell:
         """Say how it does not run any more, for `ActorStopped`."""
         return f"{'has stopped' if self.phase == STOPPED else 'is stopping'}{why_stopped(self)}"
 
+    def cancel_timer(self) -> None:
+        """End the wait of a backoff."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+
     def is_below(self, other: Cell) -> bool:
         """Return whether ``other`` is this cell or an ancestor of it."""
         cell: Cell | None = self

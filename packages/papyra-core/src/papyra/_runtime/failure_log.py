@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from papyra._runtime.log import LOG, log_error
 from papyra._runtime.tracebacks import last_place
 from papyra._runtime.user_values import type_name
-from papyra.supervision import SupervisorDecision
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra._runtime.timers import Timer, Timers
-    from papyra.supervision import GroupPolicy, SupervisionPolicy
 
     Kind: TypeAlias = "tuple[int, int, object, str]"
 
-__all__ = ["FailureLog", "outcome"]
+__all__ = ["FailureLog"]
 
 LOGGED_OF_A_KIND = 10
 """Failures of one kind that are logged in `WINDOW_SECONDS`; the others are counted."""
@@ -100,43 +98,3 @@ class FailureLog:
         self._closed = True
         for kind in list(self._kinds):
             self._forget(kind)
-
-
-def outcome(
-    cell: Cell,
-    taken: SupervisorDecision,
-    decision: SupervisorDecision | None,
-    *,
-    over_limit: bool,
-    group: GroupPolicy | None,
-    restarts: int,
-) -> str:
-    """Say what was decided on a failure: ``restart 2 of 3 in 60 s, after 0.4 s``."""
-    limit: SupervisionPolicy | GroupPolicy = group or cell.policy
-    window = f"in {limit.within_seconds:g} s"
-    by = ", as its parent decided" if decision is not None else ""
-    if over_limit:
-        and_above = ", and its parent fails" if group is not None else ""
-        return f"stopped for good: {restarts} restart{'s' * (restarts != 1)} {window}{and_above}"
-    match taken:
-        case SupervisorDecision.RESTART:
-            counted = f"restart {restarts} of {limit.max_restarts} {window}"
-            if group is not None:
-                return f"{counted}, {group.strategy.value}"
-            delay = cell.restarts.delay if cell.restarts is not None else 0.0
-            return f"{counted}, {f'after {_seconds(delay)} s' if delay else 'at once'}{by}"
-        case SupervisorDecision.RESUME:
-            return f"resumed{by}"
-        case SupervisorDecision.ESCALATE:
-            parent = cell.parent
-            if parent is None or parent.parent is None:
-                return f"stopped: it would escalate, and has no parent{by}"
-            return f"stopped, and escalated to {parent}{by}"
-        case SupervisorDecision.STOP | SupervisorDecision.IGNORE:
-            return f"stopped{by}"
-        case _:
-            return f"{taken.value}{by}"
-
-
-def _seconds(delay: float) -> str:
-    return f"{delay:.1f}" if delay >= 0.1 else f"{delay:.2g}"

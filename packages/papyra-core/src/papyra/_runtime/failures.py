@@ -5,13 +5,15 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING
 
+import anyio
+
 from papyra._runtime.user_values import is_a, type_name
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra.actor import Actor
 
-__all__ = ["as_failure", "left_open", "note_plain_methods"]
+__all__ = ["as_failure", "left_open", "note_plain_methods", "own_failure"]
 
 
 def note_plain_methods(actor: Actor, error: Exception) -> None:
@@ -42,6 +44,15 @@ def as_failure(cell: Cell, source: str, error: BaseException) -> Exception:
     failure = RuntimeError(f"{source} of actor {cell} raised {type_name(type(error))}")
     failure.__cause__ = error
     return failure
+
+
+def own_failure(cell: Cell, error: BaseException) -> Exception | None:
+    """Return ``error`` as a failure of the actor, or None if it has to be raised again (guarantee 12)."""
+    if is_a(error, Exception):
+        return error
+    if is_a(error, anyio.get_cancelled_exc_class()):
+        return cell.rt.spurious_cancellation(cell, error)
+    return None
 
 
 def left_open(cell: Cell, where: str) -> RuntimeError:

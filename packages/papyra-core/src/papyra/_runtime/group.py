@@ -7,13 +7,14 @@ to a member itself: it signals the member, whose own worker asks in `Lifecycle.s
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING
 
+from papyra._runtime import phases
 from papyra._runtime.belongings import belongings
 from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_CHILDREN, SUSPENDED
+from papyra._runtime.restarts import RestartWindow
 from papyra._runtime.stopping import ABANDON, force, request_stop, stop_failed
 from papyra._runtime.user_values import describe, is_a, type_name
 from papyra._runtime.wait_graph import cut_waits
@@ -53,7 +54,7 @@ class Group:
         self._stopped_for_good: Cell | None = None
         self._cancellations = 0
         self._timer: Timer | None = None
-        self._restarts: deque[float] = deque()
+        self._restarts = RestartWindow()
         self._down_since: float | None = None
         self._down_seconds = 0.0
 
@@ -62,16 +63,12 @@ class Group:
     def admits(self, policy: GroupPolicy) -> bool:
         """Count one more restart, or return False if that is one too many."""
         now = self.parent.rt.window_clock() if self._down_since is None else self._down_since
-        uptime = now - self._down_seconds
-        while self._restarts and self._restarts[0] <= uptime - policy.within_seconds:
-            self._restarts.popleft()
-        if len(self._restarts) >= policy.max_restarts:
-            return False
-        self._restarts.append(uptime)
-        return True
+        return self._restarts.admits(policy, now - self._down_seconds)
 
     def begin(self, failed: Cell, policy: GroupPolicy) -> None:
-        """Take down ``failed``, which is suspended, and the siblings that go with it."""
+        """Suspend ``failed``, and take it down with the siblings that go with it."""
+        if failed.phase != SUSPENDED:
+            phases.enter(failed, SUSPENDED)
         if self._down_since is None:
             self._down_since = self.parent.rt.window_clock()
         self._policy, self.failed = policy, failed
@@ -208,9 +205,7 @@ class Group:
         """Take over a member that waits for its own backoff."""
         if cell.phase != BACKING_OFF or self.stops_for_good(cell):
             return False
-        if cell.timer is not None:
-            cell.timer.cancel()
-            cell.timer = None
+        cell.cancel_timer()
         self.members[cell] = _State.DOWN
         return True
 

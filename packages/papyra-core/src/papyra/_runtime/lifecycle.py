@@ -17,7 +17,7 @@ import anyio
 from papyra._runtime import phases
 from papyra._runtime.cell import Cell
 from papyra._runtime.envelope import SIGNAL
-from papyra._runtime.failures import as_failure, left_open
+from papyra._runtime.failures import as_failure, left_open, own_failure
 from papyra._runtime.frames import calls_actor
 from papyra._runtime.log import LOG, log_error
 from papyra._runtime.mailbox import discard, has_mail, stopped_early
@@ -38,7 +38,6 @@ from papyra._runtime.sending import grant
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import NO_TIME, begin_stopping_children, finish, stop_next_child
 from papyra._runtime.supervision import Supervision
-from papyra._runtime.user_values import is_a
 from papyra._runtime.worker import Worker
 from papyra.actor import Actor
 from papyra.exceptions import ActorStopped
@@ -108,7 +107,7 @@ class Lifecycle:
             if scopes is not None and scopes.state.cancel_scope is not worker.floor:
                 self._check_scopes(cell, "on_start")
         except BaseException as error:
-            failure = self._failure(cell, error)
+            failure = own_failure(cell, error)
             if failure is None:
                 raise
             await self.supervision.failed(cell, failure, "on_start")
@@ -172,7 +171,7 @@ class Lifecycle:
                 if stop_next_child(cell):
                     self._pause(cell)
                     return
-                self.supervision.back_off(cell)
+                self.supervision.decisions.back_off(cell)
             elif phase == BACKING_OFF:
                 if not cell.stopping and (
                     cell.timer is not None or (cell.group is not None and cell.group.holds(cell))
@@ -274,7 +273,7 @@ class Lifecycle:
             await actor.on_start()
             self._check_scopes(cell, "on_start")
         except BaseException as error:
-            failure = self._failure(cell, error)
+            failure = own_failure(cell, error)
             if failure is None:
                 raise
             await self.supervision.failed(cell, failure, "on_start")
@@ -287,14 +286,12 @@ class Lifecycle:
         if cell.renewed:
             cell.renewed = False
             self.rt.history.restarted(cell, _restart_reason(cell))
-        self.supervision.note_started(cell)
+        self.supervision.decisions.note_started(cell)
         if cell.group is not None:
             cell.group.up(cell)
 
     async def _rebuild(self, cell: Cell) -> None:
-        if cell.timer is not None:
-            cell.timer.cancel()
-            cell.timer = None
+        cell.cancel_timer()
         if cell.force or cell.halted or (cell.stopping and not has_mail(cell)):
             begin_stopping_children(cell)
             return
@@ -328,11 +325,11 @@ class Lifecycle:
         try:
             await (actor.on_stop() if cell.force < NO_TIME else self._cut_on_stop(cell, actor))
         except BaseException as error:
-            failure = self._failure(cell, error)
+            failure = own_failure(cell, error)
             if failure is None:
                 raise
             if cell.phase != STOPPED:  # after its end, nothing more is recorded
-                self.supervision.on_stop_failed(cell, failure)
+                self.supervision.decisions.on_stop_failed(cell, failure)
             else:
                 log_error("on_stop of actor %s, which was left behind, raised", cell, error=failure)
             failure = None  # as above
@@ -364,14 +361,6 @@ class Lifecycle:
         if not pipes_gone(cell) and cell.force >= NO_TIME:
             abandon_pipes(cell)
         return pipes_gone(cell)
-
-    def _failure(self, cell: Cell, error: BaseException) -> Exception | None:
-        """Return ``error`` as a failure of the actor, or None if it has to be raised again (guarantee 12)."""
-        if is_a(error, Exception):
-            return error
-        if is_a(error, anyio.get_cancelled_exc_class()):
-            return self.rt.spurious_cancellation(cell, error)
-        return None
 
     @calls_actor
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:

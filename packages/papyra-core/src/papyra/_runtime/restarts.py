@@ -1,8 +1,12 @@
-"""The restarts of one actor that its policy counts."""
+"""The restarts that a policy counts."""
 
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from papyra.supervision import GroupPolicy, SupervisionPolicy
 
 __all__ = ["RestartWindow"]
 
@@ -18,3 +22,12 @@ class RestartWindow(deque[float]):
     def __init__(self) -> None:
         super().__init__()
         self.delay = 0.0
+
+    def admits(self, policy: SupervisionPolicy | GroupPolicy, now: float) -> bool:
+        """Count a restart. Return False, and count none, if the policy allows no more of them."""
+        while self and self[0] <= now - policy.within_seconds:
+            self.popleft()
+        if len(self) >= policy.max_restarts:
+            return False
+        self.append(now)
+        return True

@@ -277,7 +277,7 @@ class RunningSystem:
         finally:
             if not self._cut:
                 self.rt.history.dead_letters.close()
-                self.lifecycle.supervision.log.close()
+                self.lifecycle.supervision.decisions.log.close()
                 self.watchdog.close()
                 INTERRUPTS.leave(self)
                 self.timers.close()

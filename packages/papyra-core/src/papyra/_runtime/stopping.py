@@ -87,9 +87,7 @@ def begin_stopping_children(cell: Cell) -> None:
     close(cell)
     if cell.belongings is not None:
         cell.belongings.release(stopped_early(cell))
-    if cell.timer is not None:
-        cell.timer.cancel()
-        cell.timer = None
+    cell.cancel_timer()
     phases.enter(cell, STOPPING_CHILDREN)
 
 
