@@ -5,6 +5,7 @@ Real processes with real signals.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -391,6 +392,65 @@ async def test_h10_a_loop_that_is_slow_is_not_interrupted_in_its_own_work(handle
         with pytest.raises(KeyboardInterrupt):
             handler._look_again(0, sys._getframe())  # this test, which does hold the loop
         handler._overdue = None
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_h10_a_task_of_another_system_is_known_as_the_runtimes_own(
+    handler: Interrupts, anyio_backend: str
+) -> None:
+    """A store that gets `CancelledError` does not end the program."""
+
+    def ask_each_system(seen: set[type[BaseException]]) -> None:
+        seen.update(type(core.rt.loop.interruption(object())) for core in handler._running)
+
+    seen_by_store: set[type[BaseException]] = set()
+
+    class Asking(InMemoryPersistence):
+        async def record_batch(
+            self, records: Sequence[PersistedRecord], *, batch_id: str | None = None
+        ) -> None:
+            ask_each_system(seen_by_store)
+            await super().record_batch(records, batch_id=batch_id)
+
+    async with ActorSystem(), ActorSystem(persistence=Asking()) as system:
+        assert len(handler._running) == 2
+        system.spawn(Echo)
+        await system.flush()
+        seen: set[type[BaseException]] = set()
+        task = asyncio.get_running_loop().create_task(_call(lambda: ask_each_system(seen)))
+        await task
+    assert seen_by_store == {KeyboardInterrupt}
+    assert seen == {asyncio.CancelledError}  # of a task of the program: its exception would end nothing
+
+
+async def _call(function: Callable[[], None]) -> None:
+    function()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_h10_a_task_of_an_actor_of_another_system_is_cancelled(
+    handler: Interrupts, anyio_backend: str
+) -> None:
+    """On a loop whose main task is not known."""
+
+    class Groups(Actor):
+        async def receive(self, message: object) -> object:
+            seen: list[object] = []
+
+            async def compute() -> None:
+                handler._overdue = []  # the loop has not answered
+                try:
+                    handler._look_again(0, sys._getframe())
+                except BaseException as error:
+                    seen.append(type(error))
+
+            async with anyio.create_task_group() as group:
+                group.start_soon(compute)
+            return seen
+
+    async with ActorSystem() as one, ActorSystem() as other:
+        for system in (one, other):
+            assert await system.spawn(Groups).ask(0) == [asyncio.CancelledError]
 
 
 async def test_h10_a_handler_of_the_program_for_the_other_signal_is_left_alone() -> None:

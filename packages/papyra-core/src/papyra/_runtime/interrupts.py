@@ -129,7 +129,8 @@ class Interrupts:
         answer, self._overdue = self._overdue, None
         if answer is not None and not answer:
             if holds_loop(frame):
-                raise running[0].rt.loop.interruption(self._main_task())
+                core = _owner_of_child(running) or running[0]
+                raise core.rt.loop.interruption(self._main_task())
             self._overdue = answer  # the loop is at its own work, so it is only slow
             _later(RETRY_SECONDS, self._call_again)
         elif self._retries:
@@ -150,7 +151,7 @@ class Interrupts:
 
     def _interrupt_child(self, frame: FrameType | None, running: list[RunningSystem]) -> bool:
         """End the code of a task that an actor has started in a task group. Return as `interrupt_actor`."""
-        core = next((core for core in running if core.rt.loop.runs_child()), None)
+        core = _owner_of_child(running)
         if core is None:
             return False
         if holds_loop(frame):
@@ -224,6 +225,11 @@ def _is_of_a_loop(handler: Any) -> bool:
         return True
     function = getattr(handler, "func", handler)  # asyncio's is a partial
     return getattr(function, "__module__", "") in ("asyncio.runners", "trio._core._ki")
+
+
+def _owner_of_child(running: list[RunningSystem]) -> RunningSystem | None:
+    """Return the system whose actor has started the running task in a task group."""
+    return next((core for core in running if core.rt.loop.runs_child()), None)
 
 
 def _force(core: RunningSystem) -> None:

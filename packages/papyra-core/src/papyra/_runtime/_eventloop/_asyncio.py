@@ -177,7 +177,8 @@ class AsyncioLoop:
         else would end the program.
         """
         task = asyncio.current_task(self._loop)
-        if task is None or task is main or task in self._tasks or (main is None and not self.runs_child()):
+        is_own = isinstance(task, _NamedTask)  # perhaps of another system
+        if task is None or task is main or is_own or (main is None and not self.runs_child()):
             return KeyboardInterrupt()
         return asyncio.CancelledError()
 
