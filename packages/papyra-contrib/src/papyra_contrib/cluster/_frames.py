@@ -37,10 +37,10 @@ BROADCAST = "B"
 MAX_ERROR_BYTES = 4096
 MAX_HEADER_BYTES = 2560
 
-_NUMBER = rb"(0|[1-9][0-9]{0,18})"
+_NUMBER = r"(0|[1-9][0-9]{0,18})"
 _HEADER = re.compile(
-    rb"1 ([TAREBCPWUX]) ([A-Za-z0-9_.=-]{1,1600}) " + _NUMBER + rb" " + _NUMBER + rb"(!?) "
-    rb"(!?[A-Za-z0-9_.-]{1,128}) ([A-Za-z0-9-]{1,200}) " + _NUMBER + rb"\n"
+    rf"1 ([TAREBCPWUX]) ([A-Za-z0-9_.=-]{{1,1600}}) {_NUMBER} {_NUMBER}(!?) "
+    rf"(!?[A-Za-z0-9_.-]{{1,128}}) ([A-Za-z0-9-]{{1,200}}) {_NUMBER}\n"
 )
 
 
@@ -74,10 +74,7 @@ def encode(
 ) -> bytes:
     """Write a frame."""
     bang = "!" if wants_credit else ""
-    return b"1 %b\n%b" % (
-        f"{kind} {target} {corr} {seq}{bang} {type_name} {trace} {len(body)}".encode("ascii"),
-        body,
-    )
+    return f"1 {kind} {target} {corr} {seq}{bang} {type_name} {trace} {len(body)}\n".encode("ascii") + body
 
 
 def parse(message: bytes) -> Iterator[Frame]:
@@ -86,22 +83,14 @@ def parse(message: bytes) -> Iterator[Frame]:
     Costs no more than the message's own size, whatever is in it.
     """
     position, size = 0, len(message)
+    text = message.decode("latin-1")  # a character is a byte; one call here for five in each frame
     while position < size:
-        match = _HEADER.match(message, position, min(size, position + MAX_HEADER_BYTES))
+        match = _HEADER.match(text, position, position + MAX_HEADER_BYTES)
         if match is None:
             raise MalformedFrame(f"no frame at byte {position} of {size}")
         kind, target, corr, seq, bang, type_name, trace, length = match.groups()
         start = match.end()
         position = start + int(length)
         if position > size:
-            raise MalformedFrame(f"a body of {int(length)} bytes at byte {start} of {size}")
-        yield Frame(
-            kind.decode(),
-            target.decode(),
-            int(corr),
-            int(seq),
-            bool(bang),
-            type_name.decode(),
-            trace.decode(),
-            message[start:position],
-        )
+            raise MalformedFrame(f"a body of {length} bytes at byte {start} of {size}")
+        yield Frame(kind, target, int(corr), int(seq), bang != "", type_name, trace, message[start:position])

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from papyra_contrib.cluster._errors import ActorStopped, MessageRejected
+from papyra_contrib.cluster._frames import ASK
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
     from papyra import ActorRef
     from papyra.cluster import LocalSystem, Mail
     from papyra_contrib.cluster._counters import Counters
+    from papyra_contrib.cluster._frames import Frame
 
-__all__ = ["Inbound", "Incoming"]
+__all__ = ["Inbound"]
 
 _logger = logging.getLogger("papyra")
 
@@ -27,31 +29,28 @@ MAX_PARKED_BYTES: Final = 64 * 1024 * 1024
 LOG_SECONDS: Final = 10.0
 
 
-class Incoming(NamedTuple):
-    """A message for a local actor, and the answer to its sender."""
-
-    number: int
-    wants_credit: bool
-    message: object
-    mail: Mail
-    expects_reply: bool
-    size: int
-    fail: Callable[[Exception], None]
-
-
 class Inbound:
-    """Receives from one peer. ``credit(target, number)`` says what is in the mailbox."""
+    """Receives from one peer.
+
+    ``credit(target, number)`` says what is in the mailbox, ``fail(frame, error)`` what can't be.
+    """
 
     def __init__(
-        self, peer: object, local: LocalSystem, counters: Counters, credit: Callable[[int, int], None]
+        self,
+        peer: object,
+        local: LocalSystem,
+        counters: Counters,
+        credit: Callable[[int, int], None],
+        fail: Callable[[Frame, Exception], None],
     ) -> None:
         self._peer = peer
         self._local = local
         self._counters = counters
         self._credit = credit
+        self._fail = fail
         self._last = 0
         self._last_broadcast = 0
-        self._parked: dict[int, deque[Incoming]] = {}
+        self._parked: dict[int, deque[tuple[Frame, Mail]]] = {}
         self._parked_bytes = 0
         self._next_log = 0.0
         self._unlogged = 0
@@ -67,7 +66,8 @@ class Inbound:
         if number <= self._last:
             self._counters.duplicate += 1
             return False
-        self._note_lost(number - self._last - 1)
+        if number > self._last + 1:
+            self._note_lost(number - self._last - 1)
         self._last = number
         return True
 
@@ -85,11 +85,9 @@ class Inbound:
             self._note_lost(last - self._last)
             self._last = last
         queue = self._parked.get(target)
-        return queue[0].number - 1 if queue else last
+        return queue[0][0].seq - 1 if queue else last
 
     def _note_lost(self, number: int) -> None:
-        if not number:
-            return
         self._counters.lost += number
         self._unlogged += number
         now = self._local.background.time()
@@ -98,42 +96,42 @@ class Inbound:
             self._next_log = now + LOG_SECONDS
             self._unlogged = 0
 
-    def deliver(self, ref: ActorRef[Any, Any], target: int, item: Incoming) -> None:
+    def deliver(self, ref: ActorRef[Any, Any], target: int, frame: Frame, mail: Mail) -> None:
         """Put a message in the mailbox, or park it behind those that wait for room there."""
         queue = self._parked.get(target)
         if queue is None:
             try:
-                if self._local.offer(ref, item.mail):
-                    if item.wants_credit:
-                        self._credit(target, item.number)
+                if self._local.offer(ref, mail):
+                    if frame.wants_credit:
+                        self._credit(target, frame.seq)
                     return
             except ActorStopped as error:
-                item.fail(error)
+                self._fail(frame, error)
                 return
             queue = self._parked[target] = deque()
             self._local.background.spawn(lambda: self._feed(ref, target), f"papyra cluster feeds {ref!r}")
-        elif len(queue) >= MAX_PARKED_MESSAGES or self._parked_bytes + item.size > MAX_PARKED_BYTES:
+        elif len(queue) >= MAX_PARKED_MESSAGES or self._parked_bytes + len(frame.body) > MAX_PARKED_BYTES:
             self._counters.rejected += 1
-            self._local.refuse(ref, item.message, expects_reply=item.expects_reply)
-            item.fail(MessageRejected("overload", f"too many messages wait for {ref!r} already"))
+            self._local.refuse(ref, mail.message, expects_reply=frame.kind == ASK)
+            self._fail(frame, MessageRejected("overload", f"too many messages wait for {ref!r} already"))
             return
-        queue.append(item)
-        self._parked_bytes += item.size
+        queue.append((frame, mail))
+        self._parked_bytes += len(frame.body)
 
     async def _feed(self, ref: ActorRef[Any, Any], target: int) -> None:
         queue = self._parked.get(target)
         while queue:
-            item = queue[0]
+            parked = frame, mail = queue[0]
             try:
-                await self._local.deliver(ref, item.mail)
+                await self._local.deliver(ref, mail)
             except ActorStopped as error:
-                item.fail(error)
-            if not queue or queue[0] is not item:
+                self._fail(frame, error)
+            if not queue or queue[0] is not parked:
                 return  # closed meanwhile
             queue.popleft()
-            self._parked_bytes -= item.size
-            if item.wants_credit:
-                self._credit(target, item.number)
+            self._parked_bytes -= len(frame.body)
+            if frame.wants_credit:
+                self._credit(target, frame.seq)
         if self._parked.get(target) is queue:
             del self._parked[target]
 
@@ -146,5 +144,5 @@ class Inbound:
         for target, queue in parked.items():
             ref = self._local.find(target)
             while len(queue) > 1:  # the first is in its feeder's hands
-                item = queue.pop()
-                self._local.refuse(ref, item.message, expects_reply=item.expects_reply)
+                frame, mail = queue.pop()
+                self._local.refuse(ref, mail.message, expects_reply=frame.kind == ASK)

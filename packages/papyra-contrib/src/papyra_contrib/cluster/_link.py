@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from papyra_contrib.cluster._counters import Counters
 from papyra_contrib.cluster._inbound import Inbound
-from papyra_contrib.cluster._outbound import Outbound
+from papyra_contrib.cluster._outbound import MAX_MESSAGE_BYTES, Outbound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra.cluster import LocalSystem
+    from papyra_contrib.cluster._frames import Frame
     from papyra_contrib.cluster._port import NodeId, Transport
 
 __all__ = ["Link"]
@@ -27,6 +28,7 @@ class Link:
         local: LocalSystem,
         soon: Callable[[Link], None],
         credit: Callable[[Link, int, int], None],
+        fail: Callable[[Link, Frame, Exception], None],
     ) -> None:
         self.peer = peer
         self.counters = Counters()
@@ -36,10 +38,14 @@ class Link:
             lambda: soon(self),
             background.waiter,
             background.time,
-            lambda: transport.max_frame,
+            min(MAX_MESSAGE_BYTES, transport.max_frame),
         )
         self.inbound = Inbound(
-            peer, local, self.counters, lambda target, number: credit(self, target, number)
+            peer,
+            local,
+            self.counters,
+            lambda target, number: credit(self, target, number),
+            lambda frame, error: fail(self, frame, error),
         )
 
     def panel(self) -> dict[str, Any]:

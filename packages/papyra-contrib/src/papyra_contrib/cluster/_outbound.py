@@ -47,7 +47,8 @@ class _Window:
 class Outbound:
     """Sends to one peer.
 
-    ``post`` hands a message to the engine, ``soon`` asks for `flush` in the next pass.
+    ``post`` hands a message of at most ``max_bytes`` to the engine.
+    ``soon`` asks for `flush` in the next pass.
     """
 
     def __init__(
@@ -56,18 +57,20 @@ class Outbound:
         soon: Callable[[], None],
         make_waiter: Callable[[], Waiter],
         now: Callable[[], float],
-        limit: Callable[[], int],
+        max_bytes: int,
     ) -> None:
         self._post = post
         self._soon = soon
         self._make_waiter = make_waiter
         self._now = now
-        self._limit = limit
+        self._max_bytes = max_bytes
         self._frames: list[bytes] = []
         self._bytes = 0
         self._windows: dict[int, _Window] = {}
         self._last = 0
         self.error: Exception | None = None
+        self.pauses = False
+        """Whether half a window was just handed over: the next sender lets the event loop write it first."""
 
     @property
     def outstanding(self) -> int:
@@ -113,6 +116,7 @@ class Outbound:
         bang = window.since_bang >= CREDIT_EVERY
         if bang:
             window.since_bang = 0
+            self.pauses = True
         frame = wire.encode(
             kind,
             target,
@@ -124,6 +128,8 @@ class Outbound:
             trace=trace,
         )
         self.add(frame, corr if kind == wire.ASK else 0)
+        if bang:
+            self.flush()
         return number
 
     def add(self, frame: bytes, ask: int = 0) -> None:
@@ -131,7 +137,7 @@ class Outbound:
         if self.error is not None:
             return
         size = len(frame)
-        if self._bytes + size > min(MAX_MESSAGE_BYTES, self._limit()):
+        if self._bytes + size > self._max_bytes:
             self.flush()
         self._frames.append(frame)
         self._bytes += size

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from papyra.cluster import Mail
 from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._errors import ActorStopped, MessageRejected
-from papyra_contrib.cluster._inbound import Incoming
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,6 +64,12 @@ class Receiver:
             link.counters.rejected += 1
             _logger.exception("handling a message of %s raised", link.peer)
 
+    def fail(self, link: Link, frame: Frame, error: Exception) -> None:
+        """Answer an ask with an error; nobody waits for the end of a tell."""
+        if frame.kind == wire.ASK:
+            name, text = self._values.dump_error(error)
+            link.out.add(wire.encode(wire.ERROR, 0, text, corr=frame.corr, type_name=name))
+
     def _handle(self, link: Link, frame: Frame) -> None:
         match frame.kind:
             case wire.TELL | wire.ASK:
@@ -93,7 +98,6 @@ class Receiver:
 
     def _message(self, link: Link, frame: Frame) -> None:
         number = _number(frame.target)
-        fail = self._failing(link, frame)
         ref = self._exports.get(number)
         try:
             if ref is None:
@@ -104,13 +108,10 @@ class Receiver:
                 link.counters.rejected += 1
             letter = {"wire_type": frame.type_name, "bytes": len(frame.body), "from": str(link.peer)}
             self._local.refuse(ref or self._local.find(number), letter, expects_reply=frame.kind == wire.ASK)
-            fail(error)
+            self.fail(link, frame, error)
             return
-        asks = frame.kind == wire.ASK
-        answered = self._answering(link, frame) if asks else None
-        mail = Mail(value, answered, self._inside(frame.trace))
-        item = Incoming(frame.seq, frame.wants_credit, value, mail, asks, len(frame.body), fail)
-        link.inbound.deliver(ref, number, item)
+        answered = self._answering(link, frame) if frame.kind == wire.ASK else None
+        link.inbound.deliver(ref, number, frame, Mail(value, answered, self._inside(frame.trace)))
 
     def _unreachable(self, link: Link, number: int) -> Exception:
         """Say why an actor can't be reached, and let the sender know if it has ended."""
@@ -125,14 +126,6 @@ class Receiver:
     def _inside(self, trace: str) -> Callable[[], AbstractContextManager[object]] | None:
         extract = self._extract
         return (lambda: extract(trace)) if extract is not None and trace != "-" else None
-
-    def _failing(self, link: Link, frame: Frame) -> Callable[[Exception], None]:
-        def fail(error: Exception) -> None:
-            if frame.kind == wire.ASK:
-                name, text = self._values.dump_error(error)
-                link.out.add(wire.encode(wire.ERROR, 0, text, corr=frame.corr, type_name=name))
-
-        return fail
 
     def _answering(self, link: Link, frame: Frame) -> Callable[[object, BaseException | None], None]:
         def answered(value: object, error: BaseException | None) -> None:

@@ -110,7 +110,8 @@ class RemoteRef(ForeignRef[M, R], Generic[M, R]):
         `ActorStopped` once the actor's end is known, `NodeGone` or `NodeUnreachable`. If cancelled while it
         waits, nothing was sent.
         """
-        await self._target.sender.tell(self._target, message)
+        target = self._target
+        await target.sender.tell(target, message)
 
     @overload
     async def ask(self, message: AskableBy[ActorRef[M, R], _T], *, timeout: float | None = None) -> _T: ...

@@ -46,9 +46,11 @@ class Sending:
         """Send a tell; see `RemoteRef.tell`."""
         session = self._session_for(target)
         type_name, body = session.values.dump(message)
-        link = await session.link_to(target)
-        await session.before_send(link, target)
-        self._check(target)
+        link = session.ready_link(target)
+        if link is None:
+            link = await session.link_to(target)
+            await session.before_send(link, target)
+            self._check(target)
         link.out.numbered(wire.TELL, target.id, body, type_name, self._traceparent())
 
     async def ask(self, target: Target, message: object, timeout: float | None) -> Any:

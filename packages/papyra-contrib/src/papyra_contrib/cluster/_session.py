@@ -59,6 +59,11 @@ __all__ = ["Session"]
 _logger = logging.getLogger("papyra")
 
 TICK_SECONDS: Final = 0.25
+PASSES_TO_SOCKET: Final = 2
+"""Passes of the event loop from `Outbound.flush` until the engine's client has written to its socket.
+
+A sender that went on after one of them would keep the first half of a window back until the second is ready.
+"""
 WATCH_LIST_SECONDS: Final = 10.0
 SENDS_BEFORE_YIELD: Final = 200
 
@@ -249,7 +254,7 @@ class Session:
         found = self.links.get(peer)
         if found is None:
             found = self.links[peer] = Link(
-                peer, self.transport, self._local, self._flusher.soon, self._send_credit
+                peer, self.transport, self._local, self._flusher.soon, self._send_credit, self._receiver.fail
             )
         return found
 
@@ -257,7 +262,7 @@ class Session:
         """Return the link to a target's node if a message can go at once and the event loop is not late."""
         link = self.links.get(target.peer)
         self._sends += 1
-        if link is None or link.out.error is not None or self._sends >= SENDS_BEFORE_YIELD:
+        if link is None or link.out.error is not None or link.out.pauses or self._sends >= SENDS_BEFORE_YIELD:
             return None
         return link if self.transport.has_room() and link.out.open_for(target.id) else None
 
@@ -297,9 +302,11 @@ class Session:
             self._sends += 1
             if not self.transport.has_room():
                 await self.transport.room()
-            elif self._sends >= SENDS_BEFORE_YIELD:
+            elif self._sends >= SENDS_BEFORE_YIELD or link.out.pauses:
                 self._sends = 0
-                await anyio.lowlevel.checkpoint()
+                link.out.pauses = False
+                for _ in range(PASSES_TO_SOCKET):
+                    await anyio.lowlevel.checkpoint()
             elif link.out.error is not None:
                 raise link.out.error
             elif link.out.open_for(target.id):
@@ -326,6 +333,7 @@ class Session:
 
     def _send_credit(self, link: Link, target: int, number: int) -> None:
         link.out.add(wire.encode(wire.CREDIT, target, seq=number))
+        link.out.flush()  # now, and not in the next pass: the sender may wait for it
 
     # -- what happens by itself
 

@@ -39,7 +39,7 @@ class Answered(Protocol):
 class Mail:
     """A message from another node on its way into a mailbox."""
 
-    __slots__ = ("_answered", "_done", "item")
+    __slots__ = ("_answered", "_done", "item", "message")
 
     def __init__(
         self,
@@ -49,7 +49,8 @@ class Mail:
     ) -> None:
         self._answered = answered
         self._done = False
-        self.item: object = message
+        self.message = message
+        self.item = message
         if answered is not None or inside is not None:
             self.item = envelope = Envelope(message, expects_reply=answered is not None)
             if inside is not None:

@@ -143,8 +143,10 @@ def refuses_when_full(cell: Cell) -> bool:
 
 def has_room(cell: Cell) -> bool:
     """Return whether a mailbox has room that no earlier sender waits for."""
-    room = cell.capacity - waiting_messages(cell)
     line = cell.senders
+    if line is None and (cell.box is None or len(cell.box) < cell.capacity):
+        return True
+    room = cell.capacity - waiting_messages(cell)
     # If every waiting sender already has a slot and only has to wake up, there is room. Otherwise a hundred
     # senders would alternate message by message, and an actor might wait for itself.
     return room > 0 if line is None else not line.waiting and room > len(line.granted)
