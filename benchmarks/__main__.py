@@ -1,4 +1,7 @@
-"""``python -m benchmarks [ROW ...]``: measure, print the table with ratios, write it as JSON."""
+"""``python -m benchmarks [ROW ...]``: measure, print the table with ratios, write it as JSON.
+
+The JSON keeps the rows of earlier calls that this one does not measure.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ import argparse
 import json
 import os
 import platform
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.rows import ROWS
 from benchmarks.runner import Environments, missing, run_row
@@ -36,7 +40,7 @@ def main() -> None:
         parser.error(f"no such row: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     repeat, shrink = (1, 100) if options.smoke else (options.repeat, options.shrink)
     environments = Environments(PLACE / "environments")
-    results = {}
+    results = _earlier(options.json)
     print(
         f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, median of {repeat}"
     )
@@ -48,12 +52,21 @@ def main() -> None:
         if options.smoke:
             row = _only_ours(row)
         measured = run_row(row, repeat, shrink, environments)
-        results[name] = measured
         _print_row(row, measured, judge=not options.smoke)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(
-        json.dumps({"python": platform.python_version(), "rows": results}, indent=2) + "\n"
-    )
+        # After each row, beside those of earlier calls: all rows take an hour, and a ratio is of one row.
+        results[name] = {"date": time.strftime("%Y-%m-%d"), "figures": measured}
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(
+            json.dumps({"python": platform.python_version(), "rows": results}, indent=2) + "\n"
+        )
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    try:
+        earlier = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    return earlier["rows"] if earlier["python"] == platform.python_version() else {}
 
 
 def _only_ours(row: Row) -> Row:
