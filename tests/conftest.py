@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import logging
 import os
+import runpy
 import shutil
 import signal
 import subprocess
@@ -22,31 +21,14 @@ settings.register_profile("patient", settings(), deadline=None, suppress_health_
 settings.load_profile("patient")
 
 
-class EagerTasks(asyncio.DefaultEventLoopPolicy):
-    """Event loops whose tasks begin at once, as programs on Python 3.12 and newer may have them."""
-
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        loop = super().new_event_loop()
-        loop.set_task_factory(asyncio.eager_task_factory)  # type: ignore[attr-defined,unused-ignore]  # since 3.12
-        return loop
-
-
-if sys.flags.dev_mode or os.environ.get("PYTHONASYNCIODEBUG"):
-    logging.getLogger("asyncio").setLevel(
-        logging.ERROR
-    )  # it warns of each slow step, amid what a test expects
-
-match os.environ.get("PAPYRA_TEST_LOOP", ""):  # see scripts/test_modes
-    case "":
-        pass
-    case "eager":
-        asyncio.set_event_loop_policy(EagerTasks())
-    case "uvloop":
-        import uvloop
-
-        asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
-    case other:
-        raise ValueError(f"PAPYRA_TEST_LOOP is {other!r}, not eager or uvloop")
+if mode := os.environ.get("TEST_MODE"):  # see scripts/test_modes
+    if mode == "debug":  # of the workers of xdist, and of the processes that tests start
+        os.environ["PYTHONDEVMODE"] = os.environ["PYTHONASYNCIODEBUG"] = "1"
+    modes = Path(__file__).with_name("_modes")
+    path = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if str(modes) not in path:
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(modes), *filter(None, path)])
+        runpy.run_path(str(modes / "sitecustomize.py"))
 
 
 @pytest.fixture(params=["asyncio", "trio"])

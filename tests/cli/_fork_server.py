@@ -50,6 +50,7 @@ _MODULES = [
     "psycopg",
     "nats",
 ]
+_MODES = str(Path(__file__).parents[1] / "_modes")  # the server has it, too
 _READ_BY_PYTHON = ("PYTHON", "LANG", "LC_", "LD_", "COVERAGE", "COV_")
 
 
@@ -180,7 +181,7 @@ def _read_by_python(environment: dict[str, str]) -> dict[str, str]:
 
 def _customizes(environment: dict[str, str]) -> bool:
     folders = environment.get("PYTHONPATH", "").split(os.pathsep)
-    return any(Path(folder, "sitecustomize.py").exists() for folder in folders if folder)
+    return any(Path(folder, "sitecustomize.py").exists() for folder in folders if folder not in ("", _MODES))
 
 
 def _communicate(stdin: int, text: str, outputs: list[int], seconds: float) -> list[bytes]:
