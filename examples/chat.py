@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra import Actor, ActorRef, ActorSystem, ActorTerminated, MailboxFull
+from papyra import Actor, ActorRef, ActorSystem, ActorTerminated, MailboxClosed, MailboxFull
 from papyra.events import ActorStopped
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ class Room(Actor):
                 for session in list(self.sessions):
                     try:
                         session.tell_nowait(message)
+                    except MailboxClosed:
+                        pass  # that it has ended is on the way
                     except MailboxFull:
                         self.sessions.remove(session)
                         self.context.start_soon(self.drop, session)

@@ -1,14 +1,17 @@
-"""A crawler: a bounded number of pages at a time, politeness between them, and retries that do not block."""
+"""A crawler: a bounded number of pages at a time, politeness between them, and retries that do not block. It
+listens meanwhile: pages can be added while somebody waits for the end.
+"""
 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
-from papyra import Actor, ActorRef, ActorSystem, Askable
+from papyra import Actor, ActorRef, ActorSystem, Askable, Reply
 
 PAGES = {
     "/": ["/docs", "/blog", "/broken"],
@@ -19,17 +22,12 @@ PAGES = {
 }
 
 
-async def fetch(url: str) -> list[str]:
+async def download(url: str) -> list[str]:
     """Stand for an HTTP request: return the links of a page."""
     await anyio.sleep(0.001)
     if url not in PAGES:
         raise LookupError(f"404 {url}")
     return PAGES[url]
-
-
-@dataclass(frozen=True)
-class Crawl(Askable["Report"]):
-    url: str
 
 
 @dataclass
@@ -38,72 +36,83 @@ class Report:
     errors: list[str] = field(default_factory=list[str])
 
 
-class Crawler(Actor):
-    """Answers one crawl when all pages are fetched; other crawls wait in the stash meanwhile."""
+@dataclass(frozen=True)
+class Visit:
+    url: str
 
-    at_once = 2
+
+@dataclass(frozen=True)
+class Finish(Askable[Report]):
+    """It is answered when no page is left to visit."""
+
+
+class Crawler(Actor):
+    """Visits each page once, and the pages that it links to."""
+
     pause_seconds = 0.001
-    attempts = 2
+    retry_seconds = (0.001, 0.002)
 
     def __init__(self) -> None:
         self.report = Report()
-        self.waiting: list[str] = []
-        self.seen: dict[str, int] = {}
-        self.fetching = 0
+        self.seen: set[str] = set()
+        self.visiting = 0
+        self.slots = anyio.CapacityLimiter(2)
+        self.waiting: list[Reply[Report]] = []
 
-    async def receive(self, message: Crawl) -> Report:
-        self.become(self.busy)
-        self.report = Report()
-        self.reply = self.context.reply_later()
-        self.seen = {message.url: 1}
-        self.waiting = [message.url]
-        self.context.timers.start_fixed_delay(
-            "fetch", self.pause_seconds, call=self.fetch_next, initial_delay=0
-        )
-        return self.reply.later
+    async def receive(self, message: Visit | Finish) -> Report:
+        match message:
+            case Visit(url):
+                self.visit(url)
+                return self.report
+            case Finish() if self.visiting:
+                self.waiting.append(self.context.reply_later())
+                return self.waiting[-1].later
+            case Finish():
+                return self.report
 
-    async def busy(self, message: Crawl) -> Report:
-        return self.context.stash(message)
+    def visit(self, url: str) -> None:
+        if url not in self.seen:
+            self.seen.add(url)
+            self.visiting += 1
+            self.context.pipe_to_self(partial(self.fetch, url), partial(self.fetched, url), catch=self.failed)
 
-    def fetch_next(self) -> None:
-        if self.waiting and self.fetching < self.at_once:
-            url = self.waiting.pop(0)
-            self.fetching += 1
-            self.context.pipe_to_self(
-                partial(fetch, url), partial(self.fetched, url), catch=partial(self.failed, url)
-            )
+    async def fetch(self, url: str) -> list[str]:
+        """Return the links of a page. A retry waits without a slot."""
+        for seconds in self.retry_seconds:
+            with suppress(LookupError):
+                return await self.fetch_once(url)
+            await anyio.sleep(seconds)
+        return await self.fetch_once(url)
+
+    async def fetch_once(self, url: str) -> list[str]:
+        async with self.slots:
+            await anyio.sleep(self.pause_seconds)
+            return await download(url)
 
     def fetched(self, url: str, links: list[str]) -> None:
         self.report.pages.append(url)
         for link in links:
-            if link not in self.seen:
-                self.seen[link] = 1
-                self.waiting.append(link)
-        self.one_less()
+            self.visit(link)
+        self.visited()
 
-    def failed(self, url: str, error: Exception) -> None:
-        if self.seen[url] < self.attempts:
-            self.seen[url] += 1
-            self.waiting.append(url)
-        else:
-            self.report.errors.append(str(error))
-        self.one_less()
+    def failed(self, error: Exception) -> None:
+        self.report.errors.append(str(error))
+        self.visited()
 
-    def one_less(self) -> None:
-        self.fetching -= 1
-        if not self.fetching and not self.waiting:
-            self.context.timers.cancel("fetch")
-            self.reply.send(self.report)
-            self.unbecome()
-            self.context.unstash_all()
+    def visited(self) -> None:
+        self.visiting -= 1
+        while self.waiting and not self.visiting:
+            self.waiting.pop().send(self.report)
 
 
 async def main() -> None:
     async with ActorSystem() as system:
-        crawler: ActorRef[Crawl, Report] = system.spawn(Crawler)
+        crawler: ActorRef[Visit | Finish, Report] = system.spawn(Crawler)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(crawler.ask, Crawl("/blog"))
-            report = await crawler.ask(Crawl("/"), timeout=10)
+            await crawler.tell(Visit("/blog"))
+            tasks.start_soon(crawler.ask, Finish())
+            await crawler.tell(Visit("/"))
+            report = await crawler.ask(Finish(), timeout=10)
             print("pages:", *sorted(report.pages))
             print("errors:", *report.errors)
 

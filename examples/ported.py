@@ -8,6 +8,7 @@ import sys
 from dataclasses import dataclass
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from papyra import Actor, ActorRef, ActorSystem, Askable, Portal
@@ -38,7 +39,7 @@ def bookkeeping(portal: Portal, adder: ActorRef[Add, int]) -> int:
 
 
 @dataclass(frozen=True)
-class Take(Askable[bool]):
+class Take(Askable[str]):
     who: str
 
 
@@ -47,28 +48,37 @@ class Put:
     who: str
 
 
-class Chopstick(Actor):
-    """Is on the table, or in a hand; then others wait in the stash."""
+@dataclass(frozen=True)
+class Look(Askable[str]):
+    """Who has it?"""
 
-    async def receive(self, message: Take | Put) -> bool:
+
+class Chopstick(Actor):
+    """Is on the table, or in a hand; then others wait in the stash. It always answers who has it."""
+
+    async def receive(self, message: Take | Put | Look) -> str:
         match message:
             case Take(who):
                 self.who = who
                 self.become(self.taken)
-                return True
-            case _:
+                return who
+            case Look():
+                return "nobody"
+            case Put():
                 return self.context.unhandled(message)
 
-    async def taken(self, message: Take | Put) -> bool:
+    async def taken(self, message: Take | Put | Look) -> str:
         match message:
             case Put(who) if who == self.who:
                 self.unbecome()
                 self.context.unstash_all()
-                return True
             case Take():
                 return self.context.stash(message)
-            case _:
+            case Put():
                 return self.context.unhandled(message)
+            case Look():
+                pass
+        return self.who
 
 
 @dataclass(frozen=True)
@@ -79,24 +89,18 @@ class Dine(Askable[int]):
 class Hakker(Actor):
     """Thinks and eats. The lower chopstick comes first, so nobody starves in a circle."""
 
-    def __init__(self, name: str, *sticks: ActorRef[Take | Put, bool]) -> None:
+    def __init__(self, name: str, *sticks: ActorRef[Take | Put | Look, str]) -> None:
         self.name = name
         self.sticks = sorted(sticks, key=lambda ref: ref.address.actor_id)
 
     async def receive(self, message: Dine) -> int:
-        handle = self.context.reply_later()
-        # Eating takes its time: in the background, so that the hakker still listens.
-        self.context.pipe_to_self(lambda: self.dine(message.rounds), then=handle.send, catch=handle.fail)
-        return handle.later
-
-    async def dine(self, rounds: int) -> int:
-        for _ in range(rounds):
+        for _ in range(message.rounds):
             for stick in self.sticks:
                 await stick.ask(Take(self.name))
             await anyio.sleep(0.001)
             for stick in self.sticks:
                 await stick.tell(Put(self.name))
-        return rounds
+        return message.rounds
 
 
 async def main() -> None:
@@ -117,6 +121,9 @@ async def main() -> None:
         async with anyio.create_task_group() as tasks:
             for hakker in hakkers:
                 tasks.start_soon(dine, hakker)
+            while (eater := await sticks[0].ask(Look())) == "nobody":
+                await anyio.lowlevel.checkpoint()
+            print("somebody eats:", eater in names)
         print("meals:", sum(meals), "letters:", system.dead_letters.count)
 
 

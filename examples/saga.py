@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from papyra import Actor, ActorRef, ActorSystem, Askable, AskTimeout, Strategy, SupervisionPolicy, ask_all
+from papyra import Actor, ActorRef, ActorSystem, Askable, AskTimeout, Reject, ask_all
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,7 @@ class Service(Actor):
             case Book(trip):
                 await anyio.sleep(self.seconds)
                 if len(self.booked) == self.places:
-                    handle = self.context.reply_later()
-                    handle.fail(
-                        Refused(f"{self.name} is full")
-                    )  # the asker's problem, no failure of this actor
-                    return handle.later
+                    raise Reject(Refused(f"{self.name} is full"))  # the asker's problem, not this actor's
                 self.booked.add(trip)
                 return f"{self.name} for {trip}"
             case Cancel(trip):
@@ -84,9 +80,8 @@ async def main() -> None:
         flight = system.spawn(Service, "flight", 5)
         hotel = system.spawn(Service, "hotel", 1)
         slow = system.spawn(Service, "slow hotel", 5, 0.5)
-        policy = SupervisionPolicy(Strategy.RESTART)
-        agency = system.spawn(Agency, flight, hotel, policy=policy)
-        late = system.spawn(Agency, flight, slow, policy=policy)
+        agency = system.spawn(Agency, flight, hotel)
+        late = system.spawn(Agency, flight, slow)
         print(await agency.ask(Travel("Rome")))
         for who, trip in ((agency, "Oslo"), (late, "Lima")):
             try:
