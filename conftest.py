@@ -126,7 +126,7 @@ def _enter_folder(namespace: dict[str, Any]) -> None:
     namespace.update(
         __name__="__main__", __folder__=folder, __back__=(Path.cwd(), dict(os.environ), set(sys.modules))
     )
-    for name in list(os.environ):  # of whoever runs the tests, and not of the reader
+    for name in list(os.environ):  # the developer's settings, which a reader does not have
         if name.startswith("PAPYRA_") or name in _MATTERS_OF_TASTE:
             del os.environ[name]
     os.chdir(folder)

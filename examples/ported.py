@@ -35,7 +35,7 @@ def bookkeeping(portal: Portal, adder: ActorRef[Add, int]) -> int:
     return total
 
 
-# -- from Akka: hakkers and chopsticks; become() for states, stash() for whoever comes too early
+# -- from Akka: hakkers and chopsticks; become() for states, stash() for messages that come too early
 
 
 @dataclass(frozen=True)

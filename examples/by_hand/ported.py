@@ -35,7 +35,7 @@ def bookkeeping(adder: ActorRef[Add, int]) -> int:
     return total
 
 
-# -- from Akka: hakkers and chopsticks; a turn for each, and whoever comes too early awaits it
+# -- from Akka: hakkers and chopsticks; a turn for each, and an actor that comes too early awaits it
 
 
 @dataclass(eq=False)

@@ -193,9 +193,7 @@ class Runner:
 
 @pytest.fixture(autouse=True)
 def _same_environment_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take away what whoever runs the tests has set for commands of their own, also where no process is
-    started.
-    """
+    """Take away the developer's own settings of the command, also where no process is started."""
     for name in list(os.environ):
         if name.startswith("PAPYRA_") or name in ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES"):
             monkeypatch.delenv(name)

@@ -165,7 +165,7 @@ async def test_c12_a_claim_that_was_completed_without_an_answer_is_given_up():
         registrar = a.cluster._singletons.registrar
         first = await registrar.claim("sole", 0)
         await registrar.complete_claim("sole", first, 7)
-        await registrar.end_key("a.sole", first.is_in)  # all that the node knows, if the answer was lost
+        await registrar.end_key("a.sole", first.matches)  # all that the node knows, if the answer was lost
         assert network._hub.read("a.sole") is None
 
 

@@ -1,4 +1,4 @@
-"""`follow` and `stream` as the contract brings them, for a backend that only lists: by asking again."""
+"""`follow` and `stream` as the contract implements them when a backend only lists: by asking again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed at any step or instant: nothing acknowledged is lost or doubled, and whoever comes next goes on."""
+"""Killed at any step or instant: nothing acknowledged is lost or doubled, and the next writer goes on."""
 
 from __future__ import annotations
 

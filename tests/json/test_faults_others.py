@@ -144,7 +144,7 @@ async def test_faults_what_is_numbered_beside_a_single_file_stays(path, event):
 
 
 async def test_faults_the_lock_goes_away_again_and_again(path, event):
-    """Whoever holds the lock file that was removed finishes; the next agree on a new one."""
+    """The holder of a lock file that was removed finishes; the next ones agree on a new one."""
     stores = [JsonFilePersistence(path) for _ in range(3)]
     for store in stores:
         await store.record_event(event(0))

@@ -15,7 +15,7 @@ import itertools
 
 async def main():
     writer, rounds, max_bytes = map(int, sys.argv[2:5])
-    enough = path + ".enough"  # for whoever compacts meanwhile, which may be slow
+    enough = path + ".enough"  # for the process that compacts meanwhile, which may be slow
     if max_bytes:
         store = RotatingFilePersistence(path, max_bytes=max_bytes, max_files=5000)
     else:

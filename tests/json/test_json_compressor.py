@@ -98,7 +98,7 @@ async def test_a_store_that_is_closed_drops_what_it_compresses(path, event, monk
             await stores[0].aclose()
     assert names(path) == ["", ".1", ".lock"]
     store = RotatingFilePersistence(path, max_bytes=600_000, compress="gzip")
-    await store.record_event(event(4000))  # whoever comes next does it
+    await store.record_event(event(4000))  # the next writer does it
     await compressed(path)
     assert await numbers(store) == list(range(4001))
     await store.aclose()

@@ -160,7 +160,7 @@ async def test_promise_08_memory_does_not_grow_with_the_file(path, line, start):
     if not output:
         pytest.skip("no /proc to measure with")
     assert path.stat().st_size < size * 0.51
-    assert int(output) < 8_000  # KiB, for a file of 34 MB
+    assert int(output) < 8_000  # KiB; the file has 34 MB
 
 
 async def test_promise_08_writers_go_on_while_records_are_checked(path, line, event, monkeypatch):

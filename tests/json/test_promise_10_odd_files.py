@@ -86,7 +86,7 @@ async def test_promise_10_in_place_of_a_file_of_the_set(path, tmp_path, event, o
 
 
 async def test_promise_10_planted_names_are_passed_over(path, line, event, monkeypatch, tmp_path):
-    """Whoever guesses the names of quarantine files can't have other files written or read."""
+    """A program that guesses the names of quarantine files can't have other files written or read."""
     victim = tmp_path / "victim"
     victim.write_bytes(b"precious")
     monkeypatch.setattr(time, "strftime", lambda *_: "now")

@@ -20,7 +20,7 @@ OPTIONAL = {
         "hypothesis": "papyra.testing: the model of a store, if it is installed",
         "papyra_json": "the one door to a sibling",
         "pytest": "papyra.testing: tests of other projects",
-        "trio": "whoever runs on trio has it",
+        "trio": "a program that runs on trio has it",
         "typing_extensions": "for type checkers alone",
     },
     "papyra-contrib": {
@@ -32,7 +32,7 @@ OPTIONAL = {
         "papyra_cli": "as click",
         "pytest": "papyra_contrib.cluster.testing: tests of other projects",
         "typing_extensions": "for type checkers alone",
-        "trio": "whoever runs on trio has it",
+        "trio": "a program that runs on trio has it",
         **dict.fromkeys(("fastapi", "lilya", "litestar", "ravyn", "starlette"), "the adapter of its name"),
     },
 }

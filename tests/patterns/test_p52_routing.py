@@ -235,7 +235,7 @@ async def test_a_pool_below_an_actor_stops_with_it():
         assert system.refs() == []
 
 
-async def test_a_group_routes_to_whoever_is_registered():
+async def test_a_group_routes_to_registered_actors():
     key = ServiceKey[object, object]("workers")
     async with ActorSystem(shutdown_timeout=0.1) as system:
         group = Group(system, key)

@@ -217,7 +217,7 @@ async def test_g05_on_stop_of_a_child_that_asks_its_stopping_parent() -> None:
 
 @pytest.mark.parametrize("first", ["stop", "ask"])
 async def test_g05_waiting_for_a_stop_is_waiting_for_everything_below_too(first: str) -> None:
-    """A waits for B's stop, B for the stop of its child C, and C for A: a ring, whoever came last."""
+    """A waits for B's stop, B for the stop of its child C, and C for A: a ring, in any order."""
     asking = anyio.Event()
     stopping = anyio.Event()
     busy = anyio.Event()

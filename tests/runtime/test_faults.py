@@ -575,13 +575,13 @@ async def test_g09_children_stop_first_also_where_an_actor_that_stops_itself_fai
     async with running() as system:
         parent = system.spawn(Parent, policy=SupervisionPolicy(Strategy.RESTART))
         await parent.tell(stop_and_fail)
-        await parent.tell("what is left")
+        await parent.tell("the rest")
         last = await system.wait_for_event(
             lambda event: isinstance(event, ev.ActorStopped) and event.address["actor_id"] == 1
         )
     assert stopped == ["child", "parent"]
     assert last.reason == "failed"
-    assert [letter.message for letter in system.dead_letters.messages] == ["what is left"]
+    assert [letter.message for letter in system.dead_letters.messages] == ["the rest"]
 
 
 async def test_g19_a_watcher_that_is_dead_is_not_kept() -> None:

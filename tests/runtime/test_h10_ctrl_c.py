@@ -23,7 +23,7 @@ import pytest
 
 from papyra import Actor, ActorRef, ActorStopped, ActorSystem, SupervisorDecision
 from papyra._runtime.frames import actor_frame, holds_loop
-from papyra._runtime.interrupts import AGAIN, Interrupts
+from papyra._runtime.interrupts import AGAIN_SIGNAL, Interrupts
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedRecord
 
@@ -456,19 +456,19 @@ async def test_h10_a_task_of_an_actor_of_another_system_is_cancelled(
 async def test_h10_a_handler_of_the_program_for_the_other_signal_is_left_alone() -> None:
     def mine(*_: object) -> None: ...
 
-    assert AGAIN is not None
+    assert AGAIN_SIGNAL is not None
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    other = signal.signal(AGAIN, mine)
+    other = signal.signal(AGAIN_SIGNAL, mine)
     try:
         async with ActorSystem():
-            assert signal.getsignal(AGAIN) is mine
-        signal.signal(AGAIN, signal.SIG_DFL)
+            assert signal.getsignal(AGAIN_SIGNAL) is mine
+        signal.signal(AGAIN_SIGNAL, signal.SIG_DFL)
         async with ActorSystem():
-            assert signal.getsignal(AGAIN) is not signal.SIG_DFL
-        assert signal.getsignal(AGAIN) is signal.SIG_DFL
+            assert signal.getsignal(AGAIN_SIGNAL) is not signal.SIG_DFL
+        assert signal.getsignal(AGAIN_SIGNAL) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGINT, before)
-        signal.signal(AGAIN, other)
+        signal.signal(AGAIN_SIGNAL, other)
 
 
 def _would_be_interrupted() -> bool:

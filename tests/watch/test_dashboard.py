@@ -446,7 +446,7 @@ async def test_it_is_mounted_below_any_path():
 # -- 7.5: cost
 
 
-async def test_dashboard_cost_one_look_a_second_whoever_looks():
+async def test_dashboard_cost_one_look_a_second_for_all_visitors():
     async with ActorSystem() as system:
         system.spawn(Echo)
         app = Dashboard(system, token=TOKEN)

@@ -15,13 +15,13 @@ from papyra_contrib.asgi import (
     ASGIPapyra,
     Check,
     PapyraASGIConfig,
+    _system_checks,
     healthz,
     livez,
     metrics,
     papyra_lifecycle,
     readyz,
 )
-from papyra_contrib.asgi import _looks as looks
 
 from ._asgi import Client, running
 
@@ -143,7 +143,7 @@ async def test_formats():
 
 async def test_what_the_checks_look_at(monkeypatch):
     monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 0.0)
-    monkeypatch.setattr(looks, "STUCK_SECONDS", 0.0)
+    monkeypatch.setattr(_system_checks, "STUCK_SECONDS", 0.0)
     levels = {"store": "fail", "mailboxes": "fail", "restarts": "fail", "stuck": "fail"}
     p = ASGIPapyra(make, PapyraASGIConfig(readyz=levels))
 
@@ -160,7 +160,7 @@ async def test_what_the_checks_look_at(monkeypatch):
         share._turn(at=time.monotonic() + 2 * dropped_share.WINDOW_SECONDS)
         policy = SupervisionPolicy(Strategy.RESTART, max_restarts=100)
         crashing = p.system.spawn(Crashing, policy=policy)
-        for _ in range(looks.RESTARTS_A_MINUTE + 1):
+        for _ in range(_system_checks.RESTARTS_A_MINUTE + 1):
             with pytest.raises(ValueError, match="as asked"):
                 await crashing.ask(1)
         assert await failing() == ["restarts"]

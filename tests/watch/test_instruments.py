@@ -188,7 +188,7 @@ class Sleeper(Actor):
 
 
 async def test_begin_end():
-    """Promise 3: `end` follows `begin` once, for a failure, a restart, a cancellation, a forced stop."""
+    """Promise 3: `end` follows `begin` once, also after a failure, restart, cancellation or forced stop."""
     marks = MarkAll()
     async with ActorSystem(instruments=[marks], shutdown_timeout=0.2) as system:
         restarts = system.spawn(Sleeper, policy=SupervisionPolicy(Strategy.RESTART))

@@ -37,7 +37,7 @@ _ACTOR_COLUMNS = ("actor", "type", "state", "waiting", "handled", "seconds", "wh
     },
     examples=[
         ("papyra top", "look on, as with top"),
-        ("papyra top --once -o json", "one snapshot, for a script"),
+        ("papyra top --once -o json", "one snapshot, as JSON"),
     ],
 )
 @click.option(

@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import anyio
 
 from papyra.exceptions import SystemNotRunning
-from papyra_contrib.asgi._looks import Looks
+from papyra_contrib.asgi._system_checks import SystemChecks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -55,7 +55,7 @@ class Health:
 
     def __init__(self, system: ActorSystem, checks: Sequence[Check], levels: Mapping[str, Level]) -> None:
         self._system = system
-        self._looks = Looks(system)
+        self._system_checks = SystemChecks(system)
         self._checks = checks
         self._levels = {
             "system": "fail",
@@ -65,7 +65,7 @@ class Health:
             "stuck": "warn",
         }
         self._levels |= {check.name: "fail" for check in checks} | dict(levels)
-        unknown = sorted(set(levels) - {*Looks.NAMES, *(check.name for check in checks)})
+        unknown = sorted(set(levels) - {*SystemChecks.NAMES, *(check.name for check in checks)})
         if unknown:
             raise ValueError(
                 f"readyz has {unknown[0]!r}, but there is no such check; there are {', '.join(self._levels)}"
@@ -91,17 +91,17 @@ class Health:
         except SystemNotRunning:
             statistics = None
         async with anyio.create_task_group() as tasks:
-            for name in Looks.NAMES:
+            for name in SystemChecks.NAMES:
                 if self._levels[name] != "off":
-                    self._note(results, name, self._looks.look(name, statistics))
+                    self._note(results, name, self._system_checks.run(name, statistics))
             for check in self._checks:
                 if self._levels[check.name] != "off":
                     tasks.start_soon(self._call, results, check)
-        order = [*Looks.NAMES, *(check.name for check in self._checks)]
+        order = [*SystemChecks.NAMES, *(check.name for check in self._checks)]
         return [results[name] for name in order if name in results]
 
-    def _note(self, results: dict[str, CheckResult], name: str, look: tuple[bool, str]) -> None:
-        passed, detail = look
+    def _note(self, results: dict[str, CheckResult], name: str, found: tuple[bool, str]) -> None:
+        passed, detail = found
         results[name] = CheckResult(name, "ok" if passed else self._unless_off(name), detail, 0.0)
 
     async def _call(self, results: dict[str, CheckResult], check: Check) -> None:

@@ -1,7 +1,7 @@
 """Beyond one machine: the same references, asks, watches and names across processes.
 
 Give a URL to ``ActorSystem(system_id="a", cluster="nats://127.0.0.1:4222/shop")``, or ``"memory:shop"``
-without a server. What is promised, and what is not, is on the page "Clusters" of the documentation.
+without a server. The promises and their limits are on the page "Clusters" of the documentation.
 """
 
 from papyra_contrib.cluster._cluster import Cluster

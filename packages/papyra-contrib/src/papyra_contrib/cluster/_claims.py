@@ -64,7 +64,7 @@ class Claims:
         if held is not None:
             ref, claimed = held
             self._local.off_end(ref, (self, name))
-            await self._registrar.end_key(name_key(name), claimed.is_in)
+            await self._registrar.end_key(name_key(name), claimed.matches)
 
     async def release_all(self) -> None:
         """Give all names up."""
@@ -97,7 +97,7 @@ class Claims:
             if self._holds(name, ref):
                 self._held[name] = (ref, claimed)
             else:  # it was released meanwhile
-                await self._registrar.end_key(name_key(name), claimed.is_in)
+                await self._registrar.end_key(name_key(name), claimed.matches)
 
     def last_holder(self, session: Session, name: str) -> NodeId | None:
         """Return who claimed a name last, as far as the registry still shows it."""

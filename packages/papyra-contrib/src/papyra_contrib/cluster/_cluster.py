@@ -209,7 +209,7 @@ class Cluster(Receptionist):
         await self._singletons.resign(name)
 
     def role(self, key: ServiceKey[M, R]) -> ActorRef[M, R]:
-        """Return a reference to whoever holds the key's name when a message is sent.
+        """Return a reference to the actor that holds the key's name when a message is sent.
 
         For nodes that are not candidates.
         """
@@ -243,7 +243,7 @@ class Cluster(Receptionist):
             self._watches.unwatch(watcher, watched)
         return isinstance(watched, Target)
 
-    # -- life, for the runtime
+    # -- life, called by the runtime
 
     async def open(self, local: LocalSystem) -> None:
         """Join the cluster."""

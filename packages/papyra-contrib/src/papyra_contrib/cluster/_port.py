@@ -137,7 +137,7 @@ class Transport(ABC):
 
     reconnects: int = 0
 
-    trouble: Exception | None = None
+    last_error: Exception | None = None
     """The last error of the connection to the registry, or None."""
 
     @classmethod
@@ -204,8 +204,8 @@ class Transport(ABC):
 
 def not_open(transport: Transport, seconds: float) -> ClusterUnavailable:
     """Make the error of a transport that was not open in time."""
-    trouble = transport.trouble
-    why = f" ({type(trouble).__name__}: {trouble})" if trouble is not None else ""
+    last_error = transport.last_error
+    why = f" ({type(last_error).__name__}: {last_error})" if last_error is not None else ""
     return ClusterUnavailable(
         f"the registry of the cluster did not answer within {seconds:g} s{why}; find out whether its server runs at "
         "the address in the URL"

@@ -51,7 +51,7 @@ class RefTable:
         return RemoteRef(target)
 
     def late(self, name: str) -> LateRef[Any, Any]:
-        """Return the reference to whoever holds a name when a message is sent."""
+        """Return the reference to the actor that holds a name when a message is sent."""
         return LateRef(self._local.handle("late"), name, self._sender)
 
     def local(self, ref: ActorRef[M, R]) -> ActorRef[M, R]:

@@ -41,7 +41,7 @@ class Claimed:
     value: bytes
     revision: int
 
-    def is_in(self, entry: Entry) -> bool:
+    def matches(self, entry: Entry) -> bool:
         """Whether an entry is this claim, as it was first put or as it was completed.
 
         An equal value is not enough: the same actor may have claimed the name anew meanwhile.

@@ -1,4 +1,4 @@
-"""References to actors of other nodes, and to whoever has a name."""
+"""References to actors of other nodes, by their number or by a name."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ class NameTarget:
 
 
 class LateRef(ForeignRef[M, R], Generic[M, R]):
-    """A reference to whoever holds a name when a message is sent. It can't be watched."""
+    """A reference to the actor that holds a name when a message is sent. It can't be watched."""
 
     __slots__ = ()
 

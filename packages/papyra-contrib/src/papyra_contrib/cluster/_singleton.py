@@ -134,7 +134,7 @@ class Candidate:
         try:
             session = await self._around.membership.session_ready(0.1)
             if session.me == claimed.holder:
-                await self._around.registrar.end_key(name_key(self.name), claimed.is_in)
+                await self._around.registrar.end_key(name_key(self.name), claimed.matches)
         except ClusterUnavailable:
             pass  # the claim of nobody is ended once the registry answers, or ends with the lease
 

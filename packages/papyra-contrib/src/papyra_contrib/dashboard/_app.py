@@ -38,7 +38,7 @@ class Dashboard:
     """Show what a system does, as an ASGI application to mount.
 
     ``system`` is an `ActorSystem`, or a function that returns it if it is made later; another
-    `Source` shows a system of another process or a record. Whoever looks needs the ``token``, as ``?token=``
+    `Source` shows a system of another process or a record. A visitor needs the ``token``, as ``?token=``
     once and from then on as a cookie; or ``authorize(request)`` has to return True (it may be async); with
     both, both count. Without either this raises `ValueError`, except with ``authorize=Dashboard.OPEN``.
     ``allowed_hosts`` are the names that the application is reached by, ``"*"`` for any; by default those of

@@ -118,7 +118,7 @@ def _listener(port: int) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((HOST, port))
-        listener.listen()  # before the address is printed: whoever opens it at once waits
+        listener.listen()  # before the address is printed: a browser that opens it at once waits
     except OSError as error:
         listener.close()
         raise click.ClickException(

@@ -1,4 +1,4 @@
-"""One look at a source a second, whoever asks, and the rates between two looks."""
+"""One look at a source a second for all visitors, and the rates between two looks."""
 
 from __future__ import annotations
 

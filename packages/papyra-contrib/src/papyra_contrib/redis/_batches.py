@@ -19,7 +19,7 @@ SCAN_ROWS = 500
 
 # A script is atomic, and the server replicates and logs what it did as one transaction. It refuses a script
 # that writes while memory is full at the first XADD, so before anything was stored. HGET comes first because
-# it fails, with nothing done, if the key belongs to another program. The hash has, for each run, the time and
+# it fails, with nothing done, if the key belongs to another program. For each run, the hash has the time and
 # the last batch id.
 _ADD = """
 local run, id = ARGV[1], ARGV[2]

@@ -40,7 +40,7 @@ class Router(Generic[M, R]):
         raise NotImplementedError
 
     def _nobody(self) -> ActorRef[M, R]:
-        """Return whoever takes a message while no actor of the slots lives, or raise `NoRoutee`."""
+        """Return the actor that takes a message while no actor of the slots lives, or raise `NoRoutee`."""
         raise NotImplementedError
 
     async def tell(self, message: M) -> None:

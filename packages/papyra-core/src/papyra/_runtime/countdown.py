@@ -74,7 +74,7 @@ class Countdown:
             if mark is None and left <= 1:
                 self._quick = quick - 1
                 return item
-            marks = _answered(every, False, mark, left, self._stretch - quick + 1)
+            marks = _note_next(every, False, mark, left, self._stretch - quick + 1)
         passed = self._stretch - quick + 1
         message = item.message if type(item) is Envelope else item
         marks, every, nearest, second = self._show(cell, message, False, passed, marks)
@@ -111,7 +111,7 @@ class Countdown:
                 mark, gap = every.send_failed(error)
             if mark is None and gap <= 1:
                 return False
-            marks = _answered(every, True, mark, gap, self._asks_stretch - left)
+            marks = _note_next(every, True, mark, gap, self._asks_stretch - left)
         passed = self._asks_stretch - left
         marks, every, nearest, second = self._show(cell, envelope.message, True, passed, marks)
         self._asks_every = every if nearest == 1 else None
@@ -143,7 +143,7 @@ class Countdown:
         return marks, first, nearest, second
 
 
-def _answered(each: Attached, asks: bool, mark: object, gap: int, passed: int) -> Marks:
+def _note_next(each: Attached, asks: bool, mark: object, gap: int, passed: int) -> Marks:
     """Note when an instrument that was shown a send wants the next one. Return its marks."""
     each.left[asks] = max(gap, 1) + passed  # `Countdown._show` takes off what has passed
     return () if mark is None else ((each, mark),)

@@ -83,7 +83,7 @@ class Instruments:
         self._count_anew(rt)
 
     def _begin(self, attached: Attached, rt: Runtime) -> None:
-        rt.loop.clean.run(attached.call, "started", rt.system)
+        rt.loop.clean_context.run(attached.call, "started", rt.system)
         if attached.has_run and attached.active:
             attached.scope = anyio.CancelScope()
             attached.ended = anyio.Event()

@@ -50,7 +50,7 @@ FORGET_SECONDS = 10.0
 RETRY_SECONDS = 0.002
 """Time until the next try, if the runtime or the event loop was just at work for the actor."""
 
-AGAIN: signal.Signals | None = getattr(signal, "SIGURG", None)
+AGAIN_SIGNAL: signal.Signals | None = getattr(signal, "SIGURG", None)
 """The signal that the handler sends itself, if the program has no handler of it. By default it is ignored."""
 
 
@@ -80,8 +80,8 @@ class Interrupts:
             self._retries = self._is_own = False
             self._overdue = None
             signal.signal(signal.SIGINT, self._handle)
-            if AGAIN is not None and signal.getsignal(AGAIN) is signal.SIG_DFL:
-                signal.signal(AGAIN, self._look_again)
+            if AGAIN_SIGNAL is not None and signal.getsignal(AGAIN_SIGNAL) is signal.SIG_DFL:
+                signal.signal(AGAIN_SIGNAL, self._look_again)
         self._running.add(core)
 
     def leave(self, core: RunningSystem) -> None:
@@ -94,8 +94,8 @@ class Interrupts:
         current = signal.getsignal(signal.SIGINT)
         if current == self._handle or (self._count >= LAST_COUNT and current is signal.SIG_DFL):
             signal.signal(signal.SIGINT, self._previous)
-        if AGAIN is not None and self._has_own_signal():
-            signal.signal(AGAIN, signal.SIG_DFL)
+        if AGAIN_SIGNAL is not None and self._has_own_signal():
+            signal.signal(AGAIN_SIGNAL, signal.SIG_DFL)
 
     def _alive(self) -> list[RunningSystem]:
         return [core for core in self._running if not core.rt.loop.is_closed()]
@@ -104,7 +104,7 @@ class Interrupts:
         return [core for core in self._alive() if core.rt.loop.is_running()]
 
     def _has_own_signal(self) -> bool:
-        return AGAIN is not None and signal.getsignal(AGAIN) == self._look_again
+        return AGAIN_SIGNAL is not None and signal.getsignal(AGAIN_SIGNAL) == self._look_again
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._is_own:
@@ -188,8 +188,8 @@ class Interrupts:
     def _call_again(self) -> None:
         """Have `_look_again` called in the main thread."""
         main = threading.main_thread().ident
-        if AGAIN is not None and main is not None and self._has_own_signal():
-            signal.pthread_kill(main, AGAIN)  # which ends a wait in a system call, too
+        if AGAIN_SIGNAL is not None and main is not None and self._has_own_signal():
+            signal.pthread_kill(main, AGAIN_SIGNAL)  # which ends a wait in a system call, too
         elif signal.getsignal(signal.SIGINT) == self._handle:  # else the last system has closed
             self._is_own = True
             _thread.interrupt_main()

@@ -310,7 +310,7 @@ class Lifecycle:
         cell.actor_type = type(actor)
         cell.renewed = True
         if actor.own_task and cell.variables is None:
-            cell.variables = self.rt.loop.clean.copy()
+            cell.variables = self.rt.loop.clean_context.copy()
         phases.enter(cell, STARTING)
 
     @calls_actor

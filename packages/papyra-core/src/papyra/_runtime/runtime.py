@@ -66,7 +66,7 @@ class Runtime:
         "all_gone",
         "awake",
         "cells",
-        "clean",
+        "clean_context",
         "closing",
         "cluster",
         "countdown",
@@ -131,7 +131,7 @@ class Runtime:
         self.allow_sends(SEND_BUDGET)
         self.rng = random.Random()  # noqa: S311 - spreads backoffs, protects nothing
         self.loop = loop
-        self.clean = reference_of(loop.clean)
+        self.clean_context = reference_of(loop.clean_context)
         self.history = history
         self.fact_writer = fact_writer
         self.timers = timers

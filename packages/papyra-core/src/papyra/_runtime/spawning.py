@@ -52,8 +52,8 @@ def spawn(
     else:
         context = copy_context()
         actor = build(factory, context)
-        if context != rt.clean and tree_of(context) is not tree_of(rt.loop.clean):
-            variables = changed_variables(context, copy_context(), rt.loop.clean)
+        if context != rt.clean_context and tree_of(context) is not tree_of(rt.loop.clean_context):
+            variables = changed_variables(context, copy_context(), rt.loop.clean_context)
     # The factory is user code: it may have spawned actors itself.
     if name is not None and name in rt.names:
         raise ActorNameTaken(name, rt.names[name])
@@ -70,7 +70,7 @@ def spawn(
     cell.actor_type = type(actor)
     cell.variables = variables
     if variables is None and actor.own_task:
-        cell.variables = rt.loop.clean.copy()
+        cell.variables = rt.loop.clean_context.copy()
     rt.cells[number] = cell
     if name is not None:
         rt.names[name] = cell

@@ -84,7 +84,7 @@ def context_for(cell: Cell | None, loop: Loop) -> Context:
     """Return the context that a worker for ``cell`` runs in: the cell's own, or a clean one."""
     variables = cell.variables if cell is not None else None
     if variables is None:
-        return loop.clean.copy()
+        return loop.clean_context.copy()
     return variables.context if isinstance(variables, Worker) else variables
 
 

@@ -325,7 +325,7 @@ class Workers:
     async def _pause(self, worker: Worker) -> None:
         """Let the event loop go round once."""
         rt = self._rt
-        spare = worker.home is None  # a worker for one cell is no spare for the queue
+        spare = worker.home is None  # a worker for one cell does not serve the queue
         worker.cell = None
         if rt.fact_writer.is_backlogged():
             sleep(NUDGE_SECONDS)  # noqa: ASYNC251 - on purpose, see there

@@ -74,8 +74,7 @@ class FileSet:
 
     def present(self) -> list[Path]:
         """Return the paths of the set that exist, oldest first."""
-        found = ((number, self.suffixes(number)) for number in self._numbers())
-        return [self.member(number, suffixes[0]) for number, suffixes in found if suffixes]
+        return [paths[0] for number in self._numbers() if (paths := self.members(number))]
 
     def _numbers(self) -> Iterable[int]:
         """Return the numbers that may have a file, from the highest to 0."""
@@ -84,10 +83,14 @@ class FileSet:
         numbers = {self.number_of(name) for name in names_in(self.base.parent)}
         return sorted((number for number in numbers if 0 <= number < self.max_files), reverse=True)
 
-    def suffixes(self, number: int) -> list[str]:
-        """Return the endings of the names that exist for a number; the file with the first one counts."""
-        known = SUFFIXES if number else SUFFIXES[:1]
-        return [suffix for suffix in known if _exists(self.member(number, suffix))]
+    def members(self, number: int) -> list[Path]:
+        """Return the files that exist for a number; the first one counts."""
+        return list(self._identities(number))
+
+    def renumbered(self, path: Path, to: int) -> Path:
+        """Return the path of a numbered file under another number; how it is compressed stays."""
+        match = self._numbered.fullmatch(path.name)
+        return self.member(to, match[2] if match is not None else "")
 
     def uncompressed(self) -> list[Path]:
         """Return the full files whose name says that they are not compressed, the youngest first.
@@ -95,7 +98,7 @@ class FileSet:
         A number with two files is left out: the extra one is not ours and would block the rename.
         """
         numbers = sorted(number for number in self._numbers() if number)
-        return [self.member(number) for number in numbers if self.suffixes(number) == [""]]
+        return [self.member(number) for number in numbers if self.members(number) == [self.member(number)]]
 
     def unexpected(self) -> list[Path]:
         """Return the files that are numbered like a file of the set, but do not belong to it.
@@ -115,6 +118,7 @@ class FileSet:
     def _identities(self, number: int) -> dict[Path, tuple[int, int]]:
         found: dict[Path, tuple[int, int]] = {}
         for suffix in SUFFIXES if number else SUFFIXES[:1]:
+            # An error that a folder may not be entered is raised: the set must not look empty.
             with suppress(FileNotFoundError, NotADirectoryError):
                 path = self.member(number, suffix)
                 found[path] = identity(path.lstat())
@@ -136,15 +140,6 @@ class FileSet:
         if match is None:
             return -1
         return int(match[1]) if match[1][0] != "0" and len(match[1]) <= self._max_digits else FOREIGN
-
-
-def _exists(path: Path) -> bool:
-    # os.path.lexists() would call a folder empty that may not be entered.
-    try:
-        path.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    return True
 
 
 def names_in(folder: Path) -> list[str]:

@@ -38,8 +38,8 @@ def rotate(files: FileSet) -> None:
     if files.max_files == 1:
         files.base.unlink()
         return
-    for suffix in files.suffixes(free):
-        files.member(free, suffix).unlink()
+    for path in files.members(free):
+        path.unlink()
     for number in range(free, 0, -1):
         _move(files, number - 1, number)
 
@@ -55,15 +55,15 @@ def close_holes(files: FileSet) -> None:
 
 
 def _move(files: FileSet, number: int, to: int) -> None:
-    for suffix in files.suffixes(number):
-        files.member(number, suffix).replace(files.member(to, suffix))
+    for path in files.members(number):
+        path.replace(files.renumbered(path, to))
 
 
 def _first_free(files: FileSet) -> int:
     """Return the lowest number without a file, or that of the oldest file if the set is full."""
     number = 0
-    while suffixes := files.suffixes(number):
-        for path in (files.member(number, suffix) for suffix in suffixes):
+    while paths := files.members(number):
+        for path in paths:
             kind = file_kind(path)
             if kind is not None:
                 raise PersistenceError(

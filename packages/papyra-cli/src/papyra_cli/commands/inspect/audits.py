@@ -32,7 +32,7 @@ __all__ = ["audits"]
     exit_codes={0: "done, also if no audit matches"},
     examples=[
         ("papyra inspect audits --path papyra.ndjson --limit 1", "the newest audit"),
-        ("papyra inspect audits --since 7d -o jsonl", "those of a week, for a program"),
+        ("papyra inspect audits --since 7d -o jsonl", "those of a week, one JSON object a line"),
     ],
 )
 @selecting(*span_options, reverse_option, run_option)

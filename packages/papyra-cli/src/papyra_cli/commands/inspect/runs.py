@@ -49,7 +49,7 @@ _COLORS = {"clean": "green", "running": "green", "failed": "red", "killed": "red
     exit_codes={0: "done, also if there are none"},
     examples=[
         ("papyra inspect runs --path papyra.ndjson", "when did it run, and how did each run end?"),
-        ("papyra inspect runs --limit 1 -o json", "the newest run, for a program"),
+        ("papyra inspect runs --limit 1 -o json", "the newest run, as JSON"),
     ],
 )
 @limit_option

@@ -66,7 +66,7 @@ def _limit(flag: str, option: str, metavar: str, text: str) -> Callable[[_F], _F
 
 @click.command(
     cls=ManualCommand,
-    lines={"compaction": ("field", "value"), "quarantined": ("path",), "status": ("what was removed",)},
+    lines={"compaction": ("field", "value"), "quarantined": ("path",), "status": ("the outcome",)},
     exit_codes={0: "done, also if there was nothing to remove", 1: "the answer was no"},
     examples=[
         (

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["backup", "copy", "restore"]
 
-_LINES = {"copy": ("field", "value"), "anomaly": ANOMALY_COLUMNS, "status": ("what was done",)}
+_LINES = {"copy": ("field", "value"), "anomaly": ANOMALY_COLUMNS, "status": ("the outcome",)}
 _FAILED = "the target holds other records, the copy differs, or a store is damaged"
 
 

@@ -50,7 +50,7 @@ class _Contents:
             "papyra persistence inspect --path papyra.ndjson --limit 5",
             "how much there is, and the newest events",
         ),
-        ("papyra persistence inspect --since 1h -o json", "what came within an hour, for a program"),
+        ("papyra persistence inspect --since 1h -o json", "the records of the last hour, as JSON"),
     ],
 )
 @limit_option

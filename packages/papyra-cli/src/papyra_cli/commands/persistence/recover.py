@@ -42,7 +42,7 @@ class _Outcome:
         "repaired": ("path",),
         "quarantined": ("path",),
         "left": ANOMALY_COLUMNS,
-        "status": ("what was done",),
+        "status": ("the outcome",),
     },
     exit_codes={
         0: "the store is in order now, or it was a dry run",

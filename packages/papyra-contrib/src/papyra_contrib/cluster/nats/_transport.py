@@ -70,7 +70,7 @@ class NatsTransport(Transport):
         return self._keeper.reconnects if self._keeper is not None else 0
 
     @property
-    def trouble(self) -> Exception | None:  # type: ignore[override]  # a field of the port, kept by the keeper
+    def last_error(self) -> Exception | None:  # type: ignore[override]  # a field of the port, kept by the keeper
         """The last error of the connection to the registry."""
         return self._keeper.news.last_error if self._keeper is not None else None
 

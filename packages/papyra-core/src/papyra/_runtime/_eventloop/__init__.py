@@ -51,7 +51,7 @@ class Loop(Protocol):
     name: str
     """``asyncio`` or ``trio``."""
 
-    clean: contextvars.Context
+    clean_context: contextvars.Context
     """The context variables of the task that started the system.
 
     Every task of the runtime begins with them.
@@ -79,7 +79,7 @@ class Loop(Protocol):
         label: Callable[[], str],
         context: contextvars.Context | None = None,
     ) -> None:
-        """Run ``make()`` in a task of its own, below no cancel scope, in ``context`` or a copy of ``clean``.
+        """Run ``make()`` in its own task, below no cancel scope, in ``context`` or a clean one.
 
         What it raises goes to ``fatal``. ``label`` gives the name that the task shows in a task dump,
         whenever asked.

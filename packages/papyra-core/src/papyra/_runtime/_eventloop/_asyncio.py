@@ -89,12 +89,12 @@ class AsyncioLoop:
             expect_debug_mode()
         self._struck = -math.inf  # the time at which a task was last cancelled from outside of the runtime
         self._tasks: set[asyncio.Task[None]] = set()  # a loop keeps only weak references
-        self.clean = contextvars.copy_context()
+        self.clean_context = contextvars.copy_context()
         self.time = self._loop.time
         self.waiter: Callable[[], Waiter] = self._loop.create_future
         # In context variables of its own: not in those of the thread that calls.
         self.from_thread: Callable[[Callable[[], object]], object] = partial(
-            self._loop.call_soon_threadsafe, context=self.clean.copy()
+            self._loop.call_soon_threadsafe, context=self.clean_context.copy()
         )
 
     def current_task(self) -> object | None:
@@ -113,7 +113,7 @@ class AsyncioLoop:
         task = _NamedTask(
             self._guarded(make, begun),
             loop=self._loop,
-            context=self.clean.copy() if context is None else context,
+            context=self.clean_context.copy() if context is None else context,
         )
         task.label = label
         self._tasks.add(task)

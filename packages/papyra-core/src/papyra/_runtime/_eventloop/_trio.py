@@ -141,7 +141,7 @@ class TrioLoop:
 
     def __init__(self) -> None:
         self.fatal: Callable[[BaseException], None] = _raise
-        self.clean = contextvars.copy_context()
+        self.clean_context = contextvars.copy_context()
         self.time = trio.current_time
         self.waiter: Callable[[], Waiter] = _TrioWaiter
         self.from_thread: Callable[[Callable[[], object]], object] = (
@@ -162,7 +162,7 @@ class TrioLoop:
         """Start a system task."""
         need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
         task = trio.lowlevel.spawn_system_task(
-            self._guarded, make, context=self.clean.copy() if context is None else context
+            self._guarded, make, context=self.clean_context.copy() if context is None else context
         )
         task.name = _Name.of(label)
 

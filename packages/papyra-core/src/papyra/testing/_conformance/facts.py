@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from papyra.persistence.models import JSONValue, PersistedRecord
 
 __all__ = [
-    "LONG_BATCH",
+    "LONG_BATCH_RECORDS",
     "NOW",
     "ODD_TEXTS",
     "ODD_VALUES",
@@ -34,7 +34,7 @@ __all__ = [
 
 NOW = 1_700_000_000.0
 
-LONG_BATCH = 1_200  # records: longer than the parts that a store may cut a batch into
+LONG_BATCH_RECORDS = 1_200  # records: longer than the parts that a store may cut a batch into
 
 ODD_TEXTS = {
     "empty": "",

@@ -19,8 +19,8 @@ from papyra.exceptions import PersistenceError
 from papyra.persistence.query import Query
 from papyra.persistence.retention import RetentionPolicy
 from papyra.testing._conformance.base import ConformanceBase
-from papyra.testing._conformance.facts import LONG_BATCH, event, mixed, offer, stored
-from papyra.testing._conformance.loop_watch import blocking_calls
+from papyra.testing._conformance.blocking_calls import blocking_calls
+from papyra.testing._conformance.facts import LONG_BATCH_RECORDS, event, mixed, offer, stored
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -229,7 +229,7 @@ class ServerPromises(ConformanceBase):
     ) -> None:
         if wire is None:
             pytest.skip("the fixture wire does not lead to the server of the store")
-        first, second = ([event(n + m) for n in range(LONG_BATCH)] for m in (0, LONG_BATCH))
+        first, second = ([event(n + m) for n in range(LONG_BATCH_RECORDS)] for m in (0, LONG_BATCH_RECORDS))
         async with self.using(open_backend(RetentionPolicy())) as backend:
             before = wire.messages
             await offer(backend, first, "run:1")

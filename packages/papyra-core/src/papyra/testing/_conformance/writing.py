@@ -12,7 +12,7 @@ from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
 from papyra.persistence.retention import RetentionPolicy
 from papyra.testing._conformance.base import ConformanceBase
 from papyra.testing._conformance.facts import (
-    LONG_BATCH,
+    LONG_BATCH_RECORDS,
     NOW,
     ODD_TEXTS,
     ODD_VALUES,
@@ -189,7 +189,7 @@ class WritingPromises(ConformanceBase):
 
     @pytest.mark.parametrize(
         ("value", "length"),
-        [(object(), 3), (_circular(), 3), (_Unprintable(), LONG_BATCH)],
+        [(object(), 3), (_circular(), 3), (_Unprintable(), LONG_BATCH_RECORDS)],
         ids=["not-json", "circular", "without-a-text"],
     )
     async def test_one_that_cannot_be_stored_does_not_make_its_batch_half_a_secret(
@@ -217,7 +217,7 @@ class WritingPromises(ConformanceBase):
         if fill_store is None:
             pytest.skip("the fixture fill_store does not say how to fill the store")
         batch: list[PersistedRecord] = [
-            event(n, payload={"noise": noise(120, n)}) for n in range(1, LONG_BATCH)
+            event(n, payload={"noise": noise(120, n)}) for n in range(1, LONG_BATCH_RECORDS)
         ]
         async with self.using(open_backend(RetentionPolicy())) as backend:
             await backend.record_event(event(0))

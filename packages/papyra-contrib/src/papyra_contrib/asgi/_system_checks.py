@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from papyra import ActorSystem
     from papyra.statistics import SystemStatistics
 
-__all__ = ["Looks"]
+__all__ = ["SystemChecks"]
 
 UNHEALTHY_MAILBOX_RATIO = 0.9
-FULL_LOOKS = 3
+FULL_SAMPLES = 3
 RESTARTS_A_MINUTE = 60
 STUCK_SECONDS = 60.0
 MINUTE_SECONDS = 60.0
@@ -37,7 +37,7 @@ class _Growth:
         return value - seen[0][1]
 
 
-class Looks:
+class SystemChecks:
     """The checks ``system store mailboxes restarts stuck`` of one system."""
 
     NAMES = ("system", "store", "mailboxes", "restarts", "stuck")
@@ -54,7 +54,7 @@ class Looks:
             "stuck": self._stuck,
         }
 
-    def look(self, name: str, statistics: SystemStatistics | None) -> tuple[bool, str]:
+    def run(self, name: str, statistics: SystemStatistics | None) -> tuple[bool, str]:
         """Return whether a check passes, and what it says.
 
         ``statistics`` is None before the system's start.
@@ -77,7 +77,7 @@ class Looks:
     def _mailboxes(self, statistics: SystemStatistics) -> tuple[bool, str]:
         full = [name for name, kind in statistics.kinds.items() if kind.fullest >= UNHEALTHY_MAILBOX_RATIO]
         self._full = {name: self._full.get(name, 0) + 1 for name in full}
-        late = [name for name, looks in self._full.items() if looks >= FULL_LOOKS]
+        late = [name for name, looks in self._full.items() if looks >= FULL_SAMPLES]
         return (
             not late,
             f"a mailbox of {', '.join(late)} is over {UNHEALTHY_MAILBOX_RATIO:.0%} full" if late else "",
