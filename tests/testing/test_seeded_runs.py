@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import Counter, defaultdict
+from functools import partial
 from typing import Literal
 
 import anyio
@@ -73,6 +74,59 @@ def test_the_same_seed_is_the_same_interleaving(loop: Loop) -> None:
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
 def test_different_seeds_are_different_interleavings(loop: Loop) -> None:
     assert len({tuple(trace(seed, loop)) for seed in range(20)}) > 10
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_what_is_cancelled_together_ends_in_an_order_of_the_seed(loop: Loop) -> None:
+    """Sets of tasks and of cancel scopes have an order that depends on addresses, unless it is seen to."""
+
+    def run() -> list[str]:
+        order: list[str] = []
+
+        async def sleeps(name: str, *, in_a_scope: bool) -> None:
+            try:
+                if in_a_scope:
+                    with anyio.CancelScope():
+                        await anyio.sleep(100)
+                await anyio.sleep(100)
+            finally:
+                order.append(name)
+
+        class Pipes(Actor):
+            async def receive(self, message: str) -> None:
+                for number in range(6):
+                    self.context.pipe_to_self(
+                        partial(sleeps, f"pipe {number}", in_a_scope=False), order.append
+                    )
+                async with anyio.create_task_group() as group:
+                    for number in range(6):
+                        group.start_soon(partial(sleeps, f"child {number}", in_a_scope=number % 2 == 0))
+                    await anyio.sleep(1)
+                    group.cancel_scope.cancel()
+
+        async def main() -> None:
+            async with ActorSystem() as system:
+                ref = system.spawn(Pipes)
+                await ref.ask("go")
+                await system.stop(ref)
+                async with anyio.create_task_group() as group:
+                    for number in range(12):
+                        group.start_soon(partial(sleeps, f"task {number}", in_a_scope=number % 2 == 0))
+                    await anyio.sleep(1)
+                    group.cancel_scope.cancel()
+
+        run_seeded(1, main, backend=loop)
+        return order
+
+    holes, orders = random.Random(1), []
+    for _ in range(20):
+        # Objects are made in the holes that others left, and so at addresses of another order in each run.
+        blocks: list[bytes | None] = [bytes(16 * (number % 32)) for number in range(5_000)]
+        for number in holes.sample(range(5_000), 2_500):
+            blocks[number] = None
+        orders.append(run())
+    assert len(orders[0]) == 24
+    assert orders == [orders[0]] * 20
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])

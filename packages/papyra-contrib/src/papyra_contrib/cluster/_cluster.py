@@ -26,7 +26,7 @@ from papyra_contrib.cluster._wire_values import WireValues
 from papyra_contrib.receptionist import Receptionist, ServiceKey
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from papyra import ActorRef, ActorSystem, Receives
@@ -347,7 +347,7 @@ class Cluster(Receptionist):
         if self._membership is not None:
             self._membership.record_down(peer, reason)
 
-    def services_changed(self, names: set[str]) -> None:
+    def services_changed(self, names: Iterable[str]) -> None:
         """Have iterators and subscribers look again."""
         for name in names:
             self._changed(name)

@@ -27,7 +27,7 @@ class Exports:
         self._local = local
         self._terminated = terminated
         self._refs: dict[int, ActorRef[Any, Any]] = {}
-        self._watchers: dict[int, set[NodeId]] = {}
+        self._watchers: dict[int, dict[NodeId, None]] = {}  # in the order of their watches
         self._reasons: OrderedDict[int, str] = OrderedDict()
 
     def __len__(self) -> int:
@@ -55,22 +55,22 @@ class Exports:
 
         If ``complete``, of no others.
         """
-        wanted = set(numbers)
+        wanted = dict.fromkeys(numbers)
         if complete:
             for number in [number for number, peers in self._watchers.items() if peer in peers]:
                 if number not in wanted:
                     self.unwatch(peer, (number,))
         for number in wanted:
             if number in self._refs:
-                self._watchers.setdefault(number, set()).add(peer)
+                self._watchers.setdefault(number, {})[peer] = None
             else:
                 self._terminated(peer, number, self.reason(number))
 
     def unwatch(self, peer: NodeId, numbers: Iterable[int]) -> None:
         """Undo `watch`."""
         for number in numbers:
-            peers = self._watchers.get(number, set())
-            peers.discard(peer)
+            peers = self._watchers.get(number, {})
+            peers.pop(peer, None)
             if not peers:
                 self._watchers.pop(number, None)
 
@@ -90,5 +90,5 @@ class Exports:
         self._reasons[number] = reason
         if len(self._reasons) > MAX_REMEMBERED_ENDS:
             self._reasons.popitem(last=False)
-        for peer in self._watchers.pop(number, set()):
+        for peer in self._watchers.pop(number, {}):
             self._terminated(peer, number, reason)

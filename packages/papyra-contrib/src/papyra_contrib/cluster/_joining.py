@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import socket
-import time
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -35,7 +34,7 @@ async def claim_membership(transport: Transport, me: NodeId, seconds: float, for
     have succeeded. After the time of a lease its key may have expired: that is an `IncarnationSpentError`.
     """
     key, ttl = node_key(me.node), transport.lease_seconds
-    value = member_value(me, time.time(), socket.gethostname(), os.getpid(), __version__)
+    value = member_value(me, transport.unix_time(), socket.gethostname(), os.getpid(), __version__)
     deadline = anyio.current_time() + seconds + ttl
     seen: Entry | None = None
     spent = math.inf

@@ -59,7 +59,7 @@ class MemoryTransport(Transport):
         parsed.convert({})
         if "/" in parsed.path:
             raise BackendURLError(f"{url!r} names no cluster; write 'memory:CLUSTER', as in 'memory:shop'")
-        made = cls(HUBS.get(parsed.path) or Hub(0, Faults()))
+        made = cls(HUBS.get(parsed.path) or Hub(None, Faults()))
         made._own_name = parsed.path
         return made
 
@@ -73,6 +73,14 @@ class MemoryTransport(Transport):
             self._wanted_lease = lease
 
     _wanted_lease: int | None = None
+
+    def new_incarnation(self) -> str:
+        """Draw from the network's seed, if it has one."""
+        return self._hub.new_incarnation()
+
+    def unix_time(self) -> float:
+        """Return the time of the network."""
+        return self._hub.unix_time()
 
     async def open(self, node: NodeId, host: Host) -> None:
         """Join the network."""

@@ -23,6 +23,7 @@ __all__ = ["Faults", "Hub"]
 T = TypeVar("T")
 
 SERVER: Final = None  # the registry in a partition
+SEEDED_START_SECONDS: Final = 1_700_000_000.0  # Unix time at which the clock of a seeded run is zero
 LATE_SECONDS: Final = (0.0, 3.0)  # after its sender gave up
 
 
@@ -50,14 +51,19 @@ class _Change:
 
 
 class Hub:
-    """The one place where the transports of a network meet. All of it runs in one event loop."""
+    """The one place where the transports of a network meet. All of it runs in one event loop.
 
-    def __init__(self, seed: int, faults: Faults, lease: int | None = None) -> None:
+    With a seed, nothing depends on the real clock or on chance.
+    """
+
+    def __init__(self, seed: int | None, faults: Faults, lease: int | None = None) -> None:
         self.random = random.Random(seed)  # noqa: S311 - repeatable on purpose, guards nothing
         self.faults = faults
         self.lease_seconds = lease or 3
         self.lease_is_set = lease is not None
-        self.epoch = int(time.time() * 1000)
+        self._seeded = seed is not None
+        self._names = random.Random(f"names {seed}") if self._seeded else random.SystemRandom()  # noqa: S311 - as above
+        self.epoch = int((SEEDED_START_SECONDS if self._seeded else time.time()) * 1000)
         self.transports: dict[NodeId, MemoryTransport] = {}
         self.paused: set[str] = set()
         self.away = False
@@ -76,6 +82,14 @@ class Hub:
         if self._background is None or self._background.closed:
             self._background = Background()
         return self._background
+
+    def unix_time(self) -> float:
+        """Return Unix time; a seeded network counts it on the clock of its event loop."""
+        return SEEDED_START_SECONDS + self.background.time() if self._seeded else time.time()
+
+    def new_incarnation(self) -> str:
+        """Draw an incarnation. Not from ``random``: a join must not change what is lost after it."""
+        return f"{self._names.getrandbits(48):012x}"
 
     def attach(self, node: NodeId, transport: MemoryTransport) -> None:
         """Let a transport take part."""

@@ -5,6 +5,8 @@ An engine is a `Transport`; `papyra_contrib.cluster.testing.TransportConformance
 
 from __future__ import annotations
 
+import secrets
+import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeAlias
@@ -151,6 +153,14 @@ class Transport(ABC):
         Called once, before `open`.
         """
         return
+
+    def new_incarnation(self) -> str:
+        """Draw the 12 hexadecimal digits of an incarnation; a seeded engine draws from its seed."""
+        return secrets.token_hex(6)
+
+    def unix_time(self) -> float:
+        """Return the time of a join, in seconds. An engine for seeded tests has a clock of its own."""
+        return time.time()
 
     @abstractmethod
     async def open(self, node: NodeId, host: Host) -> None:

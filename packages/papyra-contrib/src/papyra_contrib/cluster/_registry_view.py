@@ -15,7 +15,7 @@ from papyra_contrib.cluster._port import Ended, NodeId, not_open
 from papyra_contrib.cluster._replica import EndedIncarnations, Replica
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
+    from collections.abc import AsyncGenerator, Iterable
 
     from papyra_contrib.cluster._port import Change, Transport
 
@@ -59,7 +59,7 @@ class RegistryView:
     def member_down(self, peer: NodeId, reason: str) -> None:
         """As `member_up`."""
 
-    def services_changed(self, names: set[str]) -> None:
+    def services_changed(self, names: Iterable[str]) -> None:
         """As `member_up`."""
 
     def name_changed(self, name: str) -> None:

@@ -14,7 +14,7 @@ from papyra_contrib.cluster._keys import name_key, unescape
 from papyra_contrib.cluster._port import Change, Ended, Entry, NodeId, Reset, Synced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from papyra_contrib.cluster._members import Claim, Member
 
@@ -34,7 +34,7 @@ class Listener(Protocol):
         """A node is down for good under this incarnation."""
         ...
 
-    def services_changed(self, names: set[str]) -> None:
+    def services_changed(self, names: Iterable[str]) -> None:
         """The listings of these services may have changed."""
         ...
 
@@ -134,7 +134,7 @@ class Replica:
         holder = NodeId(node, _members.read_incarnation(entry.value))
         name = unescape(token)
         self._services.setdefault(name, {})[entry.key] = Service(holder, int(number), entry.revision)
-        self._listener.services_changed({name})
+        self._listener.services_changed((name,))
 
     def _end(self, change: Ended) -> None:
         known = self.entries.get(change.key)
@@ -152,7 +152,7 @@ class Replica:
             services.pop(change.key, None)
             if not services:
                 self._services.pop(name, None)
-            self._listener.services_changed({name})
+            self._listener.services_changed((name,))
         elif kind == "a":
             self._listener.name_changed(unescape(rest))
 
@@ -166,11 +166,11 @@ class Replica:
         self._node_changed(peer.node)
 
     def _node_changed(self, node: str) -> None:
-        names = {
+        names = [
             name
             for name, services in self._services.items()
             if any(service.holder.node == node for service in services.values())
-        }
+        ]
         if names:
             self._listener.services_changed(names)
         for key, entry in list(self.entries.items()):

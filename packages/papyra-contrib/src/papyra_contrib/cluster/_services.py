@@ -69,9 +69,9 @@ class Services:
         """Return the actors of this node under a service key."""
         return [ref for (service, _), ref in self._offered.items() if service == name]
 
-    def names(self) -> set[str]:
-        """Return the services that this node offers."""
-        return {name for name, _ in self._offered}
+    def names(self) -> list[str]:
+        """Return the services that this node offers, each once."""
+        return list(dict.fromkeys(name for name, _ in self._offered))
 
     async def settle(self, session: Session) -> None:
         """Put what the registry lacks, as after a join, and end what it shows by mistake."""
@@ -82,7 +82,7 @@ class Services:
                 await self._registrar.put_service(*entry)
                 if entry not in self._offered:
                     await self._end(entry)
-        for entry in shown - self._offered.keys():
+        for entry in sorted(shown - self._offered.keys()):
             await self._end(entry)
 
     def _actor_ended(self, entry: tuple[str, int]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -32,7 +31,7 @@ from papyra_contrib.cluster._replica import Replica
 from papyra_contrib.cluster._verifier import Verifier
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from papyra.cluster import LocalSystem
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
         def member_up(self, peer: NodeId) -> None: ...
         def member_down(self, peer: NodeId, reason: str) -> None: ...
-        def services_changed(self, names: set[str]) -> None: ...
+        def services_changed(self, names: Iterable[str]) -> None: ...
         def name_changed(self, name: str) -> None: ...
         def target_ended(self, link: Link, number: int, reason: str) -> None: ...
         def deliver_broadcast(self, key: str, message: object) -> None: ...
@@ -86,7 +85,7 @@ class Session:
         self._local = local
         self._background = local.background
         self.transport = transport
-        self.me = NodeId(node, secrets.token_hex(6))
+        self.me = NodeId(node, transport.new_incarnation())
         self.replica = Replica(self, local.background.time, ended)
         self.asks = PendingAsks()
         self.exports = Exports(local, self._send_terminated)
@@ -231,7 +230,7 @@ class Session:
             lambda ask: ActorStopped(ask.target, "stopped before it replied"),
         )
 
-    def services_changed(self, names: set[str]) -> None:
+    def services_changed(self, names: Iterable[str]) -> None:
         """Hand on."""
         self._owner.services_changed(names)
 

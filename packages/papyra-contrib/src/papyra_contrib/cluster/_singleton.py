@@ -178,7 +178,7 @@ class Singletons:
         self.local = local
         self._claims = claims
         self._candidates: dict[str, Candidate] = {}
-        self._at_work: set[Candidate] = set()  # also one that has resigned, until its actor has stopped
+        self._at_work: dict[Candidate, None] = {}  # also one that has resigned, until its actor has stopped
 
     def apply(
         self,
@@ -191,14 +191,14 @@ class Singletons:
         if name in self._candidates:
             raise ValueError(f"this node is a candidate for {name!r} already; resign first")
         candidate = self._candidates[name] = Candidate(self, name, factory, policy, mailbox_capacity)
-        self._at_work.add(candidate)
+        self._at_work[candidate] = None
         self.local.background.spawn(lambda: self._run(candidate), f"papyra cluster singleton {name!r}")
 
     async def _run(self, candidate: Candidate) -> None:
         try:
             await candidate.run()
         finally:
-            self._at_work.discard(candidate)
+            self._at_work.pop(candidate, None)
 
     async def resign(self, name: str) -> None:
         """Be no candidate any more; returns when the actor has stopped."""

@@ -75,9 +75,9 @@ class Watches:
         """Return the actors of ``peer`` that are watched here."""
         return [number for node, number in self._by_target if node == peer]
 
-    def peers(self) -> set[NodeId]:
-        """Return the nodes of which actors are watched."""
-        return {peer for peer, _ in self._by_target}
+    def peers(self) -> list[NodeId]:
+        """Return the nodes of which actors are watched, each once."""
+        return list(dict.fromkeys(peer for peer, _ in self._by_target))
 
     def terminated(self, peer: NodeId, number: int, reason: str) -> None:
         """Tell the watchers of an actor that has ended."""

@@ -43,8 +43,8 @@ def answer_later(cell: Cell) -> Envelope | None:
         return None
     envelope.debtor = cell
     if mine.owed is None:
-        mine.owed = set()
-    mine.owed.add(envelope)
+        mine.owed = {}
+    mine.owed[envelope] = None
     return envelope
 
 

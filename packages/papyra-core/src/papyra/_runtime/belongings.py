@@ -60,8 +60,8 @@ class Belongings:
         self.timers: ActorTimers | None = None
         self.receive_timeout: ReceiveTimeout | None = None
         self.stash: deque[Any] | None = None
-        self.pipes: set[Pipe] | None = None
-        self.owed: set[Envelope] | None = None
+        self.pipes: dict[Pipe, None] | None = None  # both in the order in which they began
+        self.owed: dict[Envelope, None] | None = None
         self.group: Group | None = None
 
     def release(self, error: ActorStopped) -> None:
@@ -107,7 +107,7 @@ class Belongings:
     def repaid(self, envelope: Envelope) -> None:
         """Note that a reply is no longer owed, and let a stop go on that waited for the last one."""
         if self.owed is not None:
-            self.owed.discard(envelope)
+            self.owed.pop(envelope, None)
             if not self.owed and self.cell.stopping:
                 self.cell.rt.signal(self.cell)
 

@@ -138,7 +138,7 @@ class Pipe:
     def _gone(self) -> None:
         mine = self._cell.belongings
         if mine is not None and mine.pipes is not None:
-            mine.pipes.discard(self)
+            mine.pipes.pop(self, None)
             if not mine.pipes and self._cancelled:
                 self._cell.rt.signal(self._cell)  # it may wait for this to run on_stop
 
@@ -155,14 +155,14 @@ def start_pipe(
     label: str = name or getattr(work, "__qualname__", None) or type(work).__qualname__
     pipe = Pipe(cell, label, work, then, catch)
     if mine.pipes is None:
-        mine.pipes = set()
-    mine.pipes.add(pipe)
+        mine.pipes = {}
+    mine.pipes[pipe] = None
     context = copy_context()
     context.run(BACKGROUND.set, True)
     try:
         cell.rt.loop.spawn(pipe._main, lambda: f"papyra actor {cell}: {pipe.name}", context)
     except BaseException:
-        mine.pipes.discard(pipe)  # or a stop would wait for it
+        mine.pipes.pop(pipe, None)  # or a stop would wait for it
         raise
     return pipe
 

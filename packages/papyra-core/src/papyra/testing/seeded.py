@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
+from contextlib import contextmanager
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
@@ -25,7 +27,7 @@ from papyra._runtime.worker_loop import TURN_MESSAGES, WORKER_LOOP, Workers, ans
 
 if TYPE_CHECKING:
     from collections import deque
-    from collections.abc import Awaitable, Callable, Iterable
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 
     from papyra._runtime.cell import Cell
     from papyra._runtime.context_guard import ContextGuard
@@ -168,8 +170,9 @@ def run_seeded(
     """Run ``main(*args)`` in virtual time, with the interleaving of ``seed``.
 
     The seed decides the order of the actors, and on trio also that of the tasks of ``main``; asyncio runs
-    these first come, first served. A run is repeatable if ``main`` uses no threads, sockets or other sources
-    of chance. A seed gives the same interleaving for one version of Papyra on one backend only.
+    these first come, first served. A run is repeatable, in any process, if ``main`` uses no threads, sockets
+    or other sources of chance, such as the order of a set of strings. A seed gives the same interleaving for
+    one version of Papyra on one backend only.
     """
     token = WORKER_LOOP.set(partial(SeededWorkers, random.Random(seed)))  # noqa: S311 - repeatable on purpose
     try:
@@ -182,10 +185,49 @@ def _on_asyncio(main: Callable[..., Awaitable[_T]], args: tuple[Any, ...]) -> _T
     def make_loop() -> asyncio.AbstractEventLoop:
         selector = _JumpingSelector()
         loop = asyncio.SelectorEventLoop(selector)
+        loop.set_task_factory(make_task)
         loop.time = lambda: selector.now  # type: ignore[method-assign]  # documented as the loop's clock, and the one place it is read from
         return loop
 
-    return anyio.run(main, *args, backend="asyncio", backend_options={"loop_factory": make_loop})
+    with _numbered_tasks() as make_task:
+        return anyio.run(main, *args, backend="asyncio", backend_options={"loop_factory": make_loop})
+
+
+@contextmanager
+def _numbered_tasks() -> Generator[Any]:
+    """Yield a task factory; make tasks and cancel scopes whose hash is the order in which they were made.
+
+    anyio and asyncio keep those that are cancelled together in sets, whose order is that of addresses else.
+    """
+    import anyio._backends._asyncio as of_anyio
+
+    import papyra._runtime._eventloop._asyncio as of_runtime
+
+    scope, task = of_anyio.CancelScope, of_runtime._NamedTask
+    numbers = count()
+    numbered_task = _numbered(asyncio.Task, numbers)
+
+    def make_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> Any:
+        return numbered_task(coro, loop=loop, **options)
+
+    of_anyio.CancelScope = _numbered(scope, numbers)  # type: ignore[misc]  # only scopes of this run count
+    of_runtime._NamedTask = _numbered(task, numbers)  # type: ignore[misc]  # as above
+    try:
+        yield make_task
+    finally:
+        of_anyio.CancelScope, of_runtime._NamedTask = scope, task  # type: ignore[misc]
+
+
+def _numbered(kind: Any, numbers: Iterator[int]) -> Any:
+    def new(cls: Any, *args: Any, **options: Any) -> Any:
+        made: Any = kind.__new__(cls, *args, **options)
+        made.order = next(numbers)
+        return made
+
+    def order(self: Any) -> Any:
+        return self.order
+
+    return type(kind.__name__, (kind,), {"__new__": new, "__hash__": order})
 
 
 def _on_trio(seed: int, main: Callable[..., Awaitable[_T]], args: tuple[Any, ...]) -> _T:
@@ -199,13 +241,14 @@ def _on_trio(seed: int, main: Callable[..., Awaitable[_T]], args: tuple[Any, ...
             return await main(*args)
         raise SimulationDeadlock("every task waits, and no timer is set: nothing can happen any more")
 
-    chance = scheduler._r
-    scheduler._r = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    # Sorted before they are shuffled: a cancelled scope wakes its tasks in the order of their addresses.
+    former = scheduler._r, scheduler._ALLOW_DETERMINISTIC_SCHEDULING
+    scheduler._r, scheduler._ALLOW_DETERMINISTIC_SCHEDULING = random.Random(seed), True  # type: ignore[misc]  # noqa: S311 - repeatable on purpose
     try:
         # Not anyio.run: that of anyio 4.7 drops its backend_options, and the clock with them.
         return trio.run(bounded, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
-        scheduler._r = chance
+        scheduler._r, scheduler._ALLOW_DETERMINISTIC_SCHEDULING = former  # type: ignore[misc]
 
 
 def explore(

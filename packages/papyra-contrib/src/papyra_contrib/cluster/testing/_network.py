@@ -20,7 +20,8 @@ class MemoryNetwork:
     ``loss`` and ``duplicate`` are shares of messages, ``delay`` is a range of seconds, ``lag`` how many
     seconds followers of the registry may be behind. ``loss`` is a share of the writes to the registry, too:
     one is lost, or its answer is, or it is done after its sender has given up. With
-    `papyra.testing.run_seeded` a run can be repeated.
+    `papyra.testing.run_seeded` a run can be repeated, in any process: incarnations, the epoch of fences and
+    the time of a join are of the seed, too.
     """
 
     def __init__(
