@@ -57,16 +57,9 @@ def test_r26_the_wait_for_a_lock_is_bounded_and_names_its_holder(
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        *(
-            (command, name)
-            for command in ("copy", "backup", "restore")
-            for name in ("papyra.ndjson", "there.db")
-        ),
-        # A JSON store that closes gives a batch that waits 10 s more.
-        *(
-            pytest.param(command, "there.ndjson", marks=pytest.mark.sweep)
-            for command in ("copy", "backup", "restore")
-        ),
+        (command, name)
+        for command in ("copy", "backup", "restore")
+        for name in ("papyra.ndjson", "there.db", "there.ndjson")
     ],
 )
 def test_r26_a_copy_waits_no_longer_for_either_store(

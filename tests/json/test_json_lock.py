@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from math import inf
 
 import anyio
 import anyio.to_thread
@@ -88,8 +89,9 @@ async def test_who_waits_for_a_lock_can_be_cancelled(path, line, call):
     assert "cancelled" in str(ended[0])
 
 
-async def test_closing_does_not_wait_for_ever(path, event, monkeypatch):
-    monkeypatch.setattr("papyra_json._write.appender.CLOSING_PATIENCE_SECONDS", 0.1)
+@pytest.mark.parametrize(("patience", "deadline"), [(0.1, None), (3600, 0.1)])
+async def test_closing_does_not_wait_for_ever(path, event, monkeypatch, patience, deadline):
+    monkeypatch.setattr("papyra_json._write.appender.CLOSING_PATIENCE_SECONDS", patience)
     store = JsonFilePersistence(path)
     errors: list[Exception] = []
 
@@ -100,11 +102,15 @@ async def test_closing_does_not_wait_for_ever(path, event, monkeypatch):
             errors.append(error)
 
     lock = SetLock(path)
+    release = threading.Timer(20, lock.close)  # so that a close that waits too long fails the test
+    release.start()
     with lock.exclusive(), anyio.fail_after(120):
         async with anyio.create_task_group() as group:
             group.start_soon(record)
             await anyio.wait_all_tasks_blocked()
-            await store.aclose()
+            with anyio.CancelScope(deadline=inf if deadline is None else anyio.current_time() + deadline):
+                await store.aclose()
+    release.cancel()
     assert "facts.ndjson.lock' shows it" in str(errors[0])
     lock.close()
 

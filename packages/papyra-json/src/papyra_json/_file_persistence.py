@@ -127,8 +127,8 @@ class FilePersistence(BatchBackend):
         """Store the waiting batches, flush, and release everything, in a cancelled scope too.
 
         A `PersistenceError` says that the last sync failed; everything is released all the same. If another
-        process holds the lock for 10 more seconds, the waiting batches are not stored and their callers get
-        an error.
+        process holds the lock for 10 more seconds, or until the deadline of the scope that this is called in,
+        the waiting batches are not stored and their callers get an error.
         """
         self._closed = True
         await self._committer.close()

@@ -16,11 +16,15 @@ from papyra_cli._errors import Failure, say
 if TYPE_CHECKING:
     from papyra_cli._output.progress import Gauge
 
-__all__ = ["LockHolder", "find_holder", "watch_lock"]
+__all__ = ["LockHolder", "LockTimeout", "find_holder", "watch_lock"]
 
 _SILENT_SECONDS = 1.0
 _POLL_SECONDS = 0.1
 _COMMAND_CHARS = 60
+
+
+class LockTimeout(Failure):
+    """Another process has held a lock for longer than the command waits."""
 
 
 class LockHolder(NamedTuple):
@@ -40,8 +44,8 @@ async def watch_lock(gauge: Gauge, most: float | None) -> None:
 
     That is when work does not advance for a second and the process holds a lock.
 
-    After ``most`` seconds of waiting, raise `Failure`. Only Linux lists the locks; elsewhere nothing is known
-    of them.
+    After ``most`` seconds of waiting, raise `LockTimeout`. Only Linux lists the locks; elsewhere nothing is
+    known of them.
     """
     since: float | None = None
     noted = False
@@ -55,7 +59,7 @@ async def watch_lock(gauge: Gauge, most: float | None) -> None:
         since = time.monotonic() if since is None else since
         waited = time.monotonic() - since
         if most is not None and waited >= most:
-            raise Failure(f"waited {most:g} s for {holder}. Try again later, or give a longer --wait")
+            raise LockTimeout(f"waited {most:g} s for {holder}. Try again later, or give a longer --wait")
         if waited >= _SILENT_SECONDS and not noted:
             noted = True
             say("note", f"waiting for {holder}")

@@ -16,7 +16,7 @@ from papyra.persistence import open_backend
 from papyra_cli._errors import Failure, say
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._output.progress import Gauge, beside, watched
-from papyra_cli._store.lock_watch import watch_lock
+from papyra_cli._store.lock_watch import LockTimeout, watch_lock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -38,6 +38,9 @@ _R = TypeVar("_R")
 
 _CLOSING_SECONDS = 30.0
 """The time that closing a backend may take, even after Ctrl-C."""
+
+_GIVING_UP_SECONDS = 0.5
+"""The same after a lock was waited for in vain: what is still to be written would only wait for it again."""
 
 _CHECKPOINT_RECORDS = 1000
 """The records between two checkpoints, at which progress is drawn and Ctrl-C is noticed."""
@@ -153,11 +156,15 @@ def run_on_store(
 async def open_store(out: Output, store: Store, *, may_be_missing: bool = False) -> AsyncGenerator[OpenStore]:
     """Open a store as `run_on_store` does, for commands that work on two."""
     backend = _opened(store, may_be_missing=may_be_missing)
+    seconds = _CLOSING_SECONDS
     try:
         await backend.open()
         yield OpenStore(backend, out, type(backend).in_files, store.wait)
+    except LockTimeout:
+        seconds = _GIVING_UP_SECONDS
+        raise
     finally:
-        with anyio.move_on_after(_CLOSING_SECONDS, shield=True):
+        with anyio.move_on_after(seconds, shield=True):
             await backend.aclose()
 
 

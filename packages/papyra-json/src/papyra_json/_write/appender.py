@@ -160,9 +160,9 @@ class Appender:
         """Have full files compressed by a thread."""
         self._compressor = Compressor(self.files, codec)
 
-    def hurry(self) -> None:
-        """From any thread: from now on wait at most `CLOSING_PATIENCE_SECONDS` for the lock."""
-        self._patient_until = min(self._patient_until, time.monotonic() + CLOSING_PATIENCE_SECONDS)
+    def hurry(self, seconds: float) -> None:
+        """From any thread: wait for the lock ``seconds`` more, and at most `CLOSING_PATIENCE_SECONDS`."""
+        self._patient_until = time.monotonic() + min(seconds, CLOSING_PATIENCE_SECONDS)
 
     def _lose_patience(self) -> None:
         if time.monotonic() >= self._patient_until:

@@ -6,6 +6,7 @@ next one gathers, so all waiting callers share the cost of a write or sync.
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from contextlib import suppress
@@ -80,15 +81,17 @@ class Committer:
     async def close(self) -> None:
         """Store the waiting batches, sync them if durability asks for it, and end the thread.
 
-        Runs to its end in a cancelled scope, too.
+        Runs to its end in a cancelled scope, too. It waits for the lock no longer than to the deadline of the
+        caller's scope, if that is still to come.
         """
         if self._thread is None or self._process != os.getpid():
             return
+        left = anyio.current_effective_deadline() - anyio.current_time()
         with anyio.CancelScope(shield=True):
             try:
                 if not self._stopping:
                     self._stopping = True
-                    self._appender.hurry()
+                    self._appender.hurry(left if left > 0 else math.inf)
                     await self._ask("stop")
             except BaseException:
                 self.abandon()  # the request may not have reached the queue
