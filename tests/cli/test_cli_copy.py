@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from papyra_json import RotatingFilePersistence
+
 from .conftest import Runner
 
 START = 1_790_000_000.0
@@ -241,6 +243,20 @@ def test_r29_a_backup_of_a_set_is_laid_out_like_it(
     assert invoke("persistence", "backup", url, "saved").exit_code == 0
     assert sorted(run.folder.glob("saved.[0-9]*"))
     assert numbers(invoke, "rotating:./saved?max_files=50") == list(range(201, 1200))
+
+
+def test_r29_a_set_that_is_named_by_its_path_is_backed_up_whole(
+    invoke: Callable[..., Result], source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its options are not known, and it may be larger than a file of the default size."""
+    assert (
+        invoke("persistence", "copy", "a.ndjson", "rotating:./set?max_bytes=20KB&max_files=50").exit_code == 0
+    )
+    assert RotatingFilePersistence.__init__.__kwdefaults__["max_bytes"] > 1_000_000
+    monkeypatch.setitem(RotatingFilePersistence.__init__.__kwdefaults__, "max_bytes", 5_000)
+    for command, one, other in (("backup", "set", "saved"), ("restore", "saved", "again")):
+        assert invoke("persistence", command, one, other).exit_code == 0
+        assert numbers(invoke, f"json:./{other}") == list(range(1200))
 
 
 @pytest.mark.sweep

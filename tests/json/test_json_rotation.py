@@ -51,6 +51,16 @@ async def test_a_record_longer_than_a_file_has_one_of_its_own(path, event):
     await store.aclose()
 
 
+async def test_a_new_set_of_unknown_size_loses_nothing(path, event):
+    store = RotatingFilePersistence(path, max_bytes=500, max_files=None)
+    events = [event(number) for number in range(40)]
+    await store.record_batch(events[:20])
+    await store.record_batch(events[20:])
+    assert await store.list_events() == events
+    assert files(path) == ["facts.ndjson"]
+    await store.aclose()
+
+
 async def test_r32_a_smaller_limit_removes_nothing_until_a_compaction_says_so(path, event, caplog):
     store = RotatingFilePersistence(path, max_bytes=500, max_files=6)
     await store.record_batch([event(number) for number in range(40)])

@@ -38,7 +38,7 @@ class RotatingFilePersistence(FilePersistence):
 
     The largest ``max_files`` that the set was ever written with is noted beside it and counts for every
     program, until a `compact` with ``max_files`` changes it. None, in a URL ``max_files=auto``, takes the
-    size of the existing set.
+    size of the existing set; without one the file grows beyond ``max_bytes``, and nothing is removed.
 
     With ``compress="gzip"`` or ``"zstd"`` a thread compresses full files, to about a sixth, as ``path.1.gz``
     or ``path.1.zst``. They are read, repaired and compacted like the others, without ``compress`` too. Limits

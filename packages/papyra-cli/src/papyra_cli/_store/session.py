@@ -40,7 +40,7 @@ _CLOSING_SECONDS = 30.0
 """The time that closing a backend may take, even after Ctrl-C."""
 
 _GIVING_UP_SECONDS = 0.5
-"""The same after a lock was waited for in vain: what is still to be written would only wait for it again."""
+"""The same when another process kept a lock for too long: another wait would end like the first."""
 
 _CHECKPOINT_RECORDS = 1000
 """The records between two checkpoints, at which progress is drawn and Ctrl-C is noticed."""

@@ -51,6 +51,14 @@ class FileSet:
             rf"\.{name}(\.\d+({suffix}))?{re.escape(TEMPORARY_INFIX)}[0-9a-f]+", re.ASCII
         )
 
+    @property
+    def is_one_of_auto(self) -> bool:
+        """Whether no size is known: neither configured nor noted, and there are no full files.
+
+        Then the file is not rotated, because that would remove it.
+        """
+        return self.configured is None and self.max_files == 1
+
     def sized(self, noted: int) -> FileSet:
         """Return the set with its size as of now: configured, noted beside the set, or that of the files."""
         if not self.rotating:

@@ -300,7 +300,7 @@ class Appender:
 
         A line that is too long for any file fits into an empty one.
         """
-        if self._max_bytes is None or time.monotonic() < self._rotate_at:
+        if self._max_bytes is None or self.files.is_one_of_auto or time.monotonic() < self._rotate_at:
             return len(lines) - first
         room = self._max_bytes - self._end
         for index in range(first, len(lines)):
