@@ -39,8 +39,9 @@ def test_help_loads_no_command_and_nothing_that_is_slow(run: Runner, toy: Path) 
         "except SystemExit: pass\n"
         "print(*sys.modules, sep='\\n', file=sys.stderr)"
     )
+    environment = run.environment | {"TEST_MODE": ""}  # which would load asyncio
     done = subprocess.run(
-        [sys.executable, "-c", probe, "--help"], capture_output=True, text=True, env=run.environment
+        [sys.executable, "-c", probe, "--help"], capture_output=True, text=True, env=environment
     )
     assert "hello" in done.stdout
     loaded = set(done.stderr.splitlines())
