@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -123,8 +126,16 @@ def _milliseconds(command: list[str]) -> float:
 
 
 def _json(command: list[str]) -> dict[str, float]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command[1:])} failed:\n{done.stderr[-2000:]}")
-    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    """Return the figures that a contestant printed last; if it fails, a `SystemExit` says how it ended."""
+    # A process that a signal ends prints nothing of itself; this prints where its threads were.
+    environment = {**os.environ, "PYTHONFAULTHANDLER": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    printed = done.stdout.splitlines()
+    if done.returncode == 0 and printed:
+        result: dict[str, float] = json.loads(printed[-1])
+        return result
+    end = f"exit code {done.returncode}" if done.returncode >= 0 else f"signal {-done.returncode}"
+    with suppress(ValueError):  # not a signal that has a name
+        end = signal.Signals(-done.returncode).name
+    said = (done.stderr[-2000:] or done.stdout[-2000:]).strip() or "(it printed nothing)"
+    raise SystemExit(f"{' '.join(command[1:])} failed, ended by {end}:\n{said}")

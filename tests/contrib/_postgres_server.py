@@ -34,9 +34,10 @@ class _Prepared:
         self.install = self._reachable(postgres_folder())
         initdb = [str(self.install / "bin" / "initdb"), "-D", str(self.folder / "data"), "-U", "papyra"]
         options = ["--no-sync", "-A", "trust", "-E", "UTF8", "--locale=C"]
-        subprocess.run(
-            [*initdb, *options], user=self.user, check=True, capture_output=True, cwd=self.folder, env={}
+        done = subprocess.run(
+            [*initdb, *options], user=self.user, check=False, capture_output=True, cwd=self.folder, env={}
         )
+        assert done.returncode == 0, done.stderr.decode()
 
     def _reachable(self, install: Path) -> Path:
         """Return a folder whose programs the server's user can run: a copy, if it can't enter this one."""
