@@ -17,10 +17,15 @@ from psycopg import OperationalError, sql
 
 from papyra.exceptions import BackendURLError, PersistenceError
 from papyra.persistence import open_backend
-from papyra.persistence.models import PersistedEvent, PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra.persistence.models import (
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryMode,
+)
 from papyra.persistence.retention import RetentionPolicy
 from papyra_contrib import _rows
-from papyra_contrib.postgres import PostgresPersistence, _queries, _schema
+from papyra_contrib.postgres import PostgresPersistence, _queries, _schema, _writing
 
 from ._outage import (
     SWEEP_FACTS,
@@ -181,6 +186,18 @@ async def test_three_writers_and_a_follower_miss_and_double_nothing(postgres_ser
         await backend.aclose()
 
 
+async def test_r35_two_connections_draw_numbers_in_the_order_of_their_commits(postgres_server, table):
+    """Each keeps numbers that it has not used; they are never drawn after those of the other one."""
+    async with (
+        aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as one,
+        aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as other,
+    ):
+        for number in range(0, 6, 2):
+            await one.record_batch([event(number)], batch_id=f"one:{number}")
+            await other.record_event(event(number + 1))
+    assert await stored_numbers(postgres_server, table) == [0, 1, 2, 3, 4, 5]
+
+
 # -- maintenance, and what else the table promises
 
 
@@ -331,17 +348,65 @@ def test_rows_are_the_same_with_and_without_orjson(value, monkeypatch):
     assert _rows.to_rows([record]) == fast
 
 
-@given(
-    st.one_of(st.floats(), st.floats(0.9, 2e15), st.integers(-(10**20), 10**20)),
-    st.sampled_from(["shop", "é", "\ud800", "", "a\tb\n"]),
-    st.sampled_from(["run", ""]),
+STRANGE_TIMES = (0.5, 1e15, 1e22, float("nan"), float("inf"), -1.0, 7, True)
+ordinary_events = st.builds(
+    PersistedEvent,
+    st.sampled_from(["shop", "a shop"]),
+    st.integers(0, 10**9).map("shop:{}".format),
+    st.sampled_from(["ActorStarted", ""]),
+    st.dictionaries(st.text("abn", max_size=3), st.sampled_from([1, 1.5, True, "a\tb", [{}]]), max_size=2),
+    st.floats(1.0, 1e14),
+    st.sampled_from(["run", "", "r"]),
 )
-def test_the_row_of_an_ordinary_event_is_that_of_any_record(timestamp, text, run):
-    record = PersistedEvent("shop", text, "ActorStarted", {"text": text}, timestamp, run)
-    fast = _rows.timed_rows([record])
-    with pytest.MonkeyPatch.context() as without:
-        without.setattr(_rows, "orjson", None)
-        assert repr(_rows.timed_rows([record])) == repr(fast)
+strange_events = st.builds(
+    PersistedEvent,
+    st.sampled_from(["shop", "\ud800"]),
+    st.sampled_from(["shop:1", "é", "a\tb\n", "\r", "\0\x01", "a\\b"]),
+    st.just("ActorStarted"),
+    st.sampled_from(
+        [{}, {"a": None}, {"a": "null"}, {"a": "é"}, {"a": float("nan")}, {"a": 2**70}, {"a": "\ud800"}]
+    ),
+    st.one_of(st.floats(), st.integers(-(10**20), 10**20), st.sampled_from(STRANGE_TIMES)),
+    st.just("run"),
+)
+letters = st.builds(
+    PersistedDeadLetter, *[st.sampled_from(["shop", "é", "\t"])] * 4, st.floats(), st.just("stopped")
+)
+batches = st.one_of(
+    st.lists(ordinary_events, min_size=1), st.lists(ordinary_events | strange_events | letters, min_size=1)
+)
+
+
+@given(batches)
+def test_rows_that_are_made_together_are_those_of_each_record(records):
+    assert repr(_rows.to_rows(records)) == repr(list(map(_rows.to_row, records)))
+
+
+@given(batches)
+def test_r35_the_text_of_a_copy_is_that_of_each_row(records):
+    rows = list(map(_rows.to_row, records))
+    values = [(row[0], repr(row[1]), *map(_writing._escaped, row[2:])) for row in rows]
+    expected = "".join("\t".join(map(str, row)) + "\n" for row in values)
+    assert _writing.copy_text(records) == (expected, sum(row[_rows.SIZE] for row in rows))
+
+
+def test_ordinary_events_take_the_short_path():
+    """Or the two tests above compare the long one with itself."""
+    records = [event(number) for number in (1, 2, 3)]
+    assert _rows.ordinary_parts(records) is not None
+    assert _writing._text_of_events(records) == _writing.copy_text(records)
+    assert (
+        _rows.ordinary_parts([*records, PersistedEvent("shop", "é", "ActorStarted", {}, 1.5, "run")]) is None
+    )
+
+
+@pytest.mark.parametrize("wrong", [b"shop", 5, None, ["shop"]])
+@pytest.mark.parametrize("place", range(3))
+async def test_a_field_of_the_wrong_type_is_an_error_and_not_a_text(wrong, place):
+    fields = ["shop", "shop:1", "ActorStarted", {}, 1.5, "run"]
+    fields[place] = wrong
+    with pytest.raises(PersistenceError, match="a field of the wrong type"):
+        _writing.copy_text([event(1), PersistedEvent(*fields)])
 
 
 # -- R15: URLs

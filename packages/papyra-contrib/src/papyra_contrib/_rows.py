@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
@@ -16,25 +17,32 @@ except ImportError:  # the stores without a server need no library
     orjson = None  # type: ignore[assignment]  # the module, or nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from papyra.persistence.models import JSONValue, PersistedRecord
 
 __all__ = [
     "KINDS",
     "MAX_PAYLOAD_BYTES",
+    "PART_ROWS",
     "SIZE",
+    "OrdinaryParts",
     "Row",
     "StoredRow",
+    "number_texts",
+    "ordinary_parts",
     "read_row",
     "row_is_valid",
-    "timed_rows",
     "to_row",
     "to_rows",
 ]
 
 MAX_PAYLOAD_BYTES = 2**20
 """A longer payload is replaced by a note of its size."""
+
+PART_ROWS: Final = 250
+"""Rows that are made at once. In a process with a small heap, 500 took 2.4 us each and 250 took 1.4:
+the memory of larger parts is given back to the system each time."""
 
 KINDS: dict[type[object], str] = {
     PersistedEvent: "event",
@@ -118,46 +126,97 @@ def to_row(record: PersistedRecord) -> Row:
 
 def to_rows(records: Sequence[PersistedRecord]) -> list[Row]:
     """Return the rows of records; a field of the wrong type is a `PersistenceError`."""
-    return [row for _, row in timed_rows(records)]
-
-
-def timed_rows(records: Sequence[PersistedRecord]) -> list[tuple[str, Row]]:
-    """Return the rows of records, each with its time as text; an error is that of `to_rows`."""
     try:
-        if orjson is not None:
-            return _timed_at_once(records, orjson.dumps)
-        return [(repr(row[1]), row) for row in map(to_row, records)]
+        events = [record for record in records if type(record) is PersistedEvent]
+        parts = (events[start : start + PART_ROWS] for start in range(0, len(events), PART_ROWS))
+        made = chain.from_iterable(map(_event_rows, parts))
+        return [next(made) if type(record) is PersistedEvent else to_row(record) for record in records]
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PersistenceError(f"a record has a field of the wrong type: {error}", retry=False) from error
 
 
-def _timed_at_once(records: Sequence[PersistedRecord], dumps: Callable[..., bytes]) -> list[tuple[str, Row]]:
-    """Do the same as `timed_rows`. An ordinary event, as most are, takes two thirds of the time."""
-    found: list[tuple[str, Row]] = []
-    times = [float(record.timestamp) for record in records]
-    texts = dumps(times).decode()[1:-1].split(",")
-    for record, time, time_text in zip(records, times, texts, strict=True):
-        if type(record) is PersistedEvent:
-            try:
-                text = dumps(record.payload, None, _STRICT).decode()
-            except TypeError:
-                text = ""
-            system, actor, word, run = record.system_id, record.actor_address, record.event_type, record.run
-            joined = "".join(("event", system, actor, word, run, text))
-            if (
-                1.0 <= time < 1e15  # orjson writes the exponents of others in another way
-                and run
-                and joined.isascii()
-                and "null" not in text  # see _dump
-                and 0 < len(text) <= MAX_PAYLOAD_BYTES
-            ):
-                body = f"{time_text} 5 {len(system)} {len(actor)} {len(word)} {len(run)} 0 {joined}".encode()
-                row = ("event", time, system, actor, word, run, "", text, len(body), zlib.crc32(body))
-                found.append((time_text, row))
-                continue
-        slow = to_row(record)
-        found.append((repr(slow[1]), slow))
-    return found
+def _event_rows(events: Sequence[PersistedEvent]) -> list[Row]:
+    parts = ordinary_parts(events)
+    if parts is None:
+        return list(map(to_row, events))
+    return [
+        (
+            "event",
+            event.timestamp,
+            event.system_id,
+            event.actor_address,
+            event.event_type,
+            event.run,
+            "",
+            payload,
+            len(body),
+            zlib.crc32(body),
+        )
+        for event, payload, body in zip(events, parts.payloads, parts.bodies, strict=True)
+    ]
+
+
+class OrdinaryParts(NamedTuple):
+    """Parts of the rows of events: their times and payloads as text, and what `Row` counts and sums."""
+
+    times: list[str]
+    payloads: list[str]
+    bodies: list[bytes]
+
+
+def ordinary_parts(records: Sequence[PersistedRecord]) -> OrdinaryParts | None:
+    """Return what the rows of records are made of; None unless all are ordinary events, as most are.
+
+    A row of `to_row` takes two to three times as long. An event is ordinary if it is ASCII, has a payload
+    that `orjson` writes as the standard library does, and a time that both write in the same way.
+    """
+    if orjson is None or set(map(type, records)) != {PersistedEvent}:
+        return None
+    events = cast("Sequence[PersistedEvent]", records)
+    times = [event.timestamp for event in events]
+    if set(map(type, times)) != {float} or not (min(times) >= 1.0 and max(times) < 1e15 and sum(times) > 0):
+        return None  # orjson writes the exponents of others in another way; only the sum finds each NaN
+    texts, heads = number_texts(times), _Heads()
+    try:
+        written = b"\n".join([orjson.dumps(event.payload, None, _STRICT) for event in events])
+        if b"null" in written:  # see _dump
+            return None
+        payloads = written.decode("ascii").split("\n")
+        bodies = [
+            "".join(
+                (
+                    time,
+                    heads[len(one.system_id), len(one.actor_address), len(one.event_type), len(one.run)],
+                    one.system_id,
+                    one.actor_address,
+                    one.event_type,
+                    one.run,
+                    payload,
+                )
+            ).encode("ascii")
+            for one, time, payload in zip(events, texts, payloads, strict=True)
+        ]
+    except (TypeError, UnicodeError):  # not JSON, not ASCII, or of a wrong type: `to_row` knows what to do
+        return None
+    if max(map(len, payloads)) > MAX_PAYLOAD_BYTES:
+        return None
+    return OrdinaryParts(texts, payloads, bodies)
+
+
+def number_texts(numbers: Sequence[float]) -> list[str]:
+    """Return numbers as `orjson` writes them; there must be one."""
+    assert orjson is not None  # noqa: S101 - ordinary_parts looked
+    return orjson.dumps(numbers).decode()[1:-1].split(",")
+
+
+class _Heads(dict[tuple[int, int, int, int], str]):
+    """What `_body` has between the time and the texts of an event, by the lengths of its first texts."""
+
+    def __missing__(self, lengths: tuple[int, int, int, int]) -> str:
+        *others, run = lengths
+        sizes = [len("event"), *others, run, 0] if run else [len("event"), *others]
+        head = self[lengths] = f" {' '.join(map(str, sizes))} event"
+        return head
 
 
 def _letter_details(letter: PersistedDeadLetter) -> str:

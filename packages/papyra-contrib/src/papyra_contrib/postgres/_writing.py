@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import zlib
+from typing import TYPE_CHECKING, cast
 
 from psycopg import sql
 
-from papyra_contrib._rows import SIZE, Row, timed_rows
+from papyra_contrib._rows import PART_ROWS, SIZE, Row, number_texts, ordinary_parts, to_rows
 from papyra_contrib.postgres._queries import storable
 from papyra_contrib.postgres._schema import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from papyra.persistence.models import PersistedRecord
+    from papyra.persistence.models import PersistedEvent, PersistedRecord
     from papyra_contrib.postgres._connection import Connection
     from papyra_contrib.postgres._schema import Tables
 
 __all__ = ["write"]
-
-PART_ROWS = 500  # sent while the next ones are made: the server works beside this process
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -41,10 +40,11 @@ def write(
     size = 0
     statement = tables.sql(f"COPY {{facts}} ({', '.join(COLUMNS[1:])}) FROM STDIN")
     with connection.cursor() as into, into.copy(statement) as copy:
+        # A part is sent while the next one is made: the server works beside this process.
         for start in range(0, len(records), PART_ROWS):
-            rows = timed_rows(records[start : start + PART_ROWS])
-            size += sum(row[SIZE] for _, row in rows)
-            copy.write(_copy_text(rows))
+            text, part_size = copy_text(records[start : start + PART_ROWS])
+            size += part_size
+            copy.write(text)
     connection.execute(tables.sql("NOTIFY {channel}; COMMIT"))
     return size
 
@@ -62,26 +62,52 @@ def _begin(tables: Tables, batch_id: str | None) -> sql.Composed:
     return begin + tables.sql(claim, run=sql.Literal(run), batch=sql.Literal(batch_id))
 
 
-def _copy_text(rows: Sequence[tuple[str, Row]]) -> str:
-    """Return rows, each with its time as text, in the text format of ``COPY``."""
-    text = _lines(rows)
-    # One search in everything is cheaper than one in each value.
+def copy_text(records: Sequence[PersistedRecord]) -> tuple[str, int]:
+    """Return records in the text format of ``COPY``, and their bytes as stored."""
+    return _text_of_events(records) or _text_of_rows(to_rows(records))
+
+
+def _text_of_events(records: Sequence[PersistedRecord]) -> tuple[str, int] | None:
+    """Return the text of ordinary events, without a row of each; None if there is anything else."""
+    parts = ordinary_parts(records)
+    if parts is None:
+        return None
+    events = cast("Sequence[PersistedEvent]", records)
+    sizes = list(map(len, parts.bodies))
+    sums = list(map(zlib.crc32, parts.bodies))
+    columns = (events, parts.times, parts.payloads, number_texts(sizes), number_texts(sums))
+    lines = [
+        f"event\t{time}\t{one.system_id}\t{one.actor_address}\t{one.event_type}\t{one.run}\t\t{payload}\t{size}\t{crc}\n"
+        for one, time, payload, size, crc in zip(*columns, strict=True)
+    ]
+    text = _escaped_at_once("".join(lines), len(lines))
+    return None if text is None else (text, sum(sizes))
+
+
+def _text_of_rows(rows: Sequence[Row]) -> tuple[str, int]:
+    values = [(row[0], repr(row[1]), *row[2:]) for row in rows]
+    text = _escaped_at_once(_lines(values), len(rows))
+    if text is None:
+        text = _lines([tuple(map(_escaped, row)) for row in values])
+    return text, sum(row[SIZE] for row in rows)
+
+
+def _escaped_at_once(text: str, rows: int) -> str | None:
+    """Return the lines of rows with their backslashes escaped; None if a value has another special character.
+
+    One search in everything is cheaper than one in each value.
+    """
     if (
-        text.count("\t") == len(rows) * (len(COLUMNS) - 2)
-        and text.count("\n") == len(rows)
+        text.count("\t") == rows * (len(COLUMNS) - 2)
+        and text.count("\n") == rows
         and not any(special in text for special in "\r\0\x01")
     ):
         return text.replace("\\", r"\\")
-    return _lines([(time, tuple(map(_escaped, row))) for time, row in rows])
+    return None
 
 
-def _lines(rows: Sequence[tuple[str, tuple[object, ...]]]) -> str:
-    return "".join(
-        [
-            f"{kind}\t{time}\t{system}\t{actor}\t{word}\t{run}\t{details}\t{payload}\t{size}\t{crc}\n"
-            for time, (kind, _, system, actor, word, run, details, payload, size, crc) in rows
-        ]
-    )
+def _lines(rows: Sequence[tuple[object, ...]]) -> str:
+    return "".join(["\t".join(map(str, row)) + "\n" for row in rows])
 
 
 def _escaped(value: object) -> object:
