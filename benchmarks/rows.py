@@ -185,6 +185,20 @@ ROWS = {
             unit="ms",
         ),
         Row(
+            "admin_hostile",
+            "share of its speed that tell keeps under 100 hostile clients of the admin socket, and ms that "
+            "another client waits for an answer",
+            {"papyra": 1_000_000, "papyra-trio": 1_000_000},
+            (
+                Goal("kept", 0.97),
+                Goal("worst_ms", 100, at_least=False),
+                Goal("kept", 0.97, who="papyra-trio"),
+                Goal("worst_ms", 100, at_least=False, who="papyra-trio"),
+            ),
+            script="instrumented",
+            unit="kept",
+        ),
+        Row(
             "record",
             "facts a second from a system into a JSON file, until aclose() returned",
             {"papyra": 200_000, "published": 200_000, "floor": 200_000},

@@ -7,10 +7,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
@@ -27,10 +31,12 @@ from papyra_contrib.prometheus import PapyraCollector, PapyraTimings
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from papyra import ActorRef
     from papyra.instruments import Instrument
 
 ROUNDS = 11
 PAIRS = 41
+HOSTILE_CLIENTS = Path(__file__).parents[2] / "tests" / "watch" / "_hostile_clients.py"
 
 
 async def tell_seconds(instruments: Sequence[Instrument], n: int) -> float:
@@ -131,6 +137,94 @@ def _refresh(client: LiveSystem) -> float:
     client.ask("overview")
     client.ask("top", by="mailbox", limit=40)
     return time.perf_counter() - began
+
+
+ATTENTIVE_CLIENT = """
+import json, select, sys, time
+from pathlib import Path
+from papyra_cli._live.client import LiveSystem
+client, took = LiveSystem(Path(sys.argv[1])), []
+print("ready", flush=True)
+while not select.select([sys.stdin], [], [], 1.0)[0]:
+    began = time.monotonic()
+    client.ask("overview")
+    took.append((began, time.monotonic() - began))
+print(json.dumps(took))
+"""
+
+
+DECOY = """
+import anyio
+from papyra.system import ActorSystem
+from papyra_contrib.admin import AdminSocket
+async def main():
+    socket = AdminSocket()
+    async with ActorSystem(instruments=[socket]):
+        while socket.path is None:
+            await anyio.sleep(0.01)
+        print(socket.path, flush=True)
+        await anyio.sleep_forever()
+anyio.run(main)
+"""
+
+
+async def admin_hostile(n: int) -> dict[str, float]:
+    """Measure n tells while 100 hostile clients are at the admin socket, and while they are at another's.
+
+    They take turns. Measure also how long a client that was there before waits for its answers meanwhile.
+    """
+    folder = tempfile.mkdtemp()
+    os.environ["PAPYRA_RUNTIME_DIR"] = folder
+    socket = AdminSocket()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    try:
+        async with ActorSystem(instruments=[socket]) as system:
+            for _ in range(1_000):
+                system.spawn(Echo)
+            ref = system.spawn(Echo, mailbox_capacity=None)
+            while socket.path is None:  # noqa: ASYNC110 - nothing announces that it listens
+                await anyio.sleep(0.01)
+            with ExitStack() as stack:
+
+                async def start(*arguments: object) -> tuple[subprocess.Popen[str], str]:
+                    command = [sys.executable, *arguments]
+                    process = stack.enter_context(subprocess.Popen(command, **pipes))  # noqa: ASYNC220 - it starts at once
+                    stack.callback(process.kill)
+                    return process, await anyio.to_thread.run_sync(process.stdout.readline)
+
+                attentive, _ = await start("-c", ATTENTIVE_CLIENT, socket.path)
+                _, decoy = await start("-c", DECOY)
+                ours, _ = await start(HOSTILE_CLIENTS, socket.path)
+                others, _ = await start(HOSTILE_CLIENTS, decoy.strip())
+                ratios, attacks = [], []
+                for number in range(ROUNDS):
+                    seconds = {}
+                    for attacked in (False, True) if number % 2 else (True, False):
+                        (others if attacked else ours).send_signal(signal.SIGSTOP)
+                        (ours if attacked else others).send_signal(signal.SIGCONT)
+                        await _tell(ref, n // 4)  # what is under way ends
+                        began = time.monotonic()
+                        seconds[attacked] = await _tell(ref, n)
+                        if attacked:
+                            attacks.append((began, time.monotonic()))
+                    ratios.append(seconds[False] / seconds[True])
+                took, _ = await anyio.to_thread.run_sync(attentive.communicate, "enough")
+        waits = [
+            wait for began, wait in json.loads(took) if any(first <= began < last for first, last in attacks)
+        ]
+        kept = statistics.median(ratios[2:])  # in the first rounds the clients use up what they may at once
+        return {"kept": kept, "worst_ms": max(waits) * 1e3, "median_ms": statistics.median(waits) * 1e3}
+    finally:
+        shutil.rmtree(folder)
+
+
+async def _tell(ref: ActorRef, n: int) -> float:
+    """Return the processor seconds of n tells, and of all that the process does meanwhile."""
+    began = time.process_time()
+    for _ in range(n):
+        await ref.tell(1)
+    await ref.ask(0)
+    return time.process_time() - began
 
 
 async def scrape(n: int) -> dict[str, float]:

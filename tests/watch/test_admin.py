@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import signal
 import socket
 import stat
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,9 @@ import pytest
 
 from papyra import Actor, ActorSystem
 from papyra_contrib.admin import AdminSocket
+from papyra_contrib.admin._budget import Budget
 
+from .._loops import one_loop
 from ._admin_client import Client
 
 # ruff: noqa: ASYNC240, ASYNC220 - short looks at local files, and a process that is waited for in a thread
@@ -282,6 +286,118 @@ async def test_hostile_client_number_nine_is_told_so():
         with anyio.fail_after(30):  # its place is free again
             while "papyra_admin" not in (await in_thread(one_answer, admin.path, "busy"))[0]:
                 pass
+
+
+async def test_a_process_without_a_file_to_spare_serves_again_once_it_has_one():
+    async with serving() as (_, admin):
+        with socket.socket(socket.AF_UNIX) as client:
+            limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+            spare = os.dup(0)
+            os.close(spare)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (spare, limits[1]))
+            try:
+                client.connect(str(admin.path))
+                for _ in range(100):
+                    await anyio.lowlevel.checkpoint()
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            client.settimeout(20)
+            assert b"papyra_admin" in await in_thread(client.recv, 65536)
+
+
+def asks_without_a_pause(path: Path, until: float) -> None:
+    client = Client(path)
+    client.read()
+    while time.monotonic() < until:
+        assert client.ask("top", limit=500)["ok"]
+        assert client.ask("events", actor=f"nobody-{time.monotonic()}")["ok"]
+    client.close()
+
+
+def comes_and_goes(path: Path, until: float) -> None:
+    while time.monotonic() < until:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))  # waits while too many wait to be accepted
+
+
+@pytest.mark.parametrize("act", [asks_without_a_pause, comes_and_goes])
+async def test_hostile_client_gets_a_small_share_of_the_loop(
+    act: Callable[[Path, float], None], monkeypatch: pytest.MonkeyPatch
+):
+    """97 % are left to the application: all clients together take less than 3 %, whatever they do."""
+    spent: list[float] = []
+    spend = Budget.spend
+
+    def counted(self: Budget, seconds: float) -> None:
+        spent.append(seconds)
+        spend(self, seconds)
+
+    monkeypatch.setattr(Budget, "spend", counted)
+    monkeypatch.setattr("papyra_contrib.admin._budget.BURST_SECONDS", 0.005)
+    async with serving() as (system, admin):
+        for _ in range(500):
+            system.spawn(Echo)
+        began = time.monotonic()
+        await in_thread(act, admin.path, began + 3)
+        seconds = time.monotonic() - began
+    print(f"{sum(spent) * 1e3:.1f} ms of {seconds:.1f} s, {max(spent) * 1e3:.1f} ms at once")
+    assert sum(spent) < 0.03 * seconds + 9 * 0.005 + max(spent)
+
+
+@one_loop
+async def test_hostile_client_a_hundred_at_once():
+    """The client that was there before is answered, nothing told is lost, and memory and files are bounded.
+
+    The row ``admin_hostile`` of the benchmarks has the time of an answer and what ``tell`` keeps.
+    """
+    async with serving() as (system, admin):
+        for _ in range(500):
+            system.spawn(Echo)
+        ref, told, turns = system.spawn(Echo, name="echo"), 0, 0
+        client = await in_thread(Client, admin.path)
+        assert (await in_thread(client.read))["system_id"] == "shop"
+        files, resident = open_files(), resident_bytes()
+        hostile = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("_hostile_clients.py")), str(admin.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        try:
+            assert hostile.stdout is not None
+            assert await in_thread(hostile.stdout.readline) == b"all\n"
+            while turns < 60:
+                for _ in range(1000):
+                    await ref.tell(None)
+                told, turns = told + 1000, turns + 1
+                if turns % 4 == 0:
+                    reply = await in_thread(client.ask, "actor", actor="echo")
+                    assert told - 1000 <= reply["result"]["processed"] <= told
+                    await anyio.sleep(0.2)
+                assert (
+                    open_files() - files <= 4 + 9
+                )  # of the process, of 8 clients and one more that is refused
+            assert resident_bytes() - resident < 64e6
+        finally:
+            hostile.kill()
+            hostile.communicate()
+        await ref.ask(None)
+        info = system.actor_info(ref)
+        assert info is not None
+        assert info.processed == told + 1
+        client.close()
+        greeting: dict[str, Any] = {}
+        with anyio.fail_after(60):  # there are places again
+            while "papyra_admin" not in greeting:
+                with suppress(BlockingIOError):  # those that have left are still in the queue
+                    greeting, _ = await in_thread(one_answer, admin.path, "busy")
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 # -- 6.4: close

@@ -8,12 +8,12 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
-import anyio.to_thread
 
 from papyra.exceptions import NotClustered, PersistenceError
 from papyra.persistence import safe_metrics_snapshot
 from papyra_contrib._cached import Cached
 from papyra_contrib._timings import PapyraTimings
+from papyra_contrib.admin._budget import in_thread
 from papyra_contrib.admin._fact_rows import Wanted, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles
 from papyra_contrib.admin._plugins import plugin_rows
@@ -250,7 +250,7 @@ class Views:
 
         if self._selection.is_fresh(wanted):
             return self._selection.value
-        return self._selection.keep(await anyio.to_thread.run_sync(select), wanted)
+        return self._selection.keep(await in_thread(select), wanted)
 
     async def store(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the store of facts: its backend, its health and its counters."""
@@ -306,7 +306,7 @@ class Views:
     async def plugins(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the installed plugins; none is loaded for it."""
         if not self._plugins.is_fresh():
-            self._plugins.keep(await anyio.to_thread.run_sync(plugin_rows))
+            self._plugins.keep(await in_thread(plugin_rows))
         return {"rows": self._plugins.value, "total": len(self._plugins.value)}
 
     async def stop(self, request: dict[str, Any]) -> dict[str, Any]:

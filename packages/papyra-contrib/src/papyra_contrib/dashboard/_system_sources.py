@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["LATEST_FACTS", "LiveSource", "SocketSource"]
 
 LATEST_FACTS = 100
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 10.0
 
 _LOST = (
     OSError,  # also a time-out
