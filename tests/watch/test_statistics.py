@@ -266,9 +266,9 @@ class SelfLooking(Actor):
         await anyio.lowlevel.checkpoint()
         return await self._look(message)
 
-    async def _look(self, seconds):
-        if seconds:
-            await anyio.sleep(seconds)
+    async def _look(self, event):
+        if event:
+            await event.wait()
         return self.context.system.busy()
 
 
@@ -279,16 +279,18 @@ async def test_an_actor_that_looks_at_itself_is_busy_where_it_is():
         assert busy.where.startswith("SelfLooking.receive test_statistics.py:")
         assert (busy.awaits, busy.seconds) == ("", 0.0)
         assert busy.to_dict()["address"] == str(ref.address)
-        answers = []
+        answers, event = [], anyio.Event()
 
         async def ask():
-            answers.append(await ref.ask(0.05))
+            answers.append(await ref.ask(event))
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(ask)
             with anyio.fail_after(10):
                 while [each.awaits for each in system.busy()] != ["SelfLooking._look"]:  # noqa: ASYNC110 - nothing tells when it is
                     await anyio.sleep(0.001)
+            await anyio.sleep(0.04)  # the time that it has to report
+            event.set()
         assert answers[0][0].seconds > 0.03  # seen before, while it was suspended
 
 
