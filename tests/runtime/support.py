@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import anyio.lowlevel
+import pytest
 
 from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
 
 RESTART = SupervisionPolicy(Strategy.RESTART)
 STOP = SupervisionPolicy(Strategy.STOP)
 ESCALATE = SupervisionPolicy(Strategy.ESCALATE)
+
+Loop = Literal["asyncio", "trio"]
+both_loops = pytest.mark.parametrize("backend", ["asyncio", "trio"])
+"""For a plain function that runs an event loop itself."""
+
+
+def seeded(count: int) -> Callable[[Any], Any]:
+    """Run a test with the first seeds, as ``seeds``, on both loops; with a thousand of them in the sweep."""
+    many = pytest.param(range(1_000), id="1000", marks=pytest.mark.sweep)
+    seeds = pytest.mark.parametrize("seeds", [pytest.param(range(count), id=str(count)), many])
+    return lambda test: both_loops(seeds(test))
 
 
 class Boom(Exception):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import anyio.lowlevel
@@ -20,7 +20,7 @@ from papyra import Actor, ActorStopped, ActorSystem, Reject, Strategy, Supervisi
 from papyra.testing import run_seeded
 
 from .odd import errors, values
-from .support import Echo
+from .support import Echo, Loop, both_loops, seeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -293,7 +293,8 @@ def _random_jobs(seed: int) -> list[Job]:
     ]
 
 
-def _schedules(backend: Literal["asyncio", "trio"], seeds: range) -> None:
+@seeded(30)
+def test_h01_h02_seeded_schedules(backend: Loop, seeds: range) -> None:
     ended: Counter[str] = Counter()
     for seed in seeds:
         ended += run_seeded(seed, scenario, _random_jobs(seed), seed, backend=backend)
@@ -301,19 +302,8 @@ def _schedules(backend: Literal["asyncio", "trio"], seeds: range) -> None:
     assert set(ended) >= every, "each way to end was there"
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_h01_h02_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
-    _schedules(backend, range(30))
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_h01_h02_a_thousand_seeds(backend: Literal["asyncio", "trio"]) -> None:
-    _schedules(backend, range(1_000))
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@both_loops
 @settings(max_examples=25)
 @given(jobs=JOBS, seed=st.integers(0, 2**16))
-def test_h01_h02_machine(backend: Literal["asyncio", "trio"], jobs: list[Job], seed: int) -> None:
+def test_h01_h02_machine(backend: Loop, jobs: list[Job], seed: int) -> None:
     run_seeded(seed, scenario, jobs, seed, backend=backend)

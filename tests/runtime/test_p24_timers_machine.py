@@ -7,15 +7,16 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import anyio
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy, SystemHooks
 from papyra.testing import run_seeded
+
+from .support import Loop, both_loops, seeded
 
 EPSILON = 1e-6
 KEYS = ("a", "b", "c")
@@ -166,24 +167,14 @@ def _random_jobs(seed: int) -> list[Job]:
     ]
 
 
-def _schedules(backend: Literal["asyncio", "trio"], seeds: range) -> None:
+@seeded(40)
+def test_p24_p25_p26_p27_seeded_schedules(backend: Loop, seeds: range) -> None:
     ticks = [run_seeded(seed, scenario, _random_jobs(seed), backend=backend) for seed in seeds]
     assert sum(ticks) > 10 * len(seeds), "the timers did tick"
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_p24_p25_p26_p27_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
-    _schedules(backend, range(40))
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_p24_p25_p26_p27_a_thousand_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
-    _schedules(backend, range(1_000))
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@both_loops
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs=JOBS, seed=st.integers(0, 2**16))
-def test_p24_p25_p26_p27_machine(backend: Literal["asyncio", "trio"], jobs: list[Job], seed: int) -> None:
+def test_p24_p25_p26_p27_machine(backend: Loop, jobs: list[Job], seed: int) -> None:
     run_seeded(seed, scenario, jobs, backend=backend)

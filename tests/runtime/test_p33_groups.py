@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from contextlib import suppress
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -31,7 +31,7 @@ from papyra import (
 from papyra._runtime.phases import STOPPED
 from papyra.testing import ManualClock, explore, run_seeded
 
-from .support import RESTART, STOP, Boom, go_round, running, wait_until
+from .support import RESTART, STOP, Boom, Loop, both_loops, go_round, running, seeded, wait_until
 
 
 class Member(Actor):
@@ -590,7 +590,8 @@ def _plan(rng: random.Random) -> list[Any]:
     return [(name, rng.choice(POLICIES)) for name in "abcd"]
 
 
-def _random_scenario(backend: Literal["asyncio", "trio"], seeds: range) -> None:
+@seeded(50)
+def test_p33_p34_p35_seeded_schedules(backend: Loop, seeds: range) -> None:
     for seed in seeds:
         rng = random.Random(seed)
         jobs = [
@@ -607,22 +608,11 @@ def _random_scenario(backend: Literal["asyncio", "trio"], seeds: range) -> None:
         )
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_p33_p34_p35_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
-    _random_scenario(backend, range(50))
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_p33_p34_p35_a_thousand_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
-    _random_scenario(backend, range(1_000))
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@both_loops
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(strategy=st.sampled_from(RestartStrategy), jobs=JOBS, seed=st.integers(0, 2**16), stops=st.booleans())
 def test_p33_p34_p35_machine(
-    backend: Literal["asyncio", "trio"], strategy: RestartStrategy, jobs: list[Any], seed: int, stops: bool
+    backend: Loop, strategy: RestartStrategy, jobs: list[Any], seed: int, stops: bool
 ) -> None:
     plan = [(name, STOP if stops and name == "b" else None) for name in "abcd"]
     run_seeded(seed, scenario, strategy, plan, jobs, seed, backend=backend)

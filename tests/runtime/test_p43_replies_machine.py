@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any, Literal
+from typing import Any
 
 import anyio
-import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -32,6 +31,8 @@ from papyra import (
     ask_all,
 )
 from papyra.testing import run_seeded
+
+from .support import Loop, both_loops, seeded
 
 Job = tuple[float, int, str, str]
 """When, to which actor, what it does with the message, and how it is sent."""
@@ -213,7 +214,8 @@ def _random_jobs(seed: int) -> list[Job]:
     ]
 
 
-def _schedules(backend: Literal["asyncio", "trio"], seeds: range) -> None:
+@seeded(40)
+def test_p30_p42_p43_p44_p45_p46_p47_seeded_schedules(backend: Loop, seeds: range) -> None:
     ended: Counter[str] = Counter()
     for seed in seeds:
         ended += run_seeded(seed, scenario, _random_jobs(seed), seed, backend=backend)
@@ -221,25 +223,12 @@ def _schedules(backend: Literal["asyncio", "trio"], seeds: range) -> None:
     assert set(ended) >= every, "each way to end was there"
 
 
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_p30_p42_p43_p44_p45_p46_p47_seeded_schedules(backend: Literal["asyncio", "trio"]) -> None:
-    _schedules(backend, range(40))
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_p30_p42_p43_p44_p45_p46_p47_a_thousand_seeds(backend: Literal["asyncio", "trio"]) -> None:
-    _schedules(backend, range(1_000))
-
-
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+@both_loops
 @settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(jobs=JOBS, seed=st.integers(0, 2**16))
 @example(jobs=[(0.1, 0, "ask", "tell"), (0.1, 1, "ask", "tell")], seed=0)  # each asks the other
 @example(  # on trio: forwards to itself what has no room
     jobs=[(0.1, 1, "answer", "tell"), (0.1, 0, "forward", "tell"), (0.1, 1, "forward", "tell")], seed=0
 )
-def test_p30_p42_p43_p44_p45_p46_p47_machine(
-    backend: Literal["asyncio", "trio"], jobs: list[Job], seed: int
-) -> None:
+def test_p30_p42_p43_p44_p45_p46_p47_machine(backend: Loop, jobs: list[Job], seed: int) -> None:
     run_seeded(seed, scenario, jobs, seed, backend=backend)
