@@ -33,7 +33,7 @@ class ActorEvent:
 
     @property
     def reason(self) -> str | None:
-        """Why it happened, for events that tell."""
+        """Why it happened, if the event says so."""
         reason = self.payload.get("reason")
         return reason if isinstance(reason, str) else None
 

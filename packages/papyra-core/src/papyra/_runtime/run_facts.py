@@ -32,7 +32,7 @@ class RunFacts:
         self._ended = False
 
     def started(self) -> None:
-        """Note the start, with what tells this process from others."""
+        """Note the start, with what distinguishes this process from others."""
         self._note(
             "SystemStarted",
             {

@@ -1,4 +1,4 @@
-"""New records as they come, from a store that tells nobody of them: by looking again and again."""
+"""New records as they come, from a store that does not report them: by looking again and again."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def look_again(
     """Yield the newest ``limit`` wanted records, then each new one, until the store is closed.
 
     ``newest(n)`` returns the newest n records, oldest first. Records are distinguished by their content and
-    not by their time, for writers' clocks may disagree.
+    not by their time, because writers' clocks may disagree.
     """
     window = await newest(_WINDOW)
     size = _WINDOW

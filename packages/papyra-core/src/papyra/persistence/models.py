@@ -144,7 +144,7 @@ class CompactionReport:
 
 
 class PersistenceAnomalyType(StrEnum):
-    """The kinds of damage that a scan tells apart."""
+    """The kinds of damage that a scan distinguishes."""
 
     TORN_TAIL = "torn_tail"
     CORRUPT_LINE = "corrupt_line"

@@ -57,7 +57,7 @@ class Probe:
 
         A type, or a value it equals.
 
-        ``where`` is a further condition. Anything else is an `AssertionError` that tells what came instead.
+        ``where`` is a further condition. Anything else is an `AssertionError` that says what came instead.
         """
         try:
             with anyio.fail_after(within):

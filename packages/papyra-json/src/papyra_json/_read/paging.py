@@ -142,7 +142,7 @@ def _records(
 def _place(snapshot: Snapshot, cursor: Cursor, check: Callable[[], None]) -> _Place:
     """Return the place after the record of a cursor.
 
-    The beginning, if the store was made anew or nothing tells the place.
+    The beginning, if the store was made anew or the place is not known.
     """
     for index, file in enumerate(snapshot.files):
         if file.identity == (cursor.device, cursor.inode) and _ends_there(file, cursor):

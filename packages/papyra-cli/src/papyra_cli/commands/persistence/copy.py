@@ -138,7 +138,7 @@ def _job(
 
 
 def _place(store: Store) -> str:
-    """Return what tells two stores apart: a file, or the URL without its options."""
+    """Return what distinguishes two stores: a file, or the URL without its options."""
     parsed = BackendURL.parse(store.url)
     return str(Path(parsed.path).resolve()) if store.is_in_files else store.url.partition("?")[0]
 

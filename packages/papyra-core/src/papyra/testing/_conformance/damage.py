@@ -146,7 +146,7 @@ class DamagePromises(ConformanceBase):
 async def _damaged(
     test: ConformanceBase, open_backend: OpenBackend, damage_store: Callable[[], object] | None
 ) -> list[bytes]:
-    """Record 20 facts and damage the store; return the damaged bytes, if the function tells them."""
+    """Record 20 facts and damage the store; return the damaged bytes, if the function returns them."""
     if damage_store is None:
         pytest.skip("the fixture damage_store does not say how to damage the store")
     async with test.using(open_backend()) as backend:

@@ -71,7 +71,7 @@ ODD_VALUES: dict[str, JSONValue] = {
 
 
 def event(number: int, **changes: Any) -> PersistedEvent:
-    """Make an event that tells its number; later ones have later times. Every third is of no known run."""
+    """Make an event that holds its number; later ones have later times. Every third is of no known run."""
     made = PersistedEvent(
         "conformance", f"conformance:{number}", "Numbered", {"number": number}, NOW + number, _run(number)
     )
@@ -79,7 +79,7 @@ def event(number: int, **changes: Any) -> PersistedEvent:
 
 
 def audit(number: int, **changes: Any) -> PersistedAudit:
-    """Make an audit that tells its number in every count."""
+    """Make an audit that holds its number in every count."""
     made = PersistedAudit(
         "conformance",
         NOW + number,
@@ -100,7 +100,7 @@ def audit(number: int, **changes: Any) -> PersistedAudit:
 
 
 def letter(number: int, **changes: Any) -> PersistedDeadLetter:
-    """Make a dead letter that tells its number."""
+    """Make a dead letter that holds its number."""
     made = PersistedDeadLetter(
         "conformance",
         f"conformance:{number}",
