@@ -52,11 +52,8 @@ class TestJsonFilePersistence(BackendConformance):
         return filler(tmp_path / "papyra.ndjson")
 
 
-class TestRotatingFilePersistence(BackendConformance):
+class TestRotatingFilePersistence(TestJsonFilePersistence):
     """With files so small that the tests rotate, and enough of them that nothing is lost."""
-
-    durable = True
-    shared = True
 
     @pytest.fixture
     def open_backend(self, tmp_path: Path) -> OpenBackend:
@@ -67,11 +64,3 @@ class TestRotatingFilePersistence(BackendConformance):
     @pytest.fixture
     def backend_url(self, tmp_path: Path) -> str:
         return f"rotating:{tmp_path / 'url.ndjson'}"
-
-    @pytest.fixture
-    def damage_store(self, tmp_path: Path) -> Callable[[], object]:
-        return spoiler(tmp_path / "papyra.ndjson")
-
-    @pytest.fixture
-    def fill_store(self, tmp_path: Path) -> Callable[[], AbstractContextManager[None]]:
-        return filler(tmp_path / "papyra.ndjson")

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from papyra.exceptions import PartialWriteError, PersistenceError
+from papyra.exceptions import PersistenceError
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
 from .._loops import one_loop
@@ -111,30 +111,6 @@ async def test_promise_04_short_writes_that_go_on_are_no_failure(path, event, mo
     await store.record_batch([event(number) for number in range(20)])
     await store.aclose()
     assert await _numbers(path) == list(range(20))
-
-
-async def test_promise_04_a_batch_over_files_counts_what_is_not_stored(path, event, monkeypatch):
-    store = RotatingFilePersistence(path, max_bytes=1000, max_files=50)
-    await store.record_event(event(0))
-    real, calls = os.write, []
-
-    def write(fd, data):
-        if len(data) > 100:
-            calls.append(len(data))
-            if len(calls) > 2:
-                raise OSError(errno.ENOSPC, "full")
-        return real(fd, data)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "write", write)
-        with pytest.raises(PartialWriteError) as caught:
-            await store.record_batch([event(number) for number in range(1, 51)])
-    found = [one.payload["number"] for one in await store.list_events()]
-    assert found == list(range(51 - caught.value.failed))
-    assert 1 < len(found) < 51
-    assert store.metrics.records_written == len(found)
-    assert not (await store.scan()).has_anomalies
-    await store.aclose()
 
 
 # -- failing syncs
