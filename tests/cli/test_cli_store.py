@@ -146,6 +146,17 @@ def test_a_set_that_lacks_a_number_is_one_store_if_its_records_are_numbered(fold
     assert store_at("f").url == "json:f"
 
 
+def test_a_file_that_is_made_at_that_moment_is_not_called_a_foreign_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def recognize(path: str) -> None:
+        Path(path).touch()
+
+    monkeypatch.setattr("papyra_cli._store.choose.recognize", recognize)
+    with pytest.raises(Failure, match="there is no file f; check --path"):
+        store_at("f")
+
+
 async def _fill(url: str) -> None:
     store = open_backend(url)
     for number in range(14):

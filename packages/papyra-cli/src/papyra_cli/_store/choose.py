@@ -111,13 +111,14 @@ def store_at(path: str) -> Store:
 
     Else raise `Failure`.
     """
+    was_there = os.path.lexists(path)  # asked first: an application may be about to create it
     try:
         url = recognize(path)
     except PapyraError as error:
         raise Failure(str(error)) from error
     if url is not None:
         return Store(url, "--path")
-    if not os.path.lexists(path):
+    if not was_there:
         raise Failure(f"there is no file {path}; check --path (the current folder is {Path.cwd()})")
     raise Failure(
         f"no installed backend recognizes {path} as a store. Check --path, or give --backend URL; "
