@@ -4,10 +4,13 @@ repeated.
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
@@ -129,6 +132,30 @@ async def test_promise_07_every_file_of_a_set_is_recovered(path, line, mode):
     assert kept.read_bytes() == line(7)
     assert not (await store.scan()).has_anomalies
     assert len(await store.list_events()) == 5
+
+
+@pytest.mark.parametrize("call", ["recover", "compact"])
+async def test_promise_07_a_quarantine_stays_only_for_files_that_were_changed(path, line, monkeypatch, call):
+    older = path.with_name("facts.ndjson.1")
+    older.write_bytes(line(1) + b"x\n" + line(2))
+    path.write_bytes(line(3) + b"y\n" + line(4))
+    store = RotatingFilePersistence(path)
+    real = os.replace
+
+    def refuse(source, target, **more):
+        if Path(target) == path:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+        real(source, target, **more)
+
+    arguments = [PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)] if call == "recover" else []
+    monkeypatch.setattr(os, "replace", refuse)
+    for _ in range(2):
+        with pytest.raises(PersistenceError, match="it is a mount of its own"):
+            await getattr(store, call)(*arguments)
+    (kept,) = path.parent.glob("*quarantine*")
+    assert (kept.name.startswith(older.name), kept.read_bytes()) == (True, b"x\n")
+    assert older.read_bytes() == line(1) + line(2)
+    assert path.read_bytes() == line(3) + b"y\n" + line(4)
 
 
 async def test_promise_07_quarantines_are_never_overwritten(path, line, tmp_path):

@@ -26,7 +26,7 @@ from papyra_json._fileset.rotation import close_holes, remove_temporaries
 from papyra_json._fileset.snapshot import Snapshot, open_locked, open_shared
 from papyra_json._fileset.time_index import read_table
 from papyra_json._maintenance.plan import keep_newest, keep_valid
-from papyra_json._maintenance.rewrite import forget_gaps, note_gaps, note_times, quarantine_invalid, rewrite
+from papyra_json._maintenance.rewrite import forget_gaps, note_gaps, note_times, quarantining, rewrite
 from papyra_json._maintenance.scanner import Scanner
 from papyra_json._segment.codec import UnreadableHere
 
@@ -114,8 +114,8 @@ def recover(
                 quarantined = [next_name(kept.scan.file.path, folder) for kept in dropped]
                 quarantined += [next_name(path, folder) / path.name for path in aside]
             else:
-                quarantined = quarantine_invalid(dropped, folder, work.advance)
-                _rewrite(snapshot.fileset, lock, scanner, plan, work, all_gaps=True)
+                with quarantining(dropped, folder, work.advance) as quarantined:
+                    _rewrite(snapshot.fileset, lock, scanner, plan, work, all_gaps=True)
                 quarantined += [move_aside(path, folder) for path in aside]
             report = PersistenceScanReport(name, (*_unreadable_files(snapshot), *scanner.anomalies))
     return PersistenceRecoveryReport(name, report, _texts(repaired), _texts(quarantined))
@@ -147,8 +147,8 @@ def compact(
             plan = keep_newest(scanner, policy, max_files)
             quarantined: list[Path] = []
             if not dry_run:
-                quarantined = quarantine_invalid(plan, advance=work.advance)
-                _rewrite(snapshot.fileset, lock, scanner, plan, work, all_gaps=False)
+                with quarantining(plan, advance=work.advance) as quarantined:
+                    _rewrite(snapshot.fileset, lock, scanner, plan, work, all_gaps=False)
                 if max_files is not None:
                     _resize(snapshot.fileset, lock, max_files)
             return CompactionReport(

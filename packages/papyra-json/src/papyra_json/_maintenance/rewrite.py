@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import PersistenceError
-from papyra.persistence.files import sync_folder, write_all
+from papyra.persistence.files import identity, sync_folder, write_all
 from papyra_json._fileset.quarantine import link_aside, quarantine
 from papyra_json._fileset.time_index import Entry, check_at, entry_for
 from papyra_json._fs.files import copy_ranges, replacing
@@ -16,7 +16,7 @@ from papyra_json._segment.segment import Segment
 from papyra_json._segment.writer import Packer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Generator, Sequence
     from pathlib import Path
 
     from papyra_json._fileset.lock import SetLock
@@ -24,24 +24,33 @@ if TYPE_CHECKING:
     from papyra_json._maintenance.plan import Kept
     from papyra_json._maintenance.scanner import Scanner
 
-__all__ = ["forget_gaps", "note_gaps", "note_times", "quarantine_invalid", "replace", "rewrite"]
+__all__ = ["forget_gaps", "note_gaps", "note_times", "quarantining", "replace", "rewrite"]
 
 
-def quarantine_invalid(
+@contextmanager
+def quarantining(
     plan: Sequence[Kept], folder: Path | None = None, advance: Callable[[int], None] = lambda _: None
-) -> list[Path]:
-    """Copy the invalid bytes of each file to a quarantine file; return the files made.
+) -> Generator[list[Path]]:
+    """Copy the invalid bytes of each file to a quarantine file; yield the files made.
 
     A file with bytes that the disk can't read is kept as a whole, under a second name: they may be readable
-    again.
+    again. If the block fails, the copies are removed of the files that it has not changed, because these
+    still hold the bytes.
     """
-    made: list[Path] = []
-    for kept in plan:
-        path, lost = kept.scan.file.path, kept.scan.lost
-        if lost is not None:
-            linked = link_aside(path, folder) if kept.scan.file.unreadable else None
-            made.append(linked or quarantine(path, *lost, folder, advance))
-    return made
+    made: dict[Path, Segment] = {}
+    try:
+        for kept in plan:
+            file, lost = kept.scan.file, kept.scan.lost
+            if lost is not None:
+                linked = link_aside(file.path, folder) if file.unreadable else None
+                made[linked or quarantine(file.path, *lost, folder, advance)] = file
+        yield list(made)
+    except BaseException:
+        for copy, file in made.items():
+            with suppress(OSError):
+                if identity(file.path.lstat()) == file.identity:
+                    copy.unlink()
+        raise
 
 
 def note_gaps(lock: SetLock, scanner: Scanner, plan: Sequence[Kept], *, all_gaps: bool) -> None:

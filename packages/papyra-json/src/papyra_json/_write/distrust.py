@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from papyra.persistence.files import identity, sync_file
 from papyra_json._maintenance.plan import keep_valid
-from papyra_json._maintenance.rewrite import note_gaps, quarantine_invalid, replace
+from papyra_json._maintenance.rewrite import note_gaps, quarantining, replace
 from papyra_json._maintenance.scanner import Scanner
 from papyra_json._segment.segment import Segment
 
@@ -86,9 +86,9 @@ class Distrust:
             scanner = Scanner(self._lock.read_notes())
             scanner.add(file)
             plan = keep_valid(scanner)
-            quarantine_invalid(plan)
-            note_gaps(self._lock, scanner, plan, all_gaps=False)
-            replace(plan[0])
+            with quarantining(plan):
+                note_gaps(self._lock, scanner, plan, all_gaps=False)
+                replace(plan[0])
             self._identities.discard(file.identity)
         finally:
             file.close()
