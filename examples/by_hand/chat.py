@@ -44,9 +44,9 @@ class Idle:
 class Reaper(Actor):
     """Stops sessions, so that the room need not wait for their end."""
 
-    async def receive(self, session: ActorRef[Line | Said | Idle, None]) -> None:
+    async def receive(self, message: ActorRef[Line | Said | Idle, None]) -> None:
         self.context.stop_self()  # after this message
-        await self.context.stop(session, timeout=1.0)
+        await self.context.stop(message, timeout=1.0)
 
 
 class Room(Actor):

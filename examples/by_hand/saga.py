@@ -64,20 +64,20 @@ class Trip(Actor):
     def __init__(self, *services: ServiceRef) -> None:
         self.services = services
 
-    async def receive(self, trip: str) -> list[str] | Refused | AskTimeout:
+    async def receive(self, message: str) -> list[str] | Refused | AskTimeout:
         self.context.stop_self()  # after this message
         done: list[str] = []
         for step, service in enumerate(self.services):
             booked: str | Refused | AskTimeout
             try:
-                booked = await service.ask(Book(trip), timeout=0.2)
+                booked = await service.ask(Book(message), timeout=0.2)
             except AskTimeout as error:
                 booked = error
             if isinstance(booked, Exception):
                 # Also the step that timed out: it may have been booked after all.
                 async with anyio.create_task_group() as tasks:
                     for each in self.services[: step + 1]:
-                        tasks.start_soon(each.ask, Cancel(trip))
+                        tasks.start_soon(each.ask, Cancel(message))
                 return booked
             done.append(booked)
         return done
