@@ -38,6 +38,8 @@ from ._outage import (
 from ._postgres_server import PostgresServer
 from ._swallowing_proxy import SwallowingProxy
 
+COPY_DONE = b"c\0\0\0\4"  # the last message of a batch, which the server commits then
+
 
 @pytest.fixture
 def own_server():
@@ -50,7 +52,7 @@ def own_server():
 @pytest.fixture
 def proxy(own_server):
     with tempfile.TemporaryDirectory(prefix="papyra-") as folder:
-        made = SwallowingProxy(Path(folder, ".s.PGSQL.5432"), own_server.folder / ".s.PGSQL.5432", b"COMMIT")
+        made = SwallowingProxy(Path(folder, ".s.PGSQL.5432"), own_server.folder / ".s.PGSQL.5432", COPY_DONE)
         made.folder = folder
         yield made
         made.close()
@@ -196,6 +198,29 @@ async def test_r35_two_connections_draw_numbers_in_the_order_of_their_commits(po
             await one.record_batch([event(number)], batch_id=f"one:{number}")
             await other.record_event(event(number + 1))
     assert await stored_numbers(postgres_server, table) == [0, 1, 2, 3, 4, 5]
+
+
+async def test_r35_a_batch_that_the_server_refuses_leaves_nothing(postgres_server, table):
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.open()
+        with postgres_server.connect() as connection:
+            connection.execute(f"ALTER TABLE {table} ADD CHECK (actor <> 'bad')")
+        bad = PersistedEvent("shop", "bad", "ActorStarted", {"n": 0}, 1.5, "run")
+        with pytest.raises(PersistenceError, match="violates check constraint") as raised:
+            await backend.record_batch([*map(event, range(1000)), bad], batch_id="run:1")
+        assert raised.value.retry is False
+        await backend.record_batch([event(1)], batch_id="run:1")
+    assert await stored_numbers(postgres_server, table) == [1]
+
+
+async def test_r35_a_batch_may_be_larger_than_what_the_driver_keeps(postgres_server, table):
+    records = [
+        PersistedEvent("shop", "shop:1", "ActorStarted", {"n": n, "pad": "x" * 100_000}, 1.5, "run")
+        for n in range(60)
+    ]
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.record_batch([*records, *map(event, range(60, 1000)), *records], batch_id="run:1")
+    assert await stored_numbers(postgres_server, table) == [*range(1000), *range(60)]
 
 
 # -- maintenance, and what else the table promises

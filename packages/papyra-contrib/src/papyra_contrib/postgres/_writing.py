@@ -1,11 +1,16 @@
-"""A batch of records as one transaction, in four exchanges with the server."""
+"""A batch of records as one transaction, for which this process waits twice.
+
+The driver's own ``copy`` can't be one of several statements, and would wait four times.
+"""
 
 from __future__ import annotations
 
 import zlib
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
-from psycopg import sql
+from psycopg import errors, generators, pq, sql
+from psycopg.waiting import Wait
 
 from papyra_contrib._rows import PART_ROWS, SIZE, Row, number_texts, ordinary_parts, to_rows
 from papyra_contrib.postgres._queries import storable
@@ -14,11 +19,16 @@ from papyra_contrib.postgres._schema import COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn, PGresult
+
     from papyra.persistence.models import PersistedEvent, PersistedRecord
     from papyra_contrib.postgres._connection import Connection
     from papyra_contrib.postgres._schema import Tables
 
 __all__ = ["write"]
+
+MAX_UNSENT_BYTES = 2**20  # that the driver may keep while the server reads more slowly than rows are made
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -31,35 +41,64 @@ def write(
     The connection is in autocommit. After an error the transaction is open, and the caller closes the
     connection.
     """
-    cursor = connection.execute(_begin(tables, batch_id))
-    while cursor.nextset():
-        pass
-    if batch_id is not None and cursor.rowcount != 1:
+    pgconn = connection.pgconn
+    pgconn.send_query(_transaction(tables, batch_id).as_bytes(connection))
+    pgconn.flush()
+    # Each part is made while the server works on what was sent before.
+    texts = (copy_text(records[start : start + PART_ROWS]) for start in range(0, len(records), PART_ROWS))
+    first = next(texts)
+    begun = _results(connection)
+    if batch_id is not None and begun[-2].command_tuples != 1:  # the one before COPY
+        pgconn.put_copy_end(b"this batch is stored")  # and the answer was lost
+        connection.wait(generators.execute(pgconn))
         connection.execute("ROLLBACK")
-        return 0  # stored before, and the answer was lost
-    size = 0
-    statement = tables.sql(f"COPY {{facts}} ({', '.join(COLUMNS[1:])}) FROM STDIN")
-    with connection.cursor() as into, into.copy(statement) as copy:
-        # A part is sent while the next one is made: the server works beside this process.
-        for start in range(0, len(records), PART_ROWS):
-            text, part_size = copy_text(records[start : start + PART_ROWS])
-            size += part_size
-            copy.write(text)
-    connection.execute(tables.sql("NOTIFY {channel}; COMMIT"))
+        return 0
+    size = unsent = 0
+    for text, text_size in chain((first,), texts):
+        data = text.encode()
+        while pgconn.put_copy_data(data) == 0:
+            connection.wait(_flush(pgconn))
+        size += text_size
+        unsent += len(data)
+        if unsent >= MAX_UNSENT_BYTES:
+            connection.wait(_flush(pgconn))
+            unsent = 0
+    pgconn.put_copy_end()
+    _results(connection)
     return size
 
 
-def _begin(tables: Tables, batch_id: str | None) -> sql.Composed:
-    """Return what takes the writers' lock and notes the id as the last one of its run, if it is not that."""
+def _transaction(tables: Tables, batch_id: str | None) -> sql.Composed:
+    """Return all statements of a batch.
+
+    They take the writers' lock, note the id as the last one of its run if it is not that, and copy.
+    """
     begin = sql.SQL("BEGIN; ") + tables.lock_statement
-    if batch_id is None:
-        return begin
-    claim = (
-        "; INSERT INTO {batches} VALUES ({run}, {batch}, now()) ON CONFLICT (run) DO UPDATE "
-        "SET batch_id = excluded.batch_id, stored_at = now() WHERE {batches}.batch_id <> excluded.batch_id"
-    )
-    run = batch_id.rpartition(":")[0]
-    return begin + tables.sql(claim, run=sql.Literal(run), batch=sql.Literal(batch_id))
+    if batch_id is not None:
+        claim = (
+            "; INSERT INTO {batches} VALUES ({run}, {batch}, now()) ON CONFLICT (run) DO UPDATE "
+            "SET batch_id = excluded.batch_id, stored_at = now() WHERE {batches}.batch_id <> excluded.batch_id"
+        )
+        run = batch_id.rpartition(":")[0]
+        begin += tables.sql(claim, run=sql.Literal(run), batch=sql.Literal(batch_id))
+    columns = ", ".join(COLUMNS[1:])
+    return begin + tables.sql(f"; COPY {{facts}} ({columns}) FROM STDIN; NOTIFY {{channel}}; COMMIT")
+
+
+def _results(connection: Connection) -> list[PGresult]:
+    """Send what is left, and return the results of the statements; the first error among them is raised."""
+    results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
+    for result in results:
+        if result.status == pq.ExecStatus.FATAL_ERROR:
+            if connection.closed:
+                raise errors.OperationalError(result.error_message.decode(errors="replace"))
+            raise errors.error_from_result(result)
+    return results
+
+
+def _flush(pgconn: PGconn) -> PQGen[None]:
+    while pgconn.flush():
+        yield Wait.W
 
 
 def copy_text(records: Sequence[PersistedRecord]) -> tuple[str, int]:
