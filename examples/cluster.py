@@ -87,7 +87,7 @@ def main() -> None:
             )
             for name in "abc"
         }
-        began = time.monotonic()
+        killed = 0.0
         try:
             lines = nodes["a"].stdout
             assert lines is not None
@@ -95,11 +95,12 @@ def main() -> None:
                 if line == "ready\n":
                     print("killing c ...", flush=True)
                     nodes["c"].send_signal(signal.SIGKILL)
-                    began = time.monotonic()
+                    killed = time.monotonic()
                     continue
+                if " is gone: " in line:
+                    line = f"{line.rstrip()}, {time.monotonic() - killed:.1f} s after the kill\n"
                 print(line, end="", flush=True)
             lines.close()
-            print(f"{time.monotonic() - began:.0f} s after the kill")
         finally:
             for each in nodes.values():
                 each.kill()
