@@ -9,7 +9,7 @@ import anyio
 import pytest
 from _world import COUNTER, Counter, seeded, systems, until
 
-from papyra import ActorSystem
+from papyra import ActorStopped, ActorSystem
 from papyra.exceptions import ActorNameTaken
 from papyra.testing import run_seeded
 from papyra_contrib.cluster import NameLost, NotClustered, ServiceKey
@@ -74,6 +74,52 @@ async def test_c11_a_name_is_found_typed_released_and_gone_with_its_actor():
         await b.stop(other)
         await until(lambda: a.cluster.lookup("boss") is None and b.cluster.lookup("boss") is None)
         await a.cluster.claim("boss", counter)
+
+
+@seeded(1)
+async def test_c11_a_holder_that_claims_again_has_the_same_fence():
+    async with systems(MemoryNetwork(1, lag=0.1), "a", "b") as (a, b):
+        counter = a.spawn(Counter)
+        fences = []
+
+        async def claim() -> None:
+            fences.append(await a.cluster.claim("boss", counter))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(5):
+                group.start_soon(claim)
+        await claim()
+        await anyio.sleep(15)  # a look at what the registry shows is in it
+        await claim()
+        assert len(fences) == 7
+        assert len(set(fences)) == 1
+        await a.cluster.release("boss")
+        assert await a.cluster.claim("boss", counter) > fences[0]
+        await a.stop(counter)
+        with pytest.raises(ActorStopped):
+            await a.cluster.claim("boss", counter)
+        await until(lambda: b.cluster.lookup("boss") is None)
+        assert len(a.cluster._claims._locks) == 0
+
+
+@seeded(1)
+async def test_c11_a_holder_that_was_cut_off_claims_again_to_get_its_greater_fence():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", "c") as (a, b, _):
+        counter = a.spawn(Counter)
+        first = await a.cluster.claim("boss", counter)
+        network.partition({"a"}, {"b", "c"})
+        await until(lambda: len(b.cluster.members()) == 2)
+        between = await b.cluster.claim("boss", b.spawn(Counter))
+        await b.cluster.release("boss")
+        network.heal()
+        await until(lambda: b.cluster.lookup("boss") is not None)
+        again = await a.cluster.claim("boss", counter)
+        assert first < between < again
+        assert again == await a.cluster.claim("boss", counter)
+        claim = b.cluster._session.replica.claim("boss")
+        assert claim is not None
+        assert claim.revision == again.revision
 
 
 @seeded(1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
+
+import anyio
 
 from papyra.cluster import Mail
 from papyra_contrib.cluster import _members
@@ -36,23 +38,23 @@ class Claims:
         self._registrar = registrar
         self._local = local
         self._held: dict[str, tuple[ActorRef[Any, Any], Claimed]] = {}
-        self._under_way: Counter[str] = Counter()
+        self._locks: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()  # of claims under way
 
     async def claim(self, name: str, ref: ActorRef[Any, Any]) -> Fence:
-        """Claim a name for an actor and keep it until the actor ends."""
+        """Claim a name for an actor and keep it until the actor ends.
+
+        Its holder gets the fence that it has: a greater one would make its own writes with this one invalid.
+        """
         if not name or len(name) > 128:
             raise ValueError(f"a name has 1 to 128 characters, and is not {name!r}")
-        session = await self._membership.session_ready(1.0)
-        if name in self._held and not self._holds(name, ref):  # also while it is claimed anew, after a join
-            raise ActorNameTaken(name, f"{session.me}:{self._held[name][0].address.actor_id}")
-        self._under_way[name] += 1
-        try:
-            claimed = await self._registrar.claim(name, session.exports.add(ref))
-            if name in self._held and not self._holds(name, ref):  # over a claim of a former incarnation
-                self._lose(name)
-            self._held[name] = (ref, claimed)
-        finally:
-            self._under_way[name] -= 1
+        async with self._lock(name):
+            session = await self._membership.session_ready(1.0)
+            if name in self._held and not self._holds(name, ref):  # also while it is claimed anew
+                raise ActorNameTaken(name, f"{session.me}:{self._held[name][0].address.actor_id}")
+            claimed = self._shown(session, name)
+            if claimed is None:
+                claimed = await self._registrar.claim(name, session.exports.add(ref))
+                self._held[name] = (ref, claimed)
         if not self._local.on_end(ref, (self, name), lambda _: self._actor_ended(name)):
             await self.release(name)
             raise ActorStopped(ref)
@@ -76,13 +78,12 @@ class Claims:
 
         Except those of ``busy`` names.
         """
-        shown = session.replica.claims_of(session.me)
-        for name, (ref, claimed) in list(self._held.items()):
-            there = name in shown and shown[name].actor_id == ref.address.actor_id
-            if claimed.holder != session.me or not there:
-                await self._claim_anew(session, name, ref)
+        for name, (ref, _) in list(self._held.items()):
+            async with self._lock(name):
+                if self._holds(name, ref) and not session.closed and self._shown(session, name) is None:
+                    await self._claim_anew(session, name, ref)
         for name in session.replica.claims_of(session.me):
-            if name not in self._held and name not in busy and not self._under_way[name]:
+            if name not in self._held and name not in busy and name not in self._locks:
                 known = session.replica.revision(name_key(name))  # and not one that is put while this waits
                 await self._registrar.end_key(name_key(name), partial(_is_at, known))
 
@@ -104,6 +105,18 @@ class Claims:
         entry = session.replica.entries.get(name_key(name))
         claim = _members.read_claim(entry.value, entry.revision) if entry is not None else None
         return claim.holder if claim is not None else None
+
+    def _lock(self, name: str) -> anyio.Lock:
+        """Return what lets one claim of a name by this node follow another."""
+        return self._locks.setdefault(name, anyio.Lock())
+
+    def _shown(self, session: Session, name: str) -> Claimed | None:
+        """Return the claim of a name that this node holds, if the registry shows it."""
+        _, claimed = self._held.get(name, (None, None))
+        entry = session.replica.entries.get(name_key(name))
+        if claimed is None or entry is None or claimed.holder != session.me:
+            return None
+        return claimed if claimed.matches(entry) else None
 
     def _holds(self, name: str, ref: ActorRef[Any, Any]) -> bool:
         return name in self._held and self._held[name][0] == ref

@@ -169,7 +169,8 @@ class Cluster(Receptionist):
         """Give the local actor ``ref`` a name that nobody else in the cluster has, and return its fence.
 
         `ActorNameTaken` names the holder. The name is gone with the actor and the node. If the node was cut
-        off, and somebody else has the name when it is back, the actor gets a `NameLost`.
+        off, and somebody else has the name when it is back, the actor gets a `NameLost`; if it has the name
+        again, it has a greater fence. An actor that claims a name of its own gets the fence that it has now.
         """
         self._now("claim a name")
         return await self._claims.claim(_name(name), self._refs.local(ref))

@@ -42,6 +42,7 @@ class Member:
 class Fence:
     """Orders the holders of a name: a later one has a greater fence, also after the registry was lost.
 
+    A holder has one fence, until it gives the name up or its node loses its lease.
     ``str`` has a fixed width and sorts alike. Give it to a resource that refuses writes with a lesser fence.
     """
 
