@@ -140,7 +140,10 @@ class WireValues:
         if entry is not None:
             return entry.name, _text(error)
         kind = type(error)
-        name = kind.__name__ if _BUILTIN_ERRORS.get(kind.__name__) is kind else _safe(kind.__qualname__)
+        name = _safe(kind.__qualname__)
+        meant = _BUILTIN_ERRORS.get(name)
+        if meant is not kind and (meant is not None or name == _STOPPED or registered_as(name) is not None):
+            name = _safe(f"{kind.__module__}.{kind.__qualname__}")  # else it would come as another class
         return name, _text(error)
 
     def load_error(self, name: str, body: bytes, actor: object) -> Exception:

@@ -1,0 +1,72 @@
+"""Promise 1: the exceptions of a fixed table come as themselves, any other as a `RemoteFailure`."""
+
+from __future__ import annotations
+
+import pytest
+from _world import remote, seeded, systems
+
+from papyra import Actor
+from papyra_contrib.cluster import RemoteFailure
+from papyra_contrib.cluster.testing import MemoryNetwork
+
+TABLE = (
+    ValueError,
+    KeyError,
+    TypeError,
+    LookupError,
+    RuntimeError,
+    PermissionError,
+    TimeoutError,
+    NotImplementedError,
+    ArithmeticError,
+)
+OTHERS = (IndexError, ZeroDivisionError, UnicodeError, FileNotFoundError, OSError, MemoryError, EOFError)
+
+
+def named(name: str) -> type[Exception]:
+    return type(name, (Exception,), {"__module__": "elsewhere"})
+
+
+NAMESAKES = {name: named(name) for name in ("TimeoutError", "ActorStopped", "test.Refused")}
+
+
+class Namesakes(Actor):
+    """Raises an exception with the name of another class, and takes other messages."""
+
+    async def receive(self, message: str) -> str:
+        if message in NAMESAKES:
+            raise NAMESAKES[message]("why")
+        return message
+
+
+@pytest.mark.parametrize("name", NAMESAKES)
+@seeded(1)
+async def test_c01_an_exception_does_not_come_as_its_namesake(name):
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Namesakes, name="namesakes"), a)
+        with pytest.raises(RemoteFailure, match="why") as raised:
+            await ref.ask(name)
+        assert raised.value.type_name == f"elsewhere.{name}"
+        assert await ref.ask("alive") == "alive"
+
+
+class Raises(Actor):
+    """Raises the exception whose name it gets."""
+
+    async def receive(self, message: str) -> None:
+        raise next(kind for kind in (*TABLE, *OTHERS) if kind.__name__ == message)("why")
+
+
+@pytest.mark.parametrize("kind", [*TABLE, *OTHERS])
+@seeded(1)
+async def test_c01_an_exception_comes_as_itself_or_as_a_remote_failure(kind):
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Raises, name="raises"), a)
+        with pytest.raises(kind if kind in TABLE else RemoteFailure) as raised:
+            await ref.ask(kind.__name__)
+        if kind in TABLE:
+            assert type(raised.value) is kind
+            assert raised.value.args == ("why",)
+        else:
+            assert raised.value.type_name == kind.__name__
+            assert "why" in str(raised.value)
