@@ -18,18 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 from papyra_api import Echo, Player
 from prometheus_client import CollectorRegistry, generate_latest
 
+from papyra.actor import Actor
 from papyra.system import ActorSystem
 from papyra_cli._live.client import LiveSystem
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.otel import PapyraTracing
-from papyra_contrib.prometheus import PapyraCollector, PapyraTimings
+from papyra_contrib.prometheus import PapyraCollector, PapyraTimings, metrics_app
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
 
     from papyra import ActorRef
     from papyra.instruments import Instrument
@@ -246,10 +248,60 @@ async def scrape(n: int) -> dict[str, float]:
             return min(times) * 1e3, text
 
         ms, text = scrapes()
+        app = metrics_app(system)
+        await _longest_turn(app)  # the first look at a type makes its histograms
+        turns = [await _longest_turn(app) for _ in range(ROUNDS)]
         for number in range(9 * n):
             system.spawn(kinds[number % 20])
         await system.refs_by_type(kinds[-1])[-1].ask(0)
-        return {"ms": ms, "large_ms": scrapes()[0], "kilobytes": len(text) / 1e3}
+        return {"ms": ms, "large_ms": scrapes()[0], "loop_ms": min(turns) * 1e3, "kilobytes": len(text) / 1e3}
+
+
+async def _longest_turn(app: Callable[..., Awaitable[None]]) -> float:
+    """Return the longest processor time between two turns of the event loop, while an application answers."""
+    scope = {"type": "http", "method": "GET", "headers": []}
+    turns, done = [], False
+
+    async def send(message: Mapping[str, object]) -> None:
+        pass
+
+    async def watch() -> None:
+        last = time.thread_time()
+        while not done:
+            await anyio.lowlevel.checkpoint()
+            now = time.thread_time()
+            turns.append(now - last)
+            last = now
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await anyio.lowlevel.checkpoint()
+        await app(scope, None, send)
+        done = True
+    return max(turns)
+
+
+async def list_actors(n: int) -> dict[str, float]:
+    """Measure a list of n actors, a tenth of them busy."""
+
+    class Waiting(Actor):
+        async def receive(self, message: object) -> None:
+            await anyio.sleep_forever()
+
+    async with ActorSystem(shutdown_timeout=0.1) as system:
+        for number in range(n):
+            if number % 10:
+                system.spawn(Echo)
+            else:
+                await system.spawn(Waiting).tell(0)
+        await anyio.wait_all_tasks_blocked()
+        assert len(system.busy()) == n // 10
+        times = []
+        for _ in range(ROUNDS):
+            began = time.process_time()
+            assert len(system.list_actors()) == n
+            times.append(time.process_time() - began)
+    return {"ms": min(times) * 1e3}
 
 
 if __name__ == "__main__":

@@ -403,13 +403,29 @@ def resident_bytes() -> int:
 # -- 6.4: close
 
 
-async def test_close_never_waits_for_a_client():
-    async with serving() as (_, admin):
+@pytest.mark.parametrize(
+    "wants", ["nothing", "half a line", "answers that it does not read", "more than its share"]
+)
+async def test_close_never_waits_for_a_client(wants: str, monkeypatch: pytest.MonkeyPatch):
+    async with serving() as (system, admin):
+        for _ in range(500):
+            system.spawn(Echo)
         client = await in_thread(Client, admin.path)
         await in_thread(client.read)
+        request = b'{"op": "top", "limit": 500}\n'
+        if wants == "half a line":
+            await in_thread(client.send, request[:10])
+        elif wants == "answers that it does not read":
+            client.socket.setblocking(False)
+            await fill(client.socket, request)
+            client.socket.settimeout(20)
+        elif wants == "more than its share":
+            monkeypatch.setattr(Budget, "pause", lambda self, share: 60.0)
+            await in_thread(client.ask, "busy")
         began = anyio.current_time()
-    assert anyio.current_time() - began < 5  # and not the minute that a silent client has
-    assert await in_thread(client.read) == {}
+    assert anyio.current_time() - began < 5  # and not the minute that an idle client has
+    while await in_thread(client.read):
+        pass
     client.close()
 
 

@@ -247,7 +247,20 @@ def test_the_message_tests_pass_with_every_send_marked(tmp_path, site):
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-n", "2"]
     command += [
         f"tests/runtime/test_{name}.py"
-        for name in ("messages", "deadlock", "watching", "g03_asks", "g14_decisions", "g15_restarts")
+        for name in (
+            *(
+                "messages",
+                "bad_input",
+                "proxy",
+                "g03_asks",
+                "g04_left_over",
+                "deadlock",
+                "dead_letters",
+                "faults",
+            ),
+            *("g07_one_at_a_time", "g09_stop", "cancellation", "watching", "g14_decisions", "g15_restarts"),
+            *("p30_messages", "p43_replies_machine"),
+        )
     ]
     ran = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=900, check=False)
     assert ran.returncode == 0, ran.stdout[-4000:]

@@ -149,29 +149,48 @@ async def test_servers_with_an_ask_that_outlasts_their_patience(name, serve, any
     assert not anomalies
 
 
-@pytest.mark.sweep
-@pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "hypercorn_trio", "granian"])
-def test_servers_with_pages_of_the_dashboard_open(name, serve):
-    """Promise 7.6: pages that ask once a second, over connections that stay open, hold up no server."""
-    server = serve(name)
-    pages = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=30) for _ in range(3)]
-    ended = threading.Event()
+@contextlib.contextmanager
+def pages_open(server):
+    """Three pages that ask five times a second, over connections that stay open, and one that is idle."""
+    pages = [http.client.HTTPConnection("127.0.0.1", server.port, timeout=30) for _ in range(4)]
+    ended, answered = threading.Event(), threading.Semaphore(0)
 
     def look(page):
         with contextlib.suppress(OSError, http.client.HTTPException):
             while not ended.is_set():
                 page.request("GET", "/watch/live?view=overview")
                 assert b"Messages a second" in page.getresponse().read()
+                answered.release()
+                if page is pages[0]:
+                    break
                 ended.wait(0.2)
 
     threads = [threading.Thread(target=look, args=(page,)) for page in pages]
     for thread in threads:
         thread.start()
-    answer, seconds = server.ask_and_terminate(1.5)
-    ended.set()
-    for thread, page in zip(threads, pages, strict=True):
-        thread.join()
-        page.close()
-    assert answer == (200, "slept 1.5"), server.output()
-    assert seconds < 10
-    assert server.stopped.read_text() == "stopped\n"
+    try:
+        for _ in range(2 * len(pages)):
+            assert answered.acquire(timeout=PATIENCE_SECONDS), server.output()
+        yield
+    finally:
+        ended.set()
+        for thread, page in zip(threads, pages, strict=True):
+            thread.join()
+            page.close()
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", ["uvicorn", "hypercorn", "hypercorn_trio", "granian"])
+def test_servers_with_pages_of_the_dashboard_open(name, serve):
+    """Promise 7.6: a server with open pages ends as fast as one without, and answers what is under way."""
+    took = {}
+    for pages in (False, True):
+        server = serve(name)
+        with pages_open(server) if pages else contextlib.nullcontext():
+            answer, took[pages] = server.ask_and_terminate(1.5)
+        assert answer == (200, "slept 1.5"), server.output()
+        assert server.stopped.read_text() == "stopped\n"
+        server.stopped.unlink()
+    print(f"{name}: {took[False]:.2f} s, with pages {took[True]:.2f} s")
+    # Processes end late on a busy machine; a server that waits for its pages takes seconds longer.
+    assert took[True] < 1.25 * took[False] + 1.0

@@ -132,7 +132,7 @@ async def test_a_restart_that_makes_another_type_leaves_each_its_numbers():
 
 
 async def test_scrape_thread():
-    """Promise 7: statistics() in another thread while actors come and go: no error, and no counter falls."""
+    """Promise 7: 10,000 looks from a thread while actors come and go: no error, and no counter falls."""
     stop, errors, scrapes = threading.Event(), [], 0
 
     def scrape(system):
@@ -153,8 +153,8 @@ async def test_scrape_thread():
         thread = threading.Thread(target=scrape, args=(system,))
         thread.start()
         lives = 0
-        deadline = time.monotonic() + 60
-        while (scrapes < 1_000 or lives < 2_000) and not errors and time.monotonic() < deadline:
+        deadline = time.monotonic() + 120
+        while (scrapes < 10_000 or lives < 2_000) and not errors and time.monotonic() < deadline:
             refs = [system.spawn(Counter) for _ in range(20)]
             for ref in refs:
                 await ref.tell(1)
@@ -164,7 +164,7 @@ async def test_scrape_thread():
         stop.set()
         await anyio.to_thread.run_sync(thread.join)
         assert errors == []
-        assert scrapes >= 1_000
+        assert scrapes >= 10_000
         assert system.statistics().kinds["Counter"].processed == lives
 
 
@@ -319,7 +319,10 @@ async def test_busy_from_another_thread_finds_code_that_computes():
 
 @one_loop
 async def test_list_is_linear():
-    """Promise 9: four times the actors, a tenth of them busy, take about four times as long to list."""
+    """Promise 9: four times the actors, a tenth of them busy, take about four times as long to list.
+
+    The row ``list_actors`` of the benchmarks has the milliseconds.
+    """
     taken: list[float] = []
     async with ActorSystem(shutdown_timeout=0.1) as system:
         for quiet, busy in ((2_250, 250), (6_750, 750)):
