@@ -16,9 +16,9 @@ __all__ = ["CLIENTS_SHARE", "DOOR_SHARE", "Budget", "in_thread", "metered"]
 
 _T = TypeVar("_T")
 
-CLIENTS_SHARE = 0.02  # of the loop's time, for all clients together
-DOOR_SHARE = 0.004  # of the loop's time, for accepting and refusing connections
-BURST_SECONDS = 0.05
+CLIENTS_SHARE = 0.016  # of the loop's time, for all clients together
+DOOR_SHARE = 0.003  # of the loop's time, for accepting and refusing connections
+BURST_SECONDS = 0.02
 MAX_DEBT_SECONDS = 0.05
 MAX_PAUSE_SECONDS = 8.0  # the tools wait 10 s for an answer
 

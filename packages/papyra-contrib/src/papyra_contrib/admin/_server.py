@@ -43,7 +43,7 @@ class AdminSocket(Instrument):
     socket is ``PID-SYSTEM.sock`` in ``$XDG_RUNTIME_DIR/papyra``, else ``$TMPDIR/papyra-UID``;
     ``PAPYRA_RUNTIME_DIR`` names another folder. Only this user and root can connect. ``actions=True`` also
     lets them stop actors, and ``payloads=True`` shows the messages of dead letters. All clients together take
-    at most about 2.5 % of the event loop's time. Closing the system never waits for a client.
+    at most about 2 % of the event loop's time. Closing the system never waits for a client.
     """
 
     def __init__(self, *, actions: bool = False, payloads: bool = False) -> None:
