@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ class Client:
         except OSError:
             self.socket.close()
             raise
-        self.file = self.socket.makefile("rwb")
+        self.file = self.socket.makefile("rb")
 
     def read(self) -> dict[str, Any]:
         """Return the next line, and nothing once the server has closed the connection."""
@@ -28,8 +29,8 @@ class Client:
         return json.loads(line) if line else {}
 
     def send(self, data: bytes) -> None:
-        self.file.write(data)
-        self.file.flush()
+        with suppress(BrokenPipeError):  # the server has closed the connection, as `read` says
+            self.socket.sendall(data)
 
     def ask(self, op: str, **fields: object) -> dict[str, Any]:
         self.send(json.dumps({"id": 1, "op": op, **fields}).encode() + b"\n")
