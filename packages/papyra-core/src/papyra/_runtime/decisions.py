@@ -71,10 +71,7 @@ class Decisions:
     def carry_out(
         self, cell: Cell, error: Exception, decision: SupervisorDecision | None, failure: Failure | None
     ) -> None:
-        """Log and record what becomes of a failed cell, and begin with it.
-
-        Without a ``decision`` of its parent, the cell's own policy applies.
-        """
+        """Log, record and begin what its parent decided on a failed cell, or else what its policy says."""
         cell.waits_for = None
         plan = self._plan(cell, error, decision)
         self.log_decided(cell, error, failure, plan.text)
@@ -85,24 +82,22 @@ class Decisions:
     def _plan(self, cell: Cell, error: Exception, decision: SupervisorDecision | None) -> _Plan:
         by = "" if decision is None else ", as its parent decided"
         wanted = decision or SupervisorDecision(cell.policy.strategy.value)
-        stop = _Plan(SupervisorDecision.STOP, f"stopped{by}", partial(stop_failed, cell, "failed"))
         if stops_anyway(cell):
-            return stop
+            wanted = SupervisorDecision.STOP
         if cell.group is not None and cell.group.goes_down and _goes_on(cell, wanted):
             # It stays suspended until its turn to go down.
             return _Plan(SupervisorDecision.RESTART, WITH_SIBLINGS, lambda: None)
         match wanted:
-            case SupervisorDecision.RESUME:
-                if cell.actor is None:
-                    return stop  # there is no instance to resume
+            case SupervisorDecision.RESUME if cell.actor is not None:
                 return _Plan(wanted, f"resumed{by}", partial(self._resume, cell))
             case SupervisorDecision.RESTART:
                 policy = self._children_policy(cell) if decision is None else None
                 if policy is not None and cell.parent is not None:
                     return self._plan_group_restart(cell, error, group_of(cell.parent), policy)
                 return self._plan_restart(cell, by)
-            case SupervisorDecision.STOP | SupervisorDecision.IGNORE:
-                return stop._replace(taken=wanted)
+            case SupervisorDecision.STOP | SupervisorDecision.IGNORE | SupervisorDecision.RESUME:
+                taken = wanted if wanted is SupervisorDecision.IGNORE else SupervisorDecision.STOP
+                return _Plan(taken, f"stopped{by}", partial(stop_failed, cell, "failed"))
             case SupervisorDecision.ESCALATE:
                 parent = cell.parent
                 to = f"stopped, and escalated to {parent}{by}"
@@ -115,17 +110,15 @@ class Decisions:
     # -- restart
 
     def _plan_restart(self, cell: Cell, by: str) -> _Plan:
-        policy = cell.policy
+        policy, backoff = cell.policy, cell.policy.backoff
         if cell.restarts is None:
             cell.restarts = RestartWindow()
         restarts = cell.restarts
         if not restarts.admits(policy, self.rt.window_clock()):
             text = _over_limit(len(restarts), policy)
             return _Plan(SupervisorDecision.STOP, text, partial(stop_failed, cell, "restart_limit"))
-        restarts.delay = (
-            policy.backoff.delay(len(restarts), self.rt.rng) if policy.backoff is not None else 0.0
-        )
-        wait = restarts.delay
+        wait = backoff.delay(len(restarts), self.rt.rng) if backoff is not None else 0.0
+        restarts.delay = wait
         when = f"after {wait:{'.1f' if wait >= 0.1 else '.2g'}} s" if wait else "at once"
         begin = partial(phases.enter, cell, RESTARTING_STOP)
         return _Plan(SupervisorDecision.RESTART, f"{_counted(len(restarts), policy)}, {when}{by}", begin)

@@ -50,13 +50,7 @@ class Supervision:
         self._undecided: dict[Cell, Failure] = {}
 
     async def failed(
-        self,
-        cell: Cell,
-        error: Exception,
-        during: str,
-        message: object = None,
-        *,
-        escalated: bool = False,
+        self, cell: Cell, error: Exception, during: str, message: object = None, *, escalated: bool = False
     ) -> None:
         """Decide on a failure of ``cell`` in its own turn, or ask its parent; then log it with the decision.
 
@@ -82,7 +76,7 @@ class Supervision:
             return
         crash = self.rt.history.crash(cell, error, during, None, 0)
         timer = self.rt.timers.after(MAX_UNDECIDED_SECONDS, partial(self._note_undecided, cell))
-        self._undecided[cell] = failure._replace(crash=crash, timer=timer)
+        self._undecided[cell] = Failure(during, message, crash, timer, escalated)
         phases.enter(cell, SUSPENDED)
         if parent.undecided is None:
             parent.undecided = OrderedDict()
