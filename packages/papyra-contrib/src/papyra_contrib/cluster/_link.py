@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra_contrib.cluster._counters import Counters
 from papyra_contrib.cluster._inbound import Inbound
-from papyra_contrib.cluster._outbound import MAX_MESSAGE_BYTES, Outbound
+from papyra_contrib.cluster._outbound import Outbound
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,10 @@ class Link:
         soon: Callable[[Link], None],
         credit: Callable[[Link, int, int], None],
         fail: Callable[[Link, Frame, Exception], None],
+        halfway: Callable[[Link, int], None],
     ) -> None:
         self.peer = peer
+        self.is_compatible = False  # until its wire versions were looked at
         self.counters = Counters()
         background = local.background
         self.out = Outbound(
@@ -38,7 +40,8 @@ class Link:
             lambda: soon(self),
             background.waiter,
             background.time,
-            min(MAX_MESSAGE_BYTES, transport.max_frame),
+            transport,
+            lambda target: halfway(self, target),
         )
         self.inbound = Inbound(
             peer,

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime._eventloop import Waiter
+    from papyra_contrib.cluster._port import Transport
 
 __all__ = ["MAX_MESSAGE_BYTES", "WINDOW_MESSAGES", "Outbound"]
 
@@ -23,32 +24,33 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 class _Window:
     """The messages under way to one target. It is forgotten when nothing is."""
 
-    __slots__ = ("granted", "since_bang", "touched", "under_way", "waiters")
+    __slots__ = ("granted", "paused", "since_bang", "touched", "under_way", "waiters")
 
     def __init__(self, now: float) -> None:
         self.under_way: deque[int] = deque()
         self.waiters: deque[Waiter] = deque()
-        self.granted = 0
+        self.granted: set[Waiter] = set()  # they were woken, and have not sent yet
+        self.paused = False
         self.since_bang = 0
         self.touched = now
 
     def has_room(self) -> bool:
-        return len(self.under_way) + self.granted < WINDOW_MESSAGES
+        return not self.paused and len(self.under_way) + len(self.granted) < WINDOW_MESSAGES
 
     def grant(self) -> None:
         """Wake the oldest that wait, as far as there is room."""
         while self.waiters and self.has_room():
             waiter = self.waiters.popleft()
-            if not waiter.done():
-                self.granted += 1
+            if not waiter.done():  # else it was cancelled, and has not noticed yet
+                self.granted.add(waiter)
                 waiter.set_result(None)
 
 
 class Outbound:
     """Sends to one peer.
 
-    ``post`` hands a message of at most ``max_bytes`` to the engine.
-    ``soon`` asks for `flush` in the next pass.
+    ``post`` hands a message to the engine, ``soon`` asks for `flush` in the next pass, and ``halfway`` hears
+    that half a window to a target was handed over.
     """
 
     def __init__(
@@ -57,20 +59,20 @@ class Outbound:
         soon: Callable[[], None],
         make_waiter: Callable[[], Waiter],
         now: Callable[[], float],
-        max_bytes: int,
+        transport: Transport,
+        halfway: Callable[[int], None],
     ) -> None:
         self._post = post
         self._soon = soon
         self._make_waiter = make_waiter
         self._now = now
-        self._max_bytes = max_bytes
+        self._transport = transport
+        self._halfway = halfway
         self._frames: list[bytes] = []
         self._bytes = 0
         self._windows: dict[int, _Window] = {}
         self._last = 0
         self.error: Exception | None = None
-        self.pauses = False
-        """Whether half a window was just handed over: the next sender lets the event loop write it first."""
 
     @property
     def outstanding(self) -> int:
@@ -88,7 +90,7 @@ class Outbound:
         return window is None or (window.has_room() and not window.waiters)
 
     async def admit(self, target: int) -> None:
-        """Wait until ``target`` is fewer than 256 messages behind, first come, first served."""
+        """Wait, first come, first served, until ``target`` is not paused and its window has room."""
         window = self._windows[target]
         waiter = self._make_waiter()
         window.waiters.append(waiter)
@@ -97,13 +99,27 @@ class Outbound:
         except BaseException:
             if waiter in window.waiters:
                 window.waiters.remove(waiter)
-            else:
-                window.granted -= 1
-                window.grant()
+            window.granted.discard(waiter)
+            self._granted(target, window)
             raise
-        window.granted -= 1
+        window.granted.discard(waiter)
         if self.error is not None:
             raise self.error
+
+    def pause(self, target: int) -> bool:
+        """Let senders to ``target`` wait, in their order, until `resume`. False if they do already."""
+        window = self._windows.get(target)
+        if window is None:
+            window = self._windows[target] = _Window(self._now())
+        was, window.paused = window.paused, True
+        return not was
+
+    def resume(self, target: int) -> None:
+        """Let senders to ``target`` go on."""
+        window = self._windows.get(target)
+        if window is not None:
+            window.paused = False
+            self._granted(target, window)
 
     def numbered(self, kind: str, target: int, body: bytes, type_name: str, trace: str, corr: int = 0) -> int:
         """Send a tell or an ask; return its number."""
@@ -116,7 +132,6 @@ class Outbound:
         bang = window.since_bang >= CREDIT_EVERY
         if bang:
             window.since_bang = 0
-            self.pauses = True
         frame = wire.encode(
             kind,
             target,
@@ -130,17 +145,19 @@ class Outbound:
         self.add(frame, corr if kind == wire.ASK else 0)
         if bang:
             self.flush()
+            self._halfway(target)
         return number
 
     def add(self, frame: bytes, ask: int = 0) -> None:
         """Send a frame with what else goes in this pass; an ask ends the message."""
         if self.error is not None:
             return
-        size = len(frame)
-        if self._bytes + size > self._max_bytes:
+        size = self._bytes + len(frame)
+        if size > MAX_MESSAGE_BYTES or size > self._transport.max_frame:  # not known before it is open
             self.flush()
+            size = len(frame)
         self._frames.append(frame)
-        self._bytes += size
+        self._bytes = size
         if ask:
             self.flush(ask)
         elif len(self._frames) == 1:
@@ -163,8 +180,11 @@ class Outbound:
         while under_way and under_way[0] <= number:
             under_way.popleft()
         window.touched = self._now()
+        self._granted(target, window)
+
+    def _granted(self, target: int, window: _Window) -> None:
         window.grant()
-        if not under_way and not window.granted and not window.waiters:
+        if not (window.under_way or window.granted or window.waiters) and self._windows.get(target) is window:
             del self._windows[target]
 
     def probe(self) -> None:
@@ -187,7 +207,6 @@ class Outbound:
         for window in self._windows.values():
             for waiter in window.waiters:
                 if not waiter.done():
-                    window.granted += 1
                     waiter.set_result(None)
             window.waiters.clear()
         self._windows = {}

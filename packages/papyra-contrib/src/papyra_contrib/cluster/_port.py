@@ -9,7 +9,7 @@ import secrets
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeAlias
 
 from papyra_contrib.cluster._errors import ClusterUnavailable, TransportError
 
@@ -30,7 +30,8 @@ __all__ = [
 ]
 
 
-class NodeId(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class NodeId:
     """A node under one incarnation; ``str`` is ``node@incarnation``."""
 
     node: str
@@ -38,6 +39,9 @@ class NodeId(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.node}@{self.incarnation}"
+
+    def __hash__(self) -> int:
+        return hash(self.incarnation)  # random, and its hash is kept: each message to a node looks some up
 
 
 @dataclass(frozen=True, slots=True)

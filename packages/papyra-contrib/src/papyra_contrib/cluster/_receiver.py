@@ -63,6 +63,7 @@ class Receiver:
         except Exception:
             link.counters.rejected += 1
             _logger.exception("handling a message of %s raised", link.peer)
+        link.out.flush()  # credits, and not in the next pass: a sender may wait for them
 
     def fail(self, link: Link, frame: Frame, error: Exception) -> None:
         """Answer an ask with an error; nobody waits for the end of a tell."""

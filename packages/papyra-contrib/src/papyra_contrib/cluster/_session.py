@@ -58,11 +58,6 @@ __all__ = ["Session"]
 _logger = logging.getLogger("papyra")
 
 TICK_SECONDS: Final = 0.25
-PASSES_TO_SOCKET: Final = 2
-"""Passes of the event loop from `Outbound.flush` until the engine's client has written to its socket.
-
-A sender that went on after one of them would keep the first half of a window back until the second is ready.
-"""
 WATCH_LIST_SECONDS: Final = 10.0
 SENDS_BEFORE_YIELD: Final = 200
 
@@ -98,7 +93,7 @@ class Session:
         self._receiver: Receiver
         self._changed = anyio.Event()
         self._early = EarlyFrames(local.background)
-        self._flusher = Flusher(local.background)
+        self._flusher = Flusher(local.background, transport)
         self._verifier = Verifier(self, local.background)
         self._next_watch_list = 0.0
         self._broadcasts = 0
@@ -253,7 +248,13 @@ class Session:
         found = self.links.get(peer)
         if found is None:
             found = self.links[peer] = Link(
-                peer, self.transport, self._local, self._flusher.soon, self._send_credit, self._receiver.fail
+                peer,
+                self.transport,
+                self._local,
+                self._flusher.soon,
+                self._send_credit,
+                self._receiver.fail,
+                self._pause,
             )
         return found
 
@@ -261,7 +262,12 @@ class Session:
         """Return the link to a target's node if a message can go at once and the event loop is not late."""
         link = self.links.get(target.peer)
         self._sends += 1
-        if link is None or link.out.error is not None or link.out.pauses or self._sends >= SENDS_BEFORE_YIELD:
+        if (
+            link is None
+            or not link.is_compatible
+            or link.out.error is not None
+            or self._sends >= SENDS_BEFORE_YIELD
+        ):
             return None
         return link if self.transport.has_room() and link.out.open_for(target.id) else None
 
@@ -278,7 +284,9 @@ class Session:
                 f"{target} can't be reached: its node speaks the wire versions {low} to {high}, this one "
                 f"{WIRE_VERSIONS[0]} to {WIRE_VERSIONS[1]}; bring both to versions of Papyra with one in common"
             )
-        return self.link(peer)
+        link = self.link(peer)
+        link.is_compatible = True
+        return link
 
     async def _look_for(self, peer: NodeId) -> None:
         key = node_key(peer.node)
@@ -296,23 +304,23 @@ class Session:
             raise NodeGone(peer)
 
     async def before_send(self, link: Link, target: Target) -> None:
-        """Wait for the outbox and the window; let the event loop go round now and then."""
-        while True:
-            self._sends += 1
-            if not self.transport.has_room():
-                await self.transport.room()
-            elif self._sends >= SENDS_BEFORE_YIELD or link.out.pauses:
-                self._sends = 0
-                link.out.pauses = False
-                for _ in range(PASSES_TO_SOCKET):
-                    await anyio.lowlevel.checkpoint()
-            elif link.out.error is not None:
-                raise link.out.error
-            elif link.out.open_for(target.id):
-                return
-            else:
-                await link.out.admit(target.id)
-                return
+        """Wait for the window and the outbox, and let the event loop go round now and then.
+
+        The order of the senders to one target is kept.
+        """
+        if link.out.error is not None:
+            raise link.out.error
+        self._sends += 1
+        if self._sends >= SENDS_BEFORE_YIELD or not self.transport.has_room():
+            self._sends = 0
+            self._pause(link, target.id)
+        if not link.out.open_for(target.id):
+            await link.out.admit(target.id)
+
+    def _pause(self, link: Link, target: int) -> None:
+        """Let senders to ``target`` wait until what was sent so far is on its way."""
+        if link.out.pause(target):
+            self._flusher.resume_later(link, target)
 
     def publish(self, key: str, type_name: str, body: bytes) -> None:
         """Send a broadcast to every node."""
@@ -332,7 +340,6 @@ class Session:
 
     def _send_credit(self, link: Link, target: int, number: int) -> None:
         link.out.add(wire.encode(wire.CREDIT, target, seq=number))
-        link.out.flush()  # now, and not in the next pass: the sender may wait for it
 
     # -- what happens by itself
 

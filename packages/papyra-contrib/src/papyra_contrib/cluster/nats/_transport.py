@@ -243,6 +243,7 @@ class NatsTransport(Transport):
         finally:
             if self._background is not None:
                 self._background.close()
+            self._outbox = None  # nobody waits for room in it any more
             self._closed.set()
 
 
