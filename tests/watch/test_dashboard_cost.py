@@ -170,7 +170,8 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=os.environ | {"PAPYRA_RUNTIME_DIR": str(folder)},
+            env=os.environ
+            | {"PAPYRA_RUNTIME_DIR": str(folder), "PYTHONWARNINGS": "default::ResourceWarning"},
         )
         assert self.process.stdout is not None
         self.url = urlsplit(self.process.stdout.readline().strip())

@@ -12,7 +12,7 @@ import sys
 import webbrowser
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 import uvicorn
@@ -127,6 +127,14 @@ def _listener(port: int) -> socket.socket:
     return listener
 
 
+class _Server(uvicorn.Server):
+    """A server that closes its dashboard, before it raises the signal again that ended it."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        await cast("Dashboard", self.config.app).aclose()
+
+
 def _serve(app: Dashboard, listener: socket.socket) -> None:
     """Serve until a signal. Nothing is logged of requests: their first one has the token in it."""
     logging.getLogger("papyra").setLevel(logging.WARNING)
@@ -139,7 +147,7 @@ def _serve(app: Dashboard, listener: socket.socket) -> None:
         timeout_graceful_shutdown=STOP_SECONDS,
     )
     with suppress(KeyboardInterrupt):  # uvicorn has stopped, and raises the signal again
-        uvicorn.Server(config).run(sockets=[listener])
+        _Server(config).run(sockets=[listener])
 
 
 dashboard: click.Command = _build()
