@@ -146,6 +146,9 @@ class Transport(ABC):
     last_error: Exception | None = None
     """The last error of the connection to the registry, or None."""
 
+    servers: str = ""
+    """Where the registry is looked for, for an error: without a password."""
+
     @classmethod
     @abstractmethod
     def from_url(cls, url: str) -> Self:
@@ -222,7 +225,7 @@ def not_open(transport: Transport, seconds: float) -> ClusterUnavailable:
     why = f" ({type(last_error).__name__}: {last_error})" if last_error is not None else ""
     return ClusterUnavailable(
         f"the registry of the cluster did not answer within {seconds:g} s{why}; find out whether its server runs at "
-        "the address in the URL"
+        f"{transport.servers or 'the address in the URL'}"
     )
 
 

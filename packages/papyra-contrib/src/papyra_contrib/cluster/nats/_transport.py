@@ -42,6 +42,7 @@ class NatsTransport(Transport):
 
     def __init__(self, url: NatsURL) -> None:
         self._url = url
+        self.servers = ", ".join(url.hosts)
         self._lease_wanted = url.lease
         self._stall = 30.0
         self._host: Host | None = None
