@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -70,6 +71,25 @@ def test_no_server(command, monkeypatch):
     done = run(command, "--cluster", f"nats://127.0.0.1:{(port := free_port())}/shop")
     assert done.exit_code == 3
     assert f"runs at 127.0.0.1:{port}\n" in done.output  # uvloop's own error does not say it
+
+
+def test_an_attempt_to_connect_whose_cancellation_is_lost_is_cancelled_again(monkeypatch):
+    """As `asyncio.wait_for` on Python 3.11 loses one that comes together with a refused connection."""
+    lost = []
+
+    async def connect(*_):
+        while True:
+            try:
+                await asyncio.sleep(600)
+            except asyncio.CancelledError:
+                if lost:
+                    raise
+                lost.append(True)
+
+    monkeypatch.setattr("papyra_contrib.cluster._registry_view.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("papyra_contrib.cluster.nats._keeper.connect", connect)
+    assert run("nodes", "--cluster", "nats://127.0.0.1:4222/shop").exit_code == 3
+    assert lost
 
 
 def test_no_url_and_a_malformed_one(monkeypatch):

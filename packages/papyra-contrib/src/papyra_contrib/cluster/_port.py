@@ -147,7 +147,7 @@ class Transport(ABC):
     """The last error of the connection to the registry, or None."""
 
     servers: str = ""
-    """Where the registry is looked for, for an error: without a password."""
+    """The addresses of the registry, without a password: errors name them."""
 
     @classmethod
     @abstractmethod

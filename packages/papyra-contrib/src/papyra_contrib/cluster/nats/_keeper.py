@@ -177,8 +177,9 @@ class Keeper:
             self._tell(lambda: self._ready(None))
             await self._tick_until_stopped()
         else:
-            opening.cancel()
-            await asyncio.wait({opening})
+            while not opening.done():  # asyncio loses a cancellation that comes with a refused connection
+                opening.cancel()
+                await asyncio.wait({opening}, timeout=TICK_SECONDS)
             error = opening.exception() if opening.done() and not opening.cancelled() else None
             failed = error if isinstance(error, Exception) else news.last_error or OSError("it was stopped")
             self._tell(lambda: self._ready(failed))
