@@ -12,7 +12,7 @@ from _world import COUNTER, Counter, seeded, systems, until
 from papyra import ActorStopped, ActorSystem
 from papyra.exceptions import ActorNameTaken
 from papyra.testing import run_seeded
-from papyra_contrib.cluster import NameLost, NotClustered, ServiceKey
+from papyra_contrib.cluster import NameLost, NodeUnreachable, NotClustered, ServiceKey
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 numbers = itertools.count(1)
@@ -211,3 +211,17 @@ def test_c17_memory_needs_no_server_and_no_cluster_says_what_to_pass(backend):
                 _ = alone.cluster
 
     anyio.run(main, backend=backend)
+
+
+@seeded(1)
+async def test_c16_waits_for_names_that_nobody_has_leave_nothing():
+    async with systems(MemoryNetwork(1), "a") as (a,):
+        async with anyio.create_task_group() as group:
+            for number in range(20):
+                group.start_soon(_expect_nobody, a, f"name {number % 10}")
+        assert a.cluster._sending._names == {}
+
+
+async def _expect_nobody(system: ActorSystem, name: str) -> None:
+    with pytest.raises(NodeUnreachable, match="nobody had the name"):
+        await system.cluster.role(ServiceKey(name)).ask("get")

@@ -417,3 +417,19 @@ async def test_g11_on_stop_runs_whole_after_an_on_start_that_ends_all_the_same(f
     assert log.count("on_stop") == 1
     if how != "at the same time":
         assert log == ["on_start", "on_stop"]
+
+
+async def test_a_loop_of_flushes_lets_other_tasks_run() -> None:
+    async with running() as system, anyio.create_task_group() as group:
+        await system.flush()  # from here on there is nothing to wait for
+        ran = anyio.Event()
+
+        async def sets() -> None:
+            ran.set()
+
+        group.start_soon(sets)
+        for _ in range(1_000):
+            await system.flush()
+            if ran.is_set():
+                break
+        assert ran.is_set()

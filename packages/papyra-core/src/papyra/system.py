@@ -800,6 +800,7 @@ class ActorSystem:
 
     async def flush(self) -> None:
         """Return when every fact so far is recorded, or given up and counted."""
+        await anyio.lowlevel.checkpoint()  # a loop of flushes must not hold the event loop
         await self._fact_writer.flush()
 
     def __repr__(self) -> str:

@@ -114,8 +114,13 @@ class Sending:
             left = deadline - anyio.current_time()
             if left <= 0:
                 raise NodeUnreachable(f"nobody had the name {name!r} for {seconds:g} s; try again later")
-            with anyio.move_on_after(left):
-                await self._names.setdefault(name, anyio.Event()).wait()
+            changed = self._names.setdefault(name, anyio.Event())
+            try:
+                with anyio.move_on_after(left):
+                    await changed.wait()
+            finally:
+                if self._names.get(name) is changed and not changed.statistics().tasks_waiting:
+                    del self._names[name]  # the last one that waited for it
 
     def holder_now(self, name: str) -> ActorRef[Any, Any] | None:
         """Return the holder of a name that is known now."""
