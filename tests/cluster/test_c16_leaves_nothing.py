@@ -101,6 +101,8 @@ def test_c16_all_tasks_are_cancelled(url):
     assert threads() == set()
 
 
+# uvloop warns of the connection that is left open; as an error that would keep the loop from closing.
+@pytest.mark.filterwarnings("ignore:unclosed resource:ResourceWarning")
 def test_c16_a_program_that_ends_without_closing(url):
     async def main() -> None:
         system = ActorSystem(system_id="a", cluster=url)
