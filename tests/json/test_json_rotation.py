@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from contextlib import aclosing as closing
 
 import pytest
 
@@ -58,6 +60,54 @@ async def test_a_new_set_of_unknown_size_loses_nothing(path, event):
     await store.record_batch(events[20:])
     assert await store.list_events() == events
     assert files(path) == ["facts.ndjson"]
+    await store.aclose()
+
+
+async def test_a_set_of_unknown_size_rotates_once_another_store_has_given_it_one(path, event):
+    store = RotatingFilePersistence(path, max_bytes=1000, max_files=None)
+    await store.record_event(event(0))
+    async with closing(RotatingFilePersistence(path, max_bytes=1000, max_files=3)) as other:
+        await other.record_batch([event(number) for number in range(1, 60)])
+    for number in range(60, 160):
+        await store.record_event(event(number))
+    assert files(path) == ["facts.ndjson", "facts.ndjson.1", "facts.ndjson.2"]
+    assert max(path.with_name(name).stat().st_size for name in files(path)) <= 1000
+    await store.aclose()
+
+
+async def test_a_set_of_unknown_size_is_asked_for_it_once_a_file_full(path, event, monkeypatch):
+    """A compaction may give it one and leave the file alone; but to look at each append would be slow."""
+    looks: list[object] = []
+    real = os.listdir
+    store = RotatingFilePersistence(path, max_bytes=1000, max_files=None)
+    await store.record_event(event(0))
+    monkeypatch.setattr(os, "listdir", lambda folder: looks.append(folder) or real(folder))
+    for number in range(1, 100):
+        await store.record_event(event(number))
+    assert 10 < len(looks) < 100 / 5  # a file holds five records
+    monkeypatch.undo()
+    assert files(path) == ["facts.ndjson"]
+    before = path.stat()
+    async with closing(RotatingFilePersistence(path, max_bytes=1000, max_files=None)) as other:
+        await other.compact(max_files=3)
+    assert (path.stat().st_ino, path.stat().st_size) == (before.st_ino, before.st_size)
+    for number in range(100, 109):
+        await store.record_event(event(number))
+    assert files(path) == ["facts.ndjson", "facts.ndjson.1", "facts.ndjson.2"]
+    assert await store_numbers(path) == list(range(109))
+    await store.aclose()
+
+
+async def test_a_set_that_another_store_gave_a_size_is_numbered_on(path, event):
+    store = RotatingFilePersistence(path, max_bytes=1000, max_files=None)
+    await store.record_event(event(0))
+    async with closing(RotatingFilePersistence(path, max_bytes=1000, max_files=3)) as other:
+        await other.record_batch([event(number) for number in range(1, 20)])
+    path.write_bytes(b"")  # as a crash in the middle of a rotation may leave it
+    full = path.with_name("facts.ndjson.1").read_bytes().splitlines()
+    await store.record_event(event(20))
+    (line,) = path.read_bytes().splitlines()
+    assert json.loads(line)["seq"] == json.loads(full[-1])["seq"] + 1
     await store.aclose()
 
 

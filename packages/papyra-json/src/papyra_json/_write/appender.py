@@ -79,6 +79,7 @@ class Appender:
         self._sync_each = sync_each
         self._sync_later = sync_later
         self._max_bytes = max_bytes
+        self._rotation_size = max_bytes or 0  # of the file, from which on a rotation is tried
         self._fd = -1
         self._end = 0
         self._end_bytes = b""
@@ -197,7 +198,7 @@ class Appender:
             self._detach()
         else:
             remove_temporaries(self.files)
-        if not self._sized:
+        if not self._sized or self.files.is_one_of_auto:
             self._use(remember_size(self.files, self._lock))
             self._sized = True
         if status is not None and self._distrust.has(identity(status)):
@@ -253,6 +254,7 @@ class Appender:
             os.close(fd)
             raise
         self._fd, self._identity = fd, file.identity
+        self._rotation_size = self._max_bytes or 0
         if not os.fstat(fd).st_nlink:
             self._report_nameless()
 
@@ -288,7 +290,7 @@ class Appender:
             count = self._fitting(lines, done.records)
             if count == 0 and self._rotate():
                 continue
-            count = count or len(lines) - done.records  # the rename was refused, and no record is
+            count = count or len(lines) - done.records  # it was not rotated, and no record is refused
             part = lines[done.records : done.records + count]
             data = b"".join(part)
             self._write(data, count, times_in(part) if times is None else times)
@@ -300,9 +302,9 @@ class Appender:
 
         A line that is too long for any file fits into an empty one.
         """
-        if self._max_bytes is None or self.files.is_one_of_auto or time.monotonic() < self._rotate_at:
+        if self._max_bytes is None or time.monotonic() < self._rotate_at:
             return len(lines) - first
-        room = self._max_bytes - self._end
+        room = self._rotation_size - self._end
         for index in range(first, len(lines)):
             room -= len(lines[index])
             if room < 0:
@@ -362,12 +364,17 @@ class Appender:
             os.close(fd)
 
     def _rotate(self) -> bool:
-        """Begin a new file; False if the system refuses the rename."""
+        """Begin a new file; False if the system refuses the rename, or if no size of the set is known."""
+        self._use(self.files.sized(self._lock.read_notes().max_files))
+        if self.files.is_one_of_auto:
+            self._rotation_size = self._end + (
+                self._max_bytes or 0
+            )  # asked again as seldom as files are full
+            return False
         if self.dirty:
             self._sync()
         self.time_tracker.note(self._end, at_once=True)
         seq, status = self._next_seq, os.fstat(self._fd)
-        self._use(self.files.sized(self._lock.read_notes().max_files))
         try:
             rotate(self.files)
         except OSError as error:
