@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceAnomalyType
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
@@ -96,6 +100,27 @@ async def test_promise_03_quarantine_files_are_never_overwritten(path, line, eve
         await store.aclose()
     assert sorted(_quarantined(path)) == [b"torn %d" % number for number in range(1, 6)]
     assert path.read_bytes() == b"".join(line(number) for number in range(1, 6))
+
+
+async def test_promise_03_a_tail_that_can_not_be_cut_off_is_not_copied_at_each_try(
+    path, line, event, monkeypatch
+):
+    """A file that may only grow, for example."""
+    path.write_bytes(line(1) + b"torn")
+    store = JsonFilePersistence(path)
+
+    def refuse(_fd, _size):
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "ftruncate", refuse)
+        for _ in range(2):
+            with pytest.raises(PersistenceError):
+                await store.record_event(event(2))
+    assert (_quarantined(path), path.read_bytes()) == ([], line(1) + b"torn")
+    await store.record_event(event(2))
+    assert _quarantined(path) == [b"torn"]
+    await store.aclose()
 
 
 async def test_promise_03_a_store_that_is_open_repairs_what_another_tore(path, line, event):

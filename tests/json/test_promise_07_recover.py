@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
+from papyra_json._fileset.quarantine import link_aside, move_aside
 
 MODES = [PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE]
 DATA = Path(__file__).parent / "data"
@@ -156,6 +158,55 @@ async def test_promise_07_a_quarantine_stays_only_for_files_that_were_changed(pa
     assert (kept.name.startswith(older.name), kept.read_bytes()) == (True, b"x\n")
     assert older.read_bytes() == line(1) + line(2)
     assert path.read_bytes() == line(3) + b"y\n" + line(4)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("name", ["fsync", "open", "write", "replace"])
+@pytest.mark.parametrize("call", ["recover", "compact"])
+async def test_promise_07_a_repair_that_fails_anywhere_leaves_no_byte_twice(
+    path, line, monkeypatch, call, name, code
+):
+    older = path.with_name("facts.ndjson.1")
+    arguments = [PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)] if call == "recover" else []
+    real = getattr(os, name)
+    left = failing = 0
+
+    def fail(*given, **more):
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(code, os.strerror(code))
+        return real(*given, **more)
+
+    while left <= 0:
+        failing += 1
+        for file in path.parent.iterdir():
+            file.unlink()
+        older.write_bytes(line(1) + b"first\n" + line(2))
+        path.write_bytes(line(3) + b"second\n" + line(4))
+        store = RotatingFilePersistence(path)
+        left = failing
+        with monkeypatch.context() as patch, suppress(PersistenceError):
+            patch.setattr(os, name, fail)
+            await getattr(store, call)(*arguments)
+        content = b"".join(file.read_bytes() for file in path.parent.glob("facts*[!k]"))
+        assert (content.count(b"first\n"), content.count(b"second\n")) == (1, 1), f"{name} number {failing}"
+        await store.aclose()
+    assert failing > 2
+
+
+@pytest.mark.parametrize("aside", [link_aside, move_aside])
+def test_promise_07_a_file_put_aside_has_one_name_if_the_folder_can_not_be_synced(path, monkeypatch, aside):
+    path.write_bytes(b"content")
+
+    def fail(_fd):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match=os.strerror(errno.EIO)):
+        aside(path, path.parent)
+    (file,) = (file for file in path.parent.rglob("*") if file.is_file())
+    assert file.read_bytes() == b"content"
 
 
 async def test_promise_07_quarantines_are_never_overwritten(path, line, tmp_path):

@@ -45,12 +45,12 @@ def quarantine(
     try:
         copy_ranges(file, target, ranges, advance)
         sync_file(target)
+        sync_folder(made.parent)
     except BaseException:
         made.unlink()  # the bytes are still in the damaged file
         raise
     finally:
         os.close(target)
-    sync_folder(made.parent)
     return made
 
 
@@ -65,7 +65,11 @@ def link_aside(path: Path, folder: Path | None = None) -> Path | None:
             continue
         except OSError:  # another file system, or one without links
             return None
-        sync_folder(name.parent)
+        try:
+            sync_folder(name.parent)
+        except BaseException:
+            name.unlink()  # as above
+            raise
         return name
     raise AssertionError("there is always another name")
 
@@ -77,13 +81,17 @@ def next_name(path: Path, folder: Path | None = None) -> Path:
 
 def move_aside(path: Path, folder: Path | None = None) -> Path:
     """Move a file of any kind into a new folder in the quarantine; return its new path."""
-    if folder is None:
-        return _moved(path, None)
-    make_folder(folder)
+    if folder is not None:
+        make_folder(folder)
     try:
-        return _moved(path, folder)
+        target = _moved(path, folder)
     except OSError:
-        return _moved(path, None)  # the quarantine is on another file system
+        if folder is None:
+            raise
+        target = _moved(path, None)  # the quarantine is on another file system
+    sync_folder(target.parent.parent)
+    sync_folder(path.parent)
+    return target
 
 
 def _moved(path: Path, folder: Path | None) -> Path:
@@ -94,8 +102,6 @@ def _moved(path: Path, folder: Path | None) -> Path:
     except BaseException:
         target.parent.rmdir()
         raise
-    sync_folder(target.parent.parent)
-    sync_folder(path.parent)
     return target
 
 

@@ -43,8 +43,12 @@ def repair_tail(file: Segment) -> Tail:
     if tail.terminated and tail.end == file.size:
         return tail
     if tail.end < file.size:
-        quarantine(file.path, file, [(tail.end, file.size)])
-        os.ftruncate(file.fd, tail.end)
+        copy = quarantine(file.path, file, [(tail.end, file.size)])
+        try:
+            os.ftruncate(file.fd, tail.end)
+        except BaseException:
+            copy.unlink()  # the bytes are still in the file, and the next append would copy them again
+            raise
     if not tail.terminated:
         write_all(file.fd, b"\n")
         tail = Tail(tail.end + 1, tail.seq)
