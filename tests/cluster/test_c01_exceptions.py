@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from _world import remote, seeded, systems
 
 from papyra import Actor
-from papyra_contrib.cluster import RemoteFailure
+from papyra_contrib.cluster import RemoteFailure, _messages, message
+from papyra_contrib.cluster._open import open_codec
+from papyra_contrib.cluster._wire_values import WireValues
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 TABLE = (
@@ -70,3 +74,35 @@ async def test_c01_an_exception_comes_as_itself_or_as_a_remote_failure(kind):
         else:
             assert raised.value.type_name == kind.__name__
             assert "why" in str(raised.value)
+
+
+@pytest.fixture
+def own_registrations(monkeypatch):
+    monkeypatch.setattr(_messages, "_by_name", dict(_messages._by_name))
+    monkeypatch.setattr(_messages, "_by_type", dict(_messages._by_type))
+
+
+def values():
+    return WireValues(open_codec("msgspec"), None, 1000)
+
+
+@pytest.mark.usefixtures("own_registrations")
+@pytest.mark.parametrize("name", ["KeyError", "ActorStopped"])
+def test_c01_no_other_exception_class_gets_the_name_of_a_fixed_one(name):
+    """Or whether a `KeyError` came as itself would depend on what is registered where."""
+    with pytest.raises(ValueError, match=f"{name}' is taken by <class"):
+        message(name)(named(name))
+    assert message(name)(dataclass(type(name, (), {}))).__name__ == name  # a message is not an error
+    error = values().load_error(*values().dump_error(KeyError("why")), None)
+    assert (type(error), error.args) == (KeyError, ("why",))
+
+
+@pytest.mark.usefixtures("own_registrations")
+def test_c01_an_exception_that_only_the_asker_has_registered_is_a_remote_failure():
+    sent = values().dump_error(named("Late")("why"))
+    message("Late")(named("Late"))
+    error = values().load_error(*sent, None)
+    assert isinstance(error, RemoteFailure)
+    assert error.type_name == "Late"
+    with pytest.raises(ValueError, match="the first of them no '-'"):
+        message("-Late")

@@ -7,19 +7,45 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from papyra_contrib.cluster._errors import MessageRejected
+from papyra_contrib.cluster._errors import ActorStopped, MessageRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["JSON_TYPE", "REF_TYPE", "Registered", "check_json", "message", "registered", "registered_as"]
+__all__ = [
+    "FIXED_ERRORS",
+    "JSON_TYPE",
+    "REF_TYPE",
+    "Registered",
+    "check_json",
+    "message",
+    "registered",
+    "registered_as",
+]
 
 _T = TypeVar("_T")
 
 JSON_TYPE: Final = "-"
 REF_TYPE: Final = "!ref"
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+FIXED_ERRORS: Final[dict[str, type[Exception]]] = {
+    kind.__name__: kind
+    for kind in (
+        ValueError,
+        KeyError,
+        TypeError,
+        LookupError,
+        RuntimeError,
+        PermissionError,
+        TimeoutError,
+        NotImplementedError,
+        ArithmeticError,
+        ActorStopped,
+    )
+}
+"""The exceptions that come as themselves without a registration, by their names."""
+
+_NAME = re.compile(r"[A-Za-z0-9_.][A-Za-z0-9_.-]{0,127}")
 _PLAIN = frozenset({type(None), bool, str})
 _MAX_INT = 1 << 63
 
@@ -48,21 +74,24 @@ def message(
 
     Dataclasses, msgspec structs, attrs classes and enums need no more; others bring ``encode`` and ``decode``
     as well. An exception class travels as its text and is made again from it. A second class under one name
-    is a `ValueError`. New fields need defaults; any other change needs a new name.
+    is a `ValueError`, and so is an exception class under the name of one that travels without a registration,
+    as `KeyError` does. New fields need defaults; any other change needs a new name.
     """
-    if not _NAME.fullmatch(name) or name == JSON_TYPE:
+    if not _NAME.fullmatch(name):
         raise ValueError(
-            f"a wire name has 1 to 128 letters, digits, '_', '.' and '-', as in 'shop.Increment', and is not {name!r}"
+            "a wire name has 1 to 128 letters, digits, '_', '.' and '-', the first of them no '-', as in "
+            f"'shop.Increment', and is not {name!r}"
         )
     if (encode is None) is not (decode is None):
         raise ValueError(f"message({name!r}) needs both encode= and decode=, or neither")
 
     def register(kind: type[_T]) -> type[_T]:
         other = _by_name.get(name)
-        if other is not None and other.type is not kind:
-            raise ValueError(
-                f"the wire name {name!r} is taken by {other.type!r}; give {kind!r} a name of its own"
-            )
+        taken = other.type if other is not None else kind
+        if issubclass(kind, BaseException):
+            taken = FIXED_ERRORS.get(name, taken)
+        if taken is not kind:
+            raise ValueError(f"the wire name {name!r} is taken by {taken!r}; give {kind!r} a name of its own")
         entry = Registered(name, kind, encode, decode)
         _by_name[name] = entry
         _by_type.setdefault(kind, entry)

@@ -8,6 +8,7 @@ from papyra import ActorRef
 from papyra_contrib.cluster._errors import ActorStopped, MessageRejected, RemoteFailure
 from papyra_contrib.cluster._frames import MAX_ERROR_BYTES
 from papyra_contrib.cluster._messages import (
+    FIXED_ERRORS,
     JSON_TYPE,
     REF_TYPE,
     Registered,
@@ -24,22 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["WireValues"]
 
-_BUILTIN_ERRORS: dict[str, type[Exception]] = {
-    kind.__name__: kind
-    for kind in (
-        ValueError,
-        KeyError,
-        TypeError,
-        LookupError,
-        RuntimeError,
-        PermissionError,
-        TimeoutError,
-        NotImplementedError,
-        ArithmeticError,
-    )
-}
-
-_STOPPED = "ActorStopped"
+_UNREGISTERED = "-"
+"""In the name of an error, before that of a class that is not registered: no wire name begins so."""
 
 
 class WireValues:
@@ -135,32 +122,36 @@ class WireValues:
         if isinstance(error, MessageRejected):
             return f"!{error.code}", _text(error)
         if isinstance(error, ActorStopped):
-            return _STOPPED, _text(error)
+            return ActorStopped.__name__, _text(error)
         entry = registered(type(error))
         if entry is not None:
             return entry.name, _text(error)
         kind = type(error)
-        name = _safe(kind.__qualname__)
-        meant = _BUILTIN_ERRORS.get(name)
-        if meant is not kind and (meant is not None or name == _STOPPED or registered_as(name) is not None):
-            name = _safe(f"{kind.__module__}.{kind.__qualname__}")  # else it would come as another class
-        return name, _text(error)
+        name = kind.__qualname__
+        if FIXED_ERRORS.get(name) is kind:
+            return name, _text(error)
+        if name in FIXED_ERRORS or registered_as(name) is not None:
+            name = f"{kind.__module__}.{name}"  # for the reader of a `RemoteFailure`
+        return _safe(_UNREGISTERED + (name or "Exception")), _text(error)
 
     def load_error(self, name: str, body: bytes, actor: object) -> Exception:
-        """Return the exception that an asker raises."""
+        """Return the exception that an asker raises.
+
+        The name of a fixed class means this class, and any other the class that is registered here.
+        """
         text = body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
         if name.startswith("!"):
             return MessageRejected(name[1:], text)
-        if name == _STOPPED:
+        if name == ActorStopped.__name__:
             return ActorStopped(actor, "stopped before it replied")
         entry = registered_as(name)
-        kind = entry.type if entry is not None else _BUILTIN_ERRORS.get(name)
+        kind = FIXED_ERRORS.get(name) or (entry.type if entry is not None else None)
         if kind is not None and issubclass(kind, Exception):
             try:
                 return kind(text)
             except Exception:  # noqa: BLE001, S110 - an exception class that takes other arguments: shown as any other
                 pass
-        return RemoteFailure(name, text)
+        return RemoteFailure(name.removeprefix(_UNREGISTERED), text)
 
 
 def _text(error: BaseException) -> bytes:
@@ -176,4 +167,4 @@ def _safe(name: str) -> str:
     kept = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "_.-") else "_" for letter in name
     )
-    return kept[:128] or "Exception"
+    return kept[:128]
