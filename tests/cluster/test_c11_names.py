@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -12,7 +13,7 @@ from _world import COUNTER, Counter, seeded, systems, until
 from papyra import ActorStopped, ActorSystem
 from papyra.exceptions import ActorNameTaken
 from papyra.testing import run_seeded
-from papyra_contrib.cluster import NameLost, NodeUnreachable, NotClustered, ServiceKey
+from papyra_contrib.cluster import Fence, NameLost, NodeUnreachable, NotClustered, ServiceKey, _memory_hub
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 numbers = itertools.count(1)
@@ -100,6 +101,32 @@ async def test_c11_a_holder_that_claims_again_has_the_same_fence():
             await a.cluster.claim("boss", counter)
         await until(lambda: b.cluster.lookup("boss") is None)
         assert len(a.cluster._claims._locks) == 0
+
+
+@pytest.mark.parametrize("network", [lambda: MemoryNetwork(1), None], ids=["seeded", "by its URL"])
+def test_c11_a_fence_is_greater_after_the_registry_was_lost_and_a_second_run_is_like_the_first(
+    backend, network, monkeypatch
+):
+    monkeypatch.setattr(
+        _memory_hub, "time", SimpleNamespace(time=lambda: 1_800_000_000.0)
+    )  # all in one instant
+
+    def run() -> list[Fence]:
+        fences = []
+
+        async def lose_registry() -> None:
+            for _ in range(3):
+                cluster = network().cluster() if network is not None else "memory:lost"
+                async with ActorSystem(system_id="a", cluster=cluster) as a:
+                    fences.append(await a.cluster.claim("boss", a.spawn(Counter)))
+
+        run_seeded(1, lose_registry, backend=backend)
+        return fences
+
+    first, second, third = fences = run()
+    assert first < second < third
+    assert str(first) < str(second) < str(third)
+    assert run() == fences
 
 
 @seeded(1)

@@ -89,8 +89,8 @@ class MemoryTransport(Transport):
         if self._wanted_lease is not None and not self._hub.lease_is_set:
             self._hub.lease_seconds, self._hub.lease_is_set = self._wanted_lease, True
         self.node, self._host = node, host
-        self.lease_seconds, self.epoch = self._hub.lease_seconds, self._hub.epoch
         self._hub.attach(node, self)
+        self.lease_seconds, self.epoch = self._hub.lease_seconds, self._hub.epoch
         self._hub.resync(self)
 
     def send(self, peer: NodeId, frame: bytes, *, ask: int = 0) -> None:

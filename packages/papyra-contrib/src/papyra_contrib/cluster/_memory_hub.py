@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from anyio.lowlevel import RunVar
+
 from papyra.cluster import Background
 from papyra_contrib.cluster._errors import Conflict, TransportError
 from papyra_contrib.cluster._port import Ended, Entry, NodeId, Reset, Synced, no_answer
@@ -25,6 +27,8 @@ T = TypeVar("T")
 SERVER: Final = None  # the registry in a partition
 SEEDED_START_SECONDS: Final = 1_700_000_000.0  # Unix time at which the clock of a seeded run is zero
 LATE_SECONDS: Final = (0.0, 3.0)  # after its sender gave up
+_last_epoch: Final[RunVar[int]] = RunVar("papyra_memory_epoch", 0)
+"""The epoch of the newest network in this run of the event loop: a seed must not depend on earlier runs."""
 
 
 @dataclass(slots=True)
@@ -63,7 +67,7 @@ class Hub:
         self.lease_is_set = lease is not None
         self._seeded = seed is not None
         self._names = random.Random(f"names {seed}") if self._seeded else random.SystemRandom()  # noqa: S311 - as above
-        self.epoch = int((SEEDED_START_SECONDS if self._seeded else time.time()) * 1000)
+        self.epoch = 0  # of fences, from the first node on
         self.transports: dict[NodeId, MemoryTransport] = {}
         self.paused: set[str] = set()
         self.away = False
@@ -92,7 +96,11 @@ class Hub:
         return f"{self._names.getrandbits(48):012x}"
 
     def attach(self, node: NodeId, transport: MemoryTransport) -> None:
-        """Let a transport take part."""
+        """Let a transport take part; the first one begins the epoch."""
+        if not self.epoch:
+            start = SEEDED_START_SECONDS if self._seeded else time.time()
+            self.epoch = max(int(start * 1000), _last_epoch.get() + 1)
+            _last_epoch.set(self.epoch)
         self.transports[node] = transport
 
     def detach(self, node: NodeId) -> None:

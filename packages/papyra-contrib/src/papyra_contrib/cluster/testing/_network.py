@@ -21,7 +21,8 @@ class MemoryNetwork:
     seconds followers of the registry may be behind. ``loss`` is a share of the writes to the registry, too:
     one is lost, or its answer is, or it is done after its sender has given up. With
     `papyra.testing.run_seeded` a run can be repeated, in any process: incarnations, the epoch of fences and
-    the time of a join are of the seed, too.
+    the time of a join are of the seed, too. A test loses the registry by a second network in the same run:
+    the one whose first node opens later has the greater fences.
     """
 
     def __init__(
