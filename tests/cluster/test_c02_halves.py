@@ -8,7 +8,7 @@ import anyio
 import pytest
 from _world import COUNTER, Add, Counter, Recorder, Watcher, remote, seeded, systems, until
 
-from papyra import Actor
+from papyra import Actor, ActorStopped
 from papyra.testing import run_seeded
 from papyra_contrib.cluster import NodeUnreachable
 from papyra_contrib.cluster import _frames as wire
@@ -199,3 +199,32 @@ async def _cancelled_senders(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_c03_senders_that_are_cancelled_at_any_time_have_sent_what_returned(backend, seed):
     run_seeded(seed, _cancelled_senders, seed, backend=backend)
+
+
+@seeded(1)
+async def test_c03_all_senders_that_wait_for_an_actor_hear_of_its_end():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+
+        class Ends(Actor):
+            async def receive(self, message: object) -> None:
+                await anyio.sleep(5)
+                self.context.stop_self()
+
+        ref = await remote(b, a.spawn(Ends, mailbox_capacity=1), a)
+        await b.spawn(Watcher().actor).tell(ref)
+        outcomes: list[str] = []
+
+        async def send(number: int) -> None:
+            try:
+                await ref.tell(number)
+            except ActorStopped:
+                outcomes.append("stopped")
+            else:
+                outcomes.append("sent")
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for number in range(900):
+                    group.start_soon(send, number)
+        assert outcomes.count("stopped") >= 900 - 2 * 256
+        assert len(outcomes) == 900

@@ -182,6 +182,12 @@ class Outbound:
         window.touched = self._now()
         self._granted(target, window)
 
+    def not_sent(self, target: int) -> None:
+        """Give the place of a message that was admitted, and could not be sent, to the next sender."""
+        window = self._windows.get(target)
+        if window is not None:
+            self._granted(target, window)
+
     def _granted(self, target: int, window: _Window) -> None:
         window.grant()
         if not (window.under_way or window.granted or window.waiters) and self._windows.get(target) is window:

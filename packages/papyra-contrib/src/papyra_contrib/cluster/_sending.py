@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
+    from papyra_contrib.cluster._link import Link
     from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import NodeId
     from papyra_contrib.cluster._remote_refs import Target
@@ -50,8 +51,7 @@ class Sending:
         if link is None:
             link = await session.link_to(target)
             await session.before_send(link, target)
-            self._check(target)
-        link.out.numbered(wire.TELL, target.id, body, type_name, self._traceparent())
+        self._send(link, target, wire.TELL, type_name, body)
 
     async def ask(self, target: Target, message: object, timeout: float | None) -> Any:
         """Send an ask and return or raise the answer; see `RemoteRef.ask`."""
@@ -71,10 +71,7 @@ class Sending:
                     await session.before_send(link, target)
                 if link is None or scope.cancelled_caught:
                     raise AskTimeout(target, seconds)
-            self._check(target)
-            pending.number = link.out.numbered(
-                wire.ASK, target.id, body, type_name, self._traceparent(), corr
-            )
+            pending.number = self._send(link, target, wire.ASK, type_name, body, corr)
             await pending.waiter
         finally:
             timer.cancel()
@@ -85,6 +82,15 @@ class Sending:
             finally:
                 del pending  # the traceback refers to this frame: leave no cycle behind
         return pending.value
+
+    def _send(self, link: Link, target: Target, kind: str, type_name: str, body: bytes, corr: int = 0) -> int:
+        """Send a message that may go now; if it can't, the next sender that waits has its turn."""
+        try:
+            self._check(target)
+            return link.out.numbered(kind, target.id, body, type_name, self._traceparent(), corr)
+        except BaseException:
+            link.out.not_sent(target.id)
+            raise
 
     def _session_for(self, target: Target) -> Session:
         self._check(target)

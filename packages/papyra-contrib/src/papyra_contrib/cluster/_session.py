@@ -312,13 +312,13 @@ class Session:
             raise link.out.error
         self._sends += 1
         if self._sends >= SENDS_BEFORE_YIELD or not self.transport.has_room():
-            self._sends = 0
             self._pause(link, target.id)
         if not link.out.open_for(target.id):
             await link.out.admit(target.id)
 
     def _pause(self, link: Link, target: int) -> None:
         """Let senders to ``target`` wait until what was sent so far is on its way."""
+        self._sends = 0  # senders let the event loop go round
         if link.out.pause(target):
             self._flusher.resume_later(link, target)
 
