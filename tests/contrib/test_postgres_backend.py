@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import enum
 import gc
+import math
 import signal
 import tempfile
+import time
 import warnings
 from contextlib import aclosing
 from pathlib import Path
@@ -26,6 +29,7 @@ from papyra.persistence.models import (
 from papyra.persistence.retention import RetentionPolicy
 from papyra_contrib import _rows
 from papyra_contrib.postgres import PostgresPersistence, _queries, _schema, _writing
+from papyra_contrib.postgres._connection import Connection
 
 from ._outage import (
     SWEEP_FACTS,
@@ -165,6 +169,42 @@ async def test_a_follower_outlives_a_restart_of_the_server(own_server, table):
     await backend.aclose()
 
 
+@pytest.mark.parametrize("limit", [0, 2])
+async def test_a_follower_outlives_a_cut_in_its_first_read(postgres_server, table, monkeypatch, limit):
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.record_batch([event(1), event(2), event(3)])
+        real = _schema.Tables.identity
+        cut: list[int] = []
+        again = anyio.Event()
+
+        def identity(tables, connection):
+            if not cut:
+                cut.append(connection.info.backend_pid)
+                with postgres_server.connect() as other:
+                    other.execute("SELECT pg_terminate_backend(%s)", cut)
+            elif len(cut) == 1:  # the second try of the first read
+                cut.append(connection.info.backend_pid)
+                anyio.from_thread.run_sync(again.set)
+            return real(tables, connection)
+
+        monkeypatch.setattr(_schema.Tables, "identity", identity)
+        seen: list[int] = []
+        async with anyio.create_task_group() as group, aclosing(backend.follow(limit=limit)) as records:
+
+            async def write_when_it_reads() -> None:
+                await again.wait()
+                await backend.record_event(event(4))
+
+            group.start_soon(write_when_it_reads)
+            async for record in records:
+                seen.append(record.payload["n"])
+                if seen[-1] == 4:
+                    break
+    assert len(cut) == 2
+    assert cut[0] != cut[1]
+    assert seen == ([2, 3, 4] if limit else [4])
+
+
 async def test_three_writers_and_a_follower_miss_and_double_nothing(postgres_server, table):
     backends = [PostgresPersistence(postgres_server.conninfo, table=table) for _ in range(4)]
     await backends[3].open()
@@ -188,16 +228,32 @@ async def test_three_writers_and_a_follower_miss_and_double_nothing(postgres_ser
         await backend.aclose()
 
 
-async def test_r35_two_connections_draw_numbers_in_the_order_of_their_commits(postgres_server, table):
-    """Each keeps numbers that it has not used; they are never drawn after those of the other one."""
+async def test_r35_connections_draw_numbers_in_the_order_of_their_commits(postgres_server, table):
+    """Also one of an older version, which stays connected and knows of nothing but the lock."""
+    older = (
+        f"BEGIN; SELECT pg_advisory_xact_lock({_schema.LOCK_CLASS}, hashtext('{table}')); INSERT INTO {table} (kind, "
+        "timestamp, system_id, actor, type, run, details, payload, size, crc) VALUES ('event', 0, '', '', '', '', '', "
+    )
     async with (
         aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as one,
         aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as other,
     ):
-        for number in range(0, 6, 2):
-            await one.record_batch([event(number)], batch_id=f"one:{number}")
-            await other.record_event(event(number + 1))
-    assert await stored_numbers(postgres_server, table) == [0, 1, 2, 3, 4, 5]
+        await one.open()
+        with postgres_server.connect() as connection:
+            for number in range(0, 9, 3):
+                await one.record_batch([event(number)], batch_id=f"one:{number}")
+                await other.record_event(event(number + 1))
+                connection.execute(f"""{older} '{{"n": {number + 2}}}', 0, 0); COMMIT""")
+    assert await stored_numbers(postgres_server, table) == list(range(9))
+
+
+async def test_r35_a_new_table_does_not_know_its_first_range(postgres_server, table):
+    """Its index would change with each of the first rows."""
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.record_event(event(1))
+    with postgres_server.connect() as connection:
+        made = connection.execute(f"SELECT brin_summarize_range('{table}_by_place', 0)").fetchone()
+    assert made == (1,)  # it is made only now
 
 
 async def test_r35_a_batch_that_the_server_refuses_leaves_nothing(postgres_server, table):
@@ -213,14 +269,122 @@ async def test_r35_a_batch_that_the_server_refuses_leaves_nothing(postgres_serve
     assert await stored_numbers(postgres_server, table) == [1]
 
 
+LARGE = [
+    PersistedEvent("shop", "shop:1", "ActorStarted", {"n": n, "pad": "x" * 100_000}, 1.5, "run")
+    for n in range(60)
+]
+
+
 async def test_r35_a_batch_may_be_larger_than_what_the_driver_keeps(postgres_server, table):
-    records = [
-        PersistedEvent("shop", "shop:1", "ActorStarted", {"n": n, "pad": "x" * 100_000}, 1.5, "run")
-        for n in range(60)
-    ]
     async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
-        await backend.record_batch([*records, *map(event, range(60, 1000)), *records], batch_id="run:1")
+        await backend.record_batch([*LARGE, *map(event, range(60, 1000)), *LARGE], batch_id="run:1")
     assert await stored_numbers(postgres_server, table) == [*range(1000), *range(60)]
+
+
+def call_at_a_flush(monkeypatch, number: int, called) -> list[int]:
+    """Call something with the connection before its flush of this number; return the numbers of them."""
+    flushes: list[int] = []
+    real = Connection.flush
+
+    def flush(connection):
+        flushes.append(len(flushes) + 1)
+        if flushes[-1] == number:
+            called(connection)
+        real(connection)
+
+    monkeypatch.setattr(Connection, "flush", flush)
+    return flushes
+
+
+async def test_r35_a_large_part_goes_to_the_server_in_pieces(postgres_server, table, monkeypatch):
+    """libpq moves all that it keeps each time that the socket takes something."""
+    flushes = call_at_a_flush(monkeypatch, 0, None)
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.record_batch(LARGE, batch_id="run:1")
+    assert len(LARGE) < _rows.PART_ROWS
+    assert len(flushes) >= 60 * 100_000 // _writing.MAX_UNSENT_BYTES > 1
+    assert await stored_numbers(postgres_server, table) == list(range(60))
+
+
+async def test_r35_a_batch_that_is_cancelled_ends_at_its_next_piece(postgres_server, table, monkeypatch):
+    """Also while the server takes all at once, so that no wait lasts until it looks."""
+    scope = anyio.CancelScope()
+
+    def cancel(connection):
+        anyio.from_thread.run_sync(scope.cancel)
+        while not connection.work.cancelled:
+            time.sleep(0.001)
+
+    flushes = call_at_a_flush(monkeypatch, 2, cancel)
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.open()
+        with scope:
+            await backend.record_batch(LARGE, batch_id="run:1")
+        assert scope.cancelled_caught
+        assert flushes == [1, 2]
+        await backend.record_batch([event(1)], batch_id="run:1")
+    assert await stored_numbers(postgres_server, table) == [1]
+
+
+async def test_r35_a_server_that_stops_amid_a_batch_ends_it(own_server, table, monkeypatch):
+    flushes = call_at_a_flush(monkeypatch, 2, lambda _: own_server.signal_all(signal.SIGSTOP))
+    async with aclosing(PostgresPersistence(own_server.conninfo, table=table, timeout=1.0)) as backend:
+        await backend.open()
+        try:
+            with pytest.raises(PersistenceError, match="no answer within 1 s"):
+                await backend.record_batch(LARGE, batch_id="run:1")
+        finally:
+            own_server.signal_all(signal.SIGCONT)
+        assert len(flushes) < 5
+        await backend.record_batch([event(1)], batch_id="run:2")
+    assert await stored_numbers(own_server, table) == [1]
+
+
+# -- encodings: text goes as UTF-8, whatever the database and the URL have
+
+
+@pytest.fixture
+def database(own_server, request):
+    """The address of a database of an encoding, with what the URL says."""
+    encoding, said = request.param
+    with own_server.connect() as connection:
+        connection.execute(
+            f"CREATE DATABASE other ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+    return f"host={own_server.folder} user=papyra dbname=other {said}"
+
+
+@pytest.mark.parametrize(
+    "database",
+    [
+        ("LATIN1", ""),
+        ("WIN1252", ""),
+        ("SQL_ASCII", ""),
+        ("UTF8", "client_encoding=LATIN1"),
+        ("UTF8", "options='-c client_encoding=WIN1252'"),
+    ],
+    indirect=True,
+)
+async def test_r35_text_is_the_same_in_a_database_of_each_encoding(database, table):
+    records = [
+        PersistedEvent("café", "à", "é", {"é": "\xe9é"}, 1.5, "ü"),
+        PersistedEvent("shop", "shop:1", "ActorStarted", {"n": 1}, 1.5, "run"),
+    ]
+    async with aclosing(PostgresPersistence(database, table=table)) as backend:
+        for _ in range(2):
+            await backend.record_batch(records, batch_id="ü:1")
+        assert await backend.list_events() == records
+        assert await backend.list_events(actor="à") == records[:1]
+        assert not (await backend.scan()).has_anomalies
+
+
+@pytest.mark.parametrize("database", [("LATIN1", "")], indirect=True)
+async def test_r35_text_that_a_database_can_not_hold_is_an_error(database, table):
+    async with aclosing(PostgresPersistence(database, table=table)) as backend:
+        with pytest.raises(PersistenceError, match="use a database of the encoding UTF8") as raised:
+            await backend.record_batch([PersistedEvent("shop", "日", "x", {}, 1.5, "run")], batch_id="run:1")
+        assert raised.value.retry is False
+        assert await backend.list_events() == []
 
 
 # -- maintenance, and what else the table promises
@@ -331,6 +495,7 @@ async def test_r35_a_table_of_the_first_layout_gets_the_index_of_today(postgres_
     with monkeypatch.context() as older:
         older.setattr(_schema, "_STEPS", _schema._STEPS[:1])
         older.setattr(_schema, "VERSION", 1)
+        older.setattr(_schema, "_FORGET_FIRST_RANGE", "SELECT 1")
         backend = PostgresPersistence(postgres_server.conninfo, table=table)
         await backend.record_event(event(1))
         await backend.aclose()
@@ -360,6 +525,26 @@ async def test_r35_every_text_comes_back_as_it_was(postgres_server, table, text)
     assert await backend.list_events() == records
     assert not (await backend.scan()).has_anomalies
     await backend.aclose()
+
+
+async def test_r35_a_text_of_another_type_is_stored_as_a_text(postgres_server, table):
+    records = [
+        PersistedEvent("shop", "shop:1", "ActorStarted", {}, 1.5, "run"),
+        PersistedEvent(Word.ONE, Word.ONE, Word.ONE, {}, 1.5, Word.ONE),
+        PersistedDeadLetter(Word.ONE, Word.ONE, Word.ONE, "x", 1.5, Word.ONE, Word.ONE, Word.ONE, Word.ONE),
+    ]
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.record_batch(records[:2])
+        await backend.record_batch(records[2:])
+        assert not (await backend.scan()).has_anomalies
+        assert [*await backend.list_events(), *await backend.list_dead_letters()] == records
+
+
+async def test_an_empty_name_of_a_target_is_not_none(postgres_server, table):
+    letters = [PersistedDeadLetter("shop", "shop:1", "x", "x", 1.5, target_name=name) for name in ("", None)]
+    async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend:
+        await backend.record_batch(letters)
+        assert await backend.list_dead_letters() == letters
 
 
 @pytest.mark.parametrize(
@@ -407,12 +592,61 @@ def test_rows_that_are_made_together_are_those_of_each_record(records):
     assert repr(_rows.to_rows(records)) == repr(list(map(_rows.to_row, records)))
 
 
+def text_of_each(rows) -> tuple[str, int]:
+    """Return what `copy_text` returns, with each value of each row escaped by itself."""
+    texts = [(row[0], repr(row[1]), *row[2 : _rows.SIZE], *map(str, row[_rows.SIZE :])) for row in rows]
+    lines = "".join("\t".join(map(_writing._escaped, row)) + "\n" for row in texts)
+    return lines, sum(row[_rows.SIZE] for row in rows)
+
+
+class Word(enum.StrEnum):
+    """A text that formats as something else."""
+
+    ONE = "one"
+
+    def __str__(self) -> str:
+        return "another text"
+
+    __format__ = object.__format__
+
+
+ODD_TEXTS = (
+    "", "a", "\t", "\n", "\r", "\\", "\\N", "\\.", "\0", "\x01", "\x7f", "é", "\ud800", "null", "event",
+    "5 6", "x" * 300, Word.ONE,
+)  # fmt: skip
+ODD_PAYLOADS = (
+    {}, None, [], "x", 1, {"a": None}, {"a": "null"}, {"null": 1}, {"a": math.nan}, {"a": 2**70}, {"a": "\ud800"},
+    {"a": "é"}, {"a": "\t\n\r\0\x01\\"}, {1: 2}, {"a": (1, 2)}, {"a": {1}}, {"a": b"x"}, {"a": -0.0}, {"a": 1e-7},
+    {"a": Word.ONE}, *({"a": "x" * (2**20 - less)} for less in (0, 8, 9)), {"a": "é" * 2**19}, {"a": "\\" * 2**18},
+)  # fmt: skip
+ODD_TIMES = (
+    0.0, -0.0, 1.0, 0.99999, 0.1, 1e-5, 1e-7, 5e-324, 999999999999999.9, 1e15, 1e16, 1e17, 1e22, 1e300, math.inf,
+    -math.inf, math.nan, -1.0, 7, True, 2**70, 1764279000.123456,
+)  # fmt: skip
+ODD_VALUES = [
+    *((field, text) for field in (0, 1, 2, 5) for text in ODD_TEXTS),
+    *((3, payload) for payload in ODD_PAYLOADS),
+    *((4, time) for time in ODD_TIMES),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), ODD_VALUES, ids=[f"{f}-{v!r:.20}" for f, v in ODD_VALUES])
+def test_one_odd_value_makes_no_difference_to_rows_and_their_text(field, value):
+    """At every place of a batch that is ordinary otherwise, so that the short path is all but taken."""
+    for size in (1, 3):
+        for place in range(size):
+            fields = [["shop", "shop:1", "ActorStarted", {"n": n}, 1.5 + n, "run"] for n in range(size)]
+            fields[place][field] = value
+            records = [PersistedEvent(*one) for one in fields]
+            rows = list(map(_rows.to_row, records))
+            assert repr(_rows.to_rows(records)) == repr(rows)
+            assert _writing.copy_text(records) == text_of_each(rows)
+
+
 @given(batches)
 def test_r35_the_text_of_a_copy_is_that_of_each_row(records):
     rows = list(map(_rows.to_row, records))
-    values = [(row[0], repr(row[1]), *map(_writing._escaped, row[2:])) for row in rows]
-    expected = "".join("\t".join(map(str, row)) + "\n" for row in values)
-    assert _writing.copy_text(records) == (expected, sum(row[_rows.SIZE] for row in rows))
+    assert _writing.copy_text(records) == text_of_each(rows)
 
 
 def test_ordinary_events_take_the_short_path():

@@ -88,7 +88,11 @@ _COUNTS = (
     "registry_dead",
     "dead_letters_count",
 )
-_LETTER_DETAILS = ("reason", "target_name", "target_type")
+_LETTER_DETAILS = {
+    "reason": "",
+    "target_name": None,
+    "target_type": "",
+}  # and what they are if they are missing
 
 _STRICT = (
     orjson.OPT_PASSTHROUGH_SUBCLASS | orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -220,7 +224,8 @@ class _Heads(dict[tuple[int, int, int, int], str]):
 
 
 def _letter_details(letter: PersistedDeadLetter) -> str:
-    found = {name: getattr(letter, name) for name in _LETTER_DETAILS if getattr(letter, name)}
+    values = {name: getattr(letter, name) for name in _LETTER_DETAILS}
+    found = {name: value for name, value in values.items() if value != _LETTER_DETAILS[name]}
     return _json_text(found, "dead_letter") if found else ""
 
 

@@ -184,28 +184,38 @@ class PostgresPersistence(ThreadedBackend):
         thread = anyio.CapacityLimiter(1)  # its own, so that followers don't keep others from reading
         try:
             begin = partial(follower.begin, newest=newest, matches=matches, policy=policy, now=now)
-            records = await run_blocking(begin, limiter=thread)
+            following = partial(follower.next, matches=matches)
+            await run_blocking(
+                follower.listen, limiter=thread
+            )  # a server that is away at the start is an error
+            records = None
+            while records is None and not self.closed:
+                records = await self._unless_away(follower, begin, thread)
             while True:
-                for record in records:
+                for record in records or ():
                     yield record
                 if self.closed:
                     return
-                records = await self._next_of(follower, matches, thread)
+                records = await self._unless_away(follower, following, thread)
         finally:
             follower.close()
 
-    async def _next_of(
-        self, follower: Follower, matches: Callable[[PersistedRecord], bool], thread: anyio.CapacityLimiter
-    ) -> list[PersistedRecord]:
-        """Return what comes next; nothing while the server is away."""
+    async def _unless_away(
+        self,
+        follower: Follower,
+        read: Callable[[Work], list[PersistedRecord]],
+        thread: anyio.CapacityLimiter,
+    ) -> list[PersistedRecord] | None:
+        """Return what a follower reads; None if the server is away."""
         try:
-            return await run_blocking(partial(follower.next, matches=matches), limiter=thread)
+            return await run_blocking(read, limiter=thread)
         except PersistenceError as error:
+            follower.close()
             if not self.closed:
                 if not error.retry:
                     raise
                 await anyio.sleep(RECONNECT_SECONDS)
-            return []
+            return None
 
     async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
         """Return the first ``limit`` records after a cursor that match and are kept.

@@ -14,7 +14,7 @@ from papyra.exceptions import PersistenceError, StoreFull
 try:
     import psycopg
     from psycopg import conninfo, errors
-    from psycopg.waiting import Ready
+    from psycopg.waiting import Ready, Wait
 except ImportError as error:
     raise ImportError("the library psycopg is missing: pip install 'papyra-contrib[postgres]'") from error
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from psycopg.abc import PQGen
+    from psycopg.pq.abc import PGconn
 
     from papyra.persistence.blocking import Work
 
@@ -61,6 +62,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
         except StopIteration as ended:
             result: _RV = ended.value
             return result
+
+    def flush(self) -> None:
+        """Wait until all that libpq has is sent; raise if the caller was cancelled."""
+        if self.work is not None:
+            self.work.check()
+        self.wait(_flushed(self.pgconn))
 
     def _check(self, end: float) -> None:
         """Give the exchange up if its time is over or its caller was cancelled."""
@@ -147,6 +154,7 @@ class Database:
                 autocommit=True,
                 connect_timeout=max(2, round(self._timeout)),  # libpq takes 1 second for 2
                 application_name="papyra",
+                client_encoding="utf8",  # which `write` sends, whatever the database and the URL have
             )
         except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
             found.set_exception(error)
@@ -184,6 +192,11 @@ class Database:
             self.reachable = True
 
 
+def _flushed(pgconn: PGconn) -> PQGen[None]:
+    while pgconn.flush():
+        yield Wait.W
+
+
 def _close_result(found: Future[Connection]) -> None:
     """Close a connection that came too late."""
     if found.exception() is None:
@@ -208,6 +221,8 @@ def _hint(error: psycopg.Error) -> str:
         return "Grant the user CREATE on the schema, or let the owner of the table open the store once."
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return "It is a standby or read-only: name the primary server."
+    if isinstance(error, errors.UntranslatableCharacter):
+        return "The encoding of the database lacks it: use a database of the encoding UTF8."
     if isinstance(error, errors.DiskFull):
         return "Its disk is full; writing works again once there is room."
     if isinstance(error, psycopg.OperationalError):

@@ -25,7 +25,10 @@ PAGE_ROWS = 500
 
 
 class Follower:
-    """One connection that listens, and the place up to which its rows were read. Its methods block."""
+    """One connection that listens, and the place up to which its rows were read. Its methods block.
+
+    After an error of the server the caller closes it, and calls the same method again, which connects anew.
+    """
 
     def __init__(self, database: Database, tables: Tables) -> None:
         self._database = database
@@ -33,6 +36,10 @@ class Follower:
         self._connection: Connection | None = None
         self._identity = ""
         self._last = 0
+
+    def listen(self, work: Work) -> None:
+        """Connect, and start to listen."""
+        self._listening(work)
 
     def begin(
         self,
@@ -42,7 +49,7 @@ class Follower:
         policy: RetentionPolicy,
         now: float,
     ) -> list[PersistedRecord]:
-        """Start to listen; return the newest records that match, oldest first. `next` goes on after them."""
+        """Return the newest records that match, oldest first. `next` goes on after them."""
         connection = self._listening(work)
         with self._database.explained(), connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -54,21 +61,14 @@ class Follower:
             return find(connection, self._tables, newest, policy, now, matches)
 
     def next(self, work: Work, matches: Callable[[PersistedRecord], bool]) -> list[PersistedRecord]:
-        """Return the next records that match, waiting for them a little.
-
-        After an error of the server, the next call connects again and goes on where this one was.
-        """
-        try:
-            connection = self._listening(work)
-            with self._database.explained():
+        """Return the next records that match, waiting for them a little."""
+        connection = self._listening(work)
+        with self._database.explained():
+            rows = self._read(connection)
+            if not rows:
+                for _ in connection.notifies(timeout=WAIT_SECONDS, stop_after=1):
+                    pass
                 rows = self._read(connection)
-                if not rows:
-                    for _ in connection.notifies(timeout=WAIT_SECONDS, stop_after=1):
-                        pass
-                    rows = self._read(connection)
-        except BaseException:
-            self.close()
-            raise
         if rows:
             self._last = rows[-1][0]
         return [record for _, record in rows if record is not None and matches(record)]

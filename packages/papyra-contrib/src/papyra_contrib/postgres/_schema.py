@@ -33,8 +33,8 @@ LOCK_CLASS = 0x50617079  # "Papy": the first half of the advisory locks
 MAX_NAME_BYTES = 40  # PostgreSQL cuts names at 63, and the indexes' names are longer
 
 # Each step makes the layout of its number from the one before it. Never change one that was released: add the
-# next. seq is drawn under an advisory lock that the writer holds until it commits, and never from what the
-# connection has kept from an earlier transaction, so it has the order of the commits.
+# next. seq is drawn under an advisory lock that the writer holds until it commits, so it has the order of the
+# commits. The sequence has no cache, or a connection would keep numbers from one transaction to the next.
 _STEPS = (
     """
     CREATE TABLE {facts} (
@@ -67,14 +67,12 @@ _STEPS = (
         actor text_bloom_ops (n_distinct_per_range = 1000)
     ) WITH (pages_per_range = 32, autosummarize = on);
     """,
-    # An index of ranges that is made on an empty table knows its first range, and each of the first 1,700
-    # rows changes what it knows. And numbers that a connection draws 100 at a time take 0.2 us less each.
-    """
-    SELECT brin_desummarize_range({by_place_name}, 0);
-    ALTER TABLE {facts} ALTER seq SET CACHE 100;
-    """,
 )
 VERSION = len(_STEPS)
+
+# An index of ranges that is made on an empty table knows its first range, and each of the first 1,700 rows
+# changes what it knows.
+_FORGET_FIRST_RANGE = "SELECT brin_desummarize_range({by_place_name}, 0)"
 
 
 class Tables:
@@ -91,10 +89,9 @@ class Tables:
         self.channel = sql.Identifier(table)
         self._meta = sql.Identifier(f"{table}_store")
         self.name = table
-        # The numbers that this connection has left over are lower than those of the writers since.
-        self.lock_statement = sql.SQL(
-            "SELECT pg_advisory_xact_lock({}, hashtext({})); DISCARD SEQUENCES"
-        ).format(LOCK_CLASS, sql.Literal(table))
+        self.lock_statement = sql.SQL("SELECT pg_advisory_xact_lock({}, hashtext({}))").format(
+            LOCK_CLASS, sql.Literal(table)
+        )
         self.quarantine_name = f"{table}_quarantine"
         self._names: dict[str, sql.Composable] = {
             "by_place_name": sql.Literal(f"{table}_by_place"),
@@ -142,6 +139,7 @@ class Tables:
         for step in _STEPS[version:]:
             connection.execute(self.sql(step))
         if version == 0:
+            connection.execute(self.sql(_FORGET_FIRST_RANGE))
             connection.execute(
                 self.sql("INSERT INTO {meta} VALUES (%s, %s)"), (VERSION, secrets.token_hex(8))
             )

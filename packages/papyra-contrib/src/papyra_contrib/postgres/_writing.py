@@ -10,7 +10,6 @@ from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 from psycopg import errors, generators, pq, sql
-from psycopg.waiting import Wait
 
 from papyra_contrib._rows import PART_ROWS, SIZE, Row, number_texts, ordinary_parts, to_rows
 from papyra_contrib.postgres._queries import storable
@@ -19,8 +18,7 @@ from papyra_contrib.postgres._schema import COLUMNS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from psycopg.abc import PQGen
-    from psycopg.pq.abc import PGconn, PGresult
+    from psycopg.pq.abc import PGresult
 
     from papyra.persistence.models import PersistedEvent, PersistedRecord
     from papyra_contrib.postgres._connection import Connection
@@ -28,7 +26,9 @@ if TYPE_CHECKING:
 
 __all__ = ["write"]
 
-MAX_UNSENT_BYTES = 2**20  # that the driver may keep while the server reads more slowly than rows are made
+MAX_UNSENT_BYTES = 2**20
+"""Handed to libpq before a wait for the server. It moves all that it keeps with each answer of the socket, so
+hundreds of megabytes at once would take minutes."""
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -56,13 +56,15 @@ def write(
     size = unsent = 0
     for text, text_size in chain((first,), texts):
         data = text.encode()
-        while pgconn.put_copy_data(data) == 0:
-            connection.wait(_flush(pgconn))
         size += text_size
-        unsent += len(data)
-        if unsent >= MAX_UNSENT_BYTES:
-            connection.wait(_flush(pgconn))
-            unsent = 0
+        for start in range(0, len(data), MAX_UNSENT_BYTES):
+            piece = data[start : start + MAX_UNSENT_BYTES]
+            if unsent + len(piece) > MAX_UNSENT_BYTES:
+                connection.flush()
+                unsent = 0
+            while pgconn.put_copy_data(piece) == 0:
+                connection.flush()
+            unsent += len(piece)
     pgconn.put_copy_end()
     _results(connection)
     return size
@@ -96,11 +98,6 @@ def _results(connection: Connection) -> list[PGresult]:
     return results
 
 
-def _flush(pgconn: PGconn) -> PQGen[None]:
-    while pgconn.flush():
-        yield Wait.W
-
-
 def copy_text(records: Sequence[PersistedRecord]) -> tuple[str, int]:
     """Return records in the text format of ``COPY``, and their bytes as stored."""
     return _text_of_events(records) or _text_of_rows(to_rows(records))
@@ -116,15 +113,15 @@ def _text_of_events(records: Sequence[PersistedRecord]) -> tuple[str, int] | Non
     sums = list(map(zlib.crc32, parts.bodies))
     columns = (events, parts.times, parts.payloads, number_texts(sizes), number_texts(sums))
     lines = [
-        f"event\t{time}\t{one.system_id}\t{one.actor_address}\t{one.event_type}\t{one.run}\t\t{payload}\t{size}\t{crc}\n"
+        ("event", time, one.system_id, one.actor_address, one.event_type, one.run, "", payload, size, crc)
         for one, time, payload, size, crc in zip(*columns, strict=True)
     ]
-    text = _escaped_at_once("".join(lines), len(lines))
+    text = _escaped_at_once(_lines(lines), len(lines))
     return None if text is None else (text, sum(sizes))
 
 
 def _text_of_rows(rows: Sequence[Row]) -> tuple[str, int]:
-    values = [(row[0], repr(row[1]), *row[2:]) for row in rows]
+    values = [(row[0], repr(row[1]), *row[2:SIZE], *map(str, row[SIZE:])) for row in rows]
     text = _escaped_at_once(_lines(values), len(rows))
     if text is None:
         text = _lines([tuple(map(_escaped, row)) for row in values])
@@ -145,9 +142,10 @@ def _escaped_at_once(text: str, rows: int) -> str | None:
     return None
 
 
-def _lines(rows: Sequence[tuple[object, ...]]) -> str:
-    return "".join(["\t".join(map(str, row)) + "\n" for row in rows])
+def _lines(rows: Sequence[tuple[str, ...]]) -> str:
+    # Joined, and not formatted: a member of an enum that is a text is stored as that, as it is summed.
+    return "\n".join(map("\t".join, rows)) + "\n"
 
 
-def _escaped(value: object) -> object:
-    return storable(value).translate(_ESCAPES) if isinstance(value, str) else value
+def _escaped(text: str) -> str:
+    return storable(text).translate(_ESCAPES)
