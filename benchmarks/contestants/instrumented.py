@@ -26,7 +26,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from papyra.actor import Actor
 from papyra.system import ActorSystem
 from papyra_cli._live.client import LiveSystem
-from papyra_contrib.admin import AdminSocket
+from papyra_contrib.admin import AdminSocket, _server
 from papyra_contrib.otel import PapyraTracing
 from papyra_contrib.prometheus import PapyraCollector, PapyraTimings, metrics_app
 
@@ -177,6 +177,7 @@ async def admin_hostile(n: int) -> dict[str, float]:
     """
     folder = tempfile.mkdtemp()
     os.environ["PAPYRA_RUNTIME_DIR"] = folder
+    _server.CLIENTS_BURST_SECONDS = _server.DOOR_BURST_SECONDS = 0.02  # as if the attack were a long one
     socket = AdminSocket()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from papyra_cli._errors import Failure
+from papyra_cli._exit_codes import ExitCode
 from papyra_cli._live.client import LiveSystem
 from papyra_cli.commands._top.app import TopApp
 from papyra_cli.commands.top import top
@@ -153,7 +156,7 @@ def test_top_snapshot(application: Path, width: int):
             async with app._looking:
                 assert app._live is not None
                 app._live.close()
-            await seen(pilot, lambda: "has gone" in str(app.query_one("#state").render()))
+            await seen(pilot, lambda: "has probably ended" in str(app.query_one("#state").render()))
             assert app._table("actors").row_count
             app._path = socket
             await seen(pilot, lambda: not str(app.query_one("#state").render()))
@@ -171,6 +174,22 @@ async def seen(pilot: object, condition: object) -> None:
 def test_the_client_says_that_the_system_has_ended(tmp_path: Path):
     with pytest.raises(Exception, match="has probably ended"):
         LiveSystem(tmp_path / "1-shop.sock")
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_the_client_says_that_the_system_is_busy(full: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("papyra_cli._live.client.TIMEOUT_SECONDS", 0.1)
+    path = tmp_path / "1-shop.sock"
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        if full:
+            first.connect(str(path))
+        with pytest.raises(
+            Failure, match="busy with other clients" if full else "no answer within 0.1 s"
+        ) as told:
+            LiveSystem(path)
+    assert told.value.exit_code == ExitCode.UNAVAILABLE
 
 
 def test_hostile_is_hostile():

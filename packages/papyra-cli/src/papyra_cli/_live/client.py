@@ -65,9 +65,13 @@ class LiveSystem:
             self._socket.connect(str(path))
         except OSError as error:
             self._socket.close()
-            raise Failure(f"{path}: {error.strerror or error}. The system has probably ended.") from error
+            raise self._failure(error) from error
         self._lines = self._socket.makefile("rb")
-        self.greeting = self._read()
+        try:
+            self.greeting = self._read()
+        except Failure:
+            self.close()
+            raise
         if "papyra_admin" not in self.greeting:
             self.close()
             raise Failure(f"{path}: {self.greeting.get('error', 'this is not an admin socket of Papyra')}")
@@ -76,17 +80,18 @@ class LiveSystem:
         """Return the result of an operation."""
         try:
             self._socket.sendall(json.dumps({"id": 1, "op": op, **fields}).encode() + b"\n")
-            reply = self._read()
         except OSError as error:
-            raise Failure(
-                f"{self.path}: {error.strerror or error}. The system has probably ended."
-            ) from error
+            raise self._failure(error) from error
+        reply = self._read()
         if not reply.get("ok"):
             raise Failure(str(reply.get("error", "the system gave no answer")))
         return cast("dict[str, Any]", reply["result"])
 
     def _read(self) -> dict[str, Any]:
-        line = self._lines.readline(MAX_ANSWER_BYTES)
+        try:
+            line = self._lines.readline(MAX_ANSWER_BYTES)
+        except OSError as error:
+            raise self._failure(error) from error
         if not line:
             raise Failure(f"{self.path}: the system has ended")
         try:
@@ -96,6 +101,15 @@ class LiveSystem:
         if not isinstance(found, dict):
             raise Failure(f"{self.path}: the answer is not a JSON object. Is this an admin socket of Papyra?")
         return cast("dict[str, Any]", found)
+
+    def _failure(self, error: OSError) -> Failure:
+        if isinstance(error, BlockingIOError):  # too many wait to be accepted
+            return Failure(f"{self.path}: the system is busy with other clients; try again")
+        if isinstance(error, TimeoutError):
+            return Failure(
+                f"{self.path}: no answer within {TIMEOUT_SECONDS:g} s; the system hangs, or is busy"
+            )
+        return Failure(f"{self.path}: {error.strerror or error}. The system has probably ended.")
 
     def close(self) -> None:
         """Leave."""

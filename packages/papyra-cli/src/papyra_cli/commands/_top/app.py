@@ -144,11 +144,11 @@ class TopApp(App[None]):
                 return
             try:
                 self._snapshot = await asyncio.to_thread(self._take)
-            except (Failure, OSError) as error:
+            except Failure as error:
                 if self._live is not None:
                     self._live.close()
                     self._live = None
-                self._say(f"the system has gone: {error}")
+                self._say(str(error))
                 return
         self._say("")
         self.show_snapshot(self._snapshot)
