@@ -156,10 +156,13 @@ class Node:
             await anyio.sleep(pause)
         return {"ends": ends, "longest": longest}
 
-    async def do_tells(self, address: str, count: int, first: int = 0) -> dict[str, Any]:
+    async def do_tells(self, address: str, count: int, first: int = 0, rest: float = 0.0) -> dict[str, Any]:
+        """Send ``count`` tells, and rest for a time after each 500."""
         sent, errors = 0, 0
         ref = self.ref(address)
         for number in range(first, first + count):
+            if rest and number % 500 == 0:
+                await anyio.sleep(rest)
             try:
                 await ref.tell(number)
                 sent += 1

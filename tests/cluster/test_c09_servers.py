@@ -48,7 +48,10 @@ def test_c02_100_000_tells_over_three_restarts(world):
     server.start()
     a, b, _ = world.nodes("abc", server.url("shop"))
     address = a.do("recorder", capacity=100_000)
-    sending = [b.send("tells", address=address, count=TELLS // 4, first=n * TELLS // 4) for n in range(4)]
+    # All at once they would be sent within a second, before the first restart.
+    sending = [
+        b.send("tells", address=address, count=TELLS // 4, first=n * TELLS // 4, rest=0.05) for n in range(4)
+    ]
     for restart in range(1, 4):
         # Each restart is amid the tells, and for the last one the server is killed.
         a.until("seen", lambda seen, part=restart * TELLS // 5: seen[0] >= part)
