@@ -62,7 +62,7 @@ class Budget:
 class Part(Budget):
     """The part of one place in the budget of all.
 
-    Who asks little, and so has some of it left, does not wait for greedy clients at other places.
+    A client that asks little has some of it left, and does not wait for greedy clients at other places.
     """
 
     def __init__(self, whole: Budget) -> None:

@@ -163,7 +163,8 @@ class Appender:
 
     def hurry(self, seconds: float) -> None:
         """From any thread: wait for the lock ``seconds`` more, and at most `CLOSING_PATIENCE_SECONDS`."""
-        self._patient_until = time.monotonic() + min(seconds, CLOSING_PATIENCE_SECONDS)
+        until = time.monotonic() + min(seconds, CLOSING_PATIENCE_SECONDS)
+        self._patient_until = min(self._patient_until, until)  # a second close waits no longer than the first
 
     def _lose_patience(self) -> None:
         if time.monotonic() >= self._patient_until:
