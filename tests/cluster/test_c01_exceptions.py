@@ -10,7 +10,7 @@ from _world import remote, seeded, systems
 from papyra import Actor
 from papyra_contrib.cluster import RemoteFailure, _messages, message
 from papyra_contrib.cluster._open import open_codec
-from papyra_contrib.cluster._wire_values import WireValues
+from papyra_contrib.cluster._wire.values import WireValues
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 TABLE = (

@@ -11,9 +11,9 @@ from _world import COUNTER, Add, Counter, Recorder, Watcher, remote, seeded, sys
 from papyra import Actor, ActorStopped
 from papyra.testing import run_seeded
 from papyra_contrib.cluster import NodeUnreachable
-from papyra_contrib.cluster import _frames as wire
+from papyra_contrib.cluster._links.outbound import CREDIT_EVERY
 from papyra_contrib.cluster._memory import MemoryTransport
-from papyra_contrib.cluster._outbound import CREDIT_EVERY
+from papyra_contrib.cluster._wire import frames as wire
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 

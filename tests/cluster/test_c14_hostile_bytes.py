@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from papyra.testing import run_seeded
 from papyra_contrib.cluster import MessageRejected
-from papyra_contrib.cluster import _frames as wire
+from papyra_contrib.cluster._wire import frames as wire
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 words = st.sampled_from(

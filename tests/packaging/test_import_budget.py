@@ -51,7 +51,11 @@ def test_import_papyra_loads_no_plugin_and_nothing_heavy():
 
 def test_a_system_without_a_cluster_loads_nothing_of_one():
     loaded = loaded_by("import papyra; papyra.ActorSystem()")
-    assert {"papyra.cluster", "papyra._runtime.local_system", "papyra._runtime.background"} & loaded == set()
+    assert {
+        "papyra.cluster",
+        "papyra._runtime.local_system",
+        "papyra._runtime.process.background",
+    } & loaded == set()
 
 
 def test_a_system_in_memory_loads_no_plugin_of_another_distribution():

@@ -47,22 +47,20 @@ FOLDERS = {
     ],
 }
 
-# The modules of folders that have no folders, lowest floor first: a module imports from its own floor or
-# below. Annotations count too, except in the runtime, where a cell and the parts that work on it name each
-# other's types.
+# The modules and folders inside a folder, lowest floor first: one imports from its own floor or below.
+# Annotations count too, except in the runtime, where a cell and the parts that work on it name each other's
+# types.
 FLOORS = {
     "papyra._runtime": [
-        "attached_instrument class_names dropped_share envelope frames log phases restarts run_id stack_guard user_values",
-        "_eventloop fact_writer run_facts sender_line",
-        "thread_guard threads tracebacks worker",
-        "end_reason",
-        "busy_actors cell context_guard dead_letters failures hook_calls timers wait_graph",
-        "background clock failure_log history interrupts tallies watchdog",
-        "runtime",
-        "countdown mailbox sending",
-        "asks belongings broadcasting children instruments introspection local_system watching",
-        "actor_timers answering stopping tree",
-        "group pipes stash",
+        "containment envelope phases restarts",
+        "_eventloop end_reason facts timers",
+        "cell fact_writer history hook_calls process wait_graph",
+        "context_guard observation worker",
+        "mailbox runtime",
+        "delivery local_system",
+        "asks children instruments introspection watching",
+        "stopping tree",
+        "belongings",
         "decisions spawning",
         "supervision",
         "lifecycle worker_loop",
@@ -81,11 +79,11 @@ FLOORS = {
     "papyra_contrib.redis": ["_connection", "_batches _checks _entries", "_follower _groups _maintenance _paging", "_backend", "_published"],
     "papyra_contrib.postgres": ["_connection", "_schema", "_queries", "_follower _maintenance _writing", "_backend"],
     "papyra_contrib.cluster": [
-        "_counters _errors _frames _keys",
-        "_early_frames _inbound _messages _outbound _port",
-        "_exports _link _members _memory _memory_hub _remote_refs codec",
-        "_asks _flusher _joining _replica _wire_values",
-        "_open _receiver nats",
+        "_errors",
+        "_messages _port",
+        "_memory _memory_hub _remote _registry codec",
+        "_wire",
+        "_links _open nats",
         "_registry_view _session _verifier",
         "_command _membership _registrar",
         "_claims _ref_table _sending _services _watches",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from papyra._runtime import phases
-from papyra._runtime.run_facts import RunFacts
+from papyra._runtime.facts.run_facts import RunFacts
 
 
 @pytest.fixture(autouse=True)

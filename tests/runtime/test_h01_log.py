@@ -12,7 +12,7 @@ import pytest
 
 import papyra
 from papyra import ActorStopped
-from papyra._runtime import log
+from papyra._runtime.containment import log
 from papyra.exceptions import Reject
 
 from .support import Echo, Runs, boom, running

@@ -22,8 +22,8 @@ import anyio.lowlevel
 import pytest
 
 from papyra import Actor, ActorRef, ActorStopped, ActorSystem, SupervisorDecision
-from papyra._runtime.frames import actor_frame, holds_loop
-from papyra._runtime.interrupts import AGAIN_SIGNAL, Interrupts
+from papyra._runtime.containment.frames import actor_frame, holds_loop
+from papyra._runtime.process.interrupts import AGAIN_SIGNAL, Interrupts
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedRecord
 
@@ -329,7 +329,7 @@ def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[Interrupts]:
 async def test_h10_a_program_that_went_on_is_not_closed_by_a_later_one(
     handler: Interrupts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("papyra._runtime.interrupts.FORGET_SECONDS", -1.0)
+    monkeypatch.setattr("papyra._runtime.process.interrupts.FORGET_SECONDS", -1.0)
     async with ActorSystem() as system:
         echo = system.spawn(Echo)
         for number in range(4):

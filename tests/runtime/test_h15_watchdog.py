@@ -12,7 +12,8 @@ import anyio.lowlevel
 import pytest
 
 from papyra import Actor, ActorSystem
-from papyra._runtime import running_system, watchdog
+from papyra._runtime import running_system
+from papyra._runtime.observation import watchdog
 from papyra.testing import run_seeded
 
 

@@ -26,8 +26,9 @@ from papyra import (
     AskTimeout,
     exceptions,
 )
-from papyra._runtime import running_system, watchdog
-from papyra._runtime.actor_timers import ActorTimers
+from papyra._runtime import running_system
+from papyra._runtime.belongings.actor_timers import ActorTimers
+from papyra._runtime.observation import watchdog
 from papyra.address import ActorAddress
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"

@@ -9,7 +9,7 @@ import anyio.lowlevel
 import pytest
 
 from papyra import ActorSystem, Settings, SystemHooks
-from papyra._runtime import dropped_share
+from papyra._runtime.facts import dropped_share
 from papyra.exceptions import PartialWriteError, PersistenceError
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import PersistedRecord

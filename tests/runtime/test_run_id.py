@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from papyra import Actor, ActorStopped, ActorSystem
-from papyra._runtime import run_id
+from papyra._runtime.facts import run_id
 from papyra.persistence import InMemoryPersistence
 
 
@@ -62,7 +62,9 @@ def test_r01_ids_sort_by_start_to_10_ms(monkeypatch):
 
 
 def test_r01_other_processes_have_other_runs():
-    program = "from papyra._runtime.run_id import new_run_id; print(*(new_run_id() for _ in range(1000)))"
+    program = (
+        "from papyra._runtime.facts.run_id import new_run_id; print(*(new_run_id() for _ in range(1000)))"
+    )
     started = [
         subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
-from papyra._runtime import dropped_share
+from papyra._runtime.facts import dropped_share
 from papyra_contrib.asgi import (
     ASGIPapyra,
     Check,

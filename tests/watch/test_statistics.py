@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import papyra
 from papyra import Actor, ActorStopped, ActorSystem, Strategy, SupervisionPolicy
-from papyra._runtime.tallies import MAX_KINDS
+from papyra._runtime.observation.tallies import MAX_KINDS
 from papyra.exceptions import SystemNotRunning
 from papyra.testing import run_seeded
 

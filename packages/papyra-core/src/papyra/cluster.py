@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from papyra._runtime.background import Background
 from papyra._runtime.local_system import LocalSystem, Mail
+from papyra._runtime.process.background import Background
 from papyra.exceptions import BackendURLError, NotClustered, PluginError, UnknownTransport
 
 if TYPE_CHECKING:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from papyra._runtime import answering, stash, watching
+from papyra._runtime import watching
 from papyra._runtime._eventloop import current_tasks
-from papyra._runtime.actor_timers import MISSING, ActorTimers, check_keywords, set_receive_timeout
-from papyra._runtime.belongings import belongings
+from papyra._runtime.belongings import answering, belongings, stash
+from papyra._runtime.belongings.actor_timers import MISSING, ActorTimers, check_keywords, set_receive_timeout
+from papyra._runtime.belongings.pipes import start_pipe
 from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.children import Children
+from papyra._runtime.containment.thread_guard import check_thread
 from papyra._runtime.mailbox import waiting_messages
-from papyra._runtime.pipes import start_pipe
 from papyra._runtime.stopping import stop_from_inside
-from papyra._runtime.thread_guard import check_thread
 from papyra._runtime.worker import WORKERS
 from papyra.ref import ActorRef
 from papyra.reply import Reply
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
     from typing import Never
 
+    from papyra._runtime.belongings.pipes import Pipe
     from papyra._runtime.cell import Cell
-    from papyra._runtime.pipes import Pipe
     from papyra.supervision import SupervisionPolicy
     from papyra.system import ActorSystem
     from papyra.typing import M, R, Receives, Ts

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 import anyio
 
 from papyra._runtime.asks import expire
+from papyra._runtime.delivery.sending import deliver, try_enqueue
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.sending import deliver, try_enqueue
-from papyra._runtime.threads import BLOCKING_JOB
+from papyra._runtime.process.threads import BLOCKING_JOB
 from papyra._runtime.wait_graph import begin_wait
 from papyra.exceptions import ActorStopped, MailboxFull, PapyraError, SystemNotRunning
 

@@ -7,10 +7,10 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.asks import ask
+from papyra._runtime.containment.thread_guard import check_thread
+from papyra._runtime.containment.user_values import is_a, is_awaitable, type_name
+from papyra._runtime.delivery.sending import deliver, halt_send, yield_to_loop
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.sending import deliver, halt_send, yield_to_loop
-from papyra._runtime.thread_guard import check_thread
-from papyra._runtime.user_values import is_a, is_awaitable, type_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Never, cast
 
-from papyra._runtime.stack_guard import need_frames
-from papyra._runtime.user_values import describe, is_a
+from papyra._runtime.containment.stack_guard import need_frames
+from papyra._runtime.containment.user_values import describe, is_a
 from papyra.exceptions import ReplyDropped
 from papyra.typing import R
 

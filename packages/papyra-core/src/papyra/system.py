@@ -19,23 +19,23 @@ import anyio.lowlevel
 from papyra._runtime import introspection
 from papyra._runtime._eventloop import running_loop
 from papyra._runtime.belongings import belongings
-from papyra._runtime.broadcasting import Broadcast
 from papyra._runtime.cell import NO_LIMIT, Cell
-from papyra._runtime.clock import Clock
+from papyra._runtime.containment.stack_guard import SCOPE_FRAMES, need_frames
+from papyra._runtime.containment.thread_guard import check_thread, wrong_thread
+from papyra._runtime.containment.user_values import describe, is_a
+from papyra._runtime.delivery.broadcasting import Broadcast
 from papyra._runtime.fact_writer import FactWriter
 from papyra._runtime.history import History
 from papyra._runtime.hook_calls import HookCalls
 from papyra._runtime.instruments import Instruments
-from papyra._runtime.interrupts import INTERRUPTS
+from papyra._runtime.observation.tallies import Walk
 from papyra._runtime.phases import STOPPED
+from papyra._runtime.process.clock import Clock
+from papyra._runtime.process.interrupts import INTERRUPTS
 from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn, unknown_keywords
-from papyra._runtime.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
-from papyra._runtime.tallies import Walk
-from papyra._runtime.thread_guard import check_thread, wrong_thread
 from papyra._runtime.tree import describe_row, rows
-from papyra._runtime.user_values import describe, is_a
 from papyra._runtime.wait_graph import StopWait, begin_wait, end_wait
 from papyra.actor import Actor
 from papyra.address import ActorAddress

@@ -10,20 +10,20 @@ from weakref import WeakValueDictionary
 import anyio
 
 from papyra.cluster import Mail
-from papyra_contrib.cluster import _members
 from papyra_contrib.cluster._errors import ActorNameTaken, ActorStopped, ClusterUnavailable
-from papyra_contrib.cluster._keys import name_key
-from papyra_contrib.cluster._members import NameLost
+from papyra_contrib.cluster._registry import members
+from papyra_contrib.cluster._registry.keys import name_key
+from papyra_contrib.cluster._registry.members import NameLost
 
 if TYPE_CHECKING:
     from collections.abc import Container
 
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
-    from papyra_contrib.cluster._members import Fence
     from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import Entry, NodeId
     from papyra_contrib.cluster._registrar import Claimed, Registrar
+    from papyra_contrib.cluster._registry.members import Fence
     from papyra_contrib.cluster._session import Session
 
 
@@ -103,7 +103,7 @@ class Claims:
     def last_holder(self, session: Session, name: str) -> NodeId | None:
         """Return who claimed a name last, as far as the registry still shows it."""
         entry = session.replica.entries.get(name_key(name))
-        claim = _members.read_claim(entry.value, entry.revision) if entry is not None else None
+        claim = members.read_claim(entry.value, entry.revision) if entry is not None else None
         return claim.holder if claim is not None else None
 
     def _lock(self, name: str) -> anyio.Lock:

@@ -10,19 +10,19 @@ import anyio
 
 from papyra_contrib.cluster._claims import Claims
 from papyra_contrib.cluster._errors import NOT_A_MEMBER, ClusterUnavailable, not_joined
-from papyra_contrib.cluster._keys import escape, unescape
+from papyra_contrib.cluster._links.receiver import deliver_to
 from papyra_contrib.cluster._membership import Membership
 from papyra_contrib.cluster._open import open_codec, open_transport
-from papyra_contrib.cluster._receiver import deliver_to
 from papyra_contrib.cluster._ref_table import RefTable
 from papyra_contrib.cluster._registrar import Registrar
-from papyra_contrib.cluster._remote_refs import NameTarget, Target
+from papyra_contrib.cluster._registry.keys import escape, unescape
+from papyra_contrib.cluster._remote.refs import NameTarget, Target
 from papyra_contrib.cluster._sending import Sending
 from papyra_contrib.cluster._services import Services
 from papyra_contrib.cluster._session import Session
 from papyra_contrib.cluster._singleton import Singletons
 from papyra_contrib.cluster._watches import Watches
-from papyra_contrib.cluster._wire_values import WireValues
+from papyra_contrib.cluster._wire.values import WireValues
 from papyra_contrib.receptionist import Receptionist, ServiceKey
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from papyra.address import ActorAddress
     from papyra.cluster import LocalSystem
     from papyra.supervision import SupervisionPolicy
-    from papyra_contrib.cluster._link import Link
-    from papyra_contrib.cluster._members import Fence, Member
+    from papyra_contrib.cluster._links.link import Link
     from papyra_contrib.cluster._port import NodeId, Transport
+    from papyra_contrib.cluster._registry.members import Fence, Member
     from papyra_contrib.receptionist._key import M, R
 
 __all__ = ["Cluster"]

@@ -9,8 +9,8 @@ import anyio
 
 from papyra.events import NodeDown, NodeUp
 from papyra_contrib.cluster._errors import NOT_A_MEMBER, ClusterUnavailable, NodeGone, not_joined
-from papyra_contrib.cluster._joining import IncarnationSpentError
-from papyra_contrib.cluster._replica import EndedIncarnations
+from papyra_contrib.cluster._registry.joining import IncarnationSpentError
+from papyra_contrib.cluster._registry.replica import EndedIncarnations
 
 if TYPE_CHECKING:
     from collections.abc import Callable

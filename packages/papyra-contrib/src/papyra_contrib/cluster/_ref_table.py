@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from papyra import ActorRef
 from papyra.address import ActorAddress
-from papyra_contrib.cluster._keys import escape, unescape
 from papyra_contrib.cluster._port import NodeId
-from papyra_contrib.cluster._remote_refs import LateRef, RemoteRef, Target
+from papyra_contrib.cluster._registry.keys import escape, unescape
+from papyra_contrib.cluster._remote.refs import LateRef, RemoteRef, Target
 
 if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
     from papyra.typing import M, R
     from papyra_contrib.cluster._membership import Membership
-    from papyra_contrib.cluster._remote_refs import Sender
+    from papyra_contrib.cluster._remote.refs import Sender
 
 __all__ = ["RefTable"]
 

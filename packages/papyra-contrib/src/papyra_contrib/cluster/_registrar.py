@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 import anyio
 
-from papyra_contrib.cluster import _members
 from papyra_contrib.cluster._errors import ActorNameTaken, ClusterUnavailable, Conflict, TransportError
-from papyra_contrib.cluster._keys import name_key, node_key, service_key
-from papyra_contrib.cluster._members import Fence
 from papyra_contrib.cluster._port import Ended, Entry, NodeId
+from papyra_contrib.cluster._registry import members
+from papyra_contrib.cluster._registry.keys import name_key, node_key, service_key
+from papyra_contrib.cluster._registry.members import Fence
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from papyra_contrib.cluster._members import Claim
+    from papyra_contrib.cluster._registry.members import Claim
     from papyra_contrib.cluster._session import Session
 
     class Waits(Protocol):
@@ -46,7 +46,7 @@ class Claimed:
 
         An equal value is not enough: the same actor may have claimed the name anew meanwhile.
         """
-        claim = _members.read_claim(entry.value, entry.revision)
+        claim = members.read_claim(entry.value, entry.revision)
         return claim is not None and (claim.holder, claim.revision) == (self.holder, self.fence.revision)
 
 
@@ -62,7 +62,7 @@ class Registrar:
 
         async def attempt(session: Session) -> bool:
             key = service_key(name, session.me.node, actor_id)
-            await self._put_own(session, key, _members.service_value(session.me))
+            await self._put_own(session, key, members.service_value(session.me))
             return True
 
         await self._repeat(f"register the service {name!r}", attempt)
@@ -84,7 +84,7 @@ class Registrar:
         key = name_key(name)
 
         async def attempt(session: Session) -> Claimed | None:
-            value = _members.claim_value(session.me, actor_id)
+            value = members.claim_value(session.me, actor_id)
             known = session.replica.entries.get(key)
             if known is None or known.value != value:
                 if await self._living_holder(session, known) is not None:
@@ -106,7 +106,7 @@ class Registrar:
         key = name_key(name)
 
         async def attempt(session: Session) -> Claimed | None:
-            value = _members.claim_value(claimed.holder, actor_id, claimed.fence.revision)
+            value = members.claim_value(claimed.holder, actor_id, claimed.fence.revision)
             known = session.replica.entries.get(key)
             if session.me != claimed.holder or known is None or known.value not in (value, claimed.value):
                 raise ActorNameTaken(name, "another node")
@@ -145,13 +145,13 @@ class Registrar:
 
     async def _living_holder(self, session: Session, known: Entry | None) -> Claim | None:
         """Return the claim in an entry if its node is up; one that is not known here is asked for."""
-        claim = _members.read_claim(known.value, known.revision) if known is not None else None
+        claim = members.read_claim(known.value, known.revision) if known is not None else None
         if claim is None or claim.holder in session.replica.ended:
             return None
         if session.replica.is_member(claim.holder):
             return claim
         found = await session.transport.get(node_key(claim.holder.node))
-        alive = found is not None and _members.read_incarnation(found.value) == claim.holder.incarnation
+        alive = found is not None and members.read_incarnation(found.value) == claim.holder.incarnation
         return claim if alive else None
 
     async def _refresh(self, session: Session, key: str) -> Entry | None:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from papyra_contrib.cluster._keys import unescape
-from papyra_contrib.cluster._members import Fence
 from papyra_contrib.cluster._open import open_transport
 from papyra_contrib.cluster._port import Ended, NodeId, not_open
-from papyra_contrib.cluster._replica import EndedIncarnations, Replica
+from papyra_contrib.cluster._registry.keys import unescape
+from papyra_contrib.cluster._registry.members import Fence
+from papyra_contrib.cluster._registry.replica import EndedIncarnations, Replica
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable

@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra import AskTimeout
-from papyra_contrib.cluster import _frames as wire
-from papyra_contrib.cluster._asks import PendingAsk
 from papyra_contrib.cluster._errors import NOT_A_MEMBER, ActorStopped, NodeGone, NodeUnreachable
+from papyra_contrib.cluster._remote.asks import PendingAsk
+from papyra_contrib.cluster._wire import frames as wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
-    from papyra_contrib.cluster._link import Link
+    from papyra_contrib.cluster._links.link import Link
     from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import NodeId
-    from papyra_contrib.cluster._remote_refs import Target
+    from papyra_contrib.cluster._remote.refs import Target
     from papyra_contrib.cluster._session import Session
 
 __all__ = ["Sending"]

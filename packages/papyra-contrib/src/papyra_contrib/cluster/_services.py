@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra_contrib.cluster._errors import ActorStopped, ClusterUnavailable
-from papyra_contrib.cluster._keys import service_key
+from papyra_contrib.cluster._registry.keys import service_key
 
 if TYPE_CHECKING:
     from papyra import ActorRef

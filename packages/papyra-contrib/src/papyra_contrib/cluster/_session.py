@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import anyio
 
-from papyra_contrib.cluster import _frames as wire
-from papyra_contrib.cluster._asks import PendingAsks
-from papyra_contrib.cluster._early_frames import EarlyFrames
 from papyra_contrib.cluster._errors import (
     NOT_A_MEMBER,
     ActorStopped,
@@ -19,25 +16,28 @@ from papyra_contrib.cluster._errors import (
     NodeUnreachable,
     TransportError,
 )
-from papyra_contrib.cluster._exports import Exports
-from papyra_contrib.cluster._flusher import Flusher
-from papyra_contrib.cluster._joining import claim_membership
-from papyra_contrib.cluster._keys import node_key
-from papyra_contrib.cluster._link import Link
-from papyra_contrib.cluster._members import WIRE_VERSIONS, read_incarnation
+from papyra_contrib.cluster._links.early_frames import EarlyFrames
+from papyra_contrib.cluster._links.flusher import Flusher
+from papyra_contrib.cluster._links.link import Link
+from papyra_contrib.cluster._links.receiver import Receiver
 from papyra_contrib.cluster._port import Change, Lease, NodeId, Transport, not_open
-from papyra_contrib.cluster._receiver import Receiver
-from papyra_contrib.cluster._replica import Replica
+from papyra_contrib.cluster._registry.joining import claim_membership
+from papyra_contrib.cluster._registry.keys import node_key
+from papyra_contrib.cluster._registry.members import WIRE_VERSIONS, read_incarnation
+from papyra_contrib.cluster._registry.replica import Replica
+from papyra_contrib.cluster._remote.asks import PendingAsks
+from papyra_contrib.cluster._remote.exports import Exports
 from papyra_contrib.cluster._verifier import Verifier
+from papyra_contrib.cluster._wire import frames as wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
     from papyra.cluster import LocalSystem
-    from papyra_contrib.cluster._remote_refs import Target
-    from papyra_contrib.cluster._replica import EndedIncarnations
-    from papyra_contrib.cluster._wire_values import WireValues
+    from papyra_contrib.cluster._registry.replica import EndedIncarnations
+    from papyra_contrib.cluster._remote.refs import Target
+    from papyra_contrib.cluster._wire.values import WireValues
 
     class Owner(Protocol):
         """What a session tells its cluster."""

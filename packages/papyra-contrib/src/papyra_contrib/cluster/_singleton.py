@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from papyra_contrib.cluster._errors import ActorNameTaken, ClusterUnavailable
-from papyra_contrib.cluster._keys import name_key
+from papyra_contrib.cluster._registry.keys import name_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
     from papyra.supervision import SupervisionPolicy
     from papyra_contrib.cluster._claims import Claims
-    from papyra_contrib.cluster._members import Fence
     from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._registrar import Claimed, Registrar
+    from papyra_contrib.cluster._registry.members import Fence
     from papyra_contrib.cluster._session import Session
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from papyra_contrib.cluster import _frames as wire
 from papyra_contrib.cluster._errors import ClusterUnavailable, NodeGone, NodeUnreachable
-from papyra_contrib.cluster._remote_refs import RemoteRef
+from papyra_contrib.cluster._remote.refs import RemoteRef
+from papyra_contrib.cluster._wire import frames as wire
 
 if TYPE_CHECKING:
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._membership import Membership
     from papyra_contrib.cluster._port import NodeId
-    from papyra_contrib.cluster._remote_refs import Target
+    from papyra_contrib.cluster._remote.refs import Target
 
 __all__ = ["Watches"]
 

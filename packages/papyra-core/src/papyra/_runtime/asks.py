@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.attached_instrument import replied
+from papyra._runtime.containment.thread_guard import wrong_thread
+from papyra._runtime.delivery.sending import deliver
 from papyra._runtime.mailbox import raise_stopped
-from papyra._runtime.sending import deliver
-from papyra._runtime.thread_guard import wrong_thread
+from papyra._runtime.observation.attached_instrument import replied
 from papyra._runtime.wait_graph import begin_branch, begin_fork, begin_wait, end_wait, move_wait
 from papyra.exceptions import ActorStopped, AskDeadlock, AskTimeout, PapyraError
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from papyra._runtime.containment.user_values import type_name
 from papyra._runtime.end_reason import why_stopped
 from papyra._runtime.phases import STARTING, STOPPED
-from papyra._runtime.user_values import type_name
 from papyra.address import ActorAddress
 
 if TYPE_CHECKING:
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
     from papyra._runtime._eventloop import Waiter
     from papyra._runtime.belongings import Belongings
+    from papyra._runtime.belongings.group import Group
+    from papyra._runtime.delivery.sender_line import SenderLine
     from papyra._runtime.envelope import Envelope
-    from papyra._runtime.group import Group
     from papyra._runtime.restarts import RestartWindow
     from papyra._runtime.runtime import Runtime
-    from papyra._runtime.sender_line import SenderLine
     from papyra._runtime.timers import Timer
     from papyra._runtime.wait_graph import Fork, Wait
     from papyra._runtime.worker import Worker

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from papyra._runtime.user_values import bounded_text, type_name
+from papyra._runtime.containment.user_values import bounded_text, type_name
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell

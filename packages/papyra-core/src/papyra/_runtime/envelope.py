@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from papyra._runtime._eventloop import Waiter
-    from papyra._runtime.attached_instrument import Marks
     from papyra._runtime.cell import Cell
+    from papyra._runtime.observation.attached_instrument import Marks
     from papyra._runtime.wait_graph import Branch
     from papyra.actor import Actor
 

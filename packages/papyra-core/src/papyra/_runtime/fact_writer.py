@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra._runtime.dropped_share import DroppedShare
-from papyra._runtime.log import LOG, log_error
-from papyra._runtime.stack_guard import need_frames
-from papyra._runtime.user_values import bounded_text, is_a
+from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.stack_guard import need_frames
+from papyra._runtime.containment.user_values import bounded_text, is_a
+from papyra._runtime.facts.dropped_share import DroppedShare
 from papyra.exceptions import PartialWriteError, PersistenceError
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from papyra import events as ev
-from papyra._runtime.class_names import ClassNames
-from papyra._runtime.dead_letters import DeadLetterBook
-from papyra._runtime.stack_guard import need_frames
-from papyra._runtime.user_values import bounded_text, is_a, leaves, type_name
+from papyra._runtime.containment.class_names import ClassNames
+from papyra._runtime.containment.stack_guard import need_frames
+from papyra._runtime.containment.user_values import bounded_text, is_a, leaves, type_name
+from papyra._runtime.facts.dead_letters import DeadLetterBook
 from papyra.messages import DeadLetter
 from papyra.persistence.models import PersistedAudit, PersistedDeadLetter, PersistedEvent
 from papyra.persistence.payload import clean_text

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import anyio.to_thread
 
-from papyra._runtime.log import LOG, log_error
-from papyra._runtime.user_values import close_coroutine, is_a, is_awaitable
+from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.user_values import close_coroutine, is_a, is_awaitable
 from papyra.exceptions import PluginError
 from papyra.hook_discovery import find_hooks
 from papyra.hooks import HOOK_NAMES

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from papyra._runtime.attached_instrument import Attached
-from papyra._runtime.countdown import Countdown
-from papyra._runtime.log import LOG
+from papyra._runtime.containment.log import LOG
+from papyra._runtime.delivery.countdown import Countdown
+from papyra._runtime.observation.attached_instrument import Attached
 from papyra.instrument_discovery import load_instruments, loaded_before, make_instruments
 from papyra.instruments import Instrument
 from papyra.plugins import describe

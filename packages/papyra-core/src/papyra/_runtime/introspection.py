@@ -6,6 +6,7 @@ from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.containment.user_values import type_name
 from papyra._runtime.mailbox import depth
 from papyra._runtime.phases import (
     BACKING_OFF,
@@ -16,7 +17,6 @@ from papyra._runtime.phases import (
     STATES,
     STOPPED,
 )
-from papyra._runtime.user_values import type_name
 from papyra.audit import ActorInfo, AuditReport, MailboxDepth
 from papyra.persistence.backend import safe_metrics_snapshot
 from papyra.statistics import SystemStatistics
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from papyra._runtime.cell import Cell
+    from papyra._runtime.observation.tallies import Walk
     from papyra._runtime.runtime import Runtime
-    from papyra._runtime.tallies import Walk
 
 __all__ = [
     "audit",

@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra._runtime import phases
+from papyra._runtime.belongings.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.cell import Cell
+from papyra._runtime.containment.failures import as_failure, left_open, own_failure
+from papyra._runtime.containment.frames import calls_actor
+from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.delivery.sending import grant
 from papyra._runtime.envelope import SIGNAL
-from papyra._runtime.failures import as_failure, left_open, own_failure
-from papyra._runtime.frames import calls_actor
-from papyra._runtime.log import LOG, log_error
 from papyra._runtime.mailbox import discard, has_mail, stopped_early
 from papyra._runtime.phases import (
     BACKING_OFF,
@@ -33,8 +35,6 @@ from papyra._runtime.phases import (
     STOPPING_CHILDREN,
     SUSPENDED,
 )
-from papyra._runtime.pipes import abandon_pipes, pipes_gone
-from papyra._runtime.sending import grant
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import NO_TIME, begin_stopping_children, finish, stop_next_child
 from papyra._runtime.supervision import Supervision

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from papyra._runtime.background import Background
+from papyra._runtime.containment.frames import calls_actor
+from papyra._runtime.containment.log import log_error
+from papyra._runtime.delivery.sending import deliver, has_room
 from papyra._runtime.envelope import Envelope
-from papyra._runtime.frames import calls_actor
-from papyra._runtime.log import log_error
 from papyra._runtime.mailbox import enqueue, raise_stopped
 from papyra._runtime.phases import STOPPED, STOPPING_CHILDREN
-from papyra._runtime.sending import deliver, has_room
+from papyra._runtime.process.background import Background
 from papyra.messages import ActorTerminated
 from papyra.ref import ActorRef
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from papyra._runtime.cell import NO_LIMIT
+from papyra._runtime.containment.stack_guard import need_frames
 from papyra._runtime.end_reason import why_stopped
 from papyra._runtime.envelope import SIGNAL, Envelope
-from papyra._runtime.stack_guard import need_frames
 from papyra.exceptions import ActorStopped
 
 if TYPE_CHECKING:

@@ -10,29 +10,29 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra._runtime.busy_actors import BusyActors
-from papyra._runtime.interrupts import INTERRUPTS
+from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.stack_guard import need_frames
+from papyra._runtime.containment.user_values import is_a, leaves, type_name
+from papyra._runtime.facts.run_facts import RunFacts
+from papyra._runtime.facts.run_id import new_run_id
 from papyra._runtime.lifecycle import Lifecycle
-from papyra._runtime.log import LOG, log_error
+from papyra._runtime.observation.busy_actors import BusyActors
+from papyra._runtime.observation.watchdog import Watchdog
 from papyra._runtime.phases import STOPPED
-from papyra._runtime.run_facts import RunFacts
-from papyra._runtime.run_id import new_run_id
+from papyra._runtime.process.interrupts import INTERRUPTS
 from papyra._runtime.runtime import Runtime
-from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.stopping import CANCEL_BUT_ON_STOP, force, request_stop, stop_waiter
 from papyra._runtime.timers import Timers
-from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.wait_graph import end_wait, wait_for_child
-from papyra._runtime.watchdog import Watchdog
 from papyra._runtime.worker_loop import WORKER_LOOP, Workers
 
 if TYPE_CHECKING:
     from papyra._runtime._eventloop import Loop
     from papyra._runtime.cell import Cell
-    from papyra._runtime.clock import Clock
     from papyra._runtime.fact_writer import FactWriter
     from papyra._runtime.history import History
     from papyra._runtime.hook_calls import HookCalls
+    from papyra._runtime.process.clock import Clock
     from papyra.system import ActorSystem
 
 __all__ = ["RunningSystem"]

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from papyra._runtime import phases
+from papyra._runtime.containment.stack_guard import need_frames_to_wake
+from papyra._runtime.containment.thread_guard import IS_OWNED, owner_of_this_thread
 from papyra._runtime.context_guard import reference_of
 from papyra._runtime.envelope import SIGNAL
+from papyra._runtime.observation.tallies import Tallies
 from papyra._runtime.phases import STOPPED
-from papyra._runtime.stack_guard import need_frames_to_wake
-from papyra._runtime.tallies import Tallies
-from papyra._runtime.thread_guard import IS_OWNED, owner_of_this_thread
-from papyra._runtime.threads import BlockingThreads
+from papyra._runtime.process.threads import BlockingThreads
 from papyra._runtime.worker import WORKERS
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from papyra._runtime._eventloop import Loop, Waiter
     from papyra._runtime.cell import Cell
-    from papyra._runtime.countdown import Countdown
+    from papyra._runtime.delivery.countdown import Countdown
     from papyra._runtime.fact_writer import FactWriter
     from papyra._runtime.history import History
     from papyra._runtime.hook_calls import HookCalls

@@ -6,8 +6,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from papyra._runtime import phases
+from papyra._runtime.containment.log import LOG
+from papyra._runtime.containment.stack_guard import need_frames
 from papyra._runtime.end_reason import EndReason
-from papyra._runtime.log import LOG
 from papyra._runtime.mailbox import close, discard, stopped_early
 from papyra._runtime.phases import (
     RESTARTING_CHILDREN,
@@ -17,7 +18,6 @@ from papyra._runtime.phases import (
     STOPPING_CHILDREN,
     SUSPENDED,
 )
-from papyra._runtime.stack_guard import need_frames
 from papyra._runtime.wait_graph import wait_for_child
 from papyra._runtime.watching import forget, tell_watchers
 from papyra._runtime.worker import Worker

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime import phases
+from papyra._runtime.containment.failures import note_plain_methods, own_failure
+from papyra._runtime.containment.frames import calls_actor
+from papyra._runtime.containment.log import log_error
+from papyra._runtime.containment.tracebacks import cut_repeats
+from papyra._runtime.containment.user_values import describe, is_a, is_awaitable
 from papyra._runtime.decisions import HAS_CHILDREN, WITH_SIBLINGS, Decisions, Failure, stops_anyway
-from papyra._runtime.failures import note_plain_methods, own_failure
-from papyra._runtime.frames import calls_actor
-from papyra._runtime.log import log_error
 from papyra._runtime.phases import DRAINING, RUNNING, STOPPED, SUSPENDED
 from papyra._runtime.stopping import stop_failed
-from papyra._runtime.tracebacks import cut_repeats
-from papyra._runtime.user_values import describe, is_a, is_awaitable
 from papyra._runtime.wait_graph import waits_on
 from papyra._runtime.worker import Worker, context_for
 from papyra.actor import Actor

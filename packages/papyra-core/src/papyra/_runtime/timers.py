@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import anyio
 
-from papyra._runtime.stack_guard import need_frames
+from papyra._runtime.containment.stack_guard import need_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime._eventloop import Loop, Waiter
-    from papyra._runtime.clock import Clock
+    from papyra._runtime.process.clock import Clock
 
     Entry: TypeAlias = "tuple[float, int, Timer]"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from papyra._runtime.containment.user_values import type_name
 from papyra._runtime.introspection import describe_actor
 from papyra._runtime.mailbox import depth
-from papyra._runtime.user_values import type_name
 from papyra.audit import TreeRow
 
 if TYPE_CHECKING:

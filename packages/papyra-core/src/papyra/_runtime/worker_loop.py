@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from papyra._runtime.attached_instrument import begin, end
+from papyra._runtime.containment.failures import left_open
+from papyra._runtime.containment.frames import calls_actor
+from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.user_values import is_a, leaves, type_name
 from papyra._runtime.context_guard import ContextGuard, keep, keep_worker, release_worker
+from papyra._runtime.delivery.sending import grant
 from papyra._runtime.envelope import SIGNAL, Envelope
-from papyra._runtime.failures import left_open
-from papyra._runtime.frames import calls_actor
-from papyra._runtime.log import LOG, log_error
+from papyra._runtime.observation.attached_instrument import begin, end
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING, STOPPED
-from papyra._runtime.sending import grant
 from papyra._runtime.stopping import interrupted, note_interrupted
-from papyra._runtime.user_values import is_a, leaves, type_name
 from papyra._runtime.worker import Worker, context_for
 from papyra.exceptions import Reject
 from papyra.proxy import CallerError

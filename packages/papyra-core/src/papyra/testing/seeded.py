@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
 
+from papyra._runtime.containment.failures import left_open
 from papyra._runtime.context_guard import keep
+from papyra._runtime.delivery.sending import grant
 from papyra._runtime.envelope import SIGNAL, Envelope
-from papyra._runtime.failures import left_open
 from papyra._runtime.runtime import MAX_IDLE_STOPS
-from papyra._runtime.sending import grant
 from papyra._runtime.worker_loop import TURN_MESSAGES, WORKER_LOOP, Workers, answer, observed
 
 if TYPE_CHECKING:

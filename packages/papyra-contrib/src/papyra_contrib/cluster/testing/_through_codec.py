@@ -8,7 +8,7 @@ from papyra import ActorRef
 from papyra.typing import M, R
 from papyra_contrib.cluster._errors import RemoteFailure
 from papyra_contrib.cluster._open import open_codec
-from papyra_contrib.cluster._wire_values import WireValues
+from papyra_contrib.cluster._wire.values import WireValues
 
 if TYPE_CHECKING:
     from types import TracebackType

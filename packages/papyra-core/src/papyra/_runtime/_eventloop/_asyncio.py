@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio._backends._asyncio as _anyio
 
-from papyra._runtime.stack_guard import SPAWN_FRAMES, expect_debug_mode, need_frames
+from papyra._runtime.containment.stack_guard import SPAWN_FRAMES, expect_debug_mode, need_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from papyra._runtime.stack_guard import SPAWN_FRAMES, need_frames
+from papyra._runtime.containment.stack_guard import SPAWN_FRAMES, need_frames
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator

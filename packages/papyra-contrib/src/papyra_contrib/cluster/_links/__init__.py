@@ -1,0 +1,1 @@
+"""The link to one other node: what leaves, what arrives, and in which order."""

@@ -1,0 +1,1 @@
+"""The registry that all nodes share: keys, members, and a replica of it."""

@@ -1,0 +1,1 @@
+"""References, exports and asks beyond this process."""

@@ -1,0 +1,1 @@
+"""The wire format: frames, and values inside them."""

@@ -1,0 +1,68 @@
+"""What an actor may do with a message instead of returning a reply: answer later, forward it, or refuse it.
+
+Each of these takes the envelope that is being answered out of the actor's hand (`take`). The worker then
+ignores what ``receive`` returns, because it replies only to an envelope that is still there.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+
+from papyra._runtime.asks import pass_on
+from papyra._runtime.belongings import belongings
+from papyra._runtime.cell import Cell
+from papyra._runtime.containment.user_values import type_name
+from papyra._runtime.envelope import Envelope
+from papyra.exceptions import UnhandledMessage
+
+__all__ = ["BACKGROUND", "answer_later", "forward", "take", "unhandled"]
+
+BACKGROUND: ContextVar[bool] = ContextVar("papyra_background", default=False)
+"""Set in the tasks that an actor starts with ``start_soon`` and ``pipe_to_self``."""
+
+
+def take(cell: Cell, action: str) -> Envelope | None:
+    """Take the ask or the proxy's call that is being answered; None for any other message."""
+    if BACKGROUND.get():
+        raise RuntimeError(
+            f"{action}() was called in a background task of actor {cell}, which handles no message. "
+            "Call it in receive(), before the task starts, and hand the task what it returned"
+        )
+    envelope, cell.answering = cell.answering, None
+    return envelope if envelope is not None and envelope.source is None else None
+
+
+def answer_later(cell: Cell) -> Envelope | None:
+    """Take the question that is being answered, and note that the actor owes a reply.
+
+    None if nobody waits for one.
+    """
+    mine = belongings(cell)
+    envelope = take(cell, "reply_later")
+    if envelope is None or not envelope.is_awaited():
+        return None
+    envelope.debtor = cell
+    if mine.owed is None:
+        mine.owed = {}
+    mine.owed[envelope] = None
+    return envelope
+
+
+async def forward(cell: Cell, target: Cell, message: object) -> None:
+    """Hand the message on to ``target``, and the duty to reply with it."""
+    if not isinstance(target, Cell):
+        raise TypeError(f"can't forward to {target}, which is on another node: ask it, and return its reply")
+    envelope = take(cell, "forward")
+    if envelope is None or not envelope.expects_reply:
+        envelope = Envelope(message, expects_reply=False)
+    envelope.message, envelope.call = message, None
+    await pass_on(target, envelope)
+
+
+def unhandled(cell: Cell, message: object) -> None:
+    """Make a dead letter of a message that the actor has no code for, and tell its asker at once."""
+    envelope = take(cell, "unhandled")
+    expects_reply = envelope is not None and envelope.expects_reply
+    cell.rt.history.dead_letter(cell, message, expects_reply=expects_reply, reason="unhandled")
+    if envelope is not None:
+        envelope.reply(None, UnhandledMessage(cell, type_name(type(message))))

@@ -1,0 +1,43 @@
+"""Messages that an actor puts aside, and brings back when it can handle them."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from papyra._runtime.belongings import belongings
+from papyra._runtime.belongings.answering import take
+from papyra.exceptions import StashOverflow
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+
+__all__ = ["stash", "stashed", "unstash_all"]
+
+
+def stash(cell: Cell, message: object) -> None:
+    """Put the message that is being handled aside; an ask keeps its asker, who goes on waiting."""
+    mine = belongings(cell)
+    capacity: int | None = getattr(cell.actor, "stash_capacity", None)
+    if capacity is not None and stashed(cell) >= capacity:
+        raise StashOverflow(cell, capacity)
+    envelope = take(cell, "stash")
+    if mine.stash is None:
+        mine.stash = deque()
+    if envelope is None:
+        mine.stash.append(message)
+        return
+    if envelope.call is None:  # a proxy's call is repeated as it is
+        envelope.message = message
+    mine.stash.append(envelope)
+
+
+def unstash_all(cell: Cell) -> int:
+    """Put the stash at the front of the mailbox, oldest first. Return how many messages that were."""
+    return cell.belongings.put_stash_back() if cell.belongings is not None else 0
+
+
+def stashed(cell: Cell) -> int:
+    """Count the messages in the stash."""
+    mine = cell.belongings
+    return len(mine.stash) if mine is not None and mine.stash is not None else 0

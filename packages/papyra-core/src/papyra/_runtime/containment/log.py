@@ -1,0 +1,70 @@
+"""The log of the runtime. Filters and handlers are user code, and so are the texts of errors."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from contextlib import suppress
+
+from papyra._runtime.containment.user_values import is_a, type_name
+
+__all__ = ["LOG", "log_error"]
+
+_logger = logging.getLogger("papyra")
+
+
+class _Log:
+    """The logger ``papyra``, for all of the runtime. It raises nothing except `KeyboardInterrupt`.
+
+    It is used half-way through changes of the runtime's state, and in the calls of senders.
+    """
+
+    def __init__(self) -> None:
+        self._is_reported = False
+
+    def debug(self, text: str, *about: object) -> None:
+        """Log for those who look for a fault of their own."""
+        self.write(logging.DEBUG, text, about)
+
+    def warning(self, text: str, *about: object) -> None:
+        """Log something that may be a fault."""
+        self.write(logging.WARNING, text, about)
+
+    def error(self, text: str, *about: object) -> None:
+        """Log a fault without a traceback."""
+        self.write(logging.ERROR, text, about)
+
+    def write(
+        self, level: int, text: str, about: tuple[object, ...], error: BaseException | None = None
+    ) -> bool:
+        """Log ``text``, with ``about`` in place of each ``%s``. Return False if user code raised."""
+        # A tuple, because logging asks an exception that is given alone whether it is true.
+        info = None if error is None else (type(error), error, error.__traceback__)
+        try:
+            _logger.log(level, text, *about, exc_info=info, stacklevel=3)
+        except KeyboardInterrupt:
+            raise  # Ctrl-C comes anywhere
+        except BaseException as own:  # noqa: BLE001 - user code: it must not reach the code that logs
+            if error is None:
+                self._report(own)
+            return False
+        return True
+
+    def _report(self, error: BaseException) -> None:
+        """Say once on stderr that lines are lost, because the log can't be used."""
+        if self._is_reported or is_a(error, RecursionError):  # that may be the caller's
+            return
+        self._is_reported = True
+        text = f"a filter or handler of the logger 'papyra' raised {type_name(type(error))}: lines are lost"
+        with suppress(Exception):  # stderr may be closed, or an object of the program
+            sys.stderr.write(f"{text}\n")
+
+
+LOG = _Log()
+"""What all of the runtime logs with."""
+
+
+def log_error(text: str, *about: object, error: BaseException, level: int = logging.ERROR) -> None:
+    """Log ``text``, with ``about`` in place of each ``%s``, and the traceback of ``error``."""
+    if not LOG.write(level, text, about, error):  # its text or a note of it may be to blame
+        LOG.write(level, f"{text} with %s, whose traceback can't be shown", (*about, type_name(type(error))))

@@ -1,0 +1,149 @@
+"""The countdowns to the next send that an instrument is shown.
+
+`ActorRef.tell` counts sends down anyhow, to yield to the event loop after each `SEND_BUDGET`. While an
+instrument wants to see sends, the same counter stops at whichever comes first, the next yield or the next
+send to show. So the fast path of ``tell`` is the same with and without instruments.
+"""
+
+from __future__ import annotations
+
+import sys
+from operator import index
+from typing import TYPE_CHECKING, Any
+
+from papyra._runtime.delivery.sending import check_send
+from papyra._runtime.envelope import Envelope
+from papyra._runtime.runtime import SEND_BUDGET
+
+if TYPE_CHECKING:
+    from papyra._runtime.cell import Cell
+    from papyra._runtime.observation.attached_instrument import Attached, Marks
+    from papyra._runtime.runtime import Runtime
+
+__all__ = ["Countdown"]
+
+
+class Countdown:
+    """Shows sends to the instruments of a system. A new one is made when the instruments change.
+
+    An instrument that traces wants every send, although it marks few of them. Such a send stops the counter,
+    but takes a short path until the yield or another instrument is due.
+    """
+
+    __slots__ = (
+        "_asks_every",
+        "_asks_left",
+        "_asks_stretch",
+        "_attached",
+        "_budget",
+        "_every",
+        "_owner",
+        "_quick",
+        "_rt",
+        "_stretch",
+    )
+
+    def __init__(self, rt: Runtime, attached: list[Attached]) -> None:
+        self._rt = rt
+        self._owner = rt.owner
+        self._attached = attached
+        for each in attached:
+            each.left = [1, 1]
+        self._budget = 1  # tells until the next yield, as of the last stop
+        self._stretch = 0  # tells from the last stop to the next, not counting either
+        self._quick = 0  # those of them that `_every` has yet to be shown; the others are not seen here
+        self._every = attached[0]
+        self._asks_stretch = self._asks_left = 1  # asks from the last stop to the next, and those to come
+        self._asks_every: Attached | None = None
+        rt.allow_sends(0)
+
+    def tell(self, cell: Cell, item: Any) -> Any:
+        """Handle a stop of the counter: show the send if it is due, and count on. Return the item to send."""
+        if not self._owner._is_owned():
+            check_send(self._rt)  # which raises
+        quick = self._quick
+        marks: Marks = ()
+        if quick:
+            every = self._every
+            try:
+                mark, left = every.send(cell, item.message if type(item) is Envelope else item, False)
+                if type(left) is not int:
+                    left = index(left)  # raises for anything but a number of sends
+            except BaseException as error:  # noqa: BLE001 - as in `Attached.show`, without its call
+                mark, left = every.send_failed(error)
+            if mark is None and left <= 1:
+                self._quick = quick - 1
+                return item
+            marks = _note_next(every, False, mark, left, self._stretch - quick + 1)
+        passed = self._stretch - quick + 1
+        message = item.message if type(item) is Envelope else item
+        marks, every, nearest, second = self._show(cell, message, False, passed, marks)
+        if marks:
+            if type(item) is not Envelope:
+                item = Envelope(item, expects_reply=False)
+            item.marks = marks
+        budget = self._budget - passed
+        if budget <= 0:
+            budget = SEND_BUDGET
+            self._rt.must_yield = True
+        self._budget = budget
+        if nearest == 1:
+            self._every = every
+            self._stretch = self._quick = min(budget, second) - 1
+        else:
+            self._stretch, self._quick = min(budget, nearest) - 1, 0
+            self._rt.allow_sends(self._stretch)
+        return item
+
+    def ask(self, cell: Cell, envelope: Envelope) -> bool:
+        """Count an ask, and show it if it is due. Return whether it was marked."""
+        marks: Marks = ()
+        self._asks_left = left = self._asks_left - 1
+        if left:
+            every = self._asks_every
+            if every is None:
+                return False
+            try:
+                mark, gap = every.send(cell, envelope.message, True)
+                if type(gap) is not int:
+                    gap = index(gap)
+            except BaseException as error:  # noqa: BLE001 - as in `tell`
+                mark, gap = every.send_failed(error)
+            if mark is None and gap <= 1:
+                return False
+            marks = _note_next(every, True, mark, gap, self._asks_stretch - left)
+        passed = self._asks_stretch - left
+        marks, every, nearest, second = self._show(cell, envelope.message, True, passed, marks)
+        self._asks_every = every if nearest == 1 else None
+        self._asks_stretch = self._asks_left = second if nearest == 1 else nearest
+        envelope.marks = marks or None
+        return bool(marks)
+
+    def _show(
+        self, cell: Cell, message: object, asks: bool, passed: int, marks: Marks
+    ) -> tuple[Marks, Attached, int, int]:
+        """Show a send to the instruments whose turn it is, and add their marks.
+
+        Return all marks, the instrument whose turn comes next, after how many sends that is, and after how
+        many the turn of another one comes.
+        """
+        first = self._attached[0]
+        nearest = second = sys.maxsize
+        for each in self._attached:
+            left = each.left[asks] - passed
+            if left <= 0:
+                mark, left = each.show(cell, message, asks)
+                if mark is not None:
+                    marks = (*marks, (each, mark))
+            each.left[asks] = left
+            if left < nearest:
+                first, nearest, second = each, left, nearest
+            elif left < second:
+                second = left
+        return marks, first, nearest, second
+
+
+def _note_next(each: Attached, asks: bool, mark: object, gap: int, passed: int) -> Marks:
+    """Note when an instrument that was shown a send wants the next one. Return its marks."""
+    each.left[asks] = max(gap, 1) + passed  # `Countdown._show` takes off what has passed
+    return () if mark is None else ((each, mark),)

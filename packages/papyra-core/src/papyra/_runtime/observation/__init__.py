@@ -1,0 +1,1 @@
+"""What is counted and watched while actors run."""

@@ -1,0 +1,1 @@
+"""What a system takes from its process: threads, the clock, signals."""
