@@ -20,8 +20,8 @@ __all__ = [
     "place",
 ]
 
-RUNTIME_FOLDER: Final = str(Path(__file__).parent)
-_PROXY: Final = str(Path(__file__).parent.parent / "proxy.py")
+RUNTIME_FOLDER: Final = str(Path(__file__).parents[1])
+_PROXY: Final = str(Path(__file__).parents[2] / "proxy.py")
 
 _STDLIB: Final = (str(Path(os.__file__).parent), "<frozen ")
 
