@@ -1,1 +1,1 @@
-"""What is counted and watched while actors run."""
+"""Counts of actors and messages, and the watch over actors that are busy for long."""
