@@ -11,6 +11,7 @@ import socket
 import unicodedata
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import anyio
@@ -27,6 +28,7 @@ from papyra_cli.commands._runs.history import RunHistory
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone
 from papyra_contrib.dashboard._format import printable, span
+from papyra_contrib.dashboard._poller import Poller
 
 from .._loops import one_loop
 from ._dashboard import HOSTILE, SIGNED_IN, TOKEN, VIEWS, Echo, Sleeper, ask
@@ -249,6 +251,73 @@ async def test_the_system_behind_a_socket_comes_and_goes(
         with pytest.raises(SourceGone):
             await source.plugins()
     await app.aclose()
+
+
+async def test_a_full_queue_of_the_system_behind_a_socket_is_tried_after_a_pause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Without a pause the poller held the event loop, for as long as the queue was full."""
+    path, tries = tmp_path / "full.sock", 0
+
+    class Counted(socket.socket):
+        def connect(self, address: Any) -> None:
+            nonlocal tries
+            tries += 1
+            super().connect(address)
+
+        def connect_ex(self, address: Any) -> int:
+            nonlocal tries
+            tries += 1
+            return super().connect_ex(address)
+
+    async def serve(listener: socket.socket) -> None:
+        """Let the one in that waited first, and answer the one behind it."""
+        listener.setblocking(False)
+        listener.accept()[0].close()
+        await anyio.wait_readable(listener)
+        with listener.accept()[0] as accepted:
+            accepted.sendall(b'{"papyra_admin": 1, "ops": ["plugins"]}\n')
+            await anyio.wait_readable(accepted)
+            assert json.loads(accepted.recv(4096)) == {"id": 1, "op": "plugins"}
+            accepted.sendall(b'{"id": 1, "ok": true, "result": {"rows": []}}\n')
+
+    source = SocketSource(path)
+    poller = Poller(source)
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+        with monkeypatch.context() as patched:
+            patched.setattr(socket, "socket", Counted)
+            patched.setattr("papyra_contrib.dashboard._system_sources.PATIENCE_SECONDS", 0.5)
+            patched.setattr("papyra_contrib.dashboard._poller.LOOK_SECONDS", 0.4)
+            snapshots = [await poller.look(), await poller.look()]
+        assert [snapshot.gone for snapshot in snapshots] == ["the system has ended, or does not answer"] * 2
+        assert poller.looks == 1  # a look that took long serves as long as any
+        assert 2 <= tries <= 11
+        with anyio.fail_after(30):
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(serve, listener)
+                assert await source.plugins() == {"rows": []}
+    await source.aclose()
+
+
+async def test_a_source_that_is_closed_ends_the_request_on_its_way(tmp_path: Path):
+    source = SocketSource(tmp_path / "mute.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "mute.sock"))
+        listener.listen()
+        async with anyio.create_task_group() as tasks:
+
+            async def ask_in_vain() -> None:
+                with pytest.raises(SourceGone):
+                    await source.plugins()
+
+            with anyio.fail_after(5):
+                tasks.start_soon(ask_in_vain)
+                await anyio.wait_all_tasks_blocked()
+                await source.aclose()
+    assert source._connection is None
 
 
 # -- 7.2: escaping

@@ -7,15 +7,19 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
 
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
-from papyra_cli._live.client import LiveSystem
+from papyra_cli._live.client import TRY_AGAIN_SECONDS, LiveSystem
 from papyra_cli.commands._top.app import TopApp
 from papyra_cli.commands.top import top
 from papyra_cli.commands.tree import tree
@@ -190,6 +194,36 @@ def test_the_client_says_that_the_system_is_busy(full: bool, tmp_path: Path, mon
         ) as told:
             LiveSystem(path)
     assert told.value.exit_code == ExitCode.UNAVAILABLE
+
+
+def test_the_client_waits_while_the_queue_of_newcomers_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """`papyra tree` and `top --once` failed at once."""
+    path = tmp_path / "1-shop.sock"
+    pauses: list[float] = []
+    with socket.socket(socket.AF_UNIX) as listener, socket.socket(socket.AF_UNIX) as first:
+        listener.bind(str(path))
+        listener.listen(0)
+        first.connect(str(path))
+
+        def greet() -> None:
+            with listener.accept()[0] as accepted:
+                accepted.sendall(b'{"papyra_admin": 1}\n')
+
+        def make_room(seconds: float) -> None:
+            pauses.append(seconds)
+            if len(pauses) == 3:
+                listener.accept()[0].close()
+                greeting.start()
+
+        greeting = threading.Thread(target=greet)
+        clock = SimpleNamespace(monotonic=time.monotonic, sleep=make_room)
+        monkeypatch.setattr("papyra_cli._live.client.time", clock)
+        with closing(LiveSystem(path)) as live:
+            greeting.join()
+            assert live.greeting == {"papyra_admin": 1}
+    assert pauses == [TRY_AGAIN_SECONDS] * 3
 
 
 def test_hostile_is_hostile():

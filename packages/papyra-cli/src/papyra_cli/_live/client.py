@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import tempfile
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from papyra_cli._errors import Failure
 __all__ = ["LiveSystem", "live_sockets"]
 
 TIMEOUT_SECONDS = 10.0
+TRY_AGAIN_SECONDS = 0.05
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _SOCKET = re.compile(r"(\d+)-(.+)\.sock")
 
@@ -62,7 +64,7 @@ class LiveSystem:
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.settimeout(TIMEOUT_SECONDS)
         try:
-            self._socket.connect(str(path))
+            self._connect()
         except OSError as error:
             self._socket.close()
             raise self._failure(error) from error
@@ -75,6 +77,17 @@ class LiveSystem:
         if "papyra_admin" not in self.greeting:
             self.close()
             raise Failure(f"{path}: {self.greeting.get('error', 'this is not an admin socket of Papyra')}")
+
+    def _connect(self) -> None:
+        """Connect. While too many wait to be accepted, try again after a pause, as long as for an answer."""
+        give_up = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            try:
+                return self._socket.connect(str(self.path))
+            except BlockingIOError:  # the time-out does not count here
+                if time.monotonic() >= give_up:
+                    raise
+            time.sleep(TRY_AGAIN_SECONDS)
 
     def ask(self, op: str, **fields: object) -> dict[str, Any]:
         """Return the result of an operation."""

@@ -82,6 +82,7 @@ class Poller:
             try:
                 answer = await self.source.overview()
             except SourceGone as error:
+                now = time.monotonic()  # it may have taken long, and the next one waits as long as after any
                 known = snapshot or Snapshot(now, {}, {}, {}, {})
                 self._snapshot = replace(known, taken=now, gone=str(error))
                 return self._snapshot

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from abc import abstractmethod
 from typing import TYPE_CHECKING, cast
 
 import anyio
-from anyio.streams.buffered import BufferedByteReceiveStream
 
 from papyra import __version__
 from papyra.exceptions import PapyraError
-from papyra_contrib.admin._protocol import MAX_ANSWER_BYTES, RequestRefused, read_object
+from papyra_contrib.admin._client import AdminConnection, NoAnswer
+from papyra_contrib.admin._protocol import RequestRefused
 from papyra_contrib.admin._views import Views
 from papyra_contrib.dashboard._source import Answer, Source, SourceGone, SourceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-
-    from anyio.abc import SocketStream
 
     from papyra import ActorSystem
 
@@ -29,15 +26,7 @@ __all__ = ["LATEST_FACTS", "LiveSource", "SocketSource"]
 LATEST_FACTS = 100
 PATIENCE_SECONDS = 10.0
 
-_LOST = (
-    OSError,  # also a time-out
-    ValueError,  # not a JSON object
-    anyio.BrokenResourceError,
-    anyio.ClosedResourceError,
-    anyio.DelimiterNotFound,
-    anyio.EndOfStream,
-    anyio.IncompleteRead,
-)
+_LOST = (NoAnswer, OSError, ValueError)  # also a time-out, and what is not a JSON object
 
 
 class _Operations(Source):
@@ -131,8 +120,7 @@ class SocketSource(_Operations):
 
     def __init__(self, where: Path | str | Callable[[], Path]) -> None:
         self._where = where
-        self._stream: SocketStream | None = None
-        self._lines: BufferedByteReceiveStream | None = None
+        self._connection: AdminConnection | None = None
         self._greeting: Answer = {}
         self._turn = anyio.Lock()
 
@@ -140,47 +128,47 @@ class SocketSource(_Operations):
         return {name: self._greeting.get(name) for name in ("pid", "version", "loop")}
 
     async def ask(self, op: str, **fields: object) -> Answer:
-        line = json.dumps({"id": 1, "op": op, **fields}).encode() + b"\n"
         async with self._turn:
-            reply = await self._asked(line)
+            reply = await self._asked(op, fields)
         if not reply.get("ok"):
             raise SourceRefused(str(reply.get("error", "the system gave no answer")))
         return cast("Answer", reply["result"])
 
-    async def _asked(self, line: bytes) -> Answer:
+    async def _asked(self, op: str, fields: dict[str, object]) -> Answer:
         """Send a request and return the answer, over a new connection if the one that is open has ended."""
-        fresh = self._stream is None
+        fresh = self._connection is None
         try:
             with anyio.fail_after(PATIENCE_SECONDS):
-                if self._stream is None:
-                    await self._connect()
-                assert self._stream is not None  # noqa: S101 - connected
-                await self._stream.send(line)
-                return await self._read()
+                connection = self._connection or await self._connect()
+                connection.send(op, **fields)
+                return await connection.read()
         except _LOST as error:
-            await self.aclose()
+            self._close()
             if fresh:
                 raise SourceGone("the system has ended, or does not answer") from error
         except BaseException:  # a cancelled request: its answer would be taken for that of the next one
-            await self.aclose()
+            self._close()
             raise
-        return await self._asked(line)
+        return await self._asked(op, fields)
 
-    async def _connect(self) -> None:
+    async def _connect(self) -> AdminConnection:
         path = self._where() if callable(self._where) else self._where
-        self._stream = await anyio.connect_unix(path)
-        self._lines = BufferedByteReceiveStream(self._stream)
-        self._greeting = await self._read()
+        self._connection = connection = AdminConnection()
+        await connection.connect(path)
+        self._greeting = await connection.read()
         if "papyra_admin" not in self._greeting:
             raise ValueError(str(self._greeting.get("error", "not an admin socket of Papyra")))
         self.actions = frozenset({"stop"} & set(self._greeting.get("ops", ())))
+        return connection
 
-    async def _read(self) -> Answer:
-        assert self._lines is not None  # noqa: S101 - connected
-        return read_object(await self._lines.receive_until(b"\n", MAX_ANSWER_BYTES))
+    def _close(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
 
     async def aclose(self) -> None:
-        stream, self._stream, self._lines = self._stream, None, None
-        if stream is not None:
-            with anyio.CancelScope(shield=True), anyio.move_on_after(1.0):
-                await stream.aclose()
+        if self._turn.locked():  # a request is on its way, and it closes the connection
+            if self._connection is not None:
+                self._connection.end()
+        else:
+            self._close()
