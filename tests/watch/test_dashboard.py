@@ -27,7 +27,7 @@ from papyra_cli._escape import printable as printable_of_the_command
 from papyra_cli.commands._runs.history import RunHistory
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone
-from papyra_contrib.dashboard._format import printable, span
+from papyra_contrib.dashboard._format import clock, count, counted, printable, span
 from papyra_contrib.dashboard._poller import Poller
 
 from .._loops import one_loop
@@ -186,6 +186,112 @@ async def test_a_record_says_how_each_run_ended(tmp_path: Path):
     assert "run b-failed ended with an error" in attention
     assert "running" not in attention
     assert "unknown" not in attention
+
+
+ODD_FACTS = [
+    ("SystemStarted", {"pid": [1], "host": 7}),
+    ("SystemStopped", {"facts_dropped": "many", "reason": {}}),
+    ("ActorStopped", {"type": "shop.Cart", "processed": "all", "reason": 3}),
+    ("ActorRestarted", {"type": ["shop"], "name": {}, "delay": 10**400}),
+    ("ActorRestarted", {"type": "shop.Cart", "delay": -1e308}),
+    ("ActorCrashed", {"type": "", "error": None}),
+    ("<b>", {}),
+]
+
+
+async def test_views_of_a_record_with_facts_that_another_program_wrote(tmp_path: Path):
+    store = tmp_path / "store.ndjson"
+    moments = (-1e308, -5, 0, 1e9, 10**40, 10**400, 1e308)
+    fact = {"kind": "event", "system_id": "shop", "actor_address": "shop:1"}
+    store.write_text(
+        "".join(
+            json.dumps({**fact, "event_type": kind, "payload": payload, "timestamp": moment}) + "\n"
+            for moment in moments
+            for kind, payload in ODD_FACTS
+        )
+    )
+    app = Dashboard(RecordSource(f"json:{store}", payloads=True), token=TOKEN)
+    for view in ("overview", "letters", "timeline", "timeline?since=0", "store", "actor?id=shop:1"):
+        page = await ask(app, f"/{view}")
+        assert page.status == 200, view
+        assert "Nothing to show" not in page.text, view
+    await app.aclose()
+
+
+async def test_a_record_does_not_say_what_living_actors_have_handled(tmp_path: Path):
+    url = f"json:{tmp_path / 'store.ndjson'}"
+    backend = open_backend(url)
+    for second, (kind, payload) in enumerate(
+        [
+            ("ActorStarted", {"type": "shop.Alive"}),
+            ("ActorStarted", {"type": "shop.Gone"}),
+            ("ActorStopped", {"type": "shop.Gone", "processed": 7}),
+        ]
+    ):
+        await backend.record_event(PersistedEvent("shop", "shop:1", kind, payload, 1e9 + second, "run"))
+    await backend.aclose()
+    app = Dashboard(RecordSource(url), token=TOKEN)
+    page = (await ask(app, "/overview")).text
+    await app.aclose()
+    rows = {
+        name: re.findall('<td class="num">(.+?)</td>', rest)
+        for name, rest in re.findall(r"(?s)>(Alive|Gone)</a>(.+?)</tr>", page)
+    }
+    assert rows["Alive"][-2] == "\N{EN DASH}"
+    assert rows["Gone"][-2] == "7"
+
+
+async def test_the_last_page_of_dead_letters_has_no_next_one():
+    async with ActorSystem() as system:
+        gone = system.spawn(Echo)
+        await system.stop(gone)
+        app = Dashboard(system, token=TOKEN)
+        for letters, pages in ((50, 1), (51, 2)):
+            while system.dead_letters.count < letters:
+                with pytest.raises(ActorStopped):
+                    await gone.tell("a message")
+            a_second_later(app)
+            assert ('rel="next"' in (await ask(app, "/letters")).text) == (pages == 2)
+        assert 'rel="next"' not in (await ask(app, "/letters?offset=50")).text
+
+
+class Unreadable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no text")
+
+
+async def test_a_dead_letter_without_a_text_hides_no_other():
+    async with ActorSystem() as system:
+        gone = system.spawn(Echo)
+        await system.stop(gone)
+        for message in ("before", Unreadable(), "after"):
+            with pytest.raises(ActorStopped):
+                await gone.tell(message)
+        page = await ask(Dashboard(system, token=TOKEN, payloads=True), "/letters")
+        assert page.status == 200
+        assert [text in page.text for text in ("before", "Unreadable", "after")] == [True] * 3
+
+
+async def test_a_dashboard_shows_the_system_of_now():
+    """An application that starts again, as in the tests of its owner, has another system each time."""
+    systems: list[ActorSystem] = []
+
+    def find() -> ActorSystem:
+        if not systems:
+            raise LookupError("the lifespan did not run")
+        return systems[-1]
+
+    app = Dashboard(find, token=TOKEN)
+    nothing = await ask(app, "/overview")
+    assert (nothing.status, "No actor system runs now" in nothing.text) == (503, True)
+    for name in ("first", "second"):
+        async with ActorSystem(system_id=name) as system:
+            systems.append(system)
+            page = (await ask(app, "/overview")).text
+            assert f"/</span> {name}</div>" in page
+            assert ">running</span>" in page
+        systems.clear()
+        assert (await ask(app, "/overview")).status == 503
 
 
 async def test_a_record_that_can_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -387,6 +493,7 @@ REFUSED = [
     (400, "GET", "/overview", {**SIGNED_IN, "host": "localhost.evil.example"}),
     (403, "GET", "/live?view=overview", {**SIGNED_IN, "origin": "https://evil.example"}),
     (403, "GET", "/live?view=overview", {**SIGNED_IN, "origin": "null"}),
+    (403, "GET", "/live?view=overview", {**SIGNED_IN, "origin": "http://[localhost:8000"}),
     (
         403,
         "GET",
@@ -545,7 +652,7 @@ def test_durations_have_the_unit_that_fits():
         span(seconds) for seconds in (0.0, 4e-6, 0.00052, 0.0097, 0.9996, 4.94, 38.2, 119, 7190, 90_000, 1e6)
     ]
     assert shown == [
-        "0 µs",
+        "0 s",
         "4 µs",
         "520 µs",
         "10 ms",
@@ -557,6 +664,17 @@ def test_durations_have_the_unit_that_fits():
         "25 h",
         "12 days",
     ]
+
+
+def test_one_of_a_thing_is_singular():
+    assert [counted(number, "fact") for number in (0, 1, 2, 1200)] == [
+        "0 facts",
+        "1 fact",
+        "2 facts",
+        "1,200 facts",
+    ]
+    assert [span(seconds) for seconds in (1, 2, 60)] == ["1 s", "2 s", "60 s"]
+    assert [shown(10**400) for shown in (count, span, clock)] == ["\N{EN DASH}"] * 3
 
 
 def test_htmx_is_what_was_published_and_its_licence_comes_with_it():

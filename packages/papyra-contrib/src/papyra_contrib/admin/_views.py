@@ -11,6 +11,7 @@ import anyio
 
 from papyra.exceptions import NotClustered, PersistenceError
 from papyra.persistence import safe_metrics_snapshot
+from papyra.persistence.payload import json_payload
 from papyra_contrib._cached import Cached
 from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.admin._budget import in_thread
@@ -202,8 +203,9 @@ class Views:
         """
         limit, offset = _span(request)
         letters = self._system.dead_letters
-        found = letters.messages[::-1][offset : offset + limit]
-        return {"rows": [self._letter(one) for one in found], "total": letters.count}
+        kept = letters.messages[::-1]
+        rows = [self._letter(one) for one in kept[offset : offset + limit]]
+        return {"rows": rows, "total": letters.count, "more": offset + limit < len(kept)}
 
     def _letter(self, letter: DeadLetter) -> dict[str, Any]:
         info = self._system.actor_info(letter.target)
@@ -216,7 +218,7 @@ class Views:
             "expects_reply": letter.expects_reply,
             "reason": letter.reason,
         }
-        return {**row, "payload": repr(letter.message)[:4096]} if self._payloads else row
+        return {**row, "payload": str(json_payload(letter.message))[:4096]} if self._payloads else row
 
     async def events(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the newest lifecycle events, newest first.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,7 +13,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from papyra import ActorSystem, __version__
 from papyra_contrib.dashboard._format import printable
 from papyra_contrib.dashboard._poller import Poller
-from papyra_contrib.dashboard._renderer import Renderer
+from papyra_contrib.dashboard._renderer import Renderer, message_page
 from papyra_contrib.dashboard._security import HEADERS, LOCAL_HOSTS, Gate, Open, Refused, check_arguments
 from papyra_contrib.dashboard._source import Source, SourceGone, SourceRefused
 from papyra_contrib.dashboard._system_sources import LiveSource
@@ -37,12 +38,12 @@ STATIC = {
 class Dashboard:
     """Show what a system does, as an ASGI application to mount.
 
-    ``system`` is an `ActorSystem`, or a function that returns it if it is made later; another
-    `Source` shows a system of another process or a record. A visitor needs the ``token``, as ``?token=``
-    once and from then on as a cookie; or ``authorize(request)`` has to return True (it may be async); with
-    both, both count. Without either this raises `ValueError`, except with ``authorize=Dashboard.OPEN``.
-    ``allowed_hosts`` are the names that the application is reached by, ``"*"`` for any; by default those of
-    this machine alone.
+    ``system`` is an `ActorSystem`, or a function that returns it if it is made later, or anew. While the
+    function raises `LookupError` there is no system, and the answer is 503. Another `Source` shows a system
+    of another process or a record. A visitor needs the ``token``, as ``?token=`` once and from then on as a
+    cookie; or ``authorize(request)`` has to return True (it may be async); with both, both count. Without
+    either this raises `ValueError`, except with ``authorize=Dashboard.OPEN``. ``allowed_hosts`` are the names
+    that the application is reached by, ``"*"`` for any; by default those of this machine alone.
 
     With ``actions=True`` pages can stop an actor, compact the store and audit; each action is logged. With
     ``payloads=True`` the messages of dead letters are shown. It needs no lifespan, and asks the system once a
@@ -66,17 +67,28 @@ class Dashboard:
         self._gate = Gate(token, authorize, allowed_hosts)
         self._actions = actions
         self._payloads = payloads
-        self._find = system if callable(system) else None
+        self._find: Callable[[], ActorSystem | Source] = (
+            system if callable(system) else partial(_same, system)
+        )
+        self._system: ActorSystem | Source | None = None
         self._poller: Poller | None = None
         self._renderer: Renderer | None = None
         if not callable(system):
-            self._look_at(system)
+            self._current()
 
-    def _look_at(self, system: ActorSystem | Source) -> Renderer:
-        source = LiveSource(system, payloads=self._payloads) if isinstance(system, ActorSystem) else system
-        self._poller = Poller(source)
-        self._renderer = Renderer(self._poller)
-        return self._renderer
+    def _current(self) -> tuple[Poller, Renderer]:
+        """Return what looks at the system of now: an application may make another one at each start."""
+        try:
+            system = self._find()
+        except LookupError:
+            raise Refused(503, "No actor system runs now: it is about to start, or it has ended.") from None
+        if self._poller is None or self._renderer is None or system is not self._system:
+            source = (
+                LiveSource(system, payloads=self._payloads) if isinstance(system, ActorSystem) else system
+            )
+            self._system, self._poller = system, Poller(source)
+            self._renderer = Renderer(self._poller)
+        return self._poller, self._renderer
 
     @property
     def looks(self) -> int:
@@ -98,30 +110,26 @@ class Dashboard:
             await response(scope, receive, send)
 
     async def _answer(self, request: Request) -> Response:
-        renderer = self._renderer
-        if renderer is None:
-            assert self._find is not None  # noqa: S101 - one of the two was given
-            renderer = self._look_at(self._find())
         place = _place(request.scope)
         try:
             self._gate.check_place(request)
             if place is None:
                 return RedirectResponse(f"{request.scope.get('root_path', '')}/")
             if "token" in request.query_params and place == "":
-                return self._signed_in(request, renderer)
+                return self._signed_in(request)
             if place.startswith("static/"):
                 return _static(request, place.removeprefix("static/"))
             await self._gate.check_person(request)
             if place.startswith("actions/"):
                 return await self._act(request, place.removeprefix("actions/"))
-            return await self._view(request, place or "overview", renderer)
+            return await self._view(request, place or "overview")
         except Refused as error:
             if request.method == "POST":
                 return JSONResponse({"error": error.text}, error.status, _headers_of(error))
-            page = renderer.message(_TITLES[error.status], error.text)
+            page = message_page(_TITLES[error.status], error.text)
             return HTMLResponse(page, error.status, _headers_of(error))
 
-    def _signed_in(self, request: Request, renderer: Renderer) -> Response:
+    def _signed_in(self, request: Request) -> Response:
         """Exchange the token of a printed address for a cookie.
 
         The answer is a page, and not a redirect: a browser that came from another site would not send a
@@ -129,7 +137,7 @@ class Dashboard:
         """
         if not self._gate.is_token(request.query_params["token"]):
             raise Refused(401, "This token is not that of this dashboard. Was it started anew?")
-        response = HTMLResponse(renderer.message("Signed in", ""), headers={"refresh": "0; url=./"})
+        response = HTMLResponse(message_page("Signed in", ""), headers={"refresh": "0; url=./"})
         response.set_cookie(
             self._gate.cookie_name,
             self._gate.cookie,
@@ -140,7 +148,7 @@ class Dashboard:
         )
         return response
 
-    async def _view(self, request: Request, place: str, renderer: Renderer) -> Response:
+    async def _view(self, request: Request, place: str) -> Response:
         if request.method not in ("GET", "HEAD"):
             raise Refused(405, "Only GET is possible here.")
         parameters = dict(request.query_params)
@@ -148,6 +156,7 @@ class Dashboard:
         view = parameters.pop("view", "") if live else place
         if view not in VIEWS:
             raise Refused(404, "This page does not exist.")
+        _, renderer = self._current()
         rendered = await renderer.view(view, Parameters(parameters))
         if live:
             return HTMLResponse(await renderer.fragment(rendered))
@@ -163,13 +172,12 @@ class Dashboard:
         return HTMLResponse(page)
 
     async def _act(self, request: Request, action: str) -> Response:
-        assert self._poller is not None  # noqa: S101 - the renderer was made with it
-        source = self._poller.source
         if not self._actions or action not in ACTIONS:
             raise Refused(404, "This action does not exist here.")
         if request.method != "POST":
             raise Refused(405, "An action is sent as POST.", allow="POST")
         self._gate.check_action(request)
+        source = self._current()[0].source
         actor = request.query_params.get("actor", "")[:300]
         client = request.client.host if request.client is not None else "unknown"
         what = printable(f"{action} {actor}".rstrip())
@@ -196,7 +204,12 @@ _TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Not possible",
+    503: "Not running",
 }
+
+
+def _same(system: ActorSystem | Source) -> ActorSystem | Source:
+    return system
 
 
 def _headers_of(error: Refused) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papyra_contrib.dashboard._actor_rows import ATTENTION_MAILBOX_RATIO, link
-from papyra_contrib.dashboard._format import count, span
+from papyra_contrib.dashboard._format import count, counted, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -64,9 +64,9 @@ def _store(statistics: Mapping[str, Any], totals: Totals) -> Iterator[Note]:
         yield Note("bad", f"the store {facts['store']} is not healthy", "", "store")
     dropped = totals.new_dropped
     if dropped:
-        yield Note("bad", f"{count(dropped)} facts dropped in the last minute", "", "store")
+        yield Note("bad", f"{counted(dropped, 'fact')} dropped in the last minute", "", "store")
     elif totals.dropped:
-        yield Note("odd", f"{count(totals.dropped)} facts were dropped since the start", "", "store")
+        yield Note("odd", f"{counted(totals.dropped, 'fact')} dropped since the start", "", "store")
 
 
 def _mailboxes(kinds: Mapping[str, dict[str, Any]], longest: list[dict[str, Any]]) -> Iterator[Note]:
@@ -80,7 +80,7 @@ def _mailboxes(kinds: Mapping[str, dict[str, Any]], longest: list[dict[str, Any]
                 "bad" if senders else "odd",
                 f"the mailbox of {actor['name'] or actor['address']} is {actor['mailbox_depth'] / capacity:.0%} full",
                 f"{count(actor['mailbox_depth'])} of {count(capacity)}"
-                + (f", {count(senders)} senders wait" if senders else ""),
+                + (f", {counted(senders, 'sender')} waiting" if senders else ""),
                 link("actor", id=actor["address"]),
             )
     for name, kind in kinds.items():
@@ -105,12 +105,12 @@ def _restarts(kinds: Mapping[str, dict[str, Any]], totals: Totals) -> Iterator[N
 def _hooks(hooks: list[dict[str, Any]]) -> Iterator[Note]:
     for hook in hooks:
         for field, text in (
-            ("failed", "calls failed"),
-            ("slow", "calls were slow"),
-            ("dropped", "calls were dropped"),
+            ("failed", "failed call"),
+            ("slow", "slow call"),
+            ("dropped", "dropped call"),
         ):
             if hook.get(field):
-                yield Note("odd", f"{hook['observer']}: {count(hook[field])} {text}")
+                yield Note("odd", f"{hook['observer']}: {counted(hook[field], text)} since the start")
 
 
 def record_attention(record: Mapping[str, Any]) -> list[Note]:
@@ -125,7 +125,7 @@ def record_attention(record: Mapping[str, Any]) -> list[Note]:
         if run["ended"] == "failed":
             found.append(Note("bad", f"run {run['run']} ended with an error"))
         if run.get("dropped"):
-            found.append(Note("bad", f"run {run['run']} dropped {count(run['dropped'])} facts"))
+            found.append(Note("bad", f"run {run['run']} dropped {counted(run['dropped'], 'fact')}"))
     for name, kind in record["kinds"].items():
         if kind["crashes"] >= CRASHES_IN_A_RECORD:
             href = link("timeline", kind="ActorCrashed", actor=name)
@@ -133,7 +133,7 @@ def record_attention(record: Mapping[str, Any]) -> list[Note]:
                 Note(
                     "odd",
                     f"{name}: {count(kind['crashes'])} crashes",
-                    f"{count(kind['restarts'])} restarts",
+                    counted(kind["restarts"], "restart"),
                     href,
                 )
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from math import isfinite
 
-__all__ = ["DASH", "TIMES", "clock", "count", "moment", "printable", "rate", "span"]
+__all__ = ["DASH", "TIMES", "clock", "count", "counted", "moment", "printable", "rate", "span"]
 
 
 DASH = "\N{EN DASH}"
@@ -27,9 +27,24 @@ def printable(text: str) -> str:
     )
 
 
-def count(number: float | None) -> str:
-    """Return a whole number with its thousands; a dash for None."""
-    return DASH if number is None else f"{number:,.0f}"
+def _finite(value: object) -> float | None:
+    """Return a number, or None for anything else: another program may have written it into a record."""
+    try:
+        number = float(value) if isinstance(value, int | float) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
+    return number if number is not None and isfinite(number) else None
+
+
+def count(number: object) -> str:
+    """Return a whole number with its thousands; a dash for anything but a number."""
+    known = _finite(number)
+    return DASH if known is None else f"{known:,.0f}"
+
+
+def counted(number: object, one: str) -> str:
+    """Return how many there are of a thing, whose plural ends with an s."""
+    return f"{count(number)} {one if number == 1 else one + 's'}"
 
 
 def rate(number: float | None) -> str:
@@ -39,10 +54,13 @@ def rate(number: float | None) -> str:
     return f"{number:,.0f}" if number >= 9.95 or number < 0.05 else f"{number:.1f}"
 
 
-def span(seconds: float | None) -> str:
-    """Return a duration in the unit that fits."""
+def span(duration: object) -> str:
+    """Return a duration in seconds in the unit that fits; a dash for anything but a number."""
+    seconds = _finite(duration)
     if seconds is None:
         return DASH
+    if seconds < 120 and seconds.is_integer():
+        return f"{seconds:.0f} s"
     for limit, unit, factor in ((0.9995e-3, "µs", 1e6), (0.9995, "ms", 1e3)):
         if seconds < limit:
             return f"{seconds * factor:.0f} {unit}"
@@ -67,9 +85,10 @@ def moment(timestamp: float | None) -> str:
 
 
 def _formatted(timestamp: float | None, form: str) -> str:
-    if timestamp is None or not isfinite(timestamp):
+    seconds = _finite(timestamp)
+    if seconds is None:
         return DASH
     try:
-        return time.strftime(form, time.localtime(timestamp))
+        return time.strftime(form, time.localtime(seconds))
     except (OverflowError, ValueError, OSError):  # another program may have written any number
         return DASH

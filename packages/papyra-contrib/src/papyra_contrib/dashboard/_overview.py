@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from papyra_contrib.dashboard._actor_rows import actor_row, link
 from papyra_contrib.dashboard._attention import attention, record_attention
 from papyra_contrib.dashboard._fact_lines import grouped
-from papyra_contrib.dashboard._format import count, moment, rate, span
+from papyra_contrib.dashboard._format import DASH, count, counted, moment, rate, span
 from papyra_contrib.dashboard._series import Series, spark
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def _tiles(snapshot: Snapshot) -> list[dict[str, Any]]:
             "rate",
             "Messages a second",
             rate(totals.rate),
-            f"{count(ready)} {_actors(ready)} ready to run",
+            f"{counted(ready, 'actor')} ready to run",
         ),
         ("waiting", "Waiting in mailboxes", count(totals.waiting), f"longest {count(longest)}"),
         ("alive", "Actors alive", count(totals.alive), f"{count(restarting)} restarting"),
@@ -76,10 +76,6 @@ def _tiles(snapshot: Snapshot) -> list[dict[str, Any]]:
         {"label": label, "figure": figure, "note": note, "spark": spark(snapshot.series[name].points)}
         for name, label, figure, note in cells
     ]
-
-
-def _actors(number: int) -> str:
-    return "actor" if number == 1 else "actors"
 
 
 def _types(snapshot: Snapshot) -> dict[str, Any]:
@@ -133,7 +129,7 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
     cells = (
         ("Facts read", record["read"], "there are older ones" if record["more"] else "all there are"),
         ("Actors started", counts.get("ActorStarted", 0), f"{count(counts.get('ActorStopped', 0))} stopped"),
-        ("Crashes", counts.get("ActorCrashed", 0), f"{count(counts.get('ActorRestarted', 0))} restarts"),
+        ("Crashes", counts.get("ActorCrashed", 0), counted(counts.get("ActorRestarted", 0), "restart")),
         ("Dead letters", record["letters"], "messages that no actor handled"),
         ("Runs", len(record["runs"]), f"{count(closed)} with an end"),
         ("Classes", len(record["kinds"]), "that facts name"),
@@ -147,7 +143,7 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
         "facts": grouped(snapshot.answer["events"], FACT_LINES),
         "facts_note": f"alike ones in one line; from {moment(record['oldest'])} to {moment(record['newest'])}",
         "record_types": sorted(
-            ({"name": name, **kind} for name, kind in record["kinds"].items()),
+            ({"name": name, **kind, "handled": _handled(kind)} for name, kind in record["kinds"].items()),
             key=lambda kind: (-kind["crashes"], -kind["started"], kind["name"]),
         )[: 2 * MAX_TYPES],
         "runs": [
@@ -160,3 +156,8 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
             for run in record["runs"][:LONGEST]
         ],
     }
+
+
+def _handled(kind: Mapping[str, Any]) -> str:
+    """Return how many messages the stopped actors of a type handled: only an end says it."""
+    return count(kind["handled"]) if kind["stopped"] else DASH

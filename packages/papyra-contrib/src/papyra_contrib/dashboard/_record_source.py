@@ -134,7 +134,13 @@ class RecordSource(Source):
     async def letters(self, *, limit: int, offset: int) -> Answer:
         window = await self._read(None, None)
         rows = window.letters[offset : offset + limit]
-        return {"rows": rows, "total": len(window.letters), "older": window.oldest if window.more else None}
+        more = offset + limit < len(window.letters)
+        return {
+            "rows": rows,
+            "total": len(window.letters),
+            "more": more,
+            "older": window.oldest if window.more else None,
+        }
 
     async def events(
         self, *, limit: int, offset: int, kind: str, actor: str, since: float | None, until: float | None
@@ -230,7 +236,8 @@ def _summary(window: Window) -> Answer:
             run |= {"start": row["timestamp"], "started": payload}
         elif row["type"] == "SystemStopped":
             run |= {"end": row["timestamp"], "stopped": row["payload"]}
-            run["dropped"] = row["payload"].get("facts_dropped", 0)
+            dropped = row["payload"].get("facts_dropped")
+            run["dropped"] = dropped if isinstance(dropped, int) else 0
         else:
             run.setdefault("start", row["timestamp"])
             _count_kind(kinds, row)

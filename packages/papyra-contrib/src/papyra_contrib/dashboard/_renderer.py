@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from papyra_contrib.dashboard._poller import Poller, Snapshot
     from papyra_contrib.dashboard._view_models import Parameters
 
-__all__ = ["Rendered", "Renderer"]
+__all__ = ["Rendered", "Renderer", "message_page"]
 
 MAX_KEPT = 64
 """Views with their parameters whose last page is kept."""
@@ -72,7 +72,7 @@ class Renderer:
                 model = {"text": str(error)}
         actions = self._poller.source.actions
         html = await anyio.to_thread.run_sync(
-            lambda: self._rendered(template, gone=status["gone"], actions=actions, **model)
+            lambda: _rendered(template, gone=status["gone"], actions=actions, **model)
         )
         self.renders += 1
         return Rendered(html, status, snapshot.taken)
@@ -81,21 +81,14 @@ class Renderer:
         """Return a whole page around a view."""
         bar = [one for one in BAR if one[0] in self._poller.source.views]
         return await anyio.to_thread.run_sync(
-            lambda: self._rendered(
+            lambda: _rendered(
                 "page.html", view=view, bar=bar, body=rendered.html, status=rendered.status, **shell
             )
         )
 
     async def fragment(self, rendered: Rendered) -> str:
         """Return a view, and the state in the header, to update an open page."""
-        return self._rendered("live.html", body=rendered.html, status=rendered.status)
-
-    def message(self, title: str, text: str) -> str:
-        """Return a page of a few words, without numbers of the system."""
-        return self._rendered("message.html", title=title, text=text)
-
-    def _rendered(self, template: str, **model: Any) -> Markup:
-        return Markup(_environment().get_template(template).render(model))  # noqa: S704 - Jinja has escaped it
+        return _rendered("live.html", body=rendered.html, status=rendered.status)
 
     def _forget(self) -> None:
         """Forget pages that nobody has asked for lately."""
@@ -104,6 +97,15 @@ class Renderer:
             for key in [key for key, one in self._kept.items() if now - one.kept_from > LOOK_SECONDS]:
                 if not self._turns[key].locked():
                     del self._kept[key], self._turns[key]
+
+
+def message_page(title: str, text: str) -> str:
+    """Return a page of a few words, without numbers of a system."""
+    return _rendered("message.html", title=title, text=text)
+
+
+def _rendered(template: str, **model: Any) -> Markup:
+    return Markup(_environment().get_template(template).render(model))  # noqa: S704 - Jinja has escaped it
 
 
 @cache

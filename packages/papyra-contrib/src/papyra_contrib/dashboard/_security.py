@@ -82,7 +82,7 @@ class Gate:
                 "Dashboard(..., allowed_hosts=['shop.example.com']).",
             )
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.casefold() != host.casefold():
+        if origin is not None and (not host or _host_of(origin).casefold() != host.casefold()):
             raise Refused(403, "Another site has sent this request.")
         site = request.headers.get("sec-fetch-site", "none")
         followed_link = (
@@ -138,6 +138,14 @@ def _equal(one: str, other: str) -> bool:
     return hmac.compare_digest(
         one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape")
     )
+
+
+def _host_of(origin: str) -> str:
+    """Return the host and port of an origin; an empty text for one that is not a URL."""
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:  # as of http://[
+        return ""
 
 
 def _without_port(host: str) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra_contrib.dashboard._actor_rows import actor_row, link
 from papyra_contrib.dashboard._fact_lines import fact_line
-from papyra_contrib.dashboard._format import TIMES, count, moment, span
+from papyra_contrib.dashboard._format import TIMES, count, counted, moment, span
 from papyra_contrib.dashboard._overview import overview, record_overview
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ async def _letters(poller: Poller, snapshot: Snapshot, parameters: Parameters) -
         "rows": [_letter(row) for row in rows],
         "payloads": any(row.get("payload") is not None for row in rows),
         "total": count(answer["total"]),
-        **_turning("letters", offset, len(rows), len(rows) == PAGE_ROWS),
+        **_turning("letters", offset, len(rows), answer.get("more", len(rows) == PAGE_ROWS)),
     }
 
 
@@ -225,7 +225,7 @@ async def _timeline(poller: Poller, snapshot: Snapshot, parameters: Parameters) 
         **given,
         "types": RECORD_TYPES if poller.source.kind == "record" else EVENT_TYPES,
         "facts": [fact_line(row) for row in rows],
-        "total": count(answer["total"]),
+        "total": counted(answer["total"], "fact"),
         "peak": count(max(bars["facts"], default=0)),
         "span": span(bars["seconds"]),
         "begin": moment(bars["start"]),
