@@ -9,7 +9,7 @@ from _world import remote, seeded, systems
 
 from papyra import Actor
 from papyra_contrib.cluster import RemoteFailure, _messages, message
-from papyra_contrib.cluster._open import open_codec
+from papyra_contrib.cluster._discovery import open_codec
 from papyra_contrib.cluster._wire.values import WireValues
 from papyra_contrib.cluster.testing import MemoryNetwork
 
@@ -104,5 +104,5 @@ def test_c01_an_exception_that_only_the_asker_has_registered_is_a_remote_failure
     error = values().load_error(*sent, None)
     assert isinstance(error, RemoteFailure)
     assert error.type_name == "Late"
-    with pytest.raises(ValueError, match="the first of them no '-'"):
+    with pytest.raises(ValueError, match="and not begin with '-'"):
         message("-Late")

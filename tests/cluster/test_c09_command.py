@@ -66,7 +66,7 @@ def test_follow_prints_what_is_new(world, nats_server):
 def test_no_server(command, monkeypatch):
     from _processes import free_port
 
-    monkeypatch.setattr("papyra_contrib.cluster._registry_view.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("papyra_contrib.cluster._registry_view.OPEN_SECONDS", 0.3)
 
     done = run(command, "--cluster", f"nats://127.0.0.1:{(port := free_port())}/shop")
     assert done.exit_code == 3
@@ -86,7 +86,7 @@ def test_an_attempt_to_connect_whose_cancellation_is_lost_is_cancelled_again(mon
                     raise
                 lost.append(True)
 
-    monkeypatch.setattr("papyra_contrib.cluster._registry_view.PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("papyra_contrib.cluster._registry_view.OPEN_SECONDS", 0.1)
     monkeypatch.setattr("papyra_contrib.cluster.nats._keeper.connect", connect)
     assert run("nodes", "--cluster", "nats://127.0.0.1:4222/shop").exit_code == 3
     assert lost

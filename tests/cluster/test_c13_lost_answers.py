@@ -12,7 +12,7 @@ from _world import COUNTER, Counter, seeded, systems, until
 from papyra import ActorSystem
 from papyra.exceptions import ActorNameTaken
 from papyra_contrib.cluster import ClusterUnavailable, Conflict
-from papyra_contrib.cluster._port import no_answer
+from papyra_contrib.cluster._transport import no_answer
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 

@@ -80,10 +80,10 @@ FLOORS = {
     "papyra_contrib.postgres": ["_connection", "_schema", "_queries", "_follower _maintenance _writing", "_backend"],
     "papyra_contrib.cluster": [
         "_errors",
-        "_messages _port",
+        "_messages _transport",
         "_memory _memory_hub _remote _registry codec",
         "_wire",
-        "_links _open nats",
+        "_discovery _links nats",
         "_registry_view _session _verifier",
         "_command _membership _registrar",
         "_claims _ref_table _sending _services _watches",

@@ -20,9 +20,9 @@ from papyra_contrib.cluster._errors import (
 )
 from papyra_contrib.cluster._memory import MemoryTransport
 from papyra_contrib.cluster._messages import message
-from papyra_contrib.cluster._port import Ended, Entry, Host, Lease, NodeId, Reset, Synced, Transport
 from papyra_contrib.cluster._registry.members import Fence, Member, NameLost
 from papyra_contrib.cluster._remote.refs import LateRef, RemoteRef
+from papyra_contrib.cluster._transport import Ended, Entry, Host, Lease, NodeId, Reset, Synced, Transport
 from papyra_contrib.receptionist import Listing, ServiceKey
 
 __all__ = [

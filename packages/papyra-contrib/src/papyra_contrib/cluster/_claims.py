@@ -21,17 +21,17 @@ if TYPE_CHECKING:
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._membership import Membership
-    from papyra_contrib.cluster._port import Entry, NodeId
     from papyra_contrib.cluster._registrar import Claimed, Registrar
     from papyra_contrib.cluster._registry.members import Fence
     from papyra_contrib.cluster._session import Session
+    from papyra_contrib.cluster._transport import Entry, NodeId
 
 
 __all__ = ["Claims"]
 
 
 class Claims:
-    """Names of local actors, with the claim of each. `settle` makes the registry say the same."""
+    """The names of local actors, with their claims. `settle` makes the registry agree with them."""
 
     def __init__(self, membership: Membership, registrar: Registrar, local: LocalSystem) -> None:
         self._membership = membership
@@ -43,10 +43,10 @@ class Claims:
     async def claim(self, name: str, ref: ActorRef[Any, Any]) -> Fence:
         """Claim a name for an actor and keep it until the actor ends.
 
-        Its holder gets the fence that it has: a greater one would make its own writes with this one invalid.
+        An actor that has the name already gets its present fence: a greater one would invalidate its writes.
         """
         if not name or len(name) > 128:
-            raise ValueError(f"a name has 1 to 128 characters, and is not {name!r}")
+            raise ValueError(f"a name must have 1 to 128 characters, not {name!r}")
         async with self._lock(name):
             session = await self._membership.session_ready(1.0)
             if name in self._held and not self._holds(name, ref):  # also while it is claimed anew
@@ -61,7 +61,7 @@ class Claims:
         return claimed.fence
 
     async def release(self, name: str) -> None:
-        """Give a name up."""
+        """Give up a name."""
         held = self._held.pop(name, None)
         if held is not None:
             ref, claimed = held
@@ -69,14 +69,14 @@ class Claims:
             await self._registrar.end_key(name_key(name), claimed.matches)
 
     async def release_all(self) -> None:
-        """Give all names up."""
+        """Give up all names."""
         for name in list(self._held):
             await self._release_quietly(name)
 
     async def settle(self, session: Session, busy: Container[str]) -> None:
         """Claim anew the names that the registry lacks, as after a join, and end claims without a holder.
 
-        Except those of ``busy`` names.
+        Claims of ``busy`` names stay as they are.
         """
         for name, (ref, _) in list(self._held.items()):
             async with self._lock(name):
@@ -84,8 +84,8 @@ class Claims:
                     await self._claim_anew(session, name, ref)
         for name in session.replica.claims_of(session.me):
             if name not in self._held and name not in busy and name not in self._locks:
-                known = session.replica.revision(name_key(name))  # and not one that is put while this waits
-                await self._registrar.end_key(name_key(name), partial(_is_at, known))
+                revision = session.replica.revision(name_key(name))  # a later claim stays
+                await self._registrar.end_key(name_key(name), partial(_is_at, revision))
 
     async def _claim_anew(self, session: Session, name: str, ref: ActorRef[Any, Any]) -> None:
         """Claim a name of a former incarnation; an actor whose name is taken meanwhile gets a `NameLost`."""
@@ -101,13 +101,13 @@ class Claims:
                 await self._registrar.end_key(name_key(name), claimed.matches)
 
     def last_holder(self, session: Session, name: str) -> NodeId | None:
-        """Return who claimed a name last, as far as the registry still shows it."""
+        """Return the node that claimed a name last, if the registry still shows its claim."""
         entry = session.replica.entries.get(name_key(name))
         claim = members.read_claim(entry.value, entry.revision) if entry is not None else None
         return claim.holder if claim is not None else None
 
     def _lock(self, name: str) -> anyio.Lock:
-        """Return what lets one claim of a name by this node follow another."""
+        """Return the lock that makes this node claim a name once at a time."""
         return self._locks.setdefault(name, anyio.Lock())
 
     def _shown(self, session: Session, name: str) -> Claimed | None:
@@ -122,7 +122,7 @@ class Claims:
         return name in self._held and self._held[name][0] == ref
 
     def _lose(self, name: str) -> None:
-        """Take a name away from its actor, and tell it."""
+        """Take a name away from its actor, and send it a `NameLost`."""
         ref, _ = self._held.pop(name)
         self._local.off_end(ref, (self, name))
         mail = Mail(NameLost(name))
@@ -141,9 +141,7 @@ class Claims:
             )
 
     async def _release_quietly(self, name: str) -> None:
-        with suppress(
-            ClusterUnavailable
-        ):  # `settle` tries again, or the lease ends and all that counts with it
+        with suppress(ClusterUnavailable):  # `settle` tries again, or the claim ends with the lease
             await self.release(name)
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from papyra_contrib.cluster._claims import Claims
+from papyra_contrib.cluster._discovery import open_codec, open_transport
 from papyra_contrib.cluster._errors import NOT_A_MEMBER, ClusterUnavailable, not_joined
 from papyra_contrib.cluster._links.receiver import deliver_to
 from papyra_contrib.cluster._membership import Membership
-from papyra_contrib.cluster._open import open_codec, open_transport
 from papyra_contrib.cluster._ref_table import RefTable
 from papyra_contrib.cluster._registrar import Registrar
 from papyra_contrib.cluster._registry.keys import escape, unescape
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
     from papyra.supervision import SupervisionPolicy
     from papyra_contrib.cluster._links.link import Link
-    from papyra_contrib.cluster._port import NodeId, Transport
     from papyra_contrib.cluster._registry.members import Fence, Member
+    from papyra_contrib.cluster._transport import NodeId, Transport
     from papyra_contrib.receptionist._key import M, R
 
 __all__ = ["Cluster"]
@@ -72,9 +72,9 @@ class Cluster(Receptionist):
             raise ValueError(
                 f"lease must be whole seconds from {MIN_LEASE_SECONDS} to {MAX_LEASE_SECONDS}, not {lease!r}"
             )
-        for what, value in (("ask_timeout", ask_timeout), ("join_timeout", join_timeout), ("stall", stall)):
+        for option, value in (("ask_timeout", ask_timeout), ("join_timeout", join_timeout), ("stall", stall)):
             if not 0 < value < float("inf"):
-                raise ValueError(f"{what} must be a number of seconds above 0, not {value!r}")
+                raise ValueError(f"{option} must be a number of seconds above 0, not {value!r}")
         if type(max_message) is not int or max_message < 1:
             raise ValueError(f"max_message must be at least 1 byte, not {max_message!r}")
         self._make_transport: Callable[[], Transport] = open_transport(url, lease=lease, stall=stall)
@@ -98,9 +98,9 @@ class Cluster(Receptionist):
 
     @property
     def me(self) -> Member:
-        """The member that this node is.
+        """The node of this system as a member of the cluster.
 
-        `ClusterUnavailable` while it is none, as between a lost lease and the next join.
+        Raises `ClusterUnavailable` while it is not one, as between a lost lease and the next join.
         """
         session = self._now("say who this node is")
         member = session.replica.members.get(session.me.node)
@@ -125,43 +125,42 @@ class Cluster(Receptionist):
     # -- services: the receptionist
 
     async def register(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
-        """Offer the service ``key`` by the local actor ``ref``, on every node.
+        """Offer the local actor ``ref`` under the service ``key``, on every node.
 
-        Gone with the actor and the node.
+        The service ends with the actor or the node.
         """
         self._now("register a service")
         await self._services.register(key.name, self._refs.local(ref))
 
     async def withdraw(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
-        """Offer ``key`` by ``ref`` no more. The actor lives on."""
+        """Stop offering ``ref`` under ``key``. The actor keeps running."""
         self._now("withdraw a service")
         await self._services.withdraw(key.name, self._refs.local(ref))
 
     def find(self, key: ServiceKey[M, R]) -> tuple[ActorRef[M, R], ...]:
-        """Return the actors under ``key`` that this node knows, at most a beat old."""
+        """Return the actors under ``key``. What this node knows of them is at most a beat old."""
         session = self._session
         if session is None:
             return ()
-        found = [
-            self._refs.ref(service.holder, service.actor_id) for service in session.replica.find(key.name)
-        ]
-        return tuple(ref for ref in found if ref.is_alive())
+        services = session.replica.find(key.name)
+        refs = [self._refs.ref(service.holder, service.actor_id) for service in services]
+        return tuple(ref for ref in refs if ref.is_alive())
 
     async def broadcast(self, key: ServiceKey[M, R], message: M) -> int:
-        """Tell ``message`` to all actors under ``key``, and return how many are known here.
+        """Send ``message`` to all actors under ``key``, and return how many of them this node knows.
 
-        One publish for all nodes: at most once, without backpressure; a full mailbox makes a dead letter
-        there.
+        One publish reaches all nodes, at most once and without back-pressure: a message to a full mailbox
+        becomes a dead letter.
         """
         session = self._now("broadcast")
         type_name, body = session.values.dump(message)
-        known = len(self.find(key))
+        count = len(self.find(key))
         if not session.transport.has_room():
             await session.transport.room()
         await anyio.lowlevel.checkpoint()
         session.publish(escape(key.name), type_name, body)
         self.deliver_broadcast(escape(key.name), session.values.load(type_name, body))
-        return known
+        return count
 
     # -- names
 
@@ -176,7 +175,7 @@ class Cluster(Receptionist):
         return await self._claims.claim(_name(name), self._refs.local(ref))
 
     async def release(self, name: str | ServiceKey[Any, Any]) -> None:
-        """Give a name of this node up. Harmless if this node does not have it."""
+        """Give up a name of this node. Does nothing if this node does not have it."""
         self._now("release a name")
         await self._claims.release(_name(name))
 
@@ -194,10 +193,10 @@ class Cluster(Receptionist):
         policy: SupervisionPolicy | None = None,
         mailbox_capacity: int = 1024,
     ) -> ActorRef[M, R]:
-        """Be a candidate: exactly one of all candidates runs ``factory(fence)``.
+        """Become a candidate: exactly one of all candidates runs ``factory(fence)``.
 
-        Returns a reference to whichever runs when a message is sent. Unique while leases hold; what the actor
-        does outside must check its fence.
+        Returns a reference to the actor that runs when a message is sent. There is only one while leases are
+        kept; a resource outside the cluster that it writes to must check its fence.
         """
         self._now("run a singleton")
         self._singletons.apply(name, factory, policy, mailbox_capacity)
@@ -205,7 +204,7 @@ class Cluster(Receptionist):
         return self._refs.late(name)
 
     async def resign(self, name: str) -> None:
-        """Be no candidate any more; an actor that runs here stops first. Harmless if this node is none."""
+        """Stop being a candidate, after the actor if it runs here. Does nothing if this node is not one."""
         self._now("resign")
         await self._singletons.resign(name)
 
@@ -289,27 +288,27 @@ class Cluster(Receptionist):
                 group.start_soon(self._claims.release_all)
 
     async def close(self) -> None:
-        """End the membership: the actors have stopped."""
+        """End the membership, after the actors have stopped."""
         self._end()
         if self._membership is not None:
             await self._membership.close()
             self._local.background.close()
 
     def panel(self) -> dict[str, Any]:
-        """Return what an operator looks at first, as plain data."""
+        """Return a summary for operators, as plain data."""
         return self._session.panel() if self._session is not None else {}
 
-    # -- what the membership tells
+    # -- called by the membership
 
     def lease_lost(self, session: Session) -> None:
-        """Stop the singletons, and tell the watchers: nobody is known any more."""
+        """Stop the singletons, and notify the watchers: this node can see no other node."""
         self._singletons.let_go(session.transport.lease_seconds / 12)  # half of the margin
         for peer in self._watches.peers():
             self._watches.peer_down(peer)
         self.services_changed(self._services.names())
 
     async def singletons_stopped(self) -> None:
-        """Wait until none of this node runs."""
+        """Wait until no singleton runs on this node."""
         await self._singletons.stopped()
 
     async def settle(self) -> None:
@@ -325,10 +324,10 @@ class Cluster(Receptionist):
         finally:
             self._settling = False
 
-    # -- what a session tells
+    # -- called by a session
 
     def let_go(self, session: Session, reason: str) -> None:
-        """Hand on: the lease is lost."""
+        """Pass on that the lease is lost."""
         if self._membership is not None:
             self._membership.let_go(session, reason)
 
@@ -337,26 +336,26 @@ class Cluster(Receptionist):
         self._in_background(self.settle, "compares its services and names")
 
     def member_up(self, peer: NodeId) -> None:
-        """Record it."""
+        """Record that a node is up."""
         if self._membership is not None:
             self._membership.record_up(peer)
 
     def member_down(self, peer: NodeId, reason: str) -> None:
-        """Tell the watchers of its actors, and record it."""
+        """Notify the watchers of the node's actors, and record that it is down."""
         self._refs.peer_down(peer)
         self._watches.peer_down(peer)
         if self._membership is not None:
             self._membership.record_down(peer, reason)
 
     def services_changed(self, names: Iterable[str]) -> None:
-        """Have iterators and subscribers look again."""
+        """Wake the iterators and subscribers of these services."""
         for name in names:
             self._changed(name)
             if any(service == name for service, _ in self._couriers) and not self._ended:
-                self._in_background(partial(self._inform, name), f"tells who offers {name!r}")
+                self._in_background(partial(self._inform, name), f"sends the listing of {name!r}")
 
     def name_changed(self, name: str) -> None:
-        """Have those that wait for a holder look again."""
+        """Wake the callers that wait for a holder of the name."""
         self._sending.name_changed(name)
         self._singletons.name_changed(name)
 
@@ -369,14 +368,14 @@ class Cluster(Receptionist):
         self._watches.terminated(link.peer, number, reason)
 
     def deliver_broadcast(self, key: str, message: object) -> None:
-        """Tell a broadcast to the actors of this node."""
+        """Deliver a broadcast to the actors of this node."""
         deliver_to(self._local, self._services.refs(unescape(key)), message)
 
     def watched_numbers(self, peer: NodeId) -> list[int]:
         """Return the actors of a node that are watched here."""
         return self._watches.numbers(peer)
 
-    # -- small things
+    # -- helpers
 
     def _in_background(self, make: Callable[[], Any], what: str) -> None:
         self._local.background.spawn(make, f"papyra cluster {what}")

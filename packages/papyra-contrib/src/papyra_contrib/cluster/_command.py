@@ -1,4 +1,4 @@
-"""``papyra cluster``: look at a cluster without joining it, and make its registry.
+"""``papyra cluster``: look at a cluster without joining it, and create its registry.
 
 Loaded by the command ``papyra`` alone, which brings click and its output with it.
 """
@@ -43,7 +43,7 @@ _EXIT_CODES = {0: "done", 3: "no server answers, or the engine is not installed"
 
 
 class Unavailable(click.ClickException):
-    """Nobody answers."""
+    """No server answers."""
 
     exit_code = 3
 
@@ -69,8 +69,8 @@ def _run(work: Callable[[], Any]) -> None:
 
 
 def _rows(view: RegistryView, word: str) -> Rows:
-    found: Rows = getattr(view, f"{word}s")()
-    return found
+    rows: Rows = getattr(view, f"{word}s")()
+    return rows
 
 
 def _records(word: str, rows: Rows) -> list[dict[str, str]]:
@@ -81,9 +81,9 @@ def _table(word: str, rows: Rows) -> Table:
     from papyra_cli._escape import printable
     from papyra_cli._output.output import Table
 
-    made = Table(word, f"{word}s".capitalize(), _COLUMNS[word])
-    made.rows.extend([printable(cell) for cell in row] for row in rows)
-    return made
+    table = Table(word, f"{word}s".capitalize(), _COLUMNS[word])
+    table.rows.extend([printable(cell) for cell in row] for row in rows)
+    return table
 
 
 async def _show(word: str, out: Output, url: str) -> None:
@@ -94,7 +94,7 @@ async def _show(word: str, out: Output, url: str) -> None:
     out.show(_records(word, rows), _records(word, rows), [_table(word, rows)], total)
 
 
-async def _go_on(word: str, out: Output, url: str) -> None:
+async def _follow(word: str, out: Output, url: str) -> None:
     shown: Rows = []
     async with open_view(url) as view:
         while not out.closed:
@@ -124,13 +124,15 @@ def _listing(word: str) -> click.Command:
         help=_HELP[word],
         lines={word: _COLUMNS[word]},
         exit_codes=_EXIT_CODES,
-        examples=[(f"papyra cluster {word}s --cluster nats://127.0.0.1:4222/shop", "who is there?")],
+        examples=[
+            (f"papyra cluster {word}s --cluster nats://127.0.0.1:4222/shop", f"the {word}s of this cluster")
+        ],
     )
     @_cluster_option()
-    @click.option("--follow", is_flag=True, help="Go on, and print what is new.")
+    @click.option("--follow", is_flag=True, help="Keep running, and print new rows as they appear.")
     @output_command
     def command(out: Output, url: str | None, follow: bool) -> None:
-        _run(partial(_go_on if follow else _show, word, out, _url(url)))
+        _run(partial(_follow if follow else _show, word, out, _url(url)))
 
     return command
 
@@ -144,7 +146,7 @@ def _init() -> click.Command:
         "init",
         cls=ManualCommand,
         exit_codes=_EXIT_CODES,
-        lines={"cluster": ("made or found",)},
+        lines={"cluster": ("state",)},
         examples=[
             (
                 "papyra cluster init --cluster 'nats://127.0.0.1:4222/shop?replicas=3'",
@@ -155,16 +157,16 @@ def _init() -> click.Command:
     @_cluster_option()
     @output_command
     def init(out: Output, url: str | None) -> None:
-        """Make the registry, with the replicas and the lease of the URL; one that is there is checked."""
+        """Create the registry with the replicas and the lease of the URL, or check an existing one."""
 
         async def work() -> None:
             async with open_view(_url(url)):
                 pass
 
         _run(work)
-        made = Table("cluster", "Cluster", ("state",))
-        made.rows.append(("ready",))
-        out.show({"state": "ready"}, [{"state": "ready"}], [made], "the registry is ready")
+        table = Table("cluster", "Cluster", ("state",))
+        table.rows.append(("ready",))
+        out.show({"state": "ready"}, [{"state": "ready"}], [table], "the registry is ready")
 
     return init
 
@@ -174,7 +176,7 @@ def _group() -> click.Group:
 
     @click.group("cluster", cls=HelpfulGroup)
     def group() -> None:
-        """Look at a cluster without joining it, and make its registry."""
+        """Look at a cluster without joining it, and create its registry."""
 
     for word in _COLUMNS:
         group.add_command(_listing(word))

@@ -1,4 +1,4 @@
-"""The errors of a cluster. Those of core (`NotClustered`, `UnknownTransport`) are handed on."""
+"""The errors of a cluster. Those of core (`NotClustered`, `UnknownTransport`) are re-exported."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ __all__ = [
     "not_joined",
 ]
 
-NOT_A_MEMBER: Final = "this node is not a member of the cluster now; it joins again by itself"
+NOT_A_MEMBER: Final = "this node is not a member of the cluster now; it rejoins automatically"
 
 
 class NodeGone(ActorStopped):
-    """The node of the actor is down, under this incarnation for good.
+    """The actor's node is down, and this incarnation of it never comes back.
 
-    Whether a message was handled is unknown.
+    It is unknown whether a message was handled.
     """
 
     def __init__(self, actor: object = None, what: str = "is on a node that is gone for good") -> None:
@@ -49,11 +49,11 @@ class NodeUnreachable(PapyraError, ConnectionError):
 
 
 class MessageRejected(PapyraError, ValueError):
-    """The message, or its reply, can't travel.
+    """The message or its reply can't be sent to another node.
 
     ``code`` is ``unregistered`` (its type has no wire name), ``unknown_type`` (the other node does not know
     the name), ``invalid``, ``too_large``, ``not_exported`` (no reference to the actor was ever sent) or
-    ``overload`` (too much waits for the actor already).
+    ``overload`` (too many messages wait for the actor already).
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -89,8 +89,8 @@ class NodeNameTaken(PapyraError, ValueError):
 
 
 class TransportError(PapyraError, ConnectionError):
-    """A request to the registry got no answer: whether it was done is unknown."""
+    """A request to the registry got no answer: it is unknown whether it was done."""
 
 
 class Conflict(PapyraError, ValueError):
-    """The key of the registry is at another revision than the request expected; nothing was changed."""
+    """The key is not at the revision that the request expected. Nothing was changed."""

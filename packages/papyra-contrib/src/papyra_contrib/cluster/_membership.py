@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra.cluster import LocalSystem
-    from papyra_contrib.cluster._port import NodeId
     from papyra_contrib.cluster._session import Session
+    from papyra_contrib.cluster._transport import NodeId
 
     class Parts(Protocol):
-        """What depends on a membership; the cluster."""
+        """The parts that depend on a membership: the cluster."""
 
         def lease_lost(self, session: Session) -> None: ...
         async def singletons_stopped(self) -> None: ...
@@ -117,7 +117,7 @@ class Membership:
         await self._parts.settle()
 
     async def _close_old(self, session: Session) -> None:
-        """Close the connection of a lost lease, in the background where nobody reads its last bytes."""
+        """Close the connection of a lost lease. If the peer does not read its last bytes, do not wait."""
         closed = anyio.Event()
 
         async def close() -> None:
@@ -131,7 +131,7 @@ class Membership:
             await closed.wait()
 
     async def session_ready(self, seconds: float) -> Session:
-        """Return the session of a member; `ClusterUnavailable` if this node is none for so long."""
+        """Return the session once this node is a member, or raise `ClusterUnavailable` after ``seconds``."""
         with anyio.move_on_after(seconds):
             while True:
                 session = self.session
@@ -150,7 +150,7 @@ class Membership:
         return session
 
     async def close(self) -> None:
-        """End the membership: the actors have stopped."""
+        """End the membership, after the actors have stopped."""
         self.leaving = True
         session = self.session
         if session is not None and not session.closed:

@@ -12,7 +12,7 @@ from papyra.exceptions import BackendURLError
 from papyra.persistence.url import BackendURL
 from papyra_contrib.cluster._errors import Conflict, TransportError
 from papyra_contrib.cluster._memory_hub import HUBS, Faults, Hub
-from papyra_contrib.cluster._port import (
+from papyra_contrib.cluster._transport import (
     Change,
     Ended,
     Entry,
@@ -59,9 +59,9 @@ class MemoryTransport(Transport):
         parsed.convert({})
         if "/" in parsed.path:
             raise BackendURLError(f"{url!r} names no cluster; write 'memory:CLUSTER', as in 'memory:shop'")
-        made = cls(HUBS.get(parsed.path) or Hub(None, Faults()))
-        made._own_name = parsed.path
-        return made
+        transport = cls(HUBS.get(parsed.path) or Hub(None, Faults()))
+        transport._own_name = parsed.path
+        return transport
 
     def configure(self, *, lease: int | None, stall: float) -> None:
         """Take the lease; the first node of a cluster decides it."""
@@ -121,8 +121,8 @@ class MemoryTransport(Transport):
     async def hold(self, key: str, value: bytes, ttl: int) -> Lease:
         """Claim a key and keep it."""
         hub, node = self._hub, self.node.node
-        found = hub.get(node, key)
-        former = found.revision if found is not None and found.value == value else 0
+        entry = hub.get(node, key)
+        former = entry.revision if entry is not None and entry.value == value else 0
         sent = hub.background.time()
         revision = await self._write(key, lambda: hub.put(node, key, value, former, ttl))
         self._lease = _MemoryLease(hub, self, key, value, ttl, revision, sent)
@@ -148,7 +148,7 @@ class MemoryTransport(Transport):
                 HUBS.pop(self._own_name, None)
 
     def vanish(self) -> None:
-        """Go without a word, as a process that is killed."""
+        """Leave without notice, as a killed process does."""
         self._host = None
         if self._lease is not None:
             self._lease.forget()
@@ -158,7 +158,7 @@ class MemoryTransport(Transport):
     # -- called by the hub
 
     def arrived(self, call: Callable[[Host], None]) -> None:
-        """Make a call of the host, now or when the node goes on."""
+        """Call the host, now or once the node is resumed."""
         if self._host is None:
             return
         if self.node.node in self._hub.paused:
@@ -179,8 +179,8 @@ class MemoryTransport(Transport):
         if isinstance(change, Reset | Synced | Entry | Ended):
             host.on_change(change)
 
-    def go_on(self) -> None:
-        """Make the calls that were kept while the node was paused; then the lease is looked at."""
+    def resumed(self) -> None:
+        """Make the calls that were kept while the node was paused, then check the lease."""
         while self._kept and self._host is not None:
             self._kept.popleft()(self._host)
         if self._lease is not None:
@@ -227,7 +227,7 @@ class _MemoryLease(Lease):
         return not self._over and self._hub.background.time() < self._until
 
     def seconds_left(self) -> float:
-        """Return the seconds until it does not."""
+        """Return for how many seconds `valid` stays true without another renewal."""
         return max(0.0, self._until - self._hub.background.time())
 
     def _wait(self) -> None:
@@ -251,12 +251,12 @@ class _MemoryLease(Lease):
                 self._node, key, lambda: hub.put(self._node, key, value, expect, self.ttl)
             )
         except Conflict:
-            found = hub.read(key)
-            if found is None or found.value != value:
+            stored = hub.read(key)
+            if stored is None or stored.value != value:
                 self._over = True
                 self._transport.lost("another node has the key of the lease")
                 return
-            self._revision, self._next = found.revision, sent  # the answer of a renewal was lost
+            self._revision, self._next = stored.revision, sent  # the answer of a renewal was lost
         except TransportError:
             self._next = sent + REPEAT_SECONDS
         else:
@@ -264,7 +264,7 @@ class _MemoryLease(Lease):
         self._wait()
 
     def forget(self) -> None:
-        """Renew no more, and leave the key to its end."""
+        """Stop renewing: the key expires in the registry."""
         self._over = True
         if self._timer is not None:
             self._timer.cancel()
@@ -275,7 +275,5 @@ class _MemoryLease(Lease):
         if self._timer is not None:
             self._timer.cancel()
         if not over:
-            with suppress(
-                Conflict, TransportError
-            ):  # the registry is away, or has let it go: it ends by itself
+            with suppress(Conflict, TransportError):  # the key has expired, or will
                 self._hub.end(self._node, self._key, self._revision)

@@ -12,13 +12,13 @@ from anyio.lowlevel import RunVar
 
 from papyra.cluster import Background
 from papyra_contrib.cluster._errors import Conflict, TransportError
-from papyra_contrib.cluster._port import Ended, Entry, NodeId, Reset, Synced, no_answer
+from papyra_contrib.cluster._transport import Ended, Entry, NodeId, Reset, Synced, no_answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra_contrib.cluster._memory import MemoryTransport
-    from papyra_contrib.cluster._port import Change
+    from papyra_contrib.cluster._transport import Change
 
 __all__ = ["Faults", "Hub"]
 
@@ -33,7 +33,7 @@ _last_epoch: Final[RunVar[int]] = RunVar("papyra_memory_epoch", 0)
 
 @dataclass(slots=True)
 class Faults:
-    """What goes wrong: shares of frames, and seconds."""
+    """The faults to inject: shares of frames, and seconds."""
 
     loss: float = 0.0
     duplicate: float = 0.0
@@ -96,7 +96,7 @@ class Hub:
         return f"{self._names.getrandbits(48):012x}"
 
     def attach(self, node: NodeId, transport: MemoryTransport) -> None:
-        """Let a transport take part; the first one begins the epoch."""
+        """Attach a transport; the first one starts the epoch."""
         if not self.epoch:
             start = SEEDED_START_SECONDS if self._seeded else time.time()
             self.epoch = max(int(start * 1000), _last_epoch.get() + 1)
@@ -104,7 +104,7 @@ class Hub:
         self.transports[node] = transport
 
     def detach(self, node: NodeId) -> None:
-        """Let it take no part any more; the last one ends the timers."""
+        """Detach a transport; the last one ends the timers."""
         self.transports.pop(node, None)
         self._close_if_idle()
 
@@ -113,7 +113,7 @@ class Hub:
             self._background.close()
             self._background = None
 
-    # -- who reaches whom
+    # -- partitions
 
     def partition(self, groups: list[set[str]]) -> None:
         """Let nodes reach only those of their group. The registry is with the largest group."""
@@ -132,11 +132,11 @@ class Hub:
                 return index
         return largest  # the registry, and nodes that no group names
 
-    def connected(self, one: str | None, other: str | None) -> bool:
+    def connected(self, node: str | None, peer: str | None) -> bool:
         """Whether two nodes, or a node and the registry (None), reach each other."""
         if self.away:
             return False
-        return not self._groups or self._group(one) == self._group(other)
+        return not self._groups or self._group(node) == self._group(peer)
 
     def reaches_registry(self, node: str) -> bool:
         """Whether a request of a node gets to the registry."""
@@ -145,7 +145,7 @@ class Hub:
     # -- frames
 
     def carry(self, sender: NodeId, to: NodeId, frame: bytes, ask: int) -> None:
-        """Bring a frame to a node, if nothing happens to it on the way."""
+        """Carry a frame to a node, unless a fault hits it."""
         if not self.connected(sender.node, to.node):
             return
         if to not in self.transports:
@@ -182,9 +182,9 @@ class Hub:
     # -- the registry
 
     def write(self, node: str, key: str, request: Callable[[], T]) -> T:
-        """Make a write of a node; with ``loss`` it may be lost or late, or its answer is lost.
+        """Do a write for a node. With ``loss``, it may be lost or late, or its answer may be lost.
 
-        Then its outcome is unknown to the node, as after a time-out of NATS: a `TransportError`.
+        The node does not know the outcome then, as after a time-out of NATS: a `TransportError`.
         """
         if self.random.random() < self.faults.loss:
             fate = self.random.choice(["request lost", "answer lost", "late"])
@@ -238,7 +238,7 @@ class Hub:
         """Return a key that has not expired."""
         found = self._keys.get(key)
         if found is not None and found.expires is not None and found.expires <= self.background.time():
-            del self._keys[key]  # silently: followers ask for what is overdue
+            del self._keys[key]  # followers are not notified: they ask for overdue keys
             return None
         return found
 
@@ -261,7 +261,7 @@ class Hub:
         return self.random.uniform(0, self.faults.lag) if self.faults.lag else 0.0
 
     def resync(self, transport: MemoryTransport) -> None:
-        """Hand over all of the registry, as a follower that lags has it."""
+        """Hand over the whole registry, as a lagging follower sees it."""
         if not self.connected(transport.node.node, SERVER):
             transport.missed = True
             return
@@ -283,7 +283,7 @@ class Hub:
     # -- faults
 
     def restart(self, seconds: float) -> None:
-        """Let the registry and the network be away; frames in flight are lost."""
+        """Take the registry and the network down for a while; frames in flight are lost."""
         self.away = True
         self._later(seconds, self._back)
 
@@ -295,12 +295,12 @@ class Hub:
         self._close_if_idle()
 
     def resume(self, node: str) -> None:
-        """Let a paused node go on: it gets what its machine kept for it."""
+        """Resume a paused node: it gets the calls that were kept for it."""
         self.paused.discard(node)
         for transport in list(self.transports.values()):
             if transport.node.node == node:
-                transport.go_on()
+                transport.resumed()
 
 
 HUBS: dict[str, Hub] = {}
-"""The hubs of ``memory:`` URLs by their names, while a node is there."""
+"""The hubs of ``memory:`` URLs by name, while a node is attached."""

@@ -1,4 +1,4 @@
-"""Names on the wire: what may travel, and as what. Nothing is ever imported by name."""
+"""Names on the wire: which types may travel, and under which names. Nothing is imported by name."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def message(
     """
     if not _NAME.fullmatch(name):
         raise ValueError(
-            "a wire name has 1 to 128 letters, digits, '_', '.' and '-', the first of them no '-', as in "
-            f"'shop.Increment', and is not {name!r}"
+            "a wire name must have 1 to 128 letters, digits, '_', '.' or '-', and not begin with '-', as in "
+            f"'shop.Increment'; not {name!r}"
         )
     if (encode is None) is not (decode is None):
         raise ValueError(f"message({name!r}) needs both encode= and decode=, or neither")
@@ -125,14 +125,16 @@ def check_json(value: object) -> None:
             raise MessageRejected("invalid", f"an int on the wire has 64 bits, and {value} needs more")
     elif isinstance(value, float) and kind is float:
         if not math.isfinite(value):
-            raise MessageRejected("invalid", f"a float on the wire is finite, and not {value}")
+            raise MessageRejected("invalid", f"a float on the wire must be finite, not {value}")
     elif isinstance(value, list) and kind is list:
         for item in value:  # pyright: ignore[reportUnknownVariableType]  # anything, each is checked
             check_json(item)  # pyright: ignore[reportUnknownArgumentType]  # as above
     elif isinstance(value, dict) and kind is dict:
         for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]  # as above
             if type(key) is not str:  # pyright: ignore[reportUnknownArgumentType]  # as above
-                raise MessageRejected("invalid", f"a dict on the wire has keys of type str, and not {key!r}")
+                raise MessageRejected(
+                    "invalid", f"the keys of a dict on the wire must be of type str, not {key!r}"
+                )
             check_json(item)  # pyright: ignore[reportUnknownArgumentType]  # as above
     else:
         raise MessageRejected(

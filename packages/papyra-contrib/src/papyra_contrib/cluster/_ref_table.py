@@ -1,4 +1,4 @@
-"""From addresses and wire values to references, and back."""
+"""Turns addresses and wire values into references, and back."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from papyra import ActorRef
 from papyra.address import ActorAddress
-from papyra_contrib.cluster._port import NodeId
 from papyra_contrib.cluster._registry.keys import escape, unescape
 from papyra_contrib.cluster._remote.refs import LateRef, RemoteRef, Target
+from papyra_contrib.cluster._transport import NodeId
 
 if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
@@ -21,7 +21,7 @@ __all__ = ["RefTable"]
 
 
 class RefTable:
-    """Makes references; those to one actor share a target, as long as there is one.
+    """Makes references. All references to one actor share a target.
 
     Codecs call `dump` and `load`.
     """
@@ -34,7 +34,7 @@ class RefTable:
         self._runtimes: weakref.WeakValueDictionary[NodeId, Any] = weakref.WeakValueDictionary()
 
     def ref(self, peer: NodeId, number: int) -> ActorRef[Any, Any]:
-        """Return the reference to an actor of a node; one that comes home is local."""
+        """Return the reference to an actor of a node. For an actor of this node, it is a local one."""
         session = self._membership.session
         mine = session is not None and session.me == peer
         local = self._local.find(number) if mine else None
@@ -70,7 +70,7 @@ class RefTable:
         return ActorAddress(str(session.me), session.exports.add(self.local(ref)))
 
     def resolve(self, address: ActorAddress) -> ActorRef[Any, Any] | None:
-        """Return the reference to a cluster-wide address; None if it is none."""
+        """Return the reference to a cluster-wide address, or None if it is not one."""
         node, at, incarnation = address.system.partition("@")
         if not at or not node or not incarnation:
             return None
@@ -81,22 +81,22 @@ class RefTable:
         return f"~{escape(ref.name)}" if isinstance(ref, LateRef) else str(self.address(ref))
 
     def load(self, text: str) -> ActorRef[Any, Any]:
-        """Read a reference of the wire; `ValueError` if it is none."""
+        """Read a reference from the wire; `ValueError` if it is invalid."""
         if text.startswith("~"):
             return self.late(unescape(text[1:]))
-        found = self.resolve(ActorAddress.parse(text))
-        if found is None:
+        ref = self.resolve(ActorAddress.parse(text))
+        if ref is None:
             raise ValueError(f"{text[:200]!r} is not an address of a cluster")
-        return found
+        return ref
 
     def ended(self, peer: NodeId, number: int, reason: str) -> None:
-        """Take note of the end of a remote actor."""
+        """Note that a remote actor has ended."""
         target = self.targets.get((peer, number))
         if target is not None and target.ended is None:
             target.ended = reason
 
     def peer_down(self, peer: NodeId) -> None:
-        """Take note of the end of a node, and of all its actors."""
+        """Note that a node is down, and all its actors have ended."""
         for (node, _), target in list(self.targets.items()):
             if node == peer and target.ended is None:
                 target.ended = "node_down"

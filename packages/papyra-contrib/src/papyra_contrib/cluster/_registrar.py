@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 import anyio
 
 from papyra_contrib.cluster._errors import ActorNameTaken, ClusterUnavailable, Conflict, TransportError
-from papyra_contrib.cluster._port import Ended, Entry, NodeId
 from papyra_contrib.cluster._registry import members
 from papyra_contrib.cluster._registry.keys import name_key, node_key, service_key
 from papyra_contrib.cluster._registry.members import Fence
+from papyra_contrib.cluster._transport import Ended, Entry, NodeId
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from papyra_contrib.cluster._registry.members import Claim
     from papyra_contrib.cluster._session import Session
 
-    class Waits(Protocol):
-        """Where a session is found."""
+    class Sessions(Protocol):
+        """Gives the session of this node once it is a member."""
 
         async def session_ready(self, seconds: float) -> Session: ...
 
@@ -53,8 +53,8 @@ class Claimed:
 class Registrar:
     """Puts and ends keys of this node. Every call ends within ``seconds`` or raises `ClusterUnavailable`."""
 
-    def __init__(self, waits: Waits, seconds: float) -> None:
-        self._waits = waits
+    def __init__(self, sessions: Sessions, seconds: float) -> None:
+        self._sessions = sessions
         self._seconds = seconds
 
     async def put_service(self, name: str, actor_id: int) -> None:
@@ -71,10 +71,10 @@ class Registrar:
         """End a key of this node. With ``only``, end it if ``only(entry)`` is true for what is stored."""
 
         async def attempt(session: Session) -> bool:
-            found = await self._refresh(session, key)
-            if found is not None and (only is None or only(found)):
-                await session.transport.end(key, expect=found.revision)
-                session.on_change(Ended(key, "left", found.revision))
+            stored = await self._refresh(session, key)
+            if stored is not None and (only is None or only(stored)):
+                await session.transport.end(key, expect=stored.revision)
+                session.on_change(Ended(key, "left", stored.revision))
             return True
 
         await self._repeat(f"end {key!r}", attempt)
@@ -85,16 +85,16 @@ class Registrar:
 
         async def attempt(session: Session) -> Claimed | None:
             value = members.claim_value(session.me, actor_id)
-            known = session.replica.entries.get(key)
-            if known is None or known.value != value:
-                if await self._living_holder(session, known) is not None:
-                    await self._refresh(session, key)  # what is known here may be a beat old
-                    known = session.replica.entries.get(key)
-                holder = await self._living_holder(session, known)
-                if holder is not None and known is not None and known.value != value:
+            cached = session.replica.entries.get(key)
+            if cached is None or cached.value != value:
+                if await self._living_holder(session, cached) is not None:
+                    await self._refresh(session, key)  # the cached entry may be a beat old
+                    cached = session.replica.entries.get(key)
+                holder = await self._living_holder(session, cached)
+                if holder is not None and cached is not None and cached.value != value:
                     raise ActorNameTaken(name, f"{holder.holder}:{holder.actor_id}")
-            # Over one's own value, too: a request to end it may be under way, and is for its revision.
-            if not await self._put(session, key, value, known.revision if known is not None else 0):
+            # Also over this node's own value: a request to end its revision may be under way.
+            if not await self._put(session, key, value, cached.revision if cached is not None else 0):
                 return None
             revision = session.replica.revision(key)
             return Claimed(session.me, Fence(session.transport.epoch, revision), value, revision)
@@ -107,10 +107,10 @@ class Registrar:
 
         async def attempt(session: Session) -> Claimed | None:
             value = members.claim_value(claimed.holder, actor_id, claimed.fence.revision)
-            known = session.replica.entries.get(key)
-            if session.me != claimed.holder or known is None or known.value not in (value, claimed.value):
+            cached = session.replica.entries.get(key)
+            if session.me != claimed.holder or cached is None or cached.value not in (value, claimed.value):
                 raise ActorNameTaken(name, "another node")
-            if known.value != value and not await self._put(session, key, value, known.revision):
+            if cached.value != value and not await self._put(session, key, value, cached.revision):
                 return None
             return Claimed(claimed.holder, claimed.fence, value, session.replica.revision(key))
 
@@ -130,44 +130,44 @@ class Registrar:
         return session.replica.revision(key) == revision
 
     async def _put_own(self, session: Session, key: str, value: bytes) -> None:
-        """Set a key that nobody else writes, whatever is there."""
-        known = session.replica.entries.get(key)
-        if known is not None and known.value == value:
+        """Set a key that only this node writes, whatever its value is."""
+        cached = session.replica.entries.get(key)
+        if cached is not None and cached.value == value:
             return
-        expect = known.revision if known is not None else 0
+        expect = cached.revision if cached is not None else 0
         try:
             revision = await session.transport.put(key, value, expect=expect)
         except Conflict:
-            found = await session.transport.get(key)
-            expect = found.revision if found is not None else 0
+            stored = await session.transport.get(key)
+            expect = stored.revision if stored is not None else 0
             revision = await session.transport.put(key, value, expect=expect)
         session.on_change(Entry(key, value, revision))
 
-    async def _living_holder(self, session: Session, known: Entry | None) -> Claim | None:
+    async def _living_holder(self, session: Session, cached: Entry | None) -> Claim | None:
         """Return the claim in an entry if its node is up; one that is not known here is asked for."""
-        claim = members.read_claim(known.value, known.revision) if known is not None else None
+        claim = members.read_claim(cached.value, cached.revision) if cached is not None else None
         if claim is None or claim.holder in session.replica.ended:
             return None
         if session.replica.is_member(claim.holder):
             return claim
-        found = await session.transport.get(node_key(claim.holder.node))
-        alive = found is not None and members.read_incarnation(found.value) == claim.holder.incarnation
+        stored = await session.transport.get(node_key(claim.holder.node))
+        alive = stored is not None and members.read_incarnation(stored.value) == claim.holder.incarnation
         return claim if alive else None
 
     async def _refresh(self, session: Session, key: str) -> Entry | None:
-        known = session.replica.entries.get(key)
-        found = await session.transport.get(key)
-        if found is not None:
-            session.on_change(found)
-        elif known is not None and session.replica.revision(key) == known.revision:
+        cached = session.replica.entries.get(key)
+        stored = await session.transport.get(key)
+        if stored is not None:
+            session.on_change(stored)
+        elif cached is not None and session.replica.revision(key) == cached.revision:
             session.on_change(Ended(key, "left"))
-        return found
+        return stored
 
     async def _repeat(self, action: str, attempt: Callable[[Session], Awaitable[T | None]]) -> T:
         """Attempt until there is a result; an unknown outcome is tried again, with what is known then."""
         deadline = anyio.current_time() + self._seconds
         while anyio.current_time() < deadline:
-            session = await self._waits.session_ready(deadline - anyio.current_time())
+            session = await self._sessions.session_ready(deadline - anyio.current_time())
             try:
                 result = await attempt(session)
             except (Conflict, TransportError):

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from papyra_contrib.cluster._open import open_transport
-from papyra_contrib.cluster._port import Ended, NodeId, not_open
+from papyra_contrib.cluster._discovery import open_transport
 from papyra_contrib.cluster._registry.keys import unescape
 from papyra_contrib.cluster._registry.members import Fence
 from papyra_contrib.cluster._registry.replica import EndedIncarnations, Replica
+from papyra_contrib.cluster._transport import Ended, NodeId, not_open
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable
 
-    from papyra_contrib.cluster._port import Change, Transport
+    from papyra_contrib.cluster._transport import Change, Transport
 
 __all__ = ["RegistryView", "open_view"]
 
 READER: Final = NodeId("papyra-cluster-command", "000000000000")
-PATIENCE_SECONDS: Final = 5.0
+OPEN_SECONDS: Final = 5.0
 
 
 class RegistryView:
-    """Follows the registry as a host and listener that acts on nothing."""
+    """Follows the registry. As a host and a listener, it ignores all but changes."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -54,7 +54,7 @@ class RegistryView:
     # -- the listener of the replica
 
     def member_up(self, peer: NodeId) -> None:
-        """Nothing: the tables are made when they are asked for."""
+        """Do nothing: the tables are made when they are asked for."""
 
     def member_down(self, peer: NodeId, reason: str) -> None:
         """As `member_up`."""
@@ -69,13 +69,13 @@ class RegistryView:
         """Believe what was read last: an operator looks again."""
 
     def synced(self) -> None:
-        """Note that all was read."""
+        """Note that the whole registry was read."""
         self.is_synced = True
 
     # -- tables
 
     async def refresh(self) -> None:
-        """Drop the nodes whose leases have ended without a word."""
+        """Drop the nodes whose leases have expired."""
         for node in self._replica.overdue(float(self._transport.lease_seconds), ""):
             key = f"n.{node}"
             if await self._transport.get(key) is None:
@@ -84,12 +84,12 @@ class RegistryView:
     def nodes(self) -> list[tuple[str, ...]]:
         """Return name, incarnation, since, host, pid and version of each node."""
         return [
-            (one.node, one.incarnation, f"{one.since:.3f}", one.host, str(one.pid), one.version)
-            for one in sorted(self._replica.members.values(), key=lambda one: (one.since, one.node))
+            (node.node, node.incarnation, f"{node.since:.3f}", node.host, str(node.pid), node.version)
+            for node in sorted(self._replica.members.values(), key=lambda node: (node.since, node.node))
         ]
 
     def names(self) -> list[tuple[str, ...]]:
-        """Return name, address and fence of each name that counts."""
+        """Return name, address and fence of each claim whose node is a member."""
         rows: list[tuple[str, ...]] = []
         for key in sorted(self._replica.entries):
             if key.startswith("a."):
@@ -101,7 +101,7 @@ class RegistryView:
         return rows
 
     def services(self) -> list[tuple[str, ...]]:
-        """Return key and address of each service that counts."""
+        """Return key and address of each service whose node is a member."""
         names = {unescape(key[2:].partition(".")[0]) for key in self._replica.entries if key.startswith("s.")}
         return [
             (name, f"{service.holder}:{service.actor_id}")
@@ -117,12 +117,12 @@ async def open_view(url: str) -> AsyncGenerator[RegistryView]:
     view = RegistryView(transport)
     try:
         try:
-            with anyio.fail_after(PATIENCE_SECONDS):
+            with anyio.fail_after(OPEN_SECONDS):
                 await transport.open(READER, view)
                 while not view.is_synced:
                     await view.changed.wait()
         except TimeoutError:
-            raise not_open(transport, PATIENCE_SECONDS) from None
+            raise not_open(transport, OPEN_SECONDS) from None
         yield view
     finally:
         with anyio.CancelScope(shield=True):

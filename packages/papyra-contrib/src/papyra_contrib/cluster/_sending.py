@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._links.link import Link
     from papyra_contrib.cluster._membership import Membership
-    from papyra_contrib.cluster._port import NodeId
     from papyra_contrib.cluster._remote.refs import Target
     from papyra_contrib.cluster._session import Session
+    from papyra_contrib.cluster._transport import NodeId
 
 __all__ = ["Sending"]
 
@@ -109,14 +109,14 @@ class Sending:
         return (self._inject() or "-") if self._inject is not None else "-"
 
     async def holder(self, name: str) -> ActorRef[Any, Any]:
-        """Return the holder of a name; waits two leases for one."""
+        """Return the holder of a name; wait for one for at most two leases."""
         session = self._membership.session
         seconds = 2.0 * (session.transport.lease_seconds if session is not None else 3)
         deadline = anyio.current_time() + seconds
         while True:
-            found = self.holder_now(name)
-            if found is not None and found.is_alive():
-                return found
+            holder = self.holder_now(name)
+            if holder is not None and holder.is_alive():
+                return holder
             left = deadline - anyio.current_time()
             if left <= 0:
                 raise NodeUnreachable(f"nobody had the name {name!r} for {seconds:g} s; try again later")
@@ -126,16 +126,16 @@ class Sending:
                     await changed.wait()
             finally:
                 if self._names.get(name) is changed and not changed.statistics().tasks_waiting:
-                    del self._names[name]  # the last one that waited for it
+                    del self._names[name]  # nobody waits for it any more
 
     def holder_now(self, name: str) -> ActorRef[Any, Any] | None:
-        """Return the holder of a name that is known now."""
+        """Return the holder of a name, if this node knows one now."""
         session = self._membership.session
         claim = session.replica.claim(name) if session is not None else None
         return self._ref_to(claim.holder, claim.actor_id) if claim is not None and claim.actor_id else None
 
     def name_changed(self, name: str) -> None:
-        """Have those that wait for a holder look again."""
+        """Wake the callers that wait for a holder of the name."""
         event = self._names.pop(name, None)
         if event is not None:
             event.set()

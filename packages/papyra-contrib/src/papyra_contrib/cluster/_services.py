@@ -21,7 +21,7 @@ __all__ = ["Services"]
 
 
 class Services:
-    """Local actors under service keys; `settle` makes the registry show the same."""
+    """Local actors under service keys. `settle` makes the registry agree with them."""
 
     def __init__(
         self, membership: Membership, registrar: Registrar, local: LocalSystem, join_timeout: float
@@ -52,14 +52,14 @@ class Services:
             await self._end(entry)
 
     async def withdraw(self, name: str, ref: ActorRef[Any, Any]) -> None:
-        """Offer a service no more."""
+        """Withdraw a service."""
         entry = (name, ref.address.actor_id)
         if self._offered.pop(entry, None) is not None:
             self._local.off_end(ref, entry)
             await self._end(entry)
 
     async def withdraw_all(self) -> None:
-        """Offer nothing more; what the registry does not take ends with the lease."""
+        """Withdraw all services. Those that the registry does not end now end with the lease."""
         offered, self._offered = list(self._offered), {}
         async with anyio.create_task_group() as group:
             for entry in offered:
@@ -74,7 +74,7 @@ class Services:
         return list(dict.fromkeys(name for name, _ in self._offered))
 
     async def settle(self, session: Session) -> None:
-        """Put what the registry lacks, as after a join, and end what it shows by mistake."""
+        """Put the services that the registry lacks, as after a join, and end those it shows by mistake."""
         shown = session.replica.services_of(session.me)
         for entry, ref in list(self._offered.items()):
             session.exports.add(ref)
@@ -92,9 +92,7 @@ class Services:
             )
 
     async def _end_quietly(self, entry: tuple[str, int]) -> None:
-        with suppress(
-            ClusterUnavailable
-        ):  # `settle` tries again, or the lease ends and all that counts with it
+        with suppress(ClusterUnavailable):  # `settle` tries again, or the service ends with the lease
             await self._end(entry)
 
     async def _end(self, entry: tuple[str, int]) -> None:

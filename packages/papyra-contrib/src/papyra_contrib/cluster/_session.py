@@ -1,4 +1,4 @@
-"""One incarnation of this node: its transport, lease, links and what it knows of the registry."""
+"""One incarnation of this node: its transport, its lease, its links and its replica of the registry."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from papyra_contrib.cluster._links.early_frames import EarlyFrames
 from papyra_contrib.cluster._links.flusher import Flusher
 from papyra_contrib.cluster._links.link import Link
 from papyra_contrib.cluster._links.receiver import Receiver
-from papyra_contrib.cluster._port import Change, Lease, NodeId, Transport, not_open
 from papyra_contrib.cluster._registry.joining import claim_membership
 from papyra_contrib.cluster._registry.keys import node_key
 from papyra_contrib.cluster._registry.members import WIRE_VERSIONS, read_incarnation
 from papyra_contrib.cluster._registry.replica import Replica
 from papyra_contrib.cluster._remote.asks import PendingAsks
 from papyra_contrib.cluster._remote.exports import Exports
+from papyra_contrib.cluster._transport import Change, Lease, NodeId, Transport, not_open
 from papyra_contrib.cluster._verifier import Verifier
 from papyra_contrib.cluster._wire import frames as wire
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from papyra_contrib.cluster._wire.values import WireValues
 
     class Owner(Protocol):
-        """What a session tells its cluster."""
+        """The cluster, as a session calls it."""
 
         def member_up(self, peer: NodeId) -> None: ...
         def member_down(self, peer: NodeId, reason: str) -> None: ...
@@ -63,9 +63,9 @@ SENDS_BEFORE_YIELD: Final = 200
 
 
 class Session:
-    """A membership from join to end; the node joins anew with another session.
+    """A membership from join to end. To join again, the node opens another session.
 
-    Is the host of its transport.
+    It is the host of its transport.
     """
 
     def __init__(
@@ -104,14 +104,14 @@ class Session:
     def prepare(
         self, values: WireValues, extract: Callable[[str], AbstractContextManager[object]] | None
     ) -> None:
-        """Set what needs the cluster to be complete."""
+        """Set the parts that need a complete cluster."""
         self.values = values
         self._receiver = Receiver(self._local, self.exports, self.asks, values, self._owner, extract)
 
     async def join(self, seconds: float, former: str | None) -> None:
         """Become a member, or raise and leave nothing behind.
 
-        ``former`` is this node's incarnation before.
+        ``former`` is the previous incarnation of this node.
         """
         try:
             with anyio.fail_after(seconds):
@@ -123,7 +123,7 @@ class Session:
             with anyio.fail_after(seconds):
                 await self.until(lambda: self.replica.is_synced and self.replica.is_member(self.me))
             if self.closed:
-                raise ClusterUnavailable("the lease was lost while this node joined; it is tried again")
+                raise ClusterUnavailable("the lease was lost while this node joined; it tries again")
         except TimeoutError as error:
             await self._abandon()
             raise not_open(self.transport, seconds) from error
@@ -179,12 +179,11 @@ class Session:
             self._early.keep(peer, frame)
 
     def on_unreachable(self, ask: int) -> None:
-        """Fail an ask that nobody got."""
-        found = self.asks.find(ask)
-        if found is not None:
-            found.answer(
-                None, NodeUnreachable(f"{found.target} was not reached: nobody listens there; try again")
-            )
+        """Fail an ask that reached nobody."""
+        pending = self.asks.find(ask)
+        if pending is not None:
+            text = f"{pending.target} was not reached: nobody listens there; try again"
+            pending.answer(None, NodeUnreachable(text))
 
     def on_change(self, change: Change) -> None:
         """Follow the registry."""
@@ -201,13 +200,13 @@ class Session:
     # -- the listener of the replica
 
     def member_up(self, peer: NodeId) -> None:
-        """Handle what came from the node before the registry knew it."""
+        """Handle the messages that came from the node before the registry showed it."""
         self._owner.member_up(peer)
         for frame in self._early.take(peer):
             self.on_frame(peer, frame)
 
     def member_down(self, peer: NodeId, reason: str) -> None:
-        """End the link; if it is this very node, let go."""
+        """End the link. If it is this node, let go."""
         if peer == self.me:
             self.on_lost(reason)
             return
@@ -219,18 +218,18 @@ class Session:
         self._owner.member_down(peer, reason)
 
     def fail_asks_to(self, peer: NodeId, number: int) -> None:
-        """Fail the asks that were sent to an actor which has ended."""
+        """Fail the asks that were sent to an actor that has ended."""
         self.asks.fail(
             lambda ask: ask.peer == peer and ask.target.id == number and ask.number > 0,
             lambda ask: ActorStopped(ask.target, "stopped before it replied"),
         )
 
     def services_changed(self, names: Iterable[str]) -> None:
-        """Hand on."""
+        """Pass it on."""
         self._owner.services_changed(names)
 
     def name_changed(self, name: str) -> None:
-        """Hand on."""
+        """Pass it on."""
         self._owner.name_changed(name)
 
     def synced(self) -> None:
@@ -245,9 +244,9 @@ class Session:
 
     def link(self, peer: NodeId) -> Link:
         """Return the link to a member."""
-        found = self.links.get(peer)
-        if found is None:
-            found = self.links[peer] = Link(
+        link = self.links.get(peer)
+        if link is None:
+            link = self.links[peer] = Link(
                 peer,
                 self.transport,
                 self._local,
@@ -256,7 +255,7 @@ class Session:
                 self._receiver.fail,
                 self._pause,
             )
-        return found
+        return link
 
     def ready_link(self, target: Target) -> Link | None:
         """Return the link to a target's node if a message can go at once and the event loop is not late."""
@@ -291,20 +290,20 @@ class Session:
     async def _look_for(self, peer: NodeId) -> None:
         key = node_key(peer.node)
         try:
-            found = await self.transport.get(key)
+            entry = await self.transport.get(key)
         except TransportError as error:
             raise NodeUnreachable(f"{peer} is not known here, and the registry does not answer") from error
-        if found is not None:
-            self.on_change(found)
+        if entry is not None:
+            self.on_change(entry)
         if self.closed:
             raise NodeUnreachable(NOT_A_MEMBER)
         if not self.replica.is_member(peer):
-            if found is None or read_incarnation(found.value) != peer.incarnation:
+            if entry is None or read_incarnation(entry.value) != peer.incarnation:
                 self.replica.ended.add(peer, "expired")
             raise NodeGone(peer)
 
     async def before_send(self, link: Link, target: Target) -> None:
-        """Wait for the window and the outbox, and let the event loop go round now and then.
+        """Wait for the window and the outbox, and yield to the event loop from time to time.
 
         The order of the senders to one target is kept.
         """
@@ -318,7 +317,7 @@ class Session:
 
     def _pause(self, link: Link, target: int) -> None:
         """Let senders to ``target`` wait until what was sent so far is on its way."""
-        self._sends = 0  # senders let the event loop go round
+        self._sends = 0  # this pause yields to the event loop
         if link.out.pause(target):
             self._flusher.resume_later(link, target)
 
@@ -341,7 +340,7 @@ class Session:
     def _send_credit(self, link: Link, target: int, number: int) -> None:
         link.out.add(wire.encode(wire.CREDIT, target, seq=number))
 
-    # -- what happens by itself
+    # -- periodic work
 
     def _tick(self) -> None:
         if self.closed:
@@ -372,18 +371,20 @@ class Session:
         changed.set()
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a state of the registry; returns also when the session has ended."""
+        """Wait for a state of the registry, or for the end of the session."""
         while not condition() and not self.closed:
             await self._changed.wait()
 
     def panel(self) -> dict[str, Any]:
-        """Return what is known of this incarnation, as plain data."""
+        """Return a summary of this incarnation, as plain data."""
         return {
             "node": self.me.node,
             "incarnation": self.me.incarnation,
             "members": [
                 asdict(member)
-                for member in sorted(self.replica.members.values(), key=lambda one: (one.since, one.node))
+                for member in sorted(
+                    self.replica.members.values(), key=lambda member: (member.since, member.node)
+                )
             ],
             "lease_seconds_left": round(self.lease.seconds_left(), 3) if self.lease is not None else 0.0,
             "reconnects": self.transport.reconnects,

@@ -34,17 +34,17 @@ RETRY_SECONDS: Final = 1.0
 
 
 class Candidate:
-    """The part of this node in one singleton."""
+    """A node that is a candidate for one singleton."""
 
     def __init__(
         self,
-        around: Singletons,
+        singletons: Singletons,
         name: str,
         factory: Callable[[Fence], Any],
         policy: SupervisionPolicy | None,
         mailbox_capacity: int,
     ) -> None:
-        self._around = around
+        self._singletons = singletons
         self.name = name
         self._factory = factory
         self._policy = policy
@@ -54,12 +54,12 @@ class Candidate:
         self._resigned = False
         self._ended = anyio.Event()
         self._term_ended = anyio.Event()
-        self.busy = False  # it claims, or has the claim
+        self.busy = False  # it is claiming the name, or has claimed it
         self.done = anyio.Event()
         self.changed = anyio.Event()
 
     def note(self) -> None:
-        """Look again: the claim may have changed."""
+        """Note that the claim may have changed."""
         self.changed.set()
 
     async def run(self) -> None:
@@ -77,13 +77,13 @@ class Candidate:
             self.done.set()
 
     async def _one_term(self) -> None:
-        session = await self._around.membership.session_ready(RETRY_SECONDS)
+        session = await self._singletons.membership.session_ready(RETRY_SECONDS)
         self.changed = anyio.Event()
         if session.replica.claim(self.name) is not None:
             with anyio.move_on_after(RETRY_SECONDS):
                 await self.changed.wait()
             return
-        if self._around.end_reason(self.name) == "expired":
+        if self._singletons.end_reason(self.name) == "expired":
             # The holder may run for the rest of its margin, and its on_stop may take time.
             await self._pause(session.transport.lease_seconds / 3)
         if self._resigned:
@@ -97,7 +97,7 @@ class Candidate:
             await self._pause(RETRY_SECONDS)
 
     async def _hold(self, session: Session) -> None:
-        claimed = self._claimed = await self._around.registrar.claim(self.name, 0)
+        claimed = self._claimed = await self._singletons.registrar.claim(self.name, 0)
         try:
             if session.is_valid() and session.me == claimed.holder and not self._resigned:
                 await self._serve(session, claimed)
@@ -106,14 +106,14 @@ class Candidate:
 
     async def _serve(self, session: Session, claimed: Claimed) -> None:
         self._ended = anyio.Event()
-        ref: ActorRef[Any, Any] = self._around.local.system.spawn(
+        ref: ActorRef[Any, Any] = self._singletons.local.system.spawn(
             lambda: self._factory(claimed.fence), mailbox_capacity=self._capacity, policy=self._policy
         )
         self._ref, self._term_ended = ref, anyio.Event()
-        self._around.local.on_end(ref, self, lambda _: self._ended.set())
+        self._singletons.local.on_end(ref, self, lambda _: self._ended.set())
         try:
             number = session.exports.add(ref)
-            self._claimed = await self._around.registrar.complete_claim(self.name, claimed, number)
+            self._claimed = await self._singletons.registrar.complete_claim(self.name, claimed, number)
             await self._ended.wait()
         finally:
             with anyio.CancelScope(shield=True):
@@ -124,7 +124,7 @@ class Candidate:
     async def stop_actor(self, ref: ActorRef[Any, Any] | None, timeout: float | None) -> None:
         """Stop the actor, forced after ``timeout`` seconds, and return when it has stopped."""
         if ref is not None and ref.is_alive():
-            await self._around.local.system.stop(ref, timeout=timeout)
+            await self._singletons.local.system.stop(ref, timeout=timeout)
 
     async def _release(self) -> None:
         """Give the claim up: the actor has stopped."""
@@ -132,18 +132,18 @@ class Candidate:
         if claimed is None:
             return
         try:
-            session = await self._around.membership.session_ready(0.1)
+            session = await self._singletons.membership.session_ready(0.1)
             if session.me == claimed.holder:
-                await self._around.registrar.end_key(name_key(self.name), claimed.matches)
+                await self._singletons.registrar.end_key(name_key(self.name), claimed.matches)
         except ClusterUnavailable:
-            pass  # the claim of nobody is ended once the registry answers, or ends with the lease
+            pass  # `Claims.settle` ends it once the registry answers, or it ends with the lease
 
     def let_go(self, timeout: float) -> None:
         """Stop the actor, forced after ``timeout`` seconds: the lease is lost."""
         ref = self._ref
         self._claimed = None
         if ref is not None:
-            self._around.local.background.spawn(
+            self._singletons.local.background.spawn(
                 lambda: self.stop_actor(ref, timeout), f"papyra cluster stops the singleton {self.name}"
             )
 
@@ -153,7 +153,7 @@ class Candidate:
             await self._term_ended.wait()
 
     async def resign(self) -> None:
-        """Be no candidate any more; returns when the actor has stopped and the claim is given up."""
+        """Stop being a candidate. Return once the actor has stopped and the claim is given up."""
         self._resigned = True
         self.changed.set()
         await self.stop_actor(self._ref, None)
@@ -187,7 +187,7 @@ class Singletons:
         policy: SupervisionPolicy | None,
         mailbox_capacity: int,
     ) -> None:
-        """Be a candidate from now on."""
+        """Become a candidate."""
         if name in self._candidates:
             raise ValueError(f"this node is a candidate for {name!r} already; resign first")
         candidate = self._candidates[name] = Candidate(self, name, factory, policy, mailbox_capacity)
@@ -201,13 +201,13 @@ class Singletons:
             self._at_work.pop(candidate, None)
 
     async def resign(self, name: str) -> None:
-        """Be no candidate any more; returns when the actor has stopped."""
+        """Stop being a candidate. Return once the actor has stopped."""
         candidate = self._candidates.pop(name, None)
         if candidate is not None:
             await candidate.resign()
 
     async def resign_all(self) -> None:
-        """Be a candidate for nothing."""
+        """Resign from every candidacy."""
         async with anyio.create_task_group() as group:
             for name in list(self._candidates):
                 group.start_soon(self.resign, name)
@@ -218,7 +218,7 @@ class Singletons:
             candidate.let_go(timeout)
 
     async def stopped(self) -> None:
-        """Wait until none of the actors runs."""
+        """Wait until none of the actors is running."""
         for candidate in list(self._at_work):
             await candidate.stopped()
 
@@ -227,7 +227,7 @@ class Singletons:
         return {candidate.name for candidate in self._at_work if candidate.busy}
 
     def name_changed(self, name: str) -> None:
-        """Look again: the claim of a name may have changed."""
+        """Note that the claim of a name may have changed."""
         candidate = self._candidates.get(name)
         if candidate is not None:
             candidate.note()

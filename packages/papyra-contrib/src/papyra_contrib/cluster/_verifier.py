@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from papyra_contrib.cluster._errors import Conflict, TransportError
-from papyra_contrib.cluster._port import Ended
+from papyra_contrib.cluster._transport import Ended
 
 if TYPE_CHECKING:
     from papyra.cluster import Background
-    from papyra_contrib.cluster._port import Entry
     from papyra_contrib.cluster._session import Session
+    from papyra_contrib.cluster._transport import Entry
 
 __all__ = ["Verifier"]
 
@@ -38,25 +38,25 @@ class Verifier:
         replica, transport = session.replica, session.transport
         try:
             while not session.closed:
-                known = replica.entries.get(key)
-                if known is None:
+                cached = replica.entries.get(key)
+                if cached is None:
                     return
                 try:
-                    found = await transport.get(key)
+                    stored = await transport.get(key)
                 except TransportError:
                     await anyio.sleep(REPEAT_SECONDS)
                     continue
-                if replica.revision(key) != known.revision:
-                    return  # it changed meanwhile, and is known again
-                if found is None:
+                if replica.revision(key) != cached.revision:
+                    return  # it changed meanwhile, so there is no doubt any more
+                if stored is None:
                     if session.is_valid() or session.lease is None:
                         session.on_change(Ended(key, "expired"))
                         return
-                elif found.revision != known.revision:
-                    session.on_change(found)
+                elif stored.revision != cached.revision:
+                    session.on_change(stored)
                     return
                 elif key[2:] not in replica.overdue(transport.lease_seconds, session.me.node):
-                    return  # it exists; the reading before lagged
+                    return  # it exists: the earlier read was of a replica that lags
                 await anyio.sleep(REPEAT_SECONDS)
         finally:
             self._doubted.discard(key)
@@ -73,4 +73,4 @@ class Verifier:
             try:
                 await self._session.transport.end(entry.key, expect=entry.revision)
             except (Conflict, TransportError):
-                continue  # taken over meanwhile, not allowed, or tried again in ten seconds
+                continue  # the key has a new owner, or this node may not end it, or it tries again in ten seconds

@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
     from papyra_contrib.cluster._membership import Membership
-    from papyra_contrib.cluster._port import NodeId
     from papyra_contrib.cluster._remote.refs import Target
+    from papyra_contrib.cluster._transport import NodeId
 
 __all__ = ["Watches"]
 
@@ -28,7 +28,7 @@ class Watches:
         self._by_target: dict[tuple[NodeId, int], tuple[Target, dict[int, ActorRef[Any, Any]]]] = {}
 
     def watch(self, watcher: ActorRef[Any, Any], target: Target) -> None:
-        """Have ``watcher`` told of the end of ``target``, at once if it is known."""
+        """Notify ``watcher`` of the end of ``target``, at once if it has ended already."""
         if target.ended is not None:
             self._local.tell_terminated(watcher, RemoteRef(target), target.ended)
             return
@@ -57,7 +57,7 @@ class Watches:
             pass  # the list of watches is sent again once the node is known
 
     def unwatch(self, watcher: ActorRef[Any, Any], target: Target) -> None:
-        """Undo `watch`, also where the notice is in the mailbox already."""
+        """Undo `watch`, even if the notice is in the mailbox already."""
         self._local.off_end(watcher, (self, target))
         self._local.remove_terminated(watcher, RemoteRef(target))
         self._drop(watcher.address.actor_id, target)
@@ -76,11 +76,11 @@ class Watches:
         return [number for node, number in self._by_target if node == peer]
 
     def peers(self) -> list[NodeId]:
-        """Return the nodes of which actors are watched, each once."""
+        """Return the nodes whose actors are watched, each once."""
         return list(dict.fromkeys(peer for peer, _ in self._by_target))
 
     def terminated(self, peer: NodeId, number: int, reason: str) -> None:
-        """Tell the watchers of an actor that has ended."""
+        """Notify the watchers of an actor that has ended."""
         watched = self._by_target.pop((peer, number), None)
         if watched is None:
             return
@@ -90,6 +90,6 @@ class Watches:
             self._local.tell_terminated(watcher, RemoteRef(target), reason)
 
     def peer_down(self, peer: NodeId) -> None:
-        """Tell the watchers of every actor of a node that is gone."""
+        """Notify the watchers of every actor of a node that is down."""
         for number in self.numbers(peer):
             self.terminated(peer, number, "node_down")

@@ -1,4 +1,4 @@
-"""From messages to bytes and back: the `Codec` interface, and the one on msgspec."""
+"""Messages to bytes and back: the interface `Codec`, and its implementation with msgspec."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class References(Protocol):
     """Writes references to actors as text, and reads them again."""
 
     def dump(self, ref: ActorRef[Any, Any]) -> str:
-        """Return the cluster-wide address of ``ref``, which can be reached by others from now on."""
+        """Return the cluster-wide address of ``ref``, which other nodes can reach from now on."""
         ...
 
     def load(self, text: str) -> ActorRef[Any, Any]:
-        """Return the reference to an address; `ValueError` if it is none."""
+        """Return the reference to an address; `ValueError` if it is invalid."""
         ...
 
 
@@ -36,7 +36,7 @@ class Codec(ABC):
 
     @abstractmethod
     def encoder(self, kind: Any, refs: References) -> Callable[[Any], bytes]:
-        """Return a function from an object of the type to bytes. It raises what it likes if that can't be."""
+        """Return a function from an object of the type to bytes. It may raise any exception."""
 
     @abstractmethod
     def decoder(self, kind: Any, refs: References) -> Callable[[bytes], Any]:
@@ -49,7 +49,7 @@ class Codec(ABC):
 class MsgspecCodec(Codec):
     """JSON by msgspec.
 
-    Takes dataclasses, structs, attrs classes, enums, dates, UUIDs, and references in fields.
+    Encodes dataclasses, structs, attrs classes, enums, dates, UUIDs, and references in fields.
     """
 
     def encoder(self, kind: Any, refs: References) -> Callable[[Any], bytes]:

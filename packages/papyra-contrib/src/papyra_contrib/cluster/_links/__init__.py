@@ -1,1 +1,1 @@
-"""The link to one other node: what leaves, what arrives, and in which order."""
+"""The link to one other node: sending, receiving, and the order of messages."""

@@ -1,4 +1,4 @@
-"""The counters of each peer; `ActorSystem.control_panel` shows it."""
+"""The counters of each peer, as `ActorSystem.control_panel` shows them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["Counters"]
 class Counters:
     """Messages, all counted on this node.
 
-    ``lost``: from the peer, and never came. ``duplicate``: came again or late, and were dropped. ``unknown``:
-    were under way to the peer when it went. ``rejected``: from the peer, and could not be delivered.
-    ``late``: from an incarnation that is not known, or gone.
+    ``lost``: sent by the peer, but never came. ``duplicate``: came twice or late, and were dropped.
+    ``unknown``: were under way to the peer when it went down. ``rejected``: came from the peer, but could
+    not be delivered. ``late``: came from an incarnation that is unknown or has ended.
     """
 
     lost: int = 0

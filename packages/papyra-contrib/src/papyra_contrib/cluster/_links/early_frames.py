@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from papyra.cluster import Background
-    from papyra_contrib.cluster._port import NodeId
+    from papyra_contrib.cluster._transport import NodeId
 
 __all__ = ["EarlyFrames"]
 
@@ -17,7 +17,7 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 
 
 class EarlyFrames:
-    """Keeps messages for a second; the rest counts as ``late``."""
+    """Keeps messages for a second. Others are dropped and count as ``late``."""
 
     def __init__(self, background: Background) -> None:
         self._background = background

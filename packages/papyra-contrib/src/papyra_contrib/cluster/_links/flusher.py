@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from papyra._runtime._eventloop import Waiter
     from papyra.cluster import Background
     from papyra_contrib.cluster._links.link import Link
-    from papyra_contrib.cluster._port import Transport
+    from papyra_contrib.cluster._transport import Transport
 
 __all__ = ["Flusher"]
 
@@ -19,8 +19,8 @@ class Flusher:
     """Flushes, in the next pass of the event loop, what the links gathered in the last one.
 
     It also resumes paused senders, one pass later: in the first the engine's task takes a message, in the
-    second its client writes it to the socket. A sender that went on at once would keep the first half of a
-    window back until the second half is made.
+    second its client writes it to the socket. A sender that continued at once would hold back the first
+    half of a window until the second half is ready.
     """
 
     def __init__(self, background: Background, transport: Transport) -> None:

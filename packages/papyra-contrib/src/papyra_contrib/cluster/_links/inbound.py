@@ -32,7 +32,8 @@ LOG_SECONDS: Final = 10.0
 class Inbound:
     """Receives from one peer.
 
-    ``credit(target, number)`` says what is in the mailbox, ``fail(frame, error)`` what can't be.
+    ``credit(target, number)`` reports messages that are in the mailbox, ``fail(frame, error)`` one that can't
+    be delivered.
     """
 
     def __init__(
@@ -58,11 +59,11 @@ class Inbound:
 
     @property
     def parked(self) -> int:
-        """How many messages wait for room in a mailbox."""
+        """The number of messages that wait for room in a mailbox."""
         return sum(map(len, self._parked.values()))
 
     def accept(self, number: int) -> bool:
-        """Whether a numbered frame is the next, or a later one: then those between are counted as lost."""
+        """Whether a numbered frame is new. If numbers are missing before it, count them as lost."""
         if number <= self._last:
             self._counters.duplicate += 1
             return False
@@ -80,7 +81,7 @@ class Inbound:
         return True
 
     def probed(self, target: int, last: int) -> int:
-        """Take note of the last number that was sent; return up to which nothing waits for ``target``."""
+        """Note the last number that was sent. Return the last one before those that wait for ``target``."""
         if last > self._last:
             self._note_lost(last - self._last)
             self._last = last
@@ -143,6 +144,6 @@ class Inbound:
         parked, self._parked = self._parked, {}
         for target, queue in parked.items():
             ref = self._local.find(target)
-            while len(queue) > 1:  # the first is in its feeder's hands
+            while len(queue) > 1:  # its feeder is still delivering the first one
                 frame, mail = queue.pop()
                 self._local.refuse(ref, mail.message, expects_reply=frame.kind == ASK)

@@ -1,4 +1,4 @@
-"""Two nodes, each under one incarnation, and what is between them."""
+"""The link between two nodes, each under one incarnation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra.cluster import LocalSystem
-    from papyra_contrib.cluster._port import NodeId, Transport
+    from papyra_contrib.cluster._transport import NodeId, Transport
     from papyra_contrib.cluster._wire.frames import Frame
 
 __all__ = ["Link"]
@@ -32,7 +32,7 @@ class Link:
         halfway: Callable[[Link, int], None],
     ) -> None:
         self.peer = peer
-        self.is_compatible = False  # until its wire versions were looked at
+        self.is_compatible = False  # until its wire versions were checked
         self.counters = Counters()
         background = local.background
         self.out = Outbound(
@@ -52,7 +52,7 @@ class Link:
         )
 
     def panel(self) -> dict[str, Any]:
-        """Return the counters, with what is under way and parked."""
+        """Return the counters, with the messages under way and parked."""
         return {
             "outstanding": self.out.outstanding,
             "parked": self.inbound.parked,

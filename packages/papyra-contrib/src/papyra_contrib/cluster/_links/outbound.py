@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime._eventloop import Waiter
-    from papyra_contrib.cluster._port import Transport
+    from papyra_contrib.cluster._transport import Transport
 
 __all__ = ["MAX_MESSAGE_BYTES", "WINDOW_MESSAGES", "Outbound"]
 
@@ -22,16 +22,16 @@ MAX_MESSAGE_BYTES: Final = 64 * 1024
 
 
 class _Window:
-    """The messages under way to one target. It is forgotten when nothing is."""
+    """The messages under way to one target. Without any, there is no window."""
 
-    __slots__ = ("granted", "paused", "since_bang", "touched", "under_way", "waiters")
+    __slots__ = ("granted", "paused", "since_credit", "touched", "under_way", "waiters")
 
     def __init__(self, now: float) -> None:
         self.under_way: deque[int] = deque()
         self.waiters: deque[Waiter] = deque()
-        self.granted: set[Waiter] = set()  # they were woken, and have not sent yet
+        self.granted: set[Waiter] = set()  # woken senders that have not sent yet
         self.paused = False
-        self.since_bang = 0
+        self.since_credit = 0
         self.touched = now
 
     def has_room(self) -> bool:
@@ -49,8 +49,8 @@ class _Window:
 class Outbound:
     """Sends to one peer.
 
-    ``post`` hands a message to the engine, ``soon`` asks for `flush` in the next pass, and ``halfway`` hears
-    that half a window to a target was handed over.
+    ``post`` hands a message to the engine, ``soon`` asks for `flush` in the next pass, and ``halfway`` is
+    called when half a window to a target was handed over.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Outbound:
 
     @property
     def outstanding(self) -> int:
-        """How many numbered frames are under way without credit."""
+        """The number of numbered frames that are under way without credit."""
         return sum(len(window.under_way) for window in self._windows.values())
 
     @property
@@ -100,14 +100,14 @@ class Outbound:
             if waiter in window.waiters:
                 window.waiters.remove(waiter)
             window.granted.discard(waiter)
-            self._granted(target, window)
+            self._grant(target, window)
             raise
         window.granted.discard(waiter)
         if self.error is not None:
             raise self.error
 
     def pause(self, target: int) -> bool:
-        """Let senders to ``target`` wait, in their order, until `resume`. False if they do already."""
+        """Let senders to ``target`` wait, in their order, until `resume`. Return False if they already do."""
         window = self._windows.get(target)
         if window is None:
             window = self._windows[target] = _Window(self._now())
@@ -115,11 +115,11 @@ class Outbound:
         return not was
 
     def resume(self, target: int) -> None:
-        """Let senders to ``target`` go on."""
+        """Let senders to ``target`` continue."""
         window = self._windows.get(target)
         if window is not None:
             window.paused = False
-            self._granted(target, window)
+            self._grant(target, window)
 
     def numbered(self, kind: str, target: int, body: bytes, type_name: str, trace: str, corr: int = 0) -> int:
         """Send a tell or an ask; return its number."""
@@ -128,32 +128,34 @@ class Outbound:
         if window is None:
             window = self._windows[target] = _Window(self._now())
         window.under_way.append(number)
-        window.since_bang += 1
-        bang = window.since_bang >= CREDIT_EVERY
-        if bang:
-            window.since_bang = 0
+        window.since_credit += 1
+        asks_credit = window.since_credit >= CREDIT_EVERY
+        if asks_credit:
+            window.since_credit = 0
         frame = wire.encode(
             kind,
             target,
             body,
             corr=corr,
             seq=number,
-            wants_credit=bang,
+            wants_credit=asks_credit,
             type_name=type_name,
             trace=trace,
         )
         self.add(frame, corr if kind == wire.ASK else 0)
-        if bang:
+        if asks_credit:
             self.flush()
             self._halfway(target)
         return number
 
     def add(self, frame: bytes, ask: int = 0) -> None:
-        """Send a frame with what else goes in this pass; an ask ends the message."""
+        """Queue a frame for this pass of the event loop. An ask flushes the queue."""
         if self.error is not None:
             return
         size = self._bytes + len(frame)
-        if size > MAX_MESSAGE_BYTES or size > self._transport.max_frame:  # not known before it is open
+        if (
+            size > MAX_MESSAGE_BYTES or size > self._transport.max_frame
+        ):  # read here, because it is known only once the transport is open
             self.flush()
             size = len(frame)
         self._frames.append(frame)
@@ -164,7 +166,7 @@ class Outbound:
             self._soon()
 
     def flush(self, ask: int = 0) -> None:
-        """Hand over what waits as one message."""
+        """Hand over the queued frames as one message."""
         if self._frames:
             message = self._frames[0] if len(self._frames) == 1 else b"".join(self._frames)
             self._frames = []
@@ -172,7 +174,7 @@ class Outbound:
             self._post(message, ask)
 
     def credited(self, target: int, number: int) -> None:
-        """Take note that all up to ``number`` is in the mailbox of ``target``."""
+        """Note that all messages up to ``number`` are in the mailbox of ``target``."""
         window = self._windows.get(target)
         if window is None:
             return
@@ -180,34 +182,34 @@ class Outbound:
         while under_way and under_way[0] <= number:
             under_way.popleft()
         window.touched = self._now()
-        self._granted(target, window)
+        self._grant(target, window)
 
     def not_sent(self, target: int) -> None:
-        """Give the place of a message that was admitted, and could not be sent, to the next sender."""
+        """Give the slot of a message that could not be sent to the next sender."""
         window = self._windows.get(target)
         if window is not None:
-            self._granted(target, window)
+            self._grant(target, window)
 
-    def _granted(self, target: int, window: _Window) -> None:
+    def _grant(self, target: int, window: _Window) -> None:
         window.grant()
         if not (window.under_way or window.granted or window.waiters) and self._windows.get(target) is window:
             del self._windows[target]
 
     def probe(self) -> None:
-        """Ask after every target that has had no credit for a second."""
+        """Probe every target that has sent no credit for a second."""
         due = self._now() - PROBE_SECONDS
         for target, window in self._windows.items():
             if window.touched <= due and window.under_way:
                 self.add(wire.encode(wire.PROBE, target, seq=self._last))
 
     def drop_target(self, target: int) -> None:
-        """Forget what is under way to an actor that has ended, and wake those that wait."""
+        """Forget the messages under way to an actor that has ended, and wake its waiting senders."""
         window = self._windows.get(target)
         if window is not None:
             self.credited(target, self._last)
 
     def close(self, error: Exception) -> int:
-        """Send nothing any more: those that wait raise ``error``. Return how many frames were under way."""
+        """Stop sending: waiting senders raise ``error``. Return how many frames were under way."""
         self.error = error
         under_way = self.outstanding
         for window in self._windows.values():

@@ -1,4 +1,4 @@
-"""From bytes of a peer to what they mean here. Nothing that a peer sends raises out of this module."""
+"""Acts on the bytes that a peer sends. No such bytes make this module raise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from papyra_contrib.cluster._wire.values import WireValues
 
     class Surroundings(Protocol):
-        """What a receiver needs of its cluster."""
+        """The cluster, as a receiver calls it."""
 
         def target_ended(self, link: Link, number: int, reason: str) -> None: ...
         def deliver_broadcast(self, key: str, message: object) -> None: ...
@@ -63,10 +63,10 @@ class Receiver:
         except Exception:
             link.counters.rejected += 1
             _logger.exception("handling a message of %s raised", link.peer)
-        link.out.flush()  # credits, and not in the next pass: a sender may wait for them
+        link.out.flush()  # not in the next pass: a sender may wait for these credits
 
     def fail(self, link: Link, frame: Frame, error: Exception) -> None:
-        """Answer an ask with an error; nobody waits for the end of a tell."""
+        """Answer an ask with an error. A tell has no answer."""
         if frame.kind == wire.ASK:
             name, text = self._values.dump_error(error)
             link.out.add(wire.encode(wire.ERROR, 0, text, corr=frame.corr, type_name=name))
@@ -84,8 +84,8 @@ class Receiver:
                 link.out.credited(_number(frame.target), frame.seq)
             case wire.PROBE:
                 number = _number(frame.target)
-                upto = link.inbound.probed(number, frame.seq)
-                link.out.add(wire.encode(wire.CREDIT, number, seq=upto))
+                last = link.inbound.probed(number, frame.seq)
+                link.out.add(wire.encode(wire.CREDIT, number, seq=last))
             case wire.WATCH:
                 self._exports.watch(link.peer, _numbers(frame.body), complete=frame.corr == 1)
             case wire.UNWATCH:
@@ -134,7 +134,7 @@ class Receiver:
             try:
                 name, body = self._values.dump(value if error is None else None)
             except MessageRejected as rejected:
-                error = rejected  # raised in the asker; the actor does not fail for it
+                error = rejected  # the asker raises it; the actor does not fail
                 name, body = "-", b""
             if error is not None:
                 kind = wire.ERROR
@@ -184,7 +184,7 @@ def _numbers(body: bytes) -> list[int]:
 
 
 def deliver_to(local: LocalSystem, refs: list[ActorRef[Any, Any]], message: object) -> None:
-    """Tell a broadcast to actors of this node; a full mailbox makes a dead letter."""
+    """Deliver a broadcast to actors of this node. With a full mailbox, it becomes a dead letter."""
     for ref in refs:
         try:
             if not local.offer(ref, Mail(message)):

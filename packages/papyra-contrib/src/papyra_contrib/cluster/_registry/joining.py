@@ -1,4 +1,4 @@
-"""Claim the lease of a node, also over that of a predecessor."""
+"""Claim the lease of a node, also after a predecessor with the same name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from papyra_contrib.cluster._registry.keys import node_key
 from papyra_contrib.cluster._registry.members import member_value, read_incarnation
 
 if TYPE_CHECKING:
-    from papyra_contrib.cluster._port import Entry, Lease, NodeId, Transport
+    from papyra_contrib.cluster._transport import Entry, Lease, NodeId, Transport
 
 __all__ = ["IncarnationSpentError", "claim_membership"]
 
@@ -29,9 +29,9 @@ class IncarnationSpentError(ClusterUnavailable):
 async def claim_membership(transport: Transport, me: NodeId, seconds: float, former: str | None) -> Lease:
     """Claim the lease of this node; `TimeoutError` after ``seconds`` and a lease.
 
-    A crashed predecessor is waited for; if it renews its lease, that is a `NodeNameTaken`. The lease of
-    ``former``, the incarnation before of this very node, is ended at once. An attempt without an answer may
-    have succeeded. After the time of a lease its key may have expired: that is an `IncarnationSpentError`.
+    Wait for the lease of a crashed predecessor to end; if it is renewed, raise `NodeNameTaken`. The lease of
+    ``former``, the previous incarnation of this node, is ended at once. An attempt without an answer may
+    have succeeded; after the time of a lease its key may have expired: that is an `IncarnationSpentError`.
     """
     key, ttl = node_key(me.node), transport.lease_seconds
     value = member_value(me, transport.unix_time(), socket.gethostname(), os.getpid(), __version__)
@@ -51,23 +51,23 @@ async def claim_membership(transport: Transport, me: NodeId, seconds: float, for
         except TransportError:
             spent = min(spent, began + ttl)
             await anyio.sleep(REPEAT_SECONDS)
-            continue  # if it was done, the next attempt takes it over
+            continue  # if the request was done, the next attempt takes the lease over
         else:
             if anyio.current_time() < spent:
                 return lease
             continue
         try:
-            found = await transport.get(key)
-            if found is None:
+            stored = await transport.get(key)
+            if stored is None:
                 continue
-            if read_incarnation(found.value) == me.incarnation:
+            if read_incarnation(stored.value) == me.incarnation:
                 continue  # an attempt has just succeeded, and the next one takes it over
-            if read_incarnation(found.value) == former:
-                await transport.end(key, expect=found.revision)
+            if read_incarnation(stored.value) == former:
+                await transport.end(key, expect=stored.revision)
                 continue
         except (Conflict, TransportError):
             continue
-        if seen is not None and found.revision != seen.revision:
-            raise NodeNameTaken(me.node, f"incarnation {read_incarnation(found.value)}")
-        seen = found  # a node that crashed: its lease ends soon
+        if seen is not None and stored.revision != seen.revision:
+            raise NodeNameTaken(me.node, f"incarnation {read_incarnation(stored.value)}")
+        seen = stored  # a node that crashed: its lease ends soon
         await anyio.sleep(REPEAT_SECONDS)

@@ -1,4 +1,4 @@
-"""The keys of the registry: ``n.NODE``, ``s.SERVICE.NODE.ID`` and ``a.NAME``, odd characters as ``=XX``."""
+"""The keys of the registry: ``n.NODE``, ``s.SERVICE.NODE.ID`` and ``a.NAME``, escaped with ``=XX``."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import re
 
 __all__ = ["escape", "name_key", "node_key", "service_key", "unescape"]
 
-_ODD = re.compile(r"[^A-Za-z0-9_-]")
+_UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(r"(?:=[0-9A-F]{2})+")
 
 
 def escape(text: str) -> str:
     """Write ``text`` as one token of a key."""
-    return _ODD.sub(lambda found: "".join(f"={byte:02X}" for byte in found[0].encode("utf-8")), text)
+    return _UNSAFE.sub(lambda match: "".join(f"={byte:02X}" for byte in match[0].encode("utf-8")), text)
 
 
 def unescape(token: str) -> str:
     """Undo `escape`; bytes that are not UTF-8 become replacement characters."""
     return _ESCAPED.sub(
-        lambda found: bytes.fromhex(found[0].replace("=", "")).decode("utf-8", "replace"), token
+        lambda match: bytes.fromhex(match[0].replace("=", "")).decode("utf-8", "replace"), token
     )
 
 

@@ -1,4 +1,4 @@
-"""What the registry says, as values: members, services, claims, and the fence of a claim."""
+"""The values in the registry: members, services, claims, and the fence of a claim."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from papyra_contrib.cluster._port import NodeId
+from papyra_contrib.cluster._transport import NodeId
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,7 +28,7 @@ WIRE_VERSIONS = (1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A node that is up. ``since`` is Unix time in seconds; the rest is what the node says of itself."""
+    """A node that is up, as it describes itself. ``since`` is Unix time in seconds."""
 
     node: str
     incarnation: str
@@ -40,10 +40,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fence:
-    """Orders the holders of a name: a later one has a greater fence, also after the registry was lost.
+    """Orders the holders of a name: a later one has a greater fence, even if the registry was lost.
 
     A holder has one fence, until it gives the name up or its node loses its lease.
-    ``str`` has a fixed width and sorts alike. Give it to a resource that refuses writes with a lesser fence.
+    ``str`` has a fixed width and the same order. Give it to a resource that refuses writes with a smaller
+    fence.
     """
 
     epoch: int
@@ -55,16 +56,16 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class NameLost:
-    """Tell an actor that its node was cut off, and that somebody else has its name since."""
+    """Sent to an actor: its node was cut off, and another actor has its name now."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The holder of a name.
+    """A claim of a name: the node, the actor's number on it, and the revision of the first claim.
 
-    An actor's number (0: not spawned yet) on a node, and the revision of the first claim.
+    The number is 0 until the actor is spawned.
     """
 
     holder: NodeId
@@ -86,21 +87,21 @@ def member_value(me: NodeId, since: float, host: str, pid: int, version: str) ->
 
 
 def read_member(node: str, value: bytes) -> tuple[Member, tuple[int, int]] | None:
-    """Read the value of a node's lease; None if it is none."""
-    found = _mapping(value)
+    """Read the value of a node's lease, or return None if it is invalid."""
+    fields = _mapping(value)
     try:
-        low, high = cast("list[int]", found["wire"])
+        low, high = cast("list[int]", fields["wire"])
         member = Member(
             node,
-            str(found["inc"]),
-            float(found["since"]),
-            str(found.get("host", "")),
-            int(found.get("pid", 0)),
-            str(found.get("papyra", "")),
+            str(fields["inc"]),
+            float(fields["since"]),
+            str(fields.get("host", "")),
+            int(fields.get("pid", 0)),
+            str(fields.get("papyra", "")),
         )
         return member, (int(low), int(high))
     except (KeyError, TypeError, ValueError):
-        return None  # any member may write there: a value that no member wrote is nobody
+        return None  # any member may write there: ignore an invalid value
 
 
 def service_value(me: NodeId) -> bytes:
@@ -114,7 +115,7 @@ def read_incarnation(value: bytes) -> str:
 
 
 def claim_value(me: NodeId, actor_id: int, first_revision: int = 0) -> bytes:
-    """Write the value of a claim; a second write of one claim says the revision of the first."""
+    """Write the value of a claim. A second write of the same claim has the revision of the first."""
     value = {"node": me.node, "inc": me.incarnation, "id": actor_id}
     if first_revision:
         value["rev"] = first_revision
@@ -122,18 +123,18 @@ def claim_value(me: NodeId, actor_id: int, first_revision: int = 0) -> bytes:
 
 
 def read_claim(value: bytes, revision: int) -> Claim | None:
-    """Read the value of a claim; None if it is none."""
-    found = _mapping(value)
+    """Read the value of a claim, or return None if it is invalid."""
+    fields = _mapping(value)
     try:
-        holder = NodeId(str(found["node"]), str(found["inc"]))
-        return Claim(holder, int(found["id"]), int(found.get("rev", revision)))
+        holder = NodeId(str(fields["node"]), str(fields["inc"]))
+        return Claim(holder, int(fields["id"]), int(fields.get("rev", revision)))
     except (KeyError, TypeError, ValueError):
         return None  # as in `read_member`
 
 
 def _mapping(value: bytes) -> Mapping[str, Any]:
     try:
-        found: object = json.loads(value)
+        loaded: object = json.loads(value)
     except (ValueError, RecursionError):
         return {}
-    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+    return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}

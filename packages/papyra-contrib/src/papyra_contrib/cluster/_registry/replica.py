@@ -1,4 +1,4 @@
-"""What this node knows of the registry, and who is down.
+"""What this node knows of the registry, and which nodes are down.
 
 A claim or service counts only while its incarnation is a member. Ended incarnations never come back, whatever
 a registry that lost its newest writes may show.
@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from papyra_contrib.cluster._port import Change, Ended, Entry, NodeId, Reset, Synced
 from papyra_contrib.cluster._registry import members
 from papyra_contrib.cluster._registry.keys import name_key, unescape
+from papyra_contrib.cluster._transport import Change, Ended, Entry, NodeId, Reset, Synced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +24,7 @@ MAX_ENDED_INCARNATIONS: Final = 10_000
 
 
 class Listener(Protocol):
-    """What a replica calls."""
+    """The object that a replica calls."""
 
     def member_up(self, peer: NodeId) -> None:
         """A node is up."""
@@ -43,11 +43,11 @@ class Listener(Protocol):
         ...
 
     def doubt(self, key: str) -> None:
-        """Ask the registry for a key, and hand over what it says."""
+        """Ask the registry for a key, and apply the answer to the replica."""
         ...
 
     def synced(self) -> None:
-        """All of the registry was read."""
+        """The whole registry was read."""
         ...
 
 
@@ -77,7 +77,7 @@ class Replica:
     # -- changes
 
     def apply(self, change: Change) -> None:
-        """Take a change in the order of revisions."""
+        """Apply a change; they come in the order of revisions."""
         match change:
             case Entry():
                 if self._snapshot is not None:
@@ -97,7 +97,7 @@ class Replica:
     def _put(self, entry: Entry) -> None:
         known = self.entries.get(entry.key)
         if known is not None and known.revision >= entry.revision:
-            return  # it came another way before
+            return  # it has come another way already
         kind, _, rest = entry.key.partition(".")
         if kind == "n":
             self._put_member(rest, entry)
@@ -108,13 +108,13 @@ class Replica:
             self._listener.name_changed(unescape(rest))
 
     def _put_member(self, node: str, entry: Entry) -> None:
-        found = members.read_member(node, entry.value)
-        if found is None:
+        read = members.read_member(node, entry.value)
+        if read is None:
             return
-        member, versions = found
+        member, versions = read
         peer = NodeId(node, member.incarnation)
         if peer in self.ended:
-            return  # it came back with a registry that had lost its newest writes
+            return  # the registry has lost its newest writes
         before = self.members.get(node)
         if before is not None and before.incarnation != member.incarnation:
             self._down(NodeId(node, before.incarnation), "expired")
@@ -179,7 +179,7 @@ class Replica:
                 if claim is not None and claim.holder.node == node:
                     self._listener.name_changed(unescape(key[2:]))
 
-    # -- questions
+    # -- queries
 
     def is_member(self, peer: NodeId) -> bool:
         """Whether this incarnation is up."""
@@ -187,7 +187,7 @@ class Replica:
         return member is not None and member.incarnation == peer.incarnation
 
     def find(self, name: str) -> list[Service]:
-        """Return the actors under a service key that count, in the order of registration."""
+        """Return the actors under a service key whose nodes are members, in the order of registration."""
         services = self._services.get(name, {}).values()
         return sorted(
             (service for service in services if self.is_member(service.holder)),
@@ -195,7 +195,7 @@ class Replica:
         )
 
     def claim(self, name: str) -> Claim | None:
-        """Return the claim of a name, if it counts."""
+        """Return the claim of a name, if its node is a member."""
         entry = self.entries.get(name_key(name))
         claim = members.read_claim(entry.value, entry.revision) if entry is not None else None
         return claim if claim is not None and self.is_member(claim.holder) else None
@@ -211,22 +211,22 @@ class Replica:
 
     def claims_of(self, holder: NodeId) -> dict[str, Claim]:
         """Return the claims that the registry shows for an incarnation, by name."""
-        found: dict[str, Claim] = {}
+        claims: dict[str, Claim] = {}
         for key, entry in self.entries.items():
             claim = members.read_claim(entry.value, entry.revision) if key.startswith("a.") else None
             if claim is not None and claim.holder == holder:
-                found[unescape(key[2:])] = claim
-        return found
+                claims[unescape(key[2:])] = claim
+        return claims
 
     def revision(self, key: str) -> int:
-        """Return the revision of a key as it is known here; 0 if it is not there."""
+        """Return the revision of a key in this replica, 0 without the key."""
         entry = self.entries.get(key)
         return entry.revision if entry is not None else 0
 
-    def overdue(self, seconds: float, but: str) -> list[str]:
-        """Return the nodes, except ``but``, whose renewal was last seen longer ago than that."""
+    def overdue(self, seconds: float, skip: str) -> list[str]:
+        """Return the nodes, except ``skip``, whose last renewal was seen more than ``seconds`` ago."""
         limit = self._now() - seconds
-        return [node for node, seen in self.seen.items() if seen < limit and node != but]
+        return [node for node, seen in self.seen.items() if seen < limit and node != skip]
 
     def leftovers(self) -> Iterator[Entry]:
         """Yield claims and services of incarnations that have ended."""
@@ -245,7 +245,7 @@ class Replica:
                 yield entry
 
     def oldest(self) -> str | None:
-        """Return the node that has been a member for longest."""
+        """Return the node that has been a member the longest."""
         return min(self.members, key=lambda node: (self.members[node].since, node), default=None)
 
 

@@ -1,1 +1,1 @@
-"""References, exports and asks beyond this process."""
+"""References to remote actors, asks to them, and the local actors that other nodes may reach."""

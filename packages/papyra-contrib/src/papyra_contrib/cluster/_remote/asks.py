@@ -8,8 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from papyra._runtime._eventloop import Waiter
-    from papyra_contrib.cluster._port import NodeId
     from papyra_contrib.cluster._remote.refs import Target
+    from papyra_contrib.cluster._transport import NodeId
 
 __all__ = ["PendingAsk", "PendingAsks"]
 
@@ -56,16 +56,16 @@ class PendingAsks:
         return self._last
 
     def forget(self, corr: int) -> None:
-        """Drop an ask: a late answer is ignored."""
+        """Drop an ask. A late answer is ignored."""
         self._asks.pop(corr, None)
 
     def find(self, corr: int, peer: NodeId | None = None) -> PendingAsk | None:
-        """Return an ask; none if it went to another node than ``peer``."""
+        """Return an ask, or None if it went to another node than ``peer``."""
         ask = self._asks.get(corr)
         return ask if ask is not None and (peer is None or ask.peer == peer) else None
 
     def fail(self, which: Callable[[PendingAsk], bool], error: Callable[[PendingAsk], Exception]) -> None:
-        """End the asks for which ``which`` says True."""
+        """Fail the asks for which ``which`` returns True."""
         for ask in list(self._asks.values()):
             if which(ask):
                 ask.answer(None, error(ask))

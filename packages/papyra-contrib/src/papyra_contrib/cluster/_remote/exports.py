@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from papyra import ActorRef
     from papyra.cluster import LocalSystem
-    from papyra_contrib.cluster._port import NodeId
+    from papyra_contrib.cluster._transport import NodeId
 
 __all__ = ["Exports"]
 
@@ -18,7 +18,7 @@ MAX_REMEMBERED_ENDS: Final = 10_000
 
 
 class Exports:
-    """An actor is reachable once its reference was sent, registered, claimed or asked for, until it ends.
+    """The reachable actors: those whose references were sent, registered, claimed or asked for.
 
     The reasons of the last 10,000 ends are kept: a watcher whose notice was lost asks again.
     """
@@ -47,13 +47,13 @@ class Exports:
         return self._refs.get(number)
 
     def reason(self, number: int) -> str:
-        """Return why an actor that is not reachable ended; ``unknown`` if that is not remembered."""
+        """Return why an actor has ended; ``unknown`` if it is not among the remembered ones."""
         return self._reasons.get(number, "unknown")
 
     def watch(self, peer: NodeId, numbers: Iterable[int], *, complete: bool) -> None:
-        """Tell ``peer`` of the end of these actors, at once if they have ended.
+        """Notify ``peer`` of the end of these actors, at once if they have ended.
 
-        If ``complete``, of no others.
+        If ``complete``, end its watches of all others.
         """
         wanted = dict.fromkeys(numbers)
         if complete:

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra.proxy import ActorProxy
     from papyra.typing import AskableBy
-    from papyra_contrib.cluster._port import NodeId
+    from papyra_contrib.cluster._transport import NodeId
 
     class Sender(Protocol):
-        """Sends to targets; the cluster."""
+        """Sends to targets: the cluster."""
 
         async def tell(self, target: Target, message: object) -> None: ...
         async def ask(self, target: Target, message: object, timeout: float | None) -> Any: ...
@@ -31,9 +31,9 @@ _T = TypeVar("_T")
 
 
 class Target:
-    """One actor of another node: what all references to it share.
+    """One actor of another node. All references to it share this.
 
-    Stands where a local reference has its cell.
+    It takes the place of the cell in a local reference.
     """
 
     __slots__ = ("__weakref__", "ended", "id", "name", "peer", "rt", "sender")
@@ -56,9 +56,9 @@ class Target:
 
 
 class ForeignRef(ActorRef[M, R], Generic[M, R]):
-    """What can't be done to an actor of another node.
+    """The methods that need an actor of this process.
 
-    Each call is a `TypeError` that says to send a message.
+    Each raises a `TypeError` that says to send a message instead.
     """
 
     __slots__ = ()
@@ -68,12 +68,12 @@ class ForeignRef(ActorRef[M, R], Generic[M, R]):
         raise self._elsewhere("no proxy reaches it")
 
     def tell_nowait(self, message: M) -> None:
-        """Raise `TypeError`: whether there is room in a mailbox elsewhere is not known."""
-        raise self._elsewhere("its mailbox can't be looked into")
+        """Raise `TypeError`: it is unknown whether a mailbox on another node has room."""
+        raise self._elsewhere("its mailbox can't be inspected")
 
     def pending(self) -> int:
-        """Raise `TypeError`: the messages that wait on another node are not known."""
-        raise self._elsewhere("its mailbox can't be looked into")
+        """Raise `TypeError`: it is unknown how many messages wait on another node."""
+        raise self._elsewhere("its mailbox can't be inspected")
 
     async def stop(self, *, timeout: float | None = None) -> None:
         """Raise `TypeError`: only the actor's own node can stop it."""
@@ -86,7 +86,7 @@ class ForeignRef(ActorRef[M, R], Generic[M, R]):
 class RemoteRef(ForeignRef[M, R], Generic[M, R]):
     """A reference to an actor of another node.
 
-    To be used as any `ActorRef`, within what a network can promise.
+    Use it like any `ActorRef`, within the limits of a network.
     """
 
     __slots__ = ()
@@ -106,7 +106,7 @@ class RemoteRef(ForeignRef[M, R], Generic[M, R]):
     async def tell(self, message: M) -> None:
         """Send ``message``, at most once and in order. Returns when it is in the outbox of this node.
 
-        Waits while 256 messages are under way to the actor. Raises `MessageRejected` if it can't travel,
+        Waits while 256 messages are under way to the actor. Raises `MessageRejected` if it can't be sent,
         `ActorStopped` once the actor's end is known, `NodeGone` or `NodeUnreachable`. If cancelled while it
         waits, nothing was sent.
         """
@@ -127,7 +127,7 @@ class RemoteRef(ForeignRef[M, R], Generic[M, R]):
     def is_alive(self) -> bool:
         """Return False once the actor's end is known.
 
-        True says only that nothing is known to the contrary.
+        True means only that no end is known.
         """
         return self._target.ended is None
 
@@ -180,14 +180,14 @@ class LateRef(ForeignRef[M, R], Generic[M, R]):
 
     @property
     def address(self) -> ActorAddress:
-        """The address of the holder that is known now; `LookupError` if none is."""
+        """The address of the present holder; `LookupError` if none is known."""
         holder = self._named.sender.holder_now(self.name)
         if holder is None:
-            raise LookupError(f"nobody is known to hold the name {self.name!r} now")
+            raise LookupError(f"no holder of the name {self.name!r} is known now")
         return holder.address
 
     async def tell(self, message: M) -> None:
-        """Tell the holder; waits two leases for one, then `NodeUnreachable`."""
+        """Tell the holder. Wait for one for at most two leases, then raise `NodeUnreachable`."""
         await (await self._named.sender.holder(self.name)).tell(message)
 
     @overload
@@ -195,7 +195,7 @@ class LateRef(ForeignRef[M, R], Generic[M, R]):
     @overload
     async def ask(self, message: M, *, timeout: float | None = None) -> R: ...
     async def ask(self, message: Any, *, timeout: float | None = None) -> Any:
-        """Ask the holder; waits two leases for one, then `NodeUnreachable`."""
+        """Ask the holder. Wait for one for at most two leases, then raise `NodeUnreachable`."""
         holder = await self._named.sender.holder(self.name)
         return await holder.ask(message, timeout=timeout)
 

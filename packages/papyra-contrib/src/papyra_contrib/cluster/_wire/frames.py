@@ -1,4 +1,4 @@
-r"""The wire: a frame is a readable line and a body. Several frames may be one message of the engine.
+r"""The wire: a frame is a readable line and a body. One message of the engine may have several frames.
 
 ``1 KIND TARGET CORR SEQ TYPE TRACE LENGTH\n`` and LENGTH bytes. An empty field is ``-``.
 """
@@ -45,7 +45,7 @@ _HEADER = re.compile(
 
 
 class MalformedFrame(ValueError):
-    """The bytes are not a frame."""
+    """The bytes are not a valid frame."""
 
 
 class Frame(NamedTuple):
@@ -78,12 +78,12 @@ def encode(
 
 
 def parse(message: bytes) -> Iterator[Frame]:
-    """Yield the frames of a message; `MalformedFrame` at the first that is none, and the rest is dropped.
+    """Yield the frames of a message. Raise `MalformedFrame` at an invalid one, and drop the rest.
 
-    Costs no more than the message's own size, whatever is in it.
+    The memory that it takes is in proportion to the message, whatever its content.
     """
     position, size = 0, len(message)
-    text = message.decode("latin-1")  # a character is a byte; one call here for five in each frame
+    text = message.decode("latin-1")  # one character a byte; decoding at once saves five calls a frame
     while position < size:
         match = _HEADER.match(text, position, position + MAX_HEADER_BYTES)
         if match is None:

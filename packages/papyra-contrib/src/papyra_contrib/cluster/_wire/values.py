@@ -1,4 +1,4 @@
-"""What one node sends and takes: messages, replies and errors as a type name and bytes."""
+"""Messages, replies and errors as a type name and bytes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["WireValues"]
 
 _UNREGISTERED = "-"
-"""In the name of an error, before that of a class that is not registered: no wire name begins so."""
+"""Prefix of the name of an exception class without a registration. No wire name begins with it."""
 
 
 class WireValues:
@@ -47,7 +47,7 @@ class WireValues:
             self._decoder(entry)
 
     def dump(self, value: object) -> tuple[str, bytes]:
-        """Return the type name and the bytes of a message or reply; `MessageRejected` if it can't travel."""
+        """Return the type name and the bytes of a message or reply; `MessageRejected` if it can't be sent."""
         try:
             name, body = self._dump(value)
         except MessageRejected:
@@ -59,8 +59,8 @@ class WireValues:
         if len(body) > self.max_bytes:
             raise MessageRejected(
                 "too_large",
-                f"{type(value).__qualname__} takes {len(body)} bytes on the wire, and at most {self.max_bytes} are "
-                "allowed; send a reference to where the data is",
+                f"{type(value).__qualname__} takes {len(body)} bytes on the wire, but at most {self.max_bytes} are "
+                "allowed; send the place of the data instead",
             )
         return name, body
 
@@ -80,7 +80,7 @@ class WireValues:
     def load(self, name: str, body: bytes) -> object:
         """Return the value; `MessageRejected` if the name is unknown or the bytes don't fit."""
         if len(body) > self.max_bytes:
-            raise MessageRejected("too_large", f"{len(body)} bytes, and at most {self.max_bytes} are taken")
+            raise MessageRejected("too_large", f"{len(body)} bytes, but at most {self.max_bytes} are allowed")
         try:
             if name == JSON_TYPE:
                 return self._json_decode(body)
@@ -94,7 +94,7 @@ class WireValues:
             return self._decoder(entry)(body)
         except MessageRejected:
             raise
-        except Exception as error:  # noqa: BLE001 - a decoder is user code, and the bytes are a stranger's; a RecursionError is one
+        except Exception as error:  # noqa: BLE001 - a decoder is user code, the bytes may be hostile, and deep ones raise RecursionError
             text = f"{type(error).__name__}: {error}"[:200]
             raise MessageRejected("invalid", f"the bytes of {name!r} are invalid: {text}") from None
 
@@ -118,7 +118,7 @@ class WireValues:
             ) from error
 
     def dump_error(self, error: BaseException) -> tuple[str, bytes]:
-        """Return the type name and the text of what an actor raised, cut at 4 KiB."""
+        """Return the type name and the text of an actor's exception, cut at 4 KiB."""
         if isinstance(error, MessageRejected):
             return f"!{error.code}", _text(error)
         if isinstance(error, ActorStopped):
@@ -137,7 +137,7 @@ class WireValues:
     def load_error(self, name: str, body: bytes, actor: object) -> Exception:
         """Return the exception that an asker raises.
 
-        The name of a fixed class means this class, and any other the class that is registered here.
+        The name of a fixed class means that class. Any other name means the class that is registered here.
         """
         text = body[:MAX_ERROR_BYTES].decode("utf-8", "replace")
         if name.startswith("!"):

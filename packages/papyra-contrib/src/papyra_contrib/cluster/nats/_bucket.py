@@ -1,7 +1,7 @@
-"""The registry: one JetStream stream in the form of a key-value bucket, by plain requests.
+"""The registry: a JetStream stream in the form of a key-value bucket, used through plain requests.
 
-Not the client's own class for buckets: after a restart of the server its watch was silent, and it takes no
-TTL.
+The client's own class for buckets is not used: its watch was silent after a restart of the server, and its
+``update`` takes no TTL.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import nats.errors
 
 from papyra_contrib.cluster._errors import ClusterUnavailable, Conflict
-from papyra_contrib.cluster._port import Ended, Entry, no_answer
+from papyra_contrib.cluster._transport import Ended, Entry, no_answer
 from papyra_contrib.cluster.nats._client import NATS_ERRORS
 from papyra_contrib.cluster.nats._lease_clock import lease_clock
 
@@ -69,9 +69,9 @@ class Bucket:
             self._clock_offset = _timestamp(str(info["ts"])) - lease_clock()
 
     def is_expired(self, key: str, written: str) -> bool:
-        """Whether a lease has ended by the server's own clock, though the server still shows it.
+        """Whether a lease has ended by the server's own clock, although the server still shows it.
 
-        After a kill -9 it shows keys again that had expired before.
+        After a kill -9, the server shows keys again that had expired before.
         """
         if self._clock_offset is None or not key.startswith("n.") or not written:
             return False
@@ -81,7 +81,7 @@ class Bucket:
     # -- the stream
 
     async def prepare(self, url: NatsURL, lease: int | None) -> None:
-        """Find the stream, or make it; another configuration, or another lease, is an error that says so."""
+        """Find the stream, or create it. Raise if it has another configuration or another lease."""
         self._check_server()
         wanted = _lease(lease, url.replicas)
         try:
@@ -96,7 +96,7 @@ class Bucket:
         version = self._client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             raise ClusterUnavailable(
-                f"the NATS server has version {version.major}.{version.minor}, and 2.11 or newer is needed; update it"
+                f"the NATS server has version {version.major}.{version.minor}, but 2.11 or newer is needed; update it"
             )
 
     async def _create(self, replicas: int, lease: int) -> dict[str, Any]:
@@ -105,7 +105,7 @@ class Bucket:
         except ApiError as error:
             if error.code != _NAME_IN_USE:
                 raise self._explained(error) from error
-        return await self._api(f"STREAM.INFO.{self.stream}", {})  # somebody was faster
+        return await self._api(f"STREAM.INFO.{self.stream}", {})  # another node was faster
 
     def _config(self, replicas: int, lease: int) -> dict[str, Any]:
         return {
@@ -150,13 +150,13 @@ class Bucket:
         ):
             if config.get(name) != expected[name]:
                 raise ClusterUnavailable(
-                    f"the stream {self.stream} has {name}={config.get(name)!r}, and {expected[name]!r} is needed; "
-                    "let `papyra cluster init` make it anew"
+                    f"the stream {self.stream} has {name}={config.get(name)!r}, but {expected[name]!r} is needed; "
+                    "delete it, and create it with `papyra cluster init`"
                 )
         if config.get("allow_rollup_hdrs"):
             raise ClusterUnavailable(
-                f"the stream {self.stream} allows roll-ups, by which any member could wipe the registry; let "
-                "`papyra cluster init` make it anew"
+                f"the stream {self.stream} allows roll-ups, with which any member could wipe the registry; "
+                "delete it, and create it with `papyra cluster init`"
             )
         self.epoch = int(_timestamp(str(info["created"])) * 1000)
         self.note_server_time(info)
@@ -195,7 +195,7 @@ class Bucket:
             return await self._write(key, value, ended.revision, headers)
 
     async def end(self, key: str, expect: int) -> None:
-        """Compare and set a marker that goes away by itself."""
+        """Compare, and set an end marker, which expires."""
         headers = {"KV-Operation": "DEL", "Nats-TTL": str(END_MARKER_SECONDS)}
         await self._write(key, b"", expect, headers)
 
@@ -213,8 +213,8 @@ class Bucket:
 
     async def get(self, key: str) -> Entry | None:
         """Read a key from the leader."""
-        found = await self._read_key(key)
-        return found if isinstance(found, Entry) else None
+        stored = await self._read_key(key)
+        return stored if isinstance(stored, Entry) else None
 
     async def _read_key(self, key: str) -> Entry | Ended | None:
         request = json.dumps({"last_by_subj": self.prefix + key}).encode()
@@ -249,13 +249,13 @@ def _checked(data: bytes) -> dict[str, Any]:
 def _lease(wanted: int | None, replicas: int) -> int:
     if replicas > 1 and wanted is not None and wanted < MIN_LEASE_SECONDS_WITH_REPLICAS:
         raise ValueError(
-            f"lease is {wanted} s, and with {replicas} replicas at least {MIN_LEASE_SECONDS_WITH_REPLICAS} s are "
+            f"lease is {wanted} s, but with {replicas} replicas at least {MIN_LEASE_SECONDS_WITH_REPLICAS} s are "
             "needed: choosing a new leader takes up to 7 s, in which no lease is renewed"
         )
     return wanted or (DEFAULT_LEASE_SECONDS if replicas == 1 else DEFAULT_LEASE_SECONDS_WITH_REPLICAS)
 
 
 def _timestamp(text: str) -> float:
-    """Read a time of the server, in Unix seconds; nanoseconds are more than Python reads."""
+    """Read a time of the server, in Unix seconds. It has nanoseconds, which Python does not parse."""
     head, _, rest = text.rstrip("Z").partition(".")
     return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{rest or 0}")

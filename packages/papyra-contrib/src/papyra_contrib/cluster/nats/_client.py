@@ -1,4 +1,4 @@
-"""The few calls of nats-py that the engine uses, typed; and how a connection is made."""
+"""Types for the few calls of nats-py that the engine uses, and the making of a connection."""
 
 from __future__ import annotations
 
@@ -59,33 +59,27 @@ class Client(Protocol):
     def new_inbox(self) -> str: ...
 
 
-class ConnectionNews:
-    """What a connection tells: whether it is there, and the last error of the server."""
+class ConnectionMonitor:
+    """The callbacks of a connection, and its last error."""
 
     def __init__(
-        self, on_back: Callable[[], Awaitable[None]], on_gone: Callable[[], Awaitable[None]]
+        self,
+        on_reconnected: Callable[[], Awaitable[None]],
+        on_disconnected: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.last_error: Exception | None = None
-        self._on_back = on_back
-        self._on_gone = on_gone
+        self.on_reconnected = on_reconnected
+        self.on_disconnected = on_disconnected
 
-    async def failed(self, error: Exception) -> None:
-        """Keep the error: the client tries again by itself."""
+    async def on_error(self, error: Exception) -> None:
+        """Keep the error. The client tries again."""
         self.last_error = error
         _logger.debug("NATS: %s", error)
 
-    async def gone(self) -> None:
-        """Hand on."""
-        await self._on_gone()
 
-    async def back(self) -> None:
-        """Hand on."""
-        await self._on_back()
-
-
-async def connect(url: NatsURL, node: str, label: str, news: ConnectionNews) -> Client:
-    """Connect, and from then on reconnect without end."""
-    made = await nats.connect(  # pyright: ignore[reportUnknownMemberType]  # its options have no types
+async def connect(url: NatsURL, node: str, label: str, monitor: ConnectionMonitor) -> Client:
+    """Connect. From then on, reconnect without limit."""
+    client = await nats.connect(  # pyright: ignore[reportUnknownMemberType]  # its options have no types
         **url.options(),
         name=f"papyra {node} {label}",
         inbox_prefix=f"_INBOX_{node}",
@@ -95,8 +89,8 @@ async def connect(url: NatsURL, node: str, label: str, news: ConnectionNews) -> 
         connect_timeout=2,
         ping_interval=PING_SECONDS,
         max_outstanding_pings=MAX_OUTSTANDING_PINGS,
-        error_cb=news.failed,
-        disconnected_cb=news.gone,
-        reconnected_cb=news.back,
+        error_cb=monitor.on_error,
+        disconnected_cb=monitor.on_disconnected,
+        reconnected_cb=monitor.on_reconnected,
     )
-    return cast("Client", made)
+    return cast("Client", client)

@@ -1,4 +1,4 @@
-"""Follow the registry: what the stream publishes again, and all of it anew after any doubt."""
+"""Follows the registry: the changes that the stream republishes, and all of it again after a gap."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import logging
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from papyra_contrib.cluster._port import Change, Ended, Entry, Reset, Synced
+from papyra_contrib.cluster._transport import Change, Ended, Entry, Reset, Synced
 from papyra_contrib.cluster.nats._client import NATS_ERRORS
 
 if TYPE_CHECKING:
@@ -43,14 +43,14 @@ class Follower:
         self._highest = 0
 
     async def start(self) -> None:
-        """Subscribe, then read all."""
+        """Subscribe, then read the whole registry."""
         await self._client.subscribe(
             self._subject, cb=self._on_message, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         self.resync()
 
     def resync(self) -> None:
-        """Read all anew; changes under way now are read once more."""
+        """Read the whole registry again, also if a reading is under way."""
         self._last = None
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._read_all())
@@ -71,7 +71,9 @@ class Follower:
         self._last = revision
         self._hand_on(headers, message.data, revision)
         if expected is not None and revision != expected:
-            _logger.debug("registry: %d came in place of %d; reading it anew", revision, expected)
+            _logger.debug(
+                "registry: revision %d came instead of %d; reading all of it again", revision, expected
+            )
             self.resync()
 
     def _hand_on(self, headers: Mapping[str, str], data: bytes, revision: int) -> None:
@@ -103,7 +105,7 @@ class Follower:
                 await asyncio.sleep(REPEAT_SECONDS)
                 continue
             attempts += 1
-            # A replica that has not got the newest write may lack others as well.
+            # A replica that lacks the newest write may lack others as well.
             if self._highest < newest and attempts < LAG_ATTEMPTS and self._last is None:
                 await asyncio.sleep(REPEAT_SECONDS)
                 continue
@@ -114,14 +116,14 @@ class Follower:
 
     async def _newest(self) -> int:
         reply = await self._client.request(f"$JS.API.STREAM.INFO.{self._bucket.stream}", b"", PAGE_SECONDS)
-        found = cast("dict[str, Any]", json.loads(reply.data))
-        self._bucket.note_server_time(found)
-        return int(cast("dict[str, Any]", found.get("state") or {}).get("last_seq", 0))
+        info = cast("dict[str, Any]", json.loads(reply.data))
+        self._bucket.note_server_time(info)
+        return int(cast("dict[str, Any]", info.get("state") or {}).get("last_seq", 0))
 
     async def _page(self, position: int) -> int:
-        """Read a page; return where the next begins, 0 after the last.
+        """Read a page. Return the position of the next one, 0 after the last.
 
-        One that does not end in 204 is none.
+        A page that does not end with the status 204 is incomplete: an `OSError` or a `TimeoutError`.
         """
         inbox = self._client.new_inbox()
         messages: asyncio.Queue[Message] = asyncio.Queue()

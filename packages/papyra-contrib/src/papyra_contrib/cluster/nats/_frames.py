@@ -1,4 +1,4 @@
-"""Messages between nodes: core NATS subjects, one connection, one task that writes."""
+"""Messages between nodes: core NATS subjects, one connection, and one task that writes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from papyra_contrib.cluster._port import NodeId
+from papyra_contrib.cluster._transport import NodeId
 from papyra_contrib.cluster.nats._client import NATS_ERRORS
 
 if TYPE_CHECKING:
@@ -66,18 +66,18 @@ class Outbox:
         return taken
 
     def has_room(self) -> bool:
-        """Whether fewer than 8 MiB wait."""
+        """Whether less than 8 MiB wait."""
         return self._added - self._taken < MAX_OUTBOX_BYTES
 
     def is_empty(self) -> bool:
-        """Whether nothing waits."""
+        """Whether no frame waits."""
         return not self._queue
 
 
 class FrameChannel:
-    """Sends an outbox over a connection, and hands what comes to two functions.
+    """Sends an outbox over a connection, and hands incoming messages to two functions.
 
-    Lives in the connection's loop.
+    It lives in the connection's loop.
     """
 
     def __init__(
@@ -104,9 +104,9 @@ class FrameChannel:
         me = f"{self._node.node}.{self._node.incarnation}"
         unlimited = {"pending_msgs_limit": -1, "pending_bytes_limit": -1}
         prefix = f"papyra.{self._cluster}"
-        await self._client.subscribe(f"{prefix}.n.{me}.>", cb=self._got, **unlimited)
-        await self._client.subscribe(f"{prefix}.all.>", cb=self._got, **unlimited)
-        await self._client.subscribe(f"{prefix}.x.{me}.>", cb=self._got_status, **unlimited)
+        await self._client.subscribe(f"{prefix}.n.{me}.>", cb=self._on_message, **unlimited)
+        await self._client.subscribe(f"{prefix}.all.>", cb=self._on_message, **unlimited)
+        await self._client.subscribe(f"{prefix}.x.{me}.>", cb=self._on_status, **unlimited)
         self._task = asyncio.create_task(self._write())
 
     def wake(self) -> None:
@@ -116,7 +116,7 @@ class FrameChannel:
     async def _write(self) -> None:
         while not (self._closing and self._outbox.is_empty()):
             if not self._client.is_connected:
-                # The client would keep it in a buffer of its own, without a bound that senders wait for.
+                # The client would buffer it, and senders would not wait for room in that buffer.
                 await asyncio.sleep(WAIT_SECONDS)
                 continue
             taken = self._outbox.take()
@@ -129,21 +129,19 @@ class FrameChannel:
             try:
                 await self._client.publish(subject, frame, reply)
             except NATS_ERRORS as error:
-                _logger.debug(
-                    "a frame was not sent: %s", error
-                )  # at most once: gaps are counted where they arrive
+                _logger.debug("a frame was not sent: %s", error)  # the receiver counts the gap
 
-    async def _got(self, message: Message) -> None:
+    async def _on_message(self, message: Message) -> None:
         *_, node, incarnation = message.subject.rsplit(".", 2)
         self._on_frame(NodeId(node, incarnation), message.data)
 
-    async def _got_status(self, message: Message) -> None:
+    async def _on_status(self, message: Message) -> None:
         corr = message.subject.rpartition(".")[2]
         if (message.headers or {}).get("Status") == NO_RESPONDERS and corr.isdecimal():
             self._on_unreachable(int(corr))
 
     async def finish(self, seconds: float) -> None:
-        """Send what is queued, for so long at most, and end the task."""
+        """Send the queued frames, for at most ``seconds``, and end the task."""
         self._closing = True
         self._awake.set()
         if self._task is None:

@@ -1,6 +1,6 @@
-"""A thread with an event loop and a connection of its own: it holds the lease and follows the registry.
+"""A thread with an event loop and a connection of its own: it keeps the lease and follows the registry.
 
-So the program's loop may be busy for a while, and its node stays a member.
+So a node stays a member while the program's loop is busy for a while.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from papyra_contrib.cluster._errors import Conflict, TransportError
 from papyra_contrib.cluster.nats._bucket import Bucket
-from papyra_contrib.cluster.nats._client import NATS_ERRORS, ConnectionNews, connect
+from papyra_contrib.cluster.nats._client import NATS_ERRORS, ConnectionMonitor, connect
 from papyra_contrib.cluster.nats._follower import Follower
 from papyra_contrib.cluster.nats._frames import FrameChannel
 from papyra_contrib.cluster.nats._lease import NatsLease
@@ -21,10 +21,10 @@ from papyra_contrib.cluster.nats._lease_clock import lease_clock
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from papyra_contrib.cluster._port import Change, NodeId
+    from papyra_contrib.cluster._transport import Change, NodeId
     from papyra_contrib.cluster.nats._client import Client
-    from papyra_contrib.cluster.nats._crossing import Crossing
     from papyra_contrib.cluster.nats._frames import Outbox
+    from papyra_contrib.cluster.nats._loop_bridge import LoopBridge
     from papyra_contrib.cluster.nats._url import NatsURL
 
 __all__ = ["Keeper", "KeeperPlan"]
@@ -36,7 +36,7 @@ FINISH_SECONDS: Final = 1.0
 
 
 class KeeperPlan:
-    """What a keeper is to do, and whom it tells; all calls go through ``crossing``."""
+    """The options of a keeper and its callbacks, which are called through ``bridge``."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class KeeperPlan:
         node: NodeId,
         lease: int | None,
         stall: float,
-        crossing: Crossing,
+        bridge: LoopBridge,
         on_change: Callable[[Change], None],
         on_lost: Callable[[str], None],
         on_frame: Callable[[NodeId, bytes], None],
@@ -55,7 +55,7 @@ class KeeperPlan:
         self.node = node
         self.lease = lease
         self.stall = stall
-        self.crossing = crossing
+        self.bridge = bridge
         self.on_change = on_change
         self.on_lost = on_lost
         self.on_frame = on_frame
@@ -64,7 +64,7 @@ class KeeperPlan:
 
 
 class Keeper:
-    """The thread. Methods are called in the program's loop unless they say otherwise."""
+    """The thread. Its methods are called in the program's loop unless they say otherwise."""
 
     def __init__(self, plan: KeeperPlan) -> None:
         self._plan = plan
@@ -74,7 +74,6 @@ class Keeper:
             target=self._main, name=f"papyra keeper {plan.node.node}", daemon=True
         )
         self._answered = lease_clock()
-        self._gone_since: float | None = None
         self.frames_gone_since: float | None = None
         self._follower: Follower | None = None
         self._lease: NatsLease | None = None
@@ -82,7 +81,7 @@ class Keeper:
         self.bucket: Bucket | None = None
         self.max_payload = 0
         self.reconnects = 0
-        self.news = ConnectionNews(self._back, self._gone)
+        self.monitor = ConnectionMonitor(self._on_reconnected)
 
     def start(self, ready: Callable[[Exception | None], None]) -> None:
         """Start the thread; ``ready`` is called once it is connected, or failed."""
@@ -97,16 +96,16 @@ class Keeper:
             return
 
         def begin() -> None:
-            task = loop.create_task(self._answering(make, done))
+            task = loop.create_task(self._run_and_report(make, done))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
         try:
             loop.call_soon_threadsafe(begin)
-        except RuntimeError:  # it ended just now
+        except RuntimeError:  # the loop has just ended
             done(None, TransportError("the connection to the registry is closed"))
 
-    async def _answering(
+    async def _run_and_report(
         self, make: Callable[[], Coroutine[Any, Any, Any]], done: Callable[[Any, Any], None]
     ) -> None:
         value: Any = None
@@ -126,10 +125,10 @@ class Keeper:
             try:
                 loop.call_soon_threadsafe(function)
             except RuntimeError:
-                return  # it ended just now: nothing is to be done there any more
+                return  # the loop has just ended, and nothing is left to do there
 
     def stop(self) -> None:
-        """Have the thread end: it sends what is queued, ends the lease and closes the connection."""
+        """End the thread: it sends queued frames, ends the lease and closes the connection."""
         self.call(self._stop_now)
 
     def _stop_now(self) -> None:
@@ -157,9 +156,9 @@ class Keeper:
             self._tell(lambda: self._plan.on_lost("its keeper failed"))
 
     def _tell(self, call: Callable[[], object]) -> None:
-        """Make a call in the program's loop; if that has ended, so does this thread."""
+        """Make a call in the program's loop. If that loop has ended, end this thread."""
         try:
-            self._plan.crossing.call(call)
+            self._plan.bridge.call(call)
         except RuntimeError:
             self._stop_now()
 
@@ -167,8 +166,7 @@ class Keeper:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self._tasks = set()
-        news = self.news
-        opening = asyncio.create_task(self._open(news))
+        opening = asyncio.create_task(self._open())
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         client: Client | None = None
@@ -181,14 +179,18 @@ class Keeper:
                 opening.cancel()
                 await asyncio.wait({opening}, timeout=TICK_SECONDS)
             error = opening.exception() if opening.done() and not opening.cancelled() else None
-            failed = error if isinstance(error, Exception) else news.last_error or OSError("it was stopped")
+            failed = (
+                error
+                if isinstance(error, Exception)
+                else self.monitor.last_error or OSError("it was stopped")
+            )
             self._tell(lambda: self._ready(failed))
         stopping.cancel()
         await self._close(client)
 
-    async def _open(self, news: ConnectionNews) -> Client:
+    async def _open(self) -> Client:
         plan = self._plan
-        client = await connect(plan.url, plan.node.node, "keeper", news)
+        client = await connect(plan.url, plan.node.node, "keeper", self.monitor)
         try:
             self.bucket = Bucket(client, plan.url.cluster)
             self.max_payload = client.max_payload
@@ -231,11 +233,11 @@ class Keeper:
                 continue
 
     def _program_answers(self) -> None:
-        """Take note that the program's loop goes round; called there."""
+        """Note that the program's loop is running; called there."""
         self._answered = lease_clock()
 
     def _may_renew(self) -> bool:
-        """Whether the program's loop goes round, and its connection was not away for a whole lease."""
+        """Whether the program's loop is running, and its connection was not down for a whole lease."""
         now = lease_clock()
         away = self.frames_gone_since
         limit = float(self.bucket.lease_seconds) if self.bucket is not None else 0.0
@@ -256,20 +258,13 @@ class Keeper:
         self._lease = lease
         return lease
 
-    async def _gone(self) -> None:
-        self._gone_since = lease_clock()
-
-    async def _back(self) -> None:
+    async def _on_reconnected(self) -> None:
         self.reconnects += 1
         if self._lease is not None:
-            await self._lease_first()
+            self._lease.hurry()
+            await asyncio.sleep(0)  # the lease comes first
         if self._follower is not None:
             self._follower.resync()
-
-    async def _lease_first(self) -> None:
-        assert self._lease is not None  # noqa: S101 - the caller looked
-        self._lease.hurry()
-        await asyncio.sleep(0)
 
     async def _close(self, client: Client | None) -> None:
         if self._follower is not None:
@@ -283,7 +278,7 @@ class Keeper:
                 if self._lease is not None:
                     await self._lease.release()
         except (*NATS_ERRORS, TransportError, Conflict) as error:
-            _logger.debug("leaving the registry failed: %s", error)  # the lease ends by itself
+            _logger.debug("leaving the registry failed: %s", error)  # the lease expires
         for task in list(self._tasks):
             task.cancel()
         await client.close()

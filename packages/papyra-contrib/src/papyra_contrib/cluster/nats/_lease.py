@@ -1,4 +1,4 @@
-"""The membership of a node: a key that the keeper renews, and a clock that counts suspends."""
+"""The membership of a node: a key that the keeper renews, on a clock that includes suspends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from papyra_contrib.cluster._errors import Conflict, TransportError
-from papyra_contrib.cluster._port import Lease, beat_seconds
+from papyra_contrib.cluster._transport import Lease, beat_seconds
 from papyra_contrib.cluster.nats._lease_clock import lease_clock
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ REPEAT_SECONDS: Final = 0.1
 
 
 class NatsLease(Lease):
-    """Renewed in the keeper's loop, looked at in any thread.
+    """Renewed in the keeper's loop. Any thread may check it.
 
-    ``may_renew`` says whether the program is well; ``lost`` is called once, in the keeper's loop, a sixth of
-    the lease before the registry lets the key go.
+    ``may_renew`` says whether the program is healthy. ``lost`` is called once, in the keeper's loop, a sixth
+    of the lease before the registry lets the key go.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class NatsLease(Lease):
         return not self._over and lease_clock() < self._until
 
     def seconds_left(self) -> float:
-        """Return the seconds until it does not."""
+        """Return for how many seconds `valid` stays true without another renewal."""
         return 0.0 if self._over else max(0.0, self._until - lease_clock())
 
     async def claim(self) -> None:
-        """Put the key for the first time; `Conflict` if it is there with another value."""
+        """Put the key for the first time; `Conflict` if it exists with another value."""
         sent = lease_clock()
         try:
             self._revision = await self._bucket.put(self._key, self._value, 0, self._seconds)
         except Conflict:
-            found = await self._bucket.get(self._key)
-            if found is None or found.value != self._value:
+            stored = await self._bucket.get(self._key)
+            if stored is None or stored.value != self._value:
                 raise
-            # A former attempt has put it, and the answer was lost.
+            # An earlier attempt has put it, and the answer was lost.
             sent = lease_clock()
-            self._revision = await self._bucket.put(self._key, self._value, found.revision, self._seconds)
+            self._revision = await self._bucket.put(self._key, self._value, stored.revision, self._seconds)
         self._held_since(sent)
         self._task = asyncio.create_task(self._renew())
         self._guard = asyncio.create_task(self._watch())
@@ -103,18 +103,18 @@ class NatsLease(Lease):
             return REPEAT_SECONDS  # the outcome is unknown
         except Conflict:
             return await self._explain_conflict()
-        if self.valid():  # else it is too late: others may have seen this node down
+        if self.valid():  # otherwise it is too late: other nodes may have seen this one go down
             self._held_since(sent)
         return beat_seconds(self.ttl)
 
     async def _explain_conflict(self) -> float:
-        """Tell an acknowledgement that got lost from a key that is somebody else's."""
+        """Find out whether an acknowledgement was lost, or another node has the key."""
         try:
-            found = await self._bucket.get(self._key)
+            stored = await self._bucket.get(self._key)
         except TransportError:
             return REPEAT_SECONDS
-        if found is not None and found.value == self._value:
-            self._revision = found.revision
+        if stored is not None and stored.value == self._value:
+            self._revision = stored.revision
             return 0.0
         self._end("the registry has let the lease go")
         return self.ttl
@@ -143,6 +143,6 @@ class NatsLease(Lease):
         try:
             await self._bucket.end(self._key, self._revision)
         except Conflict:
-            found = await self._bucket.get(self._key)
-            if found is not None and found.value == self._value:
-                await self._bucket.end(self._key, found.revision)
+            stored = await self._bucket.get(self._key)
+            if stored is not None and stored.value == self._value:
+                await self._bucket.end(self._key, stored.revision)

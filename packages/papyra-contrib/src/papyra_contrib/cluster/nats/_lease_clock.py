@@ -9,11 +9,11 @@ __all__ = ["lease_clock"]
 if hasattr(time, "CLOCK_BOOTTIME"):
 
     def lease_clock() -> float:
-        """Return seconds on a clock that goes on while the machine is suspended."""
+        """Return seconds on a clock that also runs while the machine is suspended."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 else:  # pragma: no cover - not on Linux
 
     def lease_clock() -> float:
-        """Return seconds on the monotonic clock: this system has none that counts suspends."""
+        """Return seconds on the monotonic clock: this system has no clock that runs during suspends."""
         return time.monotonic()

@@ -1,4 +1,4 @@
-"""The engine: a keeper's thread for the registry, and a connection for frames where asyncio runs."""
+"""The engine: a keeper's thread for the registry, and a connection for frames in the program's loop."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import anyio.to_thread
 from papyra.cluster import Background
 from papyra.exceptions import PapyraError
 from papyra_contrib.cluster._errors import ClusterUnavailable
-from papyra_contrib.cluster._port import Change, Entry, Host, Lease, NodeId, Transport
-from papyra_contrib.cluster.nats._client import ConnectionNews, connect
-from papyra_contrib.cluster.nats._crossing import Crossing
+from papyra_contrib.cluster._transport import Change, Entry, Host, Lease, NodeId, Transport
+from papyra_contrib.cluster.nats._client import ConnectionMonitor, connect
 from papyra_contrib.cluster.nats._frames import FrameChannel, Outbox
 from papyra_contrib.cluster.nats._keeper import Keeper, KeeperPlan
 from papyra_contrib.cluster.nats._lease_clock import lease_clock
+from papyra_contrib.cluster.nats._loop_bridge import LoopBridge
 from papyra_contrib.cluster.nats._url import NatsURL
 
 if TYPE_CHECKING:
@@ -66,56 +66,57 @@ class NatsTransport(Transport):
         self._stall = stall
 
     @property
-    def reconnects(self) -> int:  # type: ignore[override]  # a field of the port, counted by the keeper here
+    def reconnects(self) -> int:  # type: ignore[override]  # a field of `Transport`, counted by the keeper here
         """How often the connection to the registry came back."""
         return self._keeper.reconnects if self._keeper is not None else 0
 
     @property
-    def last_error(self) -> Exception | None:  # type: ignore[override]  # a field of the port, kept by the keeper
-        """The last error of the connection to the registry."""
-        return self._keeper.news.last_error if self._keeper is not None else None
+    def last_error(self) -> Exception | None:  # type: ignore[override]  # a field of `Transport`, kept by the keeper
+        """The last error of the connection to the registry, or None."""
+        return self._keeper.monitor.last_error if self._keeper is not None else None
 
     async def open(self, node: NodeId, host: Host) -> None:
-        """Connect: the registry in a thread, frames in this loop on asyncio, and in the thread on trio."""
+        """Connect: the registry in a thread, frames in this loop on asyncio and in the thread on trio."""
         self._warn_if_exposed()
         self._host = host
         self._background = Background()
-        crossing = Crossing()
+        bridge = LoopBridge()
         self._outbox = Outbox(self._url.cluster, node)
         plan = KeeperPlan(
             self._url,
             node,
             self._lease_wanted,
             self._stall,
-            crossing,
+            bridge,
             self._changed,
             self._lost,
             self._got,
             self._unreachable,
-            self._outbox if crossing.is_trio else None,
+            self._outbox if bridge.is_trio else None,
         )
         self._keeper = keeper = Keeper(plan)
         ready = self._background.waiter()
         failures: list[Exception] = []
 
-        def told(error: Exception | None) -> None:
+        def on_ready(error: Exception | None) -> None:
             if error is not None:
                 failures.append(error)
             if not ready.done():
                 ready.set_result(None)
 
-        keeper.start(told)
+        keeper.start(on_ready)
         await ready
         if failures:
             raise _explained(failures[0])
-        if not crossing.is_trio:
+        if not bridge.is_trio:
             await self._open_frames(node, self._outbox)
         bucket = self._bucket()
         self.lease_seconds, self.epoch = bucket.lease_seconds, bucket.epoch
         self.max_frame = keeper.max_payload
 
     async def _open_frames(self, node: NodeId, outbox: Outbox) -> None:
-        self._client = await connect(self._url, node.node, "frames", ConnectionNews(self._back, self._gone))
+        monitor = ConnectionMonitor(self._on_reconnected, self._on_disconnected)
+        self._client = await connect(self._url, node.node, "frames", monitor)
         self._channel = FrameChannel(
             self._client, self._url.cluster, node, outbox, self._got, self._unreachable
         )
@@ -130,15 +131,15 @@ class NatsTransport(Transport):
                 ", ".join(self._url.hosts),
             )
 
-    async def _gone(self) -> None:
+    async def _on_disconnected(self) -> None:
         if self._keeper is not None:
             self._keeper.frames_gone_since = lease_clock()
 
-    async def _back(self) -> None:
+    async def _on_reconnected(self) -> None:
         if self._keeper is not None:
             self._keeper.frames_gone_since = None
 
-    # -- what the keeper and the channel tell, in this loop
+    # -- called by the keeper and the channel, in this loop
 
     def _changed(self, change: Change) -> None:
         if self._host is not None:
@@ -169,11 +170,11 @@ class NatsTransport(Transport):
             self._outbox.publish(frame)
 
     def has_room(self) -> bool:
-        """Whether fewer than 8 MiB wait."""
+        """Whether less than 8 MiB wait."""
         return self._outbox is None or self._outbox.has_room()
 
     async def room(self) -> None:
-        """Wait until fewer do."""
+        """Wait until less than 8 MiB wait."""
         while not self.has_room():  # noqa: ASYNC110 - the other side may be another thread's deque
             await anyio.sleep(ROOM_SECONDS)
 
@@ -227,7 +228,7 @@ class NatsTransport(Transport):
     # -- the end
 
     async def aclose(self) -> None:
-        """Send what is queued, end the lease, the connections and the thread."""
+        """Send the queued frames, then end the lease, the connections and the thread."""
         if self._closed is not None:
             await self._closed.wait()
             return
@@ -251,6 +252,6 @@ class NatsTransport(Transport):
 def _explained(error: Exception) -> Exception:
     if isinstance(error, PapyraError | ValueError):
         return error
-    made = ClusterUnavailable(f"can't connect to the NATS server: {type(error).__name__}: {error}")
-    made.__cause__ = error
-    return made
+    unavailable = ClusterUnavailable(f"can't connect to the NATS server: {type(error).__name__}: {error}")
+    unavailable.__cause__ = error
+    return unavailable

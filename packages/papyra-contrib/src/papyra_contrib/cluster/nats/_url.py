@@ -15,7 +15,7 @@ from papyra.persistence.url import BackendURL
 __all__ = ["NatsURL"]
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_FORM = re.compile(r"nats:(?://)(?:(?P<who>[^@/]*)@)?(?P<hosts>[^@/?]*)/(?P<rest>[^/?]*(?:\?.*)?)")
+_FORM = re.compile(r"nats:(?://)(?:(?P<login>[^@/]*)@)?(?P<hosts>[^@/?]*)/(?P<rest>[^/?]*(?:\?.*)?)")
 _DEFAULT_PORT = 4222
 _HINT = "write 'nats://HOST:PORT/CLUSTER', as in 'nats://127.0.0.1:4222/shop'"
 
@@ -34,7 +34,7 @@ def _replicas(text: str) -> int:
 
 @dataclass(frozen=True, slots=True)
 class NatsURL:
-    """The URL, read. Secrets show in no ``repr`` and in no error."""
+    """A parsed URL. No ``repr`` and no error shows its secrets."""
 
     hosts: tuple[str, ...]
     cluster: str
@@ -56,7 +56,7 @@ class NatsURL:
         safe = BackendURL.parse(f"nats:{match['rest']}")
         if not _NAME.fullmatch(safe.path):
             raise BackendURLError(
-                f"the name of a cluster has 1 to 64 letters, digits, '_' and '-', and is not {safe.path!r}; {_HINT}"
+                f"the name of a cluster must have 1 to 64 letters, digits, '_' or '-', not {safe.path!r}; {_HINT}"
             )
         values: dict[str, Any] = safe.convert(
             {
@@ -68,7 +68,7 @@ class NatsURL:
                 "lease": _seconds,
             }
         )
-        user, colon, password = (match["who"] or "").partition(":")
+        user, colon, password = (match["login"] or "").partition(":")
         return cls(
             tuple(_host(host) for host in match["hosts"].split(",")),
             safe.path,
@@ -89,7 +89,7 @@ class NatsURL:
 
     @property
     def is_exposed(self) -> bool:
-        """Whether messages go unencrypted over a network."""
+        """Whether messages cross a network unencrypted."""
         return not self.has_tls and not all(map(_is_loopback, self.hosts))
 
     def options(self) -> dict[str, Any]:

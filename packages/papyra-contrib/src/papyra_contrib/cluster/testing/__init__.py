@@ -1,6 +1,6 @@
-"""Test a clustered program without a server, and an engine against the promises of the port.
+"""Test a clustered program without a server, and an engine against the promises of `Transport`.
 
-Names are imported when they are asked for: `TransportConformance` needs pytest, the rest does not.
+Names are imported on first use: only `TransportConformance` needs pytest.
 """
 
 from __future__ import annotations

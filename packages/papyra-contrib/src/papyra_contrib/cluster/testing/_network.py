@@ -17,12 +17,12 @@ __all__ = ["MemoryNetwork"]
 class MemoryNetwork:
     """Nodes, a network and a registry in one event loop, on its clock.
 
-    ``loss`` and ``duplicate`` are shares of messages, ``delay`` is a range of seconds, ``lag`` how many
-    seconds followers of the registry may be behind. ``loss`` is a share of the writes to the registry, too:
-    one is lost, or its answer is, or it is done after its sender has given up. With
-    `papyra.testing.run_seeded` a run can be repeated, in any process: incarnations, the epoch of fences and
-    the time of a join are of the seed, too. A test loses the registry by a second network in the same run:
-    the one whose first node opens later has the greater fences.
+    ``loss`` and ``duplicate`` are shares of messages, ``delay`` is a range of seconds, ``lag`` is
+    how many seconds followers of the registry may be behind. ``loss`` is also a share of the writes to the
+    registry: the write is lost, or its answer, or it is done after its sender has given up. With
+    `papyra.testing.run_seeded`, any process can repeat a run: incarnations, the epoch of fences and the
+    times of joins depend on the seed, too. To test the loss of the registry, use a second network in the
+    same run: the one whose first node opens later has the greater fences.
     """
 
     def __init__(
@@ -63,15 +63,15 @@ class MemoryNetwork:
         self._hub.paused.add(node)
 
     def resume(self, node: str) -> None:
-        """Let a paused node go on."""
+        """Resume a paused node."""
         self._hub.resume(node)
 
     def kill(self, node: str) -> None:
-        """Let a node vanish: nothing goes out or in, and its lease ends by itself."""
+        """Kill a node: it sends and receives nothing more, and its lease expires."""
         for transport in list(self._hub.transports.values()):
             if transport.node.node == node:
                 transport.vanish()
 
     def restart(self, seconds: float) -> None:
-        """Let the server be away for some seconds; frames in flight are lost."""
+        """Take the server down for some seconds; frames in flight are lost."""
         self._hub.restart(seconds)

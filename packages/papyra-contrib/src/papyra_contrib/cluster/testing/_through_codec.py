@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast, overload
 
 from papyra import ActorRef
 from papyra.typing import M, R
+from papyra_contrib.cluster._discovery import open_codec
 from papyra_contrib.cluster._errors import RemoteFailure
-from papyra_contrib.cluster._open import open_codec
 from papyra_contrib.cluster._wire.values import WireValues
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ MAX_MESSAGE_BYTES = 1_000_000
 class through_codec:  # noqa: N801 - called like a function, and may be used in a `with` block
     """Have each message, reply and exception of ``system`` encoded and decoded, as between nodes.
 
-    From now on, references that `ActorSystem.spawn` returns, and those that travel in messages, do so: a
-    program finds out before it has a cluster what can't travel (`MessageRejected`), and what it shared by
-    accident. In a ``with`` block it ends with the block.
+    This holds for the references that `ActorSystem.spawn` returns from now on, and for those in messages. So
+    a program finds out before it has a cluster which messages can't be sent (`MessageRejected`), and which
+    objects it shares by accident. In a ``with`` block, it ends with the block.
     """
 
     def __init__(
@@ -50,10 +50,10 @@ class through_codec:  # noqa: N801 - called like a function, and may be used in 
 
     def load(self, text: str) -> ActorRef[Any, Any]:
         """Read a reference."""
-        found = self._system.ref_for(text)
-        if found is None:
+        ref = self._system.ref_for(text)
+        if ref is None:
             raise ValueError(f"no actor has the address {text[:200]!r} any more")
-        return _CodecRef(found._cell, self._values)
+        return _CodecRef(ref._cell, self._values)
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""What a subclass of `TransportConformance` says about its engine, and a host that keeps what it hears."""
+"""The fixtures that describe the engine under test, and a host that records its calls."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 import anyio
 import pytest
 
-from papyra_contrib.cluster._port import Change, Ended, Entry, NodeId, Reset, Synced
+from papyra_contrib.cluster._transport import Change, Ended, Entry, NodeId, Reset, Synced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from papyra_contrib.cluster._port import Transport
+    from papyra_contrib.cluster._transport import Transport
 
 __all__ = ["KitBase", "OpenTransport", "RecordingHost"]
 
@@ -22,15 +22,15 @@ _numbers = itertools.count(1)
 
 
 class OpenTransport(Protocol):
-    """Make a transport for a node of the network of the running test; it is not open yet."""
+    """Makes a transport for a node of the running test's network. It is not open yet."""
 
     def __call__(self, node: str) -> Transport:
-        """Make it."""
+        """Make the transport."""
         ...
 
 
 class RecordingHost:
-    """Keeps everything that a transport tells."""
+    """Records every call of a transport."""
 
     def __init__(self) -> None:
         self.frames: list[tuple[NodeId, bytes]] = []
@@ -45,11 +45,11 @@ class RecordingHost:
         self.frames.append((peer, frame))
 
     def on_unreachable(self, ask: int) -> None:
-        """Keep an ask that nobody got."""
+        """Keep an ask that reached nobody."""
         self.unreachable.append(ask)
 
     def on_change(self, change: Change) -> None:
-        """Keep a change, and what is there after it."""
+        """Keep a change, and update the entries."""
         self.changes.append(change)
         match change:
             case Reset():
@@ -71,11 +71,11 @@ class RecordingHost:
 
     @property
     def is_synced(self) -> bool:
-        """Whether all of the registry was read."""
+        """Whether the whole registry was read."""
         return self._read is None and any(isinstance(change, Synced) for change in self.changes)
 
     def values(self) -> dict[str, bytes]:
-        """Return what is there now."""
+        """Return the present values by key."""
         return {key: entry.value for key, entry in self.entries.items()}
 
 
@@ -85,10 +85,10 @@ class KitBase:
     pytestmark = pytest.mark.anyio
 
     patience: ClassVar[float] = 30.0
-    """After how many seconds a test is taken to hang."""
+    """Seconds after which a test counts as hanging."""
 
     pooled_threads: ClassVar[tuple[str, ...]] = ("AnyIO", "Trio")
-    """How the names of threads begin that outlive a transport and are nobody's leak."""
+    """The first letters of the names of pooled threads, which may outlive a transport."""
 
     @pytest.fixture(params=["asyncio", "trio"])
     def anyio_backend(self, request: pytest.FixtureRequest) -> str:
@@ -103,34 +103,34 @@ class KitBase:
         """Give the tests an engine: override this."""
         pytest.fail(
             f"{type(self).__name__} must define the fixture open_transport, which returns a function that makes a "
-            "transport for the node with a name; see the docstring of TransportConformance"
+            "transport for a node, given its name; see the docstring of TransportConformance"
         )
 
     @pytest.fixture
     def stop_server(self) -> Callable[[], object] | None:
-        """Return a function that lets the server be away; None where there is none."""
+        """Return a function that stops the server, or None if there is no server."""
         return None
 
     @pytest.fixture
     def start_server(self) -> Callable[[], object] | None:
-        """Return a function that lets the server be back."""
+        """Return a function that starts the server again."""
         return None
 
     @pytest.fixture
     def stall(self) -> Callable[[str], object] | None:
-        """Return a function that cuts the node with a name off; None where that can't be done."""
+        """Return a function that cuts a node off, given its name, or None if the engine can't."""
         return None
 
     @pytest.fixture
     def unstall(self) -> Callable[[str], object] | None:
-        """Return a function that lets the node with a name through again."""
+        """Return a function that reconnects a node, given its name."""
         return None
 
     @asynccontextmanager
     async def joined(
         self, open_transport: OpenTransport, name: str
     ) -> AsyncGenerator[tuple[Transport, RecordingHost, NodeId]]:
-        """Open a transport, wait until it has read the registry, and close it in the end."""
+        """Open a transport, wait until it has read the registry, and close it at the end."""
         transport, host = open_transport(name), RecordingHost()
         node = NodeId(name, f"{next(_numbers):012x}")
         with anyio.fail_after(self.patience):
@@ -143,7 +143,7 @@ class KitBase:
                 await transport.aclose()
 
     async def until(self, condition: Callable[[], object]) -> None:
-        """Wait for a state; what does not come within `patience` is a `TimeoutError`."""
+        """Wait for a state, or raise `TimeoutError` after `patience` seconds."""
         with anyio.fail_after(self.patience):
             while not condition():  # noqa: ASYNC110 - any state of any engine
                 await anyio.sleep(0.005)

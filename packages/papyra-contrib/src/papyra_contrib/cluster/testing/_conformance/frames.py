@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from papyra_contrib.cluster._port import NodeId
-from papyra_contrib.cluster.testing._kit_base import KitBase
+from papyra_contrib.cluster._transport import NodeId
+from papyra_contrib.cluster.testing._conformance.base import KitBase
 
 if TYPE_CHECKING:
-    from papyra_contrib.cluster.testing._kit_base import OpenTransport
+    from papyra_contrib.cluster.testing._conformance.base import OpenTransport
 
 __all__ = ["FramePromises"]
 
@@ -21,7 +21,7 @@ class FramePromises(KitBase):
     async def test_frames_come_in_order_once_and_name_their_sender(
         self, open_transport: OpenTransport
     ) -> None:
-        """What one node sends another comes as it was sent."""
+        """Frames arrive complete, once, and in order."""
         async with (
             self.joined(open_transport, "a") as (a, _, me),
             self.joined(open_transport, "b") as (b, host, peer),
@@ -48,7 +48,7 @@ class FramePromises(KitBase):
             assert len(host.frames[0][1]) == a.max_frame
 
     async def test_what_is_published_reaches_every_other_node(self, open_transport: OpenTransport) -> None:
-        """A publish comes once at each."""
+        """Every other node gets a publish once."""
         async with (
             self.joined(open_transport, "a") as (a, _, me),
             self.joined(open_transport, "b") as (_b, one, _),
@@ -59,7 +59,7 @@ class FramePromises(KitBase):
             assert one.frames == other.frames == [(me, b"news")]
 
     async def test_an_ask_that_nobody_gets_is_told(self, open_transport: OpenTransport) -> None:
-        """Where nobody listens, the number of the ask comes back; a tell says nothing."""
+        """If nobody listens, the number of the ask comes back. A tell is lost silently."""
         async with self.joined(open_transport, "a") as (a, host, _):
             nobody = NodeId("nobody", "0" * 12)
             a.send(nobody, b"tell")
@@ -68,7 +68,7 @@ class FramePromises(KitBase):
             assert host.unreachable == [7]
 
     async def test_what_is_queued_at_the_end_is_sent(self, open_transport: OpenTransport) -> None:
-        """`aclose` sends what `send` took."""
+        """`aclose` sends the frames that `send` accepted."""
         async with self.joined(open_transport, "b") as (_b, host, peer):
             async with self.joined(open_transport, "a") as (a, _, _me):
                 for number in range(100):

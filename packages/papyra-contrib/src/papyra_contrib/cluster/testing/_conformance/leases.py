@@ -1,4 +1,4 @@
-"""Promises about leases, and about the end."""
+"""Promises about leases, and about closing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import anyio
 import pytest
 
 from papyra_contrib.cluster._errors import Conflict
-from papyra_contrib.cluster.testing._kit_base import KitBase
+from papyra_contrib.cluster.testing._conformance.base import KitBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra_contrib.cluster.testing._kit_base import OpenTransport
+    from papyra_contrib.cluster.testing._conformance.base import OpenTransport
 
 __all__ = ["LeasePromises"]
 
@@ -22,10 +22,10 @@ LEASE_SECONDS = 2
 
 
 class LeasePromises(KitBase):
-    """A lease is renewed by itself, is exclusive, and is over here before it is over there."""
+    """A lease renews itself, is exclusive, and ends at its node before it ends in the registry."""
 
     async def test_a_lease_is_exclusive_and_renews_by_itself(self, open_transport: OpenTransport) -> None:
-        """It outlives its time, and nobody else gets it meanwhile."""
+        """It outlives its seconds, and no other node can claim it."""
         async with (
             self.joined(open_transport, "a") as (a, host, _),
             self.joined(open_transport, "b") as (b, _, _peer),
@@ -48,14 +48,14 @@ class LeasePromises(KitBase):
     async def test_a_lease_whose_first_answer_was_lost_is_taken_over(
         self, open_transport: OpenTransport
     ) -> None:
-        """A key with this very value is from an attempt of the same incarnation: now it is a lease."""
+        """A key with this value is from an earlier attempt of the same incarnation, and becomes a lease."""
         async with self.joined(open_transport, "a") as (a, _, _me):
             first = await a.put("n.a", b"mine", expect=0)
             lease = await a.hold("n.a", b"mine", LEASE_SECONDS)
             assert lease.valid()
-            found = await a.get("n.a")
-            assert found is not None
-            assert found.revision > first  # with the time of a lease
+            stored = await a.get("n.a")
+            assert stored is not None
+            assert stored.revision > first  # with the time of a lease
 
     async def test_closing_ends_the_lease_at_once(self, open_transport: OpenTransport) -> None:
         """Others see that the node has left, and its key is free."""
@@ -72,7 +72,7 @@ class LeasePromises(KitBase):
         stall: Callable[[str], object] | None,
         unstall: Callable[[str], object] | None,
     ) -> None:
-        """When the key is gone, `Lease.valid` has been False for a while, and the host has heard of it."""
+        """`Lease.valid` is False, and the host has been called, before the key expires."""
         if stall is None or unstall is None:
             pytest.skip("the engine can't cut a node off")
         async with (
@@ -91,7 +91,7 @@ class LeasePromises(KitBase):
             unstall("a")
 
     async def test_closing_twice_is_fine_and_leaves_no_thread(self, open_transport: OpenTransport) -> None:
-        """What the engine started has ended."""
+        """Every thread that the engine started has ended."""
         before = set(threading.enumerate())
         async with self.joined(open_transport, "a") as (a, _, _me):
             await a.hold("n.a", b"mine", LEASE_SECONDS)

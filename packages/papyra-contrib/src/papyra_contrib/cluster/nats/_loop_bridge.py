@@ -1,4 +1,4 @@
-"""From the keeper's thread into the program's event loop, on asyncio and trio."""
+"""Calls from the keeper's thread into the program's event loop, on asyncio and trio."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Crossing"]
+__all__ = ["LoopBridge"]
 
 
-class Crossing:
-    """Makes calls in the event loop that was running when it was made, in order.
+class LoopBridge:
+    """Makes calls in the event loop that was running when the bridge was made, in order.
 
-    Many calls are one wake-up.
+    Calls that are added while the loop is busy need one wake-up together.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class Crossing:
     def _trio(self) -> Callable[[], None] | None:
         if "trio" not in sys.modules:
             return None
-        # Here and not above: most programs run on asyncio.
+        # Imported here because most programs run on asyncio.
         import trio
 
         try:
@@ -46,7 +46,7 @@ class Crossing:
         return wake
 
     def _asyncio(self) -> Callable[[], None]:
-        # Here and not above, as for trio.
+        # Imported here, as trio is.
         import asyncio
 
         loop = asyncio.get_running_loop()
@@ -64,6 +64,6 @@ class Crossing:
             self._wake()
 
     def _drain(self) -> None:
-        self._awake = False  # before the calls are taken: a call that is added from here on wakes again
+        self._awake = False  # before the calls are taken: a call that is added later wakes the loop again
         for _ in range(len(self._calls)):
             self._calls.popleft()()

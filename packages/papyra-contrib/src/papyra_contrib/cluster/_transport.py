@@ -1,4 +1,4 @@
-"""The port: what an engine must do for a cluster. Bytes in, bytes out, and a small registry.
+"""The interface of an engine: bytes in, bytes out, and a small registry.
 
 An engine is a `Transport`; `papyra_contrib.cluster.testing.TransportConformance` has a test for each promise.
 """
@@ -73,9 +73,10 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """Every entry there is was handed over since the `Reset`.
+    """All entries were handed over since the `Reset`.
 
-    A key that is missing counts as ended only if `Transport.get` says so: the reading may lag.
+    A key that is missing counts as ended only if `Transport.get` confirms it: the entries may come from a
+    replica that lags.
     """
 
 
@@ -83,14 +84,14 @@ Change: TypeAlias = "Reset | Entry | Ended | Synced"
 
 
 class Host(Protocol):
-    """What a transport calls, in the program's event loop, one call at a time. It never raises."""
+    """The object that a transport calls, in the program's event loop, one call at a time. It never raises."""
 
     def on_frame(self, peer: NodeId, frame: bytes) -> None:
         """Take a message from ``peer``: the engine vouches for the sender's name, not for the bytes."""
         ...
 
     def on_unreachable(self, ask: int) -> None:
-        """Take note that nobody listens where the message with this ask went: it was not delivered."""
+        """Note that the message with this ask was not delivered: nobody listens there."""
         ...
 
     def on_change(self, change: Change) -> None:
@@ -103,7 +104,7 @@ class Host(Protocol):
 
 
 def beat_seconds(ttl: float) -> float:
-    """Return after how many seconds to renew a lease of ``ttl`` seconds: one at most.
+    """Return after how many seconds to renew a lease of ``ttl`` seconds: at most one.
 
     The 12 s with replicas must outlast a change of the leader, which takes up to 7 s. With beats of a third,
     only 6 s were certain.
@@ -155,7 +156,7 @@ class Transport(ABC):
         """Read the URL; nothing is opened. A malformed one is a `BackendURLError`."""
 
     def configure(self, *, lease: int | None, stall: float) -> None:
-        """Take what `Cluster` was given: ``lease`` None means the cluster's own.
+        """Take the options of `Cluster`; ``lease`` None means the lease that the cluster has.
 
         Called once, before `open`.
         """
@@ -182,7 +183,7 @@ class Transport(ABC):
 
     @abstractmethod
     def publish(self, frame: bytes) -> None:
-        """Send ``frame`` to every node; whether this one gets it, too, is open."""
+        """Send ``frame`` to every other node. This node may or may not get it as well."""
 
     def has_room(self) -> bool:
         """Whether the outbox is below its bound."""
@@ -201,17 +202,17 @@ class Transport(ABC):
 
     @abstractmethod
     async def end(self, key: str, *, expect: int) -> None:
-        """Remove ``key`` if it is at the revision ``expect``; as `put` otherwise."""
+        """Remove ``key`` if it is at the revision ``expect``. Raises as `put` does."""
 
     @abstractmethod
     async def get(self, key: str) -> Entry | None:
-        """Return the entry as the leader has it; `TransportError` if it does not answer."""
+        """Return the entry that the leader has; `TransportError` if it does not answer."""
 
     @abstractmethod
     async def hold(self, key: str, value: bytes, ttl: int) -> Lease:
-        """Claim ``key`` for ``ttl`` seconds and keep renewing it; `Conflict` if it is held.
+        """Claim ``key`` for ``ttl`` seconds and keep renewing it; `Conflict` if another node has it.
 
-        A key that has this very ``value`` is from an attempt whose answer was lost, and is taken over.
+        A key that already has this ``value`` is from an attempt whose answer was lost, and is taken over.
         """
 
     @abstractmethod

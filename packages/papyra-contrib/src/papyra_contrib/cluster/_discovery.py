@@ -1,4 +1,4 @@
-"""From URLs and names to engines and codecs, by the entry points of installed distributions."""
+"""Find engines by URL and codecs by name, through the entry points of installed distributions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from papyra.exceptions import BackendURLError, PluginError, UnknownTransport
 from papyra.plugins import find_plugins
-from papyra_contrib.cluster._port import Transport
+from papyra_contrib.cluster._transport import Transport
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def open_transport(url: str, *, lease: int | None, stall: float) -> Callable[[],
 
 def _transport_class(scheme: str) -> type[Transport]:
     if scheme == "memory":
-        # Here and not above, as for any engine: only the one that is used is imported.
+        # Imported here, as any engine is: only the one that is used is loaded.
         from papyra_contrib.cluster._memory import MemoryTransport
 
         return MemoryTransport
@@ -54,7 +54,7 @@ def _transport_class(scheme: str) -> type[Transport]:
 
 def open_codec(name: str) -> Codec:
     """Return the codec with a name."""
-    # Here and not above: `papyra_contrib.cluster.codec` needs msgspec.
+    # Imported here because `papyra_contrib.cluster.codec` needs msgspec.
     from papyra_contrib.cluster.codec import Codec, MsgspecCodec
 
     if name == "msgspec":
@@ -62,9 +62,9 @@ def open_codec(name: str) -> Codec:
     plugins = find_plugins("papyra.codecs")
     if name not in plugins:
         raise ValueError(f"no codec {name!r}; installed are {', '.join(sorted({*plugins, 'msgspec'}))}")
-    made: Any = cast("Any", plugins[name].load())()
-    if not isinstance(made, Codec):
+    codec: Any = cast("Any", plugins[name].load())()
+    if not isinstance(codec, Codec):
         raise PluginError(
-            f"the codec {name!r} can't be used: {made!r} is not a papyra_contrib.cluster.codec.Codec"
+            f"the codec {name!r} can't be used: {codec!r} is not a papyra_contrib.cluster.codec.Codec"
         )
-    return made
+    return codec

@@ -7,22 +7,22 @@ from typing import TYPE_CHECKING
 import pytest
 
 from papyra_contrib.cluster._errors import Conflict, TransportError
-from papyra_contrib.cluster._port import Ended, Entry, Reset, Synced
-from papyra_contrib.cluster.testing._kit_base import KitBase
+from papyra_contrib.cluster._transport import Ended, Entry, Reset, Synced
+from papyra_contrib.cluster.testing._conformance.base import KitBase
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra_contrib.cluster.testing._kit_base import OpenTransport
+    from papyra_contrib.cluster.testing._conformance.base import OpenTransport
 
 __all__ = ["RegistryPromises"]
 
 
 class RegistryPromises(KitBase):
-    """Compare and set, one order, and no change that is missed."""
+    """Compare and set, one order of changes, and no missed change."""
 
     async def test_put_compares_and_sets_and_revisions_grow(self, open_transport: OpenTransport) -> None:
-        """Only the expected revision is replaced, and each is greater than all before."""
+        """Only the expected revision is replaced, and each new revision is greater than all before."""
         async with self.joined(open_transport, "a") as (a, _, _me):
             first = await a.put("a.x", b"1", expect=0)
             other = await a.put("a.y", b"1", expect=0)
@@ -37,7 +37,7 @@ class RegistryPromises(KitBase):
             await a.end("a.y", expect=other)
 
     async def test_an_ended_key_is_absent_and_can_be_put_anew(self, open_transport: OpenTransport) -> None:
-        """`end` compares as well, and a later revision is greater still."""
+        """`end` compares revisions, too, and a later put has a greater one."""
         async with self.joined(open_transport, "a") as (a, _, _me):
             first = await a.put("a.x", b"1", expect=0)
             with pytest.raises(Conflict):
@@ -77,7 +77,7 @@ class RegistryPromises(KitBase):
         stop_server: Callable[[], object] | None,
         start_server: Callable[[], object] | None,
     ) -> None:
-        """After the server is back there is a `Reset`, and what is read then is what is there."""
+        """When the server is back, a `Reset` comes, and then the present entries."""
         if stop_server is None or start_server is None:
             pytest.skip("the engine has no server that can be stopped")
         async with self.joined(open_transport, "a") as (a, host, _):
@@ -94,9 +94,9 @@ class RegistryPromises(KitBase):
             assert any(isinstance(change, Reset) for change in host.changes[before:])
             assert "a.kept" in host.entries
             assert "a.gone" not in host.entries
-            found = await a.get("a.lost")  # the outcome was unknown
-            if found is not None:
-                await a.end("a.lost", expect=found.revision)
+            lost = await a.get("a.lost")  # the outcome was unknown
+            if lost is not None:
+                await a.end("a.lost", expect=lost.revision)
             await a.end("a.kept", expect=first)
 
     async def test_what_changed_while_a_follower_was_cut_off_is_not_missed(
@@ -105,7 +105,7 @@ class RegistryPromises(KitBase):
         stall: Callable[[str], object] | None,
         unstall: Callable[[str], object] | None,
     ) -> None:
-        """A gap is noticed and read."""
+        """A follower notices a gap and reads the registry again."""
         if stall is None or unstall is None:
             pytest.skip("the engine can't cut a node off")
         async with (
