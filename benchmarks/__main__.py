@@ -54,7 +54,7 @@ def main() -> None:
         measured = run_row(row, repeat, shrink, environments)
         _print_row(row, measured, judge=not options.smoke)
         # After each row, beside those of earlier calls: all rows take an hour, and a ratio is of one row.
-        results[name] = {"date": time.strftime("%Y-%m-%d"), "figures": measured}
+        results[name] = {"date": time.strftime("%Y-%m-%d"), "rounds": repeat, "figures": measured}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(
             json.dumps({"python": platform.python_version(), "rows": results}, indent=2) + "\n"
