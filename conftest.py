@@ -50,6 +50,10 @@ if sys.dont_write_bytecode and "PYTEST_XDIST_WORKER" not in os.environ:
     sys.dont_write_bytecode = False
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
+# Programs that run here have admin sockets that the tests must not see, and the other way round.
+os.environ["XDG_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="papyra-run-")
+atexit.register(shutil.rmtree, os.environ["XDG_RUNTIME_DIR"], ignore_errors=True)
+
 _FENCE = RawFencedCodeBlockLexer(re.compile(r"(?P<language>\w+)[ \t]*(?P<attributes>[^\n]*)\n"))
 _TITLE = re.compile(r'title="([\w./-]+)"')
 _MATTERS_OF_TASTE = ("NO_COLOR", "FORCE_COLOR", "PY_COLORS", "COLUMNS", "LINES", "PYTEST_ADDOPTS")
