@@ -32,7 +32,7 @@ _MODULES = [
     "papyra.system",
     "papyra_cli._main",
     "papyra_cli._store.session",
-    "papyra_cli._output.tables",
+    "papyra_cli._output.records",
     "papyra_cli.commands.config",
     "papyra_cli.commands.doctor",
     "papyra_cli.commands.inspect",

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
-
 import click
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from papyra_cli._click.options import with_options
 
 __all__ = ["live_options"]
 
-_F = TypeVar("_F", bound="Callable[..., Any]")
-
-
-def live_options(function: _F) -> _F:
-    """Add ``--system``, ``--pid`` and ``--socket``."""
-    for option in (
-        click.option("--socket", metavar="PATH", type=click.Path(), help="The admin socket at this path."),
-        click.option("--pid", type=click.IntRange(min=1), metavar="N", help="The system in this process."),
-        click.option(
-            "--system", metavar="ID", help="The system with this id. [default: the only one that runs]"
-        ),
-    ):
-        function = option(function)
-    return function
+live_options = with_options(
+    click.option("--system", metavar="ID", help="The system with this id. [default: the only one that runs]"),
+    click.option("--pid", type=click.IntRange(min=1), metavar="N", help="The system in this process."),
+    click.option("--socket", metavar="PATH", type=click.Path(), help="The admin socket at this path."),
+)

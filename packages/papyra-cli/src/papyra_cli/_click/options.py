@@ -29,6 +29,7 @@ __all__ = [
     "store_command",
     "until_option",
     "wait_option",
+    "with_options",
     "yes_option",
 ]
 
@@ -96,6 +97,17 @@ wait_option = click.option(
     help="Wait at most this long for a lock that another process holds, as in 10s. [default: no limit]",
 )
 yes_option = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+
+
+def with_options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Give a command these options and arguments, in this order."""
+
+    def decorate(function: _F) -> _F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def output_command(function: Callable[..., None]) -> Callable[..., None]:

@@ -15,8 +15,8 @@ from rich.text import Text
 from papyra_cli._output.formats import count, format_span
 from papyra_cli._output.identity import short_type
 from papyra_cli._output.output import Styled, Table
+from papyra_cli._output.records import AUDIT_COUNTS, audit_counts
 from papyra_cli._output.rich_tables import framed, grid, safe_text
-from papyra_cli._output.tables import AUDIT_COUNTS, audit_counts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

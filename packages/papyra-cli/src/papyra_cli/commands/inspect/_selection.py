@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -46,6 +46,10 @@ class Selection:
     type: str | None = None
     actor: str | None = None
     run: str | None = None
+
+    def limited(self, default: int | None) -> Selection:
+        """Return the selection with ``default`` in place of a limit that was not given; 0 means all."""
+        return replace(self, limit=default if self.limit is None else self.limit or None)
 
     @property
     def is_beyond_store(self) -> bool:
@@ -139,22 +143,21 @@ async def _read_newest(
     records.extend(record for record in reversed(newest) if isinstance(record, kinds))
 
 
-async def resolve_run(opened: OpenStore, run: str | None) -> str | None:
-    """Return the id of a run; for ``last`` that of the run that started last, "" if the store knows none."""
-    if run != "last":
-        return run
+async def resolve_run(opened: OpenStore, selection: Selection) -> Selection:
+    """Return the selection with an id in place of ``last``: that of the newest run, "" if there is none."""
+    if selection.run != "last":
+        return selection
     started = await opened.backend.list_events(limit=1, event_type="SystemStarted")
-    if started and run_of(started[0]):
-        return run_of(started[0])
-    newest = ""
+    newest = run_of(started[0]) if started else ""
 
     def take(record: PersistedRecord) -> bool:
         nonlocal newest
         newest = run_of(record)
         return bool(newest)
 
-    await opened.read(None, None, take)
-    return newest
+    if not newest:
+        await opened.read(None, None, take)
+    return replace(selection, run=newest)
 
 
 def note_nothing(found: Found[_R], selection: Selection) -> None:

@@ -5,26 +5,17 @@ from __future__ import annotations
 import sys
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
 from papyra.persistence.models import PersistedEvent
-from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.completion import event_types
-from papyra_cli._click.options import store_command
-from papyra_cli._output.tables import EVENT_COLUMNS, event_lines, event_table
+from papyra_cli._output.records import EVENTS
 from papyra_cli._store.session import run_on_store
-from papyra_cli.commands.inspect._record_list import (
-    actor_option,
-    limited,
-    list_records,
-    reverse_option,
-    run_option,
-    selecting,
-    span_options,
-)
+from papyra_cli.commands.inspect._record_list import actor_option, record_command, run_option
 from papyra_cli.commands.inspect._selection import DEFAULT_LIMIT, resolve_run
 
 if TYPE_CHECKING:
@@ -32,29 +23,17 @@ if TYPE_CHECKING:
 
     from papyra.persistence.models import PersistedRecord
     from papyra_cli._output.output import Output
-    from papyra_cli._store.choose import Store
     from papyra_cli._store.session import OpenStore
-    from papyra_cli.commands.inspect._selection import Selection
+    from papyra_cli.commands.inspect._record_list import RecordList
 
 __all__ = ["events"]
 
 _READER_POLL_SECONDS = 0.25
 
 
-@click.command(
-    cls=ManualCommand,
-    lines={"event": EVENT_COLUMNS, "status": ("how many, but not with --follow",)},
-    exit_codes={0: "done, also if no event matches, or if the reader has left (| head)"},
-    examples=[
-        ("papyra inspect events --path papyra.ndjson", "the newest 100, oldest first"),
-        ("papyra inspect events --crashes --since 02:00 --time relative", "the crashes since two o'clock"),
-        ("papyra inspect events --actor 'order-*' --run last", "the last life of some actors"),
-        ("papyra inspect events --path papyra.ndjson --follow -o jsonl", "each new event as one JSON object"),
-    ],
-)
-@selecting(
-    *span_options,
-    reverse_option,
+@record_command(
+    PersistedEvent,
+    EVENTS,
     click.option(
         "--type",
         metavar="TYPE",
@@ -65,9 +44,16 @@ _READER_POLL_SECONDS = 0.25
     actor_option,
     run_option,
     click.option("--follow", "following", is_flag=True, help="Print new events as they come, until Ctrl-C."),
+    status="how many, but not with --follow",
+    exit_codes={0: "done, also if no event matches, or if the reader has left (| head)"},
+    examples=[
+        ("papyra inspect events --path papyra.ndjson", "the newest 100, oldest first"),
+        ("papyra inspect events --crashes --since 02:00 --time relative", "the crashes since two o'clock"),
+        ("papyra inspect events --actor 'order-*' --run last", "the last life of some actors"),
+        ("papyra inspect events --path papyra.ndjson --follow -o jsonl", "each new event as one JSON object"),
+    ],
 )
-@store_command
-def events(out: Output, store: Store, selection: Selection, crashes: bool, following: bool) -> None:
+def events(records: RecordList[PersistedEvent], crashes: bool, following: bool) -> None:
     """Show the newest lifecycle events.
 
     Actors start, crash, are restarted, and stop. The reason of a restart is in the ActorCrashed before the
@@ -76,19 +62,19 @@ def events(out: Output, store: Store, selection: Selection, crashes: bool, follo
     """
     ctx = click.get_current_context()
     if crashes:
-        if selection.type is not None:
+        if records.selection.type is not None:
             raise click.UsageError("--crashes and --type both choose a type: give one of them", ctx)
-        selection = replace(selection, type="ActorCrashed")
+        records = replace(records, selection=replace(records.selection, type="ActorCrashed"))
     if not following:
-        list_records(out, store, PersistedEvent, selection, event_table, ("event", "events"))
+        records.show()
         return
-    if selection.reverse or selection.until is not None:
+    if records.selection.reverse or records.selection.until is not None:
         raise click.UsageError("--follow has no end: leave out --reverse and --until", ctx)
-    run_on_store(out, store, lambda opened: _follow(opened, limited(selection, DEFAULT_LIMIT)))
+    run_on_store(records.out, records.store, partial(_follow, records))
 
 
-async def _follow(opened: OpenStore, selection: Selection) -> None:
-    selection = replace(selection, run=await resolve_run(opened, selection.run))
+async def _follow(records: RecordList[PersistedEvent], opened: OpenStore) -> None:
+    selection = await resolve_run(opened, records.selection.limited(DEFAULT_LIMIT))
     since = selection.since
 
     def wanted(record: PersistedRecord) -> TypeGuard[PersistedEvent]:
@@ -98,10 +84,10 @@ async def _follow(opened: OpenStore, selection: Selection) -> None:
     limit = sys.maxsize if selection.limit is None else selection.limit
     async with anyio.create_task_group() as group:
         group.start_soon(_end_when_the_reader_leaves, opened.out, group.cancel_scope)
-        async with aclosing(opened.backend.follow(limit=limit, wanted=wanted)) as records:
-            async for record in records:
+        async with aclosing(opened.backend.follow(limit=limit, wanted=wanted)) as followed:
+            async for record in followed:
                 if wanted(record):
-                    opened.out.stream(event_lines(opened.out, [record]), [record])
+                    records.printer.stream(opened.out, record)
         group.cancel_scope.cancel()
 
 

@@ -12,7 +12,8 @@ from papyra_cli._click.options import since_option, store_command, until_option
 from papyra_cli._errors import say
 from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.tables import AUDIT_COLUMNS, audit_table, note_damage
+from papyra_cli._output.records import AUDITS
+from papyra_cli._output.tables import note_damage
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._summary.counts import Counted
 
@@ -37,7 +38,7 @@ __all__ = ["summary"]
         "timeline": ("start", "seconds of a bar", "facts in each bar", "crashes in each"),
         "actor": ("name or class and run", "crashes", "restarts", "last crash", "its error", "class", "run"),
         "target": ("name or class and run", "dead letters"),
-        "audit": AUDIT_COLUMNS,
+        "audit": AUDITS.columns,
         "anomalies": ("type", "count"),
         "others": ("table", "facts that are in no row of it"),
         "status": ("how many in all",),
@@ -113,7 +114,7 @@ def _tables(out: Output, result: Summary) -> list[Table]:
     audits = [result.newest_audit] if result.newest_audit else []
     return [
         *(Table(key, "", (), [tuple(map(str, row)) for row in rows]) for key, rows in tables.items()),
-        audit_table(out, audits),
+        AUDITS.table(out, audits),
     ]
 
 

@@ -13,7 +13,8 @@ from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.options import limit_option, since_option, store_command, until_option
 from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.tables import EVENT_COLUMNS, event_table, note_cut, note_damage
+from papyra_cli._output.records import EVENTS
+from papyra_cli._output.tables import note_cut, note_damage
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._summary.counts import Counted
 
@@ -43,7 +44,7 @@ class _Contents:
 
 @click.command(
     cls=ManualCommand,
-    lines={"summary": ("what", "value"), "event": EVENT_COLUMNS, "status": ("how many records",)},
+    lines={"summary": ("what", "value"), "event": EVENTS.columns, "status": ("how many records",)},
     exit_codes={0: "done, also if there is nothing"},
     examples=[
         (
@@ -104,4 +105,4 @@ def _tables(out: Output, contents: _Contents) -> list[Table]:
         summary.rows.append((kind, str(number)))
     summary.rows.append(("first_timestamp", out.time(contents.first_timestamp)))
     summary.rows.append(("last_timestamp", out.time(contents.last_timestamp)))
-    return [summary, event_table(out, contents.events)]
+    return [summary, EVENTS.table(out, contents.events)]
