@@ -31,7 +31,7 @@ async def main() -> None:
     async with ActorSystem(system_id="shop", instruments=[admin]) as system:
         orders = system.spawn(Orders, name="orders")
         system.spawn(Session, name=HOSTILE)
-        for number in range(100):
+        for number in range(1_200):
             await orders.ask(number)
         while admin.path is None:  # noqa: ASYNC110 - the socket says nothing when it is ready
             await anyio.sleep(0.01)

@@ -223,6 +223,19 @@ async def test_stale(folder: Path):
         assert list(folder.iterdir()) == [admin.path]
 
 
+async def test_stale_with_the_pid_of_this_process(folder: Path):
+    """In a container a program has the same pid at each start."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    left = folder / f"{os.getpid()}-shop.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(left))
+    async with serving() as (_, admin):
+        assert list(folder.iterdir()) == [admin.path] == [left]
+        async with serving() as (_, other):  # a second system of the process leaves the first alone
+            assert admin.path != other.path
+            assert set(folder.iterdir()) == {admin.path, other.path}
+
+
 # -- 6.3: hostile clients
 
 

@@ -74,6 +74,9 @@ def test_each_line_has_the_columns_that_the_help_names(application: Path, argume
     for line in run(application, *arguments).splitlines():
         word, *cells = line.split("\t")
         assert len(cells) == len(lines[word]), line
+        named = dict(zip(lines[word], cells, strict=True))
+        for name in {"level", "actors", "alive", "handled", "waiting", "failures"} & named.keys():
+            assert named[name].isdecimal(), line  # a program that reads the pipe takes it for a number
 
 
 @pytest.mark.parametrize("by", ["mailbox", "rate", "restarts", "latency"])
@@ -113,6 +116,17 @@ def test_a_socket_of_a_process_that_has_ended_is_passed_over(tmp_path: Path):
     assert "no running system" in run(tmp_path, "tree", code=3)
 
 
+def test_a_socket_that_was_left_to_another_process_is_passed_over(application: Path):
+    """Its pid is that of a process that lives: it was given out again."""
+    left = application / f"{os.getpid()}-shop.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(left))
+    try:
+        assert "orders" in run(application, "tree")
+    finally:
+        left.unlink()
+
+
 def test_several_systems_have_to_be_told_apart(application: Path):
     (socket,) = application.iterdir()
     twin = socket.with_name(f"{os.getpid()}-other.sock")
@@ -132,7 +146,8 @@ def test_top_snapshot(application: Path, width: int):
     (socket,) = application.iterdir()
 
     async def look_on() -> None:
-        app = TopApp(socket, "mailbox", 0.05, 40)
+        places = [socket]
+        app = TopApp(lambda: places[-1], "mailbox", 0.05, 40)
         async with app.run_test(size=(width, 40)) as pilot:
             await seen(pilot, lambda: app._snapshot is not None and app._snapshot.rates)
             text = app.export_screenshot()
@@ -156,14 +171,16 @@ def test_top_snapshot(application: Path, width: int):
             await pilot.press("question_mark")
             await seen(pilot, lambda: app.screen.query("HelpPanel"))
             await pilot.press("question_mark")
-            app._path = socket.with_name("gone.sock")
+            places.append(socket.with_name("gone.sock"))
             async with app._looking:
                 assert app._live is not None
                 app._live.close()
             await seen(pilot, lambda: "has probably ended" in str(app.query_one("#state").render()))
             assert app._table("actors").row_count
-            app._path = socket
+            places.append(socket.with_name(f"{os.getpid()}-anew.sock"))  # as of one that was started anew
+            places[-1].symlink_to(socket)
             await seen(pilot, lambda: not str(app.query_one("#state").render()))
+            places[-1].unlink()
             await pilot.press("q")
 
     anyio.run(look_on)

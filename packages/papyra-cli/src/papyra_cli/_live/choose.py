@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
-from papyra_cli._live.client import LiveSystem, live_sockets
+from papyra_cli._live.client import LiveSystem, is_open, live_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +29,8 @@ def choose_live(system: str | None, pid: int | None, socket: str | None) -> Path
         for path, (process, name) in live_sockets().items()
         if pid in (None, process) and system in (None, name)
     }
+    if len(found) > 1:  # a killed process leaves its socket behind, and another one may have its pid now
+        found = {path: named for path, named in found.items() if is_open(path)}
     if not found:
         wanted = "".join(
             f" {word} {value}"

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from papyra_cli._errors import Failure
 
-__all__ = ["LiveSystem", "live_sockets"]
+__all__ = ["LiveSystem", "is_open", "live_sockets"]
 
 TIMEOUT_SECONDS = 10.0
 TRY_AGAIN_SECONDS = 0.05
@@ -53,6 +53,19 @@ def _is_running(pid: int) -> bool:
         return False
     except PermissionError:
         return True
+    return True
+
+
+def is_open(path: Path) -> bool:
+    """Return whether somebody listens; False for what a killed process left behind."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(TIMEOUT_SECONDS)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # it is busy, for example: LiveSystem says what it is
     return True
 
 

@@ -10,6 +10,7 @@ from datetime import time as clock
 __all__ = [
     "count",
     "duration_with_unit",
+    "figure",
     "format_span",
     "format_time",
     "odd_moment",
@@ -139,6 +140,11 @@ def size_with_unit(text: str) -> int:
 def count(number: int, one: str, many: str) -> str:
     """Return a number with the right form of what it counts."""
     return f"{number:,} {one if number == 1 else many}"
+
+
+def figure(number: int, *, drawn: bool) -> str:
+    """Return a number with its thousands apart for a person, and plain for a program that reads a pipe."""
+    return f"{number:,}" if drawn else str(number)
 
 
 def size(number: int | None) -> str:

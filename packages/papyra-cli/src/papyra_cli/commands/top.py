@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -14,6 +15,7 @@ from papyra_cli._click.options import output_command, reading
 from papyra_cli._errors import Failure
 from papyra_cli._live.choose import choose_live
 from papyra_cli._live.client import LiveSystem
+from papyra_cli._output.formats import figure
 from papyra_cli._output.output import Table
 from papyra_cli.commands._top.snapshot import Snapshot, take
 
@@ -87,27 +89,30 @@ def top(
         raise Failure(
             "papyra top needs textual: pip install 'papyra-cli[tui]', or look once with --once"
         ) from None
-    TopApp(path, by, interval, rows).run()
+    TopApp(partial(choose_live, system, pid, socket), by, interval, rows).run()
 
 
 def _show(out: Output, snapshot: Snapshot) -> None:
     document = {"system": snapshot.greeting, "statistics": snapshot.statistics, "actors": snapshot.actors}
     out.show(
-        document, [document], [_types(snapshot), _actors(snapshot, drawn=out.is_drawn)], snapshot.summary()
+        document,
+        [document],
+        [_types(snapshot, drawn=out.is_drawn), _actors(snapshot, drawn=out.is_drawn)],
+        snapshot.summary(),
     )
 
 
-def _types(snapshot: Snapshot) -> Table:
+def _types(snapshot: Snapshot, *, drawn: bool) -> Table:
     table = Table("type", "Types", _TYPE_COLUMNS)
     table.rows = [
         (
             kind["actor_type"],
-            f"{kind['alive']:,}",
-            f"{kind['processed']:,}",
+            figure(kind["alive"], drawn=drawn),
+            figure(kind["processed"], drawn=drawn),
             snapshot.rate_text(kind["actor_type"]),
-            f"{kind['waiting']:,}",
-            f"{kind['failures']:,}",
-            f"{kind['restarts']:,}",
+            figure(kind["waiting"], drawn=drawn),
+            figure(kind["failures"], drawn=drawn),
+            figure(kind["restarts"], drawn=drawn),
         )
         for kind in snapshot.kinds
     ]
@@ -116,5 +121,5 @@ def _types(snapshot: Snapshot) -> Table:
 
 def _actors(snapshot: Snapshot, *, drawn: bool) -> Table:
     table = Table("actor", "Actors", _ACTOR_COLUMNS)
-    table.rows = [snapshot.actor_cells(actor) for actor in snapshot.actors]
+    table.rows = [snapshot.actor_cells(actor, drawn=drawn) for actor in snapshot.actors]
     return table.without_empty("seconds", "where") if drawn else table

@@ -11,7 +11,7 @@ from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.live_options import live_options
 from papyra_cli._click.options import output_command
 from papyra_cli._live.choose import open_live
-from papyra_cli._output.formats import count
+from papyra_cli._output.formats import count, figure
 from papyra_cli._output.output import Table
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _rows(live: LiveSystem, depth: int | None, unfold: bool) -> list[dict[str, A
 
 def _lines(rows: list[dict[str, Any]]) -> Table:
     table = Table("node", "Actors", _COLUMNS)
-    table.rows = [(str(row["level"]), str(row["count"]), *_cells(row)) for row in rows]
+    table.rows = [(str(row["level"]), str(row["count"]), *_cells(row, drawn=False)) for row in rows]
     return table
 
 
@@ -74,11 +74,12 @@ def _drawn(rows: list[dict[str, Any]]) -> Table:
     table = Table("node", "Actors", ("actor", *_COLUMNS[3:]))
     for row in rows:
         many = f"{row['count']:,} x " if row["count"] > 1 else ""
-        table.rows.append((f"{'   ' * row['level']}{many}{row['actor_type']}", *_cells(row)[1:]))
+        table.rows.append((f"{'   ' * row['level']}{many}{row['actor_type']}", *_cells(row, drawn=True)[1:]))
     return table.without_empty("name")
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], *, drawn: bool) -> tuple[str, ...]:
     actor: dict[str, Any] = row["actor"] or {}
     name, address, state = (str(actor.get(field) or "-") for field in ("name", "address", "state"))
-    return (row["actor_type"], name, address, state, f"{row['waiting']:,}", f"{row['processed']:,}")
+    figures = (figure(row[field], drawn=drawn) for field in ("waiting", "processed"))
+    return (row["actor_type"], name, address, state, *figures)

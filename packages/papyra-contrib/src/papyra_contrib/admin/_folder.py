@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import socket
 import stat
 import tempfile
 import threading
@@ -99,10 +101,20 @@ def _free_path(folder: Path, name: str) -> Path:
 
 
 def remove_stale(folder: Path) -> None:
-    """Remove the sockets of processes that have ended."""
+    """Remove the sockets of processes that have ended, also of one that had the pid of this process.
+
+    In a container a process has the same pid at each start.
+    """
     for path, pid in _sockets(folder):
-        if not _is_alive(pid):
+        if not _is_alive(pid) or (pid == os.getpid() and path not in _reserved and _is_refused(path)):
             path.unlink(missing_ok=True)
+
+
+def _is_refused(path: Path) -> bool:
+    """Return whether nobody listens: a process of another container may have this pid, too."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(str(path)) == errno.ECONNREFUSED
 
 
 def sockets_of_others(own: frozenset[Path]) -> list[Path]:

@@ -28,6 +28,7 @@ from papyra_cli.commands._top.rows import (
 from papyra_cli.commands._top.snapshot import take
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from textual.app import ComposeResult
@@ -94,9 +95,9 @@ class TopApp(App[None]):
     ]
     ENABLE_COMMAND_PALETTE = False
 
-    def __init__(self, path: Path, by: str, interval: float, rows: int) -> None:
+    def __init__(self, find_socket: Callable[[], Path], by: str, interval: float, rows: int) -> None:
         super().__init__()
-        self._path = path
+        self._find_socket = find_socket  # a system that was started anew has another one
         self._by = by
         self._interval = interval
         self._rows = rows
@@ -155,7 +156,7 @@ class TopApp(App[None]):
 
     def _take(self) -> Snapshot:
         if self._live is None:
-            self._live = LiveSystem(self._path)
+            self._live = LiveSystem(self._find_socket())
         return take(self._live, self._by, self._rows, self._snapshot, self._find)
 
     def show_snapshot(self, snapshot: Snapshot) -> None:

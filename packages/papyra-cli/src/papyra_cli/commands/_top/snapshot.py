@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from papyra_cli._output.formats import figure
+
 if TYPE_CHECKING:
     from papyra_cli._live.client import LiveSystem
 
@@ -54,7 +56,7 @@ class Snapshot:
             f"{alive:,} actors, {waiting:,} messages waiting, {letters:,} dead letters"
         )
 
-    def actor_cells(self, actor: dict[str, Any]) -> tuple[str, ...]:
+    def actor_cells(self, actor: dict[str, Any], *, drawn: bool) -> tuple[str, ...]:
         """Return an actor's row: name or address, type, state, waiting, handled, seconds, and where it is."""
         busy = next((one for one in self.overview["busy"] if one["address"] == actor["address"]), actor)
         seconds = f"{busy['seconds']:.1f}" if "seconds" in busy else "-"
@@ -62,8 +64,8 @@ class Snapshot:
             actor["name"] or actor["address"],
             actor["actor_type"],
             actor.get("state", "running"),
-            f"{actor['mailbox_depth']:,}" if "mailbox_depth" in actor else "-",
-            f"{actor['processed']:,}" if "processed" in actor else "-",
+            figure(actor["mailbox_depth"], drawn=drawn) if "mailbox_depth" in actor else "-",
+            figure(actor["processed"], drawn=drawn) if "processed" in actor else "-",
             seconds,
             busy.get("where") or "-",
         )
