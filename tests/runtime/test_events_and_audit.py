@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
+import pickle
 from functools import partial
 
 import anyio
 import pytest
 
-from papyra import Actor, ActorAddress, ActorSystem, PapyraError, Settings, Strategy, SupervisionPolicy
+from papyra import (
+    Actor,
+    ActorAddress,
+    ActorInfo,
+    ActorSystem,
+    PapyraError,
+    Settings,
+    Strategy,
+    SupervisionPolicy,
+)
 from papyra import events as ev
 from papyra.exceptions import SystemNotRunning
 
@@ -274,6 +285,26 @@ async def test_actor_info_tells_the_tree_and_the_mailbox() -> None:
         assert system.actor_info("gated") is None
         assert system.actor_info(gated.address) is None
         assert system.actor_info("nobody") is None
+
+
+async def test_actor_info_is_as_if_its_constructor_had_built_it() -> None:
+    async with running() as system:
+        refs = [system.spawn(Echo, name="one"), system.spawn(Echo)]
+        await system.stop(refs[1])
+        for ref in refs:
+            info = system.actor_info(ref)
+            assert info is not None
+            built = ActorInfo(**{each.name: getattr(info, each.name) for each in dataclasses.fields(info)})
+            assert type(info) is type(built)
+            assert info == built
+            assert hash(info) == hash(built)
+            assert repr(info) == repr(built)
+            assert (
+                pickle.loads(pickle.dumps(info)) == copy.deepcopy(info) == dataclasses.replace(info) == info
+            )
+            assert dataclasses.asdict(info) == dataclasses.asdict(built)
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                info.rid = 0  # type: ignore[misc]  # it is frozen
 
 
 async def test_list_actors_and_names() -> None:
