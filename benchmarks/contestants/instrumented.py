@@ -177,7 +177,7 @@ async def admin_hostile(n: int) -> dict[str, float]:
     """
     folder = tempfile.mkdtemp()
     os.environ["PAPYRA_RUNTIME_DIR"] = folder
-    _server.CLIENTS_BURST_SECONDS = _server.DOOR_BURST_SECONDS = 0.02  # as if the attack were a long one
+    _server.CLIENTS_BURST_SECONDS = _server.ACCEPT_BURST_SECONDS = 0.02  # as if the attack were a long one
     socket = AdminSocket()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     try:

@@ -26,7 +26,7 @@ import pytest
 
 from papyra import Actor, ActorSystem
 from papyra_contrib.admin import AdminSocket
-from papyra_contrib.admin._budget import PART_BURST_SECONDS, Budget, Part
+from papyra_contrib.admin._budget import CLIENT_BURST_SECONDS, Budget, ClientBudget
 from papyra_contrib.admin._client import NoAnswer, ask_once
 
 from .._loops import one_loop
@@ -364,9 +364,9 @@ async def test_hostile_client_gets_a_small_share_of_the_loop(
         spend(self, seconds)
 
     monkeypatch.setattr(Budget, "spend", counted)
-    for burst in ("CLIENTS_BURST_SECONDS", "DOOR_BURST_SECONDS"):
+    for burst in ("CLIENTS_BURST_SECONDS", "ACCEPT_BURST_SECONDS"):
         monkeypatch.setattr(f"papyra_contrib.admin._server.{burst}", 0.005)
-    monkeypatch.setattr("papyra_contrib.admin._budget.PART_BURST_SECONDS", 0.0)
+    monkeypatch.setattr("papyra_contrib.admin._budget.CLIENT_BURST_SECONDS", 0.0)
     async with serving() as (system, admin):
         for _ in range(500):
             system.spawn(Echo)
@@ -385,7 +385,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     def noted(self: Budget) -> float:
         seconds = pause(self)
-        if seconds > 0 and not isinstance(self, Part):
+        if seconds > 0 and not isinstance(self, ClientBudget):
             found.append(seconds)
         return seconds
 
@@ -427,12 +427,12 @@ async def test_a_client_that_asks_little_does_not_wait_for_the_greedy(monkeypatc
     now = 0.0
     monkeypatch.setattr("papyra_contrib.admin._budget.time", SimpleNamespace(monotonic=lambda: now))
     whole = Budget(0.025, 1.0)
-    greedy, polite = Part(whole), Part(whole)
+    greedy, polite = ClientBudget(whole), ClientBudget(whole)
     now = 3600.0
     greedy.spend(10)
     assert whole.pause() == pytest.approx(8.0)  # the rest is forgiven
     await polite.turn()
-    polite.spend(2 * PART_BURST_SECONDS)
+    polite.spend(2 * CLIENT_BURST_SECONDS)
     for each in (greedy, polite):
         with anyio.move_on_after(0.05) as waited:
             await each.turn()

@@ -1,6 +1,6 @@
-"""A socket of this user, on which a running system answers.
+"""A Unix socket through which tools of the same user look at a running system.
 
-For ``papyra top``, ``papyra tree`` and the dashboard.
+``papyra top``, ``papyra tree`` and the dashboard use it.
 """
 
 from papyra_contrib.admin._server import AdminSocket

@@ -1,4 +1,4 @@
-"""How much of the event loop's time the clients may take together, however many and whatever they do."""
+"""A limit of the event loop's time that all clients take together, whatever they ask."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from papyra_contrib.admin._protocol import MAX_CLIENTS
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Generator
 
-__all__ = ["Budget", "Part", "in_thread", "metered"]
+__all__ = ["Budget", "ClientBudget", "in_thread", "metered"]
 
 _T = TypeVar("_T")
 
 MAX_PAUSE_SECONDS = 8.0  # the tools wait 10 s for an answer
-PART_BURST_SECONDS = 0.02
+CLIENT_BURST_SECONDS = 0.02
 
 
 class Budget:
-    """Time of the event loop that may be used: it grows by `share` of the time that passes, up to `burst`.
+    """Time of the event loop that may be used. It grows by `share` of the time that passes, up to `burst`.
 
-    A debt that takes longer than `MAX_PAUSE_SECONDS` to pay back is forgiven. So the share may be more where
-    one answer takes more than that share of it: 0.16 s, in systems of some 100,000 actors.
+    A debt that would take longer than `MAX_PAUSE_SECONDS` to pay back is forgiven. So clients may take more
+    than their share if one answer takes over 0.16 s, as in systems of some 100,000 actors.
     """
 
     def __init__(self, share: float, burst: float) -> None:
@@ -42,35 +42,35 @@ class Budget:
         self._left = max(self.left() - seconds, -MAX_PAUSE_SECONDS * self.share)
 
     def left(self) -> float:
-        """Return how much there is; less than nothing is owed."""
+        """Return the seconds that are left. A debt is below 0."""
         now = time.monotonic()
         self._left = min(self._left + (now - self._at) * self.share, self._burst)
         self._at = now
         return self._left
 
     def pause(self) -> float:
-        """Return how many seconds to wait until nothing is owed."""
+        """Return how many seconds to wait until there is no debt."""
         return max(0.0, -self.left() / self.share)
 
     async def turn(self) -> None:
-        """Wait until nothing is owed; first come, first served."""
+        """Wait until there is no debt; first come, first served."""
         async with self._queue:
             while (seconds := self.pause()) > 0:  # noqa: ASYNC110 - others may use time meanwhile
                 await anyio.sleep(seconds)
 
 
-class Part(Budget):
-    """The part of one place in the budget of all.
+class ClientBudget(Budget):
+    """The part of one client in the budget of all.
 
-    A client that asks little has some of it left, and does not wait for greedy clients at other places.
+    A client that asks little has some of it left, and does not wait for greedy clients.
     """
 
     def __init__(self, whole: Budget) -> None:
-        super().__init__(whole.share / MAX_CLIENTS, PART_BURST_SECONDS)
+        super().__init__(whole.share / MAX_CLIENTS, CLIENT_BURST_SECONDS)
         self._whole = whole
 
     def spend(self, seconds: float) -> None:
-        self._left = self.left() - seconds  # all is owed: the parts together are never more than the whole
+        self._left = self.left() - seconds  # no debt is forgiven: the parts together never exceed the whole
         self._whole.spend(seconds)
 
     async def turn(self) -> None:
@@ -82,7 +82,7 @@ _budget: ContextVar[Budget] = ContextVar("papyra_admin_budget")
 
 
 async def in_thread(function: Callable[[], _T]) -> _T:
-    """Run a function in a thread; what it computes holds up the event loop too, and is on the budget."""
+    """Run a function in a thread, and spend its time: it competes with the event loop for the interpreter."""
 
     def measured() -> tuple[_T, float]:
         began = time.thread_time()
@@ -112,5 +112,5 @@ def metered(coroutine: Coroutine[Any, Any, _T], budget: Budget) -> Generator[Any
             budget.spend(time.thread_time() - began)
         try:
             argument, step = (yield awaited), coroutine.send
-        except BaseException as error:  # noqa: BLE001 - of any kind: the coroutine handles it, or ends with it
+        except BaseException as error:  # noqa: BLE001 - any error: the coroutine handles it, or ends with it
             argument, step = error, coroutine.throw

@@ -23,7 +23,7 @@ TRY_AGAIN_SECONDS = 0.05
 
 
 class NoAnswer(Exception):
-    """A system that has ended, does not answer, or does not know the question; the text says which."""
+    """A system has ended, does not answer, or does not know the operation; the text says which."""
 
 
 class AdminConnection:
@@ -34,9 +34,10 @@ class AdminConnection:
         self._socket.setblocking(False)
 
     async def connect(self, path: Path | str) -> None:
-        """Connect. While too many wait to be accepted, try again after a pause, until the caller gives up.
+        """Connect. While the queue of connections is full, try again after a pause.
 
-        anyio does not: on asyncio it tries again without a pause, and on trio the connection is none.
+        anyio does not: on asyncio it tries again without a pause, and on trio it returns a socket that is not
+        connected.
         """
         while problem := self._socket.connect_ex(str(path)):
             if problem != errno.EAGAIN:
@@ -48,7 +49,7 @@ class AdminConnection:
         self._socket.sendall(json.dumps({"id": 1, "op": op, **fields}).encode() + b"\n")
 
     async def read(self) -> dict[str, Any]:
-        """Return the one line that the server has to say now."""
+        """Return the next line of the server."""
         line = bytearray()
         while not line.endswith(b"\n"):
             await anyio.wait_readable(self._socket)
@@ -79,7 +80,7 @@ async def ask_once(path: Path, op: str, *, patience: float, **fields: object) ->
             problem = f"no answer within {patience:g} s"
             greeting = await connection.read()
             if greeting.get("papyra_admin") != PROTOCOL_VERSION:
-                raise NoAnswer(str(greeting.get("error", "this is not an admin socket that is understood")))
+                raise NoAnswer(str(greeting.get("error", "it speaks another version of the protocol")))
             if op not in greeting.get("ops", ()):
                 raise NoAnswer(f"its version, {greeting.get('version')}, has no operation {op!r}")
             connection.send(op, **fields)

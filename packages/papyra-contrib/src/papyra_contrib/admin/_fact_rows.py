@@ -1,4 +1,4 @@
-"""Facts as rows of plain data: which of them are asked for, and how many there were over time."""
+"""Facts as rows of plain data, a filter for them, and their number over time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from papyra.events import ActorEvent
 
-__all__ = ["MAX_BARS", "Wanted", "bars", "fact_rows"]
+__all__ = ["MAX_BARS", "FactFilter", "bars", "fact_rows"]
 
 MAX_BARS = 120
 
@@ -20,8 +20,8 @@ _STEPS_SECONDS = (1, 2, 5, 10, 30, 60, 300, 600, 1800, 3600, 10_800, 21_600, 86_
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """The facts that are asked for.
+class FactFilter:
+    """Selects facts.
 
     ``actor`` is an address, a name or a class, or a pattern such as ``order-*``.
     """
@@ -67,7 +67,7 @@ def fact_rows(events: Iterable[ActorEvent]) -> list[dict[str, Any]]:
 
 
 def bars(rows: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return how many facts and crashes there were in spans of ``seconds``, the first from ``start`` on."""
+    """Return the numbers of facts and crashes in spans of ``seconds``, the first of which is at ``start``."""
     times = [
         (float(row["timestamp"]), row["type"] == "ActorCrashed")
         for row in rows

@@ -1,4 +1,4 @@
-"""Where the sockets are: a folder that only this user can enter."""
+"""The folder of the sockets, which only this user can enter."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _reserving = threading.Lock()
 
 
 class FolderRefused(OSError):
-    """The folder of the sockets is not this user's alone."""
+    """Other users can get into the folder of the sockets."""
 
 
 def runtime_folder() -> Path:
@@ -50,19 +50,19 @@ def runtime_folder() -> Path:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the folder, or refuse one that another user owns, can enter, or made a link of."""
+    """Make the folder. Refuse one that another user owns or can enter, and a link."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode):
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
         raise FolderRefused(
-            f"{folder} is not a folder but {_kind(found.st_mode)}. Remove it, or set PAPYRA_RUNTIME_DIR."
+            f"{folder} is not a folder but {_kind(status.st_mode)}. Remove it, or set PAPYRA_RUNTIME_DIR."
         )
-    if found.st_uid != os.getuid():
+    if status.st_uid != os.getuid():
         raise FolderRefused(
-            f"{folder} belongs to the user with the id {found.st_uid} and not to this one ({os.getuid()}). "
+            f"{folder} belongs to the user with the id {status.st_uid}, not to this one ({os.getuid()}). "
             "Set PAPYRA_RUNTIME_DIR to a folder of this user."
         )
-    if found.st_mode & 0o077:
+    if status.st_mode & 0o077:
         raise FolderRefused(f"{folder} can be entered by other users. Run chmod 700 on it.")
 
 
@@ -72,7 +72,7 @@ def _kind(mode: int) -> str:
 
 @contextmanager
 def reserved_path(folder: Path, system_id: str) -> Generator[Path]:
-    """Keep a path that no living server uses, and remove what is there at the end.
+    """Reserve a path for a socket, and remove the socket at the end.
 
     A long system id is cut.
     """
@@ -120,26 +120,26 @@ def _is_refused(path: Path) -> bool:
 def sockets_of_others(own: frozenset[Path]) -> list[Path]:
     """Return the sockets of this user's living processes, without those in ``own``."""
     try:
-        found = sorted(_sockets(runtime_folder()))
-    except OSError:  # no system of this user ever opened a socket, or it is not our folder to read
+        sockets = sorted(_sockets(runtime_folder()))
+    except OSError:  # no system of this user has opened a socket, or this user may not read the folder
         return []
-    return [path for path, pid in found if path not in own and _is_alive(pid)]
+    return [path for path, pid in sockets if path not in own and _is_alive(pid)]
 
 
 def _sockets(folder: Path) -> Iterator[tuple[Path, int]]:
     """Yield the sockets in the folder, with the ids of their processes."""
     for path in folder.iterdir():
-        found = _NAME.fullmatch(path.name)
-        if found is not None:
-            yield path, int(found[1])
+        match = _NAME.fullmatch(path.name)
+        if match is not None:
+            yield path, int(match[1])
 
 
 def _is_alive(pid: int) -> bool:
-    """Return whether a process lives; True also if it is not ours to ask."""
+    """Return whether a process lives. True also if this user may not know."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):
-        return True  # another user's, or not a process id: not ours to remove
+        return True  # another user's process, or not a process id: keep the socket
     return True

@@ -1,4 +1,4 @@
-"""How long messages of each type wait and are handled, measured while somebody looks."""
+"""Waiting and handling times of messages by type, measured while a client asks for them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["Percentiles"]
 
 IDLE_SECONDS = 15.0
-"""Without a look for this long, nothing is measured any more."""
+"""Without a request for this long, measuring stops."""
 
 SPAN_SECONDS = 60.0
 STEP_SECONDS = 5.0
 
 
 class _WatchedTimings(PapyraTimings):
-    """Timings that sleep, at no cost for sends, when nobody has looked for a while."""
+    """Timings that sleep, at no cost for sends, when no client has asked for a while."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,21 +33,21 @@ class _WatchedTimings(PapyraTimings):
         self.sleeps = False
 
     def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:
-        """Take a sample, or none until somebody looks again."""
+        """Take a sample, or none until a client asks again."""
         if time.monotonic() - self.looked > IDLE_SECONDS:
             self.sleeps = True
             return None, sys.maxsize
         return super().send(target, message, asks)
 
     async def run(self, system: ActorSystem) -> None:
-        """Do nothing: the lag of the event loop is not looked at here."""
+        """Do nothing: the lag of the event loop is not measured here."""
 
 
 class Percentiles:
     """The waits and durations of about the last minute, by type.
 
-    The system's own `PapyraTimings` are read if it has some. Else it is measured from the first look on, and
-    until nobody has looked for 15 s.
+    The system's own `PapyraTimings` are read if it has some. Otherwise measuring starts with the first
+    request, and stops after 15 s without one.
     """
 
     def __init__(self, system: ActorSystem) -> None:
@@ -62,8 +62,8 @@ class Percentiles:
             return {}
         now = time.monotonic()
         counts = {
-            (what, name): list(histogram.counts)
-            for what, histograms in (("wait", timings.waits), ("takes", timings.durations))
+            (measure, name): list(histogram.counts)
+            for measure, histograms in (("wait", timings.waits), ("takes", timings.durations))
             for name, histogram in histograms.all().items()
         }
         while len(self._before) > 1 and self._before[1][0] <= now - SPAN_SECONDS:
@@ -71,24 +71,24 @@ class Percentiles:
         earlier = self._before[0][1] if self._before else {}
         if not self._before or now - self._before[-1][0] >= STEP_SECONDS:
             self._before.append((now, counts))
-        found: dict[str, dict[str, float | None]] = {}
-        for (what, name), after in counts.items():
-            before = earlier.get((what, name), [0] * len(after))
+        rows: dict[str, dict[str, float | None]] = {}
+        for (measure, name), after in counts.items():
+            before = earlier.get((measure, name), [0] * len(after))
             grown = [max(0, late - early) for late, early in zip(after, before, strict=True)]
             if not any(grown):
-                grown = after  # nothing lately: older measurements say more than none
-            row = found.setdefault(name, {})
-            row[f"{what}_p99"] = quantile(grown, 0.99)
-            if what == "takes":
+                grown = after  # without new measurements, older ones are better than none
+            row = rows.setdefault(name, {})
+            row[f"{measure}_p99"] = quantile(grown, 0.99)
+            if measure == "takes":
                 row["takes_p50"] = quantile(grown, 0.5)
-        return found
+        return rows
 
     def _timings(self) -> PapyraTimings | None:
         """Return the instrument to read, and wake our own if it sleeps."""
         own = self._own
-        for one in self._system.instruments:
-            if isinstance(one, PapyraTimings) and one is not own:
-                return one
+        for instrument in self._system.instruments:
+            if isinstance(instrument, PapyraTimings) and instrument is not own:
+                return instrument
         try:
             if own is None:
                 own = self._own = _WatchedTimings()
@@ -97,7 +97,10 @@ class Percentiles:
                 self._system.remove_instrument(own)
                 own.sleeps = False
                 self._system.add_instrument(own)
-        except (SystemNotRunning, ValueError):  # it closes, or the instrument was taken off after errors
+        except (
+            SystemNotRunning,
+            ValueError,
+        ):  # the system is closing, or removed the instrument after errors
             return own
         own.looked = time.monotonic()
         return own

@@ -10,18 +10,18 @@ __all__ = ["plugin_rows"]
 
 
 def plugin_rows() -> list[dict[str, Any]]:
-    """Return the installed plugins; it reads the metadata of every distribution, which takes a while."""
+    """Return the installed plugins. This reads the metadata of every distribution, which takes a while."""
     return [
         {
-            "group": one.group,
-            "name": one.name,
-            "distribution": one.distribution,
-            "version": one.version,
-            "status": f"shadowed by {one.shadowed_by}"
-            if one.shadowed_by
+            "group": plugin.group,
+            "name": plugin.name,
+            "distribution": plugin.distribution,
+            "version": plugin.version,
+            "status": f"shadowed by {plugin.shadowed_by}"
+            if plugin.shadowed_by
             else "disabled"
-            if one.disabled
+            if plugin.disabled
             else "",
         }
-        for one in all_plugins()
+        for plugin in all_plugins()
     ]

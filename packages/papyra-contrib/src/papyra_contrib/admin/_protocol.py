@@ -43,18 +43,18 @@ def parse(line: bytes) -> dict[str, Any]:
         request = read_object(line)
         if isinstance(request.get("op"), str):
             return request
-    raise RequestRefused("a request is one JSON object on a line, with the fields id and op")
+    raise RequestRefused("a request must be one JSON object on a line, with the fields id and op")
 
 
 def read_object(line: bytes) -> dict[str, Any]:
-    """Return the object in a line; raise `ValueError` for anything else, whatever the other side has sent."""
+    """Return the object in a line. Raise `ValueError` for anything else that the other side sends."""
     try:
-        found: Any = json.loads(line)
+        value: Any = json.loads(line)
     except RecursionError:
         raise ValueError("the line is nested too deeply") from None
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise ValueError("the line is not a JSON object")
-    return cast("dict[str, Any]", found)
+    return cast("dict[str, Any]", value)
 
 
 def answer(request: dict[str, Any], result: object) -> bytes:
@@ -68,5 +68,5 @@ def refusal(request: dict[str, Any], text: str) -> bytes:
 
 
 def encode(value: object) -> bytes:
-    """Return a value as a line; a value that JSON does not have becomes its text."""
+    """Return a value as a line. A value without an equivalent in JSON becomes text."""
     return json.dumps(value, default=str, ensure_ascii=True, separators=(",", ":")).encode() + b"\n"

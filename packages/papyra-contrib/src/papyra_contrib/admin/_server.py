@@ -17,7 +17,7 @@ from anyio.abc import SocketAttribute
 from papyra import __version__
 from papyra.instruments import Instrument
 from papyra_contrib.admin import _protocol as protocol
-from papyra_contrib.admin._budget import Budget, Part, metered
+from papyra_contrib.admin._budget import Budget, ClientBudget, metered
 from papyra_contrib.admin._folder import prepare_folder, remove_stale, reserved_path, runtime_folder
 from papyra_contrib.admin._views import Views
 
@@ -32,9 +32,9 @@ __all__ = ["AdminSocket"]
 
 CLIENTS_SHARE = 0.02  # of the loop's time, for all clients together
 CLIENTS_BURST_SECONDS = 1.0  # `papyra tree --all` and the like run at full speed
-DOOR_SHARE = 0.005  # of the loop's time, for accepting and refusing connections
-DOOR_BURST_SECONDS = 0.2
-BACKLOG = 64  # connections that wait for their turn: all are let in, or refused, before a tool gives up
+ACCEPT_SHARE = 0.005  # of the loop's time, for accepting and refusing connections
+ACCEPT_BURST_SECONDS = 0.2
+MAX_QUEUED_CONNECTIONS = 64  # all are accepted or refused before a tool gives up
 ACCEPT_AGAIN_SECONDS = 0.1
 
 _logger = logging.getLogger("papyra")
@@ -47,18 +47,18 @@ class AdminSocket(Instrument):
     socket is ``PID-SYSTEM.sock`` in ``$XDG_RUNTIME_DIR/papyra``, else ``$TMPDIR/papyra-UID``;
     ``PAPYRA_RUNTIME_DIR`` names another folder. Only this user and root can connect. ``actions=True`` also
     lets them stop actors, and ``payloads=True`` shows the messages of dead letters. All clients together take
-    about 2.5 % of the event loop's time at most, and may take a second at once after a quiet time. It may be
-    more above some 100,000 actors, where one answer takes over 0.16 s. Closing the system never waits for a
-    client.
+    at most about 2.5 % of the event loop's time, and may take a second at once after a quiet time. They may
+    take more in systems of over 100,000 actors, where one answer takes over 0.16 s. Closing the system never
+    waits for a client.
     """
 
     def __init__(self, *, actions: bool = False, payloads: bool = False) -> None:
         self._actions = actions
         self._payloads = payloads
         clients = Budget(CLIENTS_SHARE, CLIENTS_BURST_SECONDS)
-        self._places = deque(Part(clients) for _ in range(protocol.MAX_CLIENTS))
+        self._budgets = deque(ClientBudget(clients) for _ in range(protocol.MAX_CLIENTS))
         self.path: Path | None = None
-        """Where it listens; None before the start and after the end."""
+        """The path of the socket; None before the start and after the end."""
 
     async def run(self, system: ActorSystem) -> None:
         """Serve until the system closes."""
@@ -76,12 +76,14 @@ class AdminSocket(Instrument):
             "ops": sorted(views.operations),
         }
         with reserved_path(folder, system.system_id) as path:
-            listener = await anyio.create_unix_listener(path, mode=0o600, backlog=BACKLOG)
+            listener = await anyio.create_unix_listener(path, mode=0o600, backlog=MAX_QUEUED_CONNECTIONS)
             self.path = path
             try:
                 async with listener, anyio.create_task_group() as tasks:
-                    door = Budget(DOOR_SHARE, DOOR_BURST_SECONDS)
-                    await metered(self._admit(listener, tasks, door, protocol.encode(greeting), views), door)
+                    accepting = Budget(ACCEPT_SHARE, ACCEPT_BURST_SECONDS)
+                    await metered(
+                        self._admit(listener, tasks, accepting, protocol.encode(greeting), views), accepting
+                    )
             finally:
                 self.path = None
 
@@ -89,37 +91,39 @@ class AdminSocket(Instrument):
         self,
         listener: SocketListener,
         tasks: TaskGroup,
-        door: Budget,
+        accepting: Budget,
         greeting: bytes,
         views: Views,
     ) -> None:
-        """Accept clients; each takes a place, with what the client that had it before has left or owes."""
+        """Accept clients. Each takes a budget, with the time or debt that its last client has left."""
         while True:
-            await anyio.sleep(door.pause())
+            await anyio.sleep(accepting.pause())
             try:
                 stream = await listener.accept()
-            except anyio.BrokenResourceError:  # the client has left already, or there is no file to spare
+            except (
+                anyio.BrokenResourceError
+            ):  # the client has left already, or the process has too many open files
                 await anyio.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
             if not _is_allowed(stream):
                 await stream.aclose()
-            elif self._places:
-                tasks.start_soon(self._serve, stream, self._places.popleft(), greeting, views)
+            elif self._budgets:
+                tasks.start_soon(self._serve, stream, self._budgets.popleft(), greeting, views)
             else:
-                text = f"there are {protocol.MAX_CLIENTS} clients already, which is the most"
+                text = f"there are {protocol.MAX_CLIENTS} clients already, the maximum"
                 async with stream:
                     with suppress(anyio.BrokenResourceError):  # it has left
                         await stream.send(protocol.refusal({}, text))  # a new connection has room for a line
 
-    async def _serve(self, stream: SocketStream, place: Part, greeting: bytes, views: Views) -> None:
+    async def _serve(self, stream: SocketStream, budget: ClientBudget, greeting: bytes, views: Views) -> None:
         try:
             async with stream:
                 with suppress(
                     anyio.BrokenResourceError, anyio.ClosedResourceError, anyio.EndOfStream, TimeoutError
                 ):  # the client has left, or is idle
-                    await metered(_converse(stream, place, greeting, views), place)
+                    await metered(_converse(stream, budget, greeting, views), budget)
         finally:
-            self._places.append(place)
+            self._budgets.append(budget)
 
 
 async def _converse(stream: SocketStream, budget: Budget, greeting: bytes, views: Views) -> None:
@@ -129,11 +133,11 @@ async def _converse(stream: SocketStream, budget: Budget, greeting: bytes, views
     while True:
         with anyio.fail_after(protocol.IDLE_SECONDS):
             received = await stream.receive()
-        for part in BytesIO(received):  # lines, the last of which may go on
+        for part in BytesIO(received):  # lines, the last of which may be incomplete
             await budget.turn()
             line += part
             if len(line) > protocol.MAX_REQUEST_BYTES:
-                text = protocol.refusal({}, f"a request has at most {protocol.MAX_REQUEST_BYTES} bytes")
+                text = protocol.refusal({}, f"a request may have at most {protocol.MAX_REQUEST_BYTES} bytes")
                 return await stream.send(text)
             if line.endswith(b"\n"):
                 with anyio.fail_after(protocol.IDLE_SECONDS):
@@ -147,8 +151,8 @@ async def _answer(line: bytes, views: Views) -> bytes:
         request = protocol.parse(line)
         operation = views.operations.get(request["op"])
         if operation is None:
-            known = ", ".join(sorted(views.operations))
-            raise protocol.RequestRefused(f"unknown operation {request['op']!r:.100}; there are {known}")
+            valid = ", ".join(sorted(views.operations))
+            raise protocol.RequestRefused(f"unknown operation {request['op']!r:.100}; valid ones are {valid}")
         return protocol.answer(request, await operation(request))
     except protocol.RequestRefused as error:
         return protocol.refusal(request, str(error))
@@ -158,8 +162,8 @@ async def _answer(line: bytes, views: Views) -> bytes:
 
 
 def _is_allowed(stream: SocketStream) -> bool:
-    """Whether the client is this user or root; the folder keeps out all others, and this is a second lock."""
-    raw: socket.socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's method, and not Django's
+    """Whether the client is this user or root. The folder keeps out others, too: this is a second lock."""
+    raw: socket.socket = stream.extra(SocketAttribute.raw_socket)  # noqa: S610 - anyio's method, not Django's
     if not hasattr(socket, "SO_PEERCRED"):
         return True  # macOS: the mode of the folder and of the socket decides
     _, uid, _ = struct.unpack(

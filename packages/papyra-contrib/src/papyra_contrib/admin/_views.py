@@ -1,4 +1,4 @@
-"""What the operations of the admin socket return, as plain data."""
+"""The operations of the admin socket, which return plain data."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from papyra.persistence.payload import json_payload
 from papyra_contrib._cached import Cached
 from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.admin._budget import in_thread
-from papyra_contrib.admin._fact_rows import Wanted, bars, fact_rows
+from papyra_contrib.admin._fact_rows import FactFilter, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles
 from papyra_contrib.admin._plugins import plugin_rows
 from papyra_contrib.admin._protocol import MAX_ROWS, RequestRefused
@@ -30,11 +30,11 @@ __all__ = ["Views"]
 
 _T = TypeVar("_T")
 
-WALK_SECONDS = 0.25  # how long a walk over all actors is reused, for everybody
+WALK_SECONDS = 0.25  # how long a walk over all actors is reused, for all clients
 SELECT_SECONDS = 5.0  # how long the events that match a filter are reused
 PROBE_SECONDS = 10.0  # how long a probe of the store is reused
 PROBE_PATIENCE_SECONDS = 2.0
-MAX_LETTERS = 10  # of one actor
+MAX_DEAD_LETTERS = 10  # of one actor
 PLUGIN_SECONDS = 60.0  # how long a list of the plugins is reused
 
 
@@ -82,7 +82,7 @@ class Views:
             "seconds": system.now() - self._started,
             "statistics": statistics,
             "timings": self._walk("timings", self._percentiles.look),
-            "busy": [one.to_dict() for one in self._walk("busy", system.busy)[:5]],
+            "busy": [actor.to_dict() for actor in self._walk("busy", system.busy)[:5]],
             "longest": self._walk(
                 "longest", lambda: [_actor(info) for info in system.list_actors(by="mailbox", limit=5)]
             ),
@@ -98,8 +98,8 @@ class Views:
         by = request.get("by", "mailbox")
         if by == "latency":
             rows = [
-                one.to_dict()
-                for one in sorted(self._walk("busy", self._system.busy), key=lambda one: -one.seconds)
+                actor.to_dict()
+                for actor in sorted(self._walk("busy", self._system.busy), key=lambda actor: -actor.seconds)
             ]
             limit, offset = _span(request)
             return {
@@ -128,7 +128,7 @@ class Views:
         return {"rows": rows[:limit], "total": total, "more": len(rows) > limit}
 
     def _fastest(self, limit: int, offset: int) -> dict[str, Any]:
-        """Return the actors that handled most messages since the look before; at the first look, ever."""
+        """Return the actors that handled most messages since the last look, or ever if this is the first."""
         now = time.monotonic()
         before, earlier = self._handled
         if now - before >= 4 * WALK_SECONDS:
@@ -142,12 +142,12 @@ class Views:
             self._handled = (now, handled)
         rates = self._rates
         chosen = nlargest(offset + limit, rates, key=rates.__getitem__)[offset:]
-        found = [self._system.actor_info(f"{self._system.system_id}:{rid}") for rid in chosen]
-        rows = [_actor(info) for info in found if info is not None]
+        infos = [self._system.actor_info(f"{self._system.system_id}:{rid}") for rid in chosen]
+        rows = [_actor(info) for info in infos if info is not None]
         return {"rows": rows, "total": len(rates), "more": len(rates) > offset + limit}
 
     async def tree(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the tree as rows; with ``all`` siblings are not folded, with ``below`` only a part."""
+        """Return the tree as rows. With ``all``, siblings are not folded; ``below`` selects a part."""
         limit, offset = _span(request)
         below = self._find(request["below"]) if request.get("below") is not None else None
         level = request.get("depth")
@@ -175,11 +175,17 @@ class Views:
         info = self._system.actor_info(ref)
         assert info is not None  # noqa: S101 - its reference was found just now
         address = str(info.address)
-        busy = [one.to_dict() for one in self._walk("busy", self._system.busy) if str(one.address) == address]
+        busy = [
+            actor.to_dict()
+            for actor in self._walk("busy", self._system.busy)
+            if str(actor.address) == address
+        ]
         parent = self._system.ref_for(f"{info.address.system}:{info.parent_rid}") if info.parent_rid else None
         above = self._system.actor_info(parent) if parent is not None else None
         facts = fact_rows(self._system.events(actor=info.address))
-        letters = [one for one in self._system.dead_letters.messages if str(one.target.address) == address]
+        letters = [
+            letter for letter in self._system.dead_letters.messages if str(letter.target.address) == address
+        ]
         return {
             **_actor(info),
             "parent": str(parent.address) if parent is not None else None,
@@ -187,14 +193,15 @@ class Views:
             "policy": asdict(info.policy) if info.policy is not None else None,
             "busy": busy[0] if busy else None,
             "events": facts[-20:],
-            "letters": [self._letter(one) for one in letters[: -MAX_LETTERS - 1 : -1]],
+            "letters": [self._letter(letter) for letter in letters[: -MAX_DEAD_LETTERS - 1 : -1]],
         }
 
     async def busy(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the actors whose code runs now."""
         limit, offset = _span(request)
-        found = self._walk("busy", self._system.busy)
-        return {"rows": [one.to_dict() for one in found[offset : offset + limit]], "total": len(found)}
+        busy = self._walk("busy", self._system.busy)
+        rows = [actor.to_dict() for actor in busy[offset : offset + limit]]
+        return {"rows": rows, "total": len(busy)}
 
     async def dead_letters(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the newest dead letters, newest first.
@@ -204,7 +211,7 @@ class Views:
         limit, offset = _span(request)
         letters = self._system.dead_letters
         kept = letters.messages[::-1]
-        rows = [self._letter(one) for one in kept[offset : offset + limit]]
+        rows = [self._letter(letter) for letter in kept[offset : offset + limit]]
         return {"rows": rows, "total": letters.count, "more": offset + limit < len(kept)}
 
     def _letter(self, letter: DeadLetter) -> dict[str, Any]:
@@ -223,19 +230,18 @@ class Views:
     async def events(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the newest lifecycle events, newest first.
 
-        Of a ``type`` and an ``actor``, from ``since`` to ``until``, where these are given.
-
-        With ``bars`` there is also how many there were over time.
+        ``type``, ``actor``, ``since`` and ``until`` select some of them. With ``bars``, return their number
+        over time, too.
         """
         limit, offset = _span(request)
-        wanted = Wanted(
+        wanted = FactFilter(
             _text(request, "type"),
             _text(request, "actor"),
             _moment(request, "since"),
             _moment(request, "until"),
         )
         newest: list[dict[str, Any]] = []
-        if wanted == Wanted():
+        if wanted == FactFilter():
             newest = fact_rows(self._system.events(offset + limit))[::-1][offset:]
             if not request.get("bars"):
                 return {"rows": newest}
@@ -243,11 +249,11 @@ class Views:
         page = newest or rows[::-1][offset : offset + limit]
         return {"rows": page, "total": len(rows), "bars": counted}
 
-    async def _selected(self, wanted: Wanted) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """Return all events that match and their number over time, as they were a few seconds ago at most."""
+    async def _selected(self, wanted: FactFilter) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """Return all events that match and their number over time, at most a few seconds old."""
 
         def select() -> tuple[list[dict[str, Any]], dict[str, Any]]:
-            rows = [one for one in fact_rows(self._system.events()) if wanted.matches(one)]
+            rows = [row for row in fact_rows(self._system.events()) if wanted.matches(row)]
             return rows, bars(rows)
 
         if self._selection.is_fresh(wanted):
@@ -255,7 +261,7 @@ class Views:
         return self._selection.keep(await in_thread(select), wanted)
 
     async def store(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the store of facts: its backend, its health and its counters."""
+        """Return the store: its backend, its health and its counters."""
         store = self._system.persistence
         return {
             "backend": store.name or type(store).__name__,
@@ -268,7 +274,7 @@ class Views:
         }
 
     async def _probed(self) -> str:
-        """Return why a record could not be written, "" if nothing prevents it."""
+        """Return why a record could not be written, or ""."""
         if self._problem.is_fresh():
             return self._problem.value
         problem = f"no answer within {PROBE_PATIENCE_SECONDS:.0f} s"
@@ -290,15 +296,15 @@ class Views:
         return safe_metrics_snapshot(self._system.persistence)
 
     async def scrape(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return all that a scrape reads; ``names`` are the actors whose mailboxes are asked for."""
+        """Return the data of a scrape, with the mailboxes of the actors in ``names``."""
         names = [name for name in request.get("names", ()) if isinstance(name, str)][:MAX_ROWS]
         named = [info for name in names if (info := self._system.actor_info(name)) is not None]
         busy = self._walk("longest running", lambda: self._system.busy(1))
-        timings = [each for each in self._system.instruments if isinstance(each, PapyraTimings)][:1]
+        timings = [timings for timings in self._system.instruments if isinstance(timings, PapyraTimings)][:1]
         return {
             "statistics": await self._statistics(),
             "longest_running": busy[0].seconds if busy else 0.0,
-            "timings": [each.to_dict() for each in timings],
+            "timings": [instrument.to_dict() for instrument in timings],
             "named": [
                 {"name": info.name, "mailbox_depth": info.mailbox_depth, "processed": info.processed}
                 for info in named
@@ -306,7 +312,7 @@ class Views:
         }
 
     async def plugins(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the installed plugins; none is loaded for it."""
+        """Return the installed plugins, without loading them."""
         if not self._plugins.is_fresh():
             self._plugins.keep(await in_thread(plugin_rows))
         return {"rows": self._plugins.value, "total": len(self._plugins.value)}
@@ -331,13 +337,13 @@ class Views:
         return ref
 
     def _walk(self, key: object, function: Callable[[], _T]) -> _T:
-        """Return what a walk over all actors found, at most `WALK_SECONDS` ago."""
-        known: Cached[_T] | None = self._walks.get(key)
-        if known is None or not known.is_fresh():
-            self._walks = {one: walk for one, walk in self._walks.items() if walk.is_fresh()}
-            known = self._walks[key] = Cached(WALK_SECONDS)
-            known.keep(function())
-        return known.value
+        """Return the result of a walk over all actors, at most `WALK_SECONDS` old."""
+        cached: Cached[_T] | None = self._walks.get(key)
+        if cached is None or not cached.is_fresh():
+            self._walks = {other: walk for other, walk in self._walks.items() if walk.is_fresh()}
+            cached = self._walks[key] = Cached(WALK_SECONDS)
+            cached.keep(function())
+        return cached.value
 
 
 def _is_clustered(system: ActorSystem) -> bool:

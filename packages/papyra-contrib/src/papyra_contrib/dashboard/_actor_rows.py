@@ -16,7 +16,7 @@ BAR_WIDTH = 90.0
 """Width of a full bar, in units of its drawing."""
 
 ATTENTION_MAILBOX_RATIO = 0.8
-"""From here on a mailbox needs attention."""
+"""A mailbox that is fuller than this needs attention."""
 
 _TONES = {"restarting": "odd", "failed": "bad", "stopping": "odd", "idle": "quiet"}
 

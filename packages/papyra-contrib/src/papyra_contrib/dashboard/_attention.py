@@ -1,4 +1,4 @@
-"""What of a running system needs attention."""
+"""The things in a running system or a record that need attention."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KILLED_RUNS_NAMED = 4
 
 
 class Note(NamedTuple):
-    """One thing that needs attention: ``tone`` is ``bad`` or ``odd``, ``detail`` says more in a few words."""
+    """One thing that needs attention: ``tone`` is ``bad`` or ``odd``, ``detail`` is a short explanation."""
 
     tone: str
     text: str
@@ -32,29 +32,29 @@ class Note(NamedTuple):
 
 
 def attention(snapshot: Snapshot) -> list[Note]:
-    """Return what needs attention, the worst first."""
+    """Return the notes on a running system, the worst first."""
     answer = snapshot.answer
     kinds: dict[str, dict[str, Any]] = answer["statistics"]["kinds"]
-    found = [
+    notes = [
         *_stuck(answer["busy"]),
         *_store(answer["statistics"], snapshot.totals),
         *_mailboxes(kinds, answer["longest"]),
         *_restarts(kinds, snapshot.totals),
         *_hooks(answer["statistics"]["hooks"]),
     ]
-    return sorted(found, key=lambda note: note.tone != "bad")
+    return sorted(notes, key=lambda note: note.tone != "bad")
 
 
 def _stuck(busy: list[dict[str, Any]]) -> Iterator[Note]:
-    for one in busy:
-        if one["seconds"] >= SLOW_SECONDS:
-            who = one["name"] or f"{one['actor_type']} {one['address']}"
-            where = one["where"] + (f", awaits {one['awaits']}" if one["awaits"] else "")
+    for actor in busy:
+        if actor["seconds"] >= SLOW_SECONDS:
+            name = actor["name"] or f"{actor['actor_type']} {actor['address']}"
+            where = actor["where"] + (f", awaits {actor['awaits']}" if actor["awaits"] else "")
             yield Note(
-                "bad" if one["seconds"] >= STUCK_SECONDS else "odd",
-                f"{who} has run one message for {span(one['seconds'])}",
+                "bad" if actor["seconds"] >= STUCK_SECONDS else "odd",
+                f"{name} has handled one message for {span(actor['seconds'])}",
                 where,
-                link("actor", id=one["address"]),
+                link("actor", id=actor["address"]),
             )
 
 
@@ -114,22 +114,22 @@ def _hooks(hooks: list[dict[str, Any]]) -> Iterator[Note]:
 
 
 def record_attention(record: Mapping[str, Any]) -> list[Note]:
-    """Return what of a record needs attention."""
-    found: list[Note] = []
+    """Return the notes on a record, the worst first."""
+    notes: list[Note] = []
     killed = [run["run"] for run in record["runs"] if run["ended"] == "killed"]
     if killed:
         text = f"run {killed[0]} was killed" if len(killed) == 1 else f"{count(len(killed))} runs were killed"
         names = ", ".join(killed[:KILLED_RUNS_NAMED]) + (", …" if len(killed) > KILLED_RUNS_NAMED else "")
-        found.append(Note("bad", text, names if len(killed) > 1 else "its process is gone"))
+        notes.append(Note("bad", text, names if len(killed) > 1 else "its process is gone"))
     for run in record["runs"]:
         if run["ended"] == "failed":
-            found.append(Note("bad", f"run {run['run']} ended with an error"))
+            notes.append(Note("bad", f"run {run['run']} ended with an error"))
         if run.get("dropped"):
-            found.append(Note("bad", f"run {run['run']} dropped {counted(run['dropped'], 'fact')}"))
+            notes.append(Note("bad", f"run {run['run']} dropped {counted(run['dropped'], 'fact')}"))
     for name, kind in record["kinds"].items():
         if kind["crashes"] >= CRASHES_IN_A_RECORD:
             href = link("timeline", kind="ActorCrashed", actor=name)
-            found.append(
+            notes.append(
                 Note(
                     "odd",
                     f"{name}: {count(kind['crashes'])} crashes",
@@ -137,4 +137,4 @@ def record_attention(record: Mapping[str, Any]) -> list[Note]:
                     href,
                 )
             )
-    return sorted(found, key=lambda note: note.tone != "bad")
+    return sorted(notes, key=lambda note: note.tone != "bad")

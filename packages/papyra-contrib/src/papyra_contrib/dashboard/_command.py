@@ -31,7 +31,7 @@ STOP_SECONDS = 1
 
 
 def _build() -> click.Command:
-    # Not above: nothing imports the command except a command.
+    # Imported here: only a command may import papyra_cli.
     from papyra_cli._click.commands import ManualCommand
     from papyra_cli._click.options import read_path, reading
 
@@ -40,13 +40,13 @@ def _build() -> click.Command:
         cls=ManualCommand,
         exit_codes={
             0: "stopped",
-            2: "several systems run, and none was named",
-            3: "no system runs with an admin socket, or the store is unavailable",
+            2: "several systems are running, and none was named",
+            3: "no running system has an admin socket, or the store is unavailable",
         },
         lines={},
         examples=[
-            ("papyra dashboard --open", "look at the one system that runs, in a browser"),
-            ("papyra dashboard --path papyra.ndjson", "look at what was recorded"),
+            ("papyra dashboard --open", "the one running system, in a browser"),
+            ("papyra dashboard --path papyra.ndjson", "the record in a file"),
         ],
     )
     @click.option(
@@ -106,10 +106,10 @@ def _source_of(path: str | None, backend: str | None, system: str | None, pid: i
     if path is not None or backend is not None:
         if system is not None or pid is not None:
             raise click.UsageError(
-                "a record (--path, --backend) and a running system (--system, --pid) are two things; name one"
+                "choose a record (--path, --backend) or a running system (--system, --pid), not both"
             )
         return RecordSource(choose_store(path, backend).url, payloads=True)
-    choose_live(system, pid, None)  # says now, and not on a page, if there is none
+    choose_live(system, pid, None)  # without a system, fail now and not on a page
     return SocketSource(partial(choose_live, system, pid, None))
 
 
@@ -128,7 +128,7 @@ def _listener(port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """A server that closes its dashboard, before it raises the signal again that ended it."""
+    """A server that closes its dashboard before it raises the signal that stopped it again."""
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
@@ -136,7 +136,7 @@ class _Server(uvicorn.Server):
 
 
 def _serve(app: Dashboard, listener: socket.socket) -> None:
-    """Serve until a signal. Nothing is logged of requests: their first one has the token in it."""
+    """Serve until a signal. Requests are not logged: the first one has the token in its address."""
     logging.getLogger("papyra").setLevel(logging.WARNING)
     config = uvicorn.Config(
         app,

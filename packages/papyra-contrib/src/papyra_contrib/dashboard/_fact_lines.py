@@ -1,4 +1,4 @@
-"""Facts in words, and alike ones in one line."""
+"""Facts in words, with similar ones grouped in one line."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TONES = {"ActorCrashed": "bad", "ActorRestarted": "odd", "NodeDown": "bad"}
 
 @dataclass(slots=True)
 class FactLine:
-    """A fact, or ``count`` alike ones, as a page shows it; ``time`` is that of the newest."""
+    """A fact, or ``count`` similar ones, as a page shows it; ``time`` is that of the newest."""
 
     time: str
     moment: str
@@ -42,18 +42,18 @@ class FactLine:
     count: int = 1
 
 
-def grouped(rows: Iterable[dict[str, Any]], most: int) -> list[FactLine]:
-    """Return facts, newest first; those of one type, one class and one text are one line."""
+def grouped(rows: Iterable[dict[str, Any]], max_lines: int) -> list[FactLine]:
+    """Return facts, newest first. Those with the same type, class and text share a line."""
     lines: dict[tuple[str, str, str], FactLine] = {}
     for row in rows:
         line = fact_line(row)
-        alike = "" if row["type"] == "ActorRestarted" else line.text  # each has another delay
-        known = lines.get((line.word, line.kind, alike))
-        if known is not None:
-            known.count += 1
-            known.text = alike
-        elif len(lines) < most:
-            lines[line.word, line.kind, alike] = line
+        text = "" if row["type"] == "ActorRestarted" else line.text  # the delays of restarts differ
+        group = lines.get((line.word, line.kind, text))
+        if group is not None:
+            group.count += 1
+            group.text = text
+        elif len(lines) < max_lines:
+            lines[line.word, line.kind, text] = line
     return list(lines.values())
 
 
@@ -74,7 +74,7 @@ def fact_line(row: dict[str, Any]) -> FactLine:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """Return what a fact says besides its type and its actor."""
+    """Return the details of a fact, without its type and its actor."""
     payload = row["payload"]
     if row["type"] == "ActorCrashed":
         parts = [_text(payload, "error")]

@@ -1,4 +1,4 @@
-"""Numbers, times and texts as a person reads them."""
+"""Numbers, times and texts in a readable form."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["DASH", "TIMES", "clock", "count", "counted", "moment", "printable", 
 
 
 DASH = "\N{EN DASH}"
-"""Stands for a number that is not known."""
+"""Shown for an unknown number."""
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 

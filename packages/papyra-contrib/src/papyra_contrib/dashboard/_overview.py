@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 
 __all__ = ["overview", "record_overview"]
 
-FACT_LINES = 14
+MAX_FACT_LINES = 14
 MAX_TYPES = 12
-LONGEST = 9
+MAX_LONGEST_ROWS = 9
 
 
 async def overview(poller: Poller, snapshot: Snapshot) -> dict[str, Any]:
     """Return the model of a running system's overview."""
     rows: list[dict[str, Any]] = []
     if not snapshot.gone:
-        rows = (await poller.source.actors(by="mailbox", limit=LONGEST, offset=0, find=""))["rows"]
+        rows = (await poller.source.actors(by="mailbox", limit=MAX_LONGEST_ROWS, offset=0, find=""))["rows"]
     rates = poller.rates_of(rows)
     return {
         "tiles": _tiles(snapshot),
         "notes": attention(snapshot),
-        "facts": grouped(snapshot.answer["events"], FACT_LINES),
-        "facts_note": f"alike ones in one line; {count(snapshot.totals.written)} written",
+        "facts": grouped(snapshot.answer["events"], MAX_FACT_LINES),
+        "facts_note": f"similar ones in one line; {count(snapshot.totals.written)} written",
         **_types(snapshot),
         "longest": [actor_row(row, rates) for row in rows],
     }
@@ -79,7 +79,7 @@ def _tiles(snapshot: Snapshot) -> list[dict[str, Any]]:
 
 
 def _types(snapshot: Snapshot) -> dict[str, Any]:
-    """Return the types that have traffic or something to say, the fastest first, and name the quiet ones."""
+    """Return the types with messages or restarts, the fastest first, and the names of the quiet ones."""
     kinds: dict[str, dict[str, Any]] = snapshot.answer["statistics"]["kinds"]
     rates, timings = snapshot.kind_rates, snapshot.answer.get("timings", {})
 
@@ -88,7 +88,7 @@ def _types(snapshot: Snapshot) -> dict[str, Any]:
         moved = series is not None and any(value for _, value in series.points)
         return not (moved or kind["waiting"] or kind["restarting"])
 
-    order = sorted(kinds.values(), key=lambda one: (-rates.get(one["actor_type"], 0.0), -one["processed"]))
+    order = sorted(kinds.values(), key=lambda kind: (-rates.get(kind["actor_type"], 0.0), -kind["processed"]))
     shown = [kind for kind in order if not quiet(kind)][:MAX_TYPES]
     names = [kind["actor_type"] for kind in order if quiet(kind) and kind["alive"]]
     rest = len([kind for kind in order if not quiet(kind)]) - len(shown)
@@ -127,7 +127,7 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
     for index, number in enumerate(bars["facts"]):
         line.points.append((float(index), float(number)))
     cells = (
-        ("Facts read", record["read"], "there are older ones" if record["more"] else "all there are"),
+        ("Facts read", record["read"], "older ones exist" if record["more"] else "all facts"),
         ("Actors started", counts.get("ActorStarted", 0), f"{count(counts.get('ActorStopped', 0))} stopped"),
         ("Crashes", counts.get("ActorCrashed", 0), counted(counts.get("ActorRestarted", 0), "restart")),
         ("Dead letters", record["letters"], "messages that no actor handled"),
@@ -140,8 +140,8 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
             for label, number, note in cells
         ],
         "notes": record_attention(record),
-        "facts": grouped(snapshot.answer["events"], FACT_LINES),
-        "facts_note": f"alike ones in one line; from {moment(record['oldest'])} to {moment(record['newest'])}",
+        "facts": grouped(snapshot.answer["events"], MAX_FACT_LINES),
+        "facts_note": f"similar ones in one line; from {moment(record['oldest'])} to {moment(record['newest'])}",
         "record_types": sorted(
             ({"name": name, **kind, "handled": _handled(kind)} for name, kind in record["kinds"].items()),
             key=lambda kind: (-kind["crashes"], -kind["started"], kind["name"]),
@@ -150,10 +150,10 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
             {
                 **run,
                 "start": moment(run.get("start")),
-                # The time of its newest fact: a killed run ended later, and an unknown one may go on.
+                # The time of its newest fact: a killed run ended later, and an unknown one may still run.
                 "end": ("≥ " if run["ended"] in ("killed", "unknown") else "") + moment(run.get("end")),
             }
-            for run in record["runs"][:LONGEST]
+            for run in record["runs"][:MAX_LONGEST_ROWS]
         ],
     }
 

@@ -1,4 +1,4 @@
-"""One look at a source a second for all visitors, and the rates between two looks."""
+"""At most one look a second at a source for all visitors, and the rates between looks."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["LOOK_SECONDS", "Poller", "Snapshot", "Totals"]
 
 LOOK_SECONDS = 0.9
-"""How long a look serves everybody: a little less than a page waits for the next one."""
+"""How long a snapshot is reused: a little less than a page waits before it asks again."""
 
 FORGET_SECONDS = 10.0
-"""After this long without a look a rate begins anew."""
+"""After this long without a look, a rate starts over."""
 
 MAX_ACTORS = 5_000
 """Actors whose counts are remembered for their rates."""
@@ -30,7 +30,7 @@ MAX_ACTORS = 5_000
 
 @dataclass(slots=True)
 class Totals:
-    """All actors and the store in numbers; ``new_`` is what came in the last minute."""
+    """Totals of all actors and the store; ``new_`` ones are of the last minute."""
 
     waiting: float = 0.0
     alive: float = 0.0
@@ -48,7 +48,7 @@ class Totals:
 
 @dataclass(slots=True)
 class Snapshot:
-    """What a look saw; ``gone`` says why the source does not answer any more."""
+    """The result of a look; ``gone`` says why the source does not answer any more."""
 
     taken: float
     answer: Answer
@@ -83,8 +83,8 @@ class Poller:
                 answer = await self.source.overview()
             except SourceGone as error:
                 now = time.monotonic()  # it may have taken long, and the next one waits as long as after any
-                known = snapshot or Snapshot(now, {}, {}, {}, {})
-                self._snapshot = replace(known, taken=now, gone=str(error))
+                last = snapshot or Snapshot(now, {}, {}, {}, {})
+                self._snapshot = replace(last, taken=now, gone=str(error))
                 return self._snapshot
             self._snapshot = self._note(now, answer)
             return self._snapshot
@@ -140,7 +140,7 @@ class Poller:
         return series.grown(value, now)
 
     def _rate(self, name: str, now: float, value: float) -> float | None:
-        """Return the growth of a counter a second since the look before; None at the first look."""
+        """Return the growth of a counter per second since the last look; None at the first one."""
         before = self._counters.get(name)
         self._counters[name] = (now, value)
         if before is None or now - before[0] > FORGET_SECONDS or value < before[1]:
@@ -148,25 +148,25 @@ class Poller:
         return (value - before[1]) / max(now - before[0], 0.001)
 
     def rates_of(self, rows: Iterable[dict[str, Any]]) -> dict[str, float | None]:
-        """Return the messages a second of actors that are shown; None if one was not shown before."""
+        """Return the messages per second of the shown actors; None for one that was not shown before."""
         now = time.monotonic()
-        found: dict[str, float | None] = {}
+        rates: dict[str, float | None] = {}
         for row in rows:
             address, handled = row["address"], row.get("processed")
             if handled is None:
                 continue
-            when, before, known = self._actors.get(address, (0.0, 0, None))
+            when, before, last_rate = self._actors.get(address, (0.0, 0, None))
             if now - when < LOOK_SECONDS:  # several pages show it
-                found[address] = known
+                rates[address] = last_rate
                 continue
             fresh = now - when > FORGET_SECONDS or handled < before
-            found[address] = None if fresh else (handled - before) / (now - when)
-            self._actors[address] = (now, handled, found[address])
+            rates[address] = None if fresh else (handled - before) / (now - when)
+            self._actors[address] = (now, handled, rates[address])
         if len(self._actors) > MAX_ACTORS:
             self._actors = {
                 key: value for key, value in self._actors.items() if now - value[0] < FORGET_SECONDS
             }
-        return found
+        return rates
 
 
 def _sum(kinds: Mapping[str, Mapping[str, Any]], name: str) -> float:

@@ -1,6 +1,6 @@
 """A record as the source of the dashboard, without a running system.
 
-It reads at most `MAX_FACTS` facts of a day at a time, so that a record of any size opens at once.
+It reads at most `MAX_FACTS` facts of at most a day at a time, so a record of any size opens at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from papyra.persistence.models import PersistedDeadLetter, PersistedEvent
 from papyra.persistence.processes import how_run_ended
 from papyra.persistence.url import masked
 from papyra_contrib._cached import Cached
-from papyra_contrib.admin._fact_rows import Wanted, bars
+from papyra_contrib.admin._fact_rows import FactFilter, bars
 from papyra_contrib.admin._plugins import plugin_rows
 from papyra_contrib.dashboard._source import Answer, Source, SourceGone, SourceRefused
 
@@ -36,7 +36,7 @@ DAY_SECONDS = 86_400.0
 SCAN_PATIENCE_SECONDS = 2.0
 SCAN_SECONDS = 60.0  # how long the result of a scan is reused
 MAX_STORY_FACTS = 50
-NO_ACTORS = "A record has no mailboxes and does not say which actors are alive. Look into the timeline."
+NO_ACTORS = "A record has no mailboxes and does not show which actors are alive. See the timeline."
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class Window:
     more: bool = False
 
     def add(self, record: PersistedRecord, *, payloads: bool) -> None:
-        """Take one record."""
+        """Add one record."""
         self.read += 1
         self.system_id = self.system_id or record.system_id
         if isfinite(record.timestamp):
@@ -109,7 +109,7 @@ class RecordSource(Source):
                     if window.first is None:
                         window.first = record
                         if record == self._newest.first and since is None and until is None:
-                            return self._newest  # nothing was written since it was read
+                            return self._newest  # nothing was written since the last reading
                     young = window.newest is None or record.timestamp >= window.newest - DAY_SECONDS
                     if window.read >= MAX_FACTS or not (young or since is not None):
                         window.more = True
@@ -146,7 +146,7 @@ class RecordSource(Source):
         self, *, limit: int, offset: int, kind: str, actor: str, since: float | None, until: float | None
     ) -> Answer:
         window = await self._read(since, until)
-        wanted = Wanted(kind or None, actor or None)
+        wanted = FactFilter(kind or None, actor or None)
 
         def select() -> Answer:
             rows = [row for row in window.facts if wanted.matches(row)]
@@ -157,11 +157,11 @@ class RecordSource(Source):
 
     async def actor(self, actor: str) -> Answer:
         window = await self._read(None, None)
-        wanted = Wanted(actor=actor)
+        wanted = FactFilter(actor=actor)
         facts = [row for row in window.facts if wanted.matches(row)]
         letters = [row for row in window.letters if actor in (row["target"], row["name"])]
         if not facts and not letters:
-            raise SourceRefused(f"the facts that were read name no actor {actor!r}")
+            raise SourceRefused(f"no actor {actor!r} appears in the facts that were read")
         payload: dict[str, Any] = facts[0]["payload"] if facts else {}
         return {
             "address": facts[0]["address"] if facts else letters[0]["target"],
@@ -184,14 +184,14 @@ class RecordSource(Source):
         }
 
     async def _scanned(self) -> Answer:
-        """Return what a scan found, if it takes no longer than two seconds."""
+        """Return the result of a scan, if it takes no longer than two seconds."""
         if self._scan.is_fresh():
             return self._scan.value
         answer: Answer = {"done": False, "anomalies": []}
         try:
             with anyio.move_on_after(SCAN_PATIENCE_SECONDS):
                 report = await self._backend.scan()
-                answer = {"done": True, "anomalies": [asdict(one) for one in report.anomalies[:100]]}
+                answer = {"done": True, "anomalies": [asdict(anomaly) for anomaly in report.anomalies[:100]]}
         except (PersistenceError, OSError) as error:
             raise SourceGone(str(error)) from error
         return self._scan.keep(answer)
@@ -209,19 +209,19 @@ class RecordSource(Source):
         if action != "compact":
             return await super().act(action, actor)
         try:
-            done = await self._backend.compact()
+            report = await self._backend.compact()
         except (PersistenceError, OSError) as error:
             raise SourceGone(str(error)) from error
         self._newest = Window()
         self._scan.forget()
-        return f"compacted: {done.removed_records:,} records removed, {done.after_records:,} kept"
+        return f"compacted: {report.removed_records:,} records removed, {report.after_records:,} kept"
 
     async def aclose(self) -> None:
         await self._backend.aclose()
 
 
 def _summary(window: Window) -> Answer:
-    """Count what was read, by type and by run."""
+    """Count the facts of a window by type and by run."""
     counts: dict[str, int] = {}
     kinds: dict[str, dict[str, Any]] = {}
     runs: dict[str, dict[str, Any]] = {}

@@ -1,4 +1,4 @@
-"""From models to pages: Jinja escapes everything, and each view is rendered once a second, in a thread."""
+"""Models to pages: Jinja escapes everything, and each view is rendered once a second, in a thread."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ class Renderer:
         self.renders = 0
 
     async def view(self, view: str, parameters: Parameters) -> Rendered:
-        """Return a view as it is in this second; of viewers that ask at once, one renders it for all."""
+        """Return a view that is at most a second old. For visitors that ask at once, it is rendered once."""
         key = (view, parameters.key())
         turn = self._turns.setdefault(key, anyio.Lock())
         async with turn:
-            known = self._kept.get(key)
-            if known is None or time.monotonic() - known.kept_from >= LOOK_SECONDS:
-                known = self._kept[key] = await self._fresh(view, parameters)
+            rendered = self._kept.get(key)
+            if rendered is None or time.monotonic() - rendered.kept_from >= LOOK_SECONDS:
+                rendered = self._kept[key] = await self._fresh(view, parameters)
                 self._forget()
-        return known
+        return rendered
 
     async def _fresh(self, view: str, parameters: Parameters) -> Rendered:
         snapshot = await self._poller.look()
@@ -79,7 +79,7 @@ class Renderer:
 
     async def page(self, view: str, rendered: Rendered, **shell: Any) -> str:
         """Return a whole page around a view."""
-        bar = [one for one in BAR if one[0] in self._poller.source.views]
+        bar = [entry for entry in BAR if entry[0] in self._poller.source.views]
         return await anyio.to_thread.run_sync(
             lambda: _rendered(
                 "page.html", view=view, bar=bar, body=rendered.html, status=rendered.status, **shell
@@ -91,10 +91,10 @@ class Renderer:
         return _rendered("live.html", body=rendered.html, status=rendered.status)
 
     def _forget(self) -> None:
-        """Forget pages that nobody has asked for lately."""
+        """Forget pages that were not requested lately."""
         if len(self._kept) > MAX_KEPT:
             now = time.monotonic()
-            for key in [key for key, one in self._kept.items() if now - one.kept_from > LOOK_SECONDS]:
+            for key in [key for key, page in self._kept.items() if now - page.kept_from > LOOK_SECONDS]:
                 if not self._turns[key].locked():
                     del self._kept[key], self._turns[key]
 
@@ -122,7 +122,7 @@ def _environment() -> Environment:
 
 
 def status_of(snapshot: Snapshot, kind: str) -> dict[str, Any]:
-    """Return what the header says: the state, and where the numbers come from."""
+    """Return the model of the header: the state, and the source of the numbers."""
     answer = snapshot.answer
     about = answer.get("about", {})
     statistics = answer.get("statistics")
@@ -144,5 +144,5 @@ def status_of(snapshot: Snapshot, kind: str) -> dict[str, Any]:
 
 
 def _harmless(value: object) -> object:
-    """Make a text printable before it is escaped; what Jinja rendered already stays as it is."""
+    """Make a text printable before it is escaped. Markup that Jinja has rendered stays as it is."""
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value

@@ -1,4 +1,4 @@
-"""Who may look, and from where: the checks of a request before anything is done for it."""
+"""The checks of a request before anything is done for it: who may look, and from where."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-"""Of every response."""
+"""Headers of every response."""
 
 
 class Open:
@@ -53,7 +53,7 @@ class Refused(Exception):
 
 
 class Gate:
-    """Lets requests in: to a known host, from no foreign page, with the token or a permission."""
+    """Admits requests: to a known host, not from another site, with the token or a permission."""
 
     def __init__(
         self,
@@ -65,15 +65,14 @@ class Gate:
         self._authorize = authorize
         self._hosts = frozenset(host.casefold() for host in allowed_hosts)
         secret = token.encode() if token is not None else secrets.token_bytes(32)
-        self._secret = secret
         self.cookie_name = f"papyra-{_derived(secret, 'cookie name')[:12]}"
         """A cookie is sent to every port of a host, so two dashboards need two names."""
         self.cookie = _derived(secret, "cookie")
         self.action_token = _derived(secret, "actions")
-        """What a page sends with an action: a foreign page can't read it."""
+        """A page sends it with an action. A page of another site can't read it."""
 
     def check_place(self, request: Request) -> None:
-        """Refuse a request to another host name, or one that a foreign page has sent."""
+        """Refuse a request to an unknown host name, or one that another site sent."""
         host = request.headers.get("host", "")
         if "*" not in self._hosts and _without_port(host).casefold() not in self._hosts:
             raise Refused(
@@ -122,7 +121,7 @@ class Gate:
         return self._token is not None and _equal(given, self._token)
 
     def check_action(self, request: Request) -> None:
-        """Refuse an action that a page of this dashboard has not sent."""
+        """Refuse an action that a page of this dashboard did not send."""
         if request.headers.get("sec-fetch-site") != "same-origin":
             raise Refused(403, "An action needs the header Sec-Fetch-Site: same-origin, as browsers send it.")
         given = request.headers.get("x-papyra-token", "")
@@ -134,9 +133,9 @@ def _derived(secret: bytes, purpose: str) -> str:
     return hmac.new(secret, f"papyra dashboard {purpose}".encode(), hashlib.sha256).hexdigest()
 
 
-def _equal(one: str, other: str) -> bool:
+def _equal(text: str, secret: str) -> bool:
     return hmac.compare_digest(
-        one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape")
+        text.encode("utf-8", "surrogateescape"), secret.encode("utf-8", "surrogateescape")
     )
 
 
@@ -155,7 +154,7 @@ def _without_port(host: str) -> str:
 
 
 def check_arguments(token: Any, authorize: Any) -> None:
-    """Raise for a dashboard that anybody could look at, unless that was said aloud."""
+    """Raise for a dashboard that is open to everybody, unless that was explicitly asked for."""
     if token is None and authorize is None:
         raise ValueError(
             "a dashboard needs token= or authorize=: it shows the names and errors of a system. Pass "

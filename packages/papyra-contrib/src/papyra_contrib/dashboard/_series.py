@@ -13,9 +13,9 @@ __all__ = ["MINUTE_SECONDS", "SPAN_SECONDS", "Series", "Spark", "spark"]
 SPAN_SECONDS = 120.0
 MINUTE_SECONDS = 60.0
 
-LEAST_SPAN_SECONDS = 20.0
+MIN_SPAN_SECONDS = 20.0
 GAP_SECONDS = 5.0
-"""Between two looks that are farther apart nobody looked, and no line is drawn."""
+"""No line is drawn between two looks that are farther apart."""
 
 WIDTH, HEIGHT = 180.0, 28.0
 PADDING = 2.0
@@ -48,25 +48,23 @@ class Series:
             points.popleft()
 
     def grown(self, value: float, now: float) -> float:
-        """Return by how much a counter grew in the last minute, as far as somebody looked."""
+        """Return the growth of a counter in the last minute, or since the first look in it."""
         since = now - MINUTE_SECONDS
-        before = next((each for when, each in self.points if when >= since), value)
+        before = next((earlier for when, earlier in self.points if when >= since), value)
         return max(0.0, value - before)
 
 
 def spark(points: Iterable[tuple[float, float]], *, floor: float | None = 0.0) -> Spark:
     """Return the line through points of a time and a value; its scale begins at ``floor``."""
-    known = list(points)
-    if not known:
+    all_points = list(points)
+    if not all_points:
         return Spark([], [], "no values yet")
-    now, values = known[-1][0], [value for _, value in known]
-    span = min(SPAN_SECONDS, max(LEAST_SPAN_SECONDS, now - known[0][0]))
+    now, values = all_points[-1][0], [value for _, value in all_points]
+    span = min(SPAN_SECONDS, max(MIN_SPAN_SECONDS, now - all_points[0][0]))
     low = min(values) if floor is None else min(floor, *values)
     high = max(values)
     scale = (HEIGHT - 2 * PADDING) / (high - low) if high > low else 0.0
-    flat = (
-        HEIGHT - PADDING if high <= 0 else PADDING
-    )  # nothing at all is at the bottom, always the same at the top
+    flat = HEIGHT - PADDING if high <= 0 else PADDING  # a line of zeros at the bottom, others at the top
 
     def place(when: float, value: float) -> tuple[float, float]:
         x = WIDTH * (1 - (now - when) / span)
@@ -74,7 +72,7 @@ def spark(points: Iterable[tuple[float, float]], *, floor: float | None = 0.0) -
 
     pieces: list[list[tuple[float, float]]] = []
     before = None
-    for when, value in known:
+    for when, value in all_points:
         if before is None or when - before > GAP_SECONDS:
             pieces.append([])
         pieces[-1].append(place(when, value))

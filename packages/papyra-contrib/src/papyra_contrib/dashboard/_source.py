@@ -1,4 +1,4 @@
-"""Where the dashboard gets its numbers from: one interface, whatever is behind it."""
+"""The interface of the sources from which the dashboard gets its numbers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Answer: TypeAlias = dict[str, Any]
 
 
 class SourceGone(Exception):
-    """The system or the store does not answer now; its text says why. Another look may succeed."""
+    """The system or the store does not answer; the text says why. A later look may succeed."""
 
 
 class SourceRefused(Exception):
@@ -20,9 +20,9 @@ class SourceRefused(Exception):
 
 
 class Source(ABC):
-    """A running system or a record, as the dashboard asks it.
+    """A running system or a record that the dashboard shows.
 
-    ``views`` names the views that it has something to say for, ``actions`` what it can do. Every method may
+    ``views`` names the views that it can fill, ``actions`` the actions that it can do. Every method may
     raise `SourceGone` or `SourceRefused`.
     """
 
@@ -32,15 +32,15 @@ class Source(ABC):
 
     @abstractmethod
     async def overview(self) -> Answer:
-        """Return the whole in numbers, with the newest facts under ``events``."""
+        """Return the totals, with the newest facts under ``events``."""
 
     @abstractmethod
     async def actors(self, *, by: str, limit: int, offset: int, find: str) -> Answer:
-        """Return actors, most first, whose name, class or number fits ``find``."""
+        """Return the actors whose name, class or number matches ``find``, in descending order of ``by``."""
 
     @abstractmethod
     async def tree(self, *, below: str, kind: str, limit: int, offset: int) -> Answer:
-        """Return the tree as rows; with ``below`` or ``kind``, the children of one actor that have a type."""
+        """Return the tree as rows: below the actor ``below``, and of the class ``kind``, if given."""
 
     @abstractmethod
     async def actor(self, actor: str) -> Answer:
@@ -54,7 +54,7 @@ class Source(ABC):
     async def events(
         self, *, limit: int, offset: int, kind: str, actor: str, since: float | None, until: float | None
     ) -> Answer:
-        """Return the newest facts that match, newest first, and ``bars``: how many there were over time."""
+        """Return the newest facts that match, newest first, and ``bars``: their number over time."""
 
     @abstractmethod
     async def store(self) -> Answer:
@@ -65,9 +65,9 @@ class Source(ABC):
         """Return the installed plugins."""
 
     async def act(self, action: str, actor: str) -> str:
-        """Do one of ``actions``, and return what was done in a few words."""
+        """Do one of ``actions``, and return a short text that says what was done."""
         raise SourceRefused(f"{action} is not possible here")
 
     async def aclose(self) -> None:
-        """Leave."""
+        """Close the source."""
         return

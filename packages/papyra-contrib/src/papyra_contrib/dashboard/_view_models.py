@@ -1,4 +1,4 @@
-"""The views: from the parameters of a request to the model of a template."""
+"""The views: they turn the parameters of a request into the model of a template."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ BAR = (
     ("store", "s", "Store"),
     ("plugins", "g", "Plugins"),
 )
-"""The views of the bar: name, key and label."""
+"""The views in the navigation bar: name, key and label."""
 
 ORDERS = (
     ("mailbox", "Mailbox"),
@@ -48,7 +48,7 @@ BARS_WIDTH, BARS_HEIGHT = 1200.0, 80.0
 
 
 class Parameters:
-    """The parameters of a request: any text; what does not fit is as if it were not given."""
+    """The parameters of a request. An invalid one counts as missing."""
 
     __slots__ = ("_given",)
 
@@ -61,22 +61,22 @@ class Parameters:
 
     def one_of(self, name: str, choices: tuple[str, ...]) -> str:
         """Return one of some words, the first unless another was given."""
-        found = self.text(name)
-        return found if found in choices else choices[0]
+        word = self.text(name)
+        return word if word in choices else choices[0]
 
     def offset(self) -> int:
         """Return how many rows to leave out."""
-        found = self.text("offset")
-        return min(int(found), MAX_OFFSET) if found.isascii() and found.isdigit() else 0
+        digits = self.text("offset")
+        return min(int(digits), MAX_OFFSET) if digits.isascii() and digits.isdigit() else 0
 
     def moment(self, name: str) -> float | None:
-        """Return a time that was given in Unix time or as in ISO 8601."""
-        found = self.text(name)
+        """Return a time that was given as Unix time or in ISO 8601."""
+        text = self.text(name)
         try:
-            value = float(found)
+            value = float(text)
         except ValueError:
             try:
-                value = datetime.fromisoformat(found).timestamp()
+                value = datetime.fromisoformat(text).timestamp()
             except (ValueError, OverflowError, OSError):
                 return None
         return value if isfinite(value) else None
@@ -101,7 +101,7 @@ async def _actors(poller: Poller, snapshot: Snapshot, parameters: Parameters) ->
     answer = await poller.source.actors(by=by, limit=PAGE_ROWS, offset=offset, find=find)
     rows = answer["rows"]
     rates = poller.rates_of(rows)
-    busy = {one["address"]: one for one in snapshot.answer.get("busy", ())}
+    busy = {actor["address"]: actor for actor in snapshot.answer.get("busy", ())}
     shown: list[dict[str, Any]] = []
     for row in rows:
         running = row if "seconds" in row else busy.get(row["address"])
@@ -238,15 +238,15 @@ async def _timeline(poller: Poller, snapshot: Snapshot, parameters: Parameters) 
     }
 
 
-def bars_path(counts: list[int], most: int) -> str:
+def bars_path(counts: list[int], highest: int) -> str:
     """Return bars as one path, side by side over the whole width."""
-    if not most:
+    if not highest:
         return ""
     width = BARS_WIDTH / len(counts)
     parts: list[str] = []
     for index, number in enumerate(counts):
         if number:
-            height = max(1.0, number / most * BARS_HEIGHT)
+            height = max(1.0, number / highest * BARS_HEIGHT)
             inner = max(0.5, min(width - 1.0, 40.0))
             parts.append(f"M{index * width:.1f},{BARS_HEIGHT:.0f}v{-height:.1f}h{inner:.1f}v{height:.1f}z")
     return "".join(parts)
