@@ -39,18 +39,34 @@ def locked(run: Runner, name: str) -> Iterator[int]:
             holder.stdin.close()
 
 
-@pytest.mark.parametrize(
-    "command", ["persistence scan", "persistence recover --yes", "persistence compact", "doctor run"]
-)
-def test_r26_the_wait_for_a_lock_is_bounded_and_names_its_holder(
-    run: Runner, sample: Path, command: str
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a command in this process note a lock, and look at files without it, after a tenth of the time."""
+    monkeypatch.setattr("papyra_cli._store.lock_watch._SILENT_SECONDS", 0.1)
+    monkeypatch.setattr("papyra_json._fileset.recognize.LOCK_PATIENCE_SECONDS", 0.1)
+
+
+def test_r26_the_wait_for_a_lock_is_bounded_and_names_its_holder(run: Runner, sample: Path) -> None:
+    with locked(run, "papyra.ndjson.lock") as pid:
+        done = run("persistence", "scan", "--path", "papyra.ndjson", "--wait", "1200ms")
+    check_that_it_names(pid, sample, "1.2 s", done.stderr)
+    assert (done.returncode, done.stdout) == (3, "")
+
+
+@pytest.mark.parametrize("command", ["persistence recover --yes", "persistence compact", "doctor run"])
+def test_r26_each_command_bounds_its_wait(
+    invoke: Callable[..., Result], run: Runner, sample: Path, command: str, impatient: None
 ) -> None:
     with locked(run, "papyra.ndjson.lock") as pid:
-        done = run(*command.split(), "--path", "papyra.ndjson", "--wait", "1200ms")
-    note, error = done.stderr.splitlines()
-    assert (done.returncode, done.stdout) == (3, "")
+        done = invoke(*command.split(), "--path", "papyra.ndjson", "--wait", "500ms")
+    check_that_it_names(pid, sample, "0.5 s", done.stderr)
+    assert (done.exit_code, done.stdout) == (3, "")
+
+
+def check_that_it_names(pid: int, sample: Path, wait: str, stderr: str) -> None:
+    note, error = stderr.splitlines()
     assert f"papyra: note: waiting for the lock of {sample}.lock, which process {pid} (" in note
-    assert f"papyra: error: waited 1.2 s for the lock of {sample}.lock, which process {pid} (" in error
+    assert f"papyra: error: waited {wait} for the lock of {sample}.lock, which process {pid} (" in error
     assert "python" in error
 
 
@@ -63,7 +79,7 @@ def test_r26_the_wait_for_a_lock_is_bounded_and_names_its_holder(
     ],
 )
 def test_r26_a_copy_waits_no_longer_for_either_store(
-    invoke: Callable[..., Result], run: Runner, sample: Path, command: str, name: str
+    invoke: Callable[..., Result], run: Runner, sample: Path, command: str, name: str, impatient: None
 ) -> None:
     target = "there.db" if name == "there.db" else "there.ndjson"
     first, _, _ = sample.read_bytes().partition(b"\n")
@@ -84,12 +100,14 @@ def test_r26_a_lock_that_is_given_back_is_waited_for(run: Runner, sample: Path) 
     assert (process.returncode, out, err) == (0, b"status\tclean\n", b"")
 
 
-def test_r26_a_database_that_another_program_has_locked(run: Runner, sample: Path) -> None:
-    assert run("persistence", "copy", "papyra.ndjson", "sqlite:./f.db").returncode == 0
+def test_r26_a_database_that_another_program_has_locked(
+    invoke: Callable[..., Result], run: Runner, sample: Path
+) -> None:
+    assert invoke("persistence", "copy", "papyra.ndjson", "sqlite:./f.db").exit_code == 0
     with locked(run, "f.db.lock") as pid:
-        done = run("persistence", "compact", "--path", "f.db", "--max-records", "1", "--wait", "1200ms")
-    assert done.returncode == 3
-    assert f"waited 1.2 s for the lock of {run.folder}/f.db.lock, which process {pid} (" in done.stderr
+        done = invoke("persistence", "compact", "--path", "f.db", "--max-records", "1", "--wait", "200ms")
+    assert done.exit_code == 3
+    assert f"waited 0.2 s for the lock of {run.folder}/f.db.lock, which process {pid} (" in done.stderr
 
 
 def test_r26_a_lock_that_the_command_inherited_is_not_waited_for(run: Runner, toy: Path) -> None:

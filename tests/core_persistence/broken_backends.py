@@ -842,7 +842,8 @@ class a_call_to_a_stalled_store__cannot_be_cancelled(SoundServer):
 
 class the_loop_runs_on__blocks_it(Sound):
     async def record_batch(self, records, *, batch_id=None):
-        time.sleep(0.3)  # noqa: ASYNC251 - that is what is broken
+        if len(self._records) % 10 == 0:
+            time.sleep(0.3)  # noqa: ASYNC251 - that is what is broken
         await super().record_batch(records)
 
 
@@ -900,11 +901,11 @@ class fractional_times__rounds(Sound):
         await super().record_batch([replace(one, timestamp=round(one.timestamp, 3)) for one in records])
 
 
-class following_shows_a_new_record__after_two_seconds(Sound):
+class following_shows_a_new_record__after_a_second(Sound):
     async def follow(self, query=None, *, limit=0, wanted=None):
         async for record in super().follow(query, limit=limit, wanted=wanted):
             if record.payload["number"]:
-                await anyio.sleep(2)
+                await anyio.sleep(1)
             yield record
 
 
@@ -923,7 +924,7 @@ class a_batch_of_5000__refuses_1001(Sound):
 class processes_share__without_a_lock(Sound):
     """Reads a file and writes it anew, with nothing that keeps another process from doing the same."""
 
-    shared = True
+    shared, patience = True, 1.0
 
     def __init__(self, path=None, disk=None, *, retention_policy=None):
         super().__init__(retention_policy, disk)

@@ -349,11 +349,12 @@ def sends_byte_by_byte(path: Path, until: float) -> None:
                 client.send(b"x")
 
 
+@pytest.mark.parametrize("window", [2, pytest.param(5, marks=pytest.mark.sweep)])
 @pytest.mark.parametrize(
     "act", [asks_without_a_pause, comes_and_goes, comes_asks_and_goes, sends_byte_by_byte]
 )
 async def test_hostile_client_gets_a_small_share_of_the_loop(
-    act: Callable[[Path, float], None], monkeypatch: pytest.MonkeyPatch
+    act: Callable[[Path, float], None], window: float, monkeypatch: pytest.MonkeyPatch
 ):
     """97 % are left to the application: once the burst is used up, all clients together take 3 %."""
     spent: list[float] = []
@@ -371,7 +372,7 @@ async def test_hostile_client_gets_a_small_share_of_the_loop(
         for _ in range(500):
             system.spawn(Echo)
         began = time.monotonic()
-        await in_thread(act, admin.path, began + 5)
+        await in_thread(act, admin.path, began + window)
         seconds = time.monotonic() - began
     print(f"{sum(spent) * 1e3:.1f} ms of {seconds:.1f} s, {max(spent) * 1e3:.1f} ms at once")
     assert sum(spent) < 0.03 * seconds + 2 * 0.005 + 9 * max(spent)  # one answer for each place, and the last
@@ -479,7 +480,7 @@ async def test_hostile_client_a_hundred_at_once():
         try:
             assert hostile.stdout is not None
             assert await in_thread(hostile.stdout.readline) == b"all\n"
-            while turns < 60:
+            while turns < 32:
                 for _ in range(1000):
                     await ref.tell(None)
                 told, turns = told + 1000, turns + 1
