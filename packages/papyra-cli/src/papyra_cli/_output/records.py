@@ -37,7 +37,7 @@ class RecordPrinter(Generic[_R]):
     """How records of a kind are printed.
 
     A pipe gets a line for each: ``key``, then the cells of ``line``. A terminal gets a table of the cells of
-    ``row``. JSON gets the record itself, which is its fields by name; any mapping may be in its place.
+    ``row``. JSON gets what `as_json` makes of the record: its fields by name.
     """
 
     key: str

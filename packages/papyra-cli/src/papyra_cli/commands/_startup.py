@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode, run_startup_check
-from papyra_cli._click.options import quarantine_dir_option, reading
+from papyra_cli._click.options import quarantine_dir_option, reading, with_options
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._output.formats import count, duration_with_unit
@@ -28,12 +29,9 @@ __all__ = [
     "check",
     "check_tables",
     "exit_code",
-    "startup_config",
     "startup_options",
     "verdict",
 ]
-
-_F = TypeVar("_F", bound="Callable[..., Any]")
 
 STARTUP_LINES = {"anomaly": ANOMALY_COLUMNS, "left": ANOMALY_COLUMNS, "status": ("what a system would do",)}
 STARTUP_EXIT_CODES = {
@@ -43,52 +41,51 @@ STARTUP_EXIT_CODES = {
 }
 
 
-def startup_options(function: _F) -> _F:
-    """Give a command ``--mode``, ``--recovery-mode``, ``--quarantine-dir`` and ``--timeout``."""
-    options = (
-        click.option(
-            "--timeout",
-            metavar="DURATION",
-            callback=reading(duration_with_unit),
-            help="Give up after this time, as in 500ms, 30s, 5m. [default: wait]",
-        ),
-        quarantine_dir_option,
-        click.option(
-            "--recovery-mode",
-            type=click.Choice(["repair", "quarantine"]),
-            help="How --mode recover removes invalid records. [default: repair]",
-        ),
-        click.option(
-            "--mode",
-            type=click.Choice([mode.value for mode in PersistenceStartupMode]),
-            default=PersistenceStartupMode.FAIL_ON_ANOMALY.value,
-            show_default=True,
-            help="What to do about damage: ignore it, report it and start, repair it and start, or not start.",
-        ),
-    )
-    for option in options:
-        function = option(function)
-    return function
+_mode_option = click.option(
+    "--mode",
+    type=click.Choice([mode.value for mode in PersistenceStartupMode]),
+    default=PersistenceStartupMode.FAIL_ON_ANOMALY.value,
+    show_default=True,
+    help="What to do about damage: ignore it, report it and start, repair it and start, or not start.",
+)
+_recovery_mode_option = click.option(
+    "--recovery-mode",
+    type=click.Choice(["repair", "quarantine"]),
+    help="How --mode recover removes invalid records. [default: repair]",
+)
+_timeout_option = click.option(
+    "--timeout",
+    metavar="DURATION",
+    callback=reading(duration_with_unit),
+    help="Give up after this time, as in 500ms, 30s, 5m. [default: wait]",
+)
 
 
-def startup_config(
-    mode: str, recovery_mode: str | None, quarantine_dir: str | None, timeout: float | None
-) -> PersistenceStartupConfig:
-    """Return the configuration that the options ask for.
+def startup_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of a start, and what they ask for as one argument ``config``."""
 
-    Options that contradict each other are a usage error.
-    """
-    ctx = click.get_current_context()
-    if recovery_mode is not None and mode != PersistenceStartupMode.RECOVER:
-        raise click.UsageError("--recovery-mode goes with --mode recover", ctx)
-    if quarantine_dir is not None and recovery_mode != "quarantine":
-        raise click.UsageError("--quarantine-dir goes with --mode recover --recovery-mode quarantine", ctx)
-    if timeout == 0:
-        raise click.UsageError("--timeout must be above 0; leave it out to wait", ctx)
-    recovery = PersistenceRecoveryConfig(PersistenceRecoveryMode(recovery_mode or "repair"), quarantine_dir)
-    return PersistenceStartupConfig(
-        PersistenceStartupMode(mode), recovery if mode == PersistenceStartupMode.RECOVER else None, timeout
-    )
+    @with_options(_mode_option, _recovery_mode_option, quarantine_dir_option, _timeout_option)
+    @wraps(function)
+    def wrapped(
+        mode: str, recovery_mode: str | None, quarantine_dir: str | None, timeout: float | None, **kwargs: Any
+    ) -> None:
+        ctx = click.get_current_context()
+        if recovery_mode is not None and mode != PersistenceStartupMode.RECOVER:
+            raise click.UsageError("--recovery-mode goes with --mode recover", ctx)
+        if quarantine_dir is not None and recovery_mode != "quarantine":
+            raise click.UsageError(
+                "--quarantine-dir goes with --mode recover --recovery-mode quarantine", ctx
+            )
+        if timeout == 0:
+            raise click.UsageError("--timeout must be above 0; leave it out to wait", ctx)
+        recovery = None
+        if mode == PersistenceStartupMode.RECOVER:
+            recovery = PersistenceRecoveryConfig(
+                PersistenceRecoveryMode(recovery_mode or "repair"), quarantine_dir
+            )
+        function(config=PersistenceStartupConfig(PersistenceStartupMode(mode), recovery, timeout), **kwargs)
+
+    return wrapped
 
 
 async def check(config: PersistenceStartupConfig, opened: OpenStore) -> StartupCheck:

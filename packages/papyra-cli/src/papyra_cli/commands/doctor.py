@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
@@ -21,7 +21,6 @@ from papyra_cli.commands._startup import (
     check,
     check_tables,
     exit_code,
-    startup_config,
     startup_options,
     verdict,
 )
@@ -68,7 +67,7 @@ def doctor() -> None:
 )
 @startup_options
 @store_command
-def run(out: Output, store: Store, **options: Any) -> None:
+def run(out: Output, store: Store, config: PersistenceStartupConfig) -> None:
     """Check that a store is in order and takes records.
 
     Finds it, opens it, checks it as a starting ActorSystem does, probes whether a record could be written,
@@ -77,9 +76,7 @@ def run(out: Output, store: Store, **options: Any) -> None:
 
     Only --mode recover changes the store.
     """
-    steps, result = run_on_store(
-        out, store, partial(_examine, store, startup_config(**options)), may_be_missing=True
-    )
+    steps, result = run_on_store(out, store, partial(_examine, store, config), may_be_missing=True)
     note = verdict(result)
     steps.append(_Step("startup", "ok" if result.passed else "failed", note.text))
     bad = any(step.status == "failed" for step in steps)

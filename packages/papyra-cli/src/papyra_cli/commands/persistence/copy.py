@@ -7,14 +7,14 @@ from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
 from papyra.persistence.url import BackendURL
 from papyra_cli._click.commands import ManualCommand
-from papyra_cli._click.options import output_command, until_option, wait_option
+from papyra_cli._click.options import output_command, until_option, wait_option, with_options
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
 from papyra_cli._output.formats import count
@@ -26,6 +26,8 @@ from papyra_cli.commands._copy.draft import draft_of, remove_draft
 from papyra_cli.commands._copy.engine import CopyReport, check_copy, copy_records, is_empty
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
     from papyra_cli._output.output import Output
     from papyra_cli._store.choose import Store
     from papyra_cli._store.session import OpenStore
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["backup", "copy", "restore"]
 
 _LINES = {"copy": ("field", "value"), "anomaly": ANOMALY_COLUMNS, "status": ("the outcome",)}
-_FAILED = "the target holds other records, the copy differs, or a store is damaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +49,30 @@ class _Job:
     """Whether a new file gets its name only once it is complete."""
 
 
-@click.command(
-    cls=ManualCommand,
-    lines=_LINES,
-    exit_codes={0: "all records are in the target, and both stores are in order", 1: _FAILED},
+def _copying(
+    done: str, *options: Callable[[Any], Any], examples: Iterable[tuple[str, str]]
+) -> Callable[[Callable[..., None]], ManualCommand]:
+    """Make a command that copies FROM to TO; ``done`` says what the exit code 0 means."""
+
+    def decorate(function: Callable[..., None]) -> ManualCommand:
+        places = click.argument("source", metavar="FROM"), click.argument("target", metavar="TO")
+        codes = {0: done, 1: "the target holds other records, the copy differs, or a store is damaged"}
+        command = click.command(cls=ManualCommand, lines=_LINES, exit_codes=codes, examples=examples)
+        return command(with_options(*places, *options, wait_option)(output_command(function)))
+
+    return decorate
+
+
+@_copying(
+    "all records are in the target, and both stores are in order",
+    click.option("--append", is_flag=True, help="Add to the records that the target holds."),
+    until_option,
     examples=[
         ("papyra persistence copy papyra.ndjson sqlite:./facts.db", "move from lines to a database"),
         ("papyra persistence copy papyra.ndjson json:./all.ndjson --append", "merge a store into another"),
         ("papyra persistence copy papyra.ndjson json:./old.ndjson --until 30d", "archive the oldest records"),
     ],
 )
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
-@click.option("--append", is_flag=True, help="Add to the records that the target holds.")
-@until_option
-@wait_option
-@output_command
 def copy(
     out: Output, source: str, target: str, append: bool, until: float | None, wait: float | None
 ) -> None:
@@ -77,19 +86,13 @@ def copy(
     _run(out, _job(source, target, wait, until, append=append), "copied")
 
 
-@click.command(
-    cls=ManualCommand,
-    lines=_LINES,
-    exit_codes={0: "the backup is complete and in order", 1: _FAILED},
+@_copying(
+    "the backup is complete and in order",
     examples=[
         ("papyra persistence backup papyra.ndjson backup.ndjson", "also while an application writes"),
         ("papyra persistence backup sqlite:./papyra.db backup.db", "a database, by SQLite's own backup"),
     ],
 )
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
-@wait_option
-@output_command
 def backup(out: Output, source: str, target: str, wait: float | None) -> None:
     """Make a consistent copy of a store, and check it.
 
@@ -100,18 +103,12 @@ def backup(out: Output, source: str, target: str, wait: float | None) -> None:
     _run(out, _job(source, target, wait, whole=True), "backed up")
 
 
-@click.command(
-    cls=ManualCommand,
-    lines=_LINES,
-    exit_codes={0: "the store is restored and in order", 1: _FAILED},
+@_copying(
+    "the store is restored and in order",
     examples=[
         ("papyra persistence restore papyra.ndjson new.ndjson", "from a backup to a store of that name")
     ],
 )
-@click.argument("source", metavar="FROM")
-@click.argument("target", metavar="TO")
-@wait_option
-@output_command
 def restore(out: Output, source: str, target: str, wait: float | None) -> None:
     """Make a store from a backup, and check it.
 

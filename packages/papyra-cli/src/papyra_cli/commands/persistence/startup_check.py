@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,12 +16,12 @@ from papyra_cli.commands._startup import (
     check,
     check_tables,
     exit_code,
-    startup_config,
     startup_options,
     verdict,
 )
 
 if TYPE_CHECKING:
+    from papyra.persistence.startup import PersistenceStartupConfig
     from papyra_cli._output.output import Output
     from papyra_cli._store.choose import Store
 
@@ -43,11 +43,11 @@ __all__ = ["startup_check"]
 )
 @startup_options
 @store_command
-def startup_check(out: Output, store: Store, **options: Any) -> None:
+def startup_check(out: Output, store: Store, config: PersistenceStartupConfig) -> None:
     """Check whether a system would start on a store.
 
     Checks as a starting ActorSystem does before any actor exists. Only --mode recover changes the store.
     """
-    result = run_on_store(out, store, partial(check, startup_config(**options)), may_be_missing=True)
+    result = run_on_store(out, store, partial(check, config), may_be_missing=True)
     out.show(result, [result], check_tables(result), verdict(result))
     click.get_current_context().exit(exit_code(result))
