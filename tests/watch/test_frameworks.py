@@ -200,6 +200,27 @@ async def test_no_lifespan(framework):
         system_of({"type": "http"})
 
 
+@pytest.mark.parametrize("way", ["install", "wrap"])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+async def test_the_endpoints_say_that_no_lifespan_ran(framework, way):
+    """A probe needs a reason, and not the 404 of an application that does not know the path."""
+    pytest.importorskip(framework)
+    p, app = FRAMEWORKS[framework](None, way)
+    if way == "install" and framework != "litestar":
+        p.install(app)
+    if way == "wrap":
+        app = p.wrap(app)
+    async with running(app, lifespan=False) as client:
+        for path in ("/livez", "/readyz", "/healthz", "/metrics"):
+            answer = await client.get(path)
+            assert (answer.status, b"the lifespan of the application did not run" in answer.body) == (
+                503,
+                True,
+            )
+        assert (await client.get("/livez?format=json")).json()["status"] == "fail"
+        assert (await client.post("/livez")).status == 405
+
+
 class Refusing:
     async def __call__(self, scope, receive, send):
         if scope["type"] != "http":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 import warnings
+from functools import partial
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
@@ -106,6 +109,49 @@ async def test_while_a_slow_check_runs_the_last_result_serves(monkeypatch):
             assert (await client.get("/readyz")).status == 200
             assert time.monotonic() - began < 0.9  # the hanging check gives up after 1 s
         assert (await client.get("/readyz")).status == 503
+
+
+@pytest.mark.parametrize("looked_before", [True, False])
+async def test_a_check_that_can_not_be_cancelled_fails_after_its_second(looked_before, monkeypatch):
+    """Promise 5: one in a thread goes on, and delays only the probe that runs it."""
+    monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 0.0)
+    hangs, ended = not looked_before, threading.Event()
+
+    def connect():
+        if hangs:
+            ended.wait(20)
+
+    p = ASGIPapyra(make, checks=[Check("database", partial(anyio.to_thread.run_sync, connect))])
+    async with running(p.wrap(nothing)) as client:
+        try:
+            if looked_before:
+                assert (await client.get("/readyz")).status == 200
+                hangs = True
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(client.get, "/readyz")
+                await anyio.wait_all_tasks_blocked()
+                if looked_before:
+                    assert (await client.get("/readyz")).status == 200  # its second is not over
+                with anyio.fail_after(10):
+                    while (answer := await client.get("/readyz?verbose")).status == 200:  # noqa: ASYNC110 - nothing tells when it is
+                        await anyio.sleep(0.05)
+                assert b"[-]database failed: 1 s\n" in answer.body
+                assert b"[+]system ok: running\n" in answer.body
+                ended.set()
+                hangs = False
+        finally:
+            ended.set()
+        assert (await client.get("/readyz")).status == 200
+
+
+async def test_what_a_check_says_is_harmless_in_a_terminal():
+    async def broken():
+        raise OSError("no \x1b[31mroute\u202e to \udcff")
+
+    p = ASGIPapyra(make, checks=[Check("gateway", broken)])
+    async with running(p.wrap(nothing)) as client:
+        said = (await client.get("/readyz")).body.decode().splitlines()[-2]
+        assert said == "[-]gateway failed: no \\x1b[31mroute\\u202e to \\udcff"
 
 
 async def test_formats():

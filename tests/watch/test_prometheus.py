@@ -112,6 +112,27 @@ async def test_metrics_app():
         assert (await client.post("/metrics")).status == 405
 
 
+async def test_a_scrape_before_the_start_and_after_the_close():
+    system = ActorSystem(system_id="shop")
+    client = Client(metrics_app(system), {})
+    assert (await client.get("/metrics")).status == 503
+    async with system:
+        assert (await client.get("/metrics")).status == 200
+    assert (await client.get("/metrics")).status == 200  # counters don't fall
+
+
+async def test_a_named_actor_has_one_series():
+    with pytest.raises(TypeError, match=r"names=\('orders',\)"):
+        metrics_app(ActorSystem(), names="orders")
+    with pytest.raises(TypeError, match=r"names=\('orders',\)"):
+        PapyraCollector(ActorSystem(), names="orders")
+    async with ActorSystem(system_id="shop") as system:
+        await system.spawn(Order, name="orders").ask(1)
+        answer = await Client(metrics_app(system, names=["orders", "orders"]), {}).get("/metrics")
+        lines = answer.body.decode().splitlines()
+        assert lines.count('papyra_actor_mailbox_depth{actor="orders",system="shop"} 0.0') == 1
+
+
 async def test_metrics_app_with_its_siblings(tmp_path, monkeypatch, caplog, anyio_backend):
     monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path))
     command = [sys.executable, str(Path(__file__).with_name("_application.py")), anyio_backend]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from papyra_contrib._printable import printable
 from papyra_contrib.asgi._config import warn_of_scan
 from papyra_contrib.asgi._health import health_of
 from papyra_contrib.asgi._responses import allows, query_of, send_json, send_text, wants_json
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from papyra_contrib.asgi._health import CheckResult, Health
     from papyra_contrib.asgi._scope import Receive, Scope, Send
 
-__all__ = ["answer_readyz", "healthz", "livez", "metrics", "readyz"]
+__all__ = ["answer_not_running", "answer_readyz", "healthz", "livez", "metrics", "readyz"]
 
 _MARKS = {"ok": "+", "warn": "!", "fail": "-"}
 _WORDS = {"ok": "ok", "warn": "warning", "fail": "failed"}
@@ -85,6 +86,17 @@ async def metrics(
         await send_json(scope, send, 200, (await system.sample()).to_dict())
 
 
+async def answer_not_running(scope: Scope, send: Send) -> None:
+    """Answer 503, because the lifespan that makes the system does not run."""
+    if not await allows(scope, send):
+        return
+    text = "not running: the lifespan of the application did not run, or it has ended"
+    if wants_json(scope, query_of(scope)):
+        await send_json(scope, send, 503, {"status": "fail", "state": text})
+    else:
+        await send_text(scope, send, 503, text)
+
+
 async def answer_readyz(scope: Scope, send: Send, system: ActorSystem, health: Health) -> None:
     """Answer with the results of ``health``."""
     if not await allows(scope, send):
@@ -112,4 +124,4 @@ def _as_json(system: ActorSystem, worst: str, results: Sequence[CheckResult]) ->
 
 def _line(result: CheckResult) -> str:
     text = f"[{_MARKS[result.status]}]{result.name} {_WORDS[result.status]}"
-    return f"{text}: {' '.join(result.detail.split())}" if result.detail else text
+    return f"{text}: {printable(' '.join(result.detail.split()))}" if result.detail else text

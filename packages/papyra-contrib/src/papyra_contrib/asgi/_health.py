@@ -25,8 +25,14 @@ Status: TypeAlias = Literal["ok", "warn", "fail"]
 CHECK_SECONDS = 1.0
 """How long a check may take."""
 
+PATIENCE_SECONDS = CHECK_SECONDS + 0.1
+"""After this long a check that goes on can't be cancelled."""
+
 SERVE_SECONDS = 1.0
 """How long a result serves."""
+
+
+_TOO_LONG = f"{CHECK_SECONDS:g} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,21 +77,42 @@ class Health:
                 f"readyz has {unknown[0]!r}, but there is no such check; there are {', '.join(self._levels)}"
             )
         self._lock = anyio.Lock()
+        self._found: dict[str, CheckResult] = {}  # so far, while the checks run
+        self._began: float | None = None  # None while no check runs
         self._results: list[CheckResult] = []
         self._until = 0.0
 
     async def results(self) -> list[CheckResult]:
-        """Return what the checks say, at most a second old."""
-        if time.monotonic() < self._until or (self._results and self._lock.locked()):
-            return self._results  # rather than wait for a slow check that another probe runs already
-        async with self._lock:
-            if time.monotonic() >= self._until:
-                self._results = await self._run()
-                self._until = time.monotonic() + SERVE_SECONDS
+        """Return what the checks say, at most a second old.
+
+        A check that can't be cancelled, as one in a thread, is failed after its second, and delays nobody but
+        the probe that runs it.
+        """
+        while (now := time.monotonic()) >= self._until:
+            left = PATIENCE_SECONDS
+            if self._began is not None:
+                left -= now - self._began
+                if left <= 0:
+                    return self._so_far(now - self._began)
+                if self._results:
+                    break  # rather than wait for a slow check that another probe runs already
+            with anyio.move_on_after(left) as patience:
+                await self._lock.acquire()
+            if patience.cancelled_caught:
+                continue
+            try:
+                if time.monotonic() >= self._until:
+                    self._results = await self._run()
+                    self._until = time.monotonic() + SERVE_SECONDS
+            finally:
+                self._began = None
+                self._lock.release()
+            break
         return self._results
 
     async def _run(self) -> list[CheckResult]:
-        results: dict[str, CheckResult] = {}
+        self._began = time.monotonic()
+        results = self._found = dict[str, CheckResult]()
         try:
             statistics = await self._system.sample()
         except SystemNotRunning:
@@ -97,17 +124,33 @@ class Health:
             for check in self._checks:
                 if self._levels[check.name] != "off":
                     tasks.start_soon(self._call, results, check)
+        return self._in_order(results)
+
+    def _so_far(self, seconds: float) -> list[CheckResult]:
+        """Return the results of checks one of which goes on after its second."""
+        results = dict(self._found)
+        state = self._system.state
+        if self._levels["system"] != "off":
+            self._note(results, "system", (state == "running", state))
+        for check in self._checks:
+            if check.name not in results and self._levels[check.name] != "off":
+                self._note(results, check.name, (False, _TOO_LONG), seconds)
+        return self._in_order(results)
+
+    def _in_order(self, results: Mapping[str, CheckResult]) -> list[CheckResult]:
         order = [*SystemChecks.NAMES, *(check.name for check in self._checks)]
         return [results[name] for name in order if name in results]
 
-    def _note(self, results: dict[str, CheckResult], name: str, found: tuple[bool, str]) -> None:
+    def _note(
+        self, results: dict[str, CheckResult], name: str, found: tuple[bool, str], seconds: float = 0.0
+    ) -> None:
         passed, detail = found
-        results[name] = CheckResult(name, "ok" if passed else self._unless_off(name), detail, 0.0)
+        results[name] = CheckResult(name, "ok" if passed else self._unless_off(name), detail, seconds)
 
     async def _call(self, results: dict[str, CheckResult], check: Check) -> None:
         began = time.monotonic()
         status: Status = self._unless_off(check.name)
-        detail = f"{CHECK_SECONDS:g} s"
+        detail = _TOO_LONG
         with anyio.move_on_after(CHECK_SECONDS):
             try:
                 detail = await check.call() or ""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from papyra_contrib.asgi._config import PapyraASGIConfig
-from papyra_contrib.asgi._endpoints import answer_readyz, livez, metrics
+from papyra_contrib.asgi._endpoints import answer_not_running, answer_readyz, livez, metrics
 from papyra_contrib.asgi._health import Health
 from papyra_contrib.asgi._lifecycle import papyra_lifecycle
 from papyra_contrib.asgi._scope import KEY
@@ -109,15 +109,22 @@ class ASGIPapyra:
         return Wrapped(app, papyra=self)
 
     async def _livez(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await livez(scope, receive, send, system=self.system)
+        if self._system is None:
+            await answer_not_running(scope, send)
+        else:
+            await livez(scope, receive, send, system=self._system)
 
     async def _readyz(self, scope: Scope, receive: Receive, send: Send) -> None:
-        system = self.system
-        assert self._health is not None  # noqa: S101 - made with the system
-        await answer_readyz(scope, send, system, self._health)
+        if self._system is None or self._health is None:
+            await answer_not_running(scope, send)
+        else:
+            await answer_readyz(scope, send, self._system, self._health)
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await metrics(scope, receive, send, system=self.system, format=self.config.metrics_format)
+        if self._system is None:
+            await answer_not_running(scope, send)
+        else:
+            await metrics(scope, receive, send, system=self._system, format=self.config.metrics_format)
 
     @asynccontextmanager
     async def _open(self, app: Any) -> AsyncGenerator[dict[str, ActorSystem]]:

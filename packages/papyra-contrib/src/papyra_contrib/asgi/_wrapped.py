@@ -25,11 +25,11 @@ class WithEndpoints:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
+        endpoint = self._endpoints.get(_path(scope)) if scope["type"] == "http" else None
+        if endpoint is not None:
+            await endpoint(scope, receive, send)
+            return
         if scope["type"] in ("http", "websocket") and self._papyra.is_open:
-            endpoint = self._endpoints.get(_path(scope)) if scope["type"] == "http" else None
-            if endpoint is not None:
-                await endpoint(scope, receive, send)
-                return
             scope[KEY] = self._papyra.system
         await self._app(scope, receive, send)
 

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
 from papyra import ActorSystem, __version__
-from papyra_contrib.dashboard._format import printable
+from papyra_contrib._printable import printable
 from papyra_contrib.dashboard._poller import Poller
 from papyra_contrib.dashboard._renderer import Renderer, message_page
 from papyra_contrib.dashboard._security import HEADERS, LOCAL_HOSTS, Gate, Open, Refused, check_arguments

@@ -5,26 +5,13 @@ from __future__ import annotations
 import time
 from math import isfinite
 
-__all__ = ["DASH", "TIMES", "clock", "count", "counted", "moment", "printable", "rate", "span"]
+__all__ = ["DASH", "TIMES", "clock", "count", "counted", "moment", "rate", "span"]
 
 
 DASH = "\N{EN DASH}"
 """Shown for an unknown number."""
 
 TIMES = "\N{MULTIPLICATION SIGN}"
-
-
-def printable(text: str) -> str:
-    """Return a text with every character that is not printable as a backslash escape, as the command does.
-
-    Escaped are control characters, bidi controls and other invisible format characters, line separators, lone
-    surrogates and unassigned code points.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text
-    )
 
 
 def _finite(value: object) -> float | None:

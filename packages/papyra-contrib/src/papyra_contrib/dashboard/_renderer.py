@@ -11,7 +11,7 @@ import anyio.to_thread
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from papyra_contrib.dashboard._format import printable
+from papyra_contrib._printable import printable
 from papyra_contrib.dashboard._poller import LOOK_SECONDS
 from papyra_contrib.dashboard._source import SourceGone, SourceRefused
 from papyra_contrib.dashboard._view_models import BAR, VIEWS

@@ -11,7 +11,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from papyra_contrib.prometheus._collector import look_at
+from papyra.exceptions import SystemNotRunning
+from papyra_contrib.prometheus._collector import look_at, unique_names
 from papyra_contrib.prometheus._families import families
 from papyra_contrib.prometheus._siblings import look_at_siblings, without_doubles
 
@@ -66,7 +67,7 @@ def metrics_app(
     side, a second each, and every series has the label ``pid``: one target for all workers of a web server. A
     system that does not answer is left out, and named in the log once.
     """
-    named = tuple(names)
+    named = unique_names(names)
 
     async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -78,7 +79,11 @@ def metrics_app(
             "latin-1"
         )
         encode, content_type = choose_encoder(accept)
-        looks = [look_at(system, await system.sample(), named)]
+        try:
+            looks = [look_at(system, await system.sample(), named)]
+        except SystemNotRunning:
+            await _respond(scope, send, 503, b"the system has not started yet\n", "text/plain; charset=utf-8")
+            return
         if siblings:
             own = replace(looks[0], pid=str(os.getpid()))
             looks = without_doubles([own, *await look_at_siblings(system, named)])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from papyra import ActorSystem
     from papyra.statistics import SystemStatistics
 
-__all__ = ["PapyraCollector", "look_at"]
+__all__ = ["PapyraCollector", "look_at", "unique_names"]
 
 _logger = logging.getLogger("papyra")
 
@@ -36,7 +36,7 @@ class PapyraCollector(Collector):
 
     def __init__(self, system: ActorSystem, *, names: Iterable[str] = ()) -> None:
         self._system = system
-        self._names = tuple(names)
+        self._names = unique_names(names)
         warn_of_multiprocess()
 
     def describe(self) -> Iterable[Metric]:
@@ -50,6 +50,13 @@ class PapyraCollector(Collector):
         except SystemNotRunning:
             return
         yield from families([look])
+
+
+def unique_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return names of actors, each once: a scrape must not have a series twice."""
+    if isinstance(names, str):
+        raise TypeError(f"names must be names of actors, as in names=({names!r},), not {names!r}")
+    return tuple(dict.fromkeys(names))
 
 
 def look_at(system: ActorSystem, statistics: SystemStatistics, names: Sequence[str] = ()) -> Look:
