@@ -52,7 +52,7 @@ FOLDERS = {
 # types.
 FLOORS = {
     "papyra._runtime": [
-        "containment envelope phases restarts",
+        "containment envelope phases restart_window",
         "_eventloop end_reason facts timers",
         "cell fact_writer history hook_calls process wait_graph",
         "context_guard observation worker",
@@ -60,8 +60,8 @@ FLOORS = {
         "delivery local_system",
         "asks children instruments introspection watching",
         "stopping tree",
-        "belongings",
-        "decisions spawning",
+        "resources",
+        "decisions restart_group spawning",
         "supervision",
         "lifecycle worker_loop",
         "running_system",

@@ -27,8 +27,8 @@ from papyra import (
     exceptions,
 )
 from papyra._runtime import running_system
-from papyra._runtime.belongings.actor_timers import ActorTimers
 from papyra._runtime.observation import watchdog
+from papyra._runtime.resources.actor_timers import ActorTimers
 from papyra.address import ActorAddress
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "troubleshooting.md"

@@ -60,7 +60,7 @@ class Gated(Actor):
 
 
 async def stashed(ref: ActorRef[Any, Any], count: int) -> None:
-    await wait_until(lambda: (mine := ref._cell.belongings) is not None and len(mine.stash or ()) == count)
+    await wait_until(lambda: (mine := ref._cell.resources) is not None and len(mine.stash or ()) == count)
 
 
 # -- 30, 31: the stash

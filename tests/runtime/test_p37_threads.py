@@ -256,7 +256,7 @@ async def test_p38_a_result_that_was_queued_for_an_old_instance_is_not_run() -> 
                 return "stale"
 
             actor.context.pipe_to_self(quick, log.append)
-            await until(lambda: actor._papyra_cell.belongings.queued)  # type: ignore[union-attr]  # it is spawned
+            await until(lambda: actor._papyra_cell.resources.queued)  # type: ignore[union-attr]  # it is spawned
             raise ValueError("restart")
 
         with pytest.raises(ValueError, match="restart"):

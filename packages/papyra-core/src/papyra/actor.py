@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
-from papyra._runtime.belongings import become, unbecome
+from papyra._runtime.resources import become, unbecome
 from papyra.context import ActorContext
 
 if TYPE_CHECKING:

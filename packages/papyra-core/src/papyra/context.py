@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from papyra._runtime import watching
 from papyra._runtime._eventloop import current_tasks
-from papyra._runtime.belongings import answering, belongings, stash
-from papyra._runtime.belongings.actor_timers import MISSING, ActorTimers, check_keywords, set_receive_timeout
-from papyra._runtime.belongings.pipes import start_pipe
 from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.children import Children
 from papyra._runtime.containment.thread_guard import check_thread
 from papyra._runtime.mailbox import waiting_messages
+from papyra._runtime.resources import answering, resources, stash
+from papyra._runtime.resources.actor_timers import MISSING, ActorTimers, check_keywords, set_receive_timeout
+from papyra._runtime.resources.pipes import start_pipe
 from papyra._runtime.stopping import stop_from_inside
 from papyra._runtime.worker import WORKERS
 from papyra.ref import ActorRef
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
     from typing import Never
 
-    from papyra._runtime.belongings.pipes import Pipe
     from papyra._runtime.cell import Cell
+    from papyra._runtime.resources.pipes import Pipe
     from papyra.supervision import SupervisionPolicy
     from papyra.system import ActorSystem
     from papyra.typing import M, R, Receives, Ts
@@ -155,7 +155,7 @@ class ActorContext:
     @property
     def timers(self) -> ActorTimers:
         """The actor's timers, one for each key."""
-        mine = belongings(self._cell)
+        mine = resources(self._cell)
         if mine.timers is None:
             mine.timers = ActorTimers(mine)
         return mine.timers
@@ -176,7 +176,7 @@ class ActorContext:
         that comes later, and comes again until it is ended. A restart and a stop end it.
         """
         check_keywords("set_receive_timeout", misplaced)
-        set_receive_timeout(belongings(self._cell), seconds, send, call)
+        set_receive_timeout(resources(self._cell), seconds, send, call)
 
     # -- what an actor may do with a message, besides returning its reply
 

@@ -6,11 +6,11 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 from papyra._runtime.asks import ask
-from papyra._runtime.belongings.stash import stashed
 from papyra._runtime.delivery.sending import check_send, deliver, halt_send, try_enqueue, yield_to_loop
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.mailbox import waiting_messages
 from papyra._runtime.phases import DRAINING, STOPPED
+from papyra._runtime.resources.stash import stashed
 from papyra.exceptions import MailboxFull
 from papyra.proxy import ActorProxy
 from papyra.request import Request

@@ -18,7 +18,6 @@ import anyio.lowlevel
 
 from papyra._runtime import introspection
 from papyra._runtime._eventloop import running_loop
-from papyra._runtime.belongings import belongings
 from papyra._runtime.cell import NO_LIMIT, Cell
 from papyra._runtime.containment.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.containment.thread_guard import check_thread, wrong_thread
@@ -32,6 +31,7 @@ from papyra._runtime.observation.tallies import Walk
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.process.clock import Clock
 from papyra._runtime.process.interrupts import INTERRUPTS
+from papyra._runtime.resources import resources
 from papyra._runtime.running_system import RunningSystem
 from papyra._runtime.spawning import spawn, unknown_keywords
 from papyra._runtime.stopping import force, request_stop, stop_from_inside, stop_waiter
@@ -389,7 +389,7 @@ class ActorSystem:
             above = self._cell(parent)
         cell = spawn(core.rt, factory, args, name, above, policy, mailbox_capacity)
         if on_full == "refuse":
-            belongings(cell).refuses_when_full = True
+            resources(cell).refuses_when_full = True
         return ActorRef(cell)
 
     def spawn_or_get(

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from contextvars import Context
 
     from papyra._runtime._eventloop import Waiter
-    from papyra._runtime.belongings import Belongings
-    from papyra._runtime.belongings.group import Group
     from papyra._runtime.delivery.sender_line import SenderLine
     from papyra._runtime.envelope import Envelope
-    from papyra._runtime.restarts import RestartWindow
+    from papyra._runtime.resources import Resources
+    from papyra._runtime.restart_group import Group
+    from papyra._runtime.restart_window import RestartWindow
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
     from papyra._runtime.wait_graph import Fork, Wait
@@ -57,7 +57,6 @@ class Cell:
         "actor",
         "actor_type",
         "answering",
-        "belongings",
         "box",
         "capacity",
         "children",
@@ -80,6 +79,7 @@ class Cell:
         "reason",
         "receive",
         "renewed",
+        "resources",
         "restarts",
         "rt",
         "senders",
@@ -131,7 +131,7 @@ class Cell:
         self.receive: Callable[[Any], Awaitable[Any]] | None = None
         self.box: deque[Any] | None = None
         self.answering: Envelope | None = None
-        self.belongings: Belongings | None = None
+        self.resources: Resources | None = None
         self.group: Group | None = None
         self.children: dict[int, Cell] | None = None
         self.senders: SenderLine | None = None

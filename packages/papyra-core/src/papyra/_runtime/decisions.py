@@ -10,11 +10,11 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from papyra._runtime import phases
-from papyra._runtime.belongings.group import children_policy, group_of
 from papyra._runtime.containment.failure_log import FailureLog
 from papyra._runtime.mailbox import has_mail
 from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_STOP, RUNNING, STARTING, SUSPENDED
-from papyra._runtime.restarts import RestartWindow
+from papyra._runtime.restart_group import children_policy, group_of
+from papyra._runtime.restart_window import RestartWindow
 from papyra._runtime.stopping import stop_failed
 from papyra.hooks import FailureInfo
 from papyra.supervision import SupervisorDecision
@@ -22,8 +22,8 @@ from papyra.supervision import SupervisorDecision
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from papyra._runtime.belongings.group import Group
     from papyra._runtime.cell import Cell
+    from papyra._runtime.restart_group import Group
     from papyra._runtime.runtime import Runtime
     from papyra._runtime.timers import Timer
     from papyra.persistence.models import PersistedEvent

@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 __all__ = ["EndReason", "why_stopped"]
 
 MAX_TEXT_CHARACTERS = 300
-"""Characters of a failure's text that such an error repeats."""
+"""Characters of a failure's text that these errors repeat."""
 
 MAX_WORD_CHARACTERS = 40
-"""A longer last word of a text that is cut is cut, too."""
+"""A text is cut within its last word only if that word is longer."""
 
 _FAILED = ("failed", "restart_limit")
 
@@ -30,10 +30,10 @@ class EndReason(str):
     @classmethod
     def of(cls, cell: Cell, now: float) -> EndReason:
         """Return the reason of a cell that ends now, at a Unix time."""
-        made = cls(cell.reason)
+        reason = cls(cell.reason)
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(now))
-        made.text = f" at {at} UTC{why_stopped(cell)}"
-        return made
+        reason.text = f" at {at} UTC{why_stopped(cell)}"
+        return reason
 
 
 def why_stopped(cell: Cell) -> str:
@@ -48,7 +48,7 @@ def why_stopped(cell: Cell) -> str:
 
 
 def _shortened(text: str) -> str:
-    """Cut a text that is too long after a word, and say where all of it is."""
+    """Cut a text that is too long after a word, and say where the whole text is."""
     if len(text) <= MAX_TEXT_CHARACTERS:
         return text
     kept = text[:MAX_TEXT_CHARACTERS]

@@ -97,8 +97,8 @@ class Envelope:
 
     def _release_debtor(self) -> None:
         debtor, self.debtor = self.debtor, None
-        if debtor is not None and debtor.belongings is not None:
-            debtor.belongings.repaid(self)
+        if debtor is not None and debtor.resources is not None:
+            debtor.resources.repaid(self)
 
     def fail(self, error: BaseException) -> None:
         """Let the ask raise ``error``."""

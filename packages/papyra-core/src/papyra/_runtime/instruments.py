@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra._runtime.containment.log import LOG
-from papyra._runtime.delivery.countdown import Countdown
+from papyra._runtime.delivery.send_countdown import Countdown
 from papyra._runtime.observation.attached_instrument import Attached
 from papyra.instrument_discovery import load_instruments, loaded_before, make_instruments
 from papyra.instruments import Instrument
@@ -26,7 +26,7 @@ RUN_END_SECONDS = 1.0
 
 
 class Instruments:
-    """Holds a system's instruments, before its start, while it runs and after."""
+    """The instruments of a system, before its start, while it runs and after."""
 
     def __init__(self, given: Iterable[Instrument]) -> None:
         self._all: list[Attached] = []
@@ -36,19 +36,19 @@ class Instruments:
             self.add(instrument)
 
     def add(self, instrument: Instrument) -> None:
-        """Add one; start it if the system runs."""
+        """Add an instrument, and start it if the system runs."""
         if not isinstance(instrument, Instrument):
             raise TypeError(f"an instrument must be a papyra.instruments.Instrument, not {instrument!r}")
-        if any(each.instrument is instrument and each.active for each in self._all):
+        if any(attached.instrument is instrument and attached.active for attached in self._all):
             raise ValueError(f"{instrument!r} is an instrument of this system already")
         attached = Attached(instrument, self._detach)
         self._all.append(attached)
         if self._rt is not None:
             self._begin(attached, self._rt)
-            self._count_anew(self._rt)
+            self._restart_countdown(self._rt)
 
     def remove(self, instrument: Instrument) -> None:
-        """Remove one: it is shown nothing more, and its ``run`` is cancelled."""
+        """Remove an instrument: it sees no more messages, and its ``run`` is cancelled."""
         for attached in self._all:
             if attached.instrument is instrument and attached.active:
                 self._detach(attached)
@@ -62,10 +62,10 @@ class Instruments:
         self._loaded = True
         if not names:
             return
-        found = loaded_before(names)
-        if found is None:  # in a thread, because it imports other people's modules
-            found = await anyio.to_thread.run_sync(load_instruments, names)
-        for name, loaded in found.items():
+        plugins = loaded_before(names)
+        if plugins is None:  # in a thread, because it imports modules of third parties
+            plugins = await anyio.to_thread.run_sync(load_instruments, names)
+        for name, loaded in plugins.items():
             try:
                 for instrument in make_instruments(loaded):
                     self.add(instrument)
@@ -80,7 +80,7 @@ class Instruments:
         rt.instruments = self
         for attached in list(self._all):
             self._begin(attached, rt)
-        self._count_anew(rt)
+        self._restart_countdown(rt)
 
     def _begin(self, attached: Attached, rt: Runtime) -> None:
         rt.loop.clean_context.run(attached.call, "started", rt.system)
@@ -112,14 +112,14 @@ class Instruments:
         if attached.scope is not None:
             attached.scope.cancel()
         if self._rt is not None:
-            self._count_anew(self._rt)
+            self._restart_countdown(self._rt)
 
-    def _count_anew(self, rt: Runtime) -> None:
-        wanting = [each for each in self._all if each.active and each.wants_sends]
-        rt.countdown = Countdown(rt, wanting) if wanting else None
+    def _restart_countdown(self, rt: Runtime) -> None:
+        shown = [attached for attached in self._all if attached.active and attached.wants_sends]
+        rt.countdown = Countdown(rt, shown) if shown else None
 
     async def close(self) -> None:
-        """Cancel each ``run``, and wait for them for a second at most."""
+        """Cancel each ``run``, and wait for them for at most a second."""
         for attached in self._all:
             if attached.scope is not None:
                 attached.scope.cancel()
@@ -128,13 +128,20 @@ class Instruments:
                 if attached.ended is not None:
                     await attached.ended.wait()
         if scope.cancelled_caught:
-            late = [each.name for each in self._all if each.ended is not None and not each.ended.is_set()]
+            late = [
+                attached.name
+                for attached in self._all
+                if attached.ended is not None and not attached.ended.is_set()
+            ]
             LOG.error("the run of %s did not end within %s s", ", ".join(late), RUN_END_SECONDS)
 
     def active(self) -> tuple[Instrument, ...]:
         """Return the instruments that were not removed."""
-        return tuple(each.instrument for each in self._all if each.active)
+        return tuple(attached.instrument for attached in self._all if attached.active)
 
     def panel(self) -> list[dict[str, Any]]:
-        """Return the instruments and what was counted of them, ready for JSON."""
-        return [{"instrument": each.name, "failed": each.failed, "active": each.active} for each in self._all]
+        """Return the instruments and their counts, ready for JSON."""
+        return [
+            {"instrument": attached.name, "failed": attached.failed, "active": attached.active}
+            for attached in self._all
+        ]

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra._runtime import phases
-from papyra._runtime.belongings.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.cell import Cell
 from papyra._runtime.containment.failures import as_failure, left_open, own_failure
 from papyra._runtime.containment.frames import calls_actor
@@ -35,6 +34,7 @@ from papyra._runtime.phases import (
     STOPPING_CHILDREN,
     SUSPENDED,
 )
+from papyra._runtime.resources.pipes import abandon_pipes, pipes_gone
 from papyra._runtime.spawning import build
 from papyra._runtime.stopping import NO_TIME, begin_stopping_children, finish, stop_next_child
 from papyra._runtime.supervision import Supervision
@@ -72,7 +72,7 @@ class Lifecycle:
         return (
             cell.phase == RUNNING
             and cell.box is None
-            and cell.belongings is None
+            and cell.resources is None
             and not cell.children
             and cell.actor is not None
             and _inherits_on_stop(cell.actor)
@@ -157,7 +157,7 @@ class Lifecycle:
                 if not await self.supervision.decide(cell):
                     self._pause(cell)
                     return
-            elif phase in (RESTARTING_STOP, STOPPING) and not self._belongings_gone(cell):
+            elif phase in (RESTARTING_STOP, STOPPING) and not self._resources_gone(cell):
                 self._pause(cell)
                 return
             elif phase in (RESTARTING_STOP, STOPPING) and self._interrupted():
@@ -240,7 +240,7 @@ class Lifecycle:
     def _settle_running(self, cell: Cell) -> bool:
         """Queue a running cell or make it idle. Return False if it needs a further step now."""
         box = cell.box
-        mine = cell.belongings
+        mine = cell.resources
         owes = mine is not None and bool(mine.owed)
         if cell.halted or cell.force or (cell.stopping and not owes and not (box and has_mail(cell))):
             begin_stopping_children(cell)
@@ -334,8 +334,8 @@ class Lifecycle:
                 log_error("on_stop of actor %s, which was left behind, raised", cell, error=failure)
             failure = None  # as above
         finally:
-            if cell.belongings is not None:
-                cell.belongings.release(stopped_early(cell))  # what on_stop itself has begun
+            if cell.resources is not None:
+                cell.resources.release(stopped_early(cell))  # what on_stop itself has begun
 
     def _goes_down(self, cell: Cell) -> bool:
         """End the instance of a cell whose group restarts, if it has one.
@@ -349,9 +349,9 @@ class Lifecycle:
         phases.enter(cell, RESTARTING_STOP)
         return True
 
-    def _belongings_gone(self, cell: Cell) -> bool:
+    def _resources_gone(self, cell: Cell) -> bool:
         """Release what an instance that ends has. Return False while its background work is not over."""
-        mine = cell.belongings
+        mine = cell.resources
         if mine is None or cell.actor is None:
             return True
         if cell.phase == RESTARTING_STOP:
@@ -401,7 +401,7 @@ def _has_only_to_stop(cell: Cell) -> bool:
         or cell.force
         or cell.undecided
         or cell.escalated is not None
-        or cell.belongings is not None
+        or cell.resources is not None
     )
 
 

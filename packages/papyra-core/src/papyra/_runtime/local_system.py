@@ -1,4 +1,4 @@
-"""What a cluster may do with the actors of this process. The one door between the runtime and a cluster."""
+"""The operations of a cluster on the actors of this process, its only access to the runtime."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ class Mail:
                 envelope.call = _received_inside(message, inside)
 
     def delivered(self) -> None:
-        """Have the reply come here.
+        """Have the reply delivered to this object.
 
-        Not before: `sending.deliver` uses the envelope's waiter for its own wait.
+        Call it after the delivery: until then, `sending.deliver` uses the envelope's waiter for its own wait.
         """
         item = self.item
         if self._answered is None or type(item) is not Envelope:
@@ -69,14 +69,14 @@ class Mail:
         else:
             item.waiter = self
 
-    # What an envelope wakes: a `Waiter` as far as `Envelope.reply` looks.
+    # The part of a `Waiter` that `Envelope.reply` uses.
 
     def done(self) -> bool:
-        """Whether the reply was handed on."""
+        """Whether the reply was passed on."""
         return self._done
 
     def set_result(self, _result: None, /) -> None:
-        """Hand the reply on. An actor's worker calls this: nothing may be raised into it."""
+        """Pass the reply on. An actor's worker calls this, so it must not raise."""
         self._done = True
         item = self.item
         if type(item) is not Envelope or self._answered is None:
@@ -103,7 +103,7 @@ def _received_inside(
 
 
 class _Ends:
-    """An entry in a cell's watchers, which hears of its end."""
+    """An entry in a cell's watchers, which is notified of its end."""
 
     def __init__(self) -> None:
         self.calls: dict[object, Callable[[str], None]] = {}
@@ -138,7 +138,7 @@ class LocalSystem:
         return getattr(ref._cell, "rt", None) is self._rt
 
     def offer(self, ref: ActorRef[Any, Any], mail: Mail) -> bool:
-        """Put ``mail`` in the mailbox; False if it is full, or others wait already.
+        """Put ``mail`` in the mailbox. Return False if it is full, or others wait for room already.
 
         An actor that takes no messages leaves one dead letter and raises `ActorStopped`.
         """
@@ -159,15 +159,15 @@ class LocalSystem:
     def refuse(self, ref: ActorRef[Any, Any] | None, message: object, *, expects_reply: bool = False) -> None:
         """Leave a dead letter for a message that can't be delivered.
 
-        Without ``ref`` it was for no known actor.
+        Without ``ref``, the actor is unknown.
         """
         cell = ref._cell if ref is not None else self._guardian
         self._rt.history.dead_letter(cell, message, expects_reply=expects_reply)
 
     def on_end(self, ref: ActorRef[Any, Any], key: object, call: Callable[[str], None]) -> bool:
-        """Have ``call(reason)`` made when the actor ends; False if it has ended already.
+        """Call ``call(reason)`` when the actor ends. Return False if it has ended already.
 
-        One call for each key.
+        There is one call for each key.
         """
         cell = ref._cell
         if cell.phase == STOPPED:
@@ -187,13 +187,13 @@ class LocalSystem:
             ends.calls.pop(key, None)
 
     def tell_terminated(self, watcher: ActorRef[Any, Any], ref: ActorRef[Any, Any], reason: str) -> None:
-        """Give ``watcher`` an `ActorTerminated`, full mailbox or not, if it still handles messages."""
+        """Send ``watcher`` an `ActorTerminated`, even into a full mailbox, if it still handles messages."""
         cell = watcher._cell
         if cell.phase < STOPPING_CHILDREN and not cell.halted and not cell.force:
             enqueue(cell, ActorTerminated(ref, reason))
 
     def remove_terminated(self, watcher: ActorRef[Any, Any], ref: ActorRef[Any, Any]) -> None:
-        """Take an `ActorTerminated` of ``ref`` that is queued back out of the mailbox."""
+        """Remove a queued `ActorTerminated` of ``ref`` from the mailbox."""
         box = watcher._cell.box
         for _ in range(len(box or ())):
             item = box.popleft()  # type: ignore[union-attr]  # a box of None has no length
@@ -205,7 +205,7 @@ class LocalSystem:
         self._rt.history.event(kind.__name__, self._guardian, payload)
 
     def handle(self, system_id: str) -> ForeignRuntime:
-        """Return what references to actors of another node share in place of a runtime."""
+        """Return the object that references to another node share in place of a runtime."""
         return ForeignRuntime(system_id)
 
 

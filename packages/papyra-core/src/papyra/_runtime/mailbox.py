@@ -74,7 +74,7 @@ def waiting_messages(cell: Cell) -> int:
         signals += 1
     if signals < len(box) and box[-1] is SIGNAL:
         signals += 1
-    own = cell.belongings.queued if cell.belongings is not None else 0
+    own = cell.resources.queued if cell.resources is not None else 0
     return max(0, len(box) - signals - own)
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from papyra._runtime._eventloop import Loop, Waiter
     from papyra._runtime.cell import Cell
-    from papyra._runtime.delivery.countdown import Countdown
+    from papyra._runtime.delivery.send_countdown import Countdown
     from papyra._runtime.fact_writer import FactWriter
     from papyra._runtime.history import History
     from papyra._runtime.hook_calls import HookCalls

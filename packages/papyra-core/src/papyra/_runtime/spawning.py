@@ -6,12 +6,12 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.belongings.group import children_policy
 from papyra._runtime.cell import Cell
 from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.containment.user_values import close_coroutine, describe, is_a
 from papyra._runtime.context_guard import changed_variables, tree_of
 from papyra._runtime.phases import DRAINING, RUNNING, STARTING
+from papyra._runtime.restart_group import children_policy
 from papyra.actor import Actor
 from papyra.exceptions import ActorNameTaken, ActorStopped
 from papyra.supervision import NAMED_POLICY, UNNAMED_POLICY

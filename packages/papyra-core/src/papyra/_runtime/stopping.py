@@ -85,8 +85,8 @@ def stop_failed(cell: Cell, reason: str) -> None:
 def begin_stopping_children(cell: Cell) -> None:
     """Stop a cell now, its children first. The messages in its mailbox become dead letters."""
     close(cell)
-    if cell.belongings is not None:
-        cell.belongings.release(stopped_early(cell))
+    if cell.resources is not None:
+        cell.resources.release(stopped_early(cell))
     cell.cancel_timer()
     phases.enter(cell, STOPPING_CHILDREN)
 
@@ -154,7 +154,7 @@ def _end(cell: Cell) -> None:
     if cell.name is not None and rt.names.get(cell.name) is cell:
         del rt.names[cell.name]
     if cell.parent is not None:
-        rt.tallies.bury(cell)
+        rt.tallies.count_stopped(cell)
         if cell.failure is not None:
             rt.lifecycle.supervision.settle(cell, SupervisorDecision.STOP)
         try:
@@ -175,7 +175,7 @@ def _end(cell: Cell) -> None:
     if type(own) is Worker and own.waiter is not None and not own.waiter.done():
         own.waiter.set_result(None)  # it waits for a turn that does not come: it has to end
     # References may keep a dead cell alive; release everything that it no longer needs.
-    cell.belongings = None
+    cell.resources = None
     cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
     cell.worker = cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = (
         cell.escalated

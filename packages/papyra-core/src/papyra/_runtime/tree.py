@@ -23,7 +23,7 @@ def rows(
     """Yield the actors of each row below ``top``, and its level: parents before children, siblings by type.
 
     ``fold`` siblings of a type or more are one row, and nothing below them is shown; None folds none. Nothing
-    below ``max_level`` is shown. With ``actor_type``, only rows of this type are.
+    below ``max_level`` is shown, and with ``actor_type`` only rows of this type.
     """
     pending = [_entries(top, fold)]  # one iterator a level: a deep tree needs no deep recursion
     while pending:
@@ -39,7 +39,7 @@ def rows(
 
 
 def _entries(parent: Cell, fold: int | None) -> Iterator[list[Cell]]:
-    """Yield the children of a cell, those that are one row together."""
+    """Yield the children of a cell, grouped by row."""
     groups: dict[str, list[Cell]] = {}
     for cell in list((parent.children or {}).values()):
         groups.setdefault(_type_of(cell), []).append(cell)

@@ -39,8 +39,8 @@ from papyra.proxy import CallerError
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from papyra._runtime.belongings import Belongings
     from papyra._runtime.cell import Cell
+    from papyra._runtime.resources import Resources
     from papyra._runtime.runtime import Runtime
     from papyra.actor import Actor
 
@@ -467,10 +467,10 @@ async def answer(cell: Cell, envelope: Envelope, worker: Worker) -> None:
     try:
         if envelope.call is None:
             value = await (cell.receive or actor.receive)(envelope.message)
-        elif cell.belongings is None or envelope.source is not None:
+        elif cell.resources is None or envelope.source is not None:
             value = await envelope.call(actor)
         else:
-            value = await _call_as_activity(cell.belongings, envelope.call, actor)
+            value = await _call_as_activity(cell.resources, envelope.call, actor)
         # `Worker.left_open`, without a call
         if worker.state.cancel_scope is not worker.floor and not (worker.own or worker.interrupted):
             worker.close_scopes()
@@ -503,7 +503,7 @@ async def observed(cell: Cell, envelope: Envelope, worker: Worker) -> None:
     end(cell, begun, None)
 
 
-async def _call_as_activity(mine: Belongings, call: Callable[[Actor], Awaitable[Any]], actor: Actor) -> Any:
+async def _call_as_activity(mine: Resources, call: Callable[[Actor], Awaitable[Any]], actor: Actor) -> Any:
     """Run a proxy's call in an actor that may have a receive timeout."""
     try:
         return await call(actor)

@@ -1,1 +1,1 @@
-"""The way of a message from its sender to a mailbox."""
+"""The path of a message from its sender to a mailbox."""

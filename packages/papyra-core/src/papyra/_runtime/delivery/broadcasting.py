@@ -1,4 +1,4 @@
-"""One message to many actors, side by side: no full mailbox holds up the others."""
+"""One message to many actors at once: a full mailbox does not delay the others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["Broadcast"]
 
 
 class _PlaceInLine:
-    """The waiter of a broadcast in the line of one mailbox: when it is done, the broadcast goes on there."""
+    """The waiter of a broadcast in the line of one mailbox. When it is woken, the broadcast sends there."""
 
     __slots__ = ("_broadcast", "_cell", "_done", "sender")
 
@@ -66,8 +66,8 @@ class Broadcast:
     async def send(self, cells: Iterable[Cell]) -> None:
         """Send to all ``cells``, and wait for room where a mailbox is full.
 
-        An actor that has stopped is passed over. One that refuses the message leaves a dead letter. Raises
-        `AskDeadlock`, after all others were told, if an actor's own code waits in a circle.
+        An actor that has stopped is skipped. One that refuses the message leaves a dead letter. If waiting
+        for one of them would be a deadlock, raise `AskDeadlock` after the message was sent to all others.
         """
         need_frames(WAIT_FRAMES)
         fork = begin_fork(self._me) if self._me is not None else None
@@ -82,7 +82,7 @@ class Broadcast:
                     self._rt.history.dead_letter(cell, self._message, expects_reply=False, reason="dropped")
                 else:
                     self._wait(cell, item, fork)
-            await self._work_off()
+            await self._finish()
         finally:
             if self._me is not None:
                 end_wait(self._me)
@@ -92,7 +92,7 @@ class Broadcast:
             raise self._deadlock
 
     def _wait(self, cell: Cell, item: object, fork: Fork | None) -> None:
-        """Wait for room in a full mailbox, beside the other waits."""
+        """Wait for room in a full mailbox, in addition to the other waits."""
         sender = _PlaceInLine(self, cell, item).sender
         branch = None
         if self._me is not None and fork is not None:
@@ -112,7 +112,7 @@ class Broadcast:
             await yield_to_loop(self._rt)
         return item
 
-    async def _work_off(self) -> None:
+    async def _finish(self) -> None:
         while self._left:
             if not self.due:
                 self._waiter = self._rt.loop.waiter()
@@ -135,6 +135,6 @@ class Broadcast:
         self.told += 1
 
     def wake(self) -> None:
-        """Have the broadcast look whose turn it is."""
+        """Wake the broadcast to send where there is room now."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -51,9 +51,9 @@ class SenderLine:
         return len(self.granted) + len(self.waiting)
 
     def grant_next(self) -> bool:
-        """Give a slot to the sender that waits longest. Return False if it has ceased to wait."""
+        """Give a slot to the sender that has waited longest. Return False if it has stopped waiting."""
         sender = next(iter(self.waiting))
-        waits = not sender.waiter.done()  # else its time-out or a cancellation has woken it
+        waits = not sender.waiter.done()  # if done, its time-out or a cancellation has woken it
         if waits:
             sender.waiter.set_result(None)  # first: if it raises, nothing has changed
             sender.granted = True

@@ -1,4 +1,4 @@
-"""Sends beyond the fast path of `ActorRef.tell`: their budget, room in mailboxes, and senders that wait."""
+"""Sends that leave the fast path of `ActorRef.tell`: their budget, room in mailboxes, and waiting senders."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ WAIT_FRAMES = 12
 
 
 def halt_send(cell: Cell, item: Any) -> Any:
-    """Do what is due before a send for which `Runtime.sends` has no step left. Return the item to send.
+    """Prepare a send when the counter `Runtime.sends` has stopped. Return the item to send.
 
-    If `Runtime.must_yield` is set then, await `yield_to_loop` before the send.
+    If this sets `Runtime.must_yield`, the caller awaits `yield_to_loop` before the send.
     """
     rt = cell.rt
     if rt.countdown is not None:
@@ -60,9 +60,9 @@ def check_send(rt: Runtime) -> None:
 
 
 async def yield_to_loop(rt: Runtime) -> None:
-    """Let the event loop go round, as every `SEND_BUDGET` sends: a loop of sends would starve it.
+    """Yield to the event loop, once every `SEND_BUDGET` sends: a loop of sends would starve it.
 
-    This is where such a loop can be cancelled, and the last item is not sent then.
+    Such a loop can be cancelled here. Its last item is not sent then.
     """
     rt.must_yield = False
     await anyio.lowlevel.checkpoint()
@@ -87,7 +87,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
         return
     if refuses_when_full(cell):
         raise MailboxFull(cell, cell.capacity)
-    need_frames(WAIT_FRAMES)  # before the sender is in the line: an error half-way would leave it there
+    need_frames(WAIT_FRAMES)  # before the sender is in the line: a later error would leave it there
     me = None if waits else cell.rt.current_cell()
     sender = Sender(item, cell.rt.loop.waiter())
     if me is not None:
@@ -95,7 +95,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
     line_up(cell, sender)
     asked: Envelope | None = item if type(item) is Envelope else None
     if asked is not None and asked.waiter is None:
-        asked.waiter = sender.waiter  # so that its time-out ends this wait
+        asked.waiter = sender.waiter  # its time-out ends this wait, too
     try:
         await sender.waiter
     except BaseException:
@@ -108,7 +108,7 @@ async def deliver(cell: Cell, item: object, *, waits: bool = False) -> None:
 
 
 def settle(cell: Cell, sender: Sender) -> None:
-    """Send the item of a sender that was woken, or raise what it was woken with."""
+    """Send the item of a woken sender, or raise the error that it was woken with."""
     if sender.sent:
         return
     if sender.error is not None:
@@ -138,7 +138,7 @@ def try_enqueue(cell: Cell, item: object) -> bool:
 
 def refuses_when_full(cell: Cell) -> bool:
     """Return whether a full mailbox refuses messages, and no sender waits for room in it."""
-    return cell.belongings is not None and cell.belongings.refuses_when_full
+    return cell.resources is not None and cell.resources.refuses_when_full
 
 
 def has_room(cell: Cell) -> bool:

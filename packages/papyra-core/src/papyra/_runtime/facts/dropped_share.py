@@ -1,4 +1,4 @@
-"""The share of the facts that was dropped lately: the store is not healthy for so long."""
+"""The share of facts that were dropped recently. Until it is 0 again, the store is not healthy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["WINDOW_SECONDS", "DroppedShare"]
 
 WINDOW_SECONDS = 60.0
-"""How far back "lately" reaches: at least so far, and at most twice as far."""
+"""How far back the share reaches: at least this far, and at most twice as far."""
 
 
 @dataclass(slots=True)

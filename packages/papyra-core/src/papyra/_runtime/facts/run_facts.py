@@ -1,8 +1,6 @@
-"""The first and the last fact of a run.
+"""The first and the last fact of a run, `SystemStarted` and `SystemStopped`.
 
-`SystemStarted` and `SystemStopped`, at the address with the number 0.
-
-They are stored, and are not among the events of actors that `ActorSystem.events` and hooks show.
+Their address has the number 0. They are stored, but `ActorSystem.events` and hooks do not show them.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ class RunFacts:
         self._ended = False
 
     def started(self) -> None:
-        """Note the start, with what distinguishes this process from others."""
+        """Note the start, with the process and its versions."""
         self._note(
             "SystemStarted",
             {
@@ -48,7 +46,7 @@ class RunFacts:
     def stopped(self, reason: str) -> None:
         """Note the end, once: ``closed``, ``cancelled`` or ``error``."""
         if self._ended:
-            return  # the task that closed the system was cancelled, and another one goes on
+            return  # the task that closed the system was cancelled, and another one continues
         self._ended = True
         rt = self._rt
         self._note(

@@ -1,1 +1,1 @@
-"""Counts of actors and messages, and the watch over actors that are busy for long."""
+"""Counts of actors and messages, and the search for actors that are busy for too long."""

@@ -1,4 +1,4 @@
-"""An instrument that is attached to one system. Its errors are counted and harm nobody."""
+"""An instrument that is attached to one system. Its errors are counted, and contained."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Attached:
         return mark, gap
 
     def send_failed(self, error: BaseException) -> tuple[None, int]:
-        """Count what ``send`` raised, and go on without a mark."""
+        """Count an error of ``send``, and continue without a mark."""
         if isinstance(error, KeyboardInterrupt):
             raise error  # Ctrl-C, which comes anywhere
         self.count_failure("send", error)
@@ -86,7 +86,7 @@ class Attached:
 
 
 Marks: TypeAlias = tuple[tuple[Attached, object], ...]
-"""What a message carries: each instrument that marked it, with its mark."""
+"""The marks of a message: each instrument that marked it, with its mark."""
 
 
 def begin(cell: Cell, marks: Marks) -> Marks:

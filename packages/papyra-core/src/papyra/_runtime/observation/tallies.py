@@ -1,6 +1,6 @@
-"""Counts by actor type: a walk over the living actors, and what the dead have left behind.
+"""Counts by actor type: a walk over the living actors, and the tallies of stopped ones.
 
-A stopped actor adds what it did to the tally of its type, so that counters never fall. A walk may run in
+A stopped actor adds its counts to the tally of its type, so counters never fall. A walk may run in
 another thread while actors come and go. It reads the tallies before it copies the list of actors: an actor
 that ends in between is missed rather than counted twice, and a total that would be lower than the last one is
 reported as the last one.
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["MAX_KINDS", "Tallies", "Walk"]
 
 MAX_KINDS = 100
-"""Types that are counted each by itself."""
+"""Types that have a tally of their own. All others share one."""
 
 OTHER = "(other)"
 
@@ -32,7 +32,7 @@ _RESTARTING = (RESTARTING_STOP, RESTARTING_CHILDREN, BACKING_OFF)
 
 
 class Tally:
-    """One type: what its dead did, what happened to all of it, and what was reported last."""
+    """The counts of one type: of its stopped actors, of all its actors, and those last reported."""
 
     __slots__ = ("ended", "failures", "processed", "restarts", "seen_processed", "seen_spawned")
 
@@ -47,9 +47,9 @@ class Tallies:
     def __init__(self) -> None:
         self.kinds: dict[str, Tally] = {}
         self.refused = 0  # dead letters that were sent to a stopped actor
-        self.lock = Lock()  # of what was reported last
-        # The class of the actor that was buried last, and its tally: many actors of one class stop in a row.
-        self._last_buried: tuple[type | None, Tally] = Tally, Tally()
+        self.lock = Lock()  # for the counts last reported
+        # The class of the actor that stopped last, and its tally: many actors of one class stop in a row.
+        self._last_stopped: tuple[type | None, Tally] = Tally, Tally()
 
     def name_of(self, kind: type | None) -> str:
         """Return the name that a type is counted under."""
@@ -62,22 +62,22 @@ class Tallies:
         tally = self.kinds.get(name)
         return tally if tally is not None else self.kinds.setdefault(name, Tally())
 
-    def bury(self, cell: Cell) -> None:
-        """Add what an actor did that has stopped."""
-        kind, tally = self._last_buried
+    def count_stopped(self, cell: Cell) -> None:
+        """Add the counts of an actor that has stopped."""
+        kind, tally = self._last_stopped
         if kind is not cell.actor_type:
             tally = self.of(cell.actor_type)
-            self._last_buried = cell.actor_type, tally
+            self._last_stopped = cell.actor_type, tally
         tally.ended += 1
         tally.processed += cell.processed
 
     def change_type(self, cell: Cell, kind: type) -> None:
-        """Leave to the old type of an actor what it did, where a restart gives it another one."""
+        """Leave the counts of an actor to its old type, when a restart gives it another one."""
         if kind is not cell.actor_type:
-            self.bury(cell)
-            after = self.of(kind)
-            after.ended -= 1
-            after.processed -= cell.processed
+            self.count_stopped(cell)
+            tally = self.of(kind)
+            tally.ended -= 1
+            tally.processed -= cell.processed
 
 
 class _Row:
@@ -91,7 +91,7 @@ class _Row:
         self.fullest = 0.0
 
     def look(self, cell: Cell) -> None:
-        """Count what most actors do not have: mail, or another phase than running."""
+        """Count an actor that has messages, or is in another phase than running."""
         box, senders = cell.box, cell.senders
         if cell.stopping:
             self.alive -= 1
@@ -114,7 +114,7 @@ class Walk:
 
     def __init__(self, tallies: Tallies, cells: Iterable[Cell]) -> None:
         self._tallies = tallies
-        self._dead = {
+        self._stopped = {
             name: (tally.ended, tally.processed) for name, tally in list(tallies.kinds.items())
         }  # before the next line: see above
         self.cells = list(cells)
@@ -141,13 +141,13 @@ class Walk:
         return row
 
     def kinds(self) -> dict[str, KindStatistics]:
-        """Return what was counted."""
+        """Return the counts by type."""
         with self._tallies.lock:
             return {name: self._kind(name, tally) for name, tally in list(self._tallies.kinds.items())}
 
     def _kind(self, name: str, tally: Tally) -> KindStatistics:
         row = self._rows.get(name) or _Row()
-        ended, processed = self._dead.get(name, (0, 0))
+        ended, processed = self._stopped.get(name, (0, 0))
         living = row.alive + row.restarting + row.stopping
         tally.seen_spawned = max(tally.seen_spawned, ended + living)
         tally.seen_processed = max(tally.seen_processed, processed + row.processed)

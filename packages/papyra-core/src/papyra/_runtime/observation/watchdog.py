@@ -1,9 +1,9 @@
 """Names the actor that holds the event loop, and the one that has handled one message for a minute.
 
-A thread looks ten times a second at what the loop's thread runs: only from there a held loop can be seen
-while it is held. While an actor computes, it asks the loop for an answer; no answer for a while means
-that the loop is held. So an idle system is never woken up, and nothing is done or stored per message. The
-page "The runtime" of the design documentation has the reasons.
+A thread looks ten times a second at the code that the loop's thread runs: only another thread can see a held
+loop while it is held. While an actor computes, the thread asks the loop for an answer. Without an answer
+for a while, the loop is held. So an idle system is never woken up, and nothing is done or stored per message.
+The page "The runtime" of the design documentation has the reasons.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from papyra._runtime.phases import STARTING
 if TYPE_CHECKING:
     from types import CodeType, CoroutineType, FrameType
 
-    from papyra._runtime.observation.busy_actors import Found
+    from papyra._runtime.observation.busy_actors import BusyCell
     from papyra._runtime.runtime import Runtime
 
 __all__ = ["Watchdog"]
 
 HELD_SECONDS = 0.25
-"""Time without an answer of the event loop after which an actor's code holds it."""
+"""Time without an answer after which an actor's code is reported to hold the event loop."""
 
 LONG_SECONDS = 60.0
-"""Time after which the handling of one message is named."""
+"""Time after which the handling of one message is reported."""
 
 LOOK_SECONDS = 0.1
 
 LOOKS_FOR_LONG = 50
-"""Looks from one search for long messages to the next one, which looks at every worker."""
+"""Looks between two searches for long messages, which go through all workers."""
 
 QUIET_SECONDS = 60.0
-"""Time in which one place in the code is named once."""
+"""Time in which a place in the code is reported once."""
 
 
 class Watchdog:
@@ -109,33 +109,33 @@ class Watchdog:
     def _answered(self) -> None:
         self._asked = None
 
-    # -- what is said
+    # -- reports
 
     def _name_held(self, seconds: float) -> None:
-        found = self._busy.find_computing()
-        if found is None or self._asked is None or found.frame is None or not self._is_news(found.frame):
+        busy = self._busy.find_computing()
+        if busy is None or self._asked is None or busy.frame is None or not self._is_news(busy.frame):
             return
         LOG.warning(
             "actor %s has held the event loop for %.2f s in %s%s. Nothing else runs meanwhile: "
             "await there, or do the work with context.run_blocking()",
-            found.cell,
+            busy.cell,
             seconds,
-            place(found.frame),
-            _innermost(self._loop_thread, found.frame),
+            place(busy.frame),
+            _innermost(self._loop_thread, busy.frame),
         )
 
     def _name_long(self, now: float) -> None:
-        places: dict[CodeType, list[Found]] = {}
-        for found in self._busy.find(now):
-            if now - found.since < LONG_SECONDS:
+        places: dict[CodeType, list[BusyCell]] = {}
+        for busy in self._busy.find(now):
+            if now - busy.since < LONG_SECONDS:
                 break  # the longest are first
-            if found.code is not None and found.code not in self._named_messages:
-                self._named_messages.add(found.code)
-                places.setdefault(found.code.cr_code, []).append(found)
-        for code, ones in places.items():
-            first = ones[0]
+            if busy.code is not None and busy.code not in self._named_messages:
+                self._named_messages.add(busy.code)
+                places.setdefault(busy.code.cr_code, []).append(busy)
+        for code, actors in places.items():
+            first = actors[0]
             starts = first.cell.phase == STARTING
-            count = len(ones) - 1
+            count = len(actors) - 1
             others = f" The same is true of {count} other actor{'s' * (count != 1)}." if count else ""
             if self._is_news(first.frame, code):
                 LOG.warning(
@@ -150,7 +150,7 @@ class Watchdog:
                 )
 
     def _is_news(self, frame: FrameType | None, code: CodeType | None = None) -> bool:
-        """Return whether a place was not named lately, and note that it is named now."""
+        """Return whether a place was not reported recently, and note that it is now."""
         code = code if code is not None or frame is None else frame.f_code
         if code is None:
             return True
@@ -163,6 +163,6 @@ class Watchdog:
 
 
 def _innermost(thread: int, own: FrameType) -> str:
-    """Name what the actor's code has called, if it has called anything."""
+    """Name the function that the actor's code has called, if any."""
     frame = sys._current_frames().get(thread)
     return f", in {place(frame)}" if frame is not None and frame is not own else ""

@@ -1,4 +1,4 @@
-"""Tasks and timers for a part of a running program that is not an actor, on asyncio and trio alike."""
+"""Tasks and timers for code that is not an actor, on asyncio and trio."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ __all__ = ["Background"]
 
 
 class Background:
-    """Runs tasks below no cancel scope, and calls at later times, on the event loop that runs here.
+    """Runs tasks outside of any cancel scope, and timers, on the running event loop.
 
-    A task that somebody cancels from outside (on asyncio anybody can) is started again, unless the event
-    loop ends. What a task raises is logged. `close` ends the timers; tasks end by themselves.
+    A task that is cancelled from outside, as any code can do on asyncio, is started again, unless the event
+    loop ends. An error of a task is logged. `close` ends the timers, but not the tasks.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class Background:
         return self._loop.time()
 
     def waiter(self) -> Waiter:
-        """Make something to await once, woken by ``set_result(None)``."""
+        """Make an object to await once. ``set_result(None)`` wakes it."""
         return self._loop.waiter()
 
     def after(self, delay: float, call: Callable[[], object]) -> Timer:
-        """Make ``call`` after ``delay`` seconds; it must not raise."""
+        """Call ``call()`` after ``delay`` seconds. It must not raise."""
         return self._timers.after(delay, call)
 
     def spawn(self, make: Callable[[], Coroutine[Any, Any, None]], label: str) -> None:
@@ -57,7 +57,7 @@ class Background:
             raise
 
     def close(self) -> None:
-        """Make no call any more, and start no cancelled task again."""
+        """End the timers, and let cancelled tasks end."""
         self.closed = True
         self._timers.close()
 

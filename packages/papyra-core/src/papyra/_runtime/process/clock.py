@@ -1,4 +1,4 @@
-"""The clock that a user gave to a system. The runtime reads it half-way through its work."""
+"""The clock that a user gave to a system. The runtime reads it in the middle of its work."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ __all__ = ["Clock"]
 
 
 class Clock:
-    """A ``time_fn`` that never raises, and always returns a number.
+    """A ``time_fn`` that never raises, and always returns a finite number.
 
-    If the user's function raises or returns no finite number, its last good reading is returned again; before
-    the first good one, the time of the host. Stores call the clock in their threads, too.
+    If the user's function raises, or returns anything else, its last good reading is returned again; before
+    the first one, the time of the host. Stores call the clock in their threads, too.
     """
 
     def __init__(self, time_fn: Callable[[], float], observer: Observer) -> None:
@@ -51,12 +51,12 @@ class Clock:
         return time.time() if self._last is None else self._last
 
     def attach(self, advanced: Callable[[], None]) -> None:
-        """Have a clock that drives the timers call ``advanced`` when it moved on."""
+        """If the clock drives the timers, have it call ``advanced`` when it advances."""
         if self.driven is not None:
             self.driven.attach(advanced)
 
     def detach(self, advanced: Callable[[], None]) -> None:
-        """Have a clock that drives the timers call ``advanced`` no more."""
+        """Undo `attach`."""
         try:
             if self.driven is not None:
                 self.driven.detach(advanced)

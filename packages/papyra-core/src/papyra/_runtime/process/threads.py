@@ -1,4 +1,4 @@
-"""Blocking code of actors, in threads from a limiter of the system's own."""
+"""Blocking code of actors, in threads that the system limits."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class BlockingJob:
                 self._threads.give_back_from_thread(self)
 
     def leave(self) -> bool:
-        """Note that nobody waits for it any more. Return whether its thread is at work all the same."""
+        """Note that no caller waits any more. Return whether the thread is still running."""
         with self._lock:
             self._left = True
             self.cell = None
@@ -65,8 +65,8 @@ class BlockingJob:
 class BlockingThreads:
     """The threads of one system.
 
-    The limiter counts here, not in anyio: on asyncio anyio takes the token back from a thread that was left
-    behind.
+    Tokens are counted here, not in anyio: on asyncio, anyio takes the token back from an abandoned thread
+    that is still running.
     """
 
     def __init__(self, loop: Loop, total: int) -> None:
@@ -76,7 +76,7 @@ class BlockingThreads:
 
     @property
     def running(self) -> int:
-        """How many threads are at work, those left behind among them."""
+        """The number of running threads, including abandoned ones."""
         return self._tokens.borrowed_tokens
 
     async def run(
@@ -92,7 +92,7 @@ class BlockingThreads:
                 self._give_back(job)
 
     def give_back_from_thread(self, job: BlockingJob) -> None:
-        """Take the token back from a thread that was left behind and has ended."""
+        """Take the token back from an abandoned thread that has ended."""
         with suppress(RuntimeError):  # the event loop has ended, and nobody wants the token any more
             self._loop.from_thread(lambda: self._give_back(job))
 

@@ -10,22 +10,22 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from papyra._runtime.belongings import belongings, bind_receive, enqueue_own, run_call
 from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.envelope import SIGNAL
+from papyra._runtime.resources import bind_receive, enqueue_own, resources, run_call
 from papyra._runtime.timers import Timer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
     from typing import Never
 
-    from papyra._runtime.belongings import Belongings
+    from papyra._runtime.resources import Resources
     from papyra.actor import Actor
 
 __all__ = ["MISSING", "ActorTimers", "ReceiveTimeout", "check_keywords", "set_receive_timeout"]
 
 MISSING: Final[Any] = object()
-"""Stands for a message that was not given, because None is a message."""
+"""The default of ``send=``, because None is a message."""
 
 
 class KeyedTimer(Timer):
@@ -37,7 +37,7 @@ class KeyedTimer(Timer):
     __slots__ = ("act", "first", "interval", "key", "message", "owner", "rate", "version")
 
     def __init__(self, owner: ActorTimers, key: Hashable) -> None:
-        super().__init__(owner.belongings.cell.rt.timers)
+        super().__init__(owner.resources.cell.rt.timers)
         self.owner: ActorTimers | None = owner
         self.key = key
         self.version = 0
@@ -59,7 +59,7 @@ class KeyedTimer(Timer):
         """Queue a tick."""
         if self.owner is not None:
             enqueue_own(
-                self.owner.belongings.cell, self, self.message, partial(self.run, self.owner, self.version)
+                self.owner.resources.cell, self, self.message, partial(self.run, self.owner, self.version)
             )
 
     async def run(self, owner: ActorTimers, version: int, actor: Actor) -> None:
@@ -72,7 +72,7 @@ class KeyedTimer(Timer):
         elif self.rate:
             self.timers.set(self, self._next_on_grid(self.interval))
         try:
-            await _handle_tick(owner.belongings, actor, message, act)
+            await _handle_tick(owner.resources, actor, message, act)
         finally:
             if self.interval is not None and not self.rate and version == self.version:
                 self.timers.set(self, self.timers.now() + self.interval)
@@ -93,8 +93,8 @@ class KeyedTimer(Timer):
 class ActorTimers:
     """The timers of an actor: `ActorContext.timers`.
 
-    Each has a key, any hashable value; starting a key again replaces its timer, and what the old one has
-    queued already is not seen. A tick either delivers the message ``send=`` to the actor or runs ``call=``, a
+    Each has a key, any hashable value. Starting a key again replaces its timer, and drops a tick that the old
+    one has queued. A tick either delivers the message ``send=`` to the actor or runs ``call=``, a
     plain or async function without arguments, in it; give exactly one of the two. Ticks are handled between
     messages, one at a time. They are never refused and never dead letters, and at most one of each key is
     queued.
@@ -104,10 +104,10 @@ class ActorTimers:
     timers before ``on_stop``; after `SupervisorDecision.RESUME` they go on.
     """
 
-    __slots__ = ("_timers", "belongings")
+    __slots__ = ("_timers", "resources")
 
-    def __init__(self, belongings: Belongings) -> None:
-        self.belongings = belongings
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
         self._timers: dict[Hashable, KeyedTimer] = {}
 
     def start_single(
@@ -131,9 +131,9 @@ class ActorTimers:
         call: Callable[[], object] | None = None,
         initial_delay: float | None = None,
     ) -> None:
-        """Tick again and again, ``delay`` seconds after the end of the last handling.
+        """Tick repeatedly, ``delay`` seconds after the end of the last handling.
 
-        A slow handler gathers no ticks.
+        Ticks do not pile up behind a slow handler.
         """
         check_keywords("start_fixed_delay", misplaced)
         _interval(delay)
@@ -148,11 +148,9 @@ class ActorTimers:
         call: Callable[[], object] | None = None,
         initial_delay: float | None = None,
     ) -> None:
-        """Tick at the start plus ``initial_delay``, and then every ``interval`` seconds.
+        """Tick after ``initial_delay`` seconds, and then every ``interval`` seconds.
 
-        Ticks that were missed are skipped.
-
-        A tick that comes due while the one before it is handled comes once, after it.
+        Missed ticks are skipped. If ticks come due while an earlier one is handled, one of them follows it.
         """
         check_keywords("start_fixed_rate", misplaced)
         _interval(interval)
@@ -173,11 +171,11 @@ class ActorTimers:
             timer.end()
 
     def is_active(self, key: Hashable) -> bool:
-        """Return whether a timer of this key is to tick yet."""
+        """Return whether a timer with this key will tick again."""
         return key in self._timers
 
     def keys(self) -> tuple[Hashable, ...]:
-        """Return the keys of the timers that are to tick yet, oldest first."""
+        """Return the keys of the timers that will tick again, oldest first."""
         return tuple(self._timers)
 
     def _start(
@@ -191,7 +189,7 @@ class ActorTimers:
         rate: bool,
     ) -> None:
         _check_action(message, act)
-        belongings(self.belongings.cell)  # a stopped actor has no timers
+        resources(self.resources.cell)  # a stopped actor has no timers
         timer = self._timers.get(key)
         if timer is None:
             self._timers[key] = timer = KeyedTimer(self, key)
@@ -202,25 +200,25 @@ class ActorTimers:
         timer.timers.set(timer, timer.first)
 
     def __repr__(self) -> str:
-        return f"<timers of actor {self.belongings.cell}: {list(self._timers)}>"
+        return f"<timers of actor {self.resources.cell}: {list(self._timers)}>"
 
 
 class ReceiveTimeout(Timer):
-    """Ticks whenever an actor was idle for so long.
+    """Ticks whenever an actor was idle for ``seconds``.
 
-    Its own ticks, and those of the actor's timers, do not count as activity. All else does: messages pass
-    through `receive`, and the runtime notes proxy calls and results of background work.
+    Its own ticks, and those of the actor's timers, do not count as activity. Messages do, which pass through
+    `receive`, and so do proxy calls and results of background work, which the runtime notes.
     """
 
-    __slots__ = ("act", "belongings", "ended", "message", "new", "overdue", "seconds")
+    __slots__ = ("act", "ended", "message", "new", "overdue", "resources", "seconds")
 
     keeps_drain_open = False
 
     def __init__(
-        self, mine: Belongings, seconds: float, message: object, act: Callable[[], object] | None
+        self, mine: Resources, seconds: float, message: object, act: Callable[[], object] | None
     ) -> None:
         super().__init__(mine.cell.rt.timers)
-        self.belongings = mine
+        self.resources = mine
         self.seconds = seconds
         self.message = message
         self.act = act
@@ -231,31 +229,31 @@ class ReceiveTimeout(Timer):
 
     @calls_actor
     async def receive(self, message: Any) -> Any:
-        """Handle a message, and note when that ended."""
+        """Handle a message, and note when the handling ended."""
         try:
-            mine = self.belongings
+            mine = self.resources
             assert mine.cell.actor is not None  # noqa: S101 - a message is handled by an instance
             return await (mine.behaviour or mine.cell.actor.receive)(message)
         finally:
             self.note_activity()
 
     def note_activity(self) -> None:
-        """Begin to count anew."""
+        """Start to count again from now."""
         self.overdue = False
         if not self.ended:
             self.timers.set(self, self.timers.now() + self.seconds)
 
     def settle(self) -> None:
-        """Look again, between two messages."""
+        """Look at the mailbox again, between two messages."""
         if self.new:
             self.new = False
             self.note_activity()
-        elif self.overdue and not any(item is not SIGNAL for item in self.belongings.cell.box or ()):
+        elif self.overdue and not any(item is not SIGNAL for item in self.resources.cell.box or ()):
             self._queue()
 
     def ring(self) -> None:
         """Queue a tick if the actor is idle."""
-        if self.belongings.cell.box is None:
+        if self.resources.cell.box is None:
             self._queue()
         else:
             self.overdue = True
@@ -263,25 +261,25 @@ class ReceiveTimeout(Timer):
     def _queue(self) -> None:
         self.overdue = False
         if not self.ended:
-            enqueue_own(self.belongings.cell, self, self.message, self.run)
+            enqueue_own(self.resources.cell, self, self.message, self.run)
 
     async def run(self, actor: Actor) -> None:
         """Handle the tick in the actor."""
         if self.ended:
             return
         try:
-            await _handle_tick(self.belongings, actor, self.message, self.act)
+            await _handle_tick(self.resources, actor, self.message, self.act)
         finally:
             self.note_activity()
 
     def end(self) -> None:
-        """Tick no more."""
+        """Stop ticking."""
         self.ended = True
         self.cancel()
 
 
 def set_receive_timeout(
-    mine: Belongings, seconds: float | None, message: object, act: Callable[[], object] | None
+    mine: Resources, seconds: float | None, message: object, act: Callable[[], object] | None
 ) -> None:
     """Replace the receive timeout of an actor; None ends it."""
     if seconds is None:
@@ -300,7 +298,7 @@ def set_receive_timeout(
 
 @calls_actor
 async def _handle_tick(
-    mine: Belongings, actor: Actor, message: object, act: Callable[[], object] | None
+    mine: Resources, actor: Actor, message: object, act: Callable[[], object] | None
 ) -> None:
     try:
         if act is not None:

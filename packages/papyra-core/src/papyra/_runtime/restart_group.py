@@ -1,8 +1,8 @@
 """Siblings that restart together: Erlang/OTP's one_for_all and rest_for_one.
 
-The members go down one by one, newest first, and come up again one by one, oldest first. A group does nothing
-to a member itself: it signals the member, whose own worker asks in `Lifecycle.step` whether its turn has come
-(`wants_down`, `holds`) and reports back (`down`, `up`, `gone`).
+The members go down one by one, newest first, and come up again one by one, oldest first. A group never
+changes a member itself: it signals the member, whose own worker asks in `Lifecycle.step` whether its turn has
+come (`wants_down`, `holds`) and reports back (`down`, `up`, `gone`).
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from papyra._runtime import phases
-from papyra._runtime.belongings import belongings
 from papyra._runtime.containment.user_values import describe, is_a, type_name
 from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_CHILDREN, SUSPENDED
-from papyra._runtime.restarts import RestartWindow
+from papyra._runtime.resources import resources
+from papyra._runtime.restart_window import RestartWindow
 from papyra._runtime.stopping import ABANDON, force, request_stop, stop_failed
 from papyra._runtime.wait_graph import cut_waits
 from papyra.supervision import GroupPolicy, RestartStrategy, Strategy
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["Group", "children_policy", "group_of"]
 
 MAX_CANCELLATIONS = 3
-"""A member that ignores this many is left behind."""
+"""A member that ignores more cancellations is abandoned."""
 
 
 class _State(Enum):
@@ -37,10 +37,10 @@ class _State(Enum):
 
 
 class Group:
-    """The children of one actor, as far as they restart together.
+    """The children of one actor that restart together.
 
-    It exists from the first restart on, and keeps the times of the restarts: in seconds in which the group
-    was up, because a slow stop must not make the limit unreachable.
+    It exists from the first restart on, and keeps the times of the restarts. They count only seconds in which
+    the group was up, because a slow stop must not make the limit unreachable.
     """
 
     def __init__(self, parent: Cell) -> None:
@@ -49,8 +49,8 @@ class Group:
         self.failed: Cell | None = None
         self._policy: GroupPolicy | None = None
         self._rising = False
-        self._left: list[Cell] = []  # members whose turn is to come, the next one last
-        self._current: Cell | None = None  # the member that goes down or comes up now
+        self._left: list[Cell] = []  # members whose turn will come, the next one last
+        self._current: Cell | None = None  # the member that is going down or coming up
         self._stopped_for_good: Cell | None = None
         self._cancellations = 0
         self._timer: Timer | None = None
@@ -58,10 +58,10 @@ class Group:
         self._down_since: float | None = None
         self._down_seconds = 0.0
 
-    # -- what supervision asks
+    # -- called by supervision
 
     def admits(self, policy: GroupPolicy) -> bool:
-        """Count one more restart, or return False if that is one too many."""
+        """Count a restart, or return False if the policy allows no more."""
         now = self.parent.rt.window_clock() if self._down_since is None else self._down_since
         return self._restarts.admits(policy, now - self._down_seconds)
 
@@ -87,15 +87,15 @@ class Group:
 
     @property
     def goes_down(self) -> bool:
-        """Whether members go down now: what one raises then decides nothing."""
+        """Whether members are going down now: an error of one of them has no effect then."""
         return not self._rising and bool(self.members)
 
     @property
     def restarts(self) -> int:
-        """How many restarts the policy counts now."""
+        """The number of restarts that the policy counts now."""
         return len(self._restarts)
 
-    # -- what a member asks, and reports
+    # -- called by members
 
     def wants_down(self, cell: Cell) -> bool:
         """Whether it is this member's turn to end its instance."""
@@ -121,7 +121,7 @@ class Group:
             self._turn_over(cell)
 
     def closed(self, cell: Cell) -> None:
-        """Note that a member stops: if something else stopped it, it leaves the group."""
+        """Note that a member is stopping. If the group did not stop it, it leaves the group."""
         if cell is not self._stopped_for_good:
             self.gone(cell)
 
@@ -132,7 +132,7 @@ class Group:
         self._turn_over(cell)
 
     def end(self) -> None:
-        """Give up: the parent ends its instance, and stops its children."""
+        """Dissolve the group: the parent ends its instance, and stops its children."""
         self._cancel_timer()
         members, self.members = self.members, {}
         self._current = None
@@ -154,7 +154,7 @@ class Group:
         state = self.members.get(cell)
         return state is not None and (not self._rising or state is not _State.UP)
 
-    # -- one after the other
+    # -- turns
 
     def _turn_over(self, cell: Cell) -> None:
         if cell is self._current:
@@ -223,14 +223,14 @@ class Group:
             request_stop(cell)
         cell.rt.signal(cell)
 
-    # -- members that take their time
+    # -- slow members
 
     def _await_grace(self, cell: Cell) -> None:
         assert self._policy is not None  # noqa: S101 - `begin` set it
         self._timer = self.parent.rt.timers.after(self._policy.grace, partial(self._hurry, cell))
 
     def _hurry(self, cell: Cell) -> None:
-        """Cancel what keeps a member from going down; leave it behind when that did not help three times."""
+        """Cancel the code that keeps a member from going down. Abandon the member after three attempts."""
         self._cancellations += 1
         self._await_grace(cell)
         if self._cancellations > MAX_CANCELLATIONS:
@@ -239,8 +239,8 @@ class Group:
             return
         if cell.phase == RESTARTING_CHILDREN or cell.stopping:
             assert self._policy is not None  # noqa: S101 - `begin` set it
-            for each in list((cell.children or {}).values()):
-                force(each, self._policy.grace)
+            for child in list((cell.children or {}).values()):
+                force(child, self._policy.grace)
         worker = cell.running()
         if worker is not None:
             worker.interrupt()
@@ -253,7 +253,7 @@ class Group:
 
 def group_of(parent: Cell) -> Group:
     """Return the group of an actor's children."""
-    mine = belongings(parent)
+    mine = resources(parent)
     if mine.group is None:
         mine.group = Group(parent)
     return mine.group
@@ -270,9 +270,9 @@ def _goes_with(cell: Cell, failed: Cell, policy: GroupPolicy) -> bool:
 
 
 def children_policy(parent: Cell) -> GroupPolicy | None:
-    """Return how the children of an actor restart together, as the actor says now.
+    """Return the policy by which the children of an actor restart together.
 
-    What it raises is user code's.
+    It is an attribute of the actor, so user code may raise here.
     """
     policy: object = getattr(parent.actor, "children_policy", None)
     if policy is None or is_a(policy, GroupPolicy):

@@ -1,7 +1,7 @@
-"""What an actor has besides its state: timers, a stash, background work, replies that it owes.
+"""The resources of an actor: timers, a stash, background work, replies that it owes.
 
-Most actors have none of it and pay for one slot of their cell. All of it belongs to one instance: a restart
-and a stop call `Belongings.release`.
+Most actors have none and pay for one slot of their cell. Resources belong to one instance of the actor: a
+restart and a stop call `Resources.release`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
     from collections import deque
     from collections.abc import Awaitable, Callable
 
-    from papyra._runtime.belongings.actor_timers import ActorTimers, ReceiveTimeout
-    from papyra._runtime.belongings.group import Group
-    from papyra._runtime.belongings.pipes import Pipe
     from papyra._runtime.cell import Cell
     from papyra._runtime.envelope import Source
+    from papyra._runtime.resources.actor_timers import ActorTimers, ReceiveTimeout
+    from papyra._runtime.resources.pipes import Pipe
+    from papyra._runtime.restart_group import Group
     from papyra.actor import Actor
 
-__all__ = ["Belongings", "become", "belongings", "bind_receive", "enqueue_own", "run_call", "unbecome"]
+__all__ = ["Resources", "become", "bind_receive", "enqueue_own", "resources", "run_call", "unbecome"]
 
 
-class Belongings:
-    """What one instance of an actor has and loses with its end.
+class Resources:
+    """The resources of one instance of an actor, which end with it.
 
     ``queued`` counts the runtime's own envelopes in the mailbox, ``instance`` the instances that have ended:
     a result of background work counts only in the instance that began it. ``group`` and
-    ``refuses_when_full`` are the cell's, and stay over a restart.
+    ``refuses_when_full`` belong to the cell, and survive a restart.
     """
 
     __slots__ = (
@@ -65,10 +65,10 @@ class Belongings:
         self.group: Group | None = None
 
     def release(self, error: ActorStopped) -> None:
-        """End what belongs to the instance: its asks that are still unanswered get ``error``.
+        """Release the resources. Asks that are still unanswered get ``error``.
 
-        Timers are cancelled, the stash goes back to the front of the mailbox, background work is cancelled;
-        that it has ended is another matter, see `papyra._runtime.belongings.pipes.pipes_gone`.
+        Cancel timers and background work, and put the stash back at the front of the mailbox. Background work
+        may take a while to end, see `papyra._runtime.resources.pipes.pipes_gone`.
         """
         self.behaviour = None
         self.instance += 1
@@ -86,7 +86,7 @@ class Belongings:
     def put_stash_back(self) -> int:
         """Put the stash at the front of the mailbox, behind the signals.
 
-        Return how many messages that were.
+        Return the number of messages.
         """
         stash, self.stash = self.stash, None
         if not stash:
@@ -105,24 +105,24 @@ class Belongings:
         return len(stash)
 
     def repaid(self, envelope: Envelope) -> None:
-        """Note that a reply is no longer owed, and let a stop go on that waited for the last one."""
+        """Note that a reply is no longer owed. Resume a stop that waited for the last one."""
         if self.owed is not None:
             self.owed.pop(envelope, None)
             if not self.owed and self.cell.stopping:
                 self.cell.rt.signal(self.cell)
 
 
-def belongings(cell: Cell) -> Belongings:
-    """Return the belongings of a cell, made when first asked for.
+def resources(cell: Cell) -> Resources:
+    """Return the resources of a cell, made on first use.
 
-    A stopped actor has none: `ActorStopped`.
+    A stopped actor has none: this raises `ActorStopped`.
     """
-    found = cell.belongings
-    if found is None:
+    resources = cell.resources
+    if resources is None:
         if cell.phase == STOPPED:
             raise ActorStopped(cell)
-        cell.belongings = found = Belongings(cell)
-    return found
+        cell.resources = resources = Resources(cell)
+    return resources
 
 
 def enqueue_own(cell: Cell, source: Source, message: object, call: Callable[[Actor], Awaitable[Any]]) -> None:
@@ -130,7 +130,7 @@ def enqueue_own(cell: Cell, source: Source, message: object, call: Callable[[Act
 
     It needs no room, because each source has at most one queued.
     """
-    mine = belongings(cell)
+    mine = resources(cell)
     mine.queued += 1
 
     async def run(actor: Actor) -> None:
@@ -159,20 +159,20 @@ def become(cell: Cell | None, behaviour: Callable[[Any], Awaitable[Any]]) -> Non
         )
     if not callable(behaviour):
         raise TypeError(f"become() takes an async function of one message, not {behaviour!r}")
-    belongings(cell).behaviour = behaviour
+    resources(cell).behaviour = behaviour
     bind_receive(cell)
 
 
 def unbecome(cell: Cell | None) -> None:
     """Have the next message handled by the actor's ``receive`` method."""
-    if cell is not None and cell.belongings is not None:
-        cell.belongings.behaviour = None
+    if cell is not None and cell.resources is not None:
+        cell.resources.behaviour = None
         bind_receive(cell)
 
 
 def bind_receive(cell: Cell) -> None:
-    """Have the next message handled by the behaviour there is now."""
-    mine = belongings(cell)
+    """Have the next message handled by the present behaviour."""
+    mine = resources(cell)
     if mine.receive_timeout is not None:
         cell.receive = mine.receive_timeout.receive
     else:

@@ -1,4 +1,4 @@
-"""The restarts that a policy counts."""
+"""The window in which a policy counts restarts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ __all__ = ["RestartWindow"]
 
 
 class RestartWindow(deque[float]):
-    """The times of the restarts that are within the policy's window.
+    """The times of the restarts in the window of a policy.
 
-    ``delay`` is the backoff of the last, in seconds.
+    ``delay`` is the backoff of the last one, in seconds.
     """
 
     __slots__ = ("delay",)
@@ -24,7 +24,7 @@ class RestartWindow(deque[float]):
         self.delay = 0.0
 
     def admits(self, policy: SupervisionPolicy | GroupPolicy, now: float) -> bool:
-        """Count a restart. Return False, and count none, if the policy allows no more of them."""
+        """Count a restart, or return False if the policy allows no more."""
         while self and self[0] <= now - policy.within_seconds:
             self.popleft()
         if len(self) >= policy.max_restarts:

@@ -1,7 +1,7 @@
-"""What an actor may do with a message instead of returning a reply: answer later, forward it, or refuse it.
+"""The alternatives to returning a reply from ``receive``: answer later, forward the message, or refuse it.
 
-Each of these takes the envelope that is being answered out of the actor's hand (`take`). The worker then
-ignores what ``receive`` returns, because it replies only to an envelope that is still there.
+Each of them takes the envelope that is being answered from the actor (`take`). The worker then ignores the
+result of ``receive``, because it replies only to an envelope that the actor still has.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from contextvars import ContextVar
 
 from papyra._runtime.asks import pass_on
-from papyra._runtime.belongings import belongings
 from papyra._runtime.cell import Cell
 from papyra._runtime.containment.user_values import type_name
 from papyra._runtime.envelope import Envelope
+from papyra._runtime.resources import resources
 from papyra.exceptions import UnhandledMessage
 
 __all__ = ["BACKGROUND", "answer_later", "forward", "take", "unhandled"]
@@ -26,18 +26,18 @@ def take(cell: Cell, action: str) -> Envelope | None:
     if BACKGROUND.get():
         raise RuntimeError(
             f"{action}() was called in a background task of actor {cell}, which handles no message. "
-            "Call it in receive(), before the task starts, and hand the task what it returned"
+            "Call it in receive(), before the task starts, and pass its result to the task"
         )
     envelope, cell.answering = cell.answering, None
     return envelope if envelope is not None and envelope.source is None else None
 
 
 def answer_later(cell: Cell) -> Envelope | None:
-    """Take the question that is being answered, and note that the actor owes a reply.
+    """Take the ask that is being answered, and note that the actor owes a reply.
 
-    None if nobody waits for one.
+    Return None if no asker waits for one.
     """
-    mine = belongings(cell)
+    mine = resources(cell)
     envelope = take(cell, "reply_later")
     if envelope is None or not envelope.is_awaited():
         return None
@@ -49,7 +49,7 @@ def answer_later(cell: Cell) -> Envelope | None:
 
 
 async def forward(cell: Cell, target: Cell, message: object) -> None:
-    """Hand the message on to ``target``, and the duty to reply with it."""
+    """Pass the message on to ``target``, together with the duty to reply."""
     if not isinstance(target, Cell):
         raise TypeError(f"can't forward to {target}, which is on another node: ask it, and return its reply")
     envelope = take(cell, "forward")
@@ -60,7 +60,7 @@ async def forward(cell: Cell, target: Cell, message: object) -> None:
 
 
 def unhandled(cell: Cell, message: object) -> None:
-    """Make a dead letter of a message that the actor has no code for, and tell its asker at once."""
+    """Make a dead letter of a message that the actor can't handle. Its asker gets an error at once."""
     envelope = take(cell, "unhandled")
     expects_reply = envelope is not None and envelope.expects_reply
     cell.rt.history.dead_letter(cell, message, expects_reply=expects_reply, reason="unhandled")

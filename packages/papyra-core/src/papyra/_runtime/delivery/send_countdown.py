@@ -1,8 +1,8 @@
 """The countdowns to the next send that an instrument is shown.
 
-`ActorRef.tell` counts sends down anyhow, to yield to the event loop after each `SEND_BUDGET`. While an
-instrument wants to see sends, the same counter stops at whichever comes first, the next yield or the next
-send to show. So the fast path of ``tell`` is the same with and without instruments.
+`ActorRef.tell` counts sends down in any case, to yield to the event loop after each `SEND_BUDGET`. While an
+instrument wants to see sends, the same counter stops at the next yield or at the next send to show, whichever
+comes first. So the fast path of ``tell`` is the same with and without instruments.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Countdown:
         self._rt = rt
         self._owner = rt.owner
         self._attached = attached
-        for each in attached:
-            each.left = [1, 1]
+        for instrument in attached:
+            instrument.left = [1, 1]
         self._budget = 1  # tells until the next yield, as of the last stop
         self._stretch = 0  # tells from the last stop to the next, not counting either
         self._quick = 0  # those of them that `_every` has yet to be shown; the others are not seen here
@@ -124,26 +124,26 @@ class Countdown:
     ) -> tuple[Marks, Attached, int, int]:
         """Show a send to the instruments whose turn it is, and add their marks.
 
-        Return all marks, the instrument whose turn comes next, after how many sends that is, and after how
-        many the turn of another one comes.
+        Return all marks, the instrument whose turn is next, the number of sends until then, and the number of
+        sends until the turn of another one.
         """
         first = self._attached[0]
         nearest = second = sys.maxsize
-        for each in self._attached:
-            left = each.left[asks] - passed
+        for instrument in self._attached:
+            left = instrument.left[asks] - passed
             if left <= 0:
-                mark, left = each.show(cell, message, asks)
+                mark, left = instrument.show(cell, message, asks)
                 if mark is not None:
-                    marks = (*marks, (each, mark))
-            each.left[asks] = left
+                    marks = (*marks, (instrument, mark))
+            instrument.left[asks] = left
             if left < nearest:
-                first, nearest, second = each, left, nearest
+                first, nearest, second = instrument, left, nearest
             elif left < second:
                 second = left
         return marks, first, nearest, second
 
 
-def _note_next(each: Attached, asks: bool, mark: object, gap: int, passed: int) -> Marks:
+def _note_next(instrument: Attached, asks: bool, mark: object, gap: int, passed: int) -> Marks:
     """Note when an instrument that was shown a send wants the next one. Return its marks."""
-    each.left[asks] = max(gap, 1) + passed  # `Countdown._show` takes off what has passed
-    return () if mark is None else ((each, mark),)
+    instrument.left[asks] = max(gap, 1) + passed  # `Countdown._show` takes off what has passed
+    return () if mark is None else ((instrument, mark),)

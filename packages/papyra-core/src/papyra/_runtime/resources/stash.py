@@ -1,12 +1,12 @@
-"""Messages that an actor puts aside, and brings back when it can handle them."""
+"""Messages that an actor sets aside until it can handle them."""
 
 from __future__ import annotations
 
 from collections import deque
 from typing import TYPE_CHECKING
 
-from papyra._runtime.belongings import belongings
-from papyra._runtime.belongings.answering import take
+from papyra._runtime.resources import resources
+from papyra._runtime.resources.answering import take
 from papyra.exceptions import StashOverflow
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ __all__ = ["stash", "stashed", "unstash_all"]
 
 
 def stash(cell: Cell, message: object) -> None:
-    """Put the message that is being handled aside; an ask keeps its asker, who goes on waiting."""
-    mine = belongings(cell)
+    """Set the message that is being handled aside. The asker of an ask keeps waiting."""
+    mine = resources(cell)
     capacity: int | None = getattr(cell.actor, "stash_capacity", None)
     if capacity is not None and stashed(cell) >= capacity:
         raise StashOverflow(cell, capacity)
@@ -33,11 +33,11 @@ def stash(cell: Cell, message: object) -> None:
 
 
 def unstash_all(cell: Cell) -> int:
-    """Put the stash at the front of the mailbox, oldest first. Return how many messages that were."""
-    return cell.belongings.put_stash_back() if cell.belongings is not None else 0
+    """Put the stash at the front of the mailbox, oldest first. Return the number of messages."""
+    return cell.resources.put_stash_back() if cell.resources is not None else 0
 
 
 def stashed(cell: Cell) -> int:
     """Count the messages in the stash."""
-    mine = cell.belongings
+    mine = cell.resources
     return len(mine.stash) if mine is not None and mine.stash is not None else 0

@@ -1,7 +1,7 @@
-"""Background work that an actor owns: a task, and what becomes of its result in the actor.
+"""Background work of an actor: a task, and the handling of its result in the actor.
 
-The task is one of its own, so what it asks and waits for is not the actor's. It ends with the instance that
-began it: cancelled, and over, before ``on_stop``.
+The work is a task of its own, so its asks and waits do not count as the actor's. It belongs to the instance
+that started it, and is cancelled and over before ``on_stop`` of that instance.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 
-from papyra._runtime.belongings import belongings, enqueue_own
-from papyra._runtime.belongings.answering import BACKGROUND
 from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.containment.log import LOG, log_error
 from papyra._runtime.containment.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.containment.user_values import is_a, is_awaitable
+from papyra._runtime.resources import enqueue_own, resources
+from papyra._runtime.resources.answering import BACKGROUND
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -61,7 +61,7 @@ class Pipe:
         self._catch = catch
         self._scope: anyio.CancelScope | None = None
         self._cancelled = False
-        self._instance = belongings(cell).instance
+        self._instance = resources(cell).instance
 
     @property
     def name(self) -> str:
@@ -97,11 +97,11 @@ class Pipe:
                     self._scope.cancel()
                 awaitable = cast("Awaitable[Any]", work() if callable(work) else work)
                 return await awaitable, None
-        except Exception as error:  # noqa: BLE001 - user code: handed to the actor, whose failure it is
+        except Exception as error:  # noqa: BLE001 - user code: it becomes a failure of the actor
             return self._note_error(error)
         except anyio.get_cancelled_exc_class():
             if self._cell.rt.loop.has_strays and not self._cell.rt.loop.ending():
-                return None  # it awaited something that was cancelled: an end, and no failure
+                return None  # it awaited something that was cancelled, which is not a failure
             raise
         except BaseExceptionGroup as group:
             # trio: tasks of a group in the work were cancelled, and some raised on their way out.
@@ -119,7 +119,7 @@ class Pipe:
 
     @calls_actor
     async def _deliver(self, value: Any, error: Exception | None, _actor: Actor) -> None:
-        mine = self._cell.belongings
+        mine = self._cell.resources
         if self._cancelled or mine is None or mine.instance != self._instance:
             return
         try:
@@ -136,11 +136,11 @@ class Pipe:
                 mine.receive_timeout.note_activity()
 
     def _gone(self) -> None:
-        mine = self._cell.belongings
+        mine = self._cell.resources
         if mine is not None and mine.pipes is not None:
             mine.pipes.pop(self, None)
             if not mine.pipes and self._cancelled:
-                self._cell.rt.signal(self._cell)  # it may wait for this to run on_stop
+                self._cell.rt.signal(self._cell)  # it may wait for this before on_stop
 
 
 def start_pipe(
@@ -150,8 +150,8 @@ def start_pipe(
     catch: Callable[[Exception], object] | None = None,
     name: str | None = None,
 ) -> Pipe:
-    """Start ``work`` in a task of its own, in a copy of the context variables that hold here."""
-    mine = belongings(cell)
+    """Start ``work`` in a task of its own, with a copy of the present context variables."""
+    mine = resources(cell)
     label: str = name or getattr(work, "__qualname__", None) or type(work).__qualname__
     pipe = Pipe(cell, label, work, then, catch)
     if mine.pipes is None:
@@ -168,13 +168,13 @@ def start_pipe(
 
 
 def pipes_gone(cell: Cell) -> bool:
-    """Whether all background work of an actor that ends is over; the last one to end signals the cell."""
-    return cell.belongings is None or not cell.belongings.pipes
+    """Whether all background work of an ending actor is over. The last task signals the cell."""
+    return cell.resources is None or not cell.resources.pipes
 
 
 def abandon_pipes(cell: Cell) -> None:
-    """Leave behind background work that ignores its cancellation."""
-    mine = cell.belongings
+    """Abandon background work that ignores its cancellation."""
+    mine = cell.resources
     for pipe in list(mine.pipes or ()) if mine is not None else ():
         LOG.error("background task %s of actor %s ignores cancellation and is left behind", pipe.name, cell)
     if mine is not None:
