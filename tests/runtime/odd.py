@@ -62,10 +62,22 @@ class UnequalError(Exception):
     __eq__ = __hash__ = __bool__ = Raises._fail  # type: ignore[assignment]  # as above
 
 
+class HidingError(Exception):
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit("from an attribute of an error")
+
+
 class OddGroup(ExceptionGroup[Exception]):
     def derive(self, _excs: object) -> Any:
         raise SystemExit("from a group")
 
 
 def errors() -> list[Exception]:
-    return [OddError(), LyingError(), UnequalError(), ValueError(Raises()), OddGroup("odd", [OddError()])]
+    return [
+        OddError(),
+        LyingError(),
+        UnequalError(),
+        ValueError(Raises()),
+        HidingError(),
+        OddGroup("odd", [OddError()]),
+    ]

@@ -130,6 +130,32 @@ async def _(system: ActorSystem, bad: Bad) -> None:
     await wait_until(lambda: bad.calls)
 
 
+@place("`own_task`, at `spawn`")
+async def _(system: ActorSystem, bad: Bad) -> None:
+    async def spawn() -> None:
+        system.spawn(overriding("own_task", property(bad)))
+
+    await attempt(spawn())
+
+
+@place("`own_task`, at a restart")
+async def _(system: ActorSystem, bad: Bad) -> None:
+    bad.armed = False
+    ref = system.spawn(overriding("own_task", property(bad)), policy=RESTART)
+    bad.armed = True
+    await attempt(ref.ask(boom))
+    await wait_until(lambda: bad.calls)
+
+
+@place("`own_task`, when the task begins")
+async def _(system: ActorSystem, bad: Bad) -> None:
+    bad.armed = False
+    kind = overriding("own_task", property(lambda actor: bad(actor) or True))
+    ref = system.spawn(kind)
+    bad.armed = True
+    await attempt(ref.ask(nothing))
+
+
 async def failing_child(actor: Runs) -> None:
     await attempt(actor.context.spawn_child(Runs).ask(boom))
 

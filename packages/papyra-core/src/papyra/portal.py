@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, overload
 import anyio
 
 from papyra._runtime.asks import expire
+from papyra._runtime.containment.scope_guard import ScopeGuard
+from papyra._runtime.containment.user_values import describe
 from papyra._runtime.delivery.sending import deliver, try_enqueue
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.process.threads import BLOCKING_JOB
@@ -307,7 +309,7 @@ class Portal:
     ) -> None:
         self._calls.add(call)
         self._rt.loop.spawn(
-            partial(self._run_call, call, async_fn, args), lambda: f"papyra portal: {async_fn!r}"
+            partial(self._run_call, call, async_fn, args), lambda: f"papyra portal: {describe(async_fn)}"
         )
 
     async def _run_call(
@@ -318,7 +320,8 @@ class Portal:
             with anyio.CancelScope() as call.scope:
                 if self._closed:
                     call.scope.cancel()
-                call.value = await async_fn(*args)
+                with ScopeGuard(self._rt.loop, describe(async_fn)):
+                    call.value = await async_fn(*args)
                 call.error = None
         except anyio.get_cancelled_exc_class():
             raise

@@ -14,6 +14,7 @@ import anyio
 import anyio.to_thread
 
 from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.scope_guard import ScopeGuard
 from papyra._runtime.containment.user_values import close_coroutine, is_a, is_awaitable
 from papyra.exceptions import PluginError
 from papyra.hook_discovery import find_hooks
@@ -109,31 +110,45 @@ class Observer:
         self._pending.append((hook, result, nested))
         if not self._running:
             self._loop = loop
-            loop.spawn(self._run, lambda: f"papyra hooks: {self.name}")
-            self._running = True
+            self._start()
         elif self._call_began is not None and time.monotonic() - self._call_began > LATE_SECONDS:
             self.log_once("late", "%s has not ended an async call for over %.0f s", LATE_SECONDS)
 
     async def _run(self) -> None:
+        guard: ScopeGuard | None = None
         try:
             with anyio.CancelScope() as self._scope:
-                while self._pending:
+                assert self._loop is not None  # noqa: S101 - `_later` set it
+                guard = ScopeGuard(self._loop, f"a hook of {self.name}")
+                while self._pending and not guard.spoilt:
                     hook, result, nested = self._pending.popleft()
                     _NESTED.set(nested)
                     self._call_began = time.monotonic()
-                    await self._finish(hook, result)
+                    await self._finish(hook, result, guard)
                     self._call_began = None
         finally:
             self._running, self._call_began = False, None
-            self._forget()  # a cancelled task runs no more calls
-            waiters, self._idle = self._idle, []
-            for waiter in waiters:
-                if not waiter.done():
-                    waiter.set_result(None)
+            if guard is not None and guard.spoilt and self._pending:
+                self._start()  # the other calls run in a task that is as it was
+            else:
+                self._end()
 
-    async def _finish(self, hook: str, result: Awaitable[object]) -> None:
+    def _start(self) -> None:
+        assert self._loop is not None  # noqa: S101 - as above
+        self._loop.spawn(self._run, lambda: f"papyra hooks: {self.name}")
+        self._running = True
+
+    def _end(self) -> None:
+        self._forget()  # a cancelled task runs no more calls
+        waiters, self._idle = self._idle, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _finish(self, hook: str, result: Awaitable[object], guard: ScopeGuard) -> None:
         try:
-            await result
+            with guard:
+                await result
         except KeyboardInterrupt as error:
             self.fatal(error)
         except anyio.get_cancelled_exc_class() as error:

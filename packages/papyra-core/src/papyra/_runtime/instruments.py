@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra._runtime.containment.log import LOG
+from papyra._runtime.containment.scope_guard import ScopeGuard
 from papyra._runtime.delivery.send_countdown import Countdown
 from papyra._runtime.observation.attached_instrument import Attached
 from papyra.instrument_discovery import load_instruments, loaded_before, make_instruments
@@ -93,7 +94,7 @@ class Instruments:
         assert attached.scope is not None  # noqa: S101 - `_begin` made both
         assert attached.ended is not None  # noqa: S101 - as above
         try:
-            with attached.scope:
+            with attached.scope, ScopeGuard(rt.loop, "run"):
                 await attached.instrument.run(rt.system)
         except anyio.get_cancelled_exc_class() as error:
             cancelling = rt.loop.cancelling()

@@ -16,9 +16,10 @@ import anyio
 
 from papyra._runtime import phases
 from papyra._runtime.cell import Cell
-from papyra._runtime.containment.failures import as_failure, left_open, own_failure
+from papyra._runtime.containment.failures import as_failure, leave_scopes, left_open, own_failure
 from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.scope_guard import ScopeGuard
 from papyra._runtime.delivery.sending import grant
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.mailbox import discard, has_mail, stopped_early
@@ -208,9 +209,7 @@ class Lifecycle:
 
     def _check_scopes(self, cell: Cell, where: str) -> None:
         """Raise an error if the actor's code left a cancel scope or a task group open, and close it."""
-        worker = self.rt.workers.get(self.rt.loop.current_task())
-        if worker is not None and not worker.own and not worker.interrupted and worker.left_open():
-            worker.close_scopes()
+        if leave_scopes(cell):
             raise left_open(cell, where)
 
     def _interrupted(self) -> bool:
@@ -300,6 +299,7 @@ class Lifecycle:
         try:
             actor = build(cell.factory)
             actor._papyra_cell = cell
+            own_task = bool(actor.own_task)
         except KeyboardInterrupt:
             raise  # Ctrl-C comes anywhere
         except BaseException as error:  # noqa: BLE001 - any error of the factory is a failure of the actor, SystemExit too
@@ -309,7 +309,7 @@ class Lifecycle:
         self.rt.tallies.change_type(cell, type(actor))
         cell.actor_type = type(actor)
         cell.renewed = True
-        if actor.own_task and cell.variables is None:
+        if own_task and cell.variables is None:
             cell.variables = self.rt.loop.clean_context.copy()
         phases.enter(cell, STARTING)
 
@@ -334,6 +334,7 @@ class Lifecycle:
                 log_error("on_stop of actor %s, which was left behind, raised", cell, error=failure)
             failure = None  # as above
         finally:
+            leave_scopes(cell)
             if cell.resources is not None:
                 cell.resources.release(stopped_early(cell))  # what on_stop itself has begun
 
@@ -366,7 +367,8 @@ class Lifecycle:
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
         with anyio.CancelScope() as scope:  # its time is over: it runs until its first await
             scope.cancel()
-            await actor.on_stop()
+            with ScopeGuard(self.rt.loop, f"on_stop of actor {cell}"):
+                await actor.on_stop()
         if scope.cancelled_caught:
             LOG.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
 

@@ -20,6 +20,7 @@ from papyra._runtime.observation.busy_actors import BusyActors
 from papyra._runtime.observation.watchdog import Watchdog
 from papyra._runtime.phases import STOPPED
 from papyra._runtime.process.interrupts import INTERRUPTS
+from papyra._runtime.resources.answering import BACKGROUND
 from papyra._runtime.runtime import Runtime
 from papyra._runtime.stopping import CANCEL_BUT_ON_STOP, force, request_stop, stop_waiter
 from papyra._runtime.timers import Timers
@@ -188,6 +189,8 @@ class RunningSystem:
 
     def called_from_inside(self) -> bool:
         """Return whether the current task is one of an actor of this system, or was started by one."""
+        if BACKGROUND.get() is self.rt:
+            return True
         tasks = {task.id: task.parent_id for task in anyio.get_running_tasks()}
         workers = {id(task) for task, worker in self.rt.workers.items() if worker.cell is not None}
         step: int | None = anyio.get_current_task().id

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from papyra._runtime import phases
+from papyra._runtime.containment.failures import left_open
 from papyra._runtime.containment.stack_guard import need_frames_to_wake
 from papyra._runtime.containment.thread_guard import IS_OWNED, owner_of_this_thread
 from papyra._runtime.context_guard import reference_of
@@ -268,15 +269,17 @@ class Runtime:
         worker = self.workers.get(self.loop.current_task())
         if worker is None or worker.interrupted:
             return None
-        if worker.own and worker.scopes is not None:  # scopes that the actor has open may be cancelled
-            requested = worker.scopes.is_cancelled(worker.floor) or (
-                self.loop.has_strays and self.loop.ending()
-            )
-        else:
+        # A scope that the actor has open may be cancelled: that is not a request.
+        if self.loop.has_strays or worker.scopes is None:
             requested = self.loop.ending()
+        else:
+            requested = worker.scopes.is_cancelled(worker.floor)
         if requested:
             return None
-        failure = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
+        if worker.spoilt:
+            failure = left_open(cell, "a message or a hook")
+        else:
+            failure = RuntimeError(f"actor {cell} ended in a cancellation that nobody asked for")
         failure.__cause__ = error
         return failure
 

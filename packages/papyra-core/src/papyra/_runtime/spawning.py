@@ -54,13 +54,15 @@ def spawn(
         actor = build(factory, context)
         if context != rt.clean_context and tree_of(context) is not tree_of(rt.loop.clean_context):
             variables = changed_variables(context, copy_context(), rt.loop.clean_context)
-    # The factory is user code: it may have spawned actors itself.
-    if name is not None and name in rt.names:
-        raise ActorNameTaken(name, rt.names[name])
+    if variables is None and actor.own_task:
+        variables = rt.loop.clean_context.copy()
     if policy is None and parent.actor is not None and children_policy(parent) is not None:
         policy = NAMED_POLICY
     if policy is None:
         policy = UNNAMED_POLICY if name is None else NAMED_POLICY
+    # What was called above is user code: it may have spawned actors itself.
+    if name is not None and name in rt.names:
+        raise ActorNameTaken(name, rt.names[name])
     rt.last_id = number = rt.last_id + 1
     cell = Cell(rt, number, name, parent, factory, policy, capacity)
     actor._papyra_cell = cell
@@ -69,8 +71,6 @@ def spawn(
     cell.actor = actor
     cell.actor_type = type(actor)
     cell.variables = variables
-    if variables is None and actor.own_task:
-        cell.variables = rt.loop.clean_context.copy()
     rt.cells[number] = cell
     if name is not None:
         rt.names[name] = cell

@@ -139,6 +139,8 @@ def finish(cell: Cell) -> None:
 def _end(cell: Cell) -> None:
     """Make the cell dead: notify everybody who waits for it, except its parent, and forget it."""
     rt = cell.rt
+    if cell.resources is not None:
+        cell.resources.release(stopped_early(cell))  # of an on_stop that was abandoned
     if cell.box:
         discard(cell)
     answering, cell.answering = cell.answering, None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from papyra._runtime import phases
-from papyra._runtime.containment.failures import note_plain_methods, own_failure
+from papyra._runtime.containment.failures import leave_scopes, note_plain_methods, own_failure
 from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.containment.log import log_error
 from papyra._runtime.containment.tracebacks import cut_repeats
@@ -150,6 +150,7 @@ class Supervision:
                 raise
             parent.escalated = failure  # the parent fails for itself, and the child follows its policy
             self.rt.signal(parent)
+        leave_scopes(parent)
         if child.phase == SUSPENDED:
             self._choose(child, error, decision)
         if failure is not None:
@@ -168,7 +169,11 @@ class Supervision:
             task = self.rt.enter(worker)
             try:
                 with anyio.CancelScope() as worker.scope:
-                    await self._ask(parent, child, error)
+                    worker.enter_scopes(loop)
+                    try:
+                        await self._ask(parent, child, error)
+                    finally:
+                        worker.close_scopes()
             except anyio.get_cancelled_exc_class():
                 pass  # the event loop ends, and nothing waits for this task
             except BaseException as fatal:  # noqa: BLE001 - raised again in the child's worker

@@ -32,6 +32,7 @@ class Worker:
         "roused",
         "scope",
         "scopes",
+        "spoilt",
         "state",
         "waiter",
     )
@@ -49,6 +50,7 @@ class Worker:
         self.floor: object = None  # the innermost scope that is the worker's
         self.waiter: Waiter | None = None
         self.interrupted = False  # its scope is cancelled, so no other cell may run in it
+        self.spoilt = False  # code of an actor left a scope open in its task: it serves no other actor
         self.abandoned = False
         self.roused = False  # and counted awake
 
@@ -72,8 +74,15 @@ class Worker:
 
     def close_scopes(self) -> None:
         """Cancel and leave what was left open."""
-        if self.scopes is not None:
+        if self.scopes is not None and self.left_open():
+            self.spoilt = True
             self.scopes.close_down_to(self.floor)
+
+    def enter_scopes(self, loop: Loop) -> None:
+        """Note the scopes that its task has entered: those that an actor's code enters come after them."""
+        self.scopes = scopes = loop.scopes()
+        self.state = scopes.state
+        self.floor = scopes.cancel_scope
 
     def label(self) -> str:
         """Name the worker in a task dump by the actor it runs."""

@@ -83,7 +83,7 @@ class Workers:
         if home is not None:
             worker.home = home
             worker.queue = deque((home,))
-            if home.actor is not None and home.actor.own_task:
+            if home.actor is not None and _has_own_task(home.actor):
                 worker.own, home.variables = True, worker
         loop.spawn(partial(self._main, worker), worker.label, worker.context)
 
@@ -146,9 +146,7 @@ class Workers:
                     anyio.CancelScope() if worker.own else nullcontext() as inner,
                 ):
                     worker.scope, worker.inner = scope, inner
-                    worker.scopes = rt.loop.scopes()
-                    worker.state = worker.scopes.state
-                    worker.floor = worker.scopes.cancel_scope
+                    worker.enter_scopes(rt.loop)
                     worker.interrupted = False
                     try:
                         if await self._work(
@@ -228,14 +226,15 @@ class Workers:
                             break
                 except BaseException as error:  # noqa: BLE001 - classified there; all but failures are raised again
                     calm = False
+                    if not own:
+                        worker.close_scopes()  # they may be cancelled, and a failure waits for decisions
                     if not self._shielded(worker, cell, error) and await self._message_failed(
                         worker, cell, error, item
                     ):
                         return True
                 if worker.interrupted:
                     return self._release(worker, cell)
-                spoilt = not own and scopes.cancel_scope is not floor
-                if spoilt:
+                if not own and scopes.cancel_scope is not floor:
                     calm = False
                     worker.close_scopes()
                     if await self._message_failed(worker, cell, left_open(cell, "a message"), item):
@@ -264,14 +263,14 @@ class Workers:
                     if worker.interrupted:
                         worker.cell = None
                         return worker.abandoned
-                    if spoilt or (not own and scopes.cancel_scope is not floor):
+                    if worker.spoilt or (not own and scopes.cancel_scope is not floor):
                         return True  # its scopes are closed, but it serves no other actor
                 # `ContextGuard.changed`, inlined for the common case
                 if not mine and context != reference and guard.changed():
                     keep(cell, worker)
                     return True
-                if not calm and cancelling is not None and cancelling():
-                    return True  # some code cancelled the task itself, and it is of no more use
+                if not mine and cancelling is not None and cancelling():
+                    return True  # the actor cancelled the task itself, which the next one would notice
                 if (
                     getrefcount(task) != references
                     and not mine
@@ -447,6 +446,15 @@ class Workers:
         worker.cell = None
         self._fatal(error)
         return None
+
+
+def _has_own_task(actor: Actor) -> bool:
+    try:
+        return bool(actor.own_task)
+    except KeyboardInterrupt:
+        raise  # Ctrl-C comes anywhere
+    except BaseException:  # noqa: BLE001 - a property of the user, which has answered before, at the spawn
+        return False
 
 
 WORKER_LOOP: ContextVar[Callable[[Runtime, Callable[[BaseException], None]], Workers]] = ContextVar(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
     from papyra.actor import Actor
 
-__all__ = ["as_failure", "left_open", "note_plain_methods", "own_failure"]
+__all__ = ["as_failure", "leave_scopes", "left_open", "note_plain_methods", "own_failure"]
 
 
 def note_plain_methods(actor: Actor, error: Exception) -> None:
@@ -47,12 +47,26 @@ def as_failure(cell: Cell, source: str, error: BaseException) -> Exception:
 
 
 def own_failure(cell: Cell, error: BaseException) -> Exception | None:
-    """Return ``error`` as a failure of the actor, or None if it has to be raised again (guarantee 12)."""
+    """Return ``error`` as a failure of the actor, or None if it has to be raised again (guarantee 12).
+
+    Scopes that the actor's code left open are closed: they may be cancelled, and a failure waits for
+    decisions.
+    """
+    leave_scopes(cell)
     if is_a(error, Exception):
         return error
     if is_a(error, anyio.get_cancelled_exc_class()):
         return cell.rt.spurious_cancellation(cell, error)
     return None
+
+
+def leave_scopes(cell: Cell) -> bool:
+    """Close what the actor's code left open in a task of many actors. Return whether there was anything."""
+    worker = cell.rt.workers.get(cell.rt.loop.current_task())
+    if worker is None or worker.own or worker.interrupted or not worker.left_open():
+        return False
+    worker.close_scopes()
+    return True
 
 
 def left_open(cell: Cell, where: str) -> RuntimeError:

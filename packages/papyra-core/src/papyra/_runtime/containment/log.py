@@ -6,6 +6,7 @@ import logging
 import sys
 from contextlib import suppress
 
+from papyra._runtime.containment.tracebacks import traceback_of
 from papyra._runtime.containment.user_values import is_a, type_name
 
 __all__ = ["LOG", "log_error"]
@@ -39,7 +40,7 @@ class _Log:
     ) -> bool:
         """Log ``text``, with ``about`` in place of each ``%s``. Return False if user code raised."""
         # A tuple, because logging asks an exception that is given alone whether it is true.
-        info = None if error is None else (type(error), error, error.__traceback__)
+        info = None if error is None else (type(error), error, traceback_of(error))
         try:
             _logger.log(level, text, *about, exc_info=info, stacklevel=3)
         except KeyboardInterrupt:

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import CodeType, TracebackType
 
-__all__ = ["cut_repeats", "last_place"]
+__all__ = ["cut_repeats", "last_place", "traceback_of"]
 
 _TRACEBACK: Any = vars(BaseException)["__traceback__"]  # a class of the user may have another one
-_GET: Callable[[BaseException], TracebackType | None] = _TRACEBACK.__get__
+traceback_of: Callable[[BaseException], TracebackType | None] = _TRACEBACK.__get__
 _SET: Callable[[BaseException, TracebackType], None] = _TRACEBACK.__set__
 
 WALKED_ENTRIES = 10_000
@@ -29,7 +29,7 @@ WALKED_ENTRIES = 10_000
 def cut_repeats(error: BaseException) -> None:
     """Cut from the traceback of ``error`` what an earlier piece of it shows already."""
     entries: list[TracebackType] = []
-    entry: TracebackType | None = _GET(error)
+    entry: TracebackType | None = traceback_of(error)
     while entry is not None and len(entries) < WALKED_ENTRIES:
         entries.append(entry)
         entry = entry.tb_next
@@ -54,7 +54,7 @@ def cut_repeats(error: BaseException) -> None:
 
 def last_place(error: BaseException) -> tuple[CodeType | None, int]:
     """Return the code and the line in which ``error`` was raised."""
-    entry: TracebackType | None = _GET(error)
+    entry: TracebackType | None = traceback_of(error)
     if entry is None:
         return None, 0
     for _ in range(WALKED_ENTRIES):

@@ -7,6 +7,7 @@ result of ``receive``, because it replies only to an envelope that the actor sti
 from __future__ import annotations
 
 from contextvars import ContextVar
+from typing import TYPE_CHECKING
 
 from papyra._runtime.asks import pass_on
 from papyra._runtime.cell import Cell
@@ -15,15 +16,18 @@ from papyra._runtime.envelope import Envelope
 from papyra._runtime.resources import resources
 from papyra.exceptions import UnhandledMessage
 
+if TYPE_CHECKING:
+    from papyra._runtime.runtime import Runtime
+
 __all__ = ["BACKGROUND", "answer_later", "forward", "take", "unhandled"]
 
-BACKGROUND: ContextVar[bool] = ContextVar("papyra_background", default=False)
-"""Set in the tasks that an actor starts with ``start_soon`` and ``pipe_to_self``."""
+BACKGROUND: ContextVar[Runtime | None] = ContextVar("papyra_background", default=None)
+"""The runtime of the system, in the tasks that an actor starts with ``start_soon`` and ``pipe_to_self``."""
 
 
 def take(cell: Cell, action: str) -> Envelope | None:
     """Take the ask or the proxy's call that is being answered; None for any other message."""
-    if BACKGROUND.get():
+    if BACKGROUND.get() is cell.rt:
         raise RuntimeError(
             f"{action}() was called in a background task of actor {cell}, which handles no message. "
             "Call it in receive(), before the task starts, and pass its result to the task"

@@ -15,6 +15,7 @@ import anyio
 
 from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.scope_guard import ScopeGuard
 from papyra._runtime.containment.stack_guard import SCOPE_FRAMES, need_frames
 from papyra._runtime.containment.user_values import is_a, is_awaitable
 from papyra._runtime.resources import enqueue_own, resources
@@ -95,8 +96,9 @@ class Pipe:
             with anyio.CancelScope() as self._scope:
                 if self._cancelled:
                     self._scope.cancel()
-                awaitable = cast("Awaitable[Any]", work() if callable(work) else work)
-                return await awaitable, None
+                with ScopeGuard(self._cell.rt.loop, f"background task {self._name} of actor {self._cell}"):
+                    awaitable = cast("Awaitable[Any]", work() if callable(work) else work)
+                    return await awaitable, None
         except Exception as error:  # noqa: BLE001 - user code: it becomes a failure of the actor
             return self._note_error(error)
         except anyio.get_cancelled_exc_class():
@@ -158,7 +160,7 @@ def start_pipe(
         mine.pipes = {}
     mine.pipes[pipe] = None
     context = copy_context()
-    context.run(BACKGROUND.set, True)
+    context.run(BACKGROUND.set, cell.rt)
     try:
         cell.rt.loop.spawn(pipe._main, lambda: f"papyra actor {cell}: {pipe.name}", context)
     except BaseException:
