@@ -327,6 +327,34 @@ async def test_all_is_new_in_a_stream_that_took_its_place(open_store, raw, strea
             assert found == events(1, 3)
 
 
+@pytest.mark.parametrize("limit", [0, 2])
+async def test_a_follower_outlives_a_cut_in_its_first_read(open_store, monkeypatch, limit):
+    async with aclosing(open_store()) as backend:
+        await backend.record_batch(events(1, 2, 3))
+        real = _follower.find
+        reads: list[int] = []
+        again = anyio.Event()
+
+        def find(entries, *conditions):
+            found = real(entries, *conditions)
+            reads.append(len(found))
+            if len(reads) == 1:
+                raise PersistenceError("the server is away", retry=True)
+            anyio.from_thread.run_sync(again.set)
+            return found
+
+        monkeypatch.setattr(_follower, "find", find)
+        async with anyio.create_task_group() as group, aclosing(backend.follow(limit=limit)) as records:
+
+            async def write_when_it_reads() -> None:
+                await again.wait()
+                await backend.record_event(event(4))
+
+            group.start_soon(write_when_it_reads)
+            assert await take(records, limit + 1) == (events(2, 3, 4) if limit else events(4))
+    assert reads == [limit, limit]
+
+
 async def test_a_follower_ends_when_the_backend_is_closed_before_its_first_look(open_store, monkeypatch):
     backend = open_store()
     looks = threading.Event()

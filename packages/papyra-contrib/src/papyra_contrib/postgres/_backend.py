@@ -5,12 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-import anyio
 from psycopg import conninfo
 
-from papyra.exceptions import BackendURLError, PersistenceError
-from papyra.persistence.blocking import run_blocking
-from papyra.persistence.following import following_of
+from papyra.exceptions import BackendURLError
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.query import Query
@@ -39,7 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["PostgresPersistence"]
 
-RECONNECT_SECONDS = 0.2  # between two attempts of a follower
 
 _R = TypeVar("_R", bound=PersistedRecord)
 _T = TypeVar("_T")
@@ -161,7 +157,7 @@ class PostgresPersistence(ThreadedBackend):
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             return function(connection) if self._tables.exist(connection) else empty
 
-    async def follow(
+    def follow(
         self,
         query: Query[Any] | None = None,
         *,
@@ -176,46 +172,7 @@ class PostgresPersistence(ThreadedBackend):
         restarted, except those that were compacted away before they were read. ``wanted`` is called in a
         worker thread.
         """
-        self.refuse_if_closed()
-        count, matches = following_of(query, limit, wanted)
-        newest: Query[PersistedRecord] = Query(limit=count)
-        policy, now = self.retention, self.time_fn()
-        follower = Follower(self._database, self._tables)
-        thread = anyio.CapacityLimiter(1)  # its own, so that followers don't keep others from reading
-        try:
-            begin = partial(follower.begin, newest=newest, matches=matches, policy=policy, now=now)
-            following = partial(follower.next, matches=matches)
-            await run_blocking(
-                follower.listen, limiter=thread
-            )  # a server that is away at the start is an error
-            records = None
-            while records is None and not self.closed:
-                records = await self._unless_away(follower, begin, thread)
-            while True:
-                for record in records or ():
-                    yield record
-                if self.closed:
-                    return
-                records = await self._unless_away(follower, following, thread)
-        finally:
-            follower.close()
-
-    async def _unless_away(
-        self,
-        follower: Follower,
-        read: Callable[[Work], list[PersistedRecord]],
-        thread: anyio.CapacityLimiter,
-    ) -> list[PersistedRecord] | None:
-        """Return what a follower reads; None if the server is away."""
-        try:
-            return await run_blocking(read, limiter=thread)
-        except PersistenceError as error:
-            follower.close()
-            if not self.closed:
-                if not error.retry:
-                    raise
-                await anyio.sleep(RECONNECT_SECONDS)
-            return None
+        return Follower(self._database, self._tables).records(self, query, limit, wanted)
 
     async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
         """Return the first ``limit`` records after a cursor that match and are kept.

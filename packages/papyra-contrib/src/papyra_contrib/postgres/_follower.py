@@ -6,15 +6,12 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from papyra_contrib._following import ServerFollower
 from papyra_contrib.postgres._queries import find, numbered_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from papyra.persistence.blocking import Work
     from papyra.persistence.models import PersistedRecord
-    from papyra.persistence.query import Query
-    from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib.postgres._connection import Connection, Database
     from papyra_contrib.postgres._schema import Tables
 
@@ -24,11 +21,8 @@ WAIT_SECONDS = 0.2  # for a notification; a follower that is closed or cancelled
 PAGE_ROWS = 500
 
 
-class Follower:
-    """One connection that listens, and the place up to which its rows were read. Its methods block.
-
-    After an error of the server the caller closes it, and calls the same method again, which connects anew.
-    """
+class Follower(ServerFollower):
+    """One connection that listens, and the place up to which its rows were read."""
 
     def __init__(self, database: Database, tables: Tables) -> None:
         self._database = database
@@ -37,18 +31,11 @@ class Follower:
         self._identity = ""
         self._last = 0
 
-    def listen(self, work: Work) -> None:
+    def connect(self, work: Work) -> None:
         """Connect, and start to listen."""
         self._listening(work)
 
-    def begin(
-        self,
-        work: Work,
-        newest: Query[PersistedRecord],
-        matches: Callable[[PersistedRecord], bool],
-        policy: RetentionPolicy,
-        now: float,
-    ) -> list[PersistedRecord]:
+    def begin(self, work: Work) -> list[PersistedRecord]:
         """Return the newest records that match, oldest first. `next` goes on after them."""
         connection = self._listening(work)
         with self._database.explained(), connection.transaction():
@@ -58,9 +45,9 @@ class Follower:
             self._identity = self._tables.identity(connection)
             row = connection.execute(self._tables.sql("SELECT coalesce(max(seq), 0) FROM {facts}")).fetchone()
             self._last = int(row[0]) if row else 0
-            return find(connection, self._tables, newest, policy, now, matches)
+            return find(connection, self._tables, self.newest, self.policy, self.now, self.matches)
 
-    def next(self, work: Work, matches: Callable[[PersistedRecord], bool]) -> list[PersistedRecord]:
+    def next(self, work: Work) -> list[PersistedRecord]:
         """Return the next records that match, waiting for them a little."""
         connection = self._listening(work)
         with self._database.explained():
@@ -71,7 +58,7 @@ class Follower:
                 rows = self._read(connection)
         if rows:
             self._last = rows[-1][0]
-        return [record for _, record in rows if record is not None and matches(record)]
+        return [record for _, record in rows if record is not None and self.matches(record)]
 
     def _read(self, connection: Connection) -> list[tuple[int, PersistedRecord | None]]:
         with connection.transaction():

@@ -9,11 +9,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-import anyio
-
-from papyra.exceptions import BackendURLError, PersistenceError
-from papyra.persistence.blocking import run_blocking
-from papyra.persistence.following import following_of
+from papyra.exceptions import BackendURLError
 from papyra.persistence.models import PersistedRecord
 from papyra.persistence.paging import Page, check_page_limit
 from papyra.persistence.query import Query
@@ -49,7 +45,6 @@ __all__ = ["RedisPersistence"]
 _logger = logging.getLogger("papyra")
 
 _PAGE = 500
-RECONNECT_SECONDS = 0.2  # between two attempts of a follower
 
 _R = TypeVar("_R", bound=PersistedRecord)
 
@@ -160,7 +155,7 @@ class RedisPersistence(ThreadedBackend):
         """
         return find(kept(self._walk(work), self.retention, now), query)
 
-    async def follow(
+    def follow(
         self,
         query: Query[Any] | None = None,
         *,
@@ -175,44 +170,7 @@ class RedisPersistence(ThreadedBackend):
         restarted, except those that were compacted away before they were read. After the key was deleted, all
         records of the new stream are new. ``wanted`` is called in a worker thread.
         """
-        self.refuse_if_closed()
-        count, matches = following_of(query, limit, wanted)
-        newest: Query[PersistedRecord] = Query(limit=count)
-        follower = Follower(self._server, self._stream)
-        thread = anyio.CapacityLimiter(1)  # its own, so that followers don't keep others from reading
-        begin = partial(
-            follower.begin, newest=newest, matches=matches, policy=self.retention, now=self.time_fn()
-        )
-        records = await self._until_closed(begin, thread)
-        while True:
-            for record in records:
-                yield record
-            if self.closed:
-                return
-            records = await self._next_of(follower, matches, thread)
-
-    async def _next_of(
-        self, follower: Follower, matches: Callable[[PersistedRecord], bool], thread: anyio.CapacityLimiter
-    ) -> list[PersistedRecord]:
-        """Return what comes next; nothing while the server is away."""
-        try:
-            return await self._until_closed(partial(follower.next, matches=matches), thread)
-        except PersistenceError as error:
-            if not error.retry:
-                raise
-            await anyio.sleep(RECONNECT_SECONDS)
-            return []
-
-    async def _until_closed(
-        self, look: Callable[[Work], list[PersistedRecord]], thread: anyio.CapacityLimiter
-    ) -> list[PersistedRecord]:
-        """Return what a look returns; nothing if it failed because the backend was closed meanwhile."""
-        try:
-            return await run_blocking(look, limiter=thread)
-        except PersistenceError:
-            if not self.closed:
-                raise
-            return []
+        return Follower(self._server, self._stream).records(self, query, limit, wanted)
 
     async def page(self, query: Query[_R], *, after: str | None = None, limit: int = 1000) -> Page[_R]:
         """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.

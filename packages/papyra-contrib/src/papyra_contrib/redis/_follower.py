@@ -6,15 +6,14 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from papyra_contrib._following import ServerFollower
 from papyra_contrib.redis._entries import START, Walk, find, kept, key_of, last_id, read_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from papyra.persistence.blocking import Work
     from papyra.persistence.models import PersistedRecord
-    from papyra.persistence.query import Query
-    from papyra.persistence.retention import RetentionPolicy
     from papyra_contrib.redis._connection import Server
     from papyra_contrib.redis._entries import Entry
 
@@ -25,8 +24,8 @@ PAGE_ENTRIES = 100
 SEEN_IDS = 10_000
 
 
-class Follower:
-    """The place up to which a stream was read. Its methods block.
+class Follower(ServerFollower):
+    """The place up to which a stream was read.
 
     The last ids that were read are kept. They show whether a stream that ends before them is another one, or
     that of a replica that took over and lacks the last entries.
@@ -38,18 +37,15 @@ class Follower:
         self._last = START
         self._seen: deque[bytes] = deque(maxlen=SEEN_IDS)
 
-    def begin(
-        self,
-        work: Work,
-        newest: Query[PersistedRecord],
-        matches: Callable[[PersistedRecord], bool],
-        policy: RetentionPolicy,
-        now: float,
-    ) -> list[PersistedRecord]:
-        """Return the newest records that match, oldest first. `next` goes on after them."""
+    def connect(self, work: Work) -> None:
+        """Note the last entry."""
         self._last = last_id(self._server, self._stream)
+
+    def begin(self, work: Work) -> list[PersistedRecord]:
+        """Return the newest records that match, oldest first. `next` goes on after them."""
+        self._seen.clear()
         self._seen.append(self._last)
-        return find(kept(self._entries_before(work), policy, now), newest, matches)
+        return find(kept(self._entries_before(work), self.policy, self.now), self.newest, self.matches)
 
     def _entries_before(self, work: Work) -> Iterator[Entry]:
         for entry in self._newest_first(work, self._last):
@@ -62,11 +58,8 @@ class Follower:
         walk.work = work
         return walk
 
-    def next(self, work: Work, matches: Callable[[PersistedRecord], bool]) -> list[PersistedRecord]:
-        """Return the next records that match, waiting for them a little.
-
-        After an error of the server, the next call goes on where this one was.
-        """
+    def next(self, work: Work) -> list[PersistedRecord]:
+        """Return the next records that match, waiting for them a little."""
         wait = min(WAIT_MILLISECONDS, max(1, round(self._server.timeout * 500)))
         found: list[tuple[bytes, list[Entry]]] | None = self._server.call(
             "XREAD", "COUNT", PAGE_ENTRIES, "BLOCK", wait, "STREAMS", self._stream, self._last
@@ -79,7 +72,7 @@ class Follower:
         self._last = entries[-1][0]
         self._seen.extend(entry[0] for entry in entries)
         records = (one[0] for one in map(read_entry, entries) if one is not None)
-        return list(filter(matches, records))
+        return list(filter(self.matches, records))
 
     def _last_seen(self, work: Work) -> bytes:
         """Return the newest entry that was read before; in another stream there is none, and all is new."""
