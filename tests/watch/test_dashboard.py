@@ -28,6 +28,7 @@ from papyra_cli.commands._runs.history import RunHistory
 from papyra_contrib._printable import printable
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone
+from papyra_contrib.dashboard._command import _source_of
 from papyra_contrib.dashboard._format import clock, count, counted, span
 from papyra_contrib.dashboard._poller import Poller
 
@@ -425,6 +426,29 @@ async def test_a_source_that_is_closed_ends_the_request_on_its_way(tmp_path: Pat
                 await anyio.wait_all_tasks_blocked()
                 await source.aclose()
     assert source._connection is None
+
+
+async def test_the_command_waits_for_the_system_that_comes_next(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path_factory.mktemp("run") / "papyra"))
+    app: Dashboard | None = None
+    for name in ("first", "second"):
+        admin = AdminSocket()
+        async with ActorSystem(system_id=name, instruments=[admin]):
+            with anyio.fail_after(20):
+                while admin.path is None:
+                    await anyio.lowlevel.checkpoint()
+            app = app or Dashboard(_source_of(None, None, None, None), token=TOKEN)
+            with anyio.fail_after(20):
+                while f"/</span> {name}</div>" not in (page := await ask(app, "/overview")).text:  # noqa: ASYNC110 - it looks again after a pause
+                    await anyio.sleep(0.1)
+            assert page.status == 200
+        a_second_later(app)
+        gone = await ask(app, "/overview")
+        assert gone.status == 200
+        assert "These are the last numbers that were seen" in gone.text
+    await app.aclose()
 
 
 # -- 7.2: escaping

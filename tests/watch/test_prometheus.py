@@ -114,10 +114,12 @@ async def test_metrics_app():
 
 async def test_a_scrape_before_the_start_and_after_the_close():
     system = ActorSystem(system_id="shop")
-    client = Client(metrics_app(system), {})
-    assert (await client.get("/metrics")).status == 503
+    systems = {}
+    client, late = Client(metrics_app(system), {}), Client(metrics_app(lambda: systems["shop"]), {})
+    assert (await client.get("/metrics")).status == (await late.get("/metrics")).status == 503
     async with system:
-        assert (await client.get("/metrics")).status == 200
+        systems["shop"] = system
+        assert (await client.get("/metrics")).status == (await late.get("/metrics")).status == 200
     assert (await client.get("/metrics")).status == 200  # counters don't fall
 
 

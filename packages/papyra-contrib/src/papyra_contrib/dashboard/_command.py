@@ -11,7 +11,6 @@ import socket
 import sys
 import webbrowser
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -19,9 +18,12 @@ import uvicorn
 
 from papyra_contrib.dashboard._app import Dashboard
 from papyra_contrib.dashboard._record_source import RecordSource
+from papyra_contrib.dashboard._source import SourceGone
 from papyra_contrib.dashboard._system_sources import SocketSource
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from papyra_contrib.dashboard._source import Source
 
 __all__ = ["dashboard"]
@@ -100,6 +102,7 @@ def _build() -> click.Command:
 
 
 def _source_of(path: str | None, backend: str | None, system: str | None, pid: int | None) -> Source:
+    from papyra_cli._errors import Failure
     from papyra_cli._live.choose import choose_live
     from papyra_cli._store.choose import choose_store
 
@@ -110,7 +113,14 @@ def _source_of(path: str | None, backend: str | None, system: str | None, pid: i
             )
         return RecordSource(choose_store(path, backend).url, payloads=True)
     choose_live(system, pid, None)  # without a system, fail now and not on a page
-    return SocketSource(partial(choose_live, system, pid, None))
+
+    def find() -> Path:
+        try:
+            return choose_live(system, pid, None)
+        except Failure as error:
+            raise SourceGone(str(error)) from error
+
+    return SocketSource(find)
 
 
 def _listener(port: int) -> socket.socket:

@@ -55,9 +55,12 @@ def _without_comments(text: bytes) -> bytes:
 
 
 def metrics_app(
-    system: ActorSystem, *, names: Iterable[str] = (), siblings: bool = False
+    system: ActorSystem | Callable[[], ActorSystem], *, names: Iterable[str] = (), siblings: bool = False
 ) -> Callable[..., Any]:
     """Return an ASGI application that answers with the metrics of ``system``.
+
+    ``system`` may be a function that returns it, because a web application makes its system at each start.
+    While that raises `LookupError`, and before the system's start, the answer is 503.
 
     The format is that of the ``Accept`` header: OpenMetrics, or Prometheus' text. It reads the actors in
     slices and writes one family at a time, so that a scrape keeps the event loop for a millisecond or two at
@@ -80,13 +83,14 @@ def metrics_app(
         )
         encode, content_type = choose_encoder(accept)
         try:
-            looks = [look_at(system, await system.sample(), named)]
-        except SystemNotRunning:
-            await _respond(scope, send, 503, b"the system has not started yet\n", "text/plain; charset=utf-8")
+            found = system() if callable(system) else system
+            looks = [look_at(found, await found.sample(), named)]
+        except (LookupError, SystemNotRunning):
+            await _respond(scope, send, 503, b"the system does not run yet\n", "text/plain; charset=utf-8")
             return
         if siblings:
             own = replace(looks[0], pid=str(os.getpid()))
-            looks = without_doubles([own, *await look_at_siblings(system, named)])
+            looks = without_doubles([own, *await look_at_siblings(found, named)])
         body: list[bytes] = []
         for family in families(looks):
             for part in _parts(family):
