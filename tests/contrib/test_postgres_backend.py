@@ -26,7 +26,6 @@ from papyra.persistence.models import (
     PersistenceRecoveryConfig,
     PersistenceRecoveryMode,
 )
-from papyra.persistence.retention import RetentionPolicy
 from papyra_contrib import _rows
 from papyra_contrib.postgres import PostgresPersistence, _queries, _schema, _writing
 from papyra_contrib.postgres._connection import Connection
@@ -402,17 +401,6 @@ async def test_damaged_rows_go_to_a_quarantine_table(postgres_server, table):
     assert [one.payload["n"] for one in await backend.list_events()] == [1, 3]
     with postgres_server.connect() as connection:
         assert connection.execute(f"SELECT payload FROM {table}_quarantine").fetchall() == [("spoiled",)]
-    await backend.aclose()
-
-
-async def test_retention_by_bytes_and_count_is_that_of_reads_and_of_compaction(postgres_server, table):
-    backend = PostgresPersistence(postgres_server.conninfo, RetentionPolicy(max_records=5), table=table)
-    await backend.record_batch([event(number) for number in range(20)])
-    assert [one.payload["n"] for one in await backend.list_events()] == [15, 16, 17, 18, 19]
-    assert [one.payload["n"] async for one in backend.stream()] == [19, 18, 17, 16, 15]
-    report = await backend.compact()
-    assert (report.before_records, report.after_records) == (20, 5)
-    assert await stored_numbers(postgres_server, table) == [15, 16, 17, 18, 19]
     await backend.aclose()
 
 

@@ -75,15 +75,6 @@ async def test_r14_pages_have_what_matches(open_store):
         assert await pages(backend, Query(PersistedEvent, since=1e9 + 2), limit=1) == events(2, 3)
 
 
-async def test_r14_a_cursor_outlives_a_compaction_of_all_that_it_has_passed(open_store):
-    async with aclosing(open_store(RetentionPolicy(max_records=3))) as backend:
-        await backend.record_batch(events(*range(10)))
-        cursor = (await backend.page(ALL, limit=2)).cursor
-        await backend.record_batch(events(10, 11, 12))
-        await backend.compact()
-        assert await pages(backend, after=cursor) == events(10, 11, 12)
-
-
 @pytest.mark.parametrize("missing", [1, 30])
 async def test_r14_a_cursor_outlives_a_failover_to_a_server_that_lacks_the_last_records(
     open_store, raw, stream, missing

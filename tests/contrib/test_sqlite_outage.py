@@ -25,20 +25,6 @@ def events(*numbers: int) -> list[PersistedEvent]:
     return [PersistedEvent("local", "local:1", "Happened", {"n": n}, float(n)) for n in numbers]
 
 
-async def test_r8_a_batch_that_is_offered_again_is_stored_once(tmp_path):
-    async with aclosing(SQLitePersistence(tmp_path / "a.db")) as backend:
-        await backend.record_batch(events(1, 2), batch_id="run:1")
-        await backend.record_batch(events(1, 2), batch_id="run:1")
-        await backend.record_batch(events(3), batch_id="other:1")
-        await backend.record_batch(events(4), batch_id="run:2")
-        await backend.record_batch(events(5))
-        await backend.record_batch(events(5))
-        assert [one.payload["n"] for one in await backend.list_events()] == [1, 2, 3, 4, 5, 5]
-    async with aclosing(SQLitePersistence(tmp_path / "a.db")) as backend:
-        await backend.record_batch(events(4), batch_id="run:2")
-        assert len(await backend.list_events()) == 6
-
-
 async def test_r8_a_batch_whose_answer_was_lost_is_stored_once(tmp_path, monkeypatch):
     backend = SQLitePersistence(tmp_path / "a.db")
     real, lost = backend.blocking_record_batch, 2

@@ -5,9 +5,18 @@ On either base class, and with the keywords of before.
 
 from __future__ import annotations
 
+from contextlib import aclosing
+
+import anyio
 import pytest
 
-from papyra.persistence import BatchBackend, PersistenceBackend, RetentionPolicy, backend_capabilities
+from papyra.persistence import (
+    BatchBackend,
+    InMemoryPersistence,
+    PersistenceBackend,
+    RetentionPolicy,
+    backend_capabilities,
+)
 from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
 from papyra.testing import BackendConformance
 
@@ -137,6 +146,43 @@ class TestThreeLists(BackendConformance):
     @pytest.fixture
     def open_backend(self):
         return ThreeLists
+
+
+# -- following looks at 256 records at first, and at more where that is not enough
+
+
+@pytest.fixture(params=[ThreeLists, InMemoryPersistence])
+def backend(request):
+    return request.param()
+
+
+def event(number):
+    return PersistedEvent("s", "s:1", "ActorStarted", {"n": number}, number)
+
+
+async def take(records, count):
+    with anyio.fail_after(10):
+        return [await anext(records) for _ in range(count)]
+
+
+async def test_what_is_wanted_is_counted_however_far_back(backend):
+    audits = [PersistedAudit("s", n, 1, 1, 0, 0, 0, (), (), 0) for n in range(1200)]
+    await backend.record_batch([event(0), event(1), *audits])
+    async with aclosing(
+        backend.follow(limit=5, wanted=lambda one: isinstance(one, PersistedEvent))
+    ) as records:
+        assert await take(records, 2) == [event(0), event(1)]
+        await backend.record_batch([audits[0], event(1201)])
+        assert await take(records, 1) == [event(1201)]
+
+
+async def test_equal_records_and_a_burst_all_come(backend):
+    await backend.record_batch([event(0)] * 3)
+    async with aclosing(backend.follow(limit=1)) as records:
+        assert await take(records, 1) == [event(0)]
+        burst = [event(0)] * 2 + [event(n) for n in range(6, 2000)]
+        await backend.record_batch(burst)
+        assert await take(records, 1996) == burst
 
 
 def test_they_promise_no_more_than_they_do():

@@ -517,25 +517,6 @@ async def test_every_record_of_a_busy_set_comes_once_and_in_order(path, start, m
 # -- streams
 
 
-async def test_a_stream_is_newest_first_and_obeys_retention(path, event):
-    store = RotatingFilePersistence(
-        path, max_bytes=2000, max_files=99, retention_policy=RetentionPolicy(max_records=50)
-    )
-    events = [event(number) for number in range(70)]
-    await store.record_batch(events)
-    assert [record async for record in store.stream()] == events[:19:-1]
-    since, until = events[10].timestamp, events[25].timestamp
-    assert [record async for record in store.stream(since=since, until=until)] == events[25:19:-1]
-    assert [record async for record in store.stream(until=events[3].timestamp)] == []
-    await store.aclose()
-    with pytest.raises(PersistenceError, match="closed"):
-        await anext(store.stream())
-
-
-async def test_a_stream_of_nothing_is_empty(path):
-    assert [record async for record in JsonFilePersistence(path).stream()] == []
-
-
 STREAM = """
 import resource
 async def main():
