@@ -68,7 +68,7 @@ async def test_probe_cost(monkeypatch):
         return "42 rows"
 
     monkeypatch.setattr(ActorSystem, "sample", counted)
-    monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 60.0)
+    monkeypatch.setattr("papyra_contrib.asgi._health.REUSE_SECONDS", 60.0)
     p = ASGIPapyra(
         make, PapyraASGIConfig(readyz={"cache": "warn"}), checks=[Check("cache", hangs), Check("rows", quick)]
     )
@@ -91,7 +91,7 @@ async def test_probe_cost(monkeypatch):
 
 
 async def test_while_a_slow_check_runs_the_last_result_serves(monkeypatch):
-    monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 0.0)
+    monkeypatch.setattr("papyra_contrib.asgi._health.REUSE_SECONDS", 0.0)
     slow = False
 
     async def check():
@@ -114,7 +114,7 @@ async def test_while_a_slow_check_runs_the_last_result_serves(monkeypatch):
 @pytest.mark.parametrize("looked_before", [True, False])
 async def test_a_check_that_can_not_be_cancelled_fails_after_its_second(looked_before, monkeypatch):
     """Promise 5: one in a thread goes on, and delays only the probe that runs it."""
-    monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 0.0)
+    monkeypatch.setattr("papyra_contrib.asgi._health.REUSE_SECONDS", 0.0)
     hangs, ended = not looked_before, threading.Event()
 
     def connect():
@@ -188,7 +188,7 @@ async def test_formats():
 
 
 async def test_what_the_checks_look_at(monkeypatch):
-    monkeypatch.setattr("papyra_contrib.asgi._health.SERVE_SECONDS", 0.0)
+    monkeypatch.setattr("papyra_contrib.asgi._health.REUSE_SECONDS", 0.0)
     monkeypatch.setattr(_system_checks, "STUCK_SECONDS", 0.0)
     levels = {"store": "fail", "mailboxes": "fail", "restarts": "fail", "stuck": "fail"}
     p = ASGIPapyra(make, PapyraASGIConfig(readyz=levels))

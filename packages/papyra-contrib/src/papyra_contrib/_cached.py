@@ -11,7 +11,7 @@ _T = TypeVar("_T")
 
 
 class Cached(Generic[_T]):
-    """A value that is costly to get, and is reused for ``seconds``. It has none before the first `keep`."""
+    """A value that is reused for ``seconds``. There is none before the first `keep`."""
 
     __slots__ = ("_fresh_until", "_key", "_seconds", "value")
 

@@ -21,7 +21,7 @@ OTHER = "(other)"
 
 
 class Histogram:
-    """Counts of observations by bucket; each counts with the number of messages that it represents."""
+    """Counts of observations by bucket, weighted with the number of messages that each represents."""
 
     __slots__ = ("counts", "seconds")
 
@@ -35,13 +35,13 @@ class Histogram:
         self.seconds += seconds * weight
 
     def buckets(self) -> list[tuple[str, float]]:
-        """Return the bounds and the cumulated counts, as Prometheus has them."""
+        """Return the bounds and the cumulative counts, in the form of Prometheus."""
         total = 0
-        found: list[tuple[str, float]] = []
+        buckets: list[tuple[str, float]] = []
         for bound, count in zip((*map(_bound, BOUNDS_SECONDS), "+Inf"), list(self.counts), strict=True):
             total += count
-            found.append((bound, float(total)))
-        return found
+            buckets.append((bound, float(total)))
+        return buckets
 
 
 class Histograms:
@@ -52,11 +52,11 @@ class Histograms:
 
     def of(self, actor_type: str) -> Histogram:
         """Return the histogram of a type."""
-        found = self._by_type.get(actor_type)
-        if found is None:
+        histogram = self._by_type.get(actor_type)
+        if histogram is None:
             name = actor_type if len(self._by_type) < MAX_TYPES else OTHER
-            found = self._by_type.setdefault(name, Histogram())
-        return found
+            histogram = self._by_type.setdefault(name, Histogram())
+        return histogram
 
     def all(self) -> Mapping[str, Histogram]:
         """Return a copy of the list of types, with their histograms."""
@@ -65,27 +65,29 @@ class Histograms:
     def to_dict(self) -> dict[str, Any]:
         """Return the counts and the seconds by type, as plain data."""
         return {
-            actor_type: {"counts": list(each.counts), "seconds": each.seconds}
-            for actor_type, each in self.all().items()
+            actor_type: {"counts": list(histogram.counts), "seconds": histogram.seconds}
+            for actor_type, histogram in self.all().items()
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build histograms from what `to_dict` returned; raise `ValueError` for anything else."""
-        found = cls()
-        for actor_type, each in data.items():
-            histogram = found.of(actor_type)
-            if len(each["counts"]) != len(histogram.counts):
-                raise ValueError(f"a histogram has {len(histogram.counts)} counts, not {len(each['counts'])}")
-            histogram.counts = [int(count) for count in each["counts"]]
-            histogram.seconds = float(each["seconds"])
-        return found
+        """Build histograms from the result of `to_dict`; raise `ValueError` for anything else."""
+        histograms = cls()
+        for actor_type, values in data.items():
+            histogram = histograms.of(actor_type)
+            if len(values["counts"]) != len(histogram.counts):
+                raise ValueError(
+                    f"a histogram has {len(histogram.counts)} counts, not {len(values['counts'])}"
+                )
+            histogram.counts = [int(count) for count in values["counts"]]
+            histogram.seconds = float(values["seconds"])
+        return histograms
 
 
 def quantile(counts: Sequence[int], share: float) -> float | None:
     """Return the seconds that a share of the observations does not exceed; None without observations.
 
-    Within a bucket the observations are taken to be spread evenly, as Prometheus does it.
+    Within a bucket, the observations are assumed to be spread evenly, as in Prometheus.
     """
     wanted = sum(counts) * share
     if not wanted:

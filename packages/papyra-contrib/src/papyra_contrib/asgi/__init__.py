@@ -1,6 +1,6 @@
-"""Run an actor system with an ASGI application: its start and close, health endpoints, metrics.
+"""Run an actor system with an ASGI application: start and close, health endpoints, metrics.
 
-The adapters of the frameworks are modules of their own: ``papyra_contrib.asgi.starlette``, ``fastapi``,
+The adapters for frameworks are modules of their own: ``papyra_contrib.asgi.starlette``, ``fastapi``,
 ``litestar``, ``lilya`` and ``ravyn``.
 """
 

@@ -1,4 +1,4 @@
-"""What an application may choose about its health and metrics endpoints."""
+"""The configuration of the health and metrics endpoints."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _warned_of_scan = False
 class PapyraASGIConfig:
     """Paths and checks of the endpoints; a path of None turns one off.
 
-    ``readyz`` says what a check does that does not pass: ``"fail"`` (503), ``"warn"`` (200, and said) or
-    ``"off"``, by the name of the check, as in ``{"store": "fail"}``. ``metrics_format`` is ``"prometheus"``,
-    ``"json"``, or ``"auto"``: Prometheus where prometheus-client is installed, else JSON.
+    ``readyz`` says by the name of a check what happens if it does not pass, as in ``{"store": "fail"}``:
+    ``"fail"`` (503), ``"warn"`` (200, with a warning in the answer) or ``"off"``. ``metrics_format`` is
+    ``"prometheus"``, ``"json"``, or ``"auto"``: Prometheus if prometheus-client is installed, else JSON.
     ``persistence_startup`` and ``persistence_recovery`` check the store before the start, see
     `papyra.ActorSystem`.
 
-    ``health_mode`` is kept for programs that were written for Papyra 0.3. No probe scans the store any more.
+    ``health_mode`` exists for programs that were written for Papyra 0.3. Probes no longer scan the store.
     """
 
     health_path: str | None = "/healthz"
@@ -57,7 +57,7 @@ class PapyraASGIConfig:
 
 
 def warn_of_scan(mode: str) -> None:
-    """Warn, once in a process, where an old program asks for a scan of the store with each probe."""
+    """Warn, once in a process, if an old program asks for a scan of the store with each probe."""
     global _warned_of_scan
     if mode == "scan" and not _warned_of_scan:
         _warned_of_scan = True

@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 __all__ = ["answer_not_running", "answer_readyz", "healthz", "livez", "metrics", "readyz"]
 
-_MARKS = {"ok": "+", "warn": "!", "fail": "-"}
+_SIGNS = {"ok": "+", "warn": "!", "fail": "-"}
 _WORDS = {"ok": "ok", "warn": "warning", "fail": "failed"}
 
 
 async def livez(scope: Scope, receive: Receive, send: Send, *, system: ActorSystem) -> None:
-    """Answer 200 while the system runs, else 503: then only a restart of the process helps."""
+    """Answer 200 while the system runs, else 503: only a restart of the process helps then."""
     if not await allows(scope, send):
         return
     state = system.state
@@ -60,7 +60,7 @@ async def healthz(
 ) -> None:
     """Answer as `readyz` does.
 
-    ``mode`` and ``startup_config`` are what Papyra 0.3 took, and have no effect.
+    ``mode`` and ``startup_config`` are parameters of Papyra 0.3, and have no effect.
     """
     warn_of_scan(mode)
     await answer_readyz(scope, send, system, health_of(system))
@@ -72,14 +72,14 @@ async def metrics(
     send: Send,
     *,
     system: ActorSystem,
-    format: str = "auto",  # noqa: A002 - Papyra 0.3 called it so
+    format: str = "auto",  # noqa: A002 - its name in Papyra 0.3
 ) -> None:
-    """Answer with the numbers of the system.
+    """Answer with the metrics of the system.
 
-    For Prometheus where prometheus-client is installed, else as JSON.
+    In Prometheus' format if prometheus-client is installed, else as JSON.
     """
     if format == "prometheus" or (format == "auto" and find_spec("prometheus_client") is not None):
-        from papyra_contrib.prometheus import metrics_app  # here: its extra is not that of this module
+        from papyra_contrib.prometheus import metrics_app  # imported here: it needs another extra
 
         await metrics_app(system)(scope, receive, send)
     elif await allows(scope, send):
@@ -102,13 +102,13 @@ async def answer_readyz(scope: Scope, send: Send, system: ActorSystem, health: H
     if not await allows(scope, send):
         return
     query = query_of(scope)
-    results = [each for each in await health.results() if each.name not in query.get("exclude", ())]
-    worst = max((each.status for each in results), key=("ok", "warn", "fail").index, default="ok")
+    results = [result for result in await health.results() if result.name not in query.get("exclude", ())]
+    worst = max((result.status for result in results), key=("ok", "warn", "fail").index, default="ok")
     status = 503 if worst == "fail" else 200
     if wants_json(scope, query):
         await send_json(scope, send, status, _as_json(system, worst, results))
     elif "verbose" in query or status == 503:
-        lines = [_line(each) for each in results]
+        lines = [_line(result) for result in results]
         await send_text(scope, send, status, "\n".join([*lines, "ok" if status == 200 else "not ready"]))
     else:
         await send_text(scope, send, status, "ok")
@@ -116,12 +116,17 @@ async def answer_readyz(scope: Scope, send: Send, system: ActorSystem, health: H
 
 def _as_json(system: ActorSystem, worst: str, results: Sequence[CheckResult]) -> dict[str, object]:
     checks = [
-        {"name": each.name, "status": each.status, "detail": each.detail, "seconds": round(each.seconds, 6)}
-        for each in results
+        {
+            "name": result.name,
+            "status": result.status,
+            "detail": result.detail,
+            "seconds": round(result.seconds, 6),
+        }
+        for result in results
     ]
     return {"status": worst, "system_id": system.system_id, "checks": checks}
 
 
 def _line(result: CheckResult) -> str:
-    text = f"[{_MARKS[result.status]}]{result.name} {_WORDS[result.status]}"
+    text = f"[{_SIGNS[result.status]}]{result.name} {_WORDS[result.status]}"
     return f"{text}: {printable(' '.join(result.detail.split()))}" if result.detail else text

@@ -1,4 +1,4 @@
-"""What an actor's absence or slowness is for the client of a web application: 503 and 504."""
+"""Responses to the client of a web application if an actor is gone or slow: 503 and 504."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ CONTENT_TYPE = "application/problem+json"
 
 
 def problem(status: HTTPStatus) -> dict[str, object]:
-    """Return the body (RFC 9457); it says nothing of what is inside."""
+    """Return the body (RFC 9457). It has no details of the error."""
     return {"type": "about:blank", "title": status.phrase, "status": status.value}
 
 
 def headers_for(status: HTTPStatus) -> dict[str, str]:
-    """Return the headers beside the content type."""
+    """Return the headers, without the content type."""
     return {"retry-after": "1"} if status is HTTPStatus.SERVICE_UNAVAILABLE else {}
 
 
 class ErrorResponses:
-    """Answer with 503 or 504 where an application raises one of `ERRORS` before it has begun its response."""
+    """Answer with 503 or 504 if an application raises one of `ERRORS` before it starts its response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

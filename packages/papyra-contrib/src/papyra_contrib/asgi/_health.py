@@ -1,4 +1,4 @@
-"""Whether a system can take requests: checks, run side by side, whose results serve for a second."""
+"""Whether a system can take requests: concurrent checks, whose results are reused for a second."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ CHECK_SECONDS = 1.0
 PATIENCE_SECONDS = CHECK_SECONDS + 0.1
 """After this long a check that goes on can't be cancelled."""
 
-SERVE_SECONDS = 1.0
-"""How long a result serves."""
+REUSE_SECONDS = 1.0
+"""How long a result is reused."""
 
 
 _TOO_LONG = f"{CHECK_SECONDS:g} s"
@@ -37,9 +37,9 @@ _TOO_LONG = f"{CHECK_SECONDS:g} s"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A check of an application's own.
+    """A check of the application.
 
-    An async function that returns None or a text to show, and raises to fail.
+    ``call`` is an async function. It returns None or a text to show, and raises if the check fails.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What a check said."""
+    """The result of a check."""
 
     name: str
     status: Status
@@ -74,10 +74,10 @@ class Health:
         unknown = sorted(set(levels) - {*SystemChecks.NAMES, *(check.name for check in checks)})
         if unknown:
             raise ValueError(
-                f"readyz has {unknown[0]!r}, but there is no such check; there are {', '.join(self._levels)}"
+                f"readyz names the unknown check {unknown[0]!r}; valid ones are {', '.join(self._levels)}"
             )
         self._lock = anyio.Lock()
-        self._found: dict[str, CheckResult] = {}  # so far, while the checks run
+        self._partial: dict[str, CheckResult] = {}  # so far, while the checks run
         self._began: float | None = None  # None while no check runs
         self._results: list[CheckResult] = []
         self._until = 0.0
@@ -95,7 +95,7 @@ class Health:
                 if left <= 0:
                     return self._so_far(now - self._began)
                 if self._results:
-                    break  # rather than wait for a slow check that another probe runs already
+                    break  # do not wait for slow checks that another probe is running
             with anyio.move_on_after(left) as patience:
                 await self._lock.acquire()
             if patience.cancelled_caught:
@@ -103,7 +103,7 @@ class Health:
             try:
                 if time.monotonic() >= self._until:
                     self._results = await self._run()
-                    self._until = time.monotonic() + SERVE_SECONDS
+                    self._until = time.monotonic() + REUSE_SECONDS
             finally:
                 self._began = None
                 self._lock.release()
@@ -112,7 +112,7 @@ class Health:
 
     async def _run(self) -> list[CheckResult]:
         self._began = time.monotonic()
-        results = self._found = dict[str, CheckResult]()
+        results = self._partial = dict[str, CheckResult]()
         try:
             statistics = await self._system.sample()
         except SystemNotRunning:
@@ -127,8 +127,8 @@ class Health:
         return self._in_order(results)
 
     def _so_far(self, seconds: float) -> list[CheckResult]:
-        """Return the results of checks one of which goes on after its second."""
-        results = dict(self._found)
+        """Return the results of checks if one of them takes longer than a second."""
+        results = dict(self._partial)
         state = self._system.state
         if self._levels["system"] != "off":
             self._note(results, "system", (state == "running", state))
@@ -142,24 +142,24 @@ class Health:
         return [results[name] for name in order if name in results]
 
     def _note(
-        self, results: dict[str, CheckResult], name: str, found: tuple[bool, str], seconds: float = 0.0
+        self, results: dict[str, CheckResult], name: str, outcome: tuple[bool, str], seconds: float = 0.0
     ) -> None:
-        passed, detail = found
-        results[name] = CheckResult(name, "ok" if passed else self._unless_off(name), detail, seconds)
+        passed, detail = outcome
+        results[name] = CheckResult(name, "ok" if passed else self._failed_status(name), detail, seconds)
 
     async def _call(self, results: dict[str, CheckResult], check: Check) -> None:
         began = time.monotonic()
-        status: Status = self._unless_off(check.name)
+        status: Status = self._failed_status(check.name)
         detail = _TOO_LONG
         with anyio.move_on_after(CHECK_SECONDS):
             try:
                 detail = await check.call() or ""
                 status = "ok"
-            except Exception as error:  # noqa: BLE001 - a check fails by raising, with anything
+            except Exception as error:  # noqa: BLE001 - any exception means that the check fails
                 detail = str(error) or type(error).__name__
         results[check.name] = CheckResult(check.name, status, detail, time.monotonic() - began)
 
-    def _unless_off(self, name: str) -> Status:
+    def _failed_status(self, name: str) -> Status:
         return "fail" if self._levels[name] == "fail" else "warn"
 
 

@@ -33,19 +33,20 @@ async def papyra_lifecycle(
 ) -> AsyncGenerator[ActorSystem]:
     """Run a system from ``system_factory`` inside ``async with``.
 
-    ``setup(system)``, plain or async, spawns what must exist before the first request. What it raises closes
-    the system and is raised here. ``persistence_startup`` and ``persistence_recovery`` check the store before
-    the start. A system that ended from inside, by a `SystemExit` out of an actor for example, does not cancel
-    the code that runs here. The end of the ``async with`` reports it as a `RuntimeError`.
+    ``setup(system)``, plain or async, spawns the actors that must exist before the first request. If it
+    raises, the system is closed and the error is raised here. ``persistence_startup`` and
+    ``persistence_recovery`` check the store before the start. If an actor ends the system, by a `SystemExit`
+    for example, the code that runs here is not cancelled. The end of the ``async with`` reports it as a
+    `RuntimeError`.
     """
     system = system_factory()
     try:
         await _check_store(system, persistence_startup, persistence_recovery)
         await system.start()
         if setup is not None:
-            made = setup(system)
-            if inspect.isawaitable(made):
-                await made
+            result = setup(system)
+            if inspect.isawaitable(result):
+                await result
         yield system
     finally:
         await _close(system)
@@ -79,9 +80,9 @@ async def _close(system: ActorSystem) -> None:
 
 
 def compose(*lifespans: Lifespan) -> Lifespan:
-    """Return one lifespan of several: the first opens first and closes last.
+    """Combine several lifespans into one: the first opens first and closes last.
 
-    Their states are put together.
+    Their states are merged.
     """
 
     @asynccontextmanager

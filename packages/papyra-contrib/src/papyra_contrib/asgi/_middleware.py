@@ -1,4 +1,4 @@
-"""What the adapters of the frameworks put in front of an application's routes."""
+"""The middleware that the adapters for frameworks put before an application's routes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["PapyraMiddleware"]
 
 
 class PapyraMiddleware:
-    """Endpoints, the system in each scope, and with ``errors`` the responses to what actors raise."""
+    """Endpoints, the system in each scope, and with ``errors`` the responses to errors of actors."""
 
     def __init__(self, app: ASGIApp, papyra: ASGIPapyra, errors: bool) -> None:
         self._app = WithEndpoints(ErrorResponses(app) if errors else app, papyra=papyra)

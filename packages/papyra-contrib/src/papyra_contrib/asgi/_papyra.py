@@ -1,4 +1,4 @@
-"""The three ways of an actor system into an ASGI application."""
+"""The three ways to add an actor system to an ASGI application."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["ASGIPapyra", "ASGIPapyraLifespan"]
 
 
 class ASGIPapyraLifespan:
-    """A lifespan as frameworks take one: called with the application, or without."""
+    """A lifespan for frameworks, which call it with the application or without."""
 
     def __init__(self, papyra: ASGIPapyra) -> None:
         self._papyra = papyra
@@ -39,11 +39,11 @@ class ASGIPapyra:
     """An actor system for an ASGI application: started before its first request, closed after its last.
 
     ``system_factory`` makes the system; it is called at each start. ``setup(system)``, plain or async, spawns
-    what must exist before the first request; what it raises fails the start of the application. ``checks``
-    are the application's own, for ``/readyz``.
+    the actors that must exist before the first request. If it raises, the application does not start.
+    ``checks`` are the application's own checks for ``/readyz``.
 
-    Give `lifespan` to a framework that takes one, or `wrap` any ASGI application. The adapters of the
-    frameworks have ``install(app)``, if the application has a lifespan of its own.
+    Pass `lifespan` to a framework, or `wrap` any ASGI application. The adapters for frameworks have
+    ``install(app)``, for applications with a lifespan of their own.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class ASGIPapyra:
 
     @property
     def lifespan(self) -> ASGIPapyraLifespan:
-        """What frameworks take as ``lifespan=``.
+        """The value of ``lifespan=`` for frameworks.
 
         It yields ``{"papyra": system}`` and sets ``app.state.papyra``.
         """
@@ -76,12 +76,12 @@ class ASGIPapyra:
 
     @property
     def is_open(self) -> bool:
-        """Whether the lifespan runs."""
+        """Whether the lifespan is running."""
         return self._system is not None
 
     @property
     def system(self) -> ActorSystem:
-        """The system while the lifespan runs; before and after it is a `LookupError`."""
+        """The system while the lifespan is running, otherwise a `LookupError`."""
         if self._system is None:
             raise LookupError(
                 "there is no actor system yet: the lifespan of the application did not run. In tests write "
@@ -93,13 +93,13 @@ class ASGIPapyra:
     def endpoints(self) -> Mapping[str, ASGIApp]:
         """The endpoints by their paths, as ASGI applications."""
         config = self.config
-        found: dict[str | None, ASGIApp] = {
+        endpoints: dict[str | None, ASGIApp] = {
             config.livez_path: self._livez,
             config.readyz_path: self._readyz,
             config.health_path: self._readyz,
             config.metrics_path: self._metrics,
         }
-        return {path: endpoint for path, endpoint in found.items() if path is not None}
+        return {path: endpoint for path, endpoint in endpoints.items() if path is not None}
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
         """Return ``app`` with the system around it and the endpoints before it.

@@ -17,7 +17,7 @@ __all__ = ["allows", "query_of", "send_json", "send_text", "wants_json"]
 async def send_body(
     scope: Scope, send: Send, status: int, body: bytes, content_type: str, headers: Mapping[str, str]
 ) -> None:
-    """Send a whole response; to a HEAD request, its head."""
+    """Send a complete response, or only its head to a HEAD request."""
     fields = {"content-type": content_type, "content-length": str(len(body)), "cache-control": "no-store"}
     raw = [(name.encode(), value.encode()) for name, value in (fields | dict(headers)).items()]
     await send({"type": "http.response.start", "status": status, "headers": raw})
@@ -45,7 +45,7 @@ async def send_json(
 
 
 async def allows(scope: Scope, send: Send) -> bool:
-    """Whether the request reads; anything else than GET and HEAD is answered with 405."""
+    """Whether the request is GET or HEAD. Answer any other with 405."""
     if scope["method"] in ("GET", "HEAD"):
         return True
     await send_text(scope, send, 405, "method not allowed", {"allow": "GET, HEAD"})
@@ -53,7 +53,7 @@ async def allows(scope: Scope, send: Send) -> bool:
 
 
 def query_of(scope: Scope) -> dict[str, list[str]]:
-    """Return the parameters of the query, blank ones too."""
+    """Return the parameters of the query, including blank ones."""
     text: bytes = scope.get("query_string", b"")
     return parse_qs(text.decode("latin-1"), keep_blank_values=True)
 

@@ -25,15 +25,15 @@ KEY = "papyra"
 def system_of(request_or_scope: Any) -> ActorSystem:
     """Return the actor system of a request, a WebSocket or an ASGI scope.
 
-    A `LookupError` says that there is none: the application's lifespan did not run.
+    Raises `LookupError` if there is none, because the application's lifespan did not run.
     """
     scope: Mapping[str, Any] = getattr(request_or_scope, "scope", request_or_scope)
     app = scope.get("app") or scope.get("litestar_app")
     state: object = scope.get("state")
     places = (scope.get(KEY), _get(state), _get(getattr(app, "state", None)))
-    for found in places:
-        if isinstance(found, ActorSystem):
-            return found
+    for system in places:
+        if isinstance(system, ActorSystem):
+            return system
     raise LookupError(
         "this request has no actor system: the lifespan of the application did not run. In tests write "
         "`with TestClient(app) as client:`; with a server, turn its lifespan support on"

@@ -1,7 +1,4 @@
-"""What Papyra itself checks: looks at numbers that the system keeps anyhow.
-
-None of them touches the store.
-"""
+"""The checks of Papyra. They read numbers that the system has anyway, and do not touch the store."""
 
 from __future__ import annotations
 
@@ -23,7 +20,7 @@ MINUTE_SECONDS = 60.0
 
 
 class _Growth:
-    """By how much a counter grew in the last minute, as far as somebody looked."""
+    """The growth of a counter in the last minute, or since the first look in it."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, int]] = deque()
@@ -55,7 +52,7 @@ class SystemChecks:
         }
 
     def run(self, name: str, statistics: SystemStatistics | None) -> tuple[bool, str]:
-        """Return whether a check passes, and what it says.
+        """Return whether a check passes, and a text.
 
         ``statistics`` is None before the system's start.
         """

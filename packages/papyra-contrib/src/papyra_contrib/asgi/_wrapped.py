@@ -35,13 +35,13 @@ class WithEndpoints:
 
 
 def _path(scope: Scope) -> str:
-    """Return the path below the one that the application is mounted at."""
+    """Return the path below the mount point of the application."""
     path, root = str(scope["path"]), str(scope.get("root_path") or "")
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
 class Wrapped(WithEndpoints):
-    """Run the lifespan of a system around that of an application, which may have none."""
+    """Run the lifespan of a system around that of an application, if it has one."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, or the lifespan."""
@@ -84,7 +84,7 @@ class _Lifespan:
         except Exception:
             if self._began or self._failed:
                 raise
-            # It refuses the lifespan scope, as the specification lets it. The system has one all the same.
+            # It refuses the lifespan scope, which the specification allows. The system has one anyway.
         if self._failed:
             return
         if not self._began:

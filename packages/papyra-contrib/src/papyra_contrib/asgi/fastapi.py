@@ -30,20 +30,20 @@ System = Annotated[ActorSystem, Depends(_system)]
 
 
 def ActorOf(target: str | type[Actor]) -> Any:  # noqa: N802 - used in annotations, as Depends is
-    """Return what makes a parameter an actor's reference, by the actor's name or its class.
+    """Return a dependency that makes a parameter the reference to an actor, by its name or class.
 
-    ``orders: Annotated[ActorRef[Place, int], ActorOf("orders")]``. Without such an actor the answer is 503. A
-    plain ``def`` handler runs in a thread; there write ``anyio.from_thread.run(orders.ask, message)``.
+    ``orders: Annotated[ActorRef[Place, int], ActorOf("orders")]``. Without such an actor, the answer is 503.
+    A plain ``def`` handler runs in a thread; write ``anyio.from_thread.run(orders.ask, message)``.
     """
 
     async def find(connection: HTTPConnection) -> ActorRef[Any, Any]:
         system = system_of(connection)
         if isinstance(target, str):
-            found = system.ref_for_name(target)
+            ref = system.ref_for_name(target)
         else:
-            found = next(iter(system.refs_by_type(target)), None)
-        if found is None:
+            ref = next(iter(system.refs_by_type(target)), None)
+        if ref is None:
             raise HTTPException(503, headers={"Retry-After": "1"})
-        return found
+        return ref
 
     return Depends(find)

@@ -12,9 +12,8 @@ __all__ = ["PapyraLogFilter"]
 class PapyraLogFilter(logging.Filter):
     """Add ``papyra_actor`` (address), ``papyra_type`` and ``papyra_system`` to log records.
 
-    Empty outside of actors.
-
-    Add it to a handler: ``handler.addFilter(PapyraLogFilter())``. It lets every record pass.
+    They are empty outside of actors. Add the filter to a handler: ``handler.addFilter(PapyraLogFilter())``.
+    It lets every record pass.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:

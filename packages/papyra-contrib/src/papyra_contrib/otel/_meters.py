@@ -28,9 +28,9 @@ __all__ = ["PapyraMeters"]
 class PapyraMeters(Instrument):
     """Metrics of ``system``: messages sent and consumed by actor type, and the duration of a sample of them.
 
-    It adds itself to the system. Without a system it is an instrument as any other:
-    ``ActorSystem(instruments=[...])``. The counters are read when the SDK collects, in whichever thread.
-    ``messaging.process.duration`` has about ``rate`` samples in a second, so its count is not the number of
+    It adds itself to the system. Without a system, pass it to one: ``ActorSystem(instruments=[...])``. The
+    counters are read when the SDK collects, in any thread. ``messaging.process.duration`` has about ``rate``
+    samples per second, so its count is not the number of
     messages.
     """
 
@@ -70,11 +70,11 @@ class PapyraMeters(Instrument):
         return [0.0], gap
 
     def begin(self, target: Target, mark: Any) -> None:
-        """Note when the handling began."""
+        """Note the start of the handling."""
         mark[0] = time.perf_counter()
 
     def end(self, target: Target, mark: Any, error: BaseException | None) -> None:
-        """Measure how long it took."""
+        """Measure the duration of the handling."""
         kind = target.actor_type
         seconds = time.perf_counter() - mark[0]
         about = self._about(kind.__name__ if kind is not None else "Actor", target.address.system, "process")
@@ -82,8 +82,7 @@ class PapyraMeters(Instrument):
 
     def _observe_sent(self, _options: CallbackOptions) -> Iterator[Observation]:
         for name, kind in self._kinds():
-            # What was handled and what waits; what a stop threw away waits no more, but the counter must not
-            # fall.
+            # Handled and waiting messages. The counter must not fall when a stop discards waiting ones.
             self._sent[name] = sent = max(self._sent.get(name, 0), kind.processed + kind.waiting)
             yield Observation(sent, self._about(name, self._system_id(), "send"))
 

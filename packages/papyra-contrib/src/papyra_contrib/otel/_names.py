@@ -1,8 +1,7 @@
-"""Every name of a span, an attribute and a metric.
+"""All names of spans, attributes and metrics.
 
-Those that begin with ``messaging.`` and ``error.`` are of OpenTelemetry's semantic conventions, version
-1.43.0, whose messaging part is in development: a later version may rename them, and then only this module
-changes.
+Those that begin with ``messaging.`` or ``error.`` come from OpenTelemetry's semantic conventions, version
+1.43.0. Their messaging part is in development. If a later version renames them, only this module changes.
 """
 
 from __future__ import annotations

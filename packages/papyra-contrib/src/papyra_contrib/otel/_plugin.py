@@ -15,7 +15,7 @@ __all__ = ["make_instruments"]
 
 
 def make_instruments() -> list[Instrument]:
-    """Return what the plugin adds to a system: `PapyraTracing` and `PapyraMeters`.
+    """Return the instruments of the plugin: `PapyraTracing` and `PapyraMeters`.
 
     ``PAPYRA_OTEL_SPANS``, ``PAPYRA_OTEL_RELATION``, ``PAPYRA_OTEL_TELLS`` (``0`` or ``1``) and
     ``PAPYRA_OTEL_ROOTS`` are the options of `PapyraTracing`.

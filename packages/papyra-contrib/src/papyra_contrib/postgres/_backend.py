@@ -1,4 +1,4 @@
-"""The backend ``postgres``: the contract of a store of facts, over a table."""
+"""The backend ``postgres``: the contract of a store, implemented with a table."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ _R = TypeVar("_R", bound=PersistedRecord)
 _T = TypeVar("_T")
 
 
-def _some_text(text: str) -> str:
+def _non_empty(text: str) -> str:
     if not text:
-        raise ValueError("expected a value that is not empty")
+        raise ValueError("expected a non-empty value")
     return text
 
 
@@ -53,10 +53,10 @@ class PostgresPersistence(ThreadedBackend):
     A batch is one transaction: all of it is stored, or nothing. A writer holds a lock until it commits, so
     the numbers of the rows have the order of the commits, and a follower misses none. The id of each run's
     last batch is stored in the same transaction: a batch that is offered again after its answer was lost is
-    not stored twice. Any number of processes may use one table. Tables are made when the first of them opens
-    the store.
+    not stored twice. Any number of processes may use one table. The first one that opens
+    the store creates the tables.
 
-    ``url`` is as libpq has it: ``postgresql://user:password@host:port/database``, where options such as
+    ``url`` is a URL of libpq: ``postgresql://user:password@host:port/database``, where options such as
     ``sslmode`` may follow. A call without an answer for ``timeout`` seconds raises. ``max_total_bytes``
     counts the text of the rows. Payloads of more than 1 MiB are replaced by a note of their size.
     """
@@ -65,11 +65,11 @@ class PostgresPersistence(ThreadedBackend):
     schemes: ClassVar[tuple[str, ...]] = ("postgresql",)
     papyra_api: ClassVar[str] = "1.0"
     url_options: ClassVar[Mapping[str, Callable[[str], Any]]] = {
-        "table": _some_text,
+        "table": _non_empty,
         "timeout": duration,
-        "host": _some_text,
-        "sslmode": _some_text,
-        "sslrootcert": _some_text,
+        "host": _non_empty,
+        "sslmode": _non_empty,
+        "sslrootcert": _non_empty,
     }
 
     def __init__(
@@ -112,12 +112,12 @@ class PostgresPersistence(ThreadedBackend):
     # -- writing
 
     def blocking_open(self, work: Work) -> None:
-        """Connect, and make the tables if they are missing."""
+        """Connect, and create the tables if they are missing."""
         with self._database.connection(work) as connection:
             self._make_in(connection)
 
     def blocking_ping(self, work: Work) -> None:
-        """Raise unless a record could be written now: one is written, and rolled back."""
+        """Raise unless a record could be written now: write one, and roll it back."""
         statement = (
             "INSERT INTO {facts} (kind, timestamp, system_id, actor, type, run, details, payload, size, crc) "
             "VALUES ('probe', 0, '', '', '', '', '', '', 0, 0)"
@@ -129,7 +129,7 @@ class PostgresPersistence(ThreadedBackend):
     def blocking_record_batch(
         self, work: Work, records: Sequence[PersistedRecord], batch_id: str | None
     ) -> int:
-        """Store records in one transaction, unless a batch of this id was stored before."""
+        """Store records in one transaction, unless a batch with this id was stored before."""
         with self._database.connection(work) as connection:
             self._make_in(connection)
             return write(connection, self._tables, records, batch_id)
@@ -152,7 +152,7 @@ class PostgresPersistence(ThreadedBackend):
         return self._read(work, find, [])
 
     def _read(self, work: Work, function: Callable[[Connection], _T], empty: _T) -> _T:
-        """Call a function in one snapshot of the store; return ``empty`` if the store was not made yet."""
+        """Call a function in one snapshot of the store. Return ``empty`` if the tables do not exist yet."""
         with self._database.connection(work) as connection, connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
             return function(connection) if self._tables.exist(connection) else empty
@@ -168,7 +168,7 @@ class PostgresPersistence(ThreadedBackend):
 
         It ends with the backend.
 
-        The server notifies of new records. No record is left out or doubled, also when the server is
+        The server notifies followers of new records. No record is missed or repeated, even if the server is
         restarted, except those that were compacted away before they were read. ``wanted`` is called in a
         worker thread.
         """
@@ -179,8 +179,8 @@ class PostgresPersistence(ThreadedBackend):
 
         They are in the order of the commits.
 
-        A cursor names the store and a row, so a page costs what it holds. In a store that was made anew all
-        records are new.
+        A cursor names the store and a row, so the cost of a page depends on its size alone. In a store that
+        was created again, all records are new.
         """
         self.refuse_if_closed()
         check_page_limit(limit)
@@ -238,7 +238,7 @@ class PostgresPersistence(ThreadedBackend):
     # -- maintenance
 
     def blocking_scan(self, work: Work) -> Sequence[PersistenceAnomaly]:
-        """Verify the check sum of each row; change nothing."""
+        """Verify the check sum of each row, and change nothing."""
         scan = partial(_maintenance.scan, tables=self._tables, name=self._label, work=work)
         return self._read(work, scan, [])
 
@@ -253,7 +253,7 @@ class PostgresPersistence(ThreadedBackend):
             )
 
     def blocking_compact(self, work: Work, now: float, *, dry_run: bool) -> CompactionReport:
-        """Delete what is beyond retention, while others write."""
+        """Delete the records beyond retention, while others write."""
         with self._database.connection(work) as connection:
             self._make_in(connection)
             return _maintenance.compact(

@@ -1,4 +1,4 @@
-"""Connections to one database: bounded waits, errors that say what can be done, and a few that are kept."""
+"""Connections to one database: bounded waits, errors with advice, and a small pool."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["Connection", "Database"]
 
 _RV = TypeVar("_RV")
 
-POLL_SECONDS = 0.05  # how often a wait looks whether its caller was cancelled
+POLL_SECONDS = 0.05  # how often a wait checks whether its caller was cancelled
 MAX_IDLE_CONNECTIONS = 4
 
 
@@ -51,12 +51,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             with selectors.DefaultSelector() as selector:
                 selector.register(self.fileno(), wanted)
                 while True:
-                    found = selector.select(min(interval, POLL_SECONDS))
-                    if found:
+                    ready = selector.select(min(interval, POLL_SECONDS))
+                    if ready:
                         end = time.monotonic() + self.timeout
                     else:
                         self._check(end)
-                    wanted = gen.send(Ready(found[0][1]) if found else Ready.NONE)
+                    wanted = gen.send(Ready(ready[0][1]) if ready else Ready.NONE)
                     if selector.get_key(self.fileno()).events != wanted:
                         selector.modify(self.fileno(), wanted)
         except StopIteration as ended:
@@ -64,13 +64,13 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
             return result
 
     def flush(self) -> None:
-        """Wait until all that libpq has is sent; raise if the caller was cancelled."""
+        """Wait until libpq has sent all its data. Raise if the caller was cancelled."""
         if self.work is not None:
             self.work.check()
         self.wait(_flushed(self.pgconn))
 
     def _check(self, end: float) -> None:
-        """Give the exchange up if its time is over or its caller was cancelled."""
+        """Give up the exchange if its time is over or its caller was cancelled."""
         if self.work is not None and self.work.cancelled:
             self.close()
             self.work.check()
@@ -94,8 +94,8 @@ class Database:
     def connection(self, work: Work) -> Generator[Connection]:
         """Lend a connection in autocommit; an error of the server becomes a `PersistenceError`.
 
-        A connection that was cut meanwhile is not kept. Those that are idle were perhaps cut by a restart of
-        the server, so after an error none of them is trusted.
+        A connection that was cut meanwhile is not kept. After an error, the idle ones are closed, too: a
+        restart of the server may have cut all of them.
         """
         with self.explained():
             connection = self._take(work)
@@ -131,35 +131,35 @@ class Database:
         return connection
 
     def _in_time(self, work: Work | None) -> Connection:
-        """Connect, for at most the time-out, however many hosts there are; or until the caller is cancelled.
+        """Connect within the time-out, for any number of hosts, or until the caller is cancelled.
 
-        In a thread of its own: nothing interrupts the search for a host's address, and libpq counts in whole
-        seconds.
+        A thread of its own connects: nothing interrupts the lookup of a host name, and libpq counts whole
+        seconds only.
         """
-        found: Future[Connection] = Future()
-        threading.Thread(target=self._connect_into, args=(found,), daemon=True).start()
+        future: Future[Connection] = Future()
+        threading.Thread(target=self._connect_into, args=(future,), daemon=True).start()
         end = time.monotonic() + self._timeout
-        while not wait((found,), POLL_SECONDS).done:
+        while not wait((future,), POLL_SECONDS).done:
             if (work is not None and work.cancelled) or time.monotonic() >= end:
-                found.add_done_callback(_close_result)
+                future.add_done_callback(_close_result)
                 if work is not None:
                     work.check()
                 raise errors.ConnectionTimeout(f"no connection within {self._timeout:g} s")
-        return found.result()
+        return future.result()
 
-    def _connect_into(self, found: Future[Connection]) -> None:
+    def _connect_into(self, future: Future[Connection]) -> None:
         try:
             connection = Connection.connect(
                 self._url,
                 autocommit=True,
                 connect_timeout=max(2, round(self._timeout)),  # libpq takes 1 second for 2
                 application_name="papyra",
-                client_encoding="utf8",  # which `write` sends, whatever the database and the URL have
+                client_encoding="utf8",  # `write` sends UTF-8, whatever the database and the URL say
             )
-        except BaseException as error:  # noqa: BLE001 - raised where the result is waited for
-            found.set_exception(error)
+        except BaseException as error:  # noqa: BLE001 - the thread that waits for the result raises it
+            future.set_exception(error)
         else:
-            found.set_result(connection)
+            future.set_result(connection)
 
     def _give_back(self, connection: Connection) -> None:
         if connection.closed or self.closed or len(self._idle) >= MAX_IDLE_CONNECTIONS:
@@ -168,7 +168,7 @@ class Database:
             self._idle.append(connection)
 
     def forget_idle(self) -> None:
-        """Close the connections that nobody uses."""
+        """Close the idle connections."""
         while self._idle:
             self._idle.pop().close()
 
@@ -179,15 +179,15 @@ class Database:
 
     @contextmanager
     def explained(self) -> Generator[None]:
-        """Raise the errors of the driver as a `PersistenceError` that says what can be done."""
+        """Raise errors of the driver as a `PersistenceError` with advice."""
         try:
             yield
         except psycopg.Error as error:
-            passes = _may_pass(error)
+            retry = _may_pass(error)
             self.reachable = not isinstance(error, psycopg.OperationalError)
             text = (error.diag.message_primary or str(error).strip() or type(error).__name__).rstrip(".")
             kind = StoreFull if isinstance(error, errors.DiskFull) else PersistenceError
-            raise kind(f"PostgreSQL at {self.name}: {text}. {_hint(error)}", retry=passes) from error
+            raise kind(f"PostgreSQL at {self.name}: {text}. {_hint(error)}", retry=retry) from error
         else:
             self.reachable = True
 
@@ -197,14 +197,14 @@ def _flushed(pgconn: PGconn) -> PQGen[None]:
         yield Wait.W
 
 
-def _close_result(found: Future[Connection]) -> None:
+def _close_result(future: Future[Connection]) -> None:
     """Close a connection that came too late."""
-    if found.exception() is None:
-        found.result().close()
+    if future.exception() is None:
+        future.result().close()
 
 
 def _may_pass(error: psycopg.Error) -> bool:
-    """Whether the same batch may succeed later: the server or the way to it failed, and not the request."""
+    """Whether the same batch may succeed later: the server or the network failed, not the request."""
     if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
         return False
     return isinstance(
@@ -222,11 +222,11 @@ def _hint(error: psycopg.Error) -> str:
     if isinstance(error, errors.ReadOnlySqlTransaction):
         return "It is a standby or read-only: name the primary server."
     if isinstance(error, errors.UntranslatableCharacter):
-        return "The encoding of the database lacks it: use a database of the encoding UTF8."
+        return "The encoding of the database lacks this character: use a database with the encoding UTF8."
     if isinstance(error, errors.DiskFull):
         return "Its disk is full; writing works again once there is room."
     if isinstance(error, psycopg.OperationalError):
-        return "Check that the server runs there; a write that was under way may have been stored or not."
+        return "Check that the server runs there. It is unknown whether a write under way was stored."
     return "The server's log may have more."
 
 

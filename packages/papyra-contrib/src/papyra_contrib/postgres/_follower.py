@@ -1,4 +1,4 @@
-"""Follow a table: the server notifies of each commit, and the rows are read by their numbers."""
+"""Follows a table: the server sends a notification after each commit, and rows are read by number."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Follower"]
 
-WAIT_SECONDS = 0.2  # for a notification; a follower that is closed or cancelled leaves after it
+WAIT_SECONDS = 0.2  # for a notification; then a closed or cancelled follower ends
 PAGE_ROWS = 500
 
 
 class Follower(ServerFollower):
-    """One connection that listens, and the place up to which its rows were read."""
+    """One listening connection, and the number of the last row that was read."""
 
     def __init__(self, database: Database, tables: Tables) -> None:
         self._database = database
@@ -36,7 +36,7 @@ class Follower(ServerFollower):
         self._listening(work)
 
     def begin(self, work: Work) -> list[PersistedRecord]:
-        """Return the newest records that match, oldest first. `next` goes on after them."""
+        """Return the newest records that match, oldest first. `next` continues after them."""
         connection = self._listening(work)
         with self._database.explained(), connection.transaction():
             connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -48,7 +48,7 @@ class Follower(ServerFollower):
             return find(connection, self._tables, self.newest, self.policy, self.now, self.matches)
 
     def next(self, work: Work) -> list[PersistedRecord]:
-        """Return the next records that match, waiting for them a little."""
+        """Return the next records that match. Wait for them for at most `WAIT_SECONDS`."""
         connection = self._listening(work)
         with self._database.explained():
             rows = self._read(connection)
@@ -65,7 +65,7 @@ class Follower(ServerFollower):
             if not self._tables.exist(connection):
                 return []
             identity = self._tables.identity(connection)
-            if identity != self._identity:  # the table was made anew, so all rows in it are new
+            if identity != self._identity:  # the table was created again, so all its rows are new
                 self._identity, self._last = identity, 0
             rest = sql.SQL("WHERE seq > %s ORDER BY seq LIMIT %s")
             return list(numbered_rows(connection, self._tables, rest, (self._last, PAGE_ROWS)))

@@ -25,23 +25,23 @@ if TYPE_CHECKING:
 
 __all__ = ["compact", "recover", "scan"]
 
-STEP_ROWS = 1000
+CHECK_ROWS = 1000  # between two reports of progress
 
 
 def damaged_rows(connection: Connection, tables: Tables, work: Work) -> list[int]:
     """Return the numbers of the rows whose check sum is wrong."""
     row = connection.execute(tables.sql("SELECT count(*) FROM {facts}")).fetchone()
     work.total = int(row[0]) if row else 0
-    found: list[int] = []
+    damaged: list[int] = []
     for position, (number, record) in enumerate(
         numbered_rows(connection, tables, sql.SQL("ORDER BY seq"), ()), 1
     ):
-        if position % STEP_ROWS == 0:
+        if position % CHECK_ROWS == 0:
             work.check()
             work.reach(position)
         if record is None:
-            found.append(number)
-    return found
+            damaged.append(number)
+    return damaged
 
 
 def scan(connection: Connection, tables: Tables, name: str, work: Work) -> list[PersistenceAnomaly]:
@@ -96,7 +96,7 @@ def compact(
     *,
     dry_run: bool,
 ) -> CompactionReport:
-    """Delete what is beyond retention, while others write; the space is free for new rows after a vacuum."""
+    """Delete the records beyond retention, while others write. A vacuum frees the space for new rows."""
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         boundary = kept_boundary(connection, tables, policy, policy.oldest_kept(now), down_to=0)

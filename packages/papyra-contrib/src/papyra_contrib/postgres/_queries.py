@@ -1,4 +1,4 @@
-"""All that is read: rows that match, within the retention policy."""
+"""The queries: rows that match, within the retention policy."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ class Boundary(NamedTuple):
 
 
 def stored_row(row: tuple[Any, ...]) -> StoredRow:
-    """Return a row as the other stores have it, with texts as bytes."""
+    """Return a row in the form that all SQL stores share, with texts as bytes."""
     return StoredRow(*(restored(value).encode() if isinstance(value, str) else value for value in row))
 
 
 def storable(text: str) -> str:
-    """Escape NUL, which a text of PostgreSQL can't hold, with the character U+0001."""
+    """Escape NUL, which PostgreSQL does not allow in texts, with the character U+0001."""
     return text.replace("\x01", "\x01\x01").replace("\0", "\x010") if "\0" in text or "\x01" in text else text
 
 
 def restored(text: str) -> str:
-    """Return what `storable` was given."""
+    """Undo `storable`."""
     if "\x01" not in text:
         return text
     return "\x01".join(part.replace("\x010", "\0") for part in text.split("\x01\x01"))
@@ -93,17 +93,17 @@ def find(
         for number, record in rows
         if record is not None and (matches is None or matches(record))
     )
-    found = list(islice(whole, query.limit if query.limit is None else min(query.limit, MAX_LIMIT)))
-    if not found:
+    newest = list(islice(whole, query.limit if query.limit is None else min(query.limit, MAX_LIMIT)))
+    if not newest:
         return []
-    boundary = kept_boundary(connection, tables, policy, oldest, down_to=found[-1][0])
-    return [record for number, record in reversed(found) if number >= boundary.first]  # type: ignore[misc]  # the query names the kind
+    boundary = kept_boundary(connection, tables, policy, oldest, down_to=newest[-1][0])
+    return [record for number, record in reversed(newest) if number >= boundary.first]  # type: ignore[misc]  # the query names the kind
 
 
 def _read_from_the_newest(connection: Connection, tables: Tables, *, always: bool) -> None:
     """Keep the planner from sorting rows, ``always`` or if the table has no statistics.
 
-    Without them it would sort all of them first; with them it knows when the index finds a few faster.
+    Without statistics, it would sort all rows first. With them, it knows when the index finds a few faster.
     """
     statement = (
         "SELECT set_config('enable_sort', 'off', true) FROM pg_class "
@@ -120,7 +120,7 @@ def page_below(
     now: float,
     below: int | None,
 ) -> tuple[list[PersistedRecord], int]:
-    """Return the next records below a row, newest first, and the row to go on below; 0 at the end."""
+    """Return the next records below a row, newest first, and the row to continue below; 0 at the end."""
     oldest = policy.oldest_kept(now)
     where, values = _where(query, oldest)
     rest = sql.SQL("WHERE {} AND seq < %s ORDER BY seq DESC LIMIT %s").format(where)
@@ -160,15 +160,15 @@ def page_after(
     first = kept_boundary(connection, tables, policy, oldest, down_to=after + 1).first
     where, values = _where(query, oldest)
     rest = sql.SQL("WHERE {} AND seq > %s AND seq >= %s ORDER BY seq").format(where)
-    found: list[_R] = []
+    records: list[_R] = []
     last = after
     for number, record in numbered_rows(connection, tables, rest, [*values, after, first]):
         last = number
         if record is not None:
-            found.append(record)  # type: ignore[arg-type]  # the query names the kind
-        if len(found) == limit:
+            records.append(record)  # type: ignore[arg-type]  # the query names the kind
+        if len(records) == limit:
             break
-    return Page(found, f"{identity}-{last}")
+    return Page(records, f"{identity}-{last}")
 
 
 def count(
@@ -183,20 +183,20 @@ def count(
     first = kept_boundary(connection, tables, policy, oldest, down_to=0).first
     statement = tables.sql("SELECT count(*) FROM {facts} WHERE seq >= %s AND ") + where
     row = connection.execute(statement, [first, *values]).fetchone()
-    found = int(row[0]) if row else 0
-    return found if query.limit is None else min(found, query.limit)
+    number = int(row[0]) if row else 0
+    return number if query.limit is None else min(number, query.limit)
 
 
 def numbered_rows(
     connection: Connection, tables: Tables, rest: sql.Composable, values: Iterable[Any]
 ) -> Iterator[tuple[int, PersistedRecord | None]]:
-    """Yield number and record of rows, None for a damaged one; a page of them is in memory.
+    """Yield number and record of rows, None for a damaged one. At most a page of them is in memory.
 
     Needs a transaction.
     """
     columns = sql.SQL(", ").join(map(sql.Identifier, COLUMNS))
     statement = sql.SQL("SELECT {} FROM {} {}").format(columns, tables.facts, rest)
-    # Twice: where the connection is lost, the first close raises before the cursor counts as closed.
+    # Closed twice: if the connection is lost, the first close raises before the cursor counts as closed.
     with closing(connection.cursor(name="papyra")) as cursor, cursor:
         cursor.itersize = PAGE_ROWS
         cursor.execute(statement, list(values))
@@ -207,7 +207,7 @@ def numbered_rows(
 def kept_boundary(
     connection: Connection, tables: Tables, policy: RetentionPolicy, oldest: float, *, down_to: int
 ) -> Boundary:
-    """Return where retention begins, looking no further back than the row ``down_to``."""
+    """Return where retention begins. Do not search below the row ``down_to``."""
     first = down_to
     if policy.max_records is not None:
         first = _first_by_count(connection, tables, policy.max_records, oldest, first)

@@ -1,4 +1,4 @@
-"""The tables of a store, and how those of an older version become those of today."""
+"""The tables of a store, and the migration of those of older versions."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ _STEPS = (
     CREATE INDEX {by_run} ON {facts} (run, seq);
     CREATE TABLE {batches} (run text PRIMARY KEY, batch_id text NOT NULL, stored_at timestamptz NOT NULL);
     """,
-    # Trees of four indexes took most of a write: 8.6 us of the server for a row, with this one 2.5. It knows
-    # what each 32 pages hold. The server fills it in at a vacuum, and reads later pages in full.
+    # Trees of four indexes took most of a write: 8.6 us of the server for a row, with this one 2.5. It has
+    # a summary of every 32 pages. A vacuum fills it in; newer pages are read in full.
     """
     DROP INDEX IF EXISTS {by_time}, {by_type}, {by_actor}, {by_run};
     CREATE INDEX {by_place} ON {facts} USING brin (
@@ -70,13 +70,13 @@ _STEPS = (
 )
 VERSION = len(_STEPS)
 
-# An index of ranges that is made on an empty table knows its first range, and each of the first 1,700 rows
-# changes what it knows.
+# An index of ranges that is created on an empty table has a summary of its first range, which each of the
+# first 1,700 rows would change.
 _FORGET_FIRST_RANGE = "SELECT brin_desummarize_range({by_place_name}, 0)"
 
 
 class Tables:
-    """The names of a store's tables, quoted, and what makes them."""
+    """The quoted names of a store's tables, and the creation of the tables."""
 
     def __init__(self, table: str) -> None:
         if not re.fullmatch(r"[a-z_][a-z0-9_]*", table) or len(table) > MAX_NAME_BYTES:
@@ -115,7 +115,7 @@ class Tables:
         connection.execute(self.lock_statement)
 
     def exist(self, connection: Connection) -> bool:
-        """Whether the store was made; one of a newer version is a `PersistenceError`."""
+        """Whether the tables exist. Raise `PersistenceError` if a newer version made them."""
         row = connection.execute("SELECT to_regclass(%s)", (f"{self.name}_store",)).fetchone()
         return row is not None and row[0] is not None and self._version(connection) > 0
 
@@ -124,13 +124,13 @@ class Tables:
         version = int(row[0]) if row else 0
         if version > VERSION:
             raise PersistenceError(
-                f"the store {self.name!r} has version {version} of the layout, and this papyra-contrib knows version "
+                f"the store {self.name!r} has version {version} of the layout, but this papyra-contrib knows version "
                 f"{VERSION}. It was not touched; install a newer papyra-contrib."
             )
         return version
 
     def make(self, connection: Connection) -> None:
-        """Make what is missing, inside a transaction; several processes may do it at once."""
+        """Create missing tables, inside a transaction. Several processes may do so at once."""
         self.lock(connection)
         connection.execute(
             self.sql("CREATE TABLE IF NOT EXISTS {meta} (version integer NOT NULL, identity text NOT NULL)")
@@ -147,6 +147,6 @@ class Tables:
             connection.execute(self.sql("UPDATE {meta} SET version = %s"), (VERSION,))
 
     def identity(self, connection: Connection) -> str:
-        """Return what tells this store from another one that has its name later."""
+        """Return an id that distinguishes this store from a later one with the same name."""
         row = connection.execute(self.sql("SELECT identity FROM {meta}")).fetchone()
         return str(row[0]) if row else ""

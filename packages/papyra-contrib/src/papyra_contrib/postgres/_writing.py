@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["write"]
 
 MAX_UNSENT_BYTES = 2**20
-"""Handed to libpq before a wait for the server. It moves all that it keeps with each answer of the socket, so
-hundreds of megabytes at once would take minutes."""
+"""The most bytes in libpq's buffer before a wait for the server. libpq moves its whole buffer after each
+partial send, so hundreds of megabytes at once would take minutes."""
 
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
@@ -36,7 +36,7 @@ _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 def write(
     connection: Connection, tables: Tables, records: Sequence[PersistedRecord], batch_id: str | None
 ) -> int:
-    """Store records in a transaction of their own, and return their bytes; 0 if a batch of this id is stored.
+    """Store records in one transaction, and return their bytes, or 0 if a batch with this id is stored.
 
     The connection is in autocommit. After an error the transaction is open, and the caller closes the
     connection.
@@ -44,7 +44,7 @@ def write(
     pgconn = connection.pgconn
     pgconn.send_query(_transaction(tables, batch_id).as_bytes(connection))
     pgconn.flush()
-    # Each part is made while the server works on what was sent before.
+    # Each part is prepared while the server works on the one before.
     texts = (copy_text(records[start : start + PART_ROWS]) for start in range(0, len(records), PART_ROWS))
     first = next(texts)
     begun = _results(connection)
@@ -73,7 +73,7 @@ def write(
 def _transaction(tables: Tables, batch_id: str | None) -> sql.Composed:
     """Return all statements of a batch.
 
-    They take the writers' lock, note the id as the last one of its run if it is not that, and copy.
+    They take the writers' lock, store the id as the last one of its run unless it is already, and copy.
     """
     begin = sql.SQL("BEGIN; ") + tables.lock_statement
     if batch_id is not None:
@@ -88,7 +88,7 @@ def _transaction(tables: Tables, batch_id: str | None) -> sql.Composed:
 
 
 def _results(connection: Connection) -> list[PGresult]:
-    """Send what is left, and return the results of the statements; the first error among them is raised."""
+    """Send the rest, and return the results of the statements, or raise the first error among them."""
     results: list[PGresult] = connection.wait(generators.execute(connection.pgconn))
     for result in results:
         if result.status == pq.ExecStatus.FATAL_ERROR:
@@ -104,7 +104,7 @@ def copy_text(records: Sequence[PersistedRecord]) -> tuple[str, int]:
 
 
 def _text_of_events(records: Sequence[PersistedRecord]) -> tuple[str, int] | None:
-    """Return the text of ordinary events, without a row of each; None if there is anything else."""
+    """Return the text of ordinary events without making rows, or None if there are other records."""
     parts = ordinary_parts(records)
     if parts is None:
         return None
@@ -113,8 +113,19 @@ def _text_of_events(records: Sequence[PersistedRecord]) -> tuple[str, int] | Non
     sums = list(map(zlib.crc32, parts.bodies))
     columns = (events, parts.times, parts.payloads, number_texts(sizes), number_texts(sums))
     lines = [
-        ("event", time, one.system_id, one.actor_address, one.event_type, one.run, "", payload, size, crc)
-        for one, time, payload, size, crc in zip(*columns, strict=True)
+        (
+            "event",
+            time,
+            event.system_id,
+            event.actor_address,
+            event.event_type,
+            event.run,
+            "",
+            payload,
+            size,
+            crc,
+        )
+        for event, time, payload, size, crc in zip(*columns, strict=True)
     ]
     text = _escaped_at_once(_lines(lines), len(lines))
     return None if text is None else (text, sum(sizes))
@@ -129,9 +140,9 @@ def _text_of_rows(rows: Sequence[Row]) -> tuple[str, int]:
 
 
 def _escaped_at_once(text: str, rows: int) -> str | None:
-    """Return the lines of rows with their backslashes escaped; None if a value has another special character.
+    """Return rows with their backslashes escaped, or None if a value has another special character.
 
-    One search in everything is cheaper than one in each value.
+    One search in the whole text is cheaper than one in each value.
     """
     if (
         text.count("\t") == rows * (len(COLUMNS) - 2)
@@ -143,7 +154,7 @@ def _escaped_at_once(text: str, rows: int) -> str | None:
 
 
 def _lines(rows: Sequence[tuple[str, ...]]) -> str:
-    # Joined, and not formatted: a member of an enum that is a text is stored as that, as it is summed.
+    # Joined, not formatted: a member of a string enum is stored as its text, like in the check sum.
     return "\n".join(map("\t".join, rows)) + "\n"
 
 

@@ -27,11 +27,11 @@ _EOF = b"# EOF\n"
 
 
 PART_SAMPLES = 200
-"""Samples that are written between two turns of the event loop: about half a millisecond."""
+"""Samples that are written before a yield to the event loop: about half a millisecond."""
 
 
 class _Part(Collector):
-    """Some samples of a family, as a collector: encoders take nothing else."""
+    """Some samples of a family, as a collector, because encoders take only collectors."""
 
     def __init__(self, family: Metric, *, first: bool) -> None:
         self._family = family
@@ -63,8 +63,8 @@ def metrics_app(
     While that raises `LookupError`, and before the system's start, the answer is 503.
 
     The format is that of the ``Accept`` header: OpenMetrics, or Prometheus' text. It reads the actors in
-    slices and writes one family at a time, so that a scrape keeps the event loop for a millisecond or two at
-    a time at most.
+    slices and writes one family at a time, so a scrape holds the event loop for at most a millisecond or two
+    at a time.
 
     With ``siblings=True`` it also asks the other systems of this user that have an admin socket, side by
     side, a second each, and every series has the label ``pid``: one target for all workers of a web server. A

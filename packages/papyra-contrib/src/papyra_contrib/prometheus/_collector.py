@@ -24,13 +24,13 @@ __all__ = ["PapyraCollector", "look_at", "unique_names"]
 
 _logger = logging.getLogger("papyra")
 
-_told_of_multiprocess = False
+_warned_of_multiprocess = False
 
 
 class PapyraCollector(Collector):
     """Metrics of ``system`` for a registry: ``REGISTRY.register(PapyraCollector(system))``.
 
-    It finds the system's `PapyraTimings` by itself. It may be asked in any thread, also after the system's
+    It finds the system's `PapyraTimings`. It may be read in any thread, also after the system's
     close. Series are by actor type, never by address; ``names`` adds the mailboxes of a few named actors.
     """
 
@@ -60,8 +60,8 @@ def unique_names(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def look_at(system: ActorSystem, statistics: SystemStatistics, names: Sequence[str] = ()) -> Look:
-    """Read what `ActorSystem.statistics` does not have."""
-    timings = [each for each in system.instruments if isinstance(each, PapyraTimings)]
+    """Read the values that `ActorSystem.statistics` does not have."""
+    timings = [timings for timings in system.instruments if isinstance(timings, PapyraTimings)]
     busy = system.busy(1)
     named = [
         Named(name, info.mailbox_depth, info.processed)
@@ -73,9 +73,9 @@ def look_at(system: ActorSystem, statistics: SystemStatistics, names: Sequence[s
 
 def warn_of_multiprocess() -> None:
     """Log once that prometheus-client's multiprocess mode leaves out collectors."""
-    global _told_of_multiprocess
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ and not _told_of_multiprocess:
-        _told_of_multiprocess = True
+    global _warned_of_multiprocess
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ and not _warned_of_multiprocess:
+        _warned_of_multiprocess = True
         _logger.warning(
             "PROMETHEUS_MULTIPROC_DIR is set: prometheus-client's multiprocess mode leaves the metrics of Papyra out. "
             "Scrape each worker by itself, or mount papyra_contrib.prometheus.metrics_app with siblings=True"

@@ -1,4 +1,4 @@
-"""Papyra's metrics: their names, what they say, and where their values come from."""
+"""Papyra's metrics: their names, their help texts, and the sources of their values."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["HOOK_COUNTS", "Look", "families"]
 
 
 class Timings(Protocol):
-    """What `PapyraTimings` has measured, here or in another process."""
+    """The measurements of `PapyraTimings`, in this or another process."""
 
     @property
     def waits(self) -> Histograms:
-        """How long messages waited."""
+        """The waiting times of messages."""
         ...
 
     @property
     def durations(self) -> Histograms:
-        """How long they were handled."""
+        """The handling times of messages."""
         ...
 
     @property
@@ -65,7 +65,7 @@ class Look:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The values of the labels that say which system this is."""
+        """The values of the labels that identify the system."""
         return (self.statistics.system_id, self.pid) if self.pid else (self.statistics.system_id,)
 
 

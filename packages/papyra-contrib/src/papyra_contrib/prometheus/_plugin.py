@@ -26,7 +26,7 @@ __all__ = ["PrometheusInstrument"]
 
 
 class _AllSystems(Collector):
-    """The systems of a process by their ids; of two with one id, the newer one."""
+    """The systems of a process by id. If two have the same id, the newer one."""
 
     def __init__(self) -> None:
         self.systems: WeakValueDictionary[str, ActorSystem] = WeakValueDictionary()
@@ -58,7 +58,7 @@ class PrometheusInstrument(PapyraTimings):
         """Add the system to the registry."""
         warn_of_multiprocess()
         if not _ALL.systems:
-            with suppress(KeyError):  # it is not there yet, or somebody removed it
+            with suppress(KeyError):  # it is not registered, or was removed
                 REGISTRY.unregister(_ALL)
             REGISTRY.register(_ALL)
         _ALL.systems[system.system_id] = system
