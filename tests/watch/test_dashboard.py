@@ -24,7 +24,7 @@ from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent
 from papyra.persistence.processes import process_started
 from papyra_cli._escape import printable as printable_of_the_command
-from papyra_cli.commands._runs.history import RunHistory
+from papyra_cli.commands._run_history import RunHistory
 from papyra_contrib._printable import printable
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone

@@ -244,7 +244,9 @@ def test_a_config_is_checked():
 
 async def test_a_level_for_a_check_that_is_not_there_fails_the_start():
     p = ASGIPapyra(make, PapyraASGIConfig(readyz={"stroe": "fail"}))
-    with pytest.raises(ValueError, match="no such check"):
+    with pytest.raises(
+        ValueError, match=r"unknown check .stroe.; valid ones are system, store, mailboxes, restarts, stuck$"
+    ):
         async with running(p.wrap(nothing)):
             pass
 

@@ -297,7 +297,7 @@ async def test_the_plugin_registers_all_systems_of_a_process():
 
 def test_multiprocess_mode_is_named_once(monkeypatch, caplog):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "somewhere")
-    monkeypatch.setattr("papyra_contrib.prometheus._collector._told_of_multiprocess", False)
+    monkeypatch.setattr("papyra_contrib.prometheus._collector._warned_of_multiprocess", False)
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             PapyraCollector(ActorSystem())

@@ -71,10 +71,11 @@ class Health:
             "stuck": "warn",
         }
         self._levels |= {check.name: "fail" for check in checks} | dict(levels)
-        unknown = sorted(set(levels) - {*SystemChecks.NAMES, *(check.name for check in checks)})
+        valid = [*SystemChecks.NAMES, *(check.name for check in checks)]
+        unknown = sorted(set(levels).difference(valid))
         if unknown:
             raise ValueError(
-                f"readyz names the unknown check {unknown[0]!r}; valid ones are {', '.join(self._levels)}"
+                f"readyz names the unknown check {unknown[0]!r}; valid ones are {', '.join(valid)}"
             )
         self._lock = anyio.Lock()
         self._partial: dict[str, CheckResult] = {}  # so far, while the checks run

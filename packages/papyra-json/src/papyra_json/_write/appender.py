@@ -1,4 +1,4 @@
-"""Append to a set of files, alone or among other processes. Plain blocking code, for one thread."""
+"""Appends to a set of files, which other processes may share. Plain blocking code, for one thread."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from papyra_json._maintenance.compressor import Compressor
 from papyra_json._record.encode import renumber
 from papyra_json._record.time_range import times_in
 from papyra_json._segment.segment import Segment
-from papyra_json._write.distrust import Distrust, cut_off
-from papyra_json._write.remains import Remains
+from papyra_json._write.failed_syncs import FailedSyncs, cut_off
+from papyra_json._write.failed_write import FailedWrite
 from papyra_json._write.tail import last_sequence, repair_tail
 from papyra_json._write.time_tracker import TimeTracker
 
@@ -50,9 +50,9 @@ _logger = logging.getLogger("papyra")
 
 @dataclass(slots=True)
 class Appended:
-    """The result of an append.
+    """The result of an append: how many records, from the first on, are stored.
 
-    How many records, from the first on, are stored, and the error if not all are.
+    ``error`` is set if not all are.
     """
 
     records: int = 0
@@ -90,8 +90,8 @@ class Appender:
         self._nameless = False
         self._rotate_at = float("-inf")  # not before this time, after a refused rename
         self._rotation_warned = False
-        self._remains: Remains | None = None  # of a failed write
-        self._distrust = Distrust(files, self._lock)
+        self._failed_write: FailedWrite | None = None  # whose lines could not be cut off
+        self._failed_syncs = FailedSyncs(files, self._lock)
         self._compressor: Compressor | None = None
         self.time_tracker = TimeTracker(self._lock)
 
@@ -101,7 +101,7 @@ class Appender:
         return self._next_seq
 
     def append(self, lines: Sequence[bytes], times: Times | None = None) -> Appended:
-        """Append lines that are numbered from `next_seq` on and, if asked for, sync them; never raises.
+        """Append lines that are numbered from `next_seq` on, and sync them if asked for. Never raises.
 
         ``times`` are the times of the records, if the caller knows them.
         """
@@ -118,7 +118,7 @@ class Appender:
         return done
 
     def _append_again(self, lines: list[bytes], times: Times | None, done: Appended) -> None:
-        """Open the file and the lock anew, and append the rest."""
+        """Open the file and the lock again, and append the rest."""
         self._detach()
         self._lock.close()
         self._append_locked(lines, times, done)
@@ -126,7 +126,7 @@ class Appender:
     def _append_locked(
         self, lines: list[bytes], times: Times | None, done: Appended, number: int = -1
     ) -> None:
-        """Append the lines that are not done; the first of them has the given number, or an unknown one."""
+        """Append the remaining lines. ``number`` is that of the first of them, -1 if unknown."""
         lock = self._lock.take()
         try:
             self._attach()
@@ -138,19 +138,19 @@ class Appender:
             drop_lock(lock)
 
     def _skip_stored(self, lines: Sequence[bytes], done: Appended) -> None:
-        """Count lines as done that an earlier, failed write has stored all the same."""
-        remains = self._remains
-        if remains is None or done.records == len(lines):
+        """Count lines as done that an earlier, failed write has stored nevertheless."""
+        failed = self._failed_write
+        if failed is None or done.records == len(lines):
             return
-        stored = remains.stored_of(self._fd, lines[done.records :])
+        stored = failed.stored_of(self._fd, lines[done.records :])
         if stored and self._sync_each:
             self._sync()
-        self._remains = None
+        self._failed_write = None
         done.size += sum(map(len, lines[done.records : done.records + stored]))
         done.records += stored
 
     def sync(self) -> None:
-        """Bring written records to the disk. If that fails, replace the file; if that fails too, raise."""
+        """Sync written records to the disk. If that fails, replace the file; if that fails too, raise."""
         if self.dirty:
             with self._lock.exclusive():
                 if self._fd < 0:
@@ -162,7 +162,7 @@ class Appender:
         self._compressor = Compressor(self.files, codec)
 
     def hurry(self, seconds: float) -> None:
-        """From any thread: wait for the lock ``seconds`` more, and at most `CLOSING_PATIENCE_SECONDS`."""
+        """Limit the wait for the lock to ``seconds``, at most `CLOSING_PATIENCE_SECONDS`. For any thread."""
         until = time.monotonic() + min(seconds, CLOSING_PATIENCE_SECONDS)
         self._patient_until = min(self._patient_until, until)  # a second close waits no longer than the first
 
@@ -170,7 +170,7 @@ class Appender:
         if time.monotonic() >= self._patient_until:
             raise PersistenceError(
                 f"another process, perhaps a suspended one, holds {self._lock.path}; "
-                f"'lsof {self._lock.path}' shows it. Let it go on, or end it."
+                f"'lsof {self._lock.path}' shows it. Let it continue, or end it."
             )
 
     def close(self) -> None:
@@ -202,8 +202,8 @@ class Appender:
         if not self._sized or self.files.is_one_of_auto:
             self._use(remember_size(self.files, self._lock))
             self._sized = True
-        if status is not None and self._distrust.has(identity(status)):
-            self._distrust.renew(self.files.base)
+        if status is not None and self._failed_syncs.has(identity(status)):
+            self._failed_syncs.renew(self.files.base)
             self._names_changed = True
         before = self._identity
         self._open()
@@ -211,8 +211,8 @@ class Appender:
             self._look_for_full_files()
 
     def _use(self, files: FileSet) -> None:
-        """Go on with the set in its present size."""
-        self.files = self._distrust.files = files
+        """Use the set in its present size from now on."""
+        self.files = self._failed_syncs.files = files
         if self._compressor is not None:
             self._compressor.files = files
 
@@ -221,11 +221,11 @@ class Appender:
             self._compressor.look()
 
     def _ends_as_left(self) -> bool:
-        """Return whether a file of the same length ends as it was left.
+        """Return whether a file of the same length still ends as this process left it.
 
-        Then the next append fuses nothing.
+        If so, the next append starts a new line.
         """
-        if self._distrust.has(self._identity):
+        if self._failed_syncs.has(self._identity):
             return False
         return os.pread(self._fd, END_BYTES, max(0, self._end - END_BYTES)) == self._end_bytes
 
@@ -272,10 +272,10 @@ class Appender:
                 return create_file(base, flags, like)
 
     def _learn_times(self, file: Segment, end: int) -> None:
-        """Learn the times in the file; only those of the rest if it goes on where it was left."""
+        """Learn the times in the file, or only those of the rest if the beginning is unchanged."""
         left = self._end if file.identity == self._identity and 0 < self._end <= end else -1
         if left > 0 and file.read_at(END_BYTES, max(0, left - END_BYTES)) == self._end_bytes:
-            self.time_tracker.go_on(file, left, end)
+            self.time_tracker.catch_up(file, left, end)
         else:
             self.time_tracker.begin(file, end)
 
@@ -291,7 +291,7 @@ class Appender:
             count = self._fitting(lines, done.records)
             if count == 0 and self._rotate():
                 continue
-            count = count or len(lines) - done.records  # it was not rotated, and no record is refused
+            count = count or len(lines) - done.records  # the file can't be rotated, but no record is refused
             part = lines[done.records : done.records + count]
             data = b"".join(part)
             self._write(data, count, times_in(part) if times is None else times)
@@ -317,9 +317,9 @@ class Appender:
         try:
             write_all(self._fd, data)
         except BaseException:
-            self._remains = Remains(start, self._end_bytes, data)
+            self._failed_write = FailedWrite(start, self._end_bytes, data)
             if self._cut(start):
-                self._remains = None
+                self._failed_write = None
             raise
         self._end += len(data)
         self._end_bytes = data[-END_BYTES:]
@@ -330,7 +330,7 @@ class Appender:
             try:
                 self._sync()
             except BaseException as error:
-                self._remains = Remains(start, before, data)
+                self._failed_write = FailedWrite(start, before, data)
                 self._take_back(data)
                 if isinstance(error, OSError):  # not a reason to open the file again and write once more
                     raise PersistenceError(f"{self.files.base} could not be synced: {error}") from error
@@ -338,11 +338,10 @@ class Appender:
         self.time_tracker.note(self._end)
 
     def _cut(self, end: int) -> bool:
-        """Cut off what a failed write has left, because its callers hear that none of it is stored.
+        """Cut off the lines of a failed write, because its callers get an error. Return False if that fails.
 
-        False if that fails.
-
-        If syncs are asked for, sync the cut: a power cut might bring some of it back among later records.
+        If syncs are asked for, sync the cut: after a power cut, some of the lines might be back among later
+        records.
         """
         try:
             if os.fstat(self._fd).st_size > end:  # another program may have cut it meanwhile
@@ -355,7 +354,7 @@ class Appender:
         return True
 
     def _take_back(self, data: bytes) -> None:
-        """Cut a batch whose sync failed off its file, and off the fresh one that may have replaced it."""
+        """Cut off a batch whose sync failed, in its file and in the fresh one that may have replaced it."""
         if self._fd >= 0:
             cut_off(self._fd, data)
         self._detach()
@@ -365,12 +364,10 @@ class Appender:
             os.close(fd)
 
     def _rotate(self) -> bool:
-        """Begin a new file; False if the system refuses the rename, or if no size of the set is known."""
+        """Begin a new file. Return False if the rename is refused, or the size of the set is unknown."""
         self._use(self.files.sized(self._lock.read_notes().max_files))
         if self.files.is_one_of_auto:
-            self._rotation_size = self._end + (
-                self._max_bytes or 0
-            )  # asked again as seldom as files are full
+            self._rotation_size = self._end + (self._max_bytes or 0)  # ask again when that much was added
             return False
         if self.dirty:
             self._sync()
@@ -396,7 +393,7 @@ class Appender:
         return True
 
     def _postpone_rotation(self, error: OSError) -> None:
-        """Go on in the full file for some time: no record is refused because a rename is."""
+        """Keep appending to the full file for some time: a refused rename must not refuse records."""
         self._rotate_at = time.monotonic() + ROTATION_RETRY_SECONDS
         if not self._rotation_warned:
             self._rotation_warned = True
@@ -410,10 +407,10 @@ class Appender:
     # -- syncing
 
     def _sync(self) -> None:
-        if not self._distrust.sync(self._fd, self._identity):
+        if not self._failed_syncs.sync(self._fd, self._identity):
             self.healthy = False
-        for file in self._distrust.all():  # the open one, or one that another process has rotated away
-            if renewed := self._distrust.replace(file):
+        for file in self._failed_syncs.all():  # the open file, or one that another process has rotated away
+            if renewed := self._failed_syncs.replace(file):
                 self._names_changed = True
             if renewed == self.files.base:
                 self._reopen()
@@ -427,7 +424,7 @@ class Appender:
         self.dirty = False
 
     def _reopen(self) -> None:
-        """Go on in the fresh file; it must hold at least everything that was written into the old one."""
+        """Open the fresh file. It must have at least all records of the old one."""
         expected = self._next_seq
         self._detach()
         self._open()

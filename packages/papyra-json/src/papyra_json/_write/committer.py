@@ -42,7 +42,7 @@ GROUP_RECORDS = 20_000  # a group takes no more batches after this many records,
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    """A request of a caller, and the error if it failed. Nobody waits for one without a waiter."""
+    """A request of a caller, and its error if it failed. Without a waiter, no caller waits for it."""
 
     action: Literal["store", "sync", "stop"]
     records: Sequence[PersistedRecord] = ()
@@ -81,8 +81,8 @@ class Committer:
     async def close(self) -> None:
         """Store the waiting batches, sync them if durability asks for it, and end the thread.
 
-        Runs to its end in a cancelled scope, too. It waits for the lock no longer than to the deadline of the
-        caller's scope, if that is still to come.
+        A cancelled scope does not interrupt it. It waits for the lock until the deadline of the caller's
+        scope, if that is in the future.
         """
         if self._thread is None or self._process != os.getpid():
             return
@@ -100,7 +100,7 @@ class Committer:
                 await anyio.to_thread.run_sync(self._thread.join)
 
     def abandon(self) -> None:
-        """Let the thread end after its work, without a caller that waits for it."""
+        """End the thread after its work, without waiting for it."""
         if self._thread is not None:
             self._queue.put(_Request("stop"))
 
@@ -154,7 +154,7 @@ class Committer:
             size += len(request.records)
             if size >= GROUP_RECORDS or self._queue.empty():
                 return group, None
-            request = self._queue.get()  # returns at once because no other thread takes requests out
+            request = self._queue.get()  # returns at once because no other thread takes requests
         return group, request
 
     def _wait(self) -> _Request | None:
@@ -170,7 +170,7 @@ class Committer:
         self._sync_at = None
         try:
             self._appender.sync()
-        except Exception as error:  # noqa: BLE001 - the thread must live on; the caller of the sync gets the error
+        except Exception as error:  # noqa: BLE001 - the thread must continue; the caller of the sync gets the error
             self._metrics.write_errors += 1
             if self._sync_interval is not None:
                 self._sync_at = monotonic() + self._sync_interval

@@ -1,4 +1,4 @@
-"""Find out whether a record could be written now, without writing one."""
+"""Finds out whether a record could be written now, without writing one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def probe(base: Path) -> None:
     """Raise a `PersistenceError` if no record could be appended to the store at ``base`` now.
 
     Opens the existing files for writing, and writes and syncs a temporary file beside them. Creates nothing
-    else: of a store whose folder does not exist yet, only the permission to create it is checked.
+    else: if the folder does not exist yet, only the permission to create it is checked.
     """
     try:
         exists = _open_for_writing(base)

@@ -1,4 +1,4 @@
-"""The end of a set: where the last valid record ends, and its number."""
+"""The end of a set: the offset after its last valid record, and the number of that record."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def repair_tail(file: Segment) -> Tail:
     """Make an open file end after its last valid record, and return that end.
 
     A whole record that only lacks its newline gets one. All other bytes after the last valid record are
-    copied to the quarantine and cut off. An interruption in between costs a second copy, nothing else.
+    copied to the quarantine and cut off. An interruption in between costs only a second copy.
     """
     if file.packed is not None:
         raise PersistenceError(
@@ -82,7 +82,7 @@ def last_sequence(files: FileSet) -> int:
 def _last_in(file: Segment) -> int | None:
     for _, line, _ in backward(file, file.size):
         if b'"seq"' not in line:
-            continue  # not worth parsing: the published package numbered nothing
+            continue  # not worth parsing: the published package did not number records
         for _, piece in reversed(pieces(line)):
             try:
                 seq = sequence_of(piece)

@@ -1,4 +1,4 @@
-"""The times in the file that a writer appends to, and when they are noted."""
+"""The times in the file that a writer appends to, and their notes in the index."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class TimeTracker:
                     self._times, self._number, self._noted = entry.times, entry.number, entry.end
             self._read(self._noted, end)
 
-    def go_on(self, file: Segment, start: int, end: int) -> None:
+    def catch_up(self, file: Segment, start: int, end: int) -> None:
         """Include the records that others have appended since the file ended at ``start``."""
         self._file = file
         self._read(start, end)
 
     def add(self, times: Times) -> None:
-        """Include the times of the records that come next."""
+        """Include the times of the next records."""
         if self._times is not None:
             self._times.add(times)
 
     def note(self, end: int, *, at_once: bool = False) -> None:
-        """Write an entry about the file up to its ``end``, unless that was done a few bytes ago.
+        """Write an entry about the file up to ``end``, unless the last one is only a few bytes behind.
 
         Call it after the file was written: bytes that a crash leaves out of the entry are read again.
         """

@@ -13,7 +13,7 @@ from papyra_cli._output.formats import count, format_span
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._output.tables import note_cut
 from papyra_cli._store.session import run_on_store
-from papyra_cli.commands._runs.history import RunHistory
+from papyra_cli.commands._run_history import RunHistory
 from papyra_cli.commands.inspect._selection import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from papyra_cli._output.output import Cell, Output
     from papyra_cli._store.choose import Store
     from papyra_cli._store.session import OpenStore
-    from papyra_cli.commands._runs.history import Run
+    from papyra_cli.commands._run_history import Run
 
 __all__ = ["runs"]
 

@@ -1,8 +1,8 @@
-"""Files whose sync failed: they are replaced by fresh ones with the records that verify.
+"""Files whose sync failed. They are replaced by fresh ones with the valid records.
 
 After a failed fsync the kernel may call pages clean that never reached the disk, and the next fsync would
-report success (PostgreSQL's "fsyncgate"). So such a file is never trusted again. For the holder of the set's
-lock.
+report success (PostgreSQL's "fsyncgate"). So such a file is never trusted again. Only for the holder of the
+set's lock.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from papyra_json._fileset.lock import SetLock
     from papyra_json._fileset.names import FileSet
 
-__all__ = ["Distrust", "cut_off"]
+__all__ = ["FailedSyncs", "cut_off"]
 
 _logger = logging.getLogger("papyra")
 
 
-class Distrust:
-    """The files whose sync failed and that were not replaced yet."""
+class FailedSyncs:
+    """The files whose sync failed, and which are not replaced yet."""
 
     def __init__(self, files: FileSet, lock: SetLock) -> None:
         self.files = files
@@ -42,11 +42,11 @@ class Distrust:
         return file in self._identities
 
     def all(self) -> tuple[tuple[int, int], ...]:
-        """Return the files whose sync failed and that were not replaced yet."""
+        """Return the files whose sync failed, and which are not replaced yet."""
         return tuple(self._identities)
 
     def sync(self, fd: int, file: tuple[int, int]) -> bool:
-        """Sync a file unless it is distrusted already; False if the sync failed."""
+        """Sync a file, unless its sync failed before. Return False if it fails now."""
         if file in self._identities:
             return True
         try:
@@ -62,7 +62,7 @@ class Distrust:
         return True
 
     def replace(self, file: tuple[int, int]) -> Path | None:
-        """Replace a distrusted file.
+        """Replace a file whose sync failed.
 
         Return its path, or None if another process has removed or replaced it.
         """
@@ -80,7 +80,7 @@ class Distrust:
         return None
 
     def renew(self, path: Path) -> None:
-        """Replace a file by a fresh, synced one with the records that verify."""
+        """Replace a file by a fresh, synced one with the valid records."""
         file = Segment.open(path, tolerant=False)
         try:
             scanner = Scanner(self._lock.read_notes())
@@ -95,7 +95,7 @@ class Distrust:
 
 
 def cut_off(fd: int, data: bytes) -> None:
-    """Cut ``data`` off the end of a file, if it ends so and can be cut."""
+    """Cut ``data`` off the end of a file, if it ends with it and can be cut."""
     with suppress(OSError):
         start = os.fstat(fd).st_size - len(data)
         if start >= 0 and os.pread(fd, len(data), start) == data:

@@ -1,6 +1,6 @@
-"""What a failed write may have left in the file, because it could not be cut off.
+"""A failed write, whose lines may be in the file because they could not be cut off.
 
-The same lines may be offered again.
+The system may offer the same lines again.
 """
 
 from __future__ import annotations
@@ -12,41 +12,41 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Remains"]
+__all__ = ["FailedWrite"]
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
-    """The lines ``data`` that were written at ``end``, after ``end_bytes``, by a write that failed."""
+class FailedWrite:
+    """The lines ``data`` that the write put at ``end``, after ``end_bytes``."""
 
     end: int
     end_bytes: bytes
     data: bytes
 
     def stored_of(self, fd: int, offered: Sequence[bytes]) -> int:
-        """Return how many lines, from the first on, the failed write has stored in the open file."""
+        """Return how many of the offered lines, from the first on, the write has stored in the open file."""
         size = len(self.end_bytes)
         if os.pread(fd, size, self.end - size) != self.end_bytes:
             return 0  # it was replaced since
-        found = _common(os.pread(fd, len(self.data), self.end), self.data)
-        contents = [_content(line) for line in found]
+        stored = _common(os.pread(fd, len(self.data), self.end), self.data)
+        contents = [_content(line) for line in stored]
         for index, content in enumerate(contents):
             # The first lines may be missing from the offer: the oldest facts are dropped when a buffer is
             # full.
             if offered and content == _content(offered[0]):
                 rest = zip(contents[index:], offered, strict=False)
                 return next(
-                    (count for count, (one, line) in enumerate(rest) if one != _content(line)),
+                    (count for count, (content, line) in enumerate(rest) if content != _content(line)),
                     min(len(contents) - index, len(offered)),
                 )
         return 0
 
 
-def _common(found: bytes, written: bytes) -> list[bytes]:
-    """Return the whole lines with which both begin."""
+def _common(present: bytes, written: bytes) -> list[bytes]:
+    """Return the complete lines at the beginning of both."""
     lines, end = written.splitlines(keepends=True), 0
     for count, line in enumerate(lines):
-        if not found.startswith(line, end):
+        if not present.startswith(line, end):
             return lines[:count]
         end += len(line)
     return lines

@@ -1,1 +1,0 @@
-"""The runs of systems, put together from their records."""
