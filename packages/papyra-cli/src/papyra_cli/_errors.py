@@ -119,7 +119,7 @@ _REMEDIES = {
     errno.EPERM: "check the owner and the mode of the file and of its folders, or run as their owner",
     errno.ENOLCK: "the file system has no locks, as NFS without a lock service. Use a local disk, or mount it with locks",
     errno.EIO: "the disk reports an error. Look into the system's log, and copy what can still be read",
-    errno.ESTALE: "the file server has replaced the file. Mount it anew and try again",
+    errno.ESTALE: "the file server has replaced the file. Mount it again and retry",
     errno.EMFILE: "too many files are open. Raise the limit with ulimit -n",
 }
 """What to do about an error of the operating system, if its text alone does not say."""

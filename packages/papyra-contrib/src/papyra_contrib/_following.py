@@ -44,7 +44,7 @@ class ServerFollower(ABC):
 
     @abstractmethod
     def begin(self, work: Work) -> list[PersistedRecord]:
-        """Return the newest records that match, oldest first. `next` goes on after them."""
+        """Return the newest records that match, oldest first. `next` continues after them."""
 
     @abstractmethod
     def next(self, work: Work) -> list[PersistedRecord]:

@@ -31,7 +31,7 @@ class Restart(StrEnum):
     """When a child is started again; the words are Erlang/OTP's."""
 
     PERMANENT = "permanent"
-    """After any end: a failure, or a stop by itself or by others."""
+    """After any end: a failure or any stop."""
     TRANSIENT = "transient"
     """After a failure."""
     TEMPORARY = "temporary"
@@ -61,7 +61,7 @@ class Supervisor(Actor):
 
     ``system.spawn(Supervisor, ChildSpec(Cache, "cache"), ChildSpec(Api, "api"))``. Order and intensity are
     those of `papyra.GroupPolicy`: past ``max_restarts`` within ``within_seconds`` the supervisor itself
-    fails, and its parent decides. A permanent child that ends by itself is spawned again, and counts as a
+    fails, and its parent decides. A permanent child that stops is spawned again, which counts as a
     restart.
 
     Send it a `ChildSpec`, or call ``start_child`` through its proxy, to start one more; both return its

@@ -274,7 +274,7 @@ class Portal:
         if isinstance(item, Envelope):
             item.reply(None, error)
         elif isinstance(error, MailboxFull):
-            # Nobody can be told: the thread has gone on long ago.
+            # No caller waits for an error: the thread has continued long ago.
             cell.rt.history.dead_letter(cell, item[1], expects_reply=False, reason="dropped")
 
     def _landed(self, item: Envelope | _Tell) -> None:

@@ -1,4 +1,4 @@
-"""Numbers of a running system, read when somebody looks.
+"""Numbers of a running system, read on request.
 
 See `ActorSystem.statistics` and `ActorSystem.busy`.
 """

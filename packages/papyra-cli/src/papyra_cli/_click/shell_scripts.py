@@ -27,7 +27,7 @@ _BASH_SCRIPT = """\
             plain) COMPREPLY+=($value) ;;
         esac
     done
-    # What ends with a colon or a slash goes on, so no space follows it.
+    # A word that ends with a colon or a slash is incomplete, so no space follows it.
     [[ ${#COMPREPLY[@]} == 1 && $COMPREPLY == *[:/] ]] && compopt -o nospace
     return 0
 }
@@ -46,7 +46,7 @@ _ZSH_SCRIPT = """\
             dir) _path_files -/ ;;
             file) _path_files -f ;;
             plain)
-                # What ends with a colon or a slash goes on, so no space follows it.
+                # A word that ends with a colon or a slash is incomplete, so no space follows it.
                 if [[ $descr != _ ]]; then described+=("$key:$descr")
                 elif [[ $key == *[:/] ]]; then beginnings+=("$key")
                 else plain+=("$key"); fi ;;

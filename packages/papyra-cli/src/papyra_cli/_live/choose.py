@@ -1,4 +1,4 @@
-"""Which running system a command looks at."""
+"""The choice of the running system that a command shows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOW_TO_TURN_ON = (
 
 
 def choose_live(system: str | None, pid: int | None, socket: str | None) -> Path:
-    """Return the socket of the one running system that the options name, or of the only one there is."""
+    """Return the socket of the running system that the options name, or of the only one."""
     if socket is not None:
         return Path(socket)
     found = {

@@ -57,7 +57,7 @@ def _is_running(pid: int) -> bool:
 
 
 def is_open(path: Path) -> bool:
-    """Return whether somebody listens; False for what a killed process left behind."""
+    """Return whether a process listens; False for a socket that a killed process left."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(TIMEOUT_SECONDS)
         try:

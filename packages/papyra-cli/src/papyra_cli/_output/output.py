@@ -73,7 +73,7 @@ class Output:
     """The stdout of one command, in the form that the user chose.
 
     In the JSON modes all other output, also of plugins, goes to stderr until the command ends. If the reader
-    leaves, the rest of the output is dropped and the work goes on, so that the exit code is right.
+    leaves, the rest of the output is dropped and the work continues, so the exit code is right.
     """
 
     def __init__(self, ctx: click.Context) -> None:

@@ -1,4 +1,4 @@
-"""Runs, counted while the records of a store go by."""
+"""The runs of a store, counted from its records."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Run:
 
 @dataclass(slots=True)
 class _Notes:
-    """What the records of a run said, besides the counts."""
+    """The facts about a run, besides the counts."""
 
     first: float | None = None
     last: float | None = None
@@ -85,7 +85,7 @@ class RunHistory:
 
 
 def _complete(run: Run, notes: _Notes) -> None:
-    """Add what the two events of the system say, and how the run ended."""
+    """Add the content of the two events of the system, and how the run ended."""
     run.start, run.end = notes.first, notes.last
     if notes.started is not None:
         run.start = notes.started.timestamp

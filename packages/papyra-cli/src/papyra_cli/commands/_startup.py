@@ -110,7 +110,7 @@ def check_tables(result: StartupCheck) -> list[Table]:
 
 
 def verdict(result: StartupCheck) -> Styled:
-    """Say in a few words whether a system would start."""
+    """Return a short text that says whether a system would start."""
     found = count(len(result.scan.anomalies) if result.scan else 0, "anomaly", "anomalies")
     if result.scan is None:
         return Styled("a system would start: it does not look at the store", "green")

@@ -38,7 +38,7 @@ _ACTOR_COLUMNS = ("actor", "type", "state", "waiting", "handled", "seconds", "wh
         3: "no system runs with an admin socket",
     },
     examples=[
-        ("papyra top", "look on, as with top"),
+        ("papyra top", "a screen that is refreshed, as with top"),
         ("papyra top --once -o json", "one snapshot, as JSON"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Events for all actors that want them: publish and subscribe by class, inside one system."""
+"""Publish and subscribe inside one system, by the class of an event."""
 
 from papyra_contrib.eventstream._fact_hooks import FactHooks
 from papyra_contrib.eventstream._stream import EventStream

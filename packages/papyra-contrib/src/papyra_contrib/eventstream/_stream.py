@@ -105,9 +105,9 @@ class EventStream:
         return len(ended)
 
     async def publish(self, event: object, topic: Hashable = None) -> int:
-        """Send an event to its subscribers and return how many there were.
+        """Send an event to its subscribers, and return their number.
 
-        Waits for those with ``"wait"`` only.
+        It waits only for those with ``"wait"``.
         """
         subscribers = self._matching(event, topic)
         for subscriber in subscribers:
@@ -119,7 +119,7 @@ class EventStream:
         return len(subscribers)
 
     def publish_nowait(self, event: object, topic: Hashable = None) -> int:
-        """Send an event without waiting for anybody.
+        """Send an event without waiting for any subscriber.
 
         A ``"wait"`` subscriber with a full mailbox misses it.
         """
@@ -167,7 +167,7 @@ class _Watch:
 
 
 class _Keeper(Actor):
-    """Ends the subscriptions of actors that stop, and delivers what waits for room."""
+    """Ends the subscriptions of actors that stop, and delivers events that wait for room."""
 
     def __init__(self, stream: EventStream) -> None:
         self._stream = stream

@@ -1,4 +1,4 @@
-"""One subscribed actor, and what waits for room in its mailbox."""
+"""A subscribed actor, and the events that wait for room in its mailbox."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Subscriber:
         self.is_pumped = False
 
     def offer(self, event: object) -> bool:
-        """Deliver an event without waiting; return whether a pump has to deliver what now waits."""
+        """Deliver an event without waiting. Return whether a pump has to deliver the outbox."""
         if self.overflow == "drop_oldest":
             return self._offer_newest(event)
         if self.ref.pending() >= self.buffer or not self._put_after_missed(event):
@@ -82,9 +82,9 @@ class Subscriber:
         return True
 
     async def deliver(self, event: object) -> None:
-        """Deliver an event once there is room; nothing happens if the actor stops meanwhile.
+        """Deliver an event once there is room, unless the actor stops meanwhile.
 
-        It looks again and again: `ActorRef.tell` would leave a dead letter when the actor stops.
+        It polls: `ActorRef.tell` would leave a dead letter when the actor stops.
         """
         pause = FIRST_PAUSE_SECONDS
         while self.ref.is_alive() and not self._put_after_missed(event):
@@ -92,7 +92,7 @@ class Subscriber:
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def pump(self) -> None:
-        """Deliver what waits in the outbox, oldest first, until it is empty or the actor has stopped."""
+        """Deliver the events in the outbox, oldest first, until it is empty or the actor has stopped."""
         pause = FIRST_PAUSE_SECONDS
         try:
             while self.outbox and self.ref.is_alive():

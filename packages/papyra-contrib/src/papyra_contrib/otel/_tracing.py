@@ -1,4 +1,4 @@
-"""Traces that go on through actors."""
+"""Traces that continue through actors."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class CircuitBreaker:
     seconds, on the system's clock, it is half open: exactly one call goes through, and its outcome closes or
     opens it again. A call that takes longer than ``call_timeout`` seconds raises `TimeoutError` and is a
     failure. ``counts`` says which exceptions are failures; by default all of them. An exception that is not a
-    failure closes the breaker, since whatever raised it is alive.
+    failure closes the breaker, because the actor has answered.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class CircuitBreaker:
             else:
                 self._succeed(is_probe)
             raise
-        except BaseException:  # a cancellation: a probe that did not end says nothing good
+        except BaseException:  # a cancellation: a probe that did not end counts as a failure
             if is_probe:
                 self._fail(is_probe)
             raise

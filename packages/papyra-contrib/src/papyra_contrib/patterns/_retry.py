@@ -1,4 +1,4 @@
-"""Ask again after an error that may pass."""
+"""Asks again after a temporary error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def retry(
 
     It asks again only after the errors named in ``on``; any other is raised at once. `ActorStopped` is not
     among them by default, because the message may have been handled. The last error is raised with a note
-    that says how often was asked. A request that a retry may repeat should have a timeout, and its message
+    of the number of attempts. A request that a retry may repeat should have a timeout, and its message
     should be safe to handle twice.
     """
     if attempts < 1:

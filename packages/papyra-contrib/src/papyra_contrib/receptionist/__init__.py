@@ -1,6 +1,6 @@
 """Find actors by the service they offer.
 
-``Receptionist.of(system)``, in one system and in a cluster alike.
+``Receptionist.of(system)`` works in one system and in a cluster.
 """
 
 from papyra_contrib.receptionist._key import Listing, ServiceKey

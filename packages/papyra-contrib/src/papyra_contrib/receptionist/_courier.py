@@ -19,9 +19,9 @@ POKE: Final = "look again"
 
 
 class Courier(Actor):
-    """Wait for room in the subscriber's mailbox, so that nobody else has to.
+    """Waits for room in the subscriber's mailbox, so that no other code has to.
 
-    Each message makes it compare what is known now with what it sent last. Changes that come while it waits
+    At each message, it compares the present actors with those it sent last. Changes that come while it waits
     become one listing: the newest.
     """
 

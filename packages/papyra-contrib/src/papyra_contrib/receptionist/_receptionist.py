@@ -42,20 +42,20 @@ class Receptionist(ABC):
 
     @staticmethod
     def of(system: ActorSystem) -> Receptionist:
-        """Return the receptionist of ``system``: its cluster's, or a local one where it has no cluster."""
+        """Return the receptionist of ``system``: its cluster, or a local one without a cluster."""
         cluster = getattr(system, "_cluster", None)
         return cluster if isinstance(cluster, Receptionist) else LocalReceptionist.of_system(system)
 
     @abstractmethod
     async def register(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
-        """Offer the service ``key`` by the local actor ``ref``. Twice is the same as once.
+        """Offer the local actor ``ref`` under the service ``key``. Registering twice has no effect.
 
         Raises `ActorStopped` if the actor is stopped.
         """
 
     @abstractmethod
     async def withdraw(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
-        """Offer ``key`` by ``ref`` no more. The actor lives on. Harmless if it was not registered."""
+        """Stop offering ``ref``, if it is registered, under ``key``. The actor keeps running."""
 
     @abstractmethod
     def find(self, key: ServiceKey[M, R]) -> tuple[ActorRef[M, R], ...]:
@@ -63,7 +63,7 @@ class Receptionist(ABC):
 
     @abstractmethod
     def _system_of_couriers(self) -> ActorSystem:
-        """Return the system in which the actors live that carry listings to subscribers."""
+        """Return the system of the actors that carry listings to subscribers."""
 
     def listings(self, key: ServiceKey[M, R]) -> AsyncIterator[tuple[ActorRef[M, R], ...]]:
         """Iterate over the current actors of ``key``, then each newer tuple; a slow reader gets the latest.
@@ -87,7 +87,7 @@ class Receptionist(ABC):
         await courier.tell(POKE)
 
     async def unsubscribe(self, key: ServiceKey[M, R], ref: ActorRef[Any, Any]) -> None:
-        """Send ``ref`` no more listings of ``key``. Harmless if it was not subscribed."""
+        """Stop sending ``ref`` listings of ``key``. Does nothing if it is not subscribed."""
         courier = self._couriers.pop((key.name, ref), None)
         if courier is not None:
             await self._system_of_couriers().stop(courier, timeout=0)
@@ -96,14 +96,14 @@ class Receptionist(ABC):
         self._couriers.pop((key.name, subscriber), None)
 
     async def _inform(self, name: str) -> None:
-        """Have iterators and subscribers of the service ``name`` look again."""
+        """Wake the iterators and subscribers of the service ``name``."""
         self._changed(name)
         for (service, _), courier in list(self._couriers.items()):
             if service == name and courier.is_alive():
                 await courier.tell(POKE)
 
     def _changed(self, name: str) -> None:
-        """Have every iterator over the service ``name`` look again."""
+        """Wake every iterator over the service ``name``."""
         waiting = self._events.pop(name, None)
         if waiting is not None:
             waiting.set()
@@ -116,7 +116,7 @@ class Receptionist(ABC):
 
 
 class _Listings(Generic[M, R]):
-    """An iterator that keeps nothing open: one that is dropped half-way leaves nothing behind."""
+    """An iterator without resources, so that it may be dropped before its end."""
 
     def __init__(self, receptionist: Receptionist, key: ServiceKey[M, R]) -> None:
         self._receptionist = receptionist
@@ -129,10 +129,10 @@ class _Listings(Generic[M, R]):
     async def __anext__(self) -> tuple[ActorRef[M, R], ...]:
         receptionist = self._receptionist
         while not receptionist._ended:
-            found = receptionist.find(self._key)
-            if found != self._last:
-                self._last = found
-                return found
+            refs = receptionist.find(self._key)
+            if refs != self._last:
+                self._last = refs
+                return refs
             await receptionist._events.setdefault(self._key.name, anyio.Event()).wait()
         raise StopAsyncIteration
 
@@ -150,13 +150,13 @@ class LocalReceptionist(Receptionist):
     @classmethod
     def of_system(cls, system: ActorSystem) -> LocalReceptionist:
         """Return the one local receptionist of ``system``; the system must be running."""
-        found = _receptionists.get(system)
-        if found is None:
-            found = _receptionists[system] = cls(system)
-        return found
+        receptionist = _receptionists.get(system)
+        if receptionist is None:
+            receptionist = _receptionists[system] = cls(system)
+        return receptionist
 
     async def register(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
-        """Offer the service ``key`` by ``ref``."""
+        """Offer ``ref`` under the service ``key``."""
         if not ref.is_alive():
             raise ActorStopped(ref)
         services = self._services.setdefault(key.name, {})
@@ -169,7 +169,7 @@ class LocalReceptionist(Receptionist):
         await self._inform(key.name)
 
     async def withdraw(self, key: ServiceKey[M, R], ref: ActorRef[M, R]) -> None:
-        """Offer ``key`` by ``ref`` no more."""
+        """Stop offering ``ref`` under ``key``."""
         if self._remove(key.name, ref):
             await self._inform(key.name)
 

@@ -176,7 +176,7 @@ class RedisPersistence(ThreadedBackend):
         """Return the first ``limit`` records after a cursor that match and are kept, in the order of writing.
 
         A cursor names an entry, so a page costs what it holds; with a limit of records or bytes, all that
-        comes after it is read. In a stream that was made anew all records are new.
+        comes after it is read. In a stream that was created again, all records are new.
         """
         self.refuse_if_closed()
         check_page_limit(limit)

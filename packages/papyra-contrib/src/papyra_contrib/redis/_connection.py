@@ -72,7 +72,7 @@ class Server:
         return _code_of(cause, str(cause)) if isinstance(cause, redis.RedisError) else ""
 
     def close(self) -> None:
-        """Refuse further calls, wait for those that go on, and release every connection."""
+        """Refuse further calls, wait for those under way, and release every connection."""
         with self._idle:
             self._closed = True
             self._idle.wait_for(lambda: not self._calls)
@@ -110,7 +110,7 @@ class Server:
             self.reachable = True
 
     def _forget_idle(self) -> None:
-        """Close the connections that nobody uses: their server may have become a replica."""
+        """Close the idle connections: their server may have become a replica."""
         self._pool.disconnect(inuse_connections=False)
 
 

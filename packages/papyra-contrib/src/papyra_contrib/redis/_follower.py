@@ -42,7 +42,7 @@ class Follower(ServerFollower):
         self._last = last_id(self._server, self._stream)
 
     def begin(self, work: Work) -> list[PersistedRecord]:
-        """Return the newest records that match, oldest first. `next` goes on after them."""
+        """Return the newest records that match, oldest first. `next` continues after them."""
         self._seen.clear()
         self._seen.append(self._last)
         return find(kept(self._entries_before(work), self.policy, self.now), self.newest, self.matches)
@@ -75,7 +75,7 @@ class Follower(ServerFollower):
         return list(filter(self.matches, records))
 
     def _last_seen(self, work: Work) -> bytes:
-        """Return the newest entry that was read before; in another stream there is none, and all is new."""
+        """Return the newest entry that was read before, or None in another stream, where all are new."""
         seen = set(self._seen)
         newest = (entry[0] for entry in islice(self._newest_first(work), SEEN_IDS))
         return next((identifier for identifier in newest if identifier in seen), START)

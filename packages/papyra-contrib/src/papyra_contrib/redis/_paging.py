@@ -83,7 +83,7 @@ def page_after(
 
 
 def _still_there(server: Server, stream: str, place: Place) -> Place:
-    """Return the place to go on from: the start if the stream is another one than that of the cursor."""
+    """Return the place to continue from, or the start if the cursor is from another stream."""
     newest = last_id(server, stream)
     if key_of(newest) >= key_of(place.last):
         return place
@@ -94,7 +94,7 @@ def _still_there(server: Server, stream: str, place: Place) -> Place:
 def _floor(
     server: Server, stream: str, policy: RetentionPolicy, now: float, place: Place, work: Work
 ) -> tuple[int, int] | None:
-    """Return the oldest entry after a place that count and size let stay; None if there is none."""
+    """Return the oldest entry after a place that count and size keep, or None."""
     if policy.max_records is None and policy.max_total_bytes is None:
         return key_of(START)
     walk = Walk(server, stream, newest_first=True)

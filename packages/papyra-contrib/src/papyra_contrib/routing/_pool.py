@@ -90,7 +90,7 @@ class Pool(Router[M, R]):
     async def resize(self, size: int) -> None:
         """Have ``size`` actors.
 
-        Those that are too many, the newest, get no more messages and work off their mailboxes.
+        Surplus actors, the newest ones, get no more messages, and handle those in their mailboxes.
 
         Returns when these have stopped.
         """

@@ -1,4 +1,4 @@
-"""What pools and groups have in common: they pick an actor in the sender's task, without a hop."""
+"""The common part of pools and groups: they pick an actor in the sender's task, without a hop."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Router(Generic[M, R]):
         Waits as `ActorRef.tell` does.
         """
         if isinstance(self._strategy, Broadcast | ScatterGatherFirst):
-            async with anyio.create_task_group() as group:  # one full mailbox holds up no other
+            async with anyio.create_task_group() as group:  # a full mailbox does not delay the others
                 for ref in self.routees:
                     group.start_soon(_tell_if_alive, ref, message)
         else:
@@ -94,7 +94,5 @@ class Router(Generic[M, R]):
 
 
 async def _tell_if_alive(ref: ActorRef[M, Any], message: M) -> None:
-    with suppress(
-        ActorStopped
-    ):  # it stopped while this waited for room: the others get the message all the same
+    with suppress(ActorStopped):  # it stopped while this waited for room: the others still get the message
         await ref.tell(message)

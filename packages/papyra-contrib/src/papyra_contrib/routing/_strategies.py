@@ -1,4 +1,4 @@
-"""How a pool or a group picks the actor for a message."""
+"""Strategies by which a pool or a group picks the actor for a message."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Strategy(Protocol):
 
 
 class RoundRobin:
-    """One after the other."""
+    """The actors in turn."""
 
     def __init__(self) -> None:
         self._next = 0
@@ -50,7 +50,7 @@ class RoundRobin:
 
 
 class Random:
-    """Any of them, all alike."""
+    """A random actor, with equal probability."""
 
     def pick(self, routees: Sequence[ActorRef[Any, Any]], message: object) -> int:
         """Return a random index."""
@@ -107,7 +107,7 @@ class ConsistentHash:
                 for slot in range(size)
                 for node in range(self.virtual_nodes)
             )
-            self._rings.clear()  # a resized pool does not come back to its former size by itself
+            self._rings.clear()  # a resized pool seldom gets its former size back
             ring = self._rings[size] = [place for place, _ in nodes], [slot for _, slot in nodes]
         return ring
 

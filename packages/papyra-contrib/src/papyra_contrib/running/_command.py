@@ -33,10 +33,10 @@ def _load(text: str, what: str) -> Callable[..., Any]:
         raise click.BadParameter(
             f"module {module!r} was not found. Run the command in the folder that holds it, or pass --app-dir."
         ) from None
-    found: Callable[..., Any] | None = getattr(loaded, function, None)
-    if not callable(found):
+    target: Callable[..., Any] | None = getattr(loaded, function, None)
+    if not callable(target):
         raise click.BadParameter(f"{text!r}: module {module!r} has no {what} {function!r}.")
-    return found
+    return target
 
 
 def _read_deadline(context: click.Context, parameter: click.Parameter, text: str) -> float:

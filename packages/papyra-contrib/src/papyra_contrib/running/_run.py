@@ -140,9 +140,9 @@ async def _first_of(*waits: Callable[[], Awaitable[object]]) -> None:
     """Return when the first of several waits is over."""
     async with anyio.create_task_group() as group:
 
-        async def wait(one: Callable[[], Awaitable[object]]) -> None:
-            await one()
+        async def run(wait: Callable[[], Awaitable[object]]) -> None:
+            await wait()
             group.cancel_scope.cancel()
 
-        for one in waits:
-            group.start_soon(wait, one)
+        for wait in waits:
+            group.start_soon(run, wait)

@@ -21,7 +21,7 @@ __all__ = ["CLOSE", "DRAIN", "UNBIND", "Phase", "Shutdown"]
 
 _logger = logging.getLogger("papyra")
 
-RESERVED_SHARE = 0.4  # of the deadline: what the phases before them leave to the actors, at least
+RESERVED_SHARE = 0.4  # of the deadline, which the first phases leave to the actors
 
 
 class Phase(StrEnum):
@@ -62,11 +62,11 @@ class Shutdown:
 
     @classmethod
     def of(cls, system: ActorSystem) -> Shutdown:
-        """Return the one of a system: the one that `run` uses."""
-        found = cls._of.get(system)
-        if found is None:
-            found = cls._of[system] = cls(system)
-        return found
+        """Return the `Shutdown` of a system, which `run` uses, too."""
+        shutdown = cls._of.get(system)
+        if shutdown is None:
+            shutdown = cls._of[system] = cls(system)
+        return shutdown
 
     def add(
         self, phase: Phase | str, fn: Callable[[], Awaitable[Any] | Any], *, timeout: float = 5.0
@@ -86,8 +86,8 @@ class Shutdown:
     async def run(self, reason: str) -> int:
         """Stop in order and return the exit status: 0, or 1 if something was cut because its time was over.
 
-        A second call does nothing but wait for the first. A caller that is cancelled has everything that
-        still runs cancelled; ``on_stop`` and the last facts still happen.
+        A second call only waits for the first one. If the caller is cancelled, all running code is cancelled;
+        ``on_stop`` still runs, and the last facts are written.
         """
         return await self.run_around(reason, None)
 
@@ -108,7 +108,7 @@ class Shutdown:
         end = anyio.current_time() + self.deadline
         reserve = self.deadline * RESERVED_SHARE
         _logger.info("%s: stops within %g s", reason, self.deadline)
-        with suppress(SystemNotRunning):  # it has ended by itself; the phases are due all the same
+        with suppress(SystemNotRunning):  # it has ended already; the phases still run
             self.system.audit()
         whole = True
         try:
@@ -145,7 +145,7 @@ async def _run_task(phase: Phase, fn: Callable[[], Awaitable[Any] | Any], second
             result = fn()
             if hasattr(result, "__await__"):
                 await result
-        except Exception:  # a task is a user's function: it may raise anything, and the stop goes on
+        except Exception:  # a task is a user's function: it may raise anything, and the stop continues
             _logger.exception("shutdown, phase %s: %s failed", phase, name)
     if scope.cancelled_caught:
         _logger.error("shutdown, phase %s: %s did not end within %g s", phase, name, seconds)

@@ -1,4 +1,4 @@
-"""Signals of the process, counted, so that a second and a third one mean something else than the first."""
+"""Signals of the process, counted, because the second and the third one have other meanings."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ LAST_SIGNAL = 3  # the one that kills
 class ReceivedSignals:
     """The signals that arrived while this is entered, in the main thread.
 
-    The first two are counted and wake up `wait`. The third is the signal's own again: it kills the process
-    also when the event loop is blocked, because the handlers are Python's and not the loop's.
+    The first two are counted and wake up `wait`. The third has its default effect: it kills the process
+    even if the event loop is blocked, because the handlers are Python's and not the loop's.
     """
 
     def __init__(self, signals: Iterable[int]) -> None:
@@ -67,10 +67,12 @@ class ReceivedSignals:
         self.reason = f"signal {signal.Signals(number).name}"
         if self.count >= LAST_SIGNAL:
             kill_by(number)
-        with suppress(BlockingIOError):  # full: the reader has much to wake up for, and looks at the count
+        with suppress(
+            BlockingIOError
+        ):  # the buffer is full, so the reader wakes up anyway, and reads the count
             self._writer.send(b"\0")
         if self.count == LAST_SIGNAL - 1:
-            interrupt_actor(frame)  # one that computes holds the event loop, which then can't cancel it
+            interrupt_actor(frame)  # an actor that computes holds the event loop, which can't cancel it then
 
     async def wait(self, count: int) -> None:
         """Return when at least ``count`` signals have arrived."""
@@ -81,7 +83,7 @@ class ReceivedSignals:
 
 
 def kill_by(number: int) -> None:
-    """End this process by a signal, as if nobody had handled it."""
+    """End this process by a signal, as if there were no handler."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     if os.getpid() == 1:

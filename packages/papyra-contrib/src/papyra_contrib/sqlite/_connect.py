@@ -25,7 +25,7 @@ BUSY_SECONDS = 0.1  # short, because SQLite can't be interrupted while it waits 
 def connect(path: Path, mode: Literal["ro", "rw", "ro&immutable=1"]) -> sqlite3.Connection:
     """Open an existing database for use in any one thread at a time; without a transaction of its own.
 
-    One that nobody writes to may be opened as immutable: then no log or index is made beside it.
+    One without a writer may be opened as immutable: no log or index is created beside it then.
     """
     connection = sqlite3.connect(
         # Three slashes: a path that begins with two would be taken for a host.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGE", "FAILED_SYNC", "HARMLESS", "explain", "is_damage", "primary_code"]
 
-# After these a connection can go on. After any other error its cache may be wrong, so a new one is opened.
+# After these errors, a connection can be used again. After others, its cache may be wrong: open a new one.
 HARMLESS = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_INTERRUPT})
 DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _NO_PERMISSION = frozenset({sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM})

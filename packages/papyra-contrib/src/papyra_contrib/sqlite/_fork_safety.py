@@ -1,7 +1,7 @@
 """Keep a forked child from inheriting an open database.
 
 SQLite counts the locks of a process itself, and POSIX hands none of them to a child. A child that inherited
-an open database would work without any lock, even if it opened the database anew. So each store closes its
+an open database would work without any lock, even if it opened the database again. So each store closes its
 database during a fork. If it can't, because another thread is working with it, the child is refused to open
 that database.
 """

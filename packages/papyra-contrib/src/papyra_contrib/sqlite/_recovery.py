@@ -126,7 +126,7 @@ def _repair(
 def _must_be_kept(config: PersistenceRecoveryConfig, path: Path) -> bool:
     """Whether the damaged file goes to the quarantine; a database of another program is a `NotOurs`."""
     recognized = _recognized(path)
-    # A file that can't be recognized as ours may be somebody's only copy: never drop it.
+    # A file that can't be recognized as a store may be a user's only copy: never drop it.
     return config.mode is PersistenceRecoveryMode.QUARANTINE or not recognized
 
 
@@ -192,7 +192,7 @@ def _build(store: Database, work: Work, progress: Part) -> None:
 
 
 def _origin(source: sqlite3.Connection, highest: int) -> tuple[str | None, int]:
-    """Return the identity of a damaged database and the last number it gave, so that followers can go on."""
+    """Return the identity of a damaged database and its last number, with which followers can continue."""
     try:
         identity = identity_of(source)
     except sqlite3.Error:

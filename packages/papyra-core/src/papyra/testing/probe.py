@@ -89,5 +89,5 @@ class Probe:
         return terminated
 
     async def watch(self, ref: ActorRef[Any, Any]) -> None:
-        """Have the probe told when an actor stops."""
+        """Notify the probe when an actor stops."""
         await self.ref.proxy().context.watch(ref)

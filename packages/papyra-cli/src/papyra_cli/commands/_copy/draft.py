@@ -1,4 +1,4 @@
-"""Make a store in files aside, and rename it once it is whole. A killed backup is never taken for one."""
+"""Makes a store of files in a folder, and renames it once it is complete, so no backup is incomplete."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BUSY = ".busy"  # is locked while a command uses the folder
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A store in a folder beside its place."""
+    """A store in a folder beside its final place."""
 
     store: Store
     file: Path
@@ -35,7 +35,8 @@ class Draft:
     def publish(self) -> None:
         """Move all files of the closed store to their place, the one that the store is named after last.
 
-        The oldest of the others go first: if the command is killed amid several, the next one can go on.
+        The oldest of the others go first: if the command is killed between two of them, the next one
+        can resume.
         """
         others = [path for path in self.file.parent.iterdir() if path.name not in (self.file.name, _BUSY)]
         others.sort(key=lambda path: path.stat().st_mtime_ns)
@@ -58,7 +59,7 @@ class Draft:
 
 @contextmanager
 def draft_of(store: Store) -> Generator[Draft]:
-    """Let a new store be made in the folder ``.NAME.draft`` beside it, which is removed in the end.
+    """Make a new store in the folder ``.NAME.draft`` beside it, which is removed at the end.
 
     If the command is killed, the folder stays, and the next command that makes the same store removes it.
     """
@@ -83,7 +84,7 @@ def draft_of(store: Store) -> Generator[Draft]:
 
 
 def remove_draft(store: Store) -> None:
-    """Remove the draft that a command left behind which was killed once the store had its name."""
+    """Remove the draft of a command that was killed after the store had got its name."""
     if store.is_in_files and _folder(Path(BackendURL.parse(store.url).path)).exists():
         with draft_of(store):
             pass
@@ -110,7 +111,7 @@ def _sync(path: Path) -> None:
 
 
 def _move_or_fill(path: Path, place: Path) -> None:
-    """Move a file; one that is there already, as the lock of a store that was moved away, keeps its inode."""
+    """Move a file. An existing one, such as the lock of a store that was moved away, keeps its inode."""
     if place.is_file() and not place.is_symlink():
         place.write_bytes(path.read_bytes())
         path.unlink()

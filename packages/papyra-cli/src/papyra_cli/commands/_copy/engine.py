@@ -142,7 +142,7 @@ async def _write(backend: PersistenceBackend, batch: list[PersistedRecord], repo
 
 
 async def _each(backend: PersistenceBackend, until: float | None) -> AsyncGenerator[PersistedRecord]:
-    """Yield the records up to the Unix time ``until`` in the order of writing, a page at a time."""
+    """Yield the records up to the Unix time ``until`` in the order of writing, page by page."""
     query: Query[PersistedRecord] = Query(until=until)
     if type(backend).page is PersistenceBackend.page:  # each of its pages would read the whole store
         newest_first = [record async for record in backend.stream(until=until)]
@@ -177,7 +177,7 @@ async def _overlap(source: PersistenceBackend, until: float | None, keys: list[b
 
     They are its end, or are in it in one piece.
     """
-    alive: list[int] = []  # where in the target the beginning of the source may lie
+    alive: list[int] = []  # positions in the target at which the source may begin
     index, longest = 0, 0
     async with aclosing(_each(source, until)) as records:
         async for record in records:

@@ -1,1 +1,1 @@
-"""The snapshot of a running system, and the screen that renews it."""
+"""The snapshot of a running system, and the screen that refreshes it."""

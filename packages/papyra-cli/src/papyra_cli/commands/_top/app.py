@@ -97,7 +97,7 @@ class TopApp(App[None]):
 
     def __init__(self, find_socket: Callable[[], Path], by: str, interval: float, rows: int) -> None:
         super().__init__()
-        self._find_socket = find_socket  # a system that was started anew has another one
+        self._find_socket = find_socket  # a system that was started again has another one
         self._by = by
         self._interval = interval
         self._rows = rows
@@ -120,7 +120,7 @@ class TopApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to look."""
+        """Start the snapshots."""
         fitting = ACTOR_COLUMNS if self.size.width >= WIDE_COLUMNS else ACTOR_COLUMNS[:-1]
         for name, columns in (("types", TYPE_COLUMNS), ("actors", fitting)):
             table = self._table(name)
@@ -131,7 +131,7 @@ class TopApp(App[None]):
         self.call_after_refresh(self.look)
 
     def on_unmount(self) -> None:
-        """Leave the system."""
+        """Close the connection."""
         if self._live is not None:
             self._live.close()
 
@@ -190,15 +190,15 @@ class TopApp(App[None]):
         self.query_one("#state", Static).update(printable(text))
 
     async def action_order(self, by: str) -> None:
-        """Order the actors anew."""
+        """Change the order of the actors."""
         self._by = by
         self._table("actors").clear()
         await self.look()
 
     def action_pause(self) -> None:
-        """Stop looking, or go on."""
+        """Pause or resume."""
         self._paused = not self._paused
-        self._say("paused; p goes on" if self._paused else "")
+        self._say("paused; press p to resume" if self._paused else "")
 
     def action_find(self) -> None:
         """Ask for a part of a name."""
@@ -207,7 +207,7 @@ class TopApp(App[None]):
         field.focus()
 
     async def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Show the actors that fit."""
+        """Show the actors that match."""
         self._find = event.value.strip()
         event.input.display = False
         table = self._table("actors")

@@ -93,7 +93,7 @@ def _actor_row(snapshot: Snapshot, actor: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def actor_lines(actor: Mapping[str, Any]) -> list[str]:
-    """Return all that is known of one actor, line by line."""
+    """Return the details of one actor, line by line."""
     busy: dict[str, Any] | None = actor["busy"]
     policy: dict[str, Any] = actor.get("policy") or {}
     capacity = actor.get("mailbox_capacity")

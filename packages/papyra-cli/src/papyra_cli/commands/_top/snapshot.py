@@ -1,4 +1,4 @@
-"""One look at a running system, and the rates since the look before."""
+"""A snapshot of a running system, and the rates since the last one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Snapshot", "take"]
 
 @dataclass(slots=True)
 class Snapshot:
-    """What `take` saw. ``rates`` has messages a second by type, and is empty in the first snapshot."""
+    """The result of `take`. ``rates`` has messages per second by type, and is empty in the first snapshot."""
 
     greeting: dict[str, Any]
     overview: dict[str, Any]
@@ -42,7 +42,7 @@ class Snapshot:
         return sum(self.rates.values())
 
     def rate_text(self, kind: str) -> str:
-        """Return the rate of a type as a person reads it."""
+        """Return the rate of a type as readable text."""
         return f"{self.rates[kind]:,.0f}/s" if kind in self.rates else "-"
 
     def summary(self) -> str:
@@ -72,7 +72,7 @@ class Snapshot:
 
 
 def take(live: LiveSystem, by: str, rows: int, before: Snapshot | None, find: str = "") -> Snapshot:
-    """Look at a system; with the snapshot before, rates are known."""
+    """Take a snapshot of a system. With the last one, it has rates."""
     overview = live.ask("overview")
     actors = live.ask("top", by=by, limit=rows, **({"find": find} if find else {}))["rows"]
     snapshot = Snapshot(live.greeting, overview, actors, time.monotonic())

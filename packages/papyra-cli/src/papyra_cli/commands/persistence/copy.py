@@ -79,8 +79,8 @@ def copy(
     """Copy a store to another, and check the copy.
 
     FROM and TO are files or backend URLs, of any two backends. The records are appended to TO in their order.
-    A target that holds other records is refused unless --append is given. A copy that was interrupted goes on
-    where it was when it is run again. The check scans both stores and compares the number of records, the
+    A target that holds other records is refused unless --append is given. Run an interrupted copy
+    again to resume it. The check scans both stores and compares the number of records, the
     first and the last.
     """
     _run(out, _job(source, target, wait, until, append=append), "copied")

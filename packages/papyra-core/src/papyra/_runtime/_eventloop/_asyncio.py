@@ -68,7 +68,7 @@ class _Scopes:
     def close_down_to(self, scope: object) -> None:
         while self.state.cancel_scope is not scope:
             inner = self.state.cancel_scope
-            inner._tasks.discard(self._task)  # the worker itself goes on
+            inner._tasks.discard(self._task)  # the worker itself continues
             inner.cancel()
             outer = inner._parent_scope
             outer._child_scopes.discard(inner)
