@@ -231,5 +231,5 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores, because many tests wait for a server or a time-out."""
-    return (os.cpu_count() or 1) + 1
+    """Run two processes more than there are cores, because many tests wait for a server or a time-out."""
+    return (os.cpu_count() or 1) + 2
