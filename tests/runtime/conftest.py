@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from papyra._runtime import phases
 from papyra._runtime.facts.run_facts import RunFacts
+
+from .signalled import Program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +31,18 @@ def actors_facts_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _limited(hard_limit: None) -> None:
     """Every test has a hard limit."""
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def start_program(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str, str], Program]]:
+    """Start the text of a program on a loop, with what it is to do."""
+    started: list[Program] = []
+
+    def launch(text: str, what: str) -> Program:
+        started.append(Program(tmp_path, text, request.param, what))
+        return started[-1]
+
+    yield launch
+    for each in started:
+        each.process.kill()
+        each.process.communicate()  # closes the pipe

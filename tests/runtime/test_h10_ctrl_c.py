@@ -15,6 +15,7 @@ import sys
 import textwrap
 import threading
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
@@ -32,6 +33,8 @@ from .support import Echo, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from .signalled import Program
 
     Start = Callable[[str], "Program"]
 
@@ -117,50 +120,9 @@ PROGRAM = """
 """
 
 
-class Program:
-    """A process that has started to do what it was asked for."""
-
-    def __init__(self, folder: Path, backend: str, what: str) -> None:
-        (folder / "program.py").write_text(textwrap.dedent(PROGRAM))
-        self.errors = folder / "errors"
-        with self.errors.open("w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "program.py", backend, what],
-                cwd=folder,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-            )
-        self.read("ready")
-
-    def read(self, expected: str) -> None:
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == f"{expected}\n"
-
-    def interrupt(self) -> None:
-        self.process.send_signal(signal.SIGINT)
-
-    def end(self) -> tuple[int, list[str], str]:
-        """Return the exit status, the lines that are left, and what went to stderr."""
-        assert self.process.stdout is not None
-        out = (
-            self.process.stdout.readlines()
-        )  # not `communicate`, which misses lines that are buffered already
-        return self.process.wait(60), [line.rstrip() for line in out], self.errors.read_text()
-
-
-@pytest.fixture(params=["asyncio", "trio"])
-def start(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Start]:
-    started: list[Program] = []
-
-    def launch(what: str) -> Program:
-        started.append(Program(tmp_path, request.param, what))
-        return started[-1]
-
-    yield launch
-    for each in started:
-        each.process.kill()
-        each.process.communicate()  # closes the pipe
+@pytest.fixture
+def start(start_program: Callable[[str, str], Program]) -> Start:
+    return partial(start_program, PROGRAM)
 
 
 @pytest.mark.parametrize("what", ["compute", "call"])
@@ -243,6 +205,32 @@ async def test_h10_the_handler_goes_with_the_last_system() -> None:
             during = signal.getsignal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) == during != before
     assert signal.getsignal(signal.SIGINT) is before
+
+
+async def test_h10_the_hook_of_what_python_cannot_raise_goes_with_the_last_system(
+    handler: Interrupts,
+) -> None:
+    before = sys.unraisablehook
+    async with ActorSystem():
+        async with ActorSystem():
+            during = sys.unraisablehook
+        assert sys.unraisablehook == during != before
+    assert sys.unraisablehook is before
+
+
+async def test_h10_the_runtimes_work_for_a_host_is_not_interrupted(handler: Interrupts) -> None:
+    """trio and Python raise at once, also half-way through a `tell`."""
+    space: dict[str, object] = {"__name__": "papyra.fake", "signal": signal}
+    exec("def work(done):\n    signal.raise_signal(signal.SIGINT)\n    done.append(True)", space)
+    work = space["work"]
+    assert callable(work)
+    done: list[bool] = []
+    async with ActorSystem():
+        with suppress(KeyboardInterrupt):
+            work(done)
+            while True:  # it comes as soon as the host runs its own code
+                pass
+    assert done
 
 
 async def test_h10_a_handler_of_the_program_is_left_alone() -> None:

@@ -15,6 +15,7 @@ __all__ = [
     "calls_actor",
     "can_interrupt",
     "holds_loop",
+    "in_call_of_runtime",
     "is_ours",
     "own_frame",
     "place",
@@ -74,9 +75,26 @@ def holds_loop(frame: FrameType | None) -> bool:
     Calls of theirs into the standard library, such as a wait or a log call, are their own work.
     """
     while frame is not None and not _is_framework(frame):
-        path = frame.f_code.co_filename
-        if not path.startswith(_STDLIB) or "site-packages" in path:
+        if not _is_stdlib(frame):
             return True
+        frame = frame.f_back
+    return False
+
+
+def in_call_of_runtime(frame: FrameType | None) -> bool:
+    """Return whether ``frame`` does the runtime's work, in a call of a program or an actor.
+
+    On trio an exception could be raised there, half-way through a change.
+    """
+    is_inside = False
+    while frame is not None:
+        package = _package(frame)
+        if package == "papyra":
+            is_inside = True
+        elif package in FRAMEWORK:
+            return False
+        elif not _is_stdlib(frame):
+            return is_inside
         frame = frame.f_back
     return False
 
@@ -99,5 +117,14 @@ def place(frame: FrameType | None) -> str:
 
 
 def _is_framework(frame: FrameType) -> bool:
+    return _package(frame) in FRAMEWORK
+
+
+def _package(frame: FrameType) -> str:
     name: object = frame.f_globals.get("__name__", "")
-    return type(name) is str and name.partition(".")[0] in FRAMEWORK
+    return name.partition(".")[0] if type(name) is str else ""
+
+
+def _is_stdlib(frame: FrameType) -> bool:
+    path = frame.f_code.co_filename
+    return path.startswith(_STDLIB) and "site-packages" not in path

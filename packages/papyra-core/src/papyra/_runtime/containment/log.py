@@ -5,9 +5,13 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from papyra._runtime.containment.tracebacks import traceback_of
 from papyra._runtime.containment.user_values import is_a, type_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["LOG", "log_error"]
 
@@ -15,12 +19,13 @@ _logger = logging.getLogger("papyra")
 
 
 class _Log:
-    """The logger ``papyra``, for all of the runtime. It raises nothing except `KeyboardInterrupt`.
+    """The logger ``papyra``, for all of the runtime. It raises nothing while a system runs.
 
     It is used half-way through changes of the runtime's state, and in the calls of senders.
     """
 
     def __init__(self) -> None:
+        self.end_systems: Callable[[], bool] = lambda: False  # `papyra._runtime.process.interrupts` sets it
         self._is_reported = False
 
     def debug(self, text: str, *about: object) -> None:
@@ -43,13 +48,18 @@ class _Log:
         info = None if error is None else (type(error), error, traceback_of(error))
         try:
             _logger.log(level, text, *about, exc_info=info, stacklevel=3)
-        except KeyboardInterrupt:
-            raise  # Ctrl-C comes anywhere
+        except KeyboardInterrupt as interrupt:
+            self.contain(interrupt)
         except BaseException as own:  # noqa: BLE001 - user code: it must not reach the code that logs
             if error is None:
                 self._report(own)
             return False
         return True
+
+    def contain(self, interrupt: KeyboardInterrupt) -> None:
+        """End the systems soon, because raising ``interrupt`` here would leave a change half done."""
+        if not self.end_systems():
+            raise interrupt
 
     def _report(self, error: BaseException) -> None:
         """Say once on stderr that lines are lost, because the log can't be used."""

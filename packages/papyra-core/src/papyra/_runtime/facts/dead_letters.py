@@ -45,12 +45,12 @@ class DeadLetterBook:
         kind = type_name(type(message))
         if policy.payload == "type":
             return kind, None
-        if policy.redact is None:
-            return kind, json_payload(message, self._payload_limit)
         try:
-            return kind, json_payload(policy.redact(message), self._payload_limit)
-        except KeyboardInterrupt:
-            raise  # Ctrl-C comes anywhere
+            shown = message if policy.redact is None else policy.redact(message)
+            return kind, json_payload(shown, self._payload_limit)
+        except KeyboardInterrupt as interrupt:
+            LOG.contain(interrupt)
+            return kind, None
         except BaseException:  # noqa: BLE001 - user code; its error may quote the message, so it is not logged either
             LOG.error("redact raised for a dead letter of type %s; its payload is not stored", kind)
             return kind, None

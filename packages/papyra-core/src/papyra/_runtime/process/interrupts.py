@@ -12,7 +12,10 @@ own one:
    process.
 
 After the first two the loop must answer soon. If it does not, the code that holds it is interrupted, unless
-that is the loop's own work. Signals are counted anew if the program went on after the last one for a while.
+that is the loop's own work. If the runtime has called that code for itself, as a hook, the systems end
+whatever becomes of the exception there, and from then on such code is interrupted each time. An interrupt
+that Python can't raise, as out of a ``__del__``, ends them too, and is tried again until they do. Signals are
+counted anew if the program went on after the last one for a while.
 One that comes while the loop does not run, as between two calls of ``run_until_complete``, is not counted.
 
 To look again later, the handler sends the main thread a signal of another number. With the same number, a
@@ -23,16 +26,25 @@ from __future__ import annotations
 
 import _thread
 import signal
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
-from papyra._runtime.containment.frames import actor_frame, can_interrupt, holds_loop
+from papyra._runtime.containment.frames import (
+    actor_frame,
+    can_interrupt,
+    holds_loop,
+    in_call_of_runtime,
+    own_frame,
+)
+from papyra._runtime.containment.log import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import NoReturn
 
     from papyra._runtime.running_system import RunningSystem
 
@@ -58,16 +70,21 @@ class Interrupts:
     """The handler of SIGINT while at least one system runs in the main thread."""
 
     def __init__(self) -> None:
+        self._all: WeakSet[RunningSystem] = WeakSet()  # also those whose program has a handler of its own
         self._running: WeakSet[RunningSystem] = WeakSet()  # one may be left without a close
         self._previous: Any = None
         self._count = 0
         self._counted_at = 0.0  # the time of the last signal
         self._retries = False  # `_look_again` tries once more to interrupt an actor
         self._overdue: list[bool] | None = None  # set if the loop did not answer in time; empty until it does
+        self._unraised = False  # `_look_again` tries once more, unless the systems end
+        self._lasts = False  # the runtime's calls are interrupted until the systems have closed
+        self._previous_unraisable: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
         self._is_own = False  # the next SIGINT is the handler's own, where it has no other signal
 
     def enter(self, core: RunningSystem) -> None:
         """Handle SIGINT for a system in the main thread, unless the program has a handler of its own."""
+        self._all.add(core)
         if threading.current_thread() is not threading.main_thread():
             return
         if not self._alive():
@@ -77,15 +94,18 @@ class Interrupts:
             if not _is_of_a_loop(current):
                 return
             self._previous, self._count = current, 0
-            self._retries = self._is_own = False
+            self._retries = self._is_own = self._unraised = self._lasts = False
             self._overdue = None
             signal.signal(signal.SIGINT, self._handle)
             if AGAIN_SIGNAL is not None and signal.getsignal(AGAIN_SIGNAL) is signal.SIG_DFL:
                 signal.signal(AGAIN_SIGNAL, self._look_again)
+            if sys.unraisablehook != self._note_unraisable:
+                self._previous_unraisable, sys.unraisablehook = sys.unraisablehook, self._note_unraisable
         self._running.add(core)
 
     def leave(self, core: RunningSystem) -> None:
         """Handle it no more for this system."""
+        self._all.discard(core)
         if core not in self._running:
             return
         self._running.discard(core)
@@ -96,6 +116,8 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._previous)
         if AGAIN_SIGNAL is not None and self._has_own_signal():
             signal.signal(AGAIN_SIGNAL, signal.SIG_DFL)
+        if sys.unraisablehook == self._note_unraisable:
+            sys.unraisablehook = self._previous_unraisable
 
     def _alive(self) -> list[RunningSystem]:
         return [core for core in self._running if not core.rt.loop.is_closed()]
@@ -128,20 +150,29 @@ class Interrupts:
             return
         answer, self._overdue = self._overdue, None
         if answer is not None and not answer:
+            if self._lasts and _is_actors_own(frame):
+                self._ask(running)  # it had its interrupt, or begins to stop
+                return
             if holds_loop(frame):
-                core = _owner_of_child(running) or running[0]
-                raise core.rt.loop.interruption(self._main_task())
+                self._interrupt_held(frame, running)
             self._overdue = answer  # the loop is at its own work, so it is only slow
             _later(RETRY_SECONDS, self._call_again)
-        elif self._retries:
-            self._retries = False
+        elif self._retries or (self._unraised and not all(core.closing for core in running)):
+            self._retries = self._unraised = False
             self._interrupt(frame, running)
 
     def _interrupt(self, frame: FrameType | None, running: list[RunningSystem]) -> None:
         """Interrupt what runs, or ask the loop whether anything holds it."""
         if self._count > 1:
             _from_loop(running, _force)
-        if interrupt_actor(frame) or self._interrupt_child(frame, running):
+        if (
+            interrupt_actor(frame)
+            or self._interrupt_child(frame, running)
+            or in_call_of_runtime(frame)
+            or own_frame(frame) is not None
+        ):
+            if time.monotonic() - self._counted_at > ANSWER_SECONDS and holds_loop(frame):
+                self._interrupt_held(frame, running)  # the runtime has called it
             self._retries = True
             _later(RETRY_SECONDS, self._call_again)
             return
@@ -155,9 +186,35 @@ class Interrupts:
         if core is None:
             return False
         if holds_loop(frame):
-            _from_loop([core], lambda core: core.rt.loop.fatal(KeyboardInterrupt()))
+            _from_loop([core], _end)
             raise core.rt.loop.interruption(self._main_task())
         return True
+
+    def _interrupt_held(self, frame: FrameType | None, running: list[RunningSystem]) -> NoReturn:
+        """End the code that holds the loop."""
+        core = _owner_of_child(running) or running[0]
+        if own_frame(frame) is not None:  # the runtime's calls of it may contain any exception
+            self._lasts = True
+            self.end_systems()
+            self._ask(running)
+        raise core.rt.loop.interruption(self._main_task())
+
+    def _note_unraisable(self, unraisable: sys.UnraisableHookArgs) -> None:
+        """Do what Ctrl-C asks for, although Python can't raise it, as out of a ``__del__`` or a callback."""
+        if isinstance(unraisable.exc_value, KeyboardInterrupt):
+            self.end_systems()
+            self._unraised = True
+            _later(RETRY_SECONDS, self._call_again)
+        self._previous_unraisable(unraisable)
+
+    def end_systems(self) -> bool:
+        """Have each system end, as soon as its loop goes round, as after a `KeyboardInterrupt` of an actor.
+
+        Return whether there is any.
+        """
+        running = [core for core in self._all if core.rt.loop.is_running()]
+        _from_loop(running, _end)
+        return bool(running)
 
     def _main_task(self) -> object | None:
         """Return the task that asyncio's own handler cancels."""
@@ -171,6 +228,7 @@ class Interrupts:
             self._count = 0
         self._count += 1
         self._counted_at = now
+        self._lasts = self._unraised = False
 
     def _ask(self, running: list[RunningSystem]) -> None:
         """Have whatever holds the loop interrupted, unless the loop answers in time."""
@@ -181,6 +239,8 @@ class Interrupts:
             if left and not answer:
                 self._overdue = answer
                 self._call_again()
+            elif left and self._lasts:
+                self._ask(left)
 
         _from_loop(running[:1], lambda _: answer.append(True))
         _later(ANSWER_SECONDS, judge)
@@ -232,6 +292,15 @@ def _owner_of_child(running: list[RunningSystem]) -> RunningSystem | None:
     return next((core for core in running if core.rt.loop.runs_child()), None)
 
 
+def _is_actors_own(frame: FrameType | None) -> bool:
+    own = actor_frame(frame)
+    return own is not None and can_interrupt(frame, own)
+
+
+def _end(core: RunningSystem) -> None:
+    core.rt.loop.fatal(KeyboardInterrupt())
+
+
 def _force(core: RunningSystem) -> None:
     leaving = core.closing  # then the host has had its own exception
     core.begin_close(forced=True)
@@ -259,3 +328,5 @@ def _later(seconds: float, call: Callable[[], object]) -> None:
 
 INTERRUPTS = Interrupts()
 """The one of this process."""
+
+LOG.end_systems = INTERRUPTS.end_systems
