@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from papyra_cli._errors import Failure
 from papyra_cli._exit_codes import ExitCode
-from papyra_cli._live.client import LiveSystem, is_open, live_sockets
+from papyra_cli._live.client import is_open, live_sockets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HOW_TO_TURN_ON", "choose_live", "open_live"]
+__all__ = ["HOW_TO_TURN_ON", "choose_live"]
 
 HOW_TO_TURN_ON = (
     "start the program with PAPYRA_INSTRUMENTS=admin (papyra-contrib has to be installed), or pass "
@@ -47,8 +47,3 @@ def choose_live(system: str | None, pid: int | None, socket: str | None) -> Path
 
 def _listing(found: Mapping[Path, tuple[int, str]]) -> str:
     return "; ".join(f"--pid {process} --system {name}" for process, name in found.values())
-
-
-def open_live(system: str | None, pid: int | None, socket: str | None) -> LiveSystem:
-    """Connect to the system that the options name."""
-    return LiveSystem(choose_live(system, pid, socket))

@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from papyra.persistence.models import PersistenceAnomaly
+    from papyra_cli._output.output import Output
 
-__all__ = ["ANOMALY_COLUMNS", "anomaly_table", "note_cut", "note_damage"]
+__all__ = ["ANOMALY_COLUMNS", "DEFAULT_LIMIT", "anomaly_table", "limit_of", "note_cut", "note_damage"]
 
 ANOMALY_COLUMNS = ("type", "path", "line", "offset", "detail")
+
+DEFAULT_LIMIT = 100
+"""Rows of a table or lines in a pipe; JSON is complete unless ``--limit`` is given."""
 
 
 def anomaly_table(anomalies: Sequence[PersistenceAnomaly], title: str = "Anomalies") -> Table:
@@ -27,9 +31,16 @@ def anomaly_table(anomalies: Sequence[PersistenceAnomaly], title: str = "Anomali
     return table
 
 
-def note_cut(limit: int, things: str) -> None:
-    """Report on stderr that there are more ``things`` than were printed."""
-    say("note", f"only the newest {limit:,} {things} are shown. --limit N shows more, --limit 0 all")
+def limit_of(out: Output, limit: int | None) -> int | None:
+    """Return how many records to print, None for all; 0 means all, too."""
+    if limit is None:
+        return None if out.is_json else DEFAULT_LIMIT
+    return limit or None
+
+
+def note_cut(things: str) -> None:
+    """Report on stderr that there are more ``things`` than were printed by default."""
+    say("note", f"only the newest {DEFAULT_LIMIT} {things} are shown. --limit N shows more, --limit 0 all")
 
 
 def note_damage(anomalies: int) -> None:

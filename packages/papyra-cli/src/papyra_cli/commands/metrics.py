@@ -9,17 +9,16 @@ import click
 
 from papyra.persistence import safe_metrics_snapshot
 from papyra_cli._click.commands import HelpfulGroup
-from papyra_cli._click.live_options import live_options
-from papyra_cli._click.options import output_command, store_command
-from papyra_cli._live.choose import open_live
-from papyra_cli._live.client import live_sockets
+from papyra_cli._click.live_options import LIVE_EXIT_CODES, live_command
+from papyra_cli._click.options import store_command
+from papyra_cli._live.client import LiveSystem, live_sockets
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._store.session import run_on_store
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from papyra_cli._live.client import LiveSystem
     from papyra_cli._output.output import Output
     from papyra_cli._store.choose import Store
     from papyra_cli._store.session import OpenStore
@@ -53,29 +52,24 @@ def persistence(out: Output, store: Store) -> None:
     """
     sockets = [] if store.origin.startswith("--") else list(live_sockets())
     if len(sockets) == 1:
-        _show_live(out, open_live(None, None, str(sockets[0])))
+        _show_live(out, LiveSystem(sockets[0]))
     else:
         _show(out, run_on_store(out, store, _count), _OF_THIS_SCAN)
 
 
 @metrics.command(
     lines=_LINES,
-    exit_codes={
-        0: "done, whatever the counters say",
-        2: "several systems run, and none was named",
-        3: "no system runs with an admin socket",
-    },
+    exit_codes={**LIVE_EXIT_CODES, 0: "done, whatever the counters say"},
     examples=[("papyra metrics application --pid 4711", "what this process has written, and dropped")],
 )
-@live_options
-@output_command
-def application(out: Output, system: str | None, pid: int | None, socket: str | None) -> None:
+@live_command
+def application(out: Output, find: Callable[[], Path]) -> None:
     """Show the counters of a running application's store.
 
     They count the work of the application since its start. It has to open its admin socket: start it with
     PAPYRA_INSTRUMENTS=admin.
     """
-    _show_live(out, open_live(system, pid, socket))
+    _show_live(out, LiveSystem(find()))
 
 
 def _show_live(out: Output, live: LiveSystem) -> None:

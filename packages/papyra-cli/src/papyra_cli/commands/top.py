@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from contextlib import closing
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from papyra import units
 from papyra_cli._click.commands import ManualCommand
-from papyra_cli._click.live_options import live_options
-from papyra_cli._click.options import output_command, reading
+from papyra_cli._click.live_options import LIVE_EXIT_CODES, live_command
+from papyra_cli._click.options import reading
 from papyra_cli._errors import Failure
-from papyra_cli._live.choose import choose_live
 from papyra_cli._live.client import LiveSystem
 from papyra_cli._output.formats import figure
 from papyra_cli._output.output import Table
 from papyra_cli.commands._top.snapshot import Snapshot, take
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from papyra_cli._output.output import Output
 
 __all__ = ["top"]
@@ -32,11 +33,7 @@ _ACTOR_COLUMNS = ("actor", "type", "state", "waiting", "handled", "seconds", "wh
 @click.command(
     cls=ManualCommand,
     lines={"type": _TYPE_COLUMNS, "actor": _ACTOR_COLUMNS, "status": ("the whole system",)},
-    exit_codes={
-        0: "done",
-        2: "several systems run, and none was named",
-        3: "no system runs with an admin socket",
-    },
+    exit_codes=LIVE_EXIT_CODES,
     examples=[
         ("papyra top", "a screen that is refreshed, as with top"),
         ("papyra top --once -o json", "one snapshot, as JSON"),
@@ -57,24 +54,14 @@ _ACTOR_COLUMNS = ("actor", "type", "state", "waiting", "handled", "seconds", "wh
     "-n", "rows", type=click.IntRange(1, 500), default=40, show_default=True, help="How many actors."
 )
 @click.option("--once", is_flag=True, help="Print one snapshot and end, as in a pipe.")
-@live_options
-@output_command
-def top(
-    out: Output,
-    by: str,
-    interval: float,
-    rows: int,
-    once: bool,
-    system: str | None,
-    pid: int | None,
-    socket: str | None,
-) -> None:
+@live_command
+def top(out: Output, find: Callable[[], Path], by: str, interval: float, rows: int, once: bool) -> None:
     """Show what the actors of a running system do now.
 
     The application has to open its admin socket: start it with PAPYRA_INSTRUMENTS=admin. On a terminal the
     screen is renewed until q is pressed, which needs papyra-cli[tui]; the key ? shows the others.
     """
-    path = choose_live(system, pid, socket)
+    path = find()
     if once or not out.is_drawn:
         with closing(LiveSystem(path)) as live:
             _show(out, take(live, by, rows, None))
@@ -89,7 +76,7 @@ def top(
         raise Failure(
             "papyra top needs textual: pip install 'papyra-cli[tui]', or look once with --once"
         ) from None
-    TopApp(partial(choose_live, system, pid, socket), by, interval, rows).run()
+    TopApp(find, by, interval, rows).run()
 
 
 def _show(out: Output, snapshot: Snapshot) -> None:

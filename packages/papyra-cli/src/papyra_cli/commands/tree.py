@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from papyra_cli._click.commands import ManualCommand
-from papyra_cli._click.live_options import live_options
-from papyra_cli._click.options import output_command
-from papyra_cli._live.choose import open_live
+from papyra_cli._click.live_options import LIVE_EXIT_CODES, live_command
+from papyra_cli._live.client import LiveSystem
 from papyra_cli._output.formats import count, figure
 from papyra_cli._output.output import Table
 
 if TYPE_CHECKING:
-    from papyra_cli._live.client import LiveSystem
+    from collections.abc import Callable
+    from pathlib import Path
+
     from papyra_cli._output.output import Output
 
 __all__ = ["tree"]
@@ -26,11 +27,7 @@ _COLUMNS = ("level", "actors", "type", "name", "address", "state", "waiting", "h
 @click.command(
     cls=ManualCommand,
     lines={"node": _COLUMNS, "status": ("how many actors",)},
-    exit_codes={
-        0: "done",
-        2: "several systems run, and none was named",
-        3: "no system runs with an admin socket",
-    },
+    exit_codes=LIVE_EXIT_CODES,
     examples=[("papyra tree --depth 1", "the actors at the top and their children")],
 )
 @click.option(
@@ -39,17 +36,14 @@ _COLUMNS = ("level", "actors", "type", "name", "address", "state", "waiting", "h
 @click.option(
     "--all", "unfold", is_flag=True, help="Show each of 12 or more siblings of a type in a row of its own."
 )
-@live_options
-@output_command
-def tree(
-    out: Output, depth: int | None, unfold: bool, system: str | None, pid: int | None, socket: str | None
-) -> None:
+@live_command
+def tree(out: Output, find: Callable[[], Path], depth: int | None, unfold: bool) -> None:
     """Show the actors of a running system, each below its parent.
 
     12 or more siblings of one type are one row with their number. The application has to open its admin
     socket: start it with PAPYRA_INSTRUMENTS=admin.
     """
-    with closing(open_live(system, pid, socket)) as live:
+    with closing(LiveSystem(find())) as live:
         rows = list(_rows(live, depth, unfold))
     actors = sum(row["count"] for row in rows)
     out.show(rows, rows, [_drawn(rows) if out.is_drawn else _lines(rows)], count(actors, "actor", "actors"))

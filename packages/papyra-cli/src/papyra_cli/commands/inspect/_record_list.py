@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -12,10 +12,9 @@ from papyra.persistence.models import PersistedRecord
 from papyra_cli._click.commands import ManualCommand
 from papyra_cli._click.completion import actors, runs, targets
 from papyra_cli._click.options import limit_option, since_option, store_command, until_option, with_options
-from papyra_cli._output.tables import note_cut
+from papyra_cli._output.tables import limit_of, note_cut
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands.inspect._selection import (
-    DEFAULT_LIMIT,
     Selection,
     note_nothing,
     read_records,
@@ -68,7 +67,7 @@ class RecordList(Generic[_R]):
 
     def show(self) -> None:
         """Print the records that match."""
-        selection = self.selection.limited(None if self.out.is_json else DEFAULT_LIMIT)
+        selection = replace(self.selection, limit=limit_of(self.out, self.selection.limit))
 
         async def read(opened: OpenStore) -> Found[_R]:
             return await read_records(opened, self.kinds, await resolve_run(opened, selection))
@@ -76,7 +75,7 @@ class RecordList(Generic[_R]):
         found = run_on_store(self.out, self.store, read)
         self.printer.show(self.out, found.records)
         if found.cut and self.selection.limit is None:
-            note_cut(DEFAULT_LIMIT, self.printer.words[1])
+            note_cut(self.printer.words[1])
         note_nothing(found, selection)
 
 

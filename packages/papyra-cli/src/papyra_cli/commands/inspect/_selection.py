@@ -18,10 +18,7 @@ if TYPE_CHECKING:
 
     from papyra_cli._store.session import OpenStore
 
-__all__ = ["DEFAULT_LIMIT", "Found", "Selection", "note_nothing", "read_records", "resolve_run"]
-
-DEFAULT_LIMIT = 100
-"""Rows of a table or lines in a pipe; JSON is complete unless ``--limit`` is given."""
+__all__ = ["Found", "Selection", "note_nothing", "read_records", "resolve_run"]
 
 _ADDRESS = re.compile(r".+:\d+")
 _STORE_FILTERS = {"limit", "since", "until", "reverse", "type"}
@@ -46,10 +43,6 @@ class Selection:
     type: str | None = None
     actor: str | None = None
     run: str | None = None
-
-    def limited(self, default: int | None) -> Selection:
-        """Return the selection with ``default`` in place of a limit that was not given; 0 means all."""
-        return replace(self, limit=default if self.limit is None else self.limit or None)
 
     @property
     def is_beyond_store(self) -> bool:

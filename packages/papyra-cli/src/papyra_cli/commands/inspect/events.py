@@ -14,9 +14,10 @@ import click
 from papyra.persistence.models import PersistedEvent
 from papyra_cli._click.completion import event_types
 from papyra_cli._output.records import EVENTS
+from papyra_cli._output.tables import DEFAULT_LIMIT
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands.inspect._record_list import actor_option, record_command, run_option
-from papyra_cli.commands.inspect._selection import DEFAULT_LIMIT, resolve_run
+from papyra_cli.commands.inspect._selection import resolve_run
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -74,14 +75,14 @@ def events(records: RecordList[PersistedEvent], crashes: bool, following: bool) 
 
 
 async def _follow(records: RecordList[PersistedEvent], opened: OpenStore) -> None:
-    selection = await resolve_run(opened, records.selection.limited(DEFAULT_LIMIT))
+    selection = await resolve_run(opened, records.selection)
     since = selection.since
 
     def wanted(record: PersistedRecord) -> TypeGuard[PersistedEvent]:
         new_enough = since is None or record.timestamp >= since
         return isinstance(record, PersistedEvent) and new_enough and selection.matches(record)
 
-    limit = sys.maxsize if selection.limit is None else selection.limit
+    limit = DEFAULT_LIMIT if selection.limit is None else selection.limit or sys.maxsize
     async with anyio.create_task_group() as group:
         group.start_soon(_end_when_the_reader_leaves, opened.out, group.cancel_scope)
         async with aclosing(opened.backend.follow(limit=limit, wanted=wanted)) as followed:

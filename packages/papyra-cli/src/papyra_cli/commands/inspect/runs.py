@@ -11,10 +11,9 @@ from papyra_cli._click.options import limit_option, store_command
 from papyra_cli._errors import say
 from papyra_cli._output.formats import count, format_span
 from papyra_cli._output.output import Styled, Table
-from papyra_cli._output.tables import note_cut
+from papyra_cli._output.tables import limit_of, note_cut
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._run_history import RunHistory
-from papyra_cli.commands.inspect._selection import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,11 +62,12 @@ def runs(out: Output, store: Store, limit: int | None) -> None:
     """
     history = run_on_store(out, store, _read)
     found = history.runs()
-    shown = _newest(found, limit, DEFAULT_LIMIT if not out.is_json else None)
+    most = limit_of(out, limit)
+    shown = found if most is None else found[max(0, len(found) - most) :]
     table = _drawn(out, shown) if out.is_drawn else _lines(out, shown)
     out.show(shown, shown, [table], Styled(count(len(shown), "run", "runs"), "green"))
     if limit is None and len(shown) < len(found):
-        note_cut(DEFAULT_LIMIT, "runs")
+        note_cut("runs")
     if history.without_run:
         records = count(history.without_run, "record", "records")
         verb = "names" if history.without_run == 1 else "name"
@@ -78,11 +78,6 @@ async def _read(opened: OpenStore) -> RunHistory:
     history = RunHistory()
     await opened.read(None, None, history.add)
     return history
-
-
-def _newest(found: Sequence[Run], limit: int | None, default: int | None) -> Sequence[Run]:
-    most = default if limit is None else limit or None
-    return found if most is None else found[max(0, len(found) - most) :]
 
 
 def _lines(out: Output, found: Sequence[Run]) -> Table:

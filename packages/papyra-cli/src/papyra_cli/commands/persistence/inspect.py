@@ -14,7 +14,7 @@ from papyra_cli._click.options import limit_option, since_option, store_command,
 from papyra_cli._output.formats import count
 from papyra_cli._output.output import Styled, Table
 from papyra_cli._output.records import EVENTS
-from papyra_cli._output.tables import note_cut, note_damage
+from papyra_cli._output.tables import limit_of, note_cut, note_damage
 from papyra_cli._store.session import run_on_store
 from papyra_cli.commands._summary.counts import Counted
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from papyra_cli._store.session import OpenStore
 
 __all__ = ["inspect"]
-
-_DEFAULT_LIMIT = 100
 
 
 @dataclass(slots=True)
@@ -64,20 +62,14 @@ def inspect(out: Output, store: Store, limit: int | None, since: float | None, u
     Prints the number of records of each kind and the times of the oldest and the newest. A note on stderr
     reports damage. 'papyra inspect summary' counts more.
     """
-    contents, anomalies = run_on_store(out, store, partial(_read, _limit(out, limit), since, until))
+    contents, anomalies = run_on_store(out, store, partial(_read, limit_of(out, limit), since, until))
     note_damage(anomalies)
     if limit is None and len(contents.events) < contents.counts["events"]:
-        note_cut(_DEFAULT_LIMIT, "events")
+        note_cut("events")
     total = sum(contents.counts.values())
     out.show(
         contents, contents.events, _tables(out, contents), Styled(count(total, "record", "records"), "green")
     )
-
-
-def _limit(out: Output, limit: int | None) -> int | None:
-    if limit is None:
-        return None if out.is_json else _DEFAULT_LIMIT
-    return limit or None
 
 
 async def _read(
