@@ -133,8 +133,8 @@ def to_rows(records: Sequence[PersistedRecord]) -> list[Row]:
     try:
         events = [record for record in records if type(record) is PersistedEvent]
         parts = (events[start : start + PART_ROWS] for start in range(0, len(events), PART_ROWS))
-        made = chain.from_iterable(map(_event_rows, parts))
-        return [next(made) if type(record) is PersistedEvent else to_row(record) for record in records]
+        rows = chain.from_iterable(map(_event_rows, parts))
+        return [next(rows) if type(record) is PersistedEvent else to_row(record) for record in records]
     except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise PersistenceError(f"a record has a field of the wrong type: {error}", retry=False) from error
 
@@ -225,8 +225,8 @@ class _Heads(dict[tuple[int, int, int, int], str]):
 
 def _letter_details(letter: PersistedDeadLetter) -> str:
     values = {name: getattr(letter, name) for name in _LETTER_DETAILS}
-    found = {name: value for name, value in values.items() if value != _LETTER_DETAILS[name]}
-    return _json_text(found, "dead_letter") if found else ""
+    details = {name: value for name, value in values.items() if value != _LETTER_DETAILS[name]}
+    return _json_text(details, "dead_letter") if details else ""
 
 
 def _audit_details(audit: PersistedAudit) -> str:
@@ -261,8 +261,8 @@ def _record(row: StoredRow) -> PersistedRecord:
         return PersistedEvent(system, actor, word, payload, row.timestamp, run)
     details: dict[str, Any] = json.loads(row.details) if row.details else {}
     if kind == "dead_letter":
-        known = {name: details[name] for name in _LETTER_DETAILS if name in details}
-        return PersistedDeadLetter(system, actor, word, payload, row.timestamp, **known, run=run)
+        letter_details = {name: details[name] for name in _LETTER_DETAILS if name in details}
+        return PersistedDeadLetter(system, actor, word, payload, row.timestamp, **letter_details, run=run)
     for name in ("registry_orphans", "registry_dead"):
         payload[name] = tuple(payload[name])
     return PersistedAudit(

@@ -143,14 +143,14 @@ if not TYPE_CHECKING:  # a type checker would accept any name
 def _warn_of_published_package(folder: str) -> None:
     """Warn if ``folder`` also has the published package papyra 0.3, which shares a folder with this one."""
     try:
-        found = [
+        distributions = [
             name
             for name in os.listdir(folder)  # noqa: PTH208 - without pathlib, see below
             if name.startswith("papyra-0.3.") and name.endswith(".dist-info")
         ]
     except OSError:  # not a folder, as in an archive
         return
-    if found:
+    if distributions:
         warnings.warn(
             f"papyra 0.3 and papyra-core {__version__} are both installed and share the folder papyra, so parts of both "
             "are mixed. Uninstall both, then install papyra-core",

@@ -17,8 +17,8 @@ def read_project(folder: str | os.PathLike[str]) -> tuple[str, dict[str, object]
     It is that of the nearest ``pyproject.toml``, upwards from ``folder``. A relative path in a backend URL is
     read from the folder of that file. One that can't be read is an `OSError` or a `ValueError` that names it.
     """
-    here = Path(folder).absolute()
-    for above in (here, *here.parents):
+    start = Path(folder).absolute()
+    for above in (start, *start.parents):
         file = above / "pyproject.toml"
         if file.is_file():
             return f"[tool.papyra] of {file}", _table(file)

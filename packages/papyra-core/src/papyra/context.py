@@ -81,10 +81,10 @@ class ActorContext:
     @property
     def self_ref(self) -> ActorRef[Any, Any]:
         """The actor's own reference."""
-        found = self._self_ref
-        if found is None:
-            found = self._self_ref = ActorRef(self._cell)
-        return found
+        ref = self._self_ref
+        if ref is None:
+            ref = self._self_ref = ActorRef(self._cell)
+        return ref
 
     @property
     def parent(self) -> ActorRef[Any, Any] | None:

@@ -61,10 +61,10 @@ def check_hooks(loaded: object) -> Iterable[str]:
 
     For `inspect_plugin`.
     """
-    found = find_hooks(loaded)
-    if found.problem:
-        raise PluginError(found.problem) from TypeError(found.problem)
-    return found.calls
+    hooks = find_hooks(loaded)
+    if hooks.problem:
+        raise PluginError(hooks.problem) from TypeError(hooks.problem)
+    return hooks.calls
 
 
 def _call(caller: pluggy.HookCaller) -> Call:

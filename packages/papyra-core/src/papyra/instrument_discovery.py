@@ -67,10 +67,10 @@ def make_instruments(loaded: object) -> list[Instrument]:
     """
     made: object = loaded() if callable(loaded) and not isinstance(loaded, Instrument) else loaded
     several = cast("list[object]", made) if isinstance(made, list) else [made]
-    for each in several:
-        if not isinstance(each, Instrument):
+    for instrument in several:
+        if not isinstance(instrument, Instrument):
             raise PluginError(
-                f"it is {type(each).__name__}, not a papyra.instruments.Instrument, nor a class or function that makes one"
+                f"it is {type(instrument).__name__}, not a papyra.instruments.Instrument, nor a class or function that makes one"
             )
     return cast("list[Instrument]", several)
 

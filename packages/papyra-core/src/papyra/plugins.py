@@ -157,10 +157,10 @@ def find_plugins(group: str) -> dict[str, Plugin]:
     If two have the same name, the one that ``PAPYRA_PLUGINS`` allows is used, then ours, then the first by
     distribution.
     """
-    found: dict[str, Plugin] = {}
+    plugins: dict[str, Plugin] = {}
     for plugin in _all_plugins(group):
-        found.setdefault(plugin.name, plugin)
-    return found
+        plugins.setdefault(plugin.name, plugin)
+    return plugins
 
 
 def inspect_plugin(plugin: Plugin, check: Callable[[object], Iterable[str]]) -> PluginInfo:
@@ -238,9 +238,9 @@ def describe(error: BaseException) -> str:
 
 
 def _all_plugins(group: str) -> list[Plugin]:
-    found = list(_installed(group))
+    plugins = list(_installed(group))
     # The allow list comes first: a plugin that must not load shadows no other.
-    found.sort(
+    plugins.sort(
         key=lambda plugin: (
             plugin.name,
             plugin.disabled,
@@ -249,9 +249,9 @@ def _all_plugins(group: str) -> list[Plugin]:
         )
     )
     winners: dict[str, Plugin] = {}
-    for plugin in found:
+    for plugin in plugins:
         winners.setdefault(plugin.name, plugin)
-    return [_shadowed(plugin, winners[plugin.name]) for plugin in found]
+    return [_shadowed(plugin, winners[plugin.name]) for plugin in plugins]
 
 
 def _shadowed(plugin: Plugin, winner: Plugin) -> Plugin:
@@ -267,9 +267,9 @@ def _installed(group: str) -> Iterator[Plugin]:
     # Here and not above: reading the metadata of distributions costs more than all of `import papyra`.
     from importlib_metadata import Distribution
 
-    found: Iterable[Distribution] = Distribution.discover()  # pyright: ignore[reportUnknownMemberType]  # its **kwargs have no annotation
+    distributions: Iterable[Distribution] = Distribution.discover()  # pyright: ignore[reportUnknownMemberType]  # its **kwargs have no annotation
     seen: set[str] = set()
-    for distribution in found:
+    for distribution in distributions:
         try:
             points = cast("Iterable[EntryPoint]", distribution.entry_points)  # its __iter__ has no annotation
             mine = [point for point in points if point.group == group]
@@ -296,8 +296,8 @@ def _has_extras(distribution: Distribution, extras: Iterable[str]) -> bool:
 
     for name, marker in _REQUIRED.findall(_head(distribution)):
         if any(re.search(rf"""\bextra\s*==\s*["']{re.escape(extra)}["']""", marker) for extra in extras):
-            found: Iterable[Distribution] = Distribution.discover(name=name)  # pyright: ignore[reportUnknownMemberType]  # as above
-            if next(iter(found), None) is None:
+            distributions: Iterable[Distribution] = Distribution.discover(name=name)  # pyright: ignore[reportUnknownMemberType]  # as above
+            if next(iter(distributions), None) is None:
                 return False
     return True
 

@@ -161,24 +161,24 @@ def _envelope(
 
 
 def _follow(actor: Actor, names: tuple[str, ...] | list[str]) -> Any:
-    found: Any = actor
+    value: Any = actor
     for name in names:
         try:
-            found = getattr(found, name)
+            value = getattr(value, name)
         except AttributeError as error:
             raise CallerError(error) from error
-    return found
+    return value
 
 
 def _read(actor: Actor, names: tuple[str, ...]) -> Any:
-    found = _follow(actor, names)
-    if is_a(found, MethodType):
+    value = _follow(actor, names)
+    if is_a(value, MethodType):
         # A bound method would run outside of the actor.
         name = ".".join(names)
         raise CallerError(
             TypeError(f"{name} is a method of {type_name(type(actor))}: await proxy.{name}(...)")
         )
-    return found
+    return value
 
 
 def _invoke(actor: Actor, names: tuple[str, ...], args: tuple[object, ...], kwargs: dict[str, object]) -> Any:

@@ -78,17 +78,17 @@ def load_settings(*, project: str | os.PathLike[str] | None = None) -> Settings:
     A bad value is a `ValueError`, and settings that can't be imported are an `ImportError`; both name the
     place.
     """
-    found: dict[str, object] = {}
+    values: dict[str, object] = {}
     for setting in _overrides(project):
-        if setting.error is not None and setting.name not in found and setting.name in ("", *_FIELDS):
+        if setting.error is not None and setting.name not in values and setting.name in ("", *_FIELDS):
             raise setting.error
         if setting.name in _FIELDS:
-            found.setdefault(setting.name, setting.value)
+            values.setdefault(setting.name, setting.value)
     named = _named_settings() or Settings()
-    if not found:
+    if not values:
         return named
     changed = copy.copy(named)  # not replace(): a subclass may have an __init__ of its own
-    for name, value in found.items():
+    for name, value in values.items():
         object.__setattr__(changed, name, value)
     return changed
 
@@ -240,13 +240,13 @@ def _named_settings() -> Settings | None:
         ValueError,
     ) as error:  # TypeError: a relative name, ValueError: an empty one
         raise ImportError(f"{VARIABLE}={target!r}: can't import {module_name!r} ({error})") from error
-    found: object = None
+    settings: object = None
     for name in [attribute] if attribute else ["settings", "Settings"]:
-        found = getattr(module, name, None)
-        if found is not Settings and isinstance(found, type) and issubclass(found, Settings):
-            found = found()  # ours is there where a module imports it, and says nothing
-        if isinstance(found, Settings):
-            return found
+        settings = getattr(module, name, None)
+        if settings is not Settings and isinstance(settings, type) and issubclass(settings, Settings):
+            settings = settings()  # ours is there where a module imports it, and says nothing
+        if isinstance(settings, Settings):
+            return settings
     looked = attribute or "settings' or 'Settings"
     raise ImportError(f"{VARIABLE}={target!r}: {module_name} has no papyra.Settings called '{looked}'")
 

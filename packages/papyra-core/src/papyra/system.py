@@ -576,8 +576,8 @@ class ActorSystem:
         if self._core is None:
             return []
         top = self._core.lifecycle.guardian if below is None else self._cell(below)
-        found = rows(top, fold, max_level, actor_type)
-        chosen = islice(found, offset, None if limit is None else offset + limit)
+        tree_rows = rows(top, fold, max_level, actor_type)
+        chosen = islice(tree_rows, offset, None if limit is None else offset + limit)
         return [describe_row(members, level) for members, level in chosen]
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
@@ -728,13 +728,13 @@ class ActorSystem:
             )
         try:
             with anyio.fail_after(timeout):
-                found = await self._history.wait_for_event(kind, start_index, core.closed.is_set)
+                event = await self._history.wait_for_event(kind, start_index, core.closed.is_set)
         except TimeoutError:
             wanted = getattr(kind, "__name__", kind)
             raise TimeoutError(f"no event {wanted} within {timeout} s in {core.rt.system_id!r}") from None
-        if found is None:
+        if event is None:
             raise SystemNotRunning(self._system_id, "wait for an event", closed=True)
-        return found
+        return event
 
     @property
     def dead_letters(self) -> DeadLetters:

@@ -38,8 +38,8 @@ def _from_store(
     known: Iterable[str] = (),
 ) -> Completer:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem[str]]:
-        found = [name for record in _read(ctx, newest) for name in names(record)]
-        return _offered([*known, *found], incomplete)
+        values = [name for record in _read(ctx, newest) for name in names(record)]
+        return _offered([*known, *values], incomplete)
 
     return complete
 

@@ -26,16 +26,16 @@ def live_sockets() -> dict[Path, tuple[int, str]]:
 
     Those of the dead are left out.
     """
-    found: dict[Path, tuple[int, str]] = {}
+    sockets: dict[Path, tuple[int, str]] = {}
     try:
         paths = sorted(_folder().iterdir())
     except OSError:  # no system of this user ever opened a socket, or it is not our folder to read
-        return found
+        return sockets
     for path in paths:
         match = _SOCKET.fullmatch(path.name)
         if match is not None and _is_running(int(match[1])):
-            found[path] = int(match[1]), match[2]
-    return found
+            sockets[path] = int(match[1]), match[2]
+    return sockets
 
 
 def _folder() -> Path:
@@ -121,12 +121,12 @@ class LiveSystem:
         if not line:
             raise Failure(f"{self.path}: the system has ended")
         try:
-            found: object = json.loads(line)
+            answer: object = json.loads(line)
         except (ValueError, RecursionError):
-            found = None
-        if not isinstance(found, dict):
+            answer = None
+        if not isinstance(answer, dict):
             raise Failure(f"{self.path}: the answer is not a JSON object. Is this an admin socket of Papyra?")
-        return cast("dict[str, Any]", found)
+        return cast("dict[str, Any]", answer)
 
     def _failure(self, error: OSError) -> Failure:
         if isinstance(error, BlockingIOError):  # too many wait to be accepted

@@ -25,9 +25,9 @@ DEFAULT_LIMIT = 100
 def anomaly_table(anomalies: Sequence[PersistenceAnomaly], title: str = "Anomalies") -> Table:
     """Return one row for each anomaly."""
     table = Table("anomaly", title, ANOMALY_COLUMNS)
-    for found in anomalies:
-        place = ("-" if number is None else str(number) for number in (found.line, found.offset))
-        table.rows.append((Styled(str(found.type), "red"), found.path, *place, found.detail))
+    for anomaly in anomalies:
+        place = ("-" if number is None else str(number) for number in (anomaly.line, anomaly.offset))
+        table.rows.append((Styled(str(anomaly.type), "red"), anomaly.path, *place, anomaly.detail))
     return table
 
 
@@ -46,9 +46,9 @@ def note_cut(things: str) -> None:
 def note_damage(anomalies: int) -> None:
     """Report on stderr that a store is damaged: readers skip invalid records silently."""
     if anomalies:
-        found = count(anomalies, "anomaly", "anomalies")
+        number = count(anomalies, "anomaly", "anomalies")
         say(
             "note",
-            f"{found} in the store; invalid records were skipped. "
+            f"{number} in the store; invalid records were skipped. "
             "'papyra persistence scan' lists them, 'papyra persistence recover' repairs",
         )

@@ -86,13 +86,13 @@ def find_holder() -> LockHolder | None:
 
 def _open_files() -> dict[int, str]:
     """Return the regular files that this process has open, by inode."""
-    found: dict[int, str] = {}
+    files: dict[int, str] = {}
     for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - names are all that is wanted
         with suppress(OSError, ValueError):
             status = os.fstat(int(name))
             if stat.S_ISREG(status.st_mode):
-                found[status.st_ino] = str(Path(f"/proc/self/fd/{name}").readlink())
-    return found
+                files[status.st_ino] = str(Path(f"/proc/self/fd/{name}").readlink())
+    return files
 
 
 _INHERITED = frozenset(_open_files())

@@ -27,10 +27,10 @@ def found_settings() -> Iterator[FoundSetting]:
     settings = find_settings(project=folder)
     while True:
         with redirect_stdout(sys.stderr):  # an application's import may print
-            found = next(settings, None)
-        if found is None:
+            setting = next(settings, None)
+        if setting is None:
             return
-        yield found
+        yield setting
 
 
 def complaint(setting: FoundSetting) -> str:

@@ -111,18 +111,18 @@ def check_tables(result: StartupCheck) -> list[Table]:
 
 def verdict(result: StartupCheck) -> Styled:
     """Return a short text that says whether a system would start."""
-    found = count(len(result.scan.anomalies) if result.scan else 0, "anomaly", "anomalies")
+    anomalies = count(len(result.scan.anomalies) if result.scan else 0, "anomaly", "anomalies")
     if result.scan is None:
         return Styled("a system would start: it does not look at the store", "green")
     if result.left is not None:
-        left = f"{found} found, {len(result.left.anomalies):,} left after the recovery"
+        left = f"{anomalies} found, {len(result.left.anomalies):,} left after the recovery"
         return Styled(
             f"a system {'would' if result.passed else 'would not'} start: {left}",
             "green" if result.passed else "red",
         )
     if result.passed:
-        return Styled(f"a system would start: {found}", "green")
-    return Styled(f"a system would not start: {found}; 'papyra persistence recover' repairs", "red")
+        return Styled(f"a system would start: {anomalies}", "green")
+    return Styled(f"a system would not start: {anomalies}; 'papyra persistence recover' repairs", "red")
 
 
 def exit_code(result: StartupCheck) -> ExitCode:

@@ -74,9 +74,9 @@ def view(out: Output) -> None:
 
 def _settings() -> list[_Value]:
     """Return the values that were found, field by field, and the defaults that nothing hides."""
-    found: dict[str, list[_Value]] = {name: [] for name in _FIELDS}
+    values_of: dict[str, list[_Value]] = {name: [] for name in _FIELDS}
     for setting in found_settings():
-        before = found.setdefault(setting.name or setting.origin, [])
+        before = values_of.setdefault(setting.name or setting.origin, [])
         if setting.origin != "default" or not before:
             value = masked(setting.value) if isinstance(setting.value, str) else setting.value
             if isinstance(value, tuple):  # names of plugins
@@ -84,7 +84,7 @@ def _settings() -> list[_Value]:
             used = not before and setting.name in ("", *_FIELDS)
             error = complaint(setting) or _url_error(setting.name, setting.value)
             before.append(_Value(setting.name or "settings", value, setting.origin, used, error))
-    return [value for values in found.values() for value in values]
+    return [value for values in values_of.values() for value in values]
 
 
 def _url_error(name: str, value: object) -> str:

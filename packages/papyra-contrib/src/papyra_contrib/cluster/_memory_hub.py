@@ -209,8 +209,8 @@ class Hub:
     def put(self, node: str, key: str, value: bytes, expect: int, ttl: float | None) -> int:
         """Compare and set."""
         self._reach(node, "putting", key)
-        found = self.read(key)
-        if (found.revision if found is not None else 0) != expect:
+        stored = self.read(key)
+        if (stored.revision if stored is not None else 0) != expect:
             raise Conflict(f"{key!r} is not at revision {expect}")
         self._revision += 1
         expires = None if ttl is None else self.background.time() + ttl
@@ -221,8 +221,8 @@ class Hub:
     def end(self, node: str, key: str, expect: int) -> None:
         """Compare and remove."""
         self._reach(node, "ending", key)
-        found = self.read(key)
-        if found is None or found.revision != expect:
+        stored = self.read(key)
+        if stored is None or stored.revision != expect:
             raise Conflict(f"{key!r} is not at revision {expect}")
         self._revision += 1
         del self._keys[key]
@@ -231,16 +231,16 @@ class Hub:
     def get(self, node: str, key: str) -> Entry | None:
         """Read a key."""
         self._reach(node, "reading", key)
-        found = self.read(key)
-        return Entry(key, found.value, found.revision) if found is not None else None
+        stored = self.read(key)
+        return Entry(key, stored.value, stored.revision) if stored is not None else None
 
     def read(self, key: str) -> _Key | None:
         """Return a key that has not expired."""
-        found = self._keys.get(key)
-        if found is not None and found.expires is not None and found.expires <= self.background.time():
+        stored = self._keys.get(key)
+        if stored is not None and stored.expires is not None and stored.expires <= self.background.time():
             del self._keys[key]  # followers are not notified: they ask for overdue keys
             return None
-        return found
+        return stored
 
     def _reach(self, node: str, action: str, key: str) -> None:
         if not self.reaches_registry(node):
@@ -269,9 +269,9 @@ class Hub:
         cut = self.background.time() - self._lag()
         newer = {change.change.key for change in self._log if change.at > cut}
         entries = [
-            Entry(key, found.value, found.revision)
+            Entry(key, stored.value, stored.revision)
             for key in list(self._keys)
-            if (found := self.read(key)) is not None and (key not in newer or not self.faults.lag)
+            if (stored := self.read(key)) is not None and (key not in newer or not self.faults.lag)
         ]
         changes: list[Change] = [Reset(), *entries, Synced()]
         for change in changes:

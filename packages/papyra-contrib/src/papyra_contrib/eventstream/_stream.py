@@ -86,17 +86,17 @@ class EventStream:
         if subscriber is None:
             return 0
         ended = [
-            (kind, one)
-            for kind, one in subscriber.subscriptions
-            if to in (None, kind) and topic in (None, one)
+            (kind, subscribed_topic)
+            for kind, subscribed_topic in subscriber.subscriptions
+            if to in (None, kind) and topic in (None, subscribed_topic)
         ]
-        for kind, one in ended:
-            del subscriber.subscriptions[kind, one]
+        for kind, subscribed_topic in ended:
+            del subscriber.subscriptions[kind, subscribed_topic]
             topics = self._topics[kind]
-            members = topics[one]
+            members = topics[subscribed_topic]
             del members[subscriber]
             if not members:
-                del topics[one]
+                del topics[subscribed_topic]
             if not topics:
                 del self._topics[kind]
         self._known.clear()
@@ -137,24 +137,24 @@ class EventStream:
         if not self._subscribers:
             return ()
         kind = type(event)
-        known = self._known.get(kind)
-        if known is None:
-            known = self._known[kind] = {None: _distinct(self._members(kind, None))}
+        by_topic = self._known.get(kind)
+        if by_topic is None:
+            by_topic = self._known[kind] = {None: _distinct(self._members(kind, None))}
         if topic is None:
-            return known[None]
-        found = known.get(topic)
-        if found is None:
+            return by_topic[None]
+        subscribers = by_topic.get(topic)
+        if subscribers is None:
             members = self._members(kind, topic)
             if not members:
-                return known[None]  # not kept: there may be any number of topics without subscribers
-            found = known[topic] = _distinct((*known[None], *members))
-        return found
+                return by_topic[None]  # not kept: there may be any number of topics without subscribers
+            subscribers = by_topic[topic] = _distinct((*by_topic[None], *members))
+        return subscribers
 
     def _members(self, kind: type, topic: Hashable) -> list[Subscriber]:
-        found: list[Subscriber] = []
+        members: list[Subscriber] = []
         for above in kind.__mro__:
-            found += self._topics.get(above, {}).get(topic, ())
-        return found
+            members += self._topics.get(above, {}).get(topic, ())
+        return members
 
 
 def _distinct(subscribers: Iterable[Subscriber]) -> tuple[Subscriber, ...]:

@@ -144,7 +144,7 @@ def _hooks(look: Look) -> Iterator[Sample]:
 
 def _lag(look: Look) -> Iterator[Sample]:
     if look.timings:
-        yield (), max(each.loop_lag for each in look.timings)
+        yield (), max(timings.loop_lag for timings in look.timings)
 
 
 def _build(look: Look) -> Iterator[Sample]:

@@ -41,13 +41,13 @@ class _Measured:
 
 async def look_at_siblings(system: ActorSystem, names: Sequence[str]) -> list[Look]:
     """Read the other systems, all at the same time. Leave out those that do not answer within a second."""
-    own = [each.path for each in system.instruments if isinstance(each, AdminSocket)]
-    found: dict[Path, Look] = {}
+    own = [instrument.path for instrument in system.instruments if isinstance(instrument, AdminSocket)]
+    looks: dict[Path, Look] = {}
 
     async def look(path: Path) -> None:
         try:
             greeting, answer = await ask_once(path, "scrape", patience=PATIENCE_SECONDS, names=list(names))
-            found[path] = _look(answer, str(greeting["pid"]))
+            looks[path] = _look(answer, str(greeting["pid"]))
         except (NoAnswer, ValueError, TypeError, KeyError, AttributeError, OverflowError) as error:
             # It may be of another version, or about to end. One scrape must not depend on all processes.
             if path not in _told:
@@ -57,14 +57,14 @@ async def look_at_siblings(system: ActorSystem, names: Sequence[str]) -> list[Lo
     async with anyio.create_task_group() as tasks:
         for path in sockets_of_others(frozenset(path for path in own if path is not None)):
             tasks.start_soon(look, path)
-    return [found[path] for path in sorted(found)]
+    return [looks[path] for path in sorted(looks)]
 
 
 def without_doubles(looks: Sequence[Look]) -> list[Look]:
     """Leave out looks with the labels of an earlier one: a scrape must not have a series twice."""
-    found: dict[tuple[str, ...], Look] = {}
+    distinct: dict[tuple[str, ...], Look] = {}
     for look in looks:
-        if found.setdefault(look.labels, look) is not look and look.labels not in _told_of_doubles:
+        if distinct.setdefault(look.labels, look) is not look and look.labels not in _told_of_doubles:
             _told_of_doubles.add(look.labels)
             _logger.warning(
                 "process %s has two systems with the id %r; the metrics of one are left out. "
@@ -72,7 +72,7 @@ def without_doubles(looks: Sequence[Look]) -> list[Look]:
                 look.pid,
                 look.statistics.system_id,
             )
-    return list(found.values())
+    return list(distinct.values())
 
 
 def _look(answer: Any, pid: str) -> Look:
@@ -96,49 +96,49 @@ def _look(answer: Any, pid: str) -> Look:
     )
 
 
-def _statistics(found: Any) -> SystemStatistics:
+def _statistics(data: Any) -> SystemStatistics:
     """Read the values that this version knows; a newer one may have more."""
-    facts = found["facts"]
+    facts = data["facts"]
     return SystemStatistics(
-        system_id=_text(found["system_id"]),
-        state=_text(found["state"]),
-        loop=_text(found["loop"]),
-        kinds={name: _kind(each) for name, each in found["kinds"].items()},
-        ready=int(found["ready"]),
-        workers=_counts(found["workers"]),
-        spawned=int(found["spawned"]),
-        dead_letters=_counts(found["dead_letters"]),
+        system_id=_text(data["system_id"]),
+        state=_text(data["state"]),
+        loop=_text(data["loop"]),
+        kinds={name: _kind(each) for name, each in data["kinds"].items()},
+        ready=int(data["ready"]),
+        workers=_counts(data["workers"]),
+        spawned=int(data["spawned"]),
+        dead_letters=_counts(data["dead_letters"]),
         facts={
             "store": _text(facts["store"]),
             "buffered": int(facts["buffered"]),
             "healthy": bool(facts["healthy"]),
         },
-        store={_text(name): value for name, value in found["store"].items() if type(value) in (int, float)},
+        store={_text(name): value for name, value in data["store"].items() if type(value) in (int, float)},
         hooks=[
             {"observer": _text(each["observer"]), **_counts({one: each.get(one, 0) for one in HOOK_COUNTS})}
-            for each in found["hooks"]
+            for each in data["hooks"]
         ],
     )
 
 
-def _kind(found: Any) -> KindStatistics:
+def _kind(data: Any) -> KindStatistics:
     return KindStatistics(
-        actor_type=_text(found["actor_type"]),
-        alive=int(found["alive"]),
-        restarting=int(found["restarting"]),
-        stopping=int(found["stopping"]),
-        spawned=int(found["spawned"]),
-        processed=int(found["processed"]),
-        waiting=int(found["waiting"]),
-        fullest=float(found["fullest"]),
-        senders=int(found["senders"]),
-        failures=int(found["failures"]),
-        restarts=int(found["restarts"]),
+        actor_type=_text(data["actor_type"]),
+        alive=int(data["alive"]),
+        restarting=int(data["restarting"]),
+        stopping=int(data["stopping"]),
+        spawned=int(data["spawned"]),
+        processed=int(data["processed"]),
+        waiting=int(data["waiting"]),
+        fullest=float(data["fullest"]),
+        senders=int(data["senders"]),
+        failures=int(data["failures"]),
+        restarts=int(data["restarts"]),
     )
 
 
-def _counts(found: Any) -> dict[str, int]:
-    return {_text(name): int(value) for name, value in found.items()}
+def _counts(data: Any) -> dict[str, int]:
+    return {_text(name): int(value) for name, value in data.items()}
 
 
 def _text(value: Any) -> str:

@@ -68,8 +68,8 @@ def forget_old_runs(server: Server, stream: str) -> None:
     oldest = int(server.call("TIME")[0]) - RUN_KEPT_SECONDS
     cursor = b"0"
     while True:
-        cursor, found = server.call("HSCAN", key, cursor, "COUNT", SCAN_ROWS)
-        pairs = zip(found[::2], found[1::2], strict=True)
+        cursor, fields = server.call("HSCAN", key, cursor, "COUNT", SCAN_ROWS)
+        pairs = zip(fields[::2], fields[1::2], strict=True)
         old = [
             part for run, value in pairs if int(value.partition(b" ")[0]) < oldest for part in (run, value)
         ]

@@ -69,8 +69,8 @@ def _check_mode(server: Server, mode: str) -> None:
 
 
 def _check_version(server: Server, version: str) -> None:
-    found = re.match(r"(\d+)\.(\d+)", version)
-    if found and (int(found[1]), int(found[2])) < OLDEST_VERSION:
+    match = re.match(r"(\d+)\.(\d+)", version)
+    if match and (int(match[1]), int(match[2])) < OLDEST_VERSION:
         raise PersistenceError(
             f"Redis at {server.name} has version {version}, and a store needs 6.2 or newer. Update the server.",
             retry=False,

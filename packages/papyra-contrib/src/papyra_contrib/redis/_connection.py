@@ -128,8 +128,8 @@ def _code_of(error: redis.RedisError, text: str) -> str:
     for kind, code in _CODES_OF_KINDS.items():
         if isinstance(error, kind):
             return code
-    found = _CODE.search(text)
-    return found[1] if found else ""
+    match = _CODE.search(text)
+    return match[1] if match else ""
 
 
 _CODES_OF_KINDS = {  # the library cuts the code off the texts of these

@@ -124,9 +124,9 @@ def kept(newest_first: Iterable[Entry], policy: RetentionPolicy, now: float) -> 
 
     Skip damaged entries.
     """
-    found = ((entry[0], read_entry(entry)) for entry in newest_first)
-    sized = ((Kept(key, record[0]), record[1]) for key, record in found if record is not None)
-    return (one for one, _ in policy.kept(sized, now))
+    sized_entries = ((entry[0], read_entry(entry)) for entry in newest_first)
+    sized = ((Kept(key, record[0]), record[1]) for key, record in sized_entries if record is not None)
+    return (kept_entry for kept_entry, _ in policy.kept(sized, now))
 
 
 def find(
@@ -134,20 +134,20 @@ def find(
 ) -> list[_R]:
     """Return the newest ``query.limit`` records that match, oldest first."""
     query = cleaned(query)
-    found: list[_R] = []
+    records: list[_R] = []
     for _, record in newest_first if query.limit != 0 else ():
         if query.matches(record) and (wanted is None or wanted(record)):
-            found.append(record)
-            if len(found) == query.limit:
+            records.append(record)
+            if len(records) == query.limit:
                 break
-    found.reverse()
-    return found
+    records.reverse()
+    return records
 
 
 def count_kept(newest_first: Iterable[Kept], query: Query[Any]) -> int:
     """Return how many records match, at most ``query.limit``."""
     query = cleaned(query)
-    matching = (one for one in newest_first if query.matches(one.record))
+    matching = (entry for entry in newest_first if query.matches(entry.record))
     return sum(1 for _ in islice(matching, query.limit))
 
 

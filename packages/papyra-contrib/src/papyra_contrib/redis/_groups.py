@@ -74,15 +74,15 @@ class Groups:
         while True:
             left = WAIT_SECONDS if deadline is None else deadline - time.monotonic()
             wait = min(WAIT_SECONDS, self._server.timeout / 2, left)
-            found = await run_blocking(partial(self._read, group, consumer, count, wait), limiter=thread)
-            if found or left <= wait:
-                return found
+            deliveries = await run_blocking(partial(self._read, group, consumer, count, wait), limiter=thread)
+            if deliveries or left <= wait:
+                return deliveries
 
     def _read(self, group: str, consumer: str, count: int, wait: float, _: Work) -> list[Delivery]:
         blocking = ("BLOCK", max(1, round(wait * 1000))) if wait > 0 else ()
         command = ("XREADGROUP", "GROUP", group, consumer, "COUNT", count, *blocking)
-        found = self._in_group(group, lambda: self._server.call(*command, "STREAMS", self._stream, ">"))
-        return _deliveries(found[0][1]) if found else []
+        answer = self._in_group(group, lambda: self._server.call(*command, "STREAMS", self._stream, ">"))
+        return _deliveries(answer[0][1]) if answer else []
 
     def _in_group(self, group: str, call: Callable[[], _T]) -> _T:
         """Call, and make the group first if the server does not have it. It begins with the oldest record."""
@@ -104,16 +104,16 @@ class Groups:
 
     def claim(self, group: str, consumer: str, min_idle: float, count: int, _: Work) -> list[Delivery]:
         """Take over pending deliveries, oldest first."""
-        found: list[Delivery] = []
+        deliveries: list[Delivery] = []
         cursor: Any = "0-0"
-        while len(found) < count:
+        while len(deliveries) < count:
             command = ("XAUTOCLAIM", self._stream, group, consumer, round(min_idle * 1000), cursor)
-            call = partial(self._server.call, *command, "COUNT", count - len(found))
+            call = partial(self._server.call, *command, "COUNT", count - len(deliveries))
             cursor, entries = self._in_group(group, call)[:2]
-            found += _deliveries(entries)
+            deliveries += _deliveries(entries)
             if cursor == b"0-0":
                 break
-        return found
+        return deliveries
 
     def pending(self, group: str, work: Work) -> list[PendingDelivery]:
         """Return the deliveries that were not acknowledged, oldest first."""
@@ -144,9 +144,9 @@ class Groups:
 
 def _deliveries(entries: Sequence[Entry | None]) -> list[Delivery]:
     """Return the records of entries; Redis 6.2 has None for one that was deleted since it was delivered."""
-    found: list[Delivery] = []
+    deliveries: list[Delivery] = []
     for entry in entries:
         if entry is not None and entry[1]:
             record = read_entry(entry)
-            found.append(Delivery(entry[0].decode(), None if record is None else record[0]))
-    return found
+            deliveries.append(Delivery(entry[0].decode(), None if record is None else record[0]))
+    return deliveries

@@ -92,8 +92,8 @@ def compact(
     walk = Walk(server, stream, newest_first=True, start=last)
     walk.work = work
     way = _Way(walk, policy.oldest_kept(now), work)
-    for one in kept(way.entries(), policy, now):
-        way.keep(one.id)
+    for entry in kept(way.entries(), policy, now):
+        way.keep(entry.id)
         if len(way.aged) >= _AT_ONCE and not dry_run:
             way.delete(server, stream)
     if not dry_run:
@@ -118,10 +118,10 @@ class _Way:
     def entries(self) -> Iterator[Entry]:
         for number, entry in enumerate(self._walk):
             self._work.reach(number)
-            found = read_entry(entry)
-            if found is None:
+            read = read_entry(entry)
+            if read is None:
                 self.damaged += 1  # a recovery's affair
-            elif found[0].timestamp < self._oldest:
+            elif read[0].timestamp < self._oldest:
                 self.aged.append(entry[0])
             yield entry
         self.at_end = True

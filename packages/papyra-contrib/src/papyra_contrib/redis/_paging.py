@@ -70,16 +70,16 @@ def page_after(
     walk = Walk(server, stream, start=b"(" + place.last)
     walk.work = work
     query, oldest = cleaned(query), policy.oldest_kept(now)
-    found: list[_R] = []
+    records: list[_R] = []
     passed: list[bytes] = []
     for entry in walk:
         passed.append(entry[0])
         read = read_entry(entry) if key_of(entry[0]) >= floor else None
         if read is not None and read[0].timestamp >= oldest and query.matches(read[0]):
-            found.append(read[0])
-            if len(found) == limit:
+            records.append(read[0])
+            if len(records) == limit:
                 break
-    return Page(found, _moved(place, passed).cursor)
+    return Page(records, _moved(place, passed).cursor)
 
 
 def _still_there(server: Server, stream: str, place: Place) -> Place:

@@ -17,10 +17,8 @@ MAX_RUNS = 1_000
 
 def has_batch(connection: sqlite3.Connection, batch_id: str) -> bool:
     """Return whether the records of this batch are stored. A run offers its last batch only."""
-    found = connection.execute(
-        "SELECT 1 FROM batches WHERE run = ? AND batch = ?", (_run(batch_id), batch_id)
-    )
-    return found.fetchone() is not None
+    row = connection.execute("SELECT 1 FROM batches WHERE run = ? AND batch = ?", (_run(batch_id), batch_id))
+    return row.fetchone() is not None
 
 
 def note_batch(connection: sqlite3.Connection, batch_id: str) -> None:

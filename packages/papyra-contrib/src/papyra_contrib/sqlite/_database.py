@@ -197,7 +197,7 @@ class Database:
             while True:
                 seen = self._seen()
                 try:
-                    found = self._read_once(work, function, empty, rest)
+                    result = self._read_once(work, function, empty, rest)
                 except sqlite3.Error as error:
                     again = primary_code(error) == sqlite3.SQLITE_BUSY or self._seen() != seen
                     if not self._disturbed(rest) and (not again or time.monotonic() >= deadline):
@@ -205,7 +205,7 @@ class Database:
                 else:
                     again = self._seen() != seen
                     if not self._disturbed(rest) and (not again or time.monotonic() >= deadline):
-                        return found
+                        return result
                 rest = None  # from now on with SQLite's locks
                 work.check()
 

@@ -135,8 +135,8 @@ def identity_at(path: Path) -> Identity | None:
 
 def stamp(path: Path) -> Stamp:
     """Return the stamp of a file."""
-    found = path.lstat()
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    status = path.lstat()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def resting(path: Path) -> Stamp | None:
@@ -147,12 +147,12 @@ def resting(path: Path) -> Stamp | None:
     """
     while not any(os.path.lexists(beside(path, suffix)) for suffix in ("-wal", "-journal")):
         try:
-            found = stamp(path)
+            before = stamp(path)
         except FileNotFoundError:
             return None
-        age = time.time_ns() - max(found[3:])
+        age = time.time_ns() - max(before[3:])
         if age >= CLOCK_TICK_NANOSECONDS:
-            return found
+            return before
         if age < 0:  # the clock went back
             return None
         time.sleep((CLOCK_TICK_NANOSECONDS - age) / 1e9)  # else the next write might leave the same stamp
@@ -256,10 +256,10 @@ def orphan_log(path: Path) -> Path | None:
 
 def _regular_size(path: Path) -> int:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return 0
-    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 def keep_orphan(log: Path, folder: Path) -> Path:

@@ -42,9 +42,9 @@ _forking: list[Forks] = []
 _all: weakref.WeakSet[Forks] = weakref.WeakSet()
 
 
-def forks_with(one: Forks) -> None:
+def forks_with(store: Forks) -> None:
     """Call ``one`` around every fork from now on, for as long as it lives."""
-    _all.add(one)
+    _all.add(store)
 
 
 def taken_along(path: Path) -> None:
@@ -68,8 +68,8 @@ def forget(connection: sqlite3.Connection) -> None:
 
 def _before() -> None:
     _forking[:] = _all
-    for one in _forking:
-        one.before_fork()
+    for store in _forking:
+        store.before_fork()
 
 
 def _in_parent() -> None:
@@ -79,9 +79,9 @@ def _in_parent() -> None:
 
 def _in_child() -> None:
     while _forking:
-        one = _forking.pop()
-        if not one.in_child():
-            _all.discard(one)
+        store = _forking.pop()
+        if not store.in_child():
+            _all.discard(store)
 
 
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

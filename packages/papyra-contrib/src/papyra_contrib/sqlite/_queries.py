@@ -90,11 +90,11 @@ def find(
         for number, record in numbered
         if _is_of_kind(record, query) and (wanted is None or wanted(record))
     )
-    found = list(islice(whole, None if query.limit is None else min(query.limit, _GREATEST)))
-    if not found:
+    newest = list(islice(whole, None if query.limit is None else min(query.limit, _GREATEST)))
+    if not newest:
         return []
-    boundary = kept_boundary(connection, policy, oldest, down_to=found[-1][0])
-    return [record for number, record in reversed(found) if number >= boundary.first]
+    boundary = kept_boundary(connection, policy, oldest, down_to=newest[-1][0])
+    return [record for number, record in reversed(newest) if number >= boundary.first]
 
 
 def _is_of_kind(record: PersistedRecord | None, query: Query[_R]) -> TypeGuard[_R]:
@@ -119,8 +119,8 @@ def count_rows(connection: sqlite3.Connection, query: Query[Any], policy: Retent
     boundary = kept_boundary(connection, policy, oldest, down_to=SMALLEST)
     where, values = _matching_terms(query, oldest)
     counted = f"SELECT count(*) FROM facts WHERE {where} AND seq >= ?"  # noqa: S608 - fixed words; values are bound
-    found: int = connection.execute(counted, [*values, boundary.first]).fetchone()[0]
-    return found if query.limit is None else min(found, query.limit)
+    number: int = connection.execute(counted, [*values, boundary.first]).fetchone()[0]
+    return number if query.limit is None else min(number, query.limit)
 
 
 # -- page by page
@@ -164,8 +164,8 @@ def begin_following(
 ) -> tuple[list[PersistedRecord], Place]:
     """Return the newest ``limit`` wanted records, oldest first, and the place behind them."""
     newest: Query[PersistedRecord] = Query(limit=limit)
-    found = find(connection, newest, policy, now, wanted)
-    return found, Place(identity_of(connection), last_number(connection))
+    records = find(connection, newest, policy, now, wanted)
+    return records, Place(identity_of(connection), last_number(connection))
 
 
 def read_above(
@@ -184,10 +184,10 @@ def place_of(cursor: str | None) -> Place:
     """Return the place that a cursor names, which `read_page` made; anything else is a `ValueError`."""
     if not cursor:
         return NOWHERE
-    found = _CURSOR.fullmatch(cursor)
-    if found is None:
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
         raise bad_cursor(cursor)
-    return Place(found[1], int(found[2]))
+    return Place(match[1], int(match[2]))
 
 
 def read_page(
@@ -208,14 +208,14 @@ def read_page(
     rows = select_rows(
         connection, f"WHERE {where} AND seq > ? AND seq >= ? ORDER BY seq", [*values, above, boundary.first]
     )
-    found: list[_R] = []
+    records: list[_R] = []
     for row in rows:
         record = read_row(row)
         if _is_of_kind(record, query):
-            found.append(record)
-        if len(found) == limit:
-            return Page(found, f"{identity}:{row.number}")
-    return Page(found, f"{identity}:{last}")
+            records.append(record)
+        if len(records) == limit:
+            return Page(records, f"{identity}:{row.number}")
+    return Page(records, f"{identity}:{last}")
 
 
 def begin_streaming(

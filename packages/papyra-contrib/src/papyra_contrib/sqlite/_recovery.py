@@ -81,7 +81,7 @@ def _forecast(
 ) -> PersistenceRecoveryReport:
     damaged = _of_database(report.anomalies, store.path)
     strangers = (_movable_stranger(store.path), orphan_log(store.path))
-    moved = [free_name(found, folder) for found in strangers if found is not None]
+    moved = [free_name(file, folder) for file in strangers if file is not None]
     if damaged:
         store.refuse_if_irregular()
         if _must_be_kept(config, store.path):

@@ -35,18 +35,18 @@ def scan(store: Database, work: Work, progress: Part) -> tuple[PersistenceAnomal
     if problem:
         return (PersistenceAnomaly(PersistenceAnomalyType.UNREADABLE_FILE, path, problem),)
     with store.guarded():
-        found = list(_leftover(store.path))
+        anomalies = list(_leftover(store.path))
     try:
-        found += store.read(work, lambda connection: list(_check(connection, path, progress)), [])
+        anomalies += store.read(work, lambda connection: list(_check(connection, path, progress)), [])
     except NotOurs as error:
-        found.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, path, str(error)))
+        anomalies.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, path, str(error)))
     except PersistenceError as error:
         if not isinstance(error.__cause__, sqlite3.Error):
             raise
         if not is_damage(error.__cause__):
             raise  # nothing of the store can be read, so nothing can be said about it
-        found.append(_unreadable(error.__cause__, path))
-    return tuple(found)
+        anomalies.append(_unreadable(error.__cause__, path))
+    return tuple(anomalies)
 
 
 def _leftover(path: Path) -> Iterator[PersistenceAnomaly]:

@@ -122,8 +122,8 @@ def select_rows(connection: sqlite3.Connection, rest: str, values: Sequence[Any]
     FROM facts`` and ``rest``, from a database of any version of the layout.
     """
     columns = _COLUMNS_BEFORE_RUNS if _version_of(connection) == 1 else COLUMNS
-    found = connection.execute(f"SELECT {columns} FROM facts {rest}", values)  # noqa: S608 - fixed words; values are bound
-    return map(StoredRow._make, found)
+    rows = connection.execute(f"SELECT {columns} FROM facts {rest}", values)  # noqa: S608 - fixed words; values are bound
+    return map(StoredRow._make, rows)
 
 
 def lay_out(connection: sqlite3.Connection, identity: str | None = None, last: int = 0) -> None:

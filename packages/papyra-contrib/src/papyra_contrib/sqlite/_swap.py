@@ -55,10 +55,10 @@ def published(path: Path) -> Path | None:
     """
     name = beside(path, ".recovered")
     try:
-        found = name.lstat()
+        status = name.lstat()
     except FileNotFoundError:
         return None
-    if not stat.S_ISREG(found.st_mode) or not os.access(name, os.R_OK) or _has_log(name):
+    if not stat.S_ISREG(status.st_mode) or not os.access(name, os.R_OK) or _has_log(name):
         return None
     return name if _is_whole(name, stamp(name)) else None
 

@@ -182,8 +182,8 @@ class Cell:
 
     def subtree(self) -> list[Cell]:
         """Return this cell and its descendants, parents first."""
-        found: list[Cell] = [self]
-        for cell in found:
+        cells: list[Cell] = [self]
+        for cell in cells:
             if cell.children:
-                found.extend(cell.children.values())
-        return found
+                cells.extend(cell.children.values())
+        return cells

@@ -38,8 +38,8 @@ def tree_of(context: Context) -> object:
 
     Contexts share it until one of them changes. It is compared by identity, and the values are not looked at.
     """
-    found = get_referents(context)
-    return found[-1] if found else context
+    referents = get_referents(context)
+    return referents[-1] if referents else context
 
 
 def reference_of(context: Context) -> Context:

@@ -383,4 +383,6 @@ def _takes_batch_id(backend: PersistenceBackend) -> bool:
         parameters = inspect.signature(backend.record_batch).parameters
     except (TypeError, ValueError):  # a callable without a signature
         return False
-    return "batch_id" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values())
+    return "batch_id" in parameters or any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )

@@ -291,7 +291,7 @@ class HookCalls:
 
 def _load_hooks(plugins: Sequence[Plugin]) -> list[tuple[str, Mapping[str, Callable[[Any], object]]]]:
     """Import hook plugins, and return each one's name and calls; broken ones are logged and left out."""
-    found: list[tuple[str, Mapping[str, Callable[[Any], object]]]] = []
+    observers: list[tuple[str, Mapping[str, Callable[[Any], object]]]] = []
     for plugin in plugins:
         name = f"the hook plugin {plugin.name!r} of {plugin.distribution} {plugin.version}"
         try:
@@ -307,5 +307,5 @@ def _load_hooks(plugins: Sequence[Plugin]) -> list[tuple[str, Mapping[str, Calla
             continue
         if problem:
             LOG.warning("%s: %s", name, problem)
-        found.append((name, calls))
-    return found
+        observers.append((name, calls))
+    return observers

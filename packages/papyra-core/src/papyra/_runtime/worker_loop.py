@@ -422,8 +422,8 @@ class Workers:
         if is_a(error, GeneratorExit) and not self._rt.runs_here(worker):
             raise error  # the coroutine is being closed, because its loop has ended
         cancelled = anyio.get_cancelled_exc_class()
-        found = leaves(error)
-        rest = [leaf for leaf in found if not is_a(leaf, cancelled)]
+        errors = leaves(error)
+        rest = [leaf for leaf in errors if not is_a(leaf, cancelled)]
         if not rest:
             failure = self._rt.spurious_cancellation(cell, error)
             if failure is not None:
@@ -436,7 +436,7 @@ class Workers:
                 interrupted(cell)
             worker.cell = None
             return None
-        if len(rest) < len(found) and all(is_a(leaf, Exception) for leaf in rest):
+        if len(rest) < len(errors) and all(is_a(leaf, Exception) for leaf in rest):
             # trio: tasks of a group were cancelled, and some of them raised as they ended.
             return ExceptionGroup("errors in tasks of the actor", cast("list[Exception]", rest))
         cell.failure = error

@@ -256,13 +256,13 @@ class PersistenceBackend(ABC):
         By default `stream` is read.
         """
         self.refuse_if_closed()
-        found = 0
+        number = 0
         async with aclosing(self.stream(since=query.since, until=query.until)) as records:
             async for record in records:
-                if found == query.limit:
+                if number == query.limit:
                     break
-                found += query.matches(record)
-        return found
+                number += query.matches(record)
+        return number
 
     async def stream(
         self, *, since: float | None = None, until: float | None = None
@@ -437,14 +437,14 @@ def backend_capabilities(backend: PersistenceBackend | type[PersistenceBackend])
     ``progress`` says that `scan` and ``compact`` tell how far they have come.
     """
     kind = backend if isinstance(backend, type) else type(backend)
-    found = {word for word, method in _CAPABILITIES.items() if _overrides(kind, method)}
+    capabilities = {word for word, method in _CAPABILITIES.items() if _overrides(kind, method)}
     if hasattr(kind, "metrics"):
-        found.add("metrics")
+        capabilities.add("metrics")
     # A `ThreadedBackend` has the parameter, and says by itself whether it is used.
     reports = getattr(kind, "reports_progress", True)
     if reports and all(_reports_progress(kind, method) for method in ("scan", "compact")):
-        found.add("progress")
-    return frozenset(found)
+        capabilities.add("progress")
+    return frozenset(capabilities)
 
 
 def _overrides(kind: type, method: str) -> bool:

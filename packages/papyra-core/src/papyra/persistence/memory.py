@@ -60,17 +60,17 @@ class InMemoryPersistence(BatchBackend):
     @property
     def events(self) -> tuple[PersistedEvent, ...]:
         """The kept events, oldest first."""
-        return tuple(each for each in self._records if isinstance(each, PersistedEvent))
+        return tuple(record for record in self._records if isinstance(record, PersistedEvent))
 
     @property
     def audits(self) -> tuple[PersistedAudit, ...]:
         """The kept audits, oldest first."""
-        return tuple(each for each in self._records if isinstance(each, PersistedAudit))
+        return tuple(record for record in self._records if isinstance(record, PersistedAudit))
 
     @property
     def dead_letters(self) -> tuple[PersistedDeadLetter, ...]:
         """The kept dead letters, oldest first."""
-        return tuple(each for each in self._records if isinstance(each, PersistedDeadLetter))
+        return tuple(record for record in self._records if isinstance(record, PersistedDeadLetter))
 
     async def clear(self) -> None:
         """Forget every record."""
@@ -97,9 +97,9 @@ class InMemoryPersistence(BatchBackend):
         """Return the newest ``query.limit`` records that match, oldest first."""
         self.refuse_if_closed()
         matching = filter(query.matches, self._newest_first())
-        found = list(islice(matching, None if query.limit is None else min(query.limit, sys.maxsize)))
-        found.reverse()
-        return found
+        newest = list(islice(matching, None if query.limit is None else min(query.limit, sys.maxsize)))
+        newest.reverse()
+        return newest
 
     # -- care
 

@@ -88,10 +88,10 @@ def _cursor(keys: Sequence[str], end: int) -> str:
 
 
 def _marks(cursor: str) -> list[tuple[str, int]]:
-    found = [_MARK.fullmatch(mark) for mark in cursor.split("-")]
-    if not all(found):
+    matches = [_MARK.fullmatch(mark) for mark in cursor.split("-")]
+    if not all(matches):
         raise bad_cursor(cursor)
-    return [(mark[1], int(mark[2])) for mark in found if mark]
+    return [(mark[1], int(mark[2])) for mark in matches if mark]
 
 
 def _place(keys: Sequence[str], marks: Sequence[tuple[str, int]]) -> int:
@@ -100,7 +100,7 @@ def _place(keys: Sequence[str], marks: Sequence[tuple[str, int]]) -> int:
     0 if a compaction removed them all.
     """
     for key, ordinal in marks:
-        places = [index for index, one in enumerate(keys) if one == key]
+        places = [index for index, other in enumerate(keys) if other == key]
         if places:
             return places[min(ordinal, len(places)) - 1] + 1
     return 0

@@ -56,8 +56,8 @@ def masked(url: str) -> str:
     """
     if "//" in url:
         url = _USER_AND_PASSWORD.sub(r"\1***@", url, count=1)
-    elif found := _PASSWORD_WITHOUT_SLASHES.match(url):
-        url = f"{found[1]}{found[2] or ''}***@{url[found.end() :]}"
+    elif match := _PASSWORD_WITHOUT_SLASHES.match(url):
+        url = f"{match[1]}{match[2] or ''}***@{url[match.end() :]}"
     return _SECRET_OPTION.sub(r"\1***", url)
 
 

@@ -111,9 +111,9 @@ class Wire:
                 return
             with server:
                 pair = (client, server)
-                for one in pair:
+                for connection in pair:
                     with suppress(OSError):  # a Unix socket does not wait
-                        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._guard:
                     self._pairs.add(pair)
                     if self._closed:
@@ -155,16 +155,16 @@ def _started(function: Callable[..., object], *arguments: object) -> threading.T
 def _connected(server: tuple[str, int] | Path | str) -> socket.socket:
     if isinstance(server, tuple):
         return socket.create_connection(server)
-    made = socket.socket(socket.AF_UNIX)
+    connection = socket.socket(socket.AF_UNIX)
     try:
-        made.connect(str(server))
+        connection.connect(str(server))
     except OSError:
-        made.close()
+        connection.close()
         raise
-    return made
+    return connection
 
 
 def _shut(*sockets: socket.socket) -> None:
-    for one in sockets:
+    for connection in sockets:
         with suppress(OSError):  # the other side was faster
-            one.shutdown(socket.SHUT_RDWR)
+            connection.shutdown(socket.SHUT_RDWR)

@@ -68,9 +68,9 @@ class FileSet:
             size = max(size, 1 + self._highest_number())
         if size == self.max_files:
             return self
-        found = FileSet(self.base, size, rotating=True)
-        found.configured = self.configured
-        return found
+        files = FileSet(self.base, size, rotating=True)
+        files.configured = self.configured
+        return files
 
     def _highest_number(self) -> int:
         numbers = (self.number_of(name) for name in names_in(self.base.parent))
@@ -120,17 +120,17 @@ class FileSet:
 
     def _twins(self, number: int) -> list[Path]:
         """Return the extra files of a number. Two looks must agree because a file may just be compressed."""
-        found = self._identities(number)
-        return list(found)[1:] if len(found) > 1 and self._identities(number) == found else []
+        identities = self._identities(number)
+        return list(identities)[1:] if len(identities) > 1 and self._identities(number) == identities else []
 
     def _identities(self, number: int) -> dict[Path, tuple[int, int]]:
-        found: dict[Path, tuple[int, int]] = {}
+        identities: dict[Path, tuple[int, int]] = {}
         for suffix in SUFFIXES if number else SUFFIXES[:1]:
             # An error that a folder may not be entered is raised: the set must not look empty.
             with suppress(FileNotFoundError, NotADirectoryError):
                 path = self.member(number, suffix)
-                found[path] = identity(path.lstat())
-        return found
+                identities[path] = identity(path.lstat())
+        return identities
 
     def beyond(self) -> list[Path]:
         """Return the files with a higher number than the set has, dates included."""

@@ -160,8 +160,8 @@ def _newest(content: bytes) -> tuple[dict[str, Any], int, int]:
     return newest
 
 
-def _version(found: dict[str, Any]) -> int:
-    version = found.get("version")
+def _version(notes: dict[str, Any]) -> int:
+    version = notes.get("version")
     return version if isinstance(version, int) and 0 <= version < MAX_SEQ else 0
 
 

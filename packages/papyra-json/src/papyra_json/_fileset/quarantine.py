@@ -41,17 +41,17 @@ def quarantine(
     """
     if folder is not None:
         make_folder(folder)
-    made, target = _create(path, folder)
+    copy, target = _create(path, folder)
     try:
         copy_ranges(file, target, ranges, advance)
         sync_file(target)
-        sync_folder(made.parent)
+        sync_folder(copy.parent)
     except BaseException:
-        made.unlink()  # the bytes are still in the damaged file
+        copy.unlink()  # the bytes are still in the damaged file
         raise
     finally:
         os.close(target)
-    return made
+    return copy
 
 
 def link_aside(path: Path, folder: Path | None = None) -> Path | None:

@@ -122,7 +122,7 @@ def _number_of(path: Path) -> int:
 
 
 def _misfit(base: Path, files: list[Path]) -> str:
-    known: list[tuple[Path, _Ends]] = []
+    ends_of: list[tuple[Path, _Ends]] = []
     for path in [*reversed(files), base]:
         if path == base and not os.path.lexists(base):
             continue
@@ -130,14 +130,14 @@ def _misfit(base: Path, files: list[Path]) -> str:
             with closing(Segment.open(path)) as file:
                 ends = _ends_of(file)
                 if ends is not None:
-                    known.append((path, ends))
+                    ends_of.append((path, ends))
                 elif path != base and not _is_a_wreck(file):
                     return f"{path} holds no record"
         except UnreadableHere:
             continue
         except (OSError, PersistenceError):
             return f"{path} holds no record"
-    return _gap_between(known) or _gap_in_numbers(files, known)
+    return _gap_between(ends_of) or _gap_in_numbers(files, ends_of)
 
 
 def _gap_between(known: list[tuple[Path, _Ends]]) -> str:

@@ -91,8 +91,8 @@ def _read_entry(line: bytes) -> Entry | None:
     if not line or not intact(line):
         return None
     try:
-        found = orjson.loads(line)
-        times = Times(float(found["oldest"]), float(found["newest"]), float(found["disorder"]))
-        return Entry(int(found["number"]), int(found["end"]), int(found["check"], 16), times)
+        fields = orjson.loads(line)
+        times = Times(float(fields["oldest"]), float(fields["newest"]), float(fields["disorder"]))
+        return Entry(int(fields["number"]), int(fields["end"]), int(fields["check"], 16), times)
     except (ValueError, TypeError, KeyError):
         return None

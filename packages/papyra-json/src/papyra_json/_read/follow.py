@@ -54,9 +54,9 @@ def follow(
         yield follower.begin(limit, wanted, policy, now)
         while True:
             for records in follower.look():
-                found = list(filter(wanted, records))
-                if found:
-                    yield found
+                newest = list(filter(wanted, records))
+                if newest:
+                    yield newest
             yield []
 
 
@@ -93,11 +93,11 @@ class _Follower:
                     self._remember(seen)
             query: Query[PersistedRecord] = Query()
             records = filter(wanted, matching(snapshot, query, policy, now, self._check))
-            found = list(islice(records, min(limit, sys.maxsize)))
+            newest = list(islice(records, min(limit, sys.maxsize)))
             self._hold(opened[-1] if opened else None)
             snapshot.files = opened[:-1]
-        found.reverse()
-        return found
+        newest.reverse()
+        return newest
 
     def look(self) -> Iterator[list[PersistedRecord]]:
         """Yield the new records, in blocks."""
@@ -164,9 +164,9 @@ class _Follower:
         file = self._youngest
         if file is None:
             return None
-        here = next((other for other in files if _are_same(file, other)), None)
-        if here is not None:
-            file = here  # a new handle works even if the old one went stale
+        same = next((other for other in files if _are_same(file, other)), None)
+        if same is not None:
+            file = same  # a new handle works even if the old one went stale
         elif file.packed is None:
             try:
                 file = file.cut(os.fstat(file.fd).st_size)
@@ -230,16 +230,16 @@ class _Follower:
 
 
 def _last_records(file: Segment, end: int) -> deque[_Seen]:
-    found: deque[_Seen] = deque(maxlen=RECENT_RECORDS)
+    last: deque[_Seen] = deque(maxlen=RECENT_RECORDS)
     for offset, line in pieces_backward(file, end) if end else ():
         try:
             time = decode(line).timestamp
         except InvalidLine:
             continue
-        found.appendleft((offset + len(line), hash(line), time))
-        if len(found) == RECENT_RECORDS:
+        last.appendleft((offset + len(line), hash(line), time))
+        if len(last) == RECENT_RECORDS:
             break
-    return found
+    return last
 
 
 def _is_there(seen: _Seen, file: Segment) -> bool:

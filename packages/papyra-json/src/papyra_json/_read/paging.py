@@ -84,7 +84,7 @@ class Pager:
         """Return the first ``limit`` records after a cursor that match and are kept."""
         cursor = Cursor.parse(after) if after else None
         oldest = policy.oldest_kept(now)
-        found: list[_R] = []
+        records: list[_R] = []
         read: deque[bytes] = deque(maxlen=MAX_CURSOR_DIGESTS)
         last: tuple[Segment, int] | None = None
         with open_unlocked(files).raise_failure() as snapshot:
@@ -94,13 +94,13 @@ class Pager:
                 read.append(line)
                 last = file, end
                 if record.timestamp >= oldest and query.matches(record):
-                    found.append(record)
-                    if len(found) == limit:
+                    records.append(record)
+                    if len(records) == limit:
                         break
         if last is None:
-            return Page(found, after or "")
+            return Page(records, after or "")
         digests = (*map(_digest, reversed(read)), *(cursor.digests if cursor else ()))[:MAX_CURSOR_DIGESTS]
-        return Page(found, str(Cursor(*last[0].identity, last[1], sequence_of(read[-1]), digests)))
+        return Page(records, str(Cursor(*last[0].identity, last[1], sequence_of(read[-1]), digests)))
 
     def _first_kept(
         self,

@@ -38,9 +38,9 @@ def newest(
     if query.limit == 0:
         return []
     with open_unlocked(files).raise_failure() as snapshot:
-        found = list(matching(snapshot, query, policy, now, checkpoint))
-    found.reverse()
-    return found
+        records = list(matching(snapshot, query, policy, now, checkpoint))
+    records.reverse()
+    return records
 
 
 def count_matching(

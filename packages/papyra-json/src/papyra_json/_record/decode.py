@@ -84,9 +84,9 @@ def sequence_of(line: bytes) -> int | None:
         digits = line[line.rfind(b',"seq":') + 7 : -TAIL_BYTES]
         if digits.isdigit():
             return _sequence(int(digits))
-    found = _object(line)
-    _record(found)
-    seq = found.get("seq")
+    fields = _object(line)
+    _record(fields)
+    seq = fields.get("seq")
     return _sequence(seq) if isinstance(seq, int) and not isinstance(seq, bool) else None
 
 
@@ -104,25 +104,25 @@ def plain_times(lines: Sequence[bytes]) -> list[float] | None:
     times: list[float] = []
     try:
         for line in lines:
-            found = loads(line)
-            kind = found["kind"]
-            time = found["timestamp"]
+            fields = loads(line)
+            kind = fields["kind"]
+            time = fields["timestamp"]
             if type(time) is not float or (
                 not (
                     kind == "event"
-                    and len(found) == 6
-                    and "payload" in found
-                    and type(found["system_id"]) is str
-                    and type(found["actor_address"]) is str
-                    and type(found["event_type"]) is str
+                    and len(fields) == 6
+                    and "payload" in fields
+                    and type(fields["system_id"]) is str
+                    and type(fields["actor_address"]) is str
+                    and type(fields["event_type"]) is str
                 )
                 and not (
                     kind == "dead_letter"
-                    and len(found) == 6
-                    and "payload" in found
-                    and type(found["system_id"]) is str
-                    and type(found["target"]) is str
-                    and type(found["message_type"]) is str
+                    and len(fields) == 6
+                    and "payload" in fields
+                    and type(fields["system_id"]) is str
+                    and type(fields["target"]) is str
+                    and type(fields["message_type"]) is str
                 )
             ):
                 if sequence_of(line) is not None:
@@ -139,43 +139,43 @@ def decode(line: bytes) -> PersistedRecord:
     return _record(_object(line))
 
 
-def _record(found: _Object) -> PersistedRecord:
-    kind = found.get("kind")
+def _record(fields: _Object) -> PersistedRecord:
+    kind = fields.get("kind")
     make = _MAKERS.get(kind) if isinstance(kind, str) else None
     if make is None:
         raise InvalidLine(
-            f"unknown kind {str(kind)[:40]!r}" if "kind" in found else "an object without a kind"
+            f"unknown kind {str(kind)[:40]!r}" if "kind" in fields else "an object without a kind"
         )
     try:
-        return make(found)
+        return make(fields)
     except KeyError as error:
         raise InvalidLine(f"the field {error} is missing") from None
 
 
 def _object(line: bytes) -> _Object:
     try:
-        found: _Object | None = orjson.loads(line)
+        fields: _Object | None = orjson.loads(line)
         strict = True
     except orjson.JSONDecodeError as error:
-        found, strict = _parsed_by_json(line, error), False
-    if not isinstance(found, dict):
+        fields, strict = _parsed_by_json(line, error), False
+    if not isinstance(fields, dict):
         raise InvalidLine("not a JSON object")
-    if "crc" in found:
+    if "crc" in fields:
         if not intact(line):
-            _check_loosely(line, found["crc"])
+            _check_loosely(line, fields["crc"])
     elif _MISNAMED_CRC.search(line):
         raise _mismatch()
     elif strict and _LONG_INTEGER.search(line):
-        found = _parsed_by_json(line)
-    return found
+        fields = _parsed_by_json(line)
+    return fields
 
 
 def _parsed_by_json(line: bytes, reason: Exception | None = None) -> _Object:
     try:
-        found: _Object = json.loads(line.decode())
+        fields: _Object = json.loads(line.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidLine(f"not JSON: {reason or error}" if line.strip() else "an empty line") from None
-    return found
+    return fields
 
 
 def _check_loosely(line: bytes, crc: JSONValue) -> None:
@@ -189,46 +189,46 @@ def _mismatch() -> InvalidLine:
     return InvalidLine("the CRC does not fit the line", PersistenceAnomalyType.CRC_MISMATCH)
 
 
-def _event(found: _Object) -> PersistedEvent:
-    payload = found["payload"]
+def _event(fields: _Object) -> PersistedEvent:
+    payload = fields["payload"]
     return PersistedEvent(
-        _text(found, "system_id"),
-        _text(found, "actor_address"),
-        _text(found, "event_type"),
+        _text(fields, "system_id"),
+        _text(fields, "actor_address"),
+        _text(fields, "event_type"),
         payload if isinstance(payload, dict) else {"value": payload},
-        _number(found, "timestamp"),
-        _added_text(found, "run"),
+        _number(fields, "timestamp"),
+        _added_text(fields, "run"),
     )
 
 
-def _dead_letter(found: _Object) -> PersistedDeadLetter:
+def _dead_letter(fields: _Object) -> PersistedDeadLetter:
     return PersistedDeadLetter(
-        _text(found, "system_id"),
-        _text(found, "target"),
-        _text(found, "message_type"),
-        found["payload"],
-        _number(found, "timestamp"),
-        _added_text(found, "reason"),
-        _added_text(found, "target_name") or None,
-        _added_text(found, "target_type"),
-        _added_text(found, "run"),
+        _text(fields, "system_id"),
+        _text(fields, "target"),
+        _text(fields, "message_type"),
+        fields["payload"],
+        _number(fields, "timestamp"),
+        _added_text(fields, "reason"),
+        _added_text(fields, "target_name") or None,
+        _added_text(fields, "target_type"),
+        _added_text(fields, "run"),
     )
 
 
-def _audit(found: _Object) -> PersistedAudit:
+def _audit(fields: _Object) -> PersistedAudit:
     return PersistedAudit(
-        _text(found, "system_id"),
-        _number(found, "timestamp"),
-        _count(found, "total_actors"),
-        _count(found, "alive_actors"),
-        _count(found, "stopping_actors"),
-        _count(found, "restarting_actors"),
-        _count(found, "registry_size"),
-        _texts(found, "registry_orphans"),
-        _texts(found, "registry_dead"),
-        _count(found, "dead_letters_count"),
-        depth if isinstance(depth := found.get("mailbox_depth"), dict) else None,
-        _added_text(found, "run"),
+        _text(fields, "system_id"),
+        _number(fields, "timestamp"),
+        _count(fields, "total_actors"),
+        _count(fields, "alive_actors"),
+        _count(fields, "stopping_actors"),
+        _count(fields, "restarting_actors"),
+        _count(fields, "registry_size"),
+        _texts(fields, "registry_orphans"),
+        _texts(fields, "registry_dead"),
+        _count(fields, "dead_letters_count"),
+        depth if isinstance(depth := fields.get("mailbox_depth"), dict) else None,
+        _added_text(fields, "run"),
     )
 
 
@@ -239,24 +239,24 @@ _MAKERS: dict[str, Callable[[_Object], PersistedRecord]] = {
 }
 
 
-def _text(found: _Object, name: str) -> str:
-    value = found[name]
+def _text(fields: _Object, name: str) -> str:
+    value = fields[name]
     if isinstance(value, str):
         return value
     raise InvalidLine(f"the field {name!r} is not a text")
 
 
-def _added_text(found: _Object, name: str) -> str:
+def _added_text(fields: _Object, name: str) -> str:
     """Return a field that lines of older versions do not have.
 
     A value of another type is a later version's: ignored.
     """
-    value = found.get(name)
+    value = fields.get(name)
     return value if isinstance(value, str) else ""
 
 
-def _number(found: _Object, name: str) -> float:
-    value = found[name]
+def _number(fields: _Object, name: str) -> float:
+    value = fields[name]
     if isinstance(value, int | float) and not isinstance(value, bool):
         try:
             return float(value)
@@ -265,15 +265,15 @@ def _number(found: _Object, name: str) -> float:
     raise InvalidLine(f"the field {name!r} is not a number")
 
 
-def _count(found: _Object, name: str) -> int:
-    value = found[name]
+def _count(fields: _Object, name: str) -> int:
+    value = fields[name]
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     raise InvalidLine(f"the field {name!r} is not a whole number")
 
 
-def _texts(found: _Object, name: str) -> tuple[str, ...]:
-    value = found[name]
+def _texts(fields: _Object, name: str) -> tuple[str, ...]:
+    value = fields[name]
     if isinstance(value, list):
         texts = tuple(item for item in value if isinstance(item, str))
         if len(texts) == len(value):

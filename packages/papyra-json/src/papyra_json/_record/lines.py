@@ -34,14 +34,14 @@ def pieces(line: bytes) -> list[tuple[int, bytes]]:
 
     NULs are left where a file grew and its bytes never reached the disk. An editor may leave a mark.
     """
-    found: list[tuple[int, bytes]] = []
+    parts: list[tuple[int, bytes]] = []
     for match in _NO_NULS.finditer(line):
         part, start = match[0], match.start()
         if part.startswith(BYTE_ORDER_MARK):
             part, start = part[len(BYTE_ORDER_MARK) :], start + len(BYTE_ORDER_MARK)
         if part:
-            found.append((start, part))
-    return found
+            parts.append((start, part))
+    return parts
 
 
 def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, list[bytes]]]:

@@ -69,11 +69,11 @@ class Times:
 def times_in(lines: Sequence[bytes]) -> Times:
     """Return the times of the records in lines; invalid lines may count too."""
     content = b"\n".join(lines)
-    found = _TIMES.findall(content)
+    matches = _TIMES.findall(content)
     times: list[float] = []
-    if len(found) == len(lines) and b"\0" not in content:
+    if len(matches) == len(lines) and b"\0" not in content:
         with suppress(ValueError):
-            times = list(map(float, found))
+            times = list(map(float, matches))
     if not times:
         times = [time for line in lines for time in _times_in_line(line)]
     return Times.of(times)
@@ -98,10 +98,10 @@ def _times_in_line(line: bytes) -> list[float]:
 
 
 def _time_in(line: bytes) -> float | None:
-    found = _TIMES.search(line)
-    if found is not None:
+    match = _TIMES.search(line)
+    if match is not None:
         with suppress(ValueError):
-            return float(found[1])
+            return float(match[1])
     try:
         return decode(line).timestamp
     except InvalidLine:

@@ -133,13 +133,13 @@ class Packed:
                 blocks.append(Placed(at, size, block._replace(start=start)))
                 at, start = at + size, start + block.length
                 continue
-            found = self._next_header(at + 1)
-            if not self._damage and self._is_plain_stream(only=found is None and not blocks):
+            header = self._next_header(at + 1)
+            if not self._damage and self._is_plain_stream(only=header is None and not blocks):
                 return []
-            after = self._stored if found is None else found[0]
+            after = self._stored if header is None else header[0]
             self._damage[at] = f"the stored bytes {at} to {after} are not a block of compressed lines"
-            if found is not None:
-                blocks += _holes(at, start, min(found[1].start, start + MAX_RATIO * (after - at)))
+            if header is not None:
+                blocks += _holes(at, start, min(header[1].start, start + MAX_RATIO * (after - at)))
                 start = blocks[-1].end if blocks else 0
             at = after
         return blocks

@@ -86,11 +86,11 @@ class Segment:
 
         An offset, if the file is not compressed, and a description.
         """
-        found: list[tuple[int | None, str]] = [
+        problems: list[tuple[int | None, str]] = [
             (start, f"{end - start} bytes from {start} on can't be read: {os.strerror(errno.EIO)}")
             for start, end in sorted(self.unreadable)
         ]
-        return found if self.packed is None else [(None, text) for text in self.packed.damage]
+        return problems if self.packed is None else [(None, text) for text in self.packed.damage]
 
     def read_at(self, size: int, offset: int) -> bytes:
         """Return up to ``size`` bytes of content from ``offset`` on; fewer only at its end."""

@@ -35,8 +35,8 @@ def _trio() -> Any:
     trio: Any = sys.modules.get("trio")
     # Ask for a task, not only a run: as a guest, trio shares the thread with tasks of asyncio. The attributes
     # may be missing while another thread imports trio.
-    here = getattr(getattr(trio, "lowlevel", None), "in_trio_task", None)
-    return trio if here is not None and here() else None
+    in_trio_task = getattr(getattr(trio, "lowlevel", None), "in_trio_task", None)
+    return trio if in_trio_task is not None and in_trio_task() else None
 
 
 class _Asyncio:

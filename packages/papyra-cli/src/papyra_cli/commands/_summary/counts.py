@@ -138,7 +138,7 @@ class Counted:
 
     def summary(self, backend: str, anomalies: Iterable[PersistenceAnomaly], top: int) -> Summary:
         """Return the summary, with the ``top`` actors and targets that have the highest counts."""
-        worst = sorted(self.actors.values(), key=lambda one: (-one.troubles(), one.actor))
+        worst = sorted(self.actors.values(), key=lambda actor: (-actor.troubles(), actor.actor))
         targets = self.targets.ranked(top)
         cut = {
             "event_types": self.event_types.uncounted,
@@ -147,7 +147,7 @@ class Counted:
             "dead_letter_targets": self.targets.uncounted,
         }
         left = {
-            "actors": sum(one.troubles() for one in worst[top:]),
+            "actors": sum(actor.troubles() for actor in worst[top:]),
             "dead_letter_targets": self.targets.counts.total() - sum(targets.values()),
         }
         return Summary(
@@ -161,7 +161,7 @@ class Counted:
             actors=worst[:top],
             dead_letter_targets=targets,
             newest_audit=self.newest_audit,
-            anomaly_types=dict(Counter(str(one.type) for one in anomalies).most_common()),
+            anomaly_types=dict(Counter(str(anomaly.type) for anomaly in anomalies).most_common()),
             others={name: number + left.get(name, 0) for name, number in cut.items()},
             names_cut=[name for name, number in cut.items() if number],
         )

@@ -115,11 +115,11 @@ def _fitting(bars: Bars, width: int) -> Bars:
 def _actors(out: Output, summary: Summary) -> Table:
     columns = ("actor", "class", "crashes", "restarts", "last crash", "error")
     table = Table("", "Crashes and restarts", columns)
-    for one in summary.actors:
-        crashes: Cell = Styled(f"{one.crashes:,}", "red") if one.crashes else "0"
-        last = out.time(one.last_crash, brief=True)
-        kind = short_type(one.type) or "-"
-        table.rows.append((one.actor, kind, crashes, f"{one.restarts:,}", last, one.last_error or "-"))
+    for actor in summary.actors:
+        crashes: Cell = Styled(f"{actor.crashes:,}", "red") if actor.crashes else "0"
+        last = out.time(actor.last_crash, brief=True)
+        kind = short_type(actor.type) or "-"
+        table.rows.append((actor.actor, kind, crashes, f"{actor.restarts:,}", last, actor.last_error or "-"))
     others = summary.others["actors"]
     if others:
         table.title += f" (and {others:,} of other actors)"

@@ -78,7 +78,7 @@ def actor_rows(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
 
 
 def _actor_row(snapshot: Snapshot, actor: Mapping[str, Any]) -> tuple[str, ...]:
-    busy = next((one for one in snapshot.overview["busy"] if one["address"] == actor["address"]), actor)
+    busy = next((row for row in snapshot.overview["busy"] if row["address"] == actor["address"]), actor)
     depth, capacity = actor.get("mailbox_depth"), actor.get("mailbox_capacity")
     return (
         actor["name"] or actor["address"],

@@ -27,14 +27,14 @@ class Snapshot:
     @property
     def statistics(self) -> dict[str, Any]:
         """The fields of `papyra.statistics.SystemStatistics`."""
-        found: dict[str, Any] = self.overview["statistics"]
-        return found
+        statistics: dict[str, Any] = self.overview["statistics"]
+        return statistics
 
     @property
     def kinds(self) -> list[dict[str, Any]]:
         """The types, the busiest first."""
         kinds: list[dict[str, Any]] = list(self.statistics["kinds"].values())
-        return sorted(kinds, key=lambda one: (-self.rates.get(one["actor_type"], 0.0), -one["processed"]))
+        return sorted(kinds, key=lambda kind: (-self.rates.get(kind["actor_type"], 0.0), -kind["processed"]))
 
     @property
     def rate(self) -> float:
@@ -58,7 +58,7 @@ class Snapshot:
 
     def actor_cells(self, actor: dict[str, Any], *, drawn: bool) -> tuple[str, ...]:
         """Return an actor's row: name or address, type, state, waiting, handled, seconds, and where it is."""
-        busy = next((one for one in self.overview["busy"] if one["address"] == actor["address"]), actor)
+        busy = next((row for row in self.overview["busy"] if row["address"] == actor["address"]), actor)
         seconds = f"{busy['seconds']:.1f}" if "seconds" in busy else "-"
         return (
             actor["name"] or actor["address"],

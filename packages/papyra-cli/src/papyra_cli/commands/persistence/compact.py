@@ -159,8 +159,8 @@ async def _refuse_what_is_not_a_store(opened: OpenStore) -> None:
     """
     if await opened.backend.list_events(limit=1):
         return
-    found = await opened.compact(dry_run=True)
-    if not found.before_records and found.before_bytes:
+    report = await opened.compact(dry_run=True)
+    if not report.before_records and report.before_bytes:
         raise PersistenceError(
             "there is not one record of Papyra in it, so it is not a store. Nothing was changed; "
             "`papyra persistence scan` lists what is in it"
@@ -193,10 +193,10 @@ def _quarantined(report: CompactionReport) -> Table:
 
 
 def _note_on_invalid(report: CompactionReport, dry_run: bool) -> str:
-    found = count(report.invalid_records, "invalid line", "invalid lines")
+    lines = count(report.invalid_records, "invalid line", "invalid lines")
     if dry_run:
-        return f"{found}; a compaction would move them to a quarantine file beside the store"
-    return f"{found} moved to {', '.join(report.quarantined_files) or 'the quarantine'}"
+        return f"{lines}; a compaction would move them to a quarantine file beside the store"
+    return f"{lines} moved to {', '.join(report.quarantined_files) or 'the quarantine'}"
 
 
 def _note(report: CompactionReport, dry_run: bool, keeps_all: bool) -> Styled:

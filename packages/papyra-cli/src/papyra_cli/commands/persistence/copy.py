@@ -210,6 +210,8 @@ def _note(report: CopyReport, done: str) -> Styled:
         return Styled(f"{done}, but {report.problem}", "red")
     for name, scan in (("source", report.source_scan), ("target", report.target_scan)):
         if scan is not None and scan.has_anomalies:
-            found = count(len(scan.anomalies), "anomaly", "anomalies")
-            return Styled(f"{done} {copied}; {found} in the {name}: invalid records can't be copied", "red")
+            anomalies = count(len(scan.anomalies), "anomaly", "anomalies")
+            return Styled(
+                f"{done} {copied}; {anomalies} in the {name}: invalid records can't be copied", "red"
+            )
     return Styled(f"{done} {copied}, checked", "green")

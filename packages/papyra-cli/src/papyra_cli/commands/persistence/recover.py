@@ -102,8 +102,8 @@ def recover(
 
 
 def _ask(scan: PersistenceScanReport, mode: str, yes: bool) -> None:
-    found = count(len(scan.anomalies), "anomaly", "anomalies")
-    question = printable(f"{found} found in the {scan.backend} store: {mode}?")
+    anomalies = count(len(scan.anomalies), "anomaly", "anomalies")
+    question = printable(f"{anomalies} found in the {scan.backend} store: {mode}?")
     if not yes and not click.confirm(question, err=True):
         raise Failure("nothing was changed; --dry-run shows what a recovery would do", ExitCode.NO)
 
@@ -145,12 +145,12 @@ def _show(out: Output, outcome: _Outcome, mode: str, dry_run: bool) -> None:
 
 
 def _note(outcome: _Outcome, mode: str, dry_run: bool) -> Styled:
-    found = count(len(outcome.scan.anomalies), "anomaly", "anomalies")
+    anomalies = count(len(outcome.scan.anomalies), "anomaly", "anomalies")
     if not outcome.scan.has_anomalies:
         return Styled("clean: nothing to recover", "green")
     if dry_run:
-        return Styled(f"dry run: would {mode} {found}; nothing was changed", "yellow")
+        return Styled(f"dry run: would {mode} {anomalies}; nothing was changed", "yellow")
     left = len(outcome.left.anomalies) if outcome.left else 0
     if left:
-        return Styled(f"{found} found, {left:,} left after the recovery", "red")
-    return Styled(f"recovered: {found} found, none left", "green")
+        return Styled(f"{anomalies} found, {left:,} left after the recovery", "red")
+    return Styled(f"recovered: {anomalies} found, none left", "green")

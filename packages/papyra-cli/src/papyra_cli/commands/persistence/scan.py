@@ -41,10 +41,12 @@ def scan(out: Output, store: Store) -> None:
     that an application is writing.
     """
     report = run_on_store(out, store, OpenStore.scan)
-    found = len(report.anomalies)
+    number = len(report.anomalies)
     note = (
-        Styled(f"{count(found, 'anomaly', 'anomalies')} found", "red") if found else Styled("clean", "green")
+        Styled(f"{count(number, 'anomaly', 'anomalies')} found", "red")
+        if number
+        else Styled("clean", "green")
     )
     out.show(report, report.anomalies, [anomaly_table(report.anomalies)], note)
-    if found:
+    if number:
         click.get_current_context().exit(ExitCode.NO)

@@ -95,8 +95,8 @@ class Replica:
                     self._listener.doubt(key)
 
     def _put(self, entry: Entry) -> None:
-        known = self.entries.get(entry.key)
-        if known is not None and known.revision >= entry.revision:
+        present = self.entries.get(entry.key)
+        if present is not None and present.revision >= entry.revision:
             return  # it has come another way already
         kind, _, rest = entry.key.partition(".")
         if kind == "n":
@@ -137,8 +137,8 @@ class Replica:
         self._listener.services_changed((name,))
 
     def _end(self, change: Ended) -> None:
-        known = self.entries.get(change.key)
-        if known is None or (change.revision and known.revision > change.revision):
+        present = self.entries.get(change.key)
+        if present is None or (change.revision and present.revision > change.revision):
             return
         del self.entries[change.key]
         kind, _, rest = change.key.partition(".")

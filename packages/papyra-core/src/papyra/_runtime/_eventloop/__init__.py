@@ -159,14 +159,14 @@ def coroutine_of(task: object) -> object:
 
 def current_tasks() -> list[object]:
     """Return the task that runs here: none outside of an event loop, two where trio is a guest of asyncio."""
-    found: list[object] = []
+    tasks: list[object] = []
     if "trio" in sys.modules:
         from papyra._runtime._eventloop import _trio
 
         if _trio.is_running():
-            found.append(_trio.current_task())
+            tasks.append(_trio.current_task())
     if "asyncio" in sys.modules:
         from papyra._runtime._eventloop import _asyncio
 
-        found.append(_asyncio.current_task())
-    return found
+        tasks.append(_asyncio.current_task())
+    return tasks

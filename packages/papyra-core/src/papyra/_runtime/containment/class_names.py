@@ -40,8 +40,8 @@ class ClassNames:
 
     def of(self, kind: type) -> str:
         """Return the full name of a class."""
-        found = self.by_id.get(id(kind))
-        return self._add(kind) if found is None else found[1]
+        name = self.by_id.get(id(kind))
+        return self._add(kind) if name is None else name[1]
 
     def _add(self, kind: type) -> str:
         if len(self.by_id) >= MAX_CLASSES:

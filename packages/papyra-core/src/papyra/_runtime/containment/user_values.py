@@ -46,20 +46,20 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
         return True
     if is_a(value, types.GeneratorType):
         return bool(value.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-    return any("__await__" in _NAMESPACE_OF(each) for each in _MRO_OF(kind))
+    return any("__await__" in _NAMESPACE_OF(base) for base in _MRO_OF(kind))
 
 
 def leaves(error: BaseException) -> list[BaseException]:
     """Return the exceptions that a group holds, at any depth; of any other exception, a list of itself."""
-    found: list[BaseException] = []
+    errors: list[BaseException] = []
     left = [error]
     while left:
         each = left.pop()
         if is_a(each, BaseExceptionGroup):
             left.extend(reversed(_MEMBERS(each)))
         else:
-            found.append(each)
-    return found
+            errors.append(each)
+    return errors
 
 
 def describe(value: Any) -> str:
