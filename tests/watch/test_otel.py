@@ -13,7 +13,7 @@ import pytest
 from opentelemetry.context import get_current
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -26,11 +26,23 @@ from papyra_contrib.otel import PapyraLogFilter, PapyraMeters, PapyraTracing, _n
 SOURCES = Path(papyra_contrib.otel.__file__).parent
 
 
+class Started(SpanProcessor):
+    """Counts spans that begin, whether they end or not."""
+
+    def __init__(self):
+        self.count = 0
+
+    def on_start(self, span, parent_context=None):
+        self.count += 1
+
+
 class Traces:
     def __init__(self, sampler=None):
         self.exporter = InMemorySpanExporter()
         self.provider = TracerProvider(sampler=sampler) if sampler else TracerProvider()
         self.provider.add_span_processor(SimpleSpanProcessor(self.exporter))
+        self.started = Started()
+        self.provider.add_span_processor(self.started)
         self.tracer = self.provider.get_tracer("test")
 
     def tracing(self, **options):
@@ -171,7 +183,7 @@ class Faulty(Actor):
 
 
 @pytest.mark.parametrize("how", ["fail", "timeout", "stopped", "cancelled"])
-async def test_trace_errors(how):
+async def test_trace_errors(how, caplog):
     """Promise 2: ERROR and `error.type` on the right spans, each ended once."""
     traces = Traces()
     expected = {"fail": ValueError, "timeout": AskTimeout, "stopped": ActorStopped}
@@ -189,7 +201,8 @@ async def test_trace_errors(how):
                 with pytest.raises(expected[how]):
                     await ref.ask(how, timeout=0.05)
     finished = traces.exporter.get_finished_spans()
-    assert len({span.context.span_id for span in finished}) == len(finished)
+    assert len({span.context.span_id for span in finished}) == len(finished) == traces.started.count
+    assert "ended span" not in caplog.text  # the SDK's word for one that is ended twice
     asked = traces.spans["ask Faulty"]
     assert asked.status.status_code is StatusCode.ERROR
     endings = {
@@ -269,6 +282,42 @@ async def test_meters():
     assert consumed.attributes["messaging.destination.template"] == "C"
     assert consumed.attributes["papyra.system"] == "shop"
     assert 1 <= duration.count <= 7
+
+
+def _counted(reader, name):
+    """Return a counter's values by system."""
+    data = reader.get_metrics_data()
+    return {
+        point.attributes["papyra.system"]: point.value
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+        if metric.name == name
+        for point in metric.data.data_points
+    }
+
+
+async def test_meters_of_several_systems(caplog):
+    """A provider takes each name once: the counters of a second system must not be lost."""
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    for number, name in enumerate(("first", "second"), 1):
+        async with ActorSystem(system_id=name, instruments=[PapyraMeters(meter_provider=provider)]) as system:
+            ref = system.spawn(C, anyio.Event())
+            for _ in range(number):
+                await ref.ask(1)
+            for counter in ("sent", "consumed"):
+                assert _counted(reader, f"messaging.client.{counter}.messages")[name] == number
+    async with (
+        ActorSystem(system_id="left") as left,
+        ActorSystem(system_id="right") as right,
+    ):
+        for system in (left, right):
+            PapyraMeters(system, meter_provider=provider)
+            await system.spawn(C, anyio.Event()).ask(1)
+        found = _counted(reader, "messaging.client.consumed.messages")
+        assert (found["left"], found["right"]) == (1, 1)
+    assert "has been created already" not in caplog.text
 
 
 async def test_the_plugin_takes_its_options_from_the_environment(monkeypatch, caplog):
