@@ -44,6 +44,8 @@ async def setup(system: ActorSystem) -> None:
     system.spawn(Parent, name="parent")
     for number in range(60):
         system.spawn(Echo, name=f"echo-{number}")
+    wide = type("VeryLongTypeName" * 8, (Parent,), {})
+    await system.spawn(wide, name="w" * 3000).ask("hello")
     with suppress(ValueError):
         await hostile.ask(ValueError(HOSTILE))
     gone = system.spawn(Echo)

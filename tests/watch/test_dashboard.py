@@ -243,6 +243,19 @@ async def test_a_record_does_not_say_what_living_actors_have_handled(tmp_path: P
     assert rows["Gone"][-2] == "7"
 
 
+async def test_long_names_are_cut_and_a_quiet_system_has_a_rate():
+    async with ActorSystem() as system:
+        app = Dashboard(system, token=TOKEN)
+        assert "<h2>Messages a second</h2><strong>0</strong>" in (await ask(app, "/overview")).text
+        actor = system.spawn(Echo, name="w" * 5000)
+        for view in ("overview", "actors", "tree", "timeline"):
+            a_second_later(app)
+            page = (await ask(app, f"/{view}")).text
+            assert "w" * 90 in page, view
+            assert "w" * 200 not in page, view
+        assert "w" * 5000 in (await ask(app, f"/actor?id={actor.address}")).text
+
+
 async def test_the_last_page_of_dead_letters_has_no_next_one():
     async with ActorSystem() as system:
         gone = system.spawn(Echo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from papyra_contrib.dashboard._format import count, rate
+from papyra_contrib.dashboard._format import count, rate, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,9 +34,9 @@ def actor_row(actor: Mapping[str, Any], rates: Mapping[str, float | None]) -> di
     state = actor.get("state", "running")
     return {
         "href": link("actor", id=actor["address"]),
-        "name": actor["name"] or "",
+        "name": short(actor["name"] or ""),
         "address": actor["address"],
-        "type": actor["actor_type"],
+        "type": short(actor["actor_type"]),
         "state": state,
         "tone": _TONES.get(state, ""),
         "depth": count(depth),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from papyra_contrib.dashboard._actor_rows import ATTENTION_MAILBOX_RATIO, link
-from papyra_contrib.dashboard._format import count, counted, span
+from papyra_contrib.dashboard._format import count, counted, short, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ def attention(snapshot: Snapshot) -> list[Note]:
 def _stuck(busy: list[dict[str, Any]]) -> Iterator[Note]:
     for actor in busy:
         if actor["seconds"] >= SLOW_SECONDS:
-            name = actor["name"] or f"{actor['actor_type']} {actor['address']}"
+            name = short(actor["name"] or f"{actor['actor_type']} {actor['address']}")
             where = actor["where"] + (f", awaits {actor['awaits']}" if actor["awaits"] else "")
             yield Note(
                 "bad" if actor["seconds"] >= STUCK_SECONDS else "odd",
@@ -78,7 +78,7 @@ def _mailboxes(kinds: Mapping[str, dict[str, Any]], longest: list[dict[str, Any]
             senders = kinds.get(actor["actor_type"], {}).get("senders", 0)
             yield Note(
                 "bad" if senders else "odd",
-                f"the mailbox of {actor['name'] or actor['address']} is {actor['mailbox_depth'] / capacity:.0%} full",
+                f"the mailbox of {short(actor['name'] or actor['address'])} is {actor['mailbox_depth'] / capacity:.0%} full",
                 f"{count(actor['mailbox_depth'])} of {count(capacity)}"
                 + (f", {counted(senders, 'sender')} waiting" if senders else ""),
                 link("actor", id=actor["address"]),

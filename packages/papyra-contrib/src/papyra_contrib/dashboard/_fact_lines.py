@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from papyra_contrib.dashboard._format import clock, moment, span
+from papyra_contrib.dashboard._format import clock, moment, short, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -66,8 +66,8 @@ def fact_line(row: dict[str, Any]) -> FactLine:
         moment(row["timestamp"]),
         _WORDS.get(row["type"]) or str(row["type"]),
         _TONES.get(row["type"], ""),
-        kind.rpartition(".")[2][:MAX_TEXT_CHARS] if isinstance(kind, str) else "",
-        name[:MAX_TEXT_CHARS] if isinstance(name, str) else "",
+        short(kind.rpartition(".")[2]) if isinstance(kind, str) else "",
+        short(name) if isinstance(name, str) else "",
         row["address"],
         describe(row),
     )

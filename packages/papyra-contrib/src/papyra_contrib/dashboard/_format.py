@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from math import isfinite
 
-__all__ = ["DASH", "TIMES", "clock", "count", "counted", "moment", "rate", "span"]
+__all__ = ["DASH", "TIMES", "clock", "count", "counted", "moment", "rate", "short", "span"]
 
 
 DASH = "\N{EN DASH}"
@@ -32,6 +32,14 @@ def count(number: object) -> str:
 def counted(number: object, one: str) -> str:
     """Return how many there are of a thing, whose plural ends with an s."""
     return f"{count(number)} {one if number == 1 else one + 's'}"
+
+
+MAX_NAME_CHARS = 100
+
+
+def short(name: str) -> str:
+    """Return a name, cut if it is too long for a row."""
+    return name if len(name) <= MAX_NAME_CHARS else name[: MAX_NAME_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def rate(number: float | None) -> str:

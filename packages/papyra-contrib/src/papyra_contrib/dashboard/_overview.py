@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from papyra_contrib.dashboard._actor_rows import actor_row, link
 from papyra_contrib.dashboard._attention import attention, record_attention
 from papyra_contrib.dashboard._fact_lines import grouped
-from papyra_contrib.dashboard._format import DASH, count, counted, moment, rate, span
+from papyra_contrib.dashboard._format import DASH, count, counted, moment, rate, short, span
 from papyra_contrib.dashboard._series import Series, spark
 
 if TYPE_CHECKING:
@@ -94,13 +94,13 @@ def _types(snapshot: Snapshot) -> dict[str, Any]:
     rest = len([kind for kind in order if not quiet(kind)]) - len(shown)
     heading = "by messages a second" + (f"; {count(rest)} more" if rest else "")
     if names:
-        listed = ", ".join(names[:6]) + (", …" if len(names) > 6 else "")
+        listed = ", ".join(map(short, names[:6])) + (", …" if len(names) > 6 else "")
         heading += f"; {count(len(names))} quiet: {listed}"
     return {
         "types_note": heading,
         "types": [
             {
-                "name": kind["actor_type"],
+                "name": short(kind["actor_type"]),
                 "href": link("actors", find=kind["actor_type"]),
                 "alive": count(kind["alive"]),
                 "rate": rate(rates.get(kind["actor_type"])),

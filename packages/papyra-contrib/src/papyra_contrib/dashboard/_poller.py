@@ -113,7 +113,7 @@ class Poller:
             written=float(statistics["store"].get("records_written", 0)),
             dropped=float(statistics["store"].get("records_dropped", 0)),
         )
-        totals.rate = sum(rates.values()) if rates else None
+        totals.rate = sum(rates.values()) if rates or not kinds else None
         totals.facts_rate = self._rate("facts", now, totals.written)
         for name, value in (
             ("rate", totals.rate),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra_contrib.dashboard._actor_rows import actor_row, link
 from papyra_contrib.dashboard._fact_lines import fact_line
-from papyra_contrib.dashboard._format import TIMES, count, counted, moment, span
+from papyra_contrib.dashboard._format import TIMES, count, counted, moment, short, span
 from papyra_contrib.dashboard._overview import overview, record_overview
 
 if TYPE_CHECKING:
@@ -143,8 +143,13 @@ async def _tree(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> d
         entry = {"level": min(row["level"], 12), "folded": row["actor"] is None}
         if row["actor"] is None:
             href = link("tree", below=row["parent"], kind=row["actor_type"])
-            name = f"{count(row['count'])} {TIMES} {row['actor_type']}"
-            entry |= {"href": href, "name": name, "type": row["actor_type"], "depth": count(row["waiting"])}
+            name = f"{count(row['count'])} {TIMES} {short(row['actor_type'])}"
+            entry |= {
+                "href": href,
+                "name": name,
+                "type": short(row["actor_type"]),
+                "depth": count(row["waiting"]),
+            }
             entry |= {"handled": count(row["processed"])}
         else:
             entry |= actor_row(row["actor"], rates) | {"parent": row["actor"]["children"] > 0}
@@ -157,7 +162,7 @@ async def _actor(poller: Poller, snapshot: Snapshot, parameters: Parameters) -> 
     answer = await poller.source.actor(parameters.text("id"))
     model: dict[str, Any] = {
         "answer": answer,
-        "row": actor_row(answer, poller.rates_of([answer])),
+        "row": actor_row(answer, poller.rates_of([answer])) | {"name": answer["name"] or ""},
         "facts": [fact_line(row) for row in answer["events"][::-1]],
         "letters": [_letter(row) for row in answer["letters"]],
         "timeline": link("timeline", actor=answer["address"]),
@@ -188,6 +193,8 @@ def _policy(policy: Mapping[str, Any], restarts: int) -> str:
 def _letter(row: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **row,
+        "name": short(row["name"] or ""),
+        "actor_type": short(row["actor_type"]),
         "time": moment(row["timestamp"]),
         "href": link("actor", id=row["target"]),
         "payload": row.get("payload"),
