@@ -179,6 +179,7 @@ _LONGEST_FILES = (  # by the time they take alone, those first that take 15 s or
 )
 
 
+@pytest.hookimpl(trylast=True)  # after what is not selected has been left out
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Let the workers begin with the files that take longest, and then with those of the most tests.
 
@@ -188,6 +189,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         places = {config.rootpath / name: place for place, name in enumerate(_LONGEST_FILES)}
         assert all(path.exists() for path in places), "a file of _LONGEST_FILES has another name now"
         sizes = Counter(item.path for item in items)
+        if config.option.markexpr == "sweep":  # test by test; the longest ones are in files of one or two
+            items.sort(key=lambda item: (sizes[item.path], item.path))
+            return
         items.sort(key=lambda item: (places.get(item.path, len(places)), -sizes[item.path], item.path))
 
 
