@@ -147,10 +147,67 @@ def test_keyboard_focus_selection_and_scroll_survive_a_refresh(page: Any, addres
     refreshed(page)
     refreshed(page)
     assert page.inner_text("tbody") != handled
-    after = page.evaluate(kept)
-    assert after.rpartition(",")[2] == before.rpartition(",")[2] != "0]"
-    assert page.evaluate("document.activeElement.tagName") == "A"
-    assert page.evaluate("String(getSelection())") == "Echo"
+    assert page.evaluate(kept) == before
+    assert not before.endswith(",0]")
+
+
+def stop(page: Any, actor: str) -> None:
+    """Stop an actor, and wait for a page without it."""
+    answer = page.evaluate(
+        """async (actor) => (await fetch(`actions/stop?actor=${actor}`, {method: "POST", headers:
+        {"X-Papyra-Token": document.querySelector('meta[name="papyra-token"]').content}})).json()""",
+        actor,
+    )
+    assert answer["done"].startswith("stopped"), answer
+    page.wait_for_function(
+        "(name) => ![...document.querySelectorAll('tbody a')].some((link) => link.textContent === name)",
+        arg=actor,
+    )
+    page.wait_for_timeout(50)  # what follows the swap
+
+
+@browsers
+def test_keyboard_focus_stays_with_its_link_while_rows_move(page: Any, address: str):
+    page.goto(f"{address}actors?find=echo-&by=processed")
+    names = page.locator("tbody a").all_inner_texts()
+    active = [name for name in names if int(name.removeprefix("echo-")) < 50]
+    link = page.get_by_role("link", name=active[20], exact=True)
+    link.focus()
+    focused = "[document.activeElement.textContent, document.activeElement.getAttribute('href')]"
+    before = page.evaluate(focused)
+    for above in (active[0], active[10]):
+        stop(page, above)
+        assert page.evaluate(focused) == before
+
+
+@browsers
+def test_keyboard_focus_goes_to_the_next_link_if_its_row_vanishes(page: Any, address: str):
+    page.goto(f"{address}actors?find=echo-5")
+    names = page.locator("tbody a").all_inner_texts()
+    idle = [name for name in names if len(name) == 7]
+    gone = idle[3]
+    following = names[names.index(gone) + 1 :]
+    page.get_by_role("link", name=gone, exact=True).focus()
+    stop(page, gone)
+    assert page.evaluate("document.activeElement.textContent") == following[0]
+    last = page.locator("tbody a").all_inner_texts()[-1]
+    page.get_by_role("link", name=last, exact=True).focus()
+    stop(page, last)
+    assert (
+        page.evaluate("document.activeElement.textContent") == page.locator("tbody a").all_inner_texts()[-1]
+    )
+
+
+@browsers
+def test_keyboard_focus_goes_to_the_bar_if_no_link_is_left(page: Any, address: str):
+    page.goto(f"{address}actors?find=echo-52")
+    page.get_by_role("link", name="echo-52", exact=True).focus()
+    stop(page, "echo-52")
+    assert page.evaluate("document.activeElement.textContent") == "show all"
+    page.route("**/live?*", lambda route: route.fulfill(content_type="text/html", body="<p>Nothing.</p>"))
+    page.wait_for_selector("text=Nothing.")
+    page.wait_for_timeout(50)  # what follows the swap
+    assert page.evaluate("document.activeElement.getAttribute('aria-current')") == "page"
 
 
 @browsers
@@ -185,7 +242,7 @@ def test_keyboard_everything_has_a_label(page: Any, address: str):
 
 @browsers
 def test_keyboard_an_action_from_the_page(page: Any, address: str):
-    page.goto(f"{address}actor?id=echo-59")
+    page.goto(f"{address}actor?id=doomed")
     page.wait_for_selector("button.act:visible")
     dialogs: list[str] = []
 
@@ -196,8 +253,8 @@ def test_keyboard_an_action_from_the_page(page: Any, address: str):
     page.on("dialog", accept)
     page.focus("button.act")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=no actor 'echo-59' any more")
-    assert dialogs[0] == "Stop echo-59?"
+    page.wait_for_selector("text=no actor 'doomed' any more")
+    assert dialogs[0] == "Stop doomed?"
     assert dialogs[1].startswith("stopped shop:")
 
 

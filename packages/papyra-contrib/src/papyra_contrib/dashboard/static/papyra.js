@@ -17,6 +17,26 @@ addEventListener("DOMContentLoaded", () => {
   const say = (text) => { if (said.textContent !== text) said.textContent = text; };
   if (token) root.classList.add("acts");
 
+  // A link, wherever its row is; the same one in another table or list is another link.
+  const key = (link) => `${link.closest("tbody, thead, ul, section")?.tagName} ${link.getAttribute("href")}`;
+  const links = () => [...live.querySelectorAll("a")];
+
+  // Rows are morphed in place, so the focus would go from link to link as they move. It stays with its link, or
+  // goes to the next one that is left if the link's row is gone.
+  function keepFocus() {
+    const before = links();
+    const place = before.indexOf(document.activeElement);
+    if (place < 0) return () => {};
+    const wanted = [...before.slice(place), ...before.slice(0, place).reverse()].map(key);
+    return () => {
+      const now = document.activeElement;
+      if (live.contains(now) && now.matches("a") && key(now) === wanted[0]) return;
+      const found = new Map(links().reverse().map((link) => [key(link), link]));
+      const left = wanted.find((one) => found.has(one));
+      (found.get(left) ?? document.querySelector("nav [aria-current]"))?.focus({preventScroll: true});
+    };
+  }
+
   // Ask for the numbers of this second and morph them in: focus, selection and scroll stay.
   async function refresh() {
     if (!paused && !document.hidden) {
@@ -24,7 +44,9 @@ addEventListener("DOMContentLoaded", () => {
         const answer = await fetch(live.dataset.live, {signal: AbortSignal.timeout(10000)});
         if (answer.ok && !paused) {
           const text = await answer.text();
+          const restore = keepFocus();
           await htmx.swap({text, target: live, swap: "innerMorph", sourceElement: document.body});
+          restore();
           say("");
         } else if (!answer.ok) say(`No new numbers: ${answer.status} ${answer.statusText}`);
       } catch { say("No new numbers: the dashboard does not answer"); }
