@@ -135,6 +135,17 @@ async def test_a_named_actor_has_one_series():
         assert lines.count('papyra_actor_mailbox_depth{actor="orders",system="shop"} 0.0') == 1
 
 
+async def test_a_lone_surrogate_in_a_name_ends_no_scrape():
+    async with ActorSystem(system_id="shop\udcff") as system:
+        await system.spawn(Order, name="\ud800").ask(1)
+        answer = await Client(metrics_app(system, names=["\ud800"]), {}).get("/metrics")
+        series = 'papyra_actor_mailbox_depth{actor="\\\\ud800",system="shop\\\\udcff"} 0.0'
+        assert series in answer.body.decode().splitlines()
+        registry = CollectorRegistry()
+        registry.register(PapyraCollector(system, names=["\ud800"]))
+        assert series in generate_latest(registry).decode().splitlines()
+
+
 async def test_metrics_app_with_its_siblings(tmp_path, monkeypatch, caplog, anyio_backend):
     monkeypatch.setenv("PAPYRA_RUNTIME_DIR", str(tmp_path))
     command = [sys.executable, str(Path(__file__).with_name("_application.py")), anyio_backend]

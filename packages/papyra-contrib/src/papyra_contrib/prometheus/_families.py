@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from papyra._version import __version__
+from papyra.persistence.payload import clean_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -66,7 +67,8 @@ class Look:
     @property
     def labels(self) -> tuple[str, ...]:
         """The values of the labels that identify the system."""
-        return (self.statistics.system_id, self.pid) if self.pid else (self.statistics.system_id,)
+        system_id = clean_text(self.statistics.system_id)  # a lone surrogate would end the scrape
+        return (system_id, self.pid) if self.pid else (system_id,)
 
 
 class _ByType(NamedTuple):
@@ -278,7 +280,7 @@ def _named(looks: Sequence[Look], where: tuple[str, ...]) -> Iterator[Metric]:
     )
     for look in looks:
         for info in look.named:
-            labels = (*look.labels, info.name)
+            labels = (*look.labels, clean_text(info.name))
             depth.add_metric(labels, info.mailbox_depth)
             processed.add_metric(labels, info.processed)
     yield depth
