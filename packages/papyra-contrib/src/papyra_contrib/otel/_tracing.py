@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Literal
 
 from opentelemetry import context as otel_context
@@ -84,9 +85,13 @@ class PapyraTracing(Instrument):
         self._tells = tells
         self._roots = roots
         self._until_root = roots
-        # What `get_current` calls, without the call: it is due for each send.
+        # What `get_current` calls in the end, without the calls: it is due for each send.
         runtime_context = getattr(otel_context, "_RUNTIME_CONTEXT", otel_context)
-        self._current: Callable[[], Context] = runtime_context.get_current
+        variable = getattr(runtime_context, "_current_context", None)
+        self._current: Callable[[], Context] = (
+            variable.get if type(variable) is ContextVar else runtime_context.get_current
+        )
+        self._continues = tells and not roots
         self._tracer = trace.get_tracer(
             names.SCOPE, __version__, tracer_provider, schema_url=names.SCHEMA_URL
         )
@@ -100,9 +105,11 @@ class PapyraTracing(Instrument):
 
     def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:
         """Begin the span of a send, if it is in a sampled trace."""
+        context = self._current()
+        if not context and self._continues:  # the common case
+            return None, 1
         if not (asks or self._tells):
             return None, sys.maxsize
-        context = self._current()
         if not context and not self._roots:
             return None, 1
         origin = get_current_span(context).get_span_context()
