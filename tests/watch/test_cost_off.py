@@ -19,8 +19,11 @@ from . import _instructions as instructions
 SEAM = {
     "_runtime/asks.py": (
         """    countdown = rt.countdown
-    if countdown is not None and envelope.marks is None and countdown.ask(cell, envelope):
-        return await _marked_ask(cell, envelope, timeout)
+    if countdown is not None and envelope.marks is None:
+        if countdown.asks_left:
+            countdown.asks_left -= 1
+        elif countdown.ask(cell, envelope):
+            return await _marked_ask(cell, envelope, timeout)
     me =""",
         "    me =",
     ),

@@ -34,8 +34,11 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
     if not rt.owner._is_owned():
         raise wrong_thread(rt, "ask an actor")
     countdown = rt.countdown
-    if countdown is not None and envelope.marks is None and countdown.ask(cell, envelope):
-        return await _marked_ask(cell, envelope, timeout)
+    if countdown is not None and envelope.marks is None:
+        if countdown.asks_left:
+            countdown.asks_left -= 1
+        elif countdown.ask(cell, envelope):
+            return await _marked_ask(cell, envelope, timeout)
     me = rt.current_cell()
     if me is not None:
         if cell.stopping:
@@ -150,7 +153,10 @@ async def _send(cell: Cell, envelope: Envelope, me: Cell | None, fork: Fork | No
     """Deliver one of several asks; what prevents that is its reply."""
     countdown = cell.rt.countdown
     if countdown is not None:
-        countdown.ask(cell, envelope)
+        if countdown.asks_left:
+            countdown.asks_left -= 1
+        else:
+            countdown.ask(cell, envelope)
     try:
         if me is not None and fork is not None:
             if cell.stopping:

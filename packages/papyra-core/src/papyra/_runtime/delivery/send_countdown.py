@@ -2,7 +2,8 @@
 
 `ActorRef.tell` counts sends down in any case, to yield to the event loop after each `SEND_BUDGET`. While an
 instrument wants to see sends, the same counter stops at the next yield or at the next send to show, whichever
-comes first. So the fast path of ``tell`` is the same with and without instruments.
+comes first. So the fast path of ``tell`` is the same with and without instruments. Asks have a counter of
+their own, which the caller of `Countdown.ask` counts down.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Countdown:
 
     __slots__ = (
         "_asks_every",
-        "_asks_left",
+        "_asks_quick",
         "_asks_stretch",
         "_attached",
         "_budget",
@@ -41,6 +42,7 @@ class Countdown:
         "_quick",
         "_rt",
         "_stretch",
+        "asks_left",
     )
 
     def __init__(self, rt: Runtime, attached: list[Attached]) -> None:
@@ -53,8 +55,9 @@ class Countdown:
         self._stretch = 0  # tells from the last stop to the next, not counting either
         self._quick = 0  # those of them that `_every` has yet to be shown; the others are not seen here
         self._every = attached[0]
-        self._asks_stretch = self._asks_left = 1  # asks from the last stop to the next, and those to come
-        self._asks_every: Attached | None = None
+        self.asks_left = 0  # asks that pass before one has to stop
+        self._asks_stretch = self._asks_quick = 0  # as of tells
+        self._asks_every = attached[0]
         rt.allow_sends(0)
 
     def tell(self, cell: Cell, item: Any) -> Any:
@@ -68,8 +71,8 @@ class Countdown:
             try:
                 mark, left = every.send(cell, item.message if type(item) is Envelope else item, False)
                 if type(left) is not int:
-                    left = index(left)  # raises for anything but a number of sends
-            except BaseException as error:  # noqa: BLE001 - as in `Attached.show`, without its call
+                    left = index(left)
+            except BaseException as error:  # noqa: BLE001 - as in `_show`
                 mark, left = every.send_failed(error)
             if mark is None and left <= 1:
                 self._quick = quick - 1
@@ -96,26 +99,29 @@ class Countdown:
         return item
 
     def ask(self, cell: Cell, envelope: Envelope) -> bool:
-        """Count an ask, and show it if it is due. Return whether it was marked."""
+        """Show an ask for which `asks_left` is 0, if it is due, and count on. Return whether it is marked."""
+        quick = self._asks_quick
         marks: Marks = ()
-        self._asks_left = left = self._asks_left - 1
-        if left:
+        if quick:
             every = self._asks_every
-            if every is None:
-                return False
             try:
-                mark, gap = every.send(cell, envelope.message, True)
-                if type(gap) is not int:
-                    gap = index(gap)
-            except BaseException as error:  # noqa: BLE001 - as in `tell`
-                mark, gap = every.send_failed(error)
-            if mark is None and gap <= 1:
+                mark, left = every.send(cell, envelope.message, True)
+                if type(left) is not int:
+                    left = index(left)
+            except BaseException as error:  # noqa: BLE001 - as in `_show`
+                mark, left = every.send_failed(error)
+            if mark is None and left <= 1:
+                self._asks_quick = quick - 1
                 return False
-            marks = _note_next(every, True, mark, gap, self._asks_stretch - left)
-        passed = self._asks_stretch - left
+            marks = _note_next(every, True, mark, left, self._asks_stretch - quick + 1)
+        passed = self._asks_stretch - quick + 1
         marks, every, nearest, second = self._show(cell, envelope.message, True, passed, marks)
-        self._asks_every = every if nearest == 1 else None
-        self._asks_stretch = self._asks_left = second if nearest == 1 else nearest
+        if nearest == 1:
+            self._asks_every = every
+            self._asks_stretch = self._asks_quick = second - 1
+        else:
+            self._asks_stretch, self._asks_quick = nearest - 1, 0
+            self.asks_left = self._asks_stretch
         envelope.marks = marks or None
         return bool(marks)
 
@@ -132,7 +138,11 @@ class Countdown:
         for instrument in self._attached:
             left = instrument.left[asks] - passed
             if left <= 0:
-                mark, left = instrument.show(cell, message, asks)
+                try:
+                    mark, left = instrument.send(cell, message, asks)
+                    left = max(index(left), 1)  # `index` raises for anything but a number of sends
+                except BaseException as error:  # noqa: BLE001 - an instrument's error, SystemExit too, must not stop a sender
+                    mark, left = instrument.send_failed(error)
                 if mark is not None:
                     marks = (*marks, (instrument, mark))
             instrument.left[asks] = left

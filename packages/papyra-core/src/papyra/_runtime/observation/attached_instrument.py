@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from operator import index
 from typing import TYPE_CHECKING, TypeAlias
 
 from papyra._runtime.containment.log import LOG, log_error
+from papyra._runtime.containment.user_values import is_a
 from papyra.instruments import Instrument
 
 if TYPE_CHECKING:
@@ -47,19 +47,8 @@ class Attached:
         """Whether the instrument has a ``run`` of its own."""
         return type(self.instrument).run is not Instrument.run
 
-    def show(self, cell: Cell, message: object, asks: bool) -> tuple[object, int]:
-        """Return what ``send`` returns."""
-        try:
-            mark, gap = self.send(cell, message, asks)
-            gap = max(index(gap), 1)
-        except BaseException as error:  # noqa: BLE001 - an instrument's error, SystemExit too, must not stop a sender
-            return self.send_failed(error)
-        return mark, gap
-
     def send_failed(self, error: BaseException) -> tuple[None, int]:
         """Count an error of ``send``, and continue without a mark."""
-        if isinstance(error, KeyboardInterrupt):
-            raise error  # Ctrl-C, which comes anywhere
         self.count_failure("send", error)
         return None, 1
 
@@ -67,15 +56,18 @@ class Attached:
         """Call a method. Return whether it succeeded."""
         try:
             getattr(self.instrument, method)(*args)
-        except KeyboardInterrupt:
-            raise  # Ctrl-C, which comes anywhere
         except BaseException as error:  # noqa: BLE001 - an instrument's error, SystemExit too, must not stop an actor
             self.count_failure(method, error)
             return False
         return True
 
     def count_failure(self, method: str, error: BaseException) -> None:
-        """Log the first error, count all, and remove an instrument that raised too many."""
+        """Log the first error, count all, and remove an instrument that raised too many.
+
+        A `KeyboardInterrupt` is raised again: Ctrl-C comes anywhere.
+        """
+        if is_a(error, KeyboardInterrupt):
+            raise error
         self.failed += 1
         if self.failed == 1:
             text = "instrument %s raised in %s; the system goes on (logged once; control_panel() counts)"
@@ -91,18 +83,26 @@ Marks: TypeAlias = tuple[tuple[Attached, object], ...]
 
 def begin(cell: Cell, marks: Marks) -> Marks:
     """Call ``begin``, and return the marks whose ``end`` is due."""
-    if len(marks) == 1:  # as nearly always
-        ((attached, mark),) = marks
-        return marks if attached.active and attached.call("begin", cell, mark) else ()
-    return tuple(
-        (attached, mark) for attached, mark in marks if attached.active and attached.call("begin", cell, mark)
-    )
+    begun: Marks = ()
+    for pair in marks:
+        attached, mark = pair
+        if attached.active:
+            try:  # as in `Attached.call`, without its call
+                attached.instrument.begin(cell, mark)
+            except BaseException as error:  # noqa: BLE001 - as there
+                attached.count_failure("begin", error)
+            else:
+                begun = (*begun, pair)
+    return begun
 
 
 def end(cell: Cell, begun: Marks, error: BaseException | None) -> None:
     """Call ``end``, in the reverse order of ``begin``."""
     for attached, mark in reversed(begun):
-        attached.call("end", cell, mark, error)
+        try:  # as in `Attached.call`, without its call
+            attached.instrument.end(cell, mark, error)
+        except BaseException as failure:  # noqa: BLE001 - as there
+            attached.count_failure("end", failure)
 
 
 def replied(cell: Cell, marks: Marks, error: BaseException | None) -> None:
