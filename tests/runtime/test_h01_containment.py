@@ -15,10 +15,12 @@ import anyio.to_thread
 import pytest
 import trio
 
-from papyra import Actor, ActorStopped, ActorSystem, SystemHooks
+from papyra import Actor, ActorStopped, ActorSystem, SystemHooks, ask_all
+from papyra.deadletters import DeadLetterPolicy
+from papyra.instruments import Instrument
 
 from .odd import LyingError, OddError, values
-from .support import Echo, running, wait_until
+from .support import Echo, go_round, running, wait_until
 
 
 class Place(Actor):
@@ -149,6 +151,33 @@ async def test_h01_the_value_of_a_context_variable_is_never_compared() -> None:
     assert calls == []
 
 
+async def test_h05_context_variables_that_a_hook_sets_are_its_own() -> None:
+    """A logging library binds its values so."""
+    variable: ContextVar[str] = ContextVar("variable", default="clean")
+
+    def bind(_: object) -> None:
+        variable.set("of a hook")
+
+    class Reads(Actor):
+        async def receive(self, message: Any) -> str:
+            if message == "fail":
+                raise ValueError(message)
+            return variable.get()
+
+    hooks = SystemHooks(on_event=bind, on_failure=bind, on_dead_letter=bind, on_audit=bind)
+    async with running(hooks=hooks, dead_letter_policy=DeadLetterPolicy(redact=bind)) as system:
+        ref = system.spawn(Reads, name="reads")
+        assert await ref.ask(1) == "clean"
+        with pytest.raises(ValueError, match="fail"):
+            await ref.ask("fail")
+        assert await ref.ask(2) == "clean"
+        await ref.stop()
+        with pytest.raises(ActorStopped):
+            await ref.tell("late")
+        system.audit()
+    assert variable.get() == "clean"
+
+
 @pytest.mark.parametrize("kind", [SystemExit, ValueError, GeneratorExit])
 async def test_h02_a_hook_that_raises_anything_is_counted(kind: type[BaseException]) -> None:
     def plain(event: object) -> None:
@@ -225,8 +254,43 @@ async def test_h08_each_call_in_another_thread_is_refused_and_changes_nothing() 
                 "proxy": lambda: proxy.value().__await__(),
                 "defer": lambda: proxy.value.defer().__await__(),
                 "wait_for_event": lambda: system.wait_for_event(lambda event: True),
+                "spawn_or_get": lambda: system.spawn_or_get(Echo, name="new"),
+                "tell_nowait": lambda: other.tell_nowait(1),
+                "ask_all": lambda: ask_all(other.request(1)),
+                "flush": system.flush,
+                "compact": system.compact,
+                "portal": system.portal,
+                "add_instrument": lambda: system.add_instrument(Instrument()),
+                "timers": lambda: context.timers,
+                "start_single": lambda: timers.start_single("key", 0, send=1),
+                "start_fixed_delay": lambda: timers.start_fixed_delay("key", 1, send=1),
+                "start_fixed_rate": lambda: timers.start_fixed_rate("key", 1, send=1),
+                "cancel": lambda: timers.cancel("kept"),
+                "cancel_all": lambda: timers.cancel_all(),
+                "set_receive_timeout": lambda: context.set_receive_timeout(1, send=1),
+                "stash": lambda: context.stash(message),
+                "unstash_all": context.unstash_all,
+                "forward": lambda: context.forward(other, 1),
+                "reply_later": context.reply_later,
+                "unhandled": lambda: context.unhandled(message),
+                "pipe_to_self": lambda: context.pipe_to_self(go_round, print),
+                "start_soon": lambda: context.start_soon(go_round),
+                "run_blocking": lambda: context.run_blocking(print),
+                "pipe.cancel": lambda: pipe.cancel(),
+                "become": lambda: self.become(self.receive),
+                "unbecome": self.unbecome,
+                "send": lambda: reply.send(2),
+                "fail": lambda: reply.fail(ValueError()),
             }
-            return {name: await anyio.to_thread.run_sync(drive, call) for name, call in calls.items()}
+            timers = context.timers
+            timers.start_single("kept", 60, send=1)
+            pipe = context.start_soon(anyio.sleep_forever)
+            reply = context.reply_later()
+            found = {name: await anyio.to_thread.run_sync(drive, call) for name, call in calls.items()}
+            assert (context.stashed, timers.keys(), repr(pipe).count("cancelled")) == (0, ("kept",), 0)
+            assert not reply.done
+            reply.send(found)
+            return reply.later
 
     async with ActorSystem() as system:
         other, caller = system.spawn(Echo), system.spawn(Calls)

@@ -159,6 +159,7 @@ class ActorContext:
     @property
     def timers(self) -> ActorTimers:
         """The actor's timers, one for each key."""
+        check_thread(self._cell.rt, "use timers")
         mine = resources(self._cell)
         if mine.timers is None:
             mine.timers = ActorTimers(mine)
@@ -179,6 +180,7 @@ class ActorContext:
         work are activity, ticks of the actor's own timers are not. The time-out is handled before anything
         that comes later, and comes again until it is ended. A restart and a stop end it.
         """
+        check_thread(self._cell.rt, "set a receive timeout")
         check_keywords("set_receive_timeout", misplaced)
         set_receive_timeout(resources(self._cell), seconds, send, call)
 
@@ -191,11 +193,13 @@ class ActorContext:
         messages are in the stash. A restart puts the stash back at the front of the mailbox; a stop makes
         dead letters of it.
         """
+        check_thread(self._cell.rt, "stash a message")
         stash.stash(self._cell, message)
         return None  # type: ignore[return-value]  # ignored: it is not the reply
 
     def unstash_all(self) -> int:
         """Put the stash at the front of the mailbox, oldest first. Return how many messages that were."""
+        check_thread(self._cell.rt, "unstash messages")
         return stash.unstash_all(self._cell)
 
     @property
@@ -212,6 +216,7 @@ class ActorContext:
         asker gets `ActorStopped`, there is one dead letter, and this actor goes on. So it does where the wait
         for room in ``ref`` would go in a circle: the asker gets `AskDeadlock`, and a tell is a dead letter.
         """
+        check_thread(self._cell.rt, "forward a message")
         await answering.forward(self._cell, ref._cell, message)
         return None  # type: ignore[return-value]  # as above
 
@@ -222,6 +227,7 @@ class ActorContext:
 
         Other messages are handled meanwhile. For a tell the handle is one that nobody waits for.
         """
+        check_thread(self._cell.rt, "take a reply")
         return Reply(self._cell, answering.answer_later(self._cell))
 
     def unhandled(self, message: object) -> _Fits:  # type: ignore[type-var]  # as above
@@ -230,6 +236,7 @@ class ActorContext:
         It becomes a dead letter with the reason ``unhandled``, and an asker gets `UnhandledMessage` at once.
         The actor has not failed.
         """
+        check_thread(self._cell.rt, "refuse a message")
         answering.unhandled(self._cell, message)
         return None  # type: ignore[return-value]  # as above
 
@@ -257,6 +264,7 @@ class ActorContext:
         between messages, like all code of the actor. An error without ``catch`` is a failure of the actor.
         The work ends with the instance: it is cancelled, and over, before ``on_stop``.
         """
+        check_thread(self._cell.rt, "start background work")
         return start_pipe(self._cell, work, then, catch)
 
     def start_soon(
@@ -267,6 +275,7 @@ class ActorContext:
         An error is a failure of the actor. The task is cancelled, and over, before ``on_stop``, also at a
         restart.
         """
+        check_thread(self._cell.rt, "start background work")
         return start_pipe(
             self._cell, partial(async_fn, *args), None, name=name or getattr(async_fn, "__qualname__", None)
         )
@@ -278,6 +287,7 @@ class ActorContext:
         before a thread is free runs nothing. Later it waits for the thread; with ``abandon_on_cancel`` it
         leaves the thread to itself, which ``control_panel()["threads"]`` still counts.
         """
+        check_thread(self._cell.rt, "run blocking code")
         rt = self._cell.rt
         me = self._cell if rt.current_cell() is self._cell else None
         return await rt.threads.run(me, fn, args, abandon=abandon_on_cancel)  # type: ignore[no-any-return]  # what fn returned

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Generic, Never, cast
 
 from papyra._runtime.containment.stack_guard import need_frames
+from papyra._runtime.containment.thread_guard import check_thread
 from papyra._runtime.containment.user_values import describe, is_a
 from papyra.exceptions import ReplyDropped
 from papyra.typing import R
@@ -56,6 +57,7 @@ class Reply(Generic[R]):
         return cast("Never", None)  # type: ignore[misc]  # it does return: a value of this type fits every reply
 
     def _settle(self, value: object, error: BaseException | None) -> bool:
+        check_thread(self._cell.rt, "reply")
         need_frames()  # before anything changes: an error half-way would leave the asker without a reply
         envelope, self._envelope = self._envelope, None
         self._done = True

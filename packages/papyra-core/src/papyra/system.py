@@ -666,6 +666,7 @@ class ActorSystem:
         """Measure the system with ``instrument`` from now on, or from its start on."""
         if self._closed or (self._core is not None and self._core.closing):
             raise SystemNotRunning(self._system_id, "add an instrument", closed=True)
+        self._check_thread("add an instrument")
         self._instruments.add(instrument)
 
     def remove_instrument(self, instrument: Instrument) -> None:
@@ -673,7 +674,13 @@ class ActorSystem:
 
         One that was not added is a `ValueError`.
         """
+        self._check_thread("remove an instrument")
         self._instruments.remove(instrument)
+
+    def _check_thread(self, action: str) -> None:
+        """Refuse a call from another thread while the system runs."""
+        if self._core is not None and not self._core.closed.is_set():
+            check_thread(self._core.rt, action)
 
     @property
     def instruments(self) -> tuple[Instrument, ...]:
@@ -800,6 +807,7 @@ class ActorSystem:
 
     async def flush(self) -> None:
         """Return when every fact so far is recorded, or given up and counted."""
+        self._check_thread("record facts")
         await anyio.lowlevel.checkpoint()  # a loop of flushes must not hold the event loop
         await self._fact_writer.flush()
 

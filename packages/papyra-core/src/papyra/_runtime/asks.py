@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from papyra._runtime.containment.thread_guard import wrong_thread
+from papyra._runtime.containment.thread_guard import check_thread, wrong_thread
 from papyra._runtime.delivery.sending import deliver
 from papyra._runtime.mailbox import raise_stopped
 from papyra._runtime.observation.attached_instrument import replied
@@ -107,6 +107,8 @@ async def ask_many(
     """Deliver all envelopes, then wait for their replies; all of it in the caller's task."""
     if not asks:
         return []
+    for cell, _, _ in asks:
+        check_thread(cell.rt, "ask an actor")
     me = asks[0][0].rt.current_cell()
     fork = begin_fork(me) if me is not None else None
     timers: list[Timer] = []

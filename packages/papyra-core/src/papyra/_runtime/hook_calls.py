@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -85,7 +85,8 @@ class Observer:
         awaits = False
         self._nested += 1
         try:
-            result = call(value)
+            # In a copy of the context variables: what a hook sets must reach neither an actor nor a sender.
+            result = copy_context().run(call, value)
             awaits = is_awaitable(result)
         except KeyboardInterrupt as error:
             self.fatal(error)  # Ctrl-C comes anywhere

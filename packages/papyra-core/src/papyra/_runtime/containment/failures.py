@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from papyra._runtime.containment.user_values import is_a, type_name
+from papyra._runtime.containment.user_values import bounded_text, is_a, type_name
 
 if TYPE_CHECKING:
     from papyra._runtime.cell import Cell
@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 __all__ = ["as_failure", "leave_scopes", "left_open", "note_plain_methods", "own_failure"]
 
+MAX_TEXT_CHARACTERS = 200
+
 
 def note_plain_methods(actor: Actor, error: Exception) -> None:
     """Note on the error of awaiting a plain function's result that ``receive`` has to be ``async def``."""
     try:
-        if "'await' expression" not in str(error) and "'async for'" not in str(error):
+        text = bounded_text(error, MAX_TEXT_CHARACTERS)
+        if "'await' expression" not in text and "'async for'" not in text:
             return
         for name in ("receive", "on_start"):
             method = getattr(actor, name)

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from papyra._runtime.containment.large_errors import text_of_large
 from papyra._runtime.containment.tracebacks import traceback_of
 from papyra._runtime.containment.user_values import is_a, type_name
 
@@ -47,7 +48,14 @@ class _Log:
         # A tuple, because logging asks an exception that is given alone whether it is true.
         info = None if error is None else (type(error), error, traceback_of(error))
         try:
-            _logger.log(level, text, *about, exc_info=info, stacklevel=3)
+            large = None if error is None else text_of_large(error)
+            if large is None:
+                _logger.log(level, text, *about, exc_info=info, stacklevel=3)
+            elif _logger.isEnabledFor(level):
+                path, line, function, _ = _logger.findCaller(stacklevel=3)
+                record = _logger.makeRecord(_logger.name, level, path, line, text, about, info, function)
+                record.exc_text = large  # a formatter takes it in place of its own text of `exc_info`
+                _logger.handle(record)
         except KeyboardInterrupt as interrupt:
             self.contain(interrupt)
         except BaseException as own:  # noqa: BLE001 - user code: it must not reach the code that logs

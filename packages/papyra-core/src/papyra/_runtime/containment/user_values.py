@@ -50,11 +50,18 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 
 
 def leaves(error: BaseException) -> list[BaseException]:
-    """Return the exceptions that a group holds, at any depth; of any other exception, a list of itself."""
+    """Return the exceptions that a group holds, at any depth; of any other exception, a list of itself.
+
+    One that is there several times is returned once: groups of groups may hold it a million times.
+    """
     errors: list[BaseException] = []
     left = [error]
+    seen: set[int] = set()
     while left:
         each = left.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
         if is_a(each, BaseExceptionGroup):
             left.extend(reversed(_MEMBERS(each)))
         else:
@@ -82,12 +89,12 @@ def bounded_text(error: BaseException, limit: int) -> str:
     and a long string is cut: a payload of 100 MB in an exception costs no more than a short one.
     """
     try:
-        if (
-            type(error).__str__ is BaseException.__str__
-            and len(error.args) == 1
-            and type(error.args[0]) is not str
-        ):
-            return _Short(limit).repr(error.args[0])
+        text, args = type(error).__str__, error.args
+        if text in (BaseException.__str__, KeyError.__str__) and args:
+            if len(args) > 1:
+                return _Short(limit).repr(args)
+            if text is KeyError.__str__ or type(args[0]) is not str:
+                return _Short(limit).repr(args[0])
         return "".join([str(error)])[: limit + 1]  # of a subclass of str, join makes a plain one
     except KeyboardInterrupt:
         raise

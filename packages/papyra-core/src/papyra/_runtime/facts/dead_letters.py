@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 from papyra._runtime.containment.log import LOG
@@ -46,7 +47,8 @@ class DeadLetterBook:
         if policy.payload == "type":
             return kind, None
         try:
-            shown = message if policy.redact is None else policy.redact(message)
+            redact = policy.redact
+            shown = message if redact is None else copy_context().run(redact, message)
             return kind, json_payload(shown, self._payload_limit)
         except KeyboardInterrupt as interrupt:
             LOG.contain(interrupt)

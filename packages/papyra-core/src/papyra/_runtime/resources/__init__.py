@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.containment.frames import calls_actor
+from papyra._runtime.containment.thread_guard import check_thread
 from papyra._runtime.containment.user_values import is_awaitable
 from papyra._runtime.envelope import SIGNAL, Envelope
 from papyra._runtime.mailbox import enqueue
@@ -159,6 +160,7 @@ def become(cell: Cell | None, behaviour: Callable[[Any], Awaitable[Any]]) -> Non
         )
     if not callable(behaviour):
         raise TypeError(f"become() takes an async function of one message, not {behaviour!r}")
+    check_thread(cell.rt, "change what an actor does")
     resources(cell).behaviour = behaviour
     bind_receive(cell)
 
@@ -166,6 +168,7 @@ def become(cell: Cell | None, behaviour: Callable[[Any], Awaitable[Any]]) -> Non
 def unbecome(cell: Cell | None) -> None:
     """Have the next message handled by the actor's ``receive`` method."""
     if cell is not None and cell.resources is not None:
+        check_thread(cell.rt, "change what an actor does")
         cell.resources.behaviour = None
         bind_receive(cell)
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from papyra._runtime.containment.frames import calls_actor
+from papyra._runtime.containment.thread_guard import check_thread
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.resources import bind_receive, enqueue_own, resources, run_call
 from papyra._runtime.timers import Timer
@@ -158,6 +159,7 @@ class ActorTimers:
 
     def cancel(self, key: Hashable) -> bool:
         """End the timer of a key. Return whether there was one."""
+        check_thread(self.resources.cell.rt, "cancel a timer")
         timer = self._timers.pop(key, None)
         if timer is None:
             return False
@@ -166,6 +168,7 @@ class ActorTimers:
 
     def cancel_all(self) -> None:
         """End every timer of the actor."""
+        check_thread(self.resources.cell.rt, "cancel timers")
         timers, self._timers = self._timers, {}
         for timer in timers.values():
             timer.end()
@@ -189,6 +192,7 @@ class ActorTimers:
         rate: bool,
     ) -> None:
         _check_action(message, act)
+        check_thread(self.resources.cell.rt, "start a timer")
         resources(self.resources.cell)  # a stopped actor has no timers
         timer = self._timers.get(key)
         if timer is None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from papyra._runtime.asks import pass_on
 from papyra._runtime.cell import Cell
+from papyra._runtime.containment.thread_guard import check_thread
 from papyra._runtime.containment.user_values import type_name
 from papyra._runtime.envelope import Envelope
 from papyra._runtime.resources import resources
@@ -56,6 +57,7 @@ async def forward(cell: Cell, target: Cell, message: object) -> None:
     """Pass the message on to ``target``, together with the duty to reply."""
     if not isinstance(target, Cell):
         raise TypeError(f"can't forward to {target}, which is on another node: ask it, and return its reply")
+    check_thread(target.rt, "forward a message")
     envelope = take(cell, "forward")
     if envelope is None or not envelope.expects_reply:
         envelope = Envelope(message, expects_reply=False)

@@ -17,6 +17,7 @@ from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.containment.log import LOG, log_error
 from papyra._runtime.containment.scope_guard import ScopeGuard
 from papyra._runtime.containment.stack_guard import SCOPE_FRAMES, need_frames
+from papyra._runtime.containment.thread_guard import check_thread
 from papyra._runtime.containment.user_values import is_a, is_awaitable
 from papyra._runtime.resources import enqueue_own, resources
 from papyra._runtime.resources.answering import BACKGROUND
@@ -71,6 +72,7 @@ class Pipe:
 
     def cancel(self) -> None:
         """Cancel the work; neither ``then`` nor ``catch`` runs, even if the result is on its way."""
+        check_thread(self._cell.rt, "cancel background work")
         need_frames(SCOPE_FRAMES)
         self._cancelled = True
         if self._scope is not None:
