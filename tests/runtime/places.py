@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from papyra import ActorStopped, ActorSystem, SystemHooks
+from papyra import (
+    ActorStopped,
+    ActorSystem,
+    Backoff,
+    GroupPolicy,
+    Strategy,
+    SupervisionPolicy,
+    SystemHooks,
+)
 from papyra.deadletters import DeadLetterPolicy
 from papyra.hooks import HOOK_NAMES
 from papyra.instruments import Instrument
@@ -128,6 +136,16 @@ async def _(system: ActorSystem, bad: Bad) -> None:
     bad.armed = True
     await attempt(ref.ask(boom))
     await wait_until(lambda: bad.calls)
+
+
+@place("`delay` of a `Backoff`")
+async def _(system: ActorSystem, bad: Bad) -> None:
+    kind: Any = type("Waits", (Backoff,), {"delay": bad})
+    ref = system.spawn(Runs, policy=SupervisionPolicy(Strategy.RESTART, backoff=kind(0, 0)))
+    await attempt(ref.ask(boom))
+    group = GroupPolicy(backoff=kind(0, 0))
+    await attempt(system.spawn(overriding("children_policy", group)).ask(failing_child))
+    assert await ref.ask(nothing) == "answer"
 
 
 @place("`own_task`, at `spawn`")

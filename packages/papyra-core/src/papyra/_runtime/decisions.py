@@ -14,7 +14,7 @@ from papyra._runtime.containment.failure_log import FailureLog
 from papyra._runtime.mailbox import has_mail
 from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_STOP, RUNNING, STARTING, SUSPENDED
 from papyra._runtime.restart_group import children_policy, group_of
-from papyra._runtime.restart_window import RestartWindow
+from papyra._runtime.restart_window import RestartWindow, delay_before
 from papyra._runtime.stopping import stop_failed
 from papyra.hooks import FailureInfo
 from papyra.supervision import SupervisorDecision
@@ -110,14 +110,14 @@ class Decisions:
     # -- restart
 
     def _plan_restart(self, cell: Cell, by: str) -> _Plan:
-        policy, backoff = cell.policy, cell.policy.backoff
+        policy = cell.policy
         if cell.restarts is None:
             cell.restarts = RestartWindow()
         restarts = cell.restarts
         if not restarts.admits(policy, self.rt.window_clock()):
             text = _over_limit(len(restarts), policy)
             return _Plan(SupervisorDecision.STOP, text, partial(stop_failed, cell, "restart_limit"))
-        wait = backoff.delay(len(restarts), self.rt.rng) if backoff is not None else 0.0
+        wait = delay_before(len(restarts), policy.backoff, self.rt.rng)
         restarts.delay = wait
         when = f"after {wait:{'.1f' if wait >= 0.1 else '.2g'}} s" if wait else "at once"
         begin = partial(phases.enter, cell, RESTARTING_STOP)

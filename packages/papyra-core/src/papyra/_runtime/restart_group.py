@@ -15,7 +15,7 @@ from papyra._runtime import phases
 from papyra._runtime.containment.user_values import describe, is_a, type_name
 from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_CHILDREN, SUSPENDED
 from papyra._runtime.resources import resources
-from papyra._runtime.restart_window import RestartWindow
+from papyra._runtime.restart_window import RestartWindow, delay_before
 from papyra._runtime.stopping import ABANDON, force, request_stop, stop_failed
 from papyra._runtime.wait_graph import cut_waits
 from papyra.supervision import GroupPolicy, RestartStrategy, Strategy
@@ -174,8 +174,7 @@ class Group:
             self._rising = True
             self._left = list(reversed(self.members))
             assert self._policy is not None  # noqa: S101 - `begin` set it
-            backoff = self._policy.backoff
-            delay = backoff.delay(len(self._restarts), self.parent.rt.rng) if backoff is not None else 0.0
+            delay = delay_before(len(self._restarts), self._policy.backoff, self.parent.rt.rng)
             if delay > 0 and self.members:
                 self._timer = self.parent.rt.timers.after(delay, self._rise)
                 return
