@@ -77,9 +77,10 @@ class ActorRef(Generic[M, R]):
                 rt.wake()  # first: if it raises, nothing was sent
             box = rt.mailbox_pool.pop() if rt.mailbox_pool else _NEW_BOX()
             box.append(message)
-            cell.box = box
-            rt.ready.append(cell)
-            return
+            if cell.box is None:  # else a finalizer, which may run at any call, has sent to it
+                cell.box = box
+                rt.ready.append(cell)
+                return
         await deliver(cell, message)
 
     def tell_nowait(self, message: M) -> None:

@@ -58,8 +58,11 @@ async def ask(cell: Cell, envelope: Envelope, timeout: float | None) -> Any:
                 rt.wake()
             box = rt.mailbox_pool.pop() if rt.mailbox_pool else _NEW_BOX()
             box.append(envelope)
-            cell.box = box
-            rt.ready.append(cell)
+            if cell.box is None:
+                cell.box = box
+                rt.ready.append(cell)
+            else:
+                await deliver(cell, envelope, waits=True)
         else:
             await deliver(cell, envelope, waits=True)
         if not envelope.replied:

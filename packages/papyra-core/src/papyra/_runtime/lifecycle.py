@@ -9,7 +9,6 @@ end of the wait signals the cell.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -54,8 +53,6 @@ __all__ = ["Lifecycle"]
 MAX_DISCARDED_MESSAGES = 1_000
 """Dead letters made before the event loop goes round."""
 
-_NEW_BOX: type[deque[Any]] = deque
-
 
 class Lifecycle:
     """Start, restart and stop the cells of one runtime."""
@@ -87,11 +84,15 @@ class Lifecycle:
         Return a coroutine for the rest of the turn, or None if no user code has to run.
         """
         actor = cell.actor
+        starts_plainly = actor is not None and _inherits_on_start(actor)
+        box = None if starts_plainly else self.rt.new_box()
         if actor is None or cell.stopping or cell.box is not None or cell.group is not None:
             return self.step(cell)
+        if box is not None:
+            cell.box = box
         cell.fresh = False
         cell.limit = cell.capacity
-        if not _inherits_on_start(actor):
+        if not starts_plainly:
             return self._begin(cell, actor, worker)
         phases.enter(cell, RUNNING)
         cell.started = True
@@ -100,8 +101,6 @@ class Lifecycle:
 
     @calls_actor
     async def _begin(self, cell: Cell, actor: Actor, worker: Worker) -> None:
-        mailbox_pool = self.rt.mailbox_pool
-        cell.box = box = mailbox_pool.pop() if mailbox_pool else _NEW_BOX()
         try:
             await actor.on_start()
             scopes = worker.scopes
@@ -122,19 +121,22 @@ class Lifecycle:
         self.rt.history.started(cell)
         if cell.stopping or cell.undecided or cell.escalated is not None:
             await self.step(cell)  # a fresh cell has no box for the signal
-        elif box:
+        elif cell.box:
             self.rt.schedule(cell)
         else:
-            cell.box = None
-            mailbox_pool.append(box)
+            box, cell.box = cell.box, None
+            if box is not None:
+                self.rt.mailbox_pool.append(box)
 
     async def step(self, cell: Cell) -> None:
         """Do everything that is due except messages, until the cell is queued again, idle, paused or dead."""
+        if cell.box is None:
+            box = self.rt.new_box()
+            if cell.box is None:  # else a finalizer, which may run at any call, has sent to it
+                cell.box = box
         if cell.fresh:
             cell.fresh = False
             cell.limit = 0 if cell.stopping or cell.senders else cell.capacity
-        if cell.box is None:
-            cell.box = self.rt.new_box()
         if cell.stopping and cell.phase == RUNNING and cell.actor is not None and _has_only_to_stop(cell):
             phases.enter(cell, STOPPING)
             if not _inherits_on_stop(cell.actor):

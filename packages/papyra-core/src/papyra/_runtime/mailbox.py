@@ -44,18 +44,20 @@ def _counts(item: object) -> bool:
 
 def enqueue(cell: Cell, item: object) -> None:
     """Put ``item`` in the box, even a full one, and make sure that the cell gets a turn."""
-    box = cell.box
-    if box is None:
-        rt = cell.rt
+    if cell.box is None:
+        rt, fresh = cell.rt, cell.fresh
+        if not fresh and not rt.awake:
+            rt.wake()  # first: if it raises, nothing has changed
         box = rt.new_box()
-        if cell.fresh:
+        if fresh:
             box.append(SIGNAL)  # it is queued already, and starts first
-        else:
-            rt.schedule(cell)
         box.append(item)
-        cell.box = box
-    else:
-        box.append(item)
+        if cell.box is None:  # else a finalizer, which may run at any call, has sent to it
+            cell.box = box
+            if not fresh:
+                rt.ready.append(cell)
+            return
+    cell.box.append(item)
 
 
 def depth(cell: Cell) -> int:

@@ -6,7 +6,7 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING
 
-from papyra._runtime.containment.log import log_error
+from papyra._runtime.containment.log import LOG, log_error
 from papyra.supervision import Backoff
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ def delay_before(restart: int, backoff: Backoff | None, rng: random.Random) -> f
         if 0 <= delay < math.inf:
             return delay
         raise ValueError(f"it returned {delay!r}")
-    except KeyboardInterrupt:
-        raise  # Ctrl-C comes anywhere
+    except KeyboardInterrupt as interrupt:
+        LOG.contain(interrupt)
     except BaseException as error:  # noqa: BLE001 - user code, which must not end the system
         log_error("delay of a Backoff raised", error=error)
-        return Backoff.delay(backoff, restart, rng)
+    return Backoff.delay(backoff, restart, rng)
 
 
 class RestartWindow(deque[float]):

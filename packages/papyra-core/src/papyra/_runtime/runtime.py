@@ -204,19 +204,24 @@ class Runtime:
 
     def signal(self, cell: Cell) -> None:
         """Have the cell look for work other than messages before it handles the next message."""
-        box = cell.box
-        if box is None:
+        if cell.box is None:
             if cell.fresh:
                 return  # it is queued, and its first turn looks at everything
+            if not self.awake:
+                self.wake()  # first: if it raises, nothing has changed
             box = self.new_box()
-            self.schedule(cell)
             box.append(SIGNAL)
-            cell.box = box
-            return
+            if cell.box is None:  # else a finalizer, which may run at any call, has sent to it
+                cell.box = box
+                self.ready.append(cell)
+                return
         if cell.paused:
-            self.schedule(cell)
-            cell.paused = False
-        box.appendleft(SIGNAL)
+            if not self.awake:
+                self.wake()
+            if cell.paused:  # as above
+                cell.paused = False
+                self.ready.append(cell)
+        cell.box.appendleft(SIGNAL)
 
     def signal_and_schedule(self, cell: Cell) -> None:
         """Queue a cell that a worker releases, and have it look for work other than messages."""

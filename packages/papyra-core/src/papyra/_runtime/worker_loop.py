@@ -451,8 +451,9 @@ class Workers:
 def _has_own_task(actor: Actor) -> bool:
     try:
         return bool(actor.own_task)
-    except KeyboardInterrupt:
-        raise  # Ctrl-C comes anywhere
+    except KeyboardInterrupt as interrupt:
+        LOG.contain(interrupt)
+        return False
     except BaseException:  # noqa: BLE001 - a property of the user, which has answered before, at the spawn
         return False
 
