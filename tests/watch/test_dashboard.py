@@ -19,6 +19,7 @@ import anyio.lowlevel
 import pytest
 
 from papyra import ActorStopped, ActorSystem, Strategy, SupervisionPolicy
+from papyra.deadletters import DeadLetterPolicy
 from papyra.exceptions import PersistenceError
 from papyra.persistence import open_backend
 from papyra.persistence.models import PersistedEvent
@@ -285,6 +286,28 @@ async def test_a_dead_letter_without_a_text_hides_no_other():
         page = await ask(Dashboard(system, token=TOKEN, payloads=True), "/letters")
         assert page.status == 200
         assert [text in page.text for text in ("before", "Unreadable", "after")] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("policy", "shown"),
+    [
+        (DeadLetterPolicy(redact=lambda message: "a card"), "a card"),
+        (DeadLetterPolicy(redact=lambda message: 1 / 0), None),
+        (DeadLetterPolicy(payload="type"), None),
+    ],
+    ids=["redacted", "redact raises", "type alone"],
+)
+async def test_p48_a_page_shows_no_more_of_a_dead_letter_than_the_record(
+    policy: DeadLetterPolicy, shown: str | None
+):
+    async with ActorSystem(dead_letter_policy=policy) as system:
+        gone = system.spawn(Echo)
+        await system.stop(gone)
+        with pytest.raises(ActorStopped):
+            await gone.tell("4111 1111 1111 1111")
+        page = await ask(Dashboard(system, token=TOKEN, payloads=True), "/letters")
+        assert "4111" not in page.text
+        assert shown is None or shown in page.text
 
 
 async def test_a_dashboard_shows_the_system_of_now():

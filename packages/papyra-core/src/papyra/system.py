@@ -67,7 +67,7 @@ if TYPE_CHECKING:
     from papyra.hooks import SystemHooks
     from papyra.instruments import Instrument
     from papyra.messages import DeadLetter
-    from papyra.persistence.models import CompactionReport, PersistenceRecoveryConfig
+    from papyra.persistence.models import CompactionReport, JSONValue, PersistenceRecoveryConfig
     from papyra.persistence.startup import PersistenceStartupConfig
     from papyra.statistics import BusyActor, SystemStatistics
     from papyra.typing import M, R, Receives, Ts
@@ -97,6 +97,10 @@ class DeadLetters:
     def count(self) -> int:
         """The number of all dead letters so far."""
         return self._history.dead_letters.ever
+
+    def describe(self, letter: DeadLetter) -> tuple[str, JSONValue]:
+        """Return type and payload of a message, no more than the `DeadLetterPolicy` lets the record have."""
+        return self._history.dead_letters.describe(letter.message)
 
     def __len__(self) -> int:
         return len(self._history.dead_letters.letters)

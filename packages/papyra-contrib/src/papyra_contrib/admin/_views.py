@@ -11,7 +11,6 @@ import anyio
 
 from papyra.exceptions import NotClustered, PersistenceError
 from papyra.persistence import safe_metrics_snapshot
-from papyra.persistence.payload import json_payload
 from papyra_contrib._cached import Cached
 from papyra_contrib._timings import PapyraTimings
 from papyra_contrib.admin._budget import in_thread
@@ -225,7 +224,10 @@ class Views:
             "expects_reply": letter.expects_reply,
             "reason": letter.reason,
         }
-        return {**row, "payload": str(json_payload(letter.message))[:4096]} if self._payloads else row
+        if not self._payloads:
+            return row
+        _, payload = self._system.dead_letters.describe(letter)
+        return {**row, "payload": "" if payload is None else str(payload)[:4096]}
 
     async def events(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the newest lifecycle events, newest first.
