@@ -39,11 +39,11 @@ class Player(Actor):
 def instruments(name, row):
     if name == "timings":
         from types import SimpleNamespace
-        from papyra_contrib import _timings
+        from papyra_contrib._timings import timings as module
         rate = {"tell": 2_000_000, "ask": 100_000, "pingpong": 1_400_000}[row]  # sends a second, without valgrind
-        _timings.time = SimpleNamespace(perf_counter=lambda: sent / rate)
-        _timings.LAG_PERIOD_SECONDS = 1e6
-        timings = _timings.PapyraTimings()
+        module.time = SimpleNamespace(perf_counter=lambda: sent / rate)
+        module.LAG_PERIOD_SECONDS = 1e6
+        timings = module.PapyraTimings()
         for pace in timings._paces:
             pace._rng.seed(7)
         return [timings]

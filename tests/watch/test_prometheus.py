@@ -26,7 +26,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from papyra import Actor, ActorStopped, ActorSystem, Settings, Strategy, SupervisionPolicy
 from papyra.testing import run_seeded
-from papyra_contrib._histogram import BOUNDS_SECONDS, OTHER, Histograms
+from papyra_contrib._timings.histogram import BOUNDS_SECONDS, OTHER, Histograms
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.admin._views import Views
 from papyra_contrib.prometheus import PapyraCollector, PapyraTimings, PrometheusInstrument, metrics_app

@@ -8,8 +8,8 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from papyra.exceptions import SystemNotRunning
-from papyra_contrib._histogram import quantile
-from papyra_contrib._timings import PapyraTimings
+from papyra_contrib._timings.histogram import quantile
+from papyra_contrib._timings.timings import PapyraTimings
 
 if TYPE_CHECKING:
     from papyra import ActorSystem

@@ -12,7 +12,7 @@ import anyio
 from papyra.exceptions import NotClustered, PersistenceError
 from papyra.persistence import safe_metrics_snapshot
 from papyra_contrib._cached import Cached
-from papyra_contrib._timings import PapyraTimings
+from papyra_contrib._timings.timings import PapyraTimings
 from papyra_contrib.admin._budget import in_thread
 from papyra_contrib.admin._fact_rows import FactFilter, bars, fact_rows
 from papyra_contrib.admin._percentiles import Percentiles

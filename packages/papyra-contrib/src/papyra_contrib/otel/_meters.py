@@ -13,7 +13,7 @@ from opentelemetry.metrics import Observation, get_meter, get_meter_provider
 from papyra._version import __version__
 from papyra.exceptions import SystemNotRunning
 from papyra.instruments import Instrument
-from papyra_contrib._sampling import Pace
+from papyra_contrib._timings.pace import Pace
 from papyra_contrib.otel import _names as names
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@
 messages. The plugin ``prometheus`` is both: set ``PAPYRA_INSTRUMENTS=prometheus``.
 """
 
-from papyra_contrib._timings import PapyraTimings
+from papyra_contrib._timings.timings import PapyraTimings
 from papyra_contrib.prometheus._app import metrics_app
 from papyra_contrib.prometheus._collector import PapyraCollector
 from papyra_contrib.prometheus._plugin import PrometheusInstrument

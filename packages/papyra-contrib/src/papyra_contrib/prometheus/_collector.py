@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.registry import Collector
 
 from papyra.exceptions import SystemNotRunning
-from papyra_contrib._timings import PapyraTimings
+from papyra_contrib._timings.timings import PapyraTimings
 from papyra_contrib.prometheus._families import Look, Named, families
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
     from papyra.statistics import SystemStatistics
-    from papyra_contrib._histogram import Histograms
+    from papyra_contrib._timings.histogram import Histograms
 
     Sample: TypeAlias = tuple[tuple[str, ...], float]
     """The labels beside ``system``, and the value."""

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.registry import Collector
 
 from papyra.exceptions import SystemNotRunning
-from papyra_contrib._timings import PapyraTimings
+from papyra_contrib._timings.timings import PapyraTimings
 from papyra_contrib.prometheus._collector import look_at, warn_of_multiprocess
 from papyra_contrib.prometheus._families import families
 

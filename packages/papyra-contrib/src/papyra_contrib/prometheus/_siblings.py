@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra.statistics import KindStatistics, SystemStatistics
-from papyra_contrib._histogram import Histograms
+from papyra_contrib._timings.histogram import Histograms
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.admin._client import NoAnswer, ask_once
 from papyra_contrib.admin._folder import sockets_of_others

@@ -6,7 +6,7 @@ import random
 
 __all__ = ["Pace"]
 
-MAX_GAP_SENDS = 1024
+MAX_GAP_SENDS = 2048
 """The greatest mean number of sends from one sample to the next."""
 
 

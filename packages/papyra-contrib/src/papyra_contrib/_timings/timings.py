@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from papyra.instruments import Instrument
-from papyra_contrib._histogram import Histograms
-from papyra_contrib._sampling import Pace
+from papyra_contrib._timings.histogram import Histograms
+from papyra_contrib._timings.pace import Pace
 
 if TYPE_CHECKING:
     from papyra import ActorSystem
@@ -26,7 +26,7 @@ LAG_MEMORY = 30
 class PapyraTimings(Instrument):
     """Measures how long messages wait in mailboxes and are handled, about ``rate`` of them in a second.
 
-    The share that is measured falls as the rate of messages rises, to one in about 1,024; each sample counts
+    The share that is measured falls as the rate of messages rises, to one in about 2,048; each sample counts
     for the messages that it represents. Long messages that are rare may be missed; `ActorSystem.busy` does
     not miss them. It also measures the lag of the event loop.
     """

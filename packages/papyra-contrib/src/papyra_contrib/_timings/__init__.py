@@ -1,0 +1,1 @@
+"""How long messages wait and are handled: samples of them, and histograms."""
