@@ -380,7 +380,7 @@ async def test_r35_text_is_the_same_in_a_database_of_each_encoding(database, tab
 @pytest.mark.parametrize("database", [("LATIN1", "")], indirect=True)
 async def test_r35_text_that_a_database_can_not_hold_is_an_error(database, table):
     async with aclosing(PostgresPersistence(database, table=table)) as backend:
-        with pytest.raises(PersistenceError, match="use a database of the encoding UTF8") as raised:
+        with pytest.raises(PersistenceError, match="use a database with the encoding UTF8") as raised:
             await backend.record_batch([PersistedEvent("shop", "日", "x", {}, 1.5, "run")], batch_id="run:1")
         assert raised.value.retry is False
         assert await backend.list_events() == []

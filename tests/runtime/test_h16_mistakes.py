@@ -163,7 +163,7 @@ async def to_one_that_failed_at_length(system: ActorSystem) -> None:
 
 MISTAKES: dict[str, Callable[[ActorSystem], Awaitable[object]]] = {
     "A send without await": without_await,
-    "An instance in place of a class": lambda system: system.spawn(Till()),  # type: ignore
+    "An instance instead of a class": lambda system: system.spawn(Till()),  # type: ignore
     "Too many arguments": lambda system: system.spawn(Till, 1, 2),  # type: ignore
     "A keyword argument for the factory": lambda system: system.spawn(Till, coins=5),  # type: ignore
     "A timer without a keyword": positional_tick,
@@ -179,8 +179,8 @@ MISTAKES: dict[str, Callable[[ActorSystem], Awaitable[object]]] = {
     "An ask in a circle": ask_in_a_circle,
     "A tell in a circle": tell_in_a_circle,
     "An actor of another system": wrong_system,
-    "An actor in place of its reference": not_a_reference,
-    "An exception in place of an event": lambda system: system.wait_for_event(ActorStopped),  # type: ignore
+    "An actor instead of its reference": not_a_reference,
+    "An exception instead of an event": lambda system: system.wait_for_event(ActorStopped),  # type: ignore
     "A call from another thread": wrong_thread,
 }
 LOGGED = {"A receive that blocks", "An on_start that does not end", "A close that waits"}

@@ -305,7 +305,7 @@ async def test_an_audit_has_the_longest_mailbox() -> None:
 async def test_r02_the_crash_of_a_group_names_what_is_in_it() -> None:
     class Grouped(Actor):
         async def receive(self, message: object) -> None:
-            raise ExceptionGroup("unhandled errors", [ConnectionResetError("gone")] * 9)
+            raise ExceptionGroup("unhandled errors", [ConnectionResetError("gone") for _ in range(9)])
 
     async with ActorSystem() as system:
         await system.spawn(Grouped).tell(1)

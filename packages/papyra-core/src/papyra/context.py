@@ -180,8 +180,8 @@ class ActorContext:
         work are activity, ticks of the actor's own timers are not. The time-out is handled before anything
         that comes later, and comes again until it is ended. A restart and a stop end it.
         """
-        check_thread(self._cell.rt, "set a receive timeout")
         check_keywords("set_receive_timeout", misplaced)
+        check_thread(self._cell.rt, "set a receive timeout")
         set_receive_timeout(resources(self._cell), seconds, send, call)
 
     # -- what an actor may do with a message, besides returning its reply
