@@ -34,7 +34,7 @@ def test_c05_c06_c12_a_killed_and_a_paused_node(world, nats_server, backend):
     a.process.wait()
     killed = time.time()
     reply = b.do("ask", address=address)  # nobody listens: not delivered
-    # On a machine that paused, the server or the whole of it, the end of the node is told before.
+    # If the machine or the server paused, the ask ends with its node.
     assert reply[0] == "NodeUnreachable" or (reply[0], time.time() - killed > 1.5) == ("NodeGone", True)
     told = b.wait_for("terminated", address=address)
     assert (told["reason"], told["at"] - killed < LET_DOWN_SECONDS) == ("node_down", True)

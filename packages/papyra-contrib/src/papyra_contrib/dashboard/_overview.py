@@ -123,6 +123,9 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
     record = snapshot.answer["record"]
     counts, bars = record["counts"], record["bars"]
     closed = sum(1 for run in record["runs"] if run["ended"] in ("clean", "failed"))
+    kinds: list[tuple[str, dict[str, Any]]] = sorted(
+        record["kinds"].items(), key=lambda each: (-each[1]["crashes"], -each[1]["started"], each[0])
+    )
     line = Series()
     for index, number in enumerate(bars["facts"]):
         line.points.append((float(index), float(number)))
@@ -142,10 +145,9 @@ def record_overview(snapshot: Snapshot) -> dict[str, Any]:
         "notes": record_attention(record),
         "facts": grouped(snapshot.answer["events"], MAX_FACT_LINES),
         "facts_note": f"similar ones in one line; from {moment(record['oldest'])} to {moment(record['newest'])}",
-        "record_types": sorted(
-            ({"name": name, **kind, "handled": _handled(kind)} for name, kind in record["kinds"].items()),
-            key=lambda kind: (-kind["crashes"], -kind["started"], kind["name"]),
-        )[: 2 * MAX_TYPES],
+        "record_types": [
+            {"name": name, **kind, "handled": _handled(kind)} for name, kind in kinds[: 2 * MAX_TYPES]
+        ],
         "runs": [
             {
                 **run,

@@ -87,9 +87,10 @@ class PapyraTracing(Instrument):
         self._until_root = roots
         # What `get_current` calls in the end, without the calls: it is due for each send.
         runtime_context = getattr(otel_context, "_RUNTIME_CONTEXT", otel_context)
-        variable = getattr(runtime_context, "_current_context", None)
+        variable: Any = getattr(runtime_context, "_current_context", None)
+        read_variable: Any = getattr(variable, "get", None)
         self._current: Callable[[], Context] = (
-            variable.get if type(variable) is ContextVar else runtime_context.get_current
+            read_variable if type(variable) is ContextVar else runtime_context.get_current
         )
         self._continues = tells and not roots
         self._tracer = trace.get_tracer(

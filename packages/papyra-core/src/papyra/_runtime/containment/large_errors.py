@@ -88,8 +88,9 @@ def _take(value: object, left: int) -> int:
         elif type(each) is int:
             left -= each.bit_length() // 3
         elif type(each) is dict:
-            values.extend(islice(each, left))
-            values.extend(islice(each.values(), left))
+            pairs = cast("dict[object, object]", each)
+            values.extend(islice(pairs, left))
+            values.extend(islice(pairs.values(), left))
         elif type(each) in (list, tuple, set, frozenset, deque):
             values.extend(islice(cast("Iterable[object]", each), left))
     return left

@@ -10,7 +10,7 @@ import inspect
 import reprlib
 import types
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -89,12 +89,13 @@ def bounded_text(error: BaseException, limit: int) -> str:
     and a long string is cut: a payload of 100 MB in an exception costs no more than a short one.
     """
     try:
-        text, args = type(error).__str__, error.args
+        text, args = type(error).__str__, cast("tuple[object, ...]", error.args)
         if text in (BaseException.__str__, KeyError.__str__) and args:
-            if len(args) > 1:
+            first, *others = args
+            if others:
                 return _Short(limit).repr(args)
-            if text is KeyError.__str__ or type(args[0]) is not str:
-                return _Short(limit).repr(args[0])
+            if text is KeyError.__str__ or type(first) is not str:
+                return _Short(limit).repr(first)
         return "".join([str(error)])[: limit + 1]  # of a subclass of str, join makes a plain one
     except KeyboardInterrupt:
         raise
