@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["PapyraMeters"]
 
 
-class _Counters:
-    """The counters of all systems that are measured at one provider, which takes each name once.
+class _ProviderMeters:
+    """The meters of all systems that are measured at one provider, which takes each name once.
 
     It reads a closed system too, as long as the system object exists, so that its counters do not fall. Of
     two systems with one id it reads the newer one.
@@ -38,6 +38,9 @@ class _Counters:
     def __init__(self, meter: Meter) -> None:
         self._systems: WeakValueDictionary[str, ActorSystem] = WeakValueDictionary()
         self._sent: WeakKeyDictionary[ActorSystem, dict[str, int]] = WeakKeyDictionary()
+        self.durations = meter.create_histogram(
+            names.PROCESS_DURATION, "s", "Duration of handling a message (sampled)."
+        )
         meter.create_observable_counter(
             names.SENT_MESSAGES, [self._observe_sent], "{message}", "Messages sent to actors."
         )
@@ -75,16 +78,17 @@ class _Global:
 
 
 _GLOBAL = _Global()
-_of_provider: WeakKeyDictionary[MeterProvider | _Global, _Counters] = WeakKeyDictionary()
+_of_provider: WeakKeyDictionary[MeterProvider | _Global, _ProviderMeters] = WeakKeyDictionary()
 _making = threading.Lock()  # systems may start side by side in threads
 
 
-def _counters(provider: MeterProvider | None, meter: Meter) -> _Counters:
+def _meters(provider: MeterProvider | None) -> _ProviderMeters:
     with _making:
         key = _GLOBAL if provider is None or provider is get_meter_provider() else provider
         known = _of_provider.get(key)
         if known is None:
-            known = _of_provider[key] = _Counters(meter)
+            meter = get_meter(names.SCOPE, __version__, provider, schema_url=names.SCHEMA_URL)
+            known = _of_provider[key] = _ProviderMeters(meter)
         return known
 
 
@@ -93,8 +97,7 @@ class PapyraMeters(Instrument):
 
     It adds itself to the system. Without a system, pass it to one: ``ActorSystem(instruments=[...])``. The
     counters are read when the SDK collects, in any thread. ``messaging.process.duration`` has about ``rate``
-    samples per second, so its count is not the number of
-    messages.
+    samples per second, so its count is not the number of messages.
     """
 
     def __init__(
@@ -105,18 +108,14 @@ class PapyraMeters(Instrument):
         meter_provider: MeterProvider | None = None,
     ) -> None:
         self._paces = (Pace(rate), Pace(rate))  # of tells and of asks
-        meter = get_meter(names.SCOPE, __version__, meter_provider, schema_url=names.SCHEMA_URL)
-        self._durations = meter.create_histogram(
-            names.PROCESS_DURATION, "s", "Duration of handling a message (sampled)."
-        )
-        self._counters = _counters(meter_provider, meter)
+        self._meters = _meters(meter_provider)
         if system is not None:
-            self._counters.add(system)
+            self._meters.add(system)
             system.add_instrument(self)
 
     def started(self, system: ActorSystem) -> None:
         """Read this system from now on."""
-        self._counters.add(system)
+        self._meters.add(system)
 
     def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:
         """Take a sample."""
@@ -132,7 +131,7 @@ class PapyraMeters(Instrument):
         kind = target.actor_type
         seconds = time.perf_counter() - mark[0]
         about = _about(kind.__name__ if kind is not None else "Actor", target.address.system, "process")
-        self._durations.record(seconds, about)
+        self._meters.durations.record(seconds, about)
 
 
 def _about(actor_type: str, system_id: str, verb: str) -> dict[str, str]:
