@@ -32,12 +32,16 @@ _R = TypeVar("_R", bound=PersistedRecord)
 _OPTIONAL_COLUMNS = ("class", "reason", "run")
 
 
+def _whole(record: object) -> object:
+    return record
+
+
 @dataclass(frozen=True, slots=True)
 class RecordPrinter(Generic[_R]):
     """How records of a kind are printed.
 
     A pipe gets a line for each: ``key``, then the cells of ``line``. A terminal gets a table of the cells of
-    ``row``. JSON gets what `as_json` makes of the record: its fields by name.
+    ``row``. JSON gets the ``document`` of each, a dict or the record itself, whose fields it has by name.
     """
 
     key: str
@@ -46,6 +50,7 @@ class RecordPrinter(Generic[_R]):
     line: Callable[[Output, _R], Sequence[Cell]]
     drawn_columns: Sequence[str]
     row: Callable[[Output, _R], Sequence[Cell]]
+    document: Callable[[_R], object] = _whole
 
     @property
     def words(self) -> tuple[str, str]:
@@ -56,11 +61,12 @@ class RecordPrinter(Generic[_R]):
     def show(self, out: Output, records: Sequence[_R]) -> None:
         """Print records, and in text their number."""
         note = Styled(count(len(records), *self.words), "green")
-        out.show(records, records, [] if out.is_json else [self.table(out, records)], note)
+        documents = self._documents(out, records)
+        out.show(documents, documents, [] if out.is_json else [self.table(out, records)], note)
 
     def stream(self, out: Output, record: _R) -> None:
         """Print one record as it comes."""
-        out.stream(self._lines(out, [record]), [record])
+        out.stream(self._lines(out, [record]), self._documents(out, [record]))
 
     def table(self, out: Output, records: Sequence[_R]) -> Table:
         """Return the records as text."""
@@ -68,6 +74,9 @@ class RecordPrinter(Generic[_R]):
             return self._lines(out, records)
         table = Table(self.key, self.title, self.drawn_columns, [self.row(out, record) for record in records])
         return table.without_empty(*_OPTIONAL_COLUMNS)
+
+    def _documents(self, out: Output, records: Sequence[_R]) -> Sequence[object]:
+        return [self.document(record) for record in records] if out.is_json else []
 
     def _lines(self, out: Output, records: Sequence[_R]) -> Table:
         return Table(self.key, self.title, self.columns, [self.line(out, record) for record in records])

@@ -1,7 +1,8 @@
 """What each decision on a failed actor means: what happens to the actor, and what is logged and recorded.
 
 To add a member of `SupervisorDecision`, handle it in the two ``match`` statements of this module. The phase
-that follows is in `phases.TRANSITIONS`.
+that follows is in `phases.TRANSITIONS`. If the actor waits as SUSPENDED meanwhile, `supervision.decide` has
+to know what comes after the wait, and `lifecycle._goes_down` ends its timer.
 """
 
 from __future__ import annotations
