@@ -14,8 +14,8 @@ own one:
 After the first two the loop must answer soon. If it does not, the code that holds it is interrupted, unless
 that is the loop's own work. If the runtime has called that code for itself, as a hook, the systems end
 whatever becomes of the exception there, and from then on such code is interrupted each time. An interrupt
-that Python can't raise, as out of a ``__del__``, ends them too, and is tried again until they do. Signals are
-counted anew if the program went on after the last one for a while.
+that Python can't raise, as out of a ``__del__``, ends them too, and what holds the loop then is interrupted.
+Signals are counted anew if the program went on after the last one for a while.
 One that comes while the loop does not run, as between two calls of ``run_until_complete``, is not counted.
 
 To look again later, the handler sends the main thread a signal of another number. With the same number, a
@@ -77,7 +77,6 @@ class Interrupts:
         self._counted_at = 0.0  # the time of the last signal
         self._retries = False  # `_look_again` tries once more to interrupt an actor
         self._overdue: list[bool] | None = None  # set if the loop did not answer in time; empty until it does
-        self._unraised = False  # `_look_again` tries once more, unless the systems end
         self._lasts = False  # the runtime's calls are interrupted until the systems have closed
         self._previous_unraisable: Callable[[sys.UnraisableHookArgs], object] = sys.unraisablehook
         self._is_own = False  # the next SIGINT is the handler's own, where it has no other signal
@@ -94,7 +93,7 @@ class Interrupts:
             if not _is_of_a_loop(current):
                 return
             self._previous, self._count = current, 0
-            self._retries = self._is_own = self._unraised = self._lasts = False
+            self._retries = self._is_own = self._lasts = False
             self._overdue = None
             signal.signal(signal.SIGINT, self._handle)
             if AGAIN_SIGNAL is not None and signal.getsignal(AGAIN_SIGNAL) is signal.SIG_DFL:
@@ -157,8 +156,8 @@ class Interrupts:
                 self._interrupt_held(frame, running)
             self._overdue = answer  # the loop is at its own work, so it is only slow
             _later(RETRY_SECONDS, self._call_again)
-        elif self._retries or (self._unraised and not all(core.closing for core in running)):
-            self._retries = self._unraised = False
+        elif self._retries:
+            self._retries = False
             self._interrupt(frame, running)
 
     def _interrupt(self, frame: FrameType | None, running: list[RunningSystem]) -> None:
@@ -203,8 +202,7 @@ class Interrupts:
         """Do what Ctrl-C asks for, although Python can't raise it, as out of a ``__del__`` or a callback."""
         if isinstance(unraisable.exc_value, KeyboardInterrupt):
             self.end_systems()
-            self._unraised = True
-            _later(RETRY_SECONDS, self._call_again)
+            self._ask(self._of_running_loops())
         self._previous_unraisable(unraisable)
 
     def end_systems(self) -> bool:
@@ -228,7 +226,7 @@ class Interrupts:
             self._count = 0
         self._count += 1
         self._counted_at = now
-        self._lasts = self._unraised = False
+        self._lasts = False
 
     def _ask(self, running: list[RunningSystem]) -> None:
         """Have whatever holds the loop interrupted, unless the loop answers in time."""
