@@ -186,6 +186,24 @@ def test_top_snapshot(application: Path, width: int):
     anyio.run(look_on)
 
 
+def test_rows_are_put_in_order_at_each_look(tmp_path: Path):
+    """The cursor stays with its actor."""
+
+    async def look_on() -> None:
+        app = TopApp(lambda: tmp_path / "none.sock", "mailbox", 60.0, 40)
+        async with app.run_test(size=(150, 40)) as pilot:
+            await seen(pilot, lambda: app._table("actors").columns)
+            table = app._table("actors")
+            for names, cursor in (("abc", 1), ("cdb", 2), ("dc", 1), ("", 0), ("b", 0)):
+                app._fill("actors", {name: (name, *"-------") for name in names})
+                assert [str(table.get_row_at(index)[0]) for index in range(table.row_count)] == list(names)
+                if names == "abc":
+                    table.move_cursor(row=1)
+                await seen(pilot, lambda cursor=cursor: table.cursor_row == cursor)
+
+    anyio.run(look_on)
+
+
 async def seen(pilot: object, condition: object) -> None:
     with anyio.fail_after(60):
         while not condition():  # type: ignore[operator]

@@ -168,20 +168,29 @@ class TopApp(App[None]):
         self._fill("actors", actor_rows(snapshot))
 
     def _fill(self, name: str, rows: dict[str, tuple[str, ...]]) -> None:
-        """Update rows in place; names are an application's, so no markup in them counts."""
+        """Update rows, and put them in order; names are an application's, so no markup in them counts.
+
+        The cursor stays with its row.
+        """
         table = self._table(name)
+        selected = table.ordered_rows[table.cursor_row].key if table.row_count else None
         for key in [row.value for row in list(table.rows) if row.value not in rows]:
             if key is not None:
                 table.remove_row(key)
         present = {row.value for row in table.rows}
         columns = [column.value or "" for column in table.columns]  # a narrow terminal has fewer
+        places: dict[str, int] = {}
         for key, cells in rows.items():
             shown = [_cell(column, cell) for column, cell in zip(columns, cells, strict=False)]
+            places.setdefault(shown[0].plain, len(places))
             if key in present:
                 for column, cell in zip(columns, shown, strict=True):
                     table.update_cell(key, column, cell, update_width=True)
             else:
                 table.add_row(*shown, key=key)
+        table.sort(columns[0], key=lambda cell: places[cell.plain])
+        if selected is not None and selected in table.rows:
+            table.move_cursor(row=table.get_row_index(selected), scroll=False)
 
     def _table(self, name: str) -> DataTable[Any]:
         return self.query_one(f"#{name}", DataTable)  # pyright: ignore[reportUnknownVariableType] - any cell will do
