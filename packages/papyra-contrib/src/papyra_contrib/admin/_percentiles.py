@@ -97,10 +97,7 @@ class Percentiles:
                 self._system.remove_instrument(own)
                 own.sleeps = False
                 self._system.add_instrument(own)
-        except (
-            SystemNotRunning,
-            ValueError,
-        ):  # the system is closing, or removed the instrument after errors
+        except (SystemNotRunning, ValueError):  # it is closing, or removed the instrument after errors
             return own
         own.looked = time.monotonic()
         return own

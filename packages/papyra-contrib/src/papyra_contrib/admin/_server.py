@@ -100,9 +100,7 @@ class AdminSocket(Instrument):
             await anyio.sleep(accepting.pause())
             try:
                 stream = await listener.accept()
-            except (
-                anyio.BrokenResourceError
-            ):  # the client has left already, or the process has too many open files
+            except anyio.BrokenResourceError:  # the client has left, or too many files are open
                 await anyio.sleep(ACCEPT_AGAIN_SECONDS)
                 continue
             if not _is_allowed(stream):
