@@ -8,8 +8,9 @@ import random
 import anyio
 import pytest
 
-from papyra_contrib.cluster import Conflict, Ended, Entry, MemoryTransport, Synced
+from papyra_contrib.cluster import Conflict, Ended, Entry, MemoryTransport, NodeId, Synced
 from papyra_contrib.cluster._memory_hub import Faults, Hub
+from papyra_contrib.cluster.nats._frames import FrameChannel, Outbox
 from papyra_contrib.cluster.testing import MemoryNetwork, TransportConformance
 
 numbers = itertools.count(1)
@@ -231,3 +232,26 @@ def test_c18_a_broken_transport_fails_the_kit(kind, test):
 
 def test_c18_the_seed_decides():
     assert random.Random(1).random() == MemoryNetwork(1)._hub.random.random()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the connection's loop
+async def test_a_transport_that_is_open_has_its_subscriptions_at_the_server():
+    """Each connection has a reader of its own at the server: what another one sends may be faster."""
+    calls: list[str] = []
+
+    class Client:
+        is_connected = False
+
+        async def subscribe(self, subject: str, **options: object) -> None:
+            calls.append("subscribe")
+
+        async def flush(self) -> None:
+            calls.append("flush")
+
+    node = NodeId("a", "0" * 12)
+    channel = FrameChannel(Client(), "shop", node, Outbox("shop", node), None, None)
+    await channel.start()
+    try:
+        assert calls == ["subscribe"] * 3 + ["flush"]
+    finally:
+        channel._task.cancel()

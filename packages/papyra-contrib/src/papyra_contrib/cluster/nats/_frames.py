@@ -107,6 +107,7 @@ class FrameChannel:
         await self._client.subscribe(f"{prefix}.n.{me}.>", cb=self._on_message, **unlimited)
         await self._client.subscribe(f"{prefix}.all.>", cb=self._on_message, **unlimited)
         await self._client.subscribe(f"{prefix}.x.{me}.>", cb=self._on_status, **unlimited)
+        await self._client.flush()  # the server has them: what others send from now on arrives
         self._task = asyncio.create_task(self._write())
 
     def wake(self) -> None:
