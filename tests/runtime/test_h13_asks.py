@@ -14,6 +14,7 @@ import pytest
 
 from papyra import (
     Actor,
+    ActorContext,
     ActorRef,
     ActorSystem,
     AskTimeout,
@@ -54,6 +55,28 @@ async def test_h13_the_own_reference_is_made_once_and_is_cheap() -> None:
         assert mine == ref
         assert same
         assert seconds < 0.5e-6  # measured at 0.06 us; the promise is 0.1 us
+
+
+async def test_h13_a_context_is_made_once_for_each_instance_of_an_actor() -> None:
+    assert Actor.__dict__["context"] is Actor.context
+    with pytest.raises(RuntimeError, match=r"Runs\.context does not exist yet: the actor is not spawned"):
+        Runs().context  # noqa: B018 - reading it raises
+
+    async def fail(actor: Runs) -> None:
+        raise ValueError("again")
+
+    async def own(actor: Runs) -> ActorContext:
+        assert actor.context is actor.context
+        return actor.context
+
+    async with ActorSystem() as system:
+        ref = system.spawn(Runs, policy=SupervisionPolicy(Strategy.RESTART))
+        first = await ref.ask(own)
+        with pytest.raises(ValueError, match="again"):
+            await ref.ask(fail)
+        second = await ref.ask(own)
+        assert first is not second
+        assert first.self_ref == second.self_ref == ref
 
 
 async def test_h13_the_own_reference_can_not_be_set() -> None:

@@ -262,10 +262,10 @@ class World:
     async def watch(self, watcher: int, watched: int) -> None:
         if watcher == watched or (watcher, watched) in self.watches:
             return
-        context = self.refs[watcher]._cell.context
-        if context is None or not self.refs[watcher].is_alive():
+        actor = self.refs[watcher]._cell.actor
+        if actor is None or not self.refs[watcher].is_alive():
             return
-        context.watch(self.refs[watched])
+        actor.context.watch(self.refs[watched])
         self.watches.append((watcher, watched))
 
     # -- what must be true

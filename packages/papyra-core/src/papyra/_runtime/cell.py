@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from papyra._runtime.wait_graph import Fork, Wait
     from papyra._runtime.worker import Worker
     from papyra.actor import Actor
-    from papyra.context import ActorContext
     from papyra.supervision import SupervisionPolicy
 
 __all__ = ["NO_LIMIT", "Cell", "Told"]
@@ -60,7 +59,6 @@ class Cell:
         "box",
         "capacity",
         "children",
-        "context",
         "escalated",
         "factory",
         "failure",
@@ -127,7 +125,6 @@ class Cell:
         self.reason = "stopped"
         self.actor_type: type[Actor] | None = None
         self.actor: Actor | None = None
-        self.context: ActorContext | None = None
         self.receive: Callable[[Any], Awaitable[Any]] | None = None
         self.box: deque[Any] | None = None
         self.answering: Envelope | None = None

@@ -178,7 +178,7 @@ def _end(cell: Cell) -> None:
         own.waiter.set_result(None)  # it waits for a turn that does not come: it has to end
     # References may keep a dead cell alive; release everything that it no longer needs.
     cell.resources = None
-    cell.actor = cell.context = cell.factory = cell.receive = cell.failure = None
+    cell.actor = cell.factory = cell.receive = cell.failure = None
     cell.worker = cell.variables = cell.waits_for = cell.undecided = cell.restarts = cell.children = (
         cell.escalated
     ) = None
