@@ -452,6 +452,87 @@ async def test_p40_what_waits_when_the_system_closes_is_told() -> None:
     assert len(found) == 2
 
 
+async def test_p40_a_call_that_comes_with_the_close_is_cancelled() -> None:
+    found: list[str] = []
+
+    async def work() -> None:
+        await anyio.lowlevel.checkpoint()
+        found.append("went on")
+
+    def call() -> None:
+        try:
+            portal.call(work)
+        except SystemNotRunning:
+            found.append("not running")
+
+    async with running() as system:
+        portal = system.portal()
+        thread = threading.Thread(target=call)
+        thread.start()
+        while not portal._inbox:  # the loop is held meanwhile, so the call has not begun
+            thread.join(0.001)
+        await portal.close()
+        await until(lambda: not thread.is_alive())
+    assert found == ["not running"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_p40_a_call_whose_task_is_cancelled_from_outside_ends(anyio_backend: str) -> None:
+    async def work() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await anyio.lowlevel.checkpoint()
+
+    async with running() as system:
+        portal = system.portal()
+
+        def call(_number: int) -> None:
+            with pytest.raises(SystemNotRunning):
+                portal.call(work)
+
+        await in_threads(1, call)
+        assert portal._calls == set()
+
+
+def test_p40_a_thread_learns_that_the_loop_has_ended_without_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether it waits for an answer or for room, or calls later."""
+    monkeypatch.setattr("papyra.portal.LOOK_EVERY_SECONDS", 0.001)
+
+    async def start() -> tuple[ActorSystem, ActorRef[Any, Any], Portal, Portal]:
+        system = ActorSystem()
+        await system.start()
+        return system, system.spawn(Runs), system.portal(window=1), system.portal()
+
+    loop = asyncio.new_event_loop()
+    system, ref, used, unused = loop.run_until_complete(start())
+    used_too = Portal(used._rt)
+    found: list[str] = []
+
+    def note(call: Callable[..., Any], *args: Any) -> None:
+        with pytest.raises(SystemNotRunning) as caught:
+            call(*args)
+        found.append(str(caught.value))
+
+    def tell() -> None:
+        used.tell(ref, "on its way")
+        note(used.tell, ref, "waits for room")
+
+    waiting = [threading.Thread(target=tell), threading.Thread(target=note, args=(used_too.ask, ref, "ask"))]
+    for thread in waiting:
+        thread.start()
+    while not (used._waiting and used_too._inbox):
+        waiting[0].join(0.01)
+    loop.close()
+    late = threading.Thread(target=lambda: [note(unused.tell, ref, 1), note(unused.call, anyio.sleep, 0)])
+    for thread in (*waiting, late):
+        if thread is late:
+            thread.start()
+        thread.join()
+    assert found == [str(SystemNotRunning(system.system_id, "take messages from threads", closed=True))] * 4
+    anyio.run(system.aclose)
+
+
 def _under_fire(
     system: ActorSystem, portal: Portal, refs: list[ActorRef[Any, Any]], seed: int
 ) -> Callable[[int], None]:

@@ -48,9 +48,6 @@ class _ThreadWaiter:
     def __init__(self) -> None:
         self._event = threading.Event()
 
-    def __await__(self) -> Any:
-        raise TypeError("a thread waits for this, not a task")
-
     def done(self) -> bool:
         return self._event.is_set()
 

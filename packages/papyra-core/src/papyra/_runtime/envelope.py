@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from papyra._runtime._eventloop import Waiter
     from papyra._runtime.cell import Cell
     from papyra._runtime.observation.attached_instrument import Marks
     from papyra._runtime.wait_graph import Branch
     from papyra.actor import Actor
 
-__all__ = ["SIGNAL", "Envelope", "Source"]
+__all__ = ["SIGNAL", "Asker", "Envelope", "Source"]
+
+
+class Asker(Protocol):
+    """What a reply wakes: a `Waiter` of the event loop, a thread, another node."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: None, /) -> None: ...
 
 
 class Source(Protocol):
@@ -53,7 +59,7 @@ class Envelope:
         self.message = message
         self.expects_reply = expects_reply
         self.call: Callable[[Actor], Awaitable[Any]] | None = None
-        self.waiter: Waiter | None = None
+        self.waiter: Asker | None = None
         self.marks: Marks | None = None
         self.asker: Cell | Branch | None = None
         self.source: Source | None = None

@@ -39,7 +39,7 @@ class Answered(Protocol):
 class Mail:
     """A message from another node on its way into a mailbox."""
 
-    __slots__ = ("_answered", "_done", "item", "message")
+    __slots__ = ("_answered", "item", "message")
 
     def __init__(
         self,
@@ -48,7 +48,6 @@ class Mail:
         inside: Callable[[], AbstractContextManager[object]] | None = None,
     ) -> None:
         self._answered = answered
-        self._done = False
         self.message = message
         self.item = message
         if answered is not None or inside is not None:
@@ -57,38 +56,41 @@ class Mail:
                 envelope.call = _received_inside(message, inside)
 
     def delivered(self) -> None:
-        """Have the reply delivered to this object.
+        """Have the reply passed on.
 
         Call it after the delivery: until then, `sending.deliver` uses the envelope's waiter for its own wait.
         """
         item = self.item
         if self._answered is None or type(item) is not Envelope:
             return
+        asker = _RemoteAsker(item, self._answered)
         if item.replied:
-            self.set_result(None)
+            asker.set_result(None)
         else:
-            item.waiter = self
+            item.waiter = asker
 
-    # The part of a `Waiter` that `Envelope.reply` uses.
+
+class _RemoteAsker:
+    """Passes the reply on to another node."""
+
+    __slots__ = ("_answered", "_envelope")
+
+    def __init__(self, envelope: Envelope, answered: Answered) -> None:
+        self._envelope = envelope
+        self._answered = answered
 
     def done(self) -> bool:
-        """Whether the reply was passed on."""
-        return self._done
+        """Return False: an envelope is answered once."""
+        return False
 
     def set_result(self, _result: None, /) -> None:
         """Pass the reply on. An actor's worker calls this, so it must not raise."""
-        self._done = True
-        item = self.item
-        if type(item) is not Envelope or self._answered is None:
-            return
-        error, item.error = item.error, None
+        envelope = self._envelope
+        error, envelope.error = envelope.error, None
         try:
-            self._answered(item.value, error)
+            self._answered(envelope.value, error)
         except Exception as raised:  # noqa: BLE001 - of the cluster: it must not reach the actor's worker
             log_error("sending a reply to another node raised", error=raised)
-
-    def __await__(self) -> Any:
-        raise TypeError("a Mail is not awaited")
 
 
 def _received_inside(
