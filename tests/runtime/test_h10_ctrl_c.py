@@ -218,8 +218,16 @@ async def test_h10_the_hook_of_what_python_cannot_raise_goes_with_the_last_syste
     assert sys.unraisablehook is before
 
 
-async def test_h10_the_runtimes_work_for_a_host_is_not_interrupted(handler: Interrupts) -> None:
-    """trio and Python raise at once, also half-way through a `tell`."""
+@pytest.mark.parametrize("taken", [False, True], ids=["own signal", "signal of the program"])
+async def test_h10_the_runtimes_work_for_a_host_is_not_interrupted(
+    handler: Interrupts, monkeypatch: pytest.MonkeyPatch, taken: bool
+) -> None:
+    """trio and Python raise at once, also half-way through a `tell`.
+
+    The handler looks again with a SIGINT of its own if the program handles the other signal.
+    """
+    if taken:
+        monkeypatch.setattr("papyra._runtime.process.interrupts.AGAIN_SIGNAL", None)
     space: dict[str, object] = {"__name__": "papyra.fake", "signal": signal}
     exec("def work(done):\n    signal.raise_signal(signal.SIGINT)\n    done.append(True)", space)
     work = space["work"]
@@ -230,7 +238,52 @@ async def test_h10_the_runtimes_work_for_a_host_is_not_interrupted(handler: Inte
             work(done)
             while True:  # it comes as soon as the host runs its own code
                 pass
+        assert handler._count == 1
     assert done
+
+
+async def test_h10_a_task_that_an_actor_has_started_is_interrupted(handler: Interrupts) -> None:
+    """In its own code, and after the runtime's work for it; the system ends with `KeyboardInterrupt`."""
+    space: dict[str, object] = {"__name__": "papyra.fake", "signal": signal}
+    exec("def work(done):\n    signal.raise_signal(signal.SIGINT)\n    done.append('work')", space)
+    work = space["work"]
+    assert callable(work)
+    done: list[str] = []
+
+    class Groups(Actor):
+        async def receive(self, message: str) -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self.compute, message)
+
+        async def compute(self, message: str) -> None:
+            if message == "own":
+                signal.raise_signal(signal.SIGINT)
+            else:
+                work(done)
+                while True:
+                    pass
+            done.append("went on")
+
+    for message in ("own", "runtime"):
+        with pytest.raises(KeyboardInterrupt):
+            async with ActorSystem() as system:
+                await system.spawn(Groups).ask(message)
+    assert done == ["work"]
+
+
+async def test_h10_the_second_ends_a_host_that_goes_on_after_each(handler: Interrupts) -> None:
+    system = ActorSystem()
+
+    async def host() -> None:
+        async with system:
+            await _interrupt_host()
+            assert system.state == "running"
+            await _interrupt_host()
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(60), pytest.raises(KeyboardInterrupt):
+        await host()
+    assert system.state == "closed"
 
 
 async def test_h10_a_handler_of_the_program_is_left_alone() -> None:
@@ -333,6 +386,8 @@ async def test_h10_after_the_third_the_handler_goes_with_the_system_too(handler:
                 with suppress(KeyboardInterrupt):
                     signal.raise_signal(signal.SIGINT)
             assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
+            handler._overdue = []  # the loop has not answered
+            handler._look_again(0, sys._getframe())  # from now on the signal is the program's alone
     assert signal.getsignal(signal.SIGINT) == before
 
 

@@ -72,7 +72,7 @@ class Interrupts:
     def __init__(self) -> None:
         self._all: WeakSet[RunningSystem] = WeakSet()  # also those whose program has a handler of its own
         self._running: WeakSet[RunningSystem] = WeakSet()  # one may be left without a close
-        self._previous: Any = None
+        self._previous: Any = signal.default_int_handler
         self._count = 0
         self._counted_at = 0.0  # the time of the last signal
         self._retries = False  # `_look_again` tries once more to interrupt an actor
@@ -134,7 +134,7 @@ class Interrupts:
             return
         running = self._of_running_loops()
         if not running:
-            self._call_previous(frame)
+            self._previous(signal.SIGINT, frame)
             return
         self._note_signal(running)
         if self._count >= LAST_COUNT:
@@ -177,7 +177,7 @@ class Interrupts:
             return
         self._ask(running)
         if self._count == 1:
-            self._call_previous(frame)
+            self._previous(signal.SIGINT, frame)
 
     def _interrupt_child(self, frame: FrameType | None, running: list[RunningSystem]) -> bool:
         """End the code of a task that an actor has started in a task group. Return as `interrupt_actor`."""
@@ -251,13 +251,6 @@ class Interrupts:
         elif signal.getsignal(signal.SIGINT) == self._handle:  # else the last system has closed
             self._is_own = True
             _thread.interrupt_main()
-
-    def _call_previous(self, frame: FrameType | None) -> None:
-        previous: Any = self._previous
-        if callable(previous):
-            previous(signal.SIGINT, frame)
-        else:
-            signal.default_int_handler(signal.SIGINT, frame)
 
 
 def interrupt_actor(frame: FrameType | None) -> bool:
