@@ -241,6 +241,6 @@ def test_check_knows_names_that_no_url_can_have_and_names_that_differ(run: Runne
         "broken",
         "broken",
     )
-    assert "'Tape_2' is not a URL scheme" in infos["Tape_2"]["reason"]
-    assert "the entry point is called 'reel', but Tape has the schemes tape" in infos["reel"]["reason"]
+    assert "'Tape_2' can't be the scheme of a URL" in infos["Tape_2"]["reason"]
+    assert "'reel' is not the class's name 'tape'" in infos["reel"]["reason"]
     assert run("plugins", "--check").returncode == 1

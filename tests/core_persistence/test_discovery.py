@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from papyra.exceptions import PluginError, UnknownBackend
 from papyra.persistence import InMemoryPersistence, open_backend
-from papyra.persistence.registry import GROUP, backend_class, backend_problem, check_backend
+from papyra.persistence.registry import GROUP, backend_class, backend_problem, check_backend, recognize
 from papyra.plugins import Plugin, PluginInfo, PluginStatus, find_plugins, inspect_plugin
 from papyra.plugins import all_plugins as installed
 from papyra.testing import register_backend
@@ -110,6 +111,54 @@ class TestDistribution:
         async with aclosing(open_backend("good:?max_records=3")) as backend:
             assert type(backend).__module__ == "throwaway.backends"
             assert backend.retention.max_records == 3
+
+    def test_a_ctrl_c_while_a_plugin_is_looked_at_is_not_contained(self, site, monkeypatch):
+        """Whether it comes in its import, as it says its API, or in a check."""
+
+        def interrupt(_loaded):
+            raise KeyboardInterrupt
+
+        (site / "throwaway" / "raising.py").write_text("raise KeyboardInterrupt")
+        (site / "throwaway" / "exiting.py").write_text(
+            "class Api(type):\n"
+            "    @property\n"
+            "    def papyra_api(self): raise KeyboardInterrupt\n"
+            "class Backend(metaclass=Api): ..."
+        )
+        for name in ("raising", "exiting"):
+            with pytest.raises(KeyboardInterrupt):
+                find_plugins(GROUP)[name].load()
+        with pytest.raises(KeyboardInterrupt):
+            inspect_plugin(find_plugins(GROUP)["good"], interrupt)
+
+    def test_a_check_that_fails_in_any_way_is_the_reason(self):
+        def fail(_loaded):
+            raise SystemExit(3)
+
+        info = inspect_plugin(find_plugins(GROUP)["good"], fail)
+        assert (info.status, info.reason) == (PluginStatus.BROKEN, "checking it raised SystemExit: 3")
+
+    def test_of_a_distribution_that_is_there_twice_the_first_one_counts(self, tmp_path_factory, monkeypatch):
+        again = tmp_path_factory.mktemp("again")
+        info = again / "throw_away-3.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(METADATA.replace("2.5", "3.0"))
+        (info / "entry_points.txt").write_text(ENTRY_POINTS)
+        monkeypatch.setattr(sys, "path", [*sys.path, str(again)])
+        assert {info.version for info in inspected().values()} == {"2.5"}
+
+    def test_files_that_cannot_be_read_hide_no_other_distribution(self, site, caplog):
+        caplog.set_level(logging.DEBUG, "papyra")
+        for name in ("entry_points.txt", "METADATA"):
+            info = site / f"unreadable_{name[:5]}-1.dist-info"
+            info.mkdir()
+            (info / "METADATA").write_text("Name: unreadable\n")
+            (info / "entry_points.txt").write_text(f"[{GROUP}]\nlost = lost:Lost\n")
+            (info / name).write_bytes(b"\xff\xfe")
+        found = find_plugins(GROUP)
+        assert found["good"].distribution == "throw-away"
+        assert found["lost"].distribution == "unknown"
+        assert "can't read the entry points of" in caplog.text
 
     def test_what_is_found_is_described_without_importing_it(self):
         plugin = find_plugins(GROUP)["good"]
@@ -347,6 +396,20 @@ def test_the_name_of_an_entry_point_is_checked(tmp_path, monkeypatch, name, word
     assert found[name].status is PluginStatus.BROKEN
     assert words in found[name].reason
     assert found["spool"].status is found["reel"].status is PluginStatus.OK
+
+
+def test_one_backend_that_cannot_look_at_a_file_hides_no_other(tmp_path, caplog):
+    class Nervous(InMemoryPersistence):
+        name = "nervous"
+
+        @classmethod
+        def recognizes(cls, path):
+            raise ValueError("no such format")
+
+    (tmp_path / "facts.ndjson").touch()
+    with register_backend(Nervous):
+        assert recognize(str(tmp_path / "facts.ndjson")) == f"json:{tmp_path}/facts.ndjson"
+    assert f"the backend 'nervous' can't look at {tmp_path}/facts.ndjson: ValueError: no such" in caplog.text
 
 
 # -- without installing

@@ -30,6 +30,7 @@ from papyra import (
     SystemHooks,
 )
 from papyra import events as ev
+from papyra.hook_discovery import check_hooks
 from papyra.hooks import HOOK_NAMES
 from papyra.persistence import InMemoryPersistence
 from papyra.persistence.models import (
@@ -41,6 +42,7 @@ from papyra.persistence.models import (
     PersistenceScanReport,
 )
 from papyra.persistence.startup import PersistenceStartupMode
+from papyra.plugins import PluginStatus, all_plugins, inspect_plugin
 
 from .support import Echo, running
 
@@ -529,6 +531,12 @@ async def test_broken_hook_plugins_are_reported_and_break_nothing(
         assert [reason in line for line in warned if f"plugin '{name}' of {name} 1.0" in line] == [True], name
     raising = ("the hook plugin 'raises' of raises 1.0", "the hook plugin 'raises_later' of raises-later 1.0")
     assert sorted(told_of(caplog, "raised in")) == sorted(raising)
+    infos = {found.name: inspect_plugin(found, check_hooks) for found in all_plugins(["papyra.hooks"])}
+    assert {name for name, info in infos.items() if info.status is PluginStatus.OK} == {
+        "alpha", "raises", "raises_later", "zulu",
+    }  # fmt: skip
+    assert infos["raises"].capabilities == ("on_event",)
+    assert infos["unknown"].reason.startswith("there is no hook on_evnt; hooks are on_event, ")
     assert caplog.text.count("ValueError: plugin later") == caplog.text.count("ValueError: plugin\n") == 1
     assert {name: count[0] for name, count in counts(system).items() if count[0]} == dict.fromkeys(raising, 2)
 

@@ -20,9 +20,9 @@ import pytest
 
 import papyra
 from papyra import Actor, ActorSystem
-from papyra.persistence import InMemoryPersistence
+from papyra.persistence import InMemoryPersistence, processes
 from papyra.persistence.models import PersistedEvent
-from papyra.persistence.processes import is_running, process_started
+from papyra.persistence.processes import how_run_ended, is_running, process_started
 
 
 class Fragile(Actor):
@@ -113,6 +113,37 @@ def test_a_pid_is_a_process_only_with_its_start() -> None:
     assert not is_running(child.pid, None)
     child.communicate()
     assert not is_running(child.pid, None)
+
+
+@pytest.mark.parametrize("with_ps", [True, False])
+def test_without_proc_the_start_of_a_process_is_what_ps_says(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, with_ps: bool
+) -> None:
+    """As on macOS."""
+    if with_ps:
+        ps = tmp_path / "ps"
+        ps.write_text('#!/bin/sh\n[ "$*" = "-o lstart= -p 1234" ] && echo "Sat Nov 28 04:24:38 2026"\n')
+        ps.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(processes, "Path", lambda path: tmp_path / path.strip("/"))
+    monkeypatch.setattr("os.kill", lambda _pid, _signal: None)
+    began = time.mktime((2026, 11, 28, 4, 24, 38, 0, 0, -1)) if with_ps else None
+    assert process_started(1234) == began
+    assert process_started(4321) is None
+    assert is_running(1234, began)
+    assert is_running(1234, 60.0) is not with_ps  # else the pid decides
+
+
+def test_the_process_of_another_user_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_pid: int, _signal: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("os.kill", refuse)
+    assert is_running(os.getpid(), process_started(os.getpid()))
+
+
+def test_a_run_without_a_pid_ended_in_an_unknown_way() -> None:
+    assert how_run_ended({"host": socket.gethostname(), "pid": None}, None) == "unknown"
 
 
 PROGRAM = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -12,7 +11,6 @@ import click
 from papyra.cluster import check_callable
 from papyra.hook_discovery import check_hooks
 from papyra.instrument_discovery import check_instrument
-from papyra.persistence.registry import GROUP as BACKENDS
 from papyra.persistence.registry import check_backend
 from papyra.plugins import GROUPS, PluginInfo, PluginStatus, all_plugins, inspect_plugin
 from papyra_cli._click.commands import ManualCommand
@@ -25,7 +23,6 @@ from papyra_cli._output.output import Styled, Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from papyra.plugins import Plugin
     from papyra_cli._output.output import Output
 
 __all__ = ["plugins"]
@@ -42,6 +39,7 @@ _LINE = ("name", "group", "distribution", "target", "api", "capabilities", "stat
 
 
 _CHECKS: dict[str, Callable[[object], Iterable[str]]] = {
+    "papyra.backends": check_backend,
     "papyra.clusters": check_callable,
     "papyra.codecs": check_callable,
     "papyra.commands": check_command,
@@ -68,19 +66,13 @@ def plugins(out: Output, check: bool) -> None:
     These are backends, commands, hooks and instruments, our own too; each is loaded once.
     """
     with redirect_stdout(sys.stderr):  # a third party's import may print
-        infos = [inspect_plugin(plugin, _check_of(plugin)) for plugin in all_plugins()]
+        infos = [inspect_plugin(plugin, _CHECKS[plugin.group]) for plugin in all_plugins()]
     bad = sum(info.status is not PluginStatus.OK for info in infos)
     total = count(len(infos), "plugin", "plugins")
     note = Styled(f"{total}, {bad:,} not ok", "red") if bad else Styled(f"{total}, all ok", "green")
     out.show(infos, infos, _tables(infos) if out.format == "table" else [_lines(infos)], note)
     if check and bad:
         click.get_current_context().exit(ExitCode.NO)
-
-
-def _check_of(plugin: Plugin) -> Callable[[object], Iterable[str]]:
-    if plugin.group == BACKENDS:
-        return partial(check_backend, name=plugin.name)
-    return _CHECKS[plugin.group]
 
 
 def _lines(infos: Sequence[PluginInfo]) -> Table:

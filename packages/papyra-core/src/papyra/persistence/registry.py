@@ -140,26 +140,9 @@ def backend_problem(loaded: object) -> str | None:
     return None
 
 
-def check_backend(loaded: object, name: str = "") -> Iterable[str]:
-    """Return a backend plugin's capabilities; anything else is a `PluginError`. For `inspect_plugin`.
-
-    ``name`` is that of its entry point, which must be a URL scheme and one of the class's ``schemes``.
-    """
-    problem = backend_problem(loaded) or _name_problem(cast("type[PersistenceBackend]", loaded), name)
+def check_backend(loaded: object) -> Iterable[str]:
+    """Return a backend plugin's capabilities; anything else is a `PluginError`. For `inspect_plugin`."""
+    problem = backend_problem(loaded)
     if problem:
         raise PluginError(problem) from TypeError(problem)
     return backend_capabilities(cast("type[PersistenceBackend]", loaded))
-
-
-def _name_problem(kind: type[PersistenceBackend], name: str) -> str:
-    if name and not is_scheme(name):
-        return (
-            f"the entry point {name!r} is not a URL scheme, so no URL can name it. Use lower-case letters, digits, '+', "
-            "'.' and '-', and begin with a letter"
-        )
-    if name and kind.schemes and name not in kind.schemes:
-        return (
-            f"the entry point is called {name!r}, but {kind.__qualname__} has the schemes {', '.join(kind.schemes)}. "
-            "Give both the same name"
-        )
-    return ""
