@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast
 
 from papyra._runtime.resources import become, unbecome
 from papyra.context import ActorContext
@@ -27,10 +27,6 @@ class _Context:
     whose ``__dict__`` was asked for has slower attributes.
     """
 
-    @overload
-    def __get__(self, actor: None, owner: type[Actor]) -> Self: ...
-    @overload
-    def __get__(self, actor: Actor, owner: type[Actor]) -> ActorContext: ...
     def __get__(self, actor: Actor | None, owner: type[Actor]) -> Self | ActorContext:
         if actor is None:
             return self
@@ -71,8 +67,16 @@ class Actor:
     that is spawned without a policy restarts.
     """
 
-    context = _Context()
-    """The actor's place in the system: from `on_start` to `on_stop`, not in ``__init__``."""
+    if TYPE_CHECKING:  # pyright does not take a descriptor for the property of a protocol
+
+        @property
+        def context(self) -> ActorContext:
+            """The actor's place in the system: from `on_start` to `on_stop`, not in ``__init__``."""
+            ...
+
+    else:
+        context = _Context()
+        """The actor's place in the system: from `on_start` to `on_stop`, not in ``__init__``."""
 
     async def on_start(self) -> None:
         """Run before the first message. An error counts as a failure of the actor."""
