@@ -131,19 +131,6 @@ class Group:
         cell.group = None
         self._turn_over(cell)
 
-    def end(self) -> None:
-        """Dissolve the group: the parent ends its instance, and stops its children."""
-        self._cancel_timer()
-        members, self.members = self.members, {}
-        self._current = None
-        self._left = []
-        self._note_over()
-        for cell in members:
-            cell.group = None
-            if cell.phase == SUSPENDED and not (self.parent.undecided and cell in self.parent.undecided):
-                stop_failed(cell, "failed")
-                cell.rt.signal(cell)
-
     def cut(self) -> None:
         """End the waits for members that handle no message before the waiting member is down, or up."""
         for cell, state in self.members.items():

@@ -151,8 +151,6 @@ def wait_for_child(cell: Cell, child: Cell) -> None:
     Cut the ring if there is one.
     """
     cell.waits_for = child
-    if child.waits_for is None:
-        return
     ring = _ring(cell, child)
     for each in reversed(ring[1:]):  # the cell that waits for `cell` itself first
         if each.wait is not None:
