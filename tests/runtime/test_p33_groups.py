@@ -31,7 +31,19 @@ from papyra import (
 from papyra._runtime.phases import STOPPED
 from papyra.testing import ManualClock, explore, run_seeded
 
-from .support import RESTART, STOP, Boom, Loop, both_loops, go_round, running, seeded, wait_until
+from .support import (
+    RESTART,
+    STOP,
+    Boom,
+    Loop,
+    Runs,
+    both_loops,
+    go_round,
+    running,
+    seeded,
+    stuck,
+    wait_until,
+)
 
 
 class Member(Actor):
@@ -93,8 +105,10 @@ class Parent(Actor):
         return self.decision
 
 
-async def group(system: ActorSystem, policy: Any, log: list[str], *members: Any, **options: Any) -> Any:
-    parent = system.spawn(Parent, policy, log, *members, **options)
+async def group(
+    system: ActorSystem, policy: Any, log: list[str], *members: Any, of: type[Parent] = Parent
+) -> Any:
+    parent = system.spawn(of, policy, log, *members)
     refs = await parent.ask(lambda actor: actor.refs)
     await wait_until(lambda: sum(each.startswith("started") for each in log) == len(members))
     log.clear()
@@ -199,6 +213,116 @@ async def test_p33_one_that_stops_already_or_is_spawned_meanwhile_is_no_member()
         assert await late.ask(1) == 1
 
 
+class Decides(Parent):
+    """Decides on each failed child by its name, once ``free`` is set; notes each question."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.asked: list[str] = []
+        self.decisions: dict[str, SupervisorDecision] = {}
+        self.free = anyio.Event()
+
+    async def on_child_failure(
+        self, child_ref: ActorRef[Any, Any], exc: Exception
+    ) -> SupervisorDecision | None:
+        self.asked.append(str(exc))
+        if len(self.asked) > 1 and not self.free.is_set():
+            await self.free.wait()
+        return self.decisions.get(str(exc))
+
+
+async def fail_together(parent: ActorRef[Any, Any], *members: ActorRef[Any, Any]) -> None:
+    """Let members fail while their parent is busy: the first one restarts the group."""
+    gate = anyio.Event()
+    await parent.tell(lambda _: gate.wait())
+    for member in members:
+        await boom(member)
+    gate.set()
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage().partition(" failed with ")[2] for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("policy", "said"), [(None, "Boom: restarts with its siblings"), (STOP, "Boom: stopped")]
+)
+async def test_p33_members_that_wait_for_a_decision_go_down_without_one(
+    policy: SupervisionPolicy | None, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log: list[str] = []
+    async with running(time_fn=ManualClock()) as system:
+        parent, refs = await group(system, GroupPolicy(), log, "a", "b", ("c", policy), of=Decides)
+        decider = await parent.ask(lambda actor: actor)
+        await fail_together(parent, *refs.values())
+        await wait_until(lambda: log[-1:] == [f"started {'b' if policy is STOP else 'c'}"])
+        assert decider.asked == ["a", "b"]
+        assert refs["c"].is_alive() is (policy is None)
+        decider.free.set()
+        assert lines(caplog)[1:] == [said, "Boom: restarts with its siblings"]  # newest first
+
+
+@pytest.mark.parametrize(
+    ("decision", "said"),
+    [
+        (SupervisorDecision.RESTART, "restarts with its siblings"),
+        (SupervisorDecision.RESUME, "restarts with its siblings"),
+        (SupervisorDecision.STOP, "stopped, as its parent decided"),
+    ],
+)
+async def test_p33_a_decision_on_a_member_that_goes_down_can_only_stop_it(
+    decision: SupervisorDecision, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    log: list[str] = []
+    async with running(time_fn=ManualClock()) as system:
+        parent, refs = await group(system, GroupPolicy(), log, "a", "b", of=Decides)
+        await parent.ask(lambda actor: actor.free.set() or actor.decisions.update(b=decision))
+        await fail_together(parent, *refs.values())
+        await wait_until(lambda: log[-1:] == [f"started {'a' if decision == 'stop' else 'b'}"])
+        assert Counter(log)["stopped b"] == 1
+        assert lines(caplog)[1] == f"Boom: {said}"
+
+
+async def test_p33_a_member_that_failed_on_the_way_down_can_be_stopped() -> None:
+    log: list[str] = []
+    async with running(time_fn=ManualClock()) as system:
+        _, refs = await group(system, GroupPolicy(), log, "a", "b", "c")
+        gate = anyio.Event()
+        await refs["c"].tell(lambda _: gate.wait())
+        await boom(refs["a"])
+        await wait_until(lambda: refs["c"]._cell.group is not None)
+        await boom(refs["b"])
+        await refs["b"].stop()
+        gate.set()
+        await wait_until(lambda: log[-1] == "started c")
+        assert log == ["stops b", "stopped b", *down_and_up("a", "c")]
+
+
+async def test_p33_a_member_in_its_own_backoff_comes_up_with_the_group() -> None:
+    log: list[str] = []
+    slow = SupervisionPolicy(Strategy.RESTART, backoff=Backoff(100, 100))
+    async with running(time_fn=ManualClock()) as system:  # whose time does not pass
+        parent, refs = await group(system, GroupPolicy(), log, "a", ("b", slow), of=Decides)
+        await parent.ask(lambda actor: actor.decisions.update(b=SupervisorDecision.RESTART))
+        await boom(refs["b"])
+        await wait_until(lambda: log == ["stops b", "stopped b"])
+        await parent.ask(lambda actor: actor.free.set())
+        await boom(refs["a"])
+        assert await refs["b"].ask(1) == 1
+        assert log[2:] == ["stops a", "stopped a", "starts a", "started a", "starts b", "started b"]
+
+
+async def test_p33_a_member_that_fails_to_start_may_be_resumed_on_the_way_up() -> None:
+    log: list[str] = []
+    async with running() as system:
+        parent, refs = await group(system, GroupPolicy(), log, "a", "b", "c", of=Decides)
+        await parent.ask(lambda actor: actor.free.set() or actor.trips.update({"start b": 1}))
+        await parent.ask(lambda actor: actor.decisions.update({"start b": SupervisorDecision.RESUME}))
+        await boom(refs["a"])
+        assert await refs["c"].ask(1) == await refs["b"].ask(1) == 1
+        assert log[-5:] == ["starts a", "started a", "starts b", "starts c", "started c"]
+
+
 # -- 34: members that take their time
 
 
@@ -225,6 +349,26 @@ async def test_p34_a_busy_member_is_cancelled_after_its_grace() -> None:
         await wait_until(lambda: "started b" in log)
         assert len(answers) == 1
         assert log == down_and_up("a", "b")
+
+
+@pytest.mark.parametrize("policy", [None, STOP])
+async def test_p34_a_busy_child_of_a_member_is_cancelled_after_the_grace(
+    policy: SupervisionPolicy | None,
+) -> None:
+    clock, log = ManualClock(), []
+    async with running(time_fn=clock) as system:
+        _, refs = await group(system, GroupPolicy(grace=5), log, "a", ("b", policy))
+        child = await refs["b"].ask(lambda actor: actor.context.spawn_child(Runs))
+        await child.tell(stuck)
+        await boom(refs["a"])
+        await wait_until(lambda: not child.is_alive())
+        clock.advance(4.9)
+        await go_round()
+        assert "started a" not in log
+        clock.advance(0.1)
+        await wait_until(lambda: "started a" in log)
+        assert await refs["a"].ask(1) == 1
+        assert refs["b"].is_alive() is (policy is None)
 
 
 async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
@@ -423,6 +567,18 @@ async def test_p36_a_child_whose_own_policy_is_stop_stops_alone() -> None:
         await parent.ask(lambda actor: setattr(actor, "children_policy", "nonsense"))
         with pytest.raises(TypeError, match="must be a GroupPolicy"):
             await parent.ask(lambda actor: actor.context.spawn_child(Member, "c", [], Counter()))
+
+
+async def test_p36_a_policy_of_another_type_fails_the_parent_when_a_child_fails() -> None:
+    log: list[str] = []
+    async with running() as system:
+        parent, refs = await group(system, GroupPolicy(), log, "a")
+        await parent.ask(lambda actor: setattr(actor, "children_policy", "nonsense"))
+        await boom(refs["a"])
+        await wait_until(lambda: not parent.is_alive())
+        crash = [event for event in system.events() if type(event).__name__ == "ActorCrashed"][-1]
+        assert crash.address == parent.address.to_dict()
+        assert "children_policy of Parent must be a GroupPolicy" in str(crash.payload["error"])
 
 
 @pytest.mark.parametrize(
