@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import pty
@@ -10,12 +11,14 @@ import select
 import subprocess
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from textwrap import dedent
+from typing import TextIO
 
 import pytest
 from click.testing import CliRunner, Result
@@ -221,14 +224,20 @@ class Site:
         (info / "entry_points.txt").write_text(dedent(entry_points))
         for module, text in modules.items():
             (self.folder / f"{module}.py").write_text(text)
+        importlib.invalidate_caches()
 
 
 @pytest.fixture
-def site(tmp_path: Path, run: Runner) -> Site:
-    """Let ``run`` see distributions that a test makes up."""
+def site(tmp_path: Path, run: Runner, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """Let ``run`` and this process see distributions that a test makes up."""
     site = Site(tmp_path / "site")
+    site.folder.mkdir()
+    monkeypatch.syspath_prepend(site.folder)
     run.env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(site.folder), os.environ.get("PYTHONPATH")]))
-    return site
+    yield site
+    for name, module in list(sys.modules.items()):
+        if Path(getattr(module, "__file__", None) or "/").parent == site.folder:
+            del sys.modules[name]
 
 
 @pytest.fixture
@@ -332,10 +341,46 @@ def invoke(run: Runner, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result
     for name in set(os.environ) - set(run.environment):
         monkeypatch.delenv(name)
 
-    def start(*args: str, **env: str) -> Result:
-        return CliRunner(env=run.env | env).invoke(papyra, args)
+    def start(*args: str, stdin: str = "", **env: str) -> Result:
+        return CliRunner(env=run.env | env).invoke(papyra, args, stdin)
 
     return start
+
+
+@pytest.fixture
+def invoke_into_pipe(invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a command inside this process, while ``read`` reads its stdout in a thread; return its exit code.
+
+    Without ``read`` the reader has left before it begins.
+    """
+
+    def start(*args: str, read: Callable[[TextIO], object] | None = None) -> int:
+        reader, writer = os.pipe()
+
+        def consume() -> None:
+            with os.fdopen(reader) as lines:
+                if read is not None:
+                    read(lines)
+
+        thread = threading.Thread(target=consume)
+        thread.start()
+        if read is None:
+            thread.join()
+        code = run_into(writer, monkeypatch, *args)
+        thread.join()
+        return code
+
+    return start
+
+
+def run_into(descriptor: int, monkeypatch: pytest.MonkeyPatch, *args: str) -> int:
+    """Run a command inside this process with this stdout, which is closed; return its exit code."""
+    with os.fdopen(descriptor, "w") as stdout, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        with pytest.raises(SystemExit) as end:
+            papyra.main(args, "papyra")
+    assert isinstance(end.value.code, int)
+    return end.value.code
 
 
 @dataclass(frozen=True)

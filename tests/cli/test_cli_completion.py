@@ -8,38 +8,38 @@ import pty
 import select
 import shutil
 import subprocess
-from dataclasses import replace
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
+from click.testing import Result
 
 from papyra_cli._click.completion import _offered
 from papyra_cli._click.shell_scripts import _joined
 
 from .conftest import Runner, Site
 
-
-@pytest.fixture
-def hasty(run: Runner) -> Runner:
-    """The command as users have it."""
-    return replace(run, command=type(run).command)
+Complete: TypeAlias = Callable[..., list[str]]
 
 
 @pytest.fixture
-def run(run: Runner) -> Runner:
-    """Let a busy machine take its time: completion itself gives up on a store after half a second."""
-    return run.patient()
+def complete(invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> Complete:
+    """Complete as long as a busy machine needs: completion itself gives up on a store after half a second."""
+    monkeypatch.setattr("papyra_cli._click.completion._MAX_SECONDS", 600.0)
+    return partial(completed, invoke)
 
 
-def complete(run: Runner, line: str, shell: str = "bash", **env: str) -> list[str]:
+def completed(invoke: Callable[..., Result], line: str, shell: str = "bash", **env: str) -> list[str]:
     """Return what is offered for the last word of ``line``, split as the shell splits it."""
     words = line.replace(":", " : ").removesuffix(" ").split(" ") if shell == "bash" else line.split(" ")
     if shell == "bash" and line.endswith(" "):
         words.append("")
     words = [word for word in words[:-1] if word] + words[-1:]
     current = words[-1] if shell == "fish" else str(len(words) - 1)
-    done = run(_PAPYRA_COMPLETE=f"{shell}_complete", COMP_WORDS=" ".join(words), COMP_CWORD=current, **env)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = invoke(_PAPYRA_COMPLETE=f"{shell}_complete", COMP_WORDS=" ".join(words), COMP_CWORD=current, **env)
+    assert (done.exit_code, done.stderr) == (0, "")
     lines = done.stdout.rstrip("\n").split("\n")
     if shell == "zsh":
         return [value for kind, value in zip(lines[::3], lines[1::3], strict=False) if kind == "plain"]
@@ -82,55 +82,65 @@ KNOWN = ["ActorCrashed", "ActorRestarted", "ActorStarted", "ActorStopped"]
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_event_types_are_the_known_ones_and_those_of_the_chosen_store(
-    run: Runner, store: Path, shell: str
+    complete: Complete, store: Path, shell: str
 ) -> None:
     line = "papyra inspect events --path facts.ndjson --type "
-    assert complete(run, line, shell) == ["A", *KNOWN, "Custom"]
-    assert complete(run, f"{line}ActorS", shell) == ["ActorStarted", "ActorStopped"]
+    assert complete(line, shell) == ["A", *KNOWN, "Custom"]
+    assert complete(f"{line}ActorS", shell) == ["ActorStarted", "ActorStopped"]
 
 
-def test_the_store_may_be_configured(run: Runner, store: Path) -> None:
-    offered = complete(run, "papyra inspect events --type C", PAPYRA_PERSISTENCE="json:facts.ndjson")
+def test_the_store_may_be_configured(complete: Complete, store: Path) -> None:
+    offered = complete("papyra inspect events --type C", PAPYRA_PERSISTENCE="json:facts.ndjson")
     assert offered == ["Custom"]
 
 
 @pytest.mark.parametrize(
     "named", ["--path none.ndjson", "--path .", "--backend sqlite:none.db", "--backend nope:x", ""]
 )
-def test_without_a_store_the_known_event_types_are_left_and_nothing_is_made(run: Runner, named: str) -> None:
+def test_without_a_store_the_known_event_types_are_left_and_nothing_is_made(
+    complete: Complete, run: Runner, named: str
+) -> None:
     line = " ".join(f"papyra inspect events {named} --type A".split())
-    assert complete(run, line, "zsh") == KNOWN
+    assert complete(line, "zsh") == KNOWN
     assert list(run.folder.iterdir()) == []
 
 
-def test_actors_targets_and_types_of_messages(run: Runner, store: Path) -> None:
+def test_actors_targets_and_types_of_messages(complete: Complete, store: Path) -> None:
     letters = "papyra inspect dead-letters --path facts.ndjson"
-    assert complete(run, f"{letters} --type ") == ["Order"]
-    assert complete(run, f"{letters} --actor ", "zsh") == ["s:9"]
-    assert complete(run, "papyra inspect events --path facts.ndjson --actor s:") == [
+    assert complete(f"{letters} --type ") == ["Order"]
+    assert complete(f"{letters} --actor ", "zsh") == ["s:9"]
+    assert complete("papyra inspect events --path facts.ndjson --actor s:") == [
         "1",
         "2",
     ]  # what bash replaces
-    assert complete(run, "papyra inspect events --path facts.ndjson --actor s:", "fish") == ["s:1", "s:2"]
+    assert complete("papyra inspect events --path facts.ndjson --actor s:", "fish") == ["s:1", "s:2"]
 
 
-def test_backends_are_offered_without_loading_one(run: Runner, site: Site) -> None:
+def test_runs_are_those_of_the_newest_events_and_letters(complete: Complete, run: Runner) -> None:
+    (run.folder / "facts.ndjson").write_text(event() + event(run="r1") + letter(run="r2") + event(run="r1"))
+    line = "papyra inspect events --path facts.ndjson --run "
+    assert complete(line) == ["last", "r1", "r2"]
+    assert complete(f"{line}r", "zsh") == ["r1", "r2"]
+
+
+def test_backends_are_offered_without_loading_one(complete: Complete, site: Site) -> None:
     site.add("bad", "[papyra.backends]\nbad = bad_backend:x\n", bad_backend="raise SystemExit('loaded')")
-    offered = complete(run, "papyra persistence scan --backend ")
+    offered = complete("papyra persistence scan --backend ")
     assert offered == sorted(offered)
     assert {"bad:", "json:", "memory:", "rotating:", "sqlite:"} <= set(offered)
-    assert complete(run, "papyra persistence scan --backend=js", "fish") == ["--backend=json:"]
+    assert complete("papyra persistence scan --backend=js", "fish") == ["--backend=json:"]
 
 
-def test_files_are_offered_behind_a_scheme(run: Runner, store: Path) -> None:
+def test_files_are_offered_behind_a_scheme(complete: Complete, run: Runner, store: Path) -> None:
     (run.folder / "deep").mkdir()
     (run.folder / "deep" / "x.db").touch()
-    assert complete(run, "papyra persistence scan --backend json:", "zsh") == [
+    assert complete("papyra persistence scan --backend json:", "zsh") == [
         "json:deep/",
         "json:facts.ndjson",
     ]
-    assert complete(run, "papyra persistence scan --backend json:fa") == ["facts.ndjson"]
-    assert complete(run, "papyra persistence scan --backend sqlite:deep/") == ["deep/x.db"]
+    assert complete("papyra persistence scan --backend json:fa") == ["facts.ndjson"]
+    assert complete("papyra persistence scan --backend sqlite:deep/") == ["deep/x.db"]
+    assert complete("papyra persistence scan --backend sqlite:nowhere/", "zsh") == []
 
 
 @pytest.mark.parametrize(
@@ -146,8 +156,8 @@ def test_files_are_offered_behind_a_scheme(run: Runner, store: Path) -> None:
         ("papyra -o t", ["table"]),
     ],
 )
-def test_commands_and_modes(run: Runner, toy: Path, line: str, offered: list[str]) -> None:
-    assert complete(run, line) == offered
+def test_commands_and_modes(complete: Complete, toy: Path, line: str, offered: list[str]) -> None:
+    assert complete(line) == offered
 
 
 HOSTILE = [
@@ -165,10 +175,12 @@ HOSTILE = [
 ]
 
 
-def test_a_name_that_a_shell_would_read_as_more_than_a_word_is_not_offered(run: Runner) -> None:
+def test_a_name_that_a_shell_would_read_as_more_than_a_word_is_not_offered(
+    complete: Complete, run: Runner
+) -> None:
     (run.folder / "facts.ndjson").write_text("".join(event(event_type=name) for name in HOSTILE))
     for shell in ("bash", "zsh", "fish"):
-        assert complete(run, "papyra inspect events --path facts.ndjson --type ", shell) == KNOWN
+        assert complete("papyra inspect events --path facts.ndjson --type ", shell) == KNOWN
     assert [item.value for item in _offered(["ok", "Zpráva", "a.b:c", *HOSTILE], "")] == [
         "Zpráva",
         "a.b:c",
@@ -176,16 +188,18 @@ def test_a_name_that_a_shell_would_read_as_more_than_a_word_is_not_offered(run: 
     ]
 
 
-def test_what_plugins_and_settings_print_does_not_reach_the_shell(run: Runner, toy: Path) -> None:
+def test_what_plugins_and_settings_print_does_not_reach_the_shell(complete: Complete, toy: Path) -> None:
     line = f"papyra inspect events --backend toy:{toy}?noise=1 --type ActorSta"
-    assert complete(run, line, "zsh") == ["ActorStarted"]
+    assert complete(line, "zsh") == ["ActorStarted"]
 
 
-def test_a_slow_store_does_not_keep_the_shell_waiting(hasty: Runner, toy: Path, site: Site) -> None:
+def test_a_slow_store_does_not_keep_the_shell_waiting(
+    invoke: Callable[..., Result], toy: Path, site: Site
+) -> None:
     module = site.folder / "toy_backend.py"
     slow = "\n    async def list_events(self, **_):\n        await anyio.sleep(600)\n"
     module.write_text(module.read_text() + slow)
-    assert complete(hasty, f"papyra inspect events --backend toy:{toy} --type A", "zsh") == KNOWN
+    assert completed(invoke, f"papyra inspect events --backend toy:{toy} --type A", "zsh") == KNOWN
 
 
 @pytest.mark.parametrize(
@@ -205,9 +219,9 @@ def test_words_that_bash_took_apart_are_put_together(words: list[str], joined: l
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_the_scripts_are_what_click_has_with_our_changes(run: Runner, shell: str) -> None:
-    done = run(_PAPYRA_COMPLETE=f"{shell}_source")
-    assert done.returncode == 0
+def test_the_scripts_are_what_click_has_with_our_changes(invoke: Callable[..., Result], shell: str) -> None:
+    done = invoke(_PAPYRA_COMPLETE=f"{shell}_source")
+    assert done.exit_code == 0
     assert f"_PAPYRA_COMPLETE={shell}_complete" in done.stdout
     ours = {"bash": "compopt -o nospace", "zsh": "compadd -U -S ''", "fish": ""}
     assert ours[shell] in done.stdout
@@ -251,7 +265,7 @@ class Bash:
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
 def test_tab_in_a_real_bash(run: Runner, store: Path) -> None:
-    bash = Bash(run)
+    bash = Bash(run.patient())
     try:
         bash.tab("papyra insp", "papyra inspect ")
         bash.tab("papyra inspect events --path facts.ndjson --type Cus", "--type Custom ")

@@ -192,11 +192,11 @@ def test_compact_without_any_limit_says_so(sample: Path, both: Callable[..., Bot
     assert "give --max-records N" in done.shown
 
 
-def test_compact_names_where_invalid_lines_went(run: Runner, damaged: Path) -> None:
+def test_compact_names_where_invalid_lines_went(invoke: Callable[..., Result], damaged: Path) -> None:
     limit = ("--path", "papyra.ndjson", "--max-records", "100")
-    dry = run("persistence", "compact", "--dry-run", *limit)
+    dry = invoke("persistence", "compact", "--dry-run", *limit)
     assert "3 invalid lines; a compaction would move them to a quarantine file" in dry.stderr
-    done = run("persistence", "compact", "-o", "json", *limit)
+    done = invoke("persistence", "compact", "-o", "json", *limit)
     report = json.loads(done.stdout)
     assert report["invalid_records"] == 3
     (quarantine,) = report["quarantined_files"]
@@ -225,10 +225,10 @@ def test_a_dry_run_of_a_recovery_changes_not_a_byte(
     assert list(damaged.parent.iterdir()) == [damaged]
 
 
-def test_a_recovery_without_a_terminal_and_without_yes(run: Runner, damaged: Path) -> None:
+def test_a_recovery_without_a_terminal_and_without_yes(invoke: Callable[..., Result], damaged: Path) -> None:
     before = damaged.read_bytes()
-    done = run("persistence", "recover", "--path", "papyra.ndjson")
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    done = invoke("persistence", "recover", "--path", "papyra.ndjson")
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert "add --yes to recover" in done.stderr
     assert damaged.read_bytes() == before
 
@@ -244,10 +244,10 @@ def test_a_recovery_on_a_terminal_asks_first(damaged: Path, terminal: Callable[.
 
 
 def test_a_recovery_with_yes_and_a_quarantine(
-    run: Runner, damaged: Path, terminal: Callable[..., Terminal]
+    invoke: Callable[..., Result], run: Runner, damaged: Path, terminal: Callable[..., Terminal]
 ) -> None:
-    done = run("persistence", "recover", "--path", "papyra.ndjson", "--quarantine-dir", "kept", "--yes")
-    assert done.returncode == 0
+    done = invoke("persistence", "recover", "--path", "papyra.ndjson", "--quarantine-dir", "kept", "--yes")
+    assert done.exit_code == 0
     assert [file.read_text() for file in (run.folder / "kept").iterdir()] == ['nonsense\n[]\n{"kind":"eve']
     shell = terminal("persistence", "recover", "--path", "papyra.ndjson", "--yes", "--color", "never")
     assert shell.finish() == 0

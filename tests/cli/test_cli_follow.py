@@ -10,12 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
+from typing import TextIO
 
 import pytest
+from click.testing import Result
 
-from .conftest import Runner, Terminal
+from .conftest import Runner, Terminal, line
 
 COUNT = 300
+CRASH: dict[str, object] = {
+    "kind": "event", "system_id": "s", "actor_address": "s:1", "event_type": "ActorCrashed", "payload": {},
+    "timestamp": 1_800_000_000.0,
+}  # fmt: skip
 
 WRITER = """
 import sys, anyio
@@ -151,3 +157,40 @@ def test_a_reader_that_leaves_ends_it_quietly(run: Runner, sample: Path, form: s
         follower.process.stdout.close()
         assert follower.process.wait(timeout=120) == 0
         assert follower.process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("form", ["jsonl", "plain"])
+def test_matching_events_are_printed_until_the_reader_leaves(
+    invoke_into_pipe: Callable[..., int],
+    sample: Path,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+) -> None:
+    shown: list[str] = []
+
+    def read(lines: TextIO) -> None:
+        shown.append(lines.readline())
+        with sample.open("a") as file:
+            for record in (CRASH, CRASH | {"event_type": "ActorStarted"}, CRASH | {"actor_address": "s:2"}):
+                file.write(line(record))
+        shown.extend(lines.readline() for _ in range(2))
+
+    argv = ("--path", "papyra.ndjson", "--follow", "--crashes", "--limit", "1", "-o", form, "--time", "unix")
+    assert invoke_into_pipe("inspect", "events", *argv, read=read) == 0
+    assert capsys.readouterr().err == ""
+    assert [one.count("ActorCrashed") for one in shown] == [1, 1, 1]
+    if form == "jsonl":
+        assert [json.loads(one)["actor_address"] for one in shown[1:]] == ["s:1", "s:2"]
+    else:
+        assert shown[1:] == [f"event\t1800000000.0\ts:{n}\tActorCrashed\t{{}}\n" for n in (1, 2)]
+
+
+@pytest.mark.parametrize("option", ["--reverse", "--until=2h"])
+def test_what_has_no_end_can_not_be_followed_backwards_or_to_a_time(
+    invoke: Callable[..., Result], sample: Path, option: str
+) -> None:
+    done = invoke("inspect", "events", "--path", "papyra.ndjson", "--follow", option)
+    assert (done.exit_code, "--follow has no end: leave out --reverse and --until" in done.stderr) == (
+        2,
+        True,
+    )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .conftest import Runner, Site
+from papyra_cli._main import _open_missing_streams
+
+from .conftest import Runner, Site, run_into
 
 
 def _shell(run: Runner, line: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -48,6 +53,51 @@ def test_follow_ends_when_its_reader_leaves_though_nothing_new_comes(run: Runner
 @pytest.mark.parametrize("command", ["hello", "--help"])
 def test_a_closed_stdout_is_quiet(run: Runner, toy: Path, command: str) -> None:
     assert _shell(run, f"papyra {command} | true").stderr == ""
+
+
+PRINTS = "import click\n@click.command()\ndef prints():\n    print('printed, but not flushed')\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("hello", 0), ("prints", 0), ("inspect events --limit 1000", 0), ("persistence scan", 1)],
+)
+def test_a_reader_that_has_left_changes_no_exit_code(
+    invoke_into_pipe: Callable[..., int],
+    toy: Path,
+    site: Site,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    code: int,
+) -> None:
+    site.add("prints", "[papyra.commands]\nprints = prints_command:prints\n", prints_command=PRINTS)
+    toy.write_text("event A 1\n" * 1000 + "nonsense\n" * 1000)  # more than a buffer
+    store = ["--backend", f"toy:{toy}"] if " " in command else []
+    assert invoke_into_pipe(*command.split(), *store) == code
+    assert capsys.readouterr().err == ""
+
+
+def test_output_that_is_flushed_at_the_end_meets_a_full_disk(
+    site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.add("prints", "[papyra.commands]\nprints = prints_command:prints\n", prints_command=PRINTS)
+    assert run_into(os.open("/dev/full", os.O_WRONLY), monkeypatch, "prints") == 1
+    assert "No space left on device; make room on the disk" in capsys.readouterr().err
+
+
+def test_a_stream_that_was_closed_is_the_null_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise a store could get its descriptor, and be written to."""
+    for name in ("stdin", "stdout"):
+        monkeypatch.setattr(sys, name, None)
+    stderr = sys.stderr
+    _open_missing_streams()
+    try:
+        sys.stdout.write("nowhere")
+        sys.stdout.flush()
+        assert (sys.stdin.read(), sys.stderr) == ("", stderr)
+    finally:
+        os.close(sys.stdin.fileno())
+        os.close(sys.stdout.fileno())
 
 
 @pytest.mark.parametrize("form", ["plain", "table", "json"])
@@ -107,7 +157,7 @@ def test_a_closed_stream_keeps_no_work_from_being_done(run: Runner, toy: Path, c
         ("persistence scan", 1),
         ("persistence recover", 2),
         ("persistence recover --yes", 0),
-        ("inspect events", 0),
+        ("inspect events --limit 1000", 0),
     ):
         done = _shell(run, f"papyra {command} --backend toy:{toy} {closed}")
         assert (command, done.returncode) == (command, code)

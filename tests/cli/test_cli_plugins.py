@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+from click.testing import Result
 
 from .conftest import Runner, Site
 
@@ -109,13 +112,13 @@ def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, si
     )
 
 
-def test_check_exits_with_1_if_one_is_not_ok(run: Runner, toy: Path) -> None:
-    assert run("plugins").returncode == 0
-    table = run("plugins", "-o", "table", COLUMNS="220").stdout
+def test_check_exits_with_1_if_one_is_not_ok(invoke: Callable[..., Result], toy: Path) -> None:
+    assert invoke("plugins").exit_code == 0
+    table = invoke("plugins", "-o", "table", COLUMNS="220").stdout
     assert "papyra.backends" in table
     assert "ModuleNotFoundError" in table
-    done = run("plugins", "--check")
-    assert done.returncode == 1
+    done = invoke("plugins", "--check")
+    assert done.exit_code == 1
     assert (
         "plugin\tmissing\tpapyra.commands\tpapyra-toy 1.0\ttoy_nowhere:command\t-\t-\tbroken\t" in done.stdout
     )

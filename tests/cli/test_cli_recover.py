@@ -6,14 +6,13 @@ What they change and what they exit with.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from papyra_cli._main import papyra
-
-from .conftest import Runner
 
 EVENT = '{"kind":"event","system_id":"local","actor_address":"local:1","event_type":"%s","payload":{},"timestamp":%s}\n'
 
@@ -79,13 +78,13 @@ def test_a_quarantine_folder_needs_the_mode(damaged: Path) -> None:
     assert "--quarantine-dir goes with --mode quarantine" in done.stderr
 
 
-def test_a_recovery_that_leaves_anomalies_exits_with_4(run: Runner, toy: Path) -> None:
-    done = run("persistence", "recover", "--yes", "--backend", f"toy:{toy}?stubborn=1")
-    assert done.returncode == 4
+def test_a_recovery_that_leaves_anomalies_exits_with_4(invoke: Callable[..., Result], toy: Path) -> None:
+    done = invoke("persistence", "recover", "--yes", "--backend", f"toy:{toy}?stubborn=1")
+    assert done.exit_code == 4
     assert f"left\tcorrupt_line\t{toy}\t2\t0\tnonsense\n" in done.stdout
     startup = ("startup-check", "--mode", "recover", "--backend", f"toy:{toy}?stubborn=1")
-    assert run("persistence", *startup).returncode == 4
-    assert run("doctor", "run", *startup[1:]).returncode == 4
+    assert invoke("persistence", *startup).exit_code == 4
+    assert invoke("doctor", "run", *startup[1:]).exit_code == 4
 
 
 @pytest.mark.parametrize("command", [("persistence", "startup-check"), ("doctor", "run")])
@@ -137,9 +136,9 @@ def test_options_of_a_start_that_do_not_fit(options: list[str], text: str) -> No
     assert text in done.stderr
 
 
-def test_a_check_that_takes_too_long_has_failed(run: Runner, toy: Path) -> None:
-    done = run("persistence", "startup-check", "--timeout", "10ms", "--backend", f"toy:{toy}?slow=600")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+def test_a_check_that_takes_too_long_has_failed(invoke: Callable[..., Result], toy: Path) -> None:
+    done = invoke("persistence", "startup-check", "--timeout", "10ms", "--backend", f"toy:{toy}?slow=600")
+    assert (done.exit_code, done.stderr.count("\n")) == (1, 1)
     assert "did not end within 0.01 s" in done.stderr
 
 
@@ -155,13 +154,17 @@ def test_a_check_that_takes_too_long_has_failed(run: Runner, toy: Path) -> None:
         ("fail=bug", 1, "papyra: error: unexpected: RuntimeError: first\\nsecond (--debug shows where)\n"),
     ],
 )
-def test_failures_of_a_backend(run: Runner, toy: Path, fault: str, code: int, text: str) -> None:
-    done = run("persistence", "scan", "--backend", f"toy:{toy}?{fault}")
-    assert (done.returncode, done.stderr) == (code, text)
+def test_failures_of_a_backend(
+    invoke: Callable[..., Result], toy: Path, fault: str, code: int, text: str
+) -> None:
+    done = invoke("persistence", "scan", "--backend", f"toy:{toy}?{fault}")
+    assert (done.exit_code, done.stderr) == (code, text)
 
 
-def test_a_backend_that_fails_to_open_is_a_store_that_can_t_be_had(run: Runner, toy: Path) -> None:
-    done = run("persistence", "scan", "--backend", f"toy:{toy}?opening=no+driver")
-    assert done.returncode == 3
+def test_a_backend_that_fails_to_open_is_a_store_that_can_t_be_had(
+    invoke: Callable[..., Result], toy: Path
+) -> None:
+    done = invoke("persistence", "scan", "--backend", f"toy:{toy}?opening=no+driver")
+    assert done.exit_code == 3
     assert done.stderr.endswith("opening=no+driver: RuntimeError: no driver\n")
-    assert run("persistence", "scan", "--backend", f"toy:{toy}.none").returncode == 3
+    assert invoke("persistence", "scan", "--backend", f"toy:{toy}.none").exit_code == 3

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import click
 import pytest
+from click.testing import Result
 
 from papyra_cli import ExitCode
 from papyra_cli._click.registry import OWN_COMMANDS, load_command
@@ -60,67 +62,73 @@ def test_help_names_the_distribution_of_a_third_party_command_even_if_it_is_brok
     assert "missing      (from papyra-toy 1.0)" in shown
 
 
-def test_a_third_party_command_runs(run: Runner, toy: Path) -> None:
-    done = run("hello")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "hello from toy\n", "")
+def test_a_third_party_command_runs(invoke: Callable[..., Result], toy: Path) -> None:
+    done = invoke("hello")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "hello from toy\n", "")
 
 
-def test_a_broken_command_is_one_line_and_exit_code_3(run: Runner, toy: Path) -> None:
-    done = run("missing")
-    assert (done.returncode, done.stdout) == (3, "")
+def test_a_broken_command_is_one_line_and_exit_code_3(invoke: Callable[..., Result], toy: Path) -> None:
+    done = invoke("missing")
+    assert (done.exit_code, done.stdout) == (3, "")
     assert done.stderr == (
         "papyra: error: the plugin 'missing' of papyra-toy 1.0 is broken: importing toy_nowhere:command "
         "raised ModuleNotFoundError: No module named 'toy_nowhere'\n"
     )
-    odd = run("odd")
-    assert (odd.returncode, odd.stderr.count("\n")) == (3, 1)
+    odd = invoke("odd")
+    assert (odd.exit_code, odd.stderr.count("\n")) == (3, 1)
     assert "is not a click.Command" in odd.stderr
 
 
-def test_a_failing_command_is_one_line_with_nothing_that_steers_a_terminal(run: Runner, toy: Path) -> None:
-    done = run("boom")
-    assert done.returncode == 1
+def test_a_failing_command_is_one_line_with_nothing_that_steers_a_terminal(
+    invoke: Callable[..., Result], toy: Path
+) -> None:
+    done = invoke("boom")
+    assert done.exit_code == 1
     assert done.stderr == (
         "papyra: error: unexpected: RuntimeError: first line\\nsecond \\x1b[31m line (--debug shows where)\n"
     )
-    debug = run("--debug", "boom")
+    debug = invoke("--debug", "boom")
     assert "Traceback (most recent call last)" in debug.stderr
     assert "\x1b" not in debug.stderr
 
 
-def test_own_commands_win_and_do_not_need_to_be_allowed(run: Runner, site: Site) -> None:
+def test_own_commands_win_and_do_not_need_to_be_allowed(invoke: Callable[..., Result], site: Site) -> None:
     site.add("thief", "[papyra.commands]\npersistence = thief:x\nplugins = thief:x\n")
-    done = run("persistence", "scan", "--backend", "memory:", PAPYRA_PLUGINS="")
-    assert (done.returncode, done.stdout) == (0, "status\tclean\n")
+    done = invoke("persistence", "scan", "--backend", "memory:", PAPYRA_PLUGINS="")
+    assert (done.exit_code, done.stdout) == (0, "status\tclean\n")
 
 
-def test_a_command_that_is_not_allowed_says_why(run: Runner, toy: Path) -> None:
-    done = run("hello", PAPYRA_PLUGINS="toy")
-    assert done.returncode == 3
+def test_a_command_that_is_not_allowed_says_why(invoke: Callable[..., Result], toy: Path) -> None:
+    done = invoke("hello", PAPYRA_PLUGINS="toy")
+    assert done.exit_code == 3
     assert "is not in PAPYRA_PLUGINS" in done.stderr
-    assert run("hello", PAPYRA_PLUGINS="papyra-toy").returncode == 0
+    assert invoke("hello", PAPYRA_PLUGINS="papyra-toy").exit_code == 0
 
 
-def test_one_malformed_distribution_harms_nothing(run: Runner, toy: Path, site: Site) -> None:
+def test_one_malformed_distribution_harms_nothing(
+    invoke: Callable[..., Result], toy: Path, site: Site
+) -> None:
     site.add("broken-metadata", "[papyra.commands]\nno equals sign\n")
     site.add("no-name", "[papyra.commands]\nnameless = toy_commands:hello\n")
     (site.folder / "no_name-1.0.dist-info").mkdir()
     (site.folder / "no-name-1.0.dist-info" / "METADATA").unlink()
-    shown = run("--help").stdout
+    shown = invoke("--help").stdout
     assert "hello" in shown
     assert "nameless     (from an unknown distribution)" in shown
-    assert run("hello").returncode == 0
+    assert invoke("hello").exit_code == 0
 
 
-def test_version(run: Runner) -> None:
-    done = run("--version")
-    assert (done.returncode, done.stdout) == (0, "papyra 0.4.0\n")
+def test_version(invoke: Callable[..., Result]) -> None:
+    done = invoke("--version")
+    assert (done.exit_code, done.stdout) == (0, "papyra 0.4.0\n")
 
 
 @pytest.mark.parametrize("argv", [[], ["persistence"], ["inspect"]])
-def test_no_command_is_a_usage_error_that_shows_the_help(run: Runner, argv: list[str]) -> None:
-    done = run(*argv)
-    assert (done.returncode, done.stdout) == (2, "")
+def test_no_command_is_a_usage_error_that_shows_the_help(
+    invoke: Callable[..., Result], argv: list[str]
+) -> None:
+    done = invoke(*argv)
+    assert (done.exit_code, done.stdout) == (2, "")
     assert "Commands:" in done.stderr
 
 
@@ -136,9 +144,11 @@ def test_no_command_is_a_usage_error_that_shows_the_help(run: Runner, argv: list
         (["persistence", "scan", "--bogus"], "see 'papyra persistence scan --help'"),
     ],
 )
-def test_a_usage_error_is_one_line_and_exit_code_2(run: Runner, argv: list[str], text: str) -> None:
-    done = run(*argv)
-    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+def test_a_usage_error_is_one_line_and_exit_code_2(
+    invoke: Callable[..., Result], argv: list[str], text: str
+) -> None:
+    done = invoke(*argv)
+    assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert text in done.stderr
 
 

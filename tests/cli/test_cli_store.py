@@ -14,6 +14,7 @@ from urllib.parse import quote
 import anyio
 import click
 import pytest
+from click.testing import Result
 
 from papyra.persistence import InMemoryPersistence, open_backend
 from papyra.persistence.models import PersistedEvent
@@ -222,25 +223,29 @@ def test_a_set_larger_than_the_default_is_opened_as_large_as_it_is(folder: Path)
     assert store_at("f").url == "rotating:f?max_files=auto"
 
 
-def test_a_path_that_is_not_there_is_an_error_and_creates_nothing(run: Runner) -> None:
+def test_a_path_that_is_not_there_is_an_error_and_creates_nothing(
+    invoke: Callable[..., Result], run: Runner
+) -> None:
     for command in (
         ["persistence", "scan"],
         ["persistence", "inspect"],
         ["persistence", "compact", "--dry-run"],
     ):
-        done = run(*command, "--path", "none.ndjson")
-        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (3, "", 1)
+        done = invoke(*command, "--path", "none.ndjson")
+        assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (3, "", 1)
         assert "there is no file none.ndjson; check --path" in done.stderr
     assert list(run.folder.iterdir()) == []
 
 
-def test_a_database_is_opened_as_one_and_not_taken_for_damaged_lines(run: Runner) -> None:
+def test_a_database_is_opened_as_one_and_not_taken_for_damaged_lines(
+    invoke: Callable[..., Result], run: Runner
+) -> None:
     database = sqlite3.connect(run.folder / "f.db")
     database.execute("CREATE TABLE facts (fact)")
     database.close()
     before = (run.folder / "f.db").read_bytes()
-    done = run("persistence", "recover", "--mode", "repair", "--yes", "--path", "f.db")
-    assert (done.returncode, done.stdout) == (3, "")
+    done = invoke("persistence", "recover", "--mode", "repair", "--yes", "--path", "f.db")
+    assert (done.exit_code, done.stdout) == (3, "")
     assert "f.db is an SQLite database of another program" in done.stderr
     assert (run.folder / "f.db").read_bytes() == before
     anyio.run(_fill, f"sqlite:{run.folder}/own.db")
@@ -286,9 +291,11 @@ def kv(run: Runner, site: Site) -> Path:
     return run.folder / "facts.kv"
 
 
-def test_r13_a_third_party_store_in_a_file_is_recognized_by_its_path(run: Runner, kv: Path) -> None:
-    done = run("persistence", "scan", "--path", "facts.kv")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "status\tclean\n", "opened facts.kv\n")
+def test_r13_a_third_party_store_in_a_file_is_recognized_by_its_path(
+    invoke: Callable[..., Result], kv: Path
+) -> None:
+    done = invoke("persistence", "scan", "--path", "facts.kv")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "status\tclean\n", "opened facts.kv\n")
 
 
 def test_r13_an_alias_opens_the_store_and_a_relative_path_is_relative_to_the_project(
@@ -300,8 +307,8 @@ def test_r13_an_alias_opens_the_store_and_a_relative_path_is_relative_to_the_pro
     assert run("persistence", "scan").stderr == f"opened {kv}\n"
 
 
-def test_r13_a_missing_file_of_a_third_party_store_is_noted(run: Runner, kv: Path) -> None:
-    done = run("doctor", "run", "--backend", "kv:none")
+def test_r13_a_missing_file_of_a_third_party_store_is_noted(invoke: Callable[..., Result], kv: Path) -> None:
+    done = invoke("doctor", "run", "--backend", "kv:none")
     assert "none does not exist yet" in done.stderr
 
 
@@ -324,10 +331,10 @@ def test_r13_a_backend_says_its_schemes_and_options() -> None:
     assert not InMemoryPersistence.in_files
 
 
-def test_a_file_of_another_format_is_no_store(run: Runner) -> None:
+def test_a_file_of_another_format_is_no_store(invoke: Callable[..., Result], run: Runner) -> None:
     (run.folder / "picture").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
-    done = run("persistence", "recover", "--mode", "repair", "--yes", "--path", "picture")
-    assert (done.returncode, done.stdout) == (3, "")
+    done = invoke("persistence", "recover", "--mode", "repair", "--yes", "--path", "picture")
+    assert (done.exit_code, done.stdout) == (3, "")
     assert "no installed backend recognizes picture as a store" in done.stderr
 
 
@@ -451,7 +458,9 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite"])
-def test_r12_a_configured_file_that_is_not_there_is_no_clean_store(run: Runner, scheme: str) -> None:
+def test_r12_a_configured_file_that_is_not_there_is_no_clean_store(
+    invoke: Callable[..., Result], run: Runner, scheme: str
+) -> None:
     """A volume that is not mounted must not be reported as clean; an application may be about to create the
     file.
     """
@@ -459,14 +468,14 @@ def test_r12_a_configured_file_that_is_not_there_is_no_clean_store(run: Runner, 
     missing = run.folder / "no pe.ndjson"
     for command in ("persistence scan", "persistence recover --yes", "persistence compact", "inspect events",
                     "inspect runs", "metrics persistence"):  # fmt: skip
-        done = run(*command.split(), PAPYRA_PERSISTENCE=url)
-        assert (done.returncode, done.stdout) == (3, "")
+        done = invoke(*command.split(), PAPYRA_PERSISTENCE=url)
+        assert (done.exit_code, done.stdout) == (3, "")
         assert f"there is no file {missing} (from PAPYRA_PERSISTENCE)" in done.stderr
     told = f"papyra: note: {missing} does not exist yet, so the store is empty (from --backend)\n"
     for command in ("doctor run", "persistence startup-check"):
-        done = run(*command.split(), "--backend", url)
-        assert (done.returncode, done.stderr) == (0, told)
-        assert run(*command.split(), "--path", "no pe.ndjson").returncode == 3
+        done = invoke(*command.split(), "--backend", url)
+        assert (done.exit_code, done.stderr) == (0, told)
+        assert invoke(*command.split(), "--path", "no pe.ndjson").exit_code == 3
     assert list(run.folder.iterdir()) == []
 
 
@@ -481,34 +490,36 @@ def test_r12_a_configured_file_that_is_not_there_is_no_clean_store(run: Runner, 
     ],
 )
 def test_r28_a_path_that_only_a_shell_understands_is_refused(
-    run: Runner, option: tuple[str, str], problem: str
+    invoke: Callable[..., Result], run: Runner, option: tuple[str, str], problem: str
 ) -> None:
-    done = run("doctor", "run", *option)
-    assert done.returncode == 2
+    done = invoke("doctor", "run", *option)
+    assert done.exit_code == 2
     assert problem in done.stderr
-    configured = run("doctor", "run", PAPYRA_PERSISTENCE="json:~/facts")
-    assert configured.returncode == 3
+    configured = invoke("doctor", "run", PAPYRA_PERSISTENCE="json:~/facts")
+    assert configured.exit_code == 3
     assert list(run.folder.iterdir()) == []
 
 
-def test_a_configured_store_that_is_there_or_is_no_file_is_not_remarked_on(run: Runner) -> None:
+def test_a_configured_store_that_is_there_or_is_no_file_is_not_remarked_on(
+    invoke: Callable[..., Result], run: Runner
+) -> None:
     _write(run.folder / "f.1", 1)
     (run.folder / "g").touch()
     for url in ("rotating:f", "json:g", "memory:"):
-        assert run("inspect", "events", "--backend", url).stderr == ""
-    assert run("persistence", "scan", "--backend", "json:f?bogus=1").stderr.count("\n") == 1
+        assert invoke("inspect", "events", "--backend", url).stderr == ""
+    assert invoke("persistence", "scan", "--backend", "json:f?bogus=1").stderr.count("\n") == 1
 
 
-def test_unknown_and_malformed_urls(run: Runner) -> None:
-    unknown = run("persistence", "scan", "--backend", "nope:x")
-    assert (unknown.returncode, unknown.stderr.count("\n")) == (3, 1)
+def test_unknown_and_malformed_urls(invoke: Callable[..., Result]) -> None:
+    unknown = invoke("persistence", "scan", "--backend", "nope:x")
+    assert (unknown.exit_code, unknown.stderr.count("\n")) == (3, 1)
     assert "no backend for the scheme" in unknown.stderr
-    assert run("persistence", "scan", "--backend", "no scheme").returncode == 2
-    option = run("persistence", "scan", "--backend", "memory:?bogus=1")
-    assert option.returncode == 2
+    assert invoke("persistence", "scan", "--backend", "no scheme").exit_code == 2
+    option = invoke("persistence", "scan", "--backend", "memory:?bogus=1")
+    assert option.exit_code == 2
     assert "its options are: max_age_seconds, max_records, max_total_bytes" in option.stderr
-    configured = run("persistence", "scan", PAPYRA_PERSISTENCE="no scheme")
-    assert configured.returncode == 3
+    configured = invoke("persistence", "scan", PAPYRA_PERSISTENCE="no scheme")
+    assert configured.exit_code == 3
     assert "(from PAPYRA_PERSISTENCE)" in configured.stderr
 
 
@@ -536,17 +547,17 @@ def test_compressed_rotations_are_found(folder: Path, caplog: pytest.LogCaptureF
 
 
 def test_r32_a_compaction_sets_the_size_of_a_rotating_set(
-    run: Runner, monkeypatch: pytest.MonkeyPatch
+    invoke: Callable[..., Result], run: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(run.folder)
     anyio.run(_fill, "rotating:f?max_bytes=600&max_files=8")
     before = len(list(run.folder.glob("f.?")))
     assert before > 3
-    assert run("persistence", "compact", "--path", "f", "--max-files", "2", "--dry-run").returncode == 0
+    assert invoke("persistence", "compact", "--path", "f", "--max-files", "2", "--dry-run").exit_code == 0
     assert len(list(run.folder.glob("f.?"))) == before
-    assert run("persistence", "compact", "--path", "f", "--max-files", "2").returncode == 0
+    assert invoke("persistence", "compact", "--path", "f", "--max-files", "2").exit_code == 0
     assert [path.name for path in run.folder.glob("f.?")] == ["f.1"]
-    assert run("persistence", "compact", "--path", "f", "--max-files", "0").returncode == 2
-    done = run("persistence", "compact", "--backend", "json:f", "--max-files", "2")
-    assert done.returncode != 0
+    assert invoke("persistence", "compact", "--path", "f", "--max-files", "0").exit_code == 2
+    done = invoke("persistence", "compact", "--backend", "json:f", "--max-files", "2")
+    assert done.exit_code != 0
     assert "has no max_files" in done.stderr

@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import Result
 
 from papyra.exceptions import PersistenceError
 from papyra_cli import ExitCode
-from papyra_cli._errors import explain
+from papyra_cli._errors import Failure, explain
 
 from .conftest import Both, Runner, Site, Terminal
 
@@ -48,6 +50,38 @@ def test_r30_a_full_disk_is_1_whichever_backend_says_so(toy: Path, run: Runner) 
     assert (done.returncode, "No space left on device" in done.stderr) == (1, True)
 
 
+def test_r30_a_deleted_folder_is_told_from_a_missing_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
+    monkeypatch.chdir(tmp_path)
+    assert explain(missing) == ("x: No such file or directory", ExitCode.UNAVAILABLE)
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    text, code = explain(missing)
+    assert (text.startswith("the current folder was deleted"), code) == (True, ExitCode.UNAVAILABLE)
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (click.Abort(), "interrupted", ExitCode.INTERRUPTED),
+        (click.FileError("f", "no"), "Could not open file 'f': no", ExitCode.NO),
+        (ExceptionGroup("one", [Failure("it is away")]), "it is away", ExitCode.UNAVAILABLE),
+        (
+            ExceptionGroup("two", [Failure("a"), Failure("b")]),
+            "unexpected: ExceptionGroup: two (2 sub-exceptions)",
+            ExitCode.NO,
+        ),
+        (OSError(errno.EIO, "Input/output error", "f"), "unexpected: f: Input/output error", ExitCode.NO),
+    ],
+)
+def test_r30_other_errors_have_a_text_and_a_code(error: BaseException, text: str, code: int) -> None:
+    assert explain(error) == (text, code)
+
+
 def test_r30_a_deleted_folder_is_named(run: Runner) -> None:
     gone = run.folder / "gone"
     gone.mkdir()
@@ -67,39 +101,43 @@ def test_r30_a_deleted_folder_is_named(run: Runner) -> None:
 # R24: doctor knows whether a fact can be written.
 
 
-def test_r24_doctor_probes_a_write_and_leaves_no_record(run: Runner, sample: Path) -> None:
+def test_r24_doctor_probes_a_write_and_leaves_no_record(invoke: Callable[..., Result], sample: Path) -> None:
     before = sample.read_bytes()
-    done = run("doctor", "run", "--path", "papyra.ndjson")
+    done = invoke("doctor", "run", "--path", "papyra.ndjson")
     assert (
-        done.returncode,
+        done.exit_code,
         "check\thealth\tok\thealthy, and a record could be written\n" in done.stdout,
     ) == (0, True)
     assert sample.read_bytes() == before
 
 
-def test_r24_a_store_that_takes_no_record_fails_the_doctor(run: Runner) -> None:
+def test_r24_a_store_that_takes_no_record_fails_the_doctor(invoke: Callable[..., Result]) -> None:
     """A file system without room needs root, so the store is in a folder that can't exist."""
-    done = run("doctor", "run", "--backend", "json:/proc/1/nowhere/facts")
-    assert done.returncode == 1
+    done = invoke("doctor", "run", "--backend", "json:/proc/1/nowhere/facts")
+    assert done.exit_code == 1
     assert "check\thealth\tfailed\t" in done.stdout
 
 
-def test_r24_facts_that_the_last_runs_dropped_are_a_warning(run: Runner, sample: Path) -> None:
+def test_r24_facts_that_the_last_runs_dropped_are_a_warning(
+    invoke: Callable[..., Result], sample: Path
+) -> None:
     stopped = {"kind": "event", "system_id": "shop", "actor_address": "shop:0", "event_type": "SystemStopped",
                "payload": {"reason": "closed", "facts": 700, "facts_dropped": 7}, "timestamp": time.time(), "run": "r"}  # fmt: skip
     with sample.open("a") as file:
         file.write(json.dumps(stopped) + "\n")
-    done = run("doctor", "run", "--path", "papyra.ndjson", "-o", "json")
+    done = invoke("doctor", "run", "--path", "papyra.ndjson", "-o", "json")
     (warning,) = (check for check in json.loads(done.stdout)["checks"] if check["status"] == "warning")
-    assert (done.returncode, warning["name"]) == (0, "dropped")
+    assert (done.exit_code, warning["name"]) == (0, "dropped")
     assert "the last 1 run dropped 7 facts, 1.00% of all," in warning["detail"]
 
 
-def test_h20_both_papyra_0_3_and_papyra_core_are_a_warning(run: Runner, sample: Path, site: Site) -> None:
-    assert "installation" not in run("doctor", "run", "--path", "papyra.ndjson").stdout
+def test_h20_both_papyra_0_3_and_papyra_core_are_a_warning(
+    invoke: Callable[..., Result], sample: Path, site: Site
+) -> None:
+    assert "installation" not in invoke("doctor", "run", "--path", "papyra.ndjson").stdout
     site.add("papyra", "", version="0.3.0")
-    done = run("doctor", "run", "--path", "papyra.ndjson")
-    assert done.returncode == 0
+    done = invoke("doctor", "run", "--path", "papyra.ndjson")
+    assert done.exit_code == 0
     assert "check\tinstallation\twarning\tpapyra 0.3.0 and papyra-core 0.4" in done.stdout
 
 
@@ -129,12 +167,14 @@ def test_r27_a_compaction_of_more_than_half_asks_on_a_terminal(
 @pytest.mark.parametrize(
     ("age", "note"), [(40 * 86400, "the newest event is 40d"), (-7200, "the newest event lies 2h")]
 )
-def test_r27_a_clock_far_from_the_newest_record_is_noted(run: Runner, age: float, note: str) -> None:
+def test_r27_a_clock_far_from_the_newest_record_is_noted(
+    invoke: Callable[..., Result], run: Runner, age: float, note: str
+) -> None:
     record = {"kind": "event", "system_id": "s", "actor_address": "s:1", "event_type": "A", "payload": {},
               "timestamp": time.time() - age - 5 * (age > 0) + 5 * (age < 0)}  # fmt: skip
     (run.folder / "f").write_text(json.dumps(record) + "\n")
-    done = run("persistence", "compact", "--path", "f", "--max-age", "100d", "--dry-run")
-    assert (done.returncode, note in done.stderr) == (0, True)
+    done = invoke("persistence", "compact", "--path", "f", "--max-age", "100d", "--dry-run")
+    assert (done.exit_code, note in done.stderr) == (0, True)
     assert "Is the clock of this machine right?" in done.stderr
 
 
