@@ -91,10 +91,8 @@ def _is_full(error: BaseException, cause: OSError | None) -> bool:
 def _folder_is_gone() -> bool:
     try:
         os.getcwd()  # noqa: PTH109 - only whether it raises matters
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, FileNotFoundError)
     return False
 
 
