@@ -148,8 +148,6 @@ def _newest(content: bytes) -> tuple[dict[str, Any], int, int]:
     for line in (*table.splitlines(keepends=True), *notes.splitlines(keepends=True)):
         start, end = end, end + len(line)
         text = line.strip()
-        if not text:
-            continue
         with suppress(ValueError, TypeError):
             found: dict[str, Any] | None = orjson.loads(text)
             if not isinstance(found, dict) or "end" in found:

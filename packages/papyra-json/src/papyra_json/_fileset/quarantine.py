@@ -58,7 +58,9 @@ def link_aside(path: Path, folder: Path | None = None) -> Path | None:
     """Give a file a second name in the quarantine; None if the file system can't."""
     if folder is not None:
         make_folder(folder)
-    for name in quarantine_names(path, folder):
+    names = quarantine_names(path, folder)
+    while True:
+        name = next(names)
         try:
             os.link(path, name, follow_symlinks=False)
         except FileExistsError:
@@ -71,7 +73,6 @@ def link_aside(path: Path, folder: Path | None = None) -> Path | None:
             name.unlink()  # as above
             raise
         return name
-    raise AssertionError("there is always another name")
 
 
 def next_name(path: Path, folder: Path | None = None) -> Path:
@@ -106,15 +107,17 @@ def _moved(path: Path, folder: Path | None) -> Path:
 
 
 def _create(path: Path, folder: Path | None) -> tuple[Path, int]:
-    for name in quarantine_names(path, folder):
+    names = quarantine_names(path, folder)
+    while True:
+        name = next(names)
         with suppress(FileExistsError):
             return name, create_file(name, os.O_WRONLY)
-    raise AssertionError("there is always another name")
 
 
 def _create_folder(path: Path, folder: Path | None) -> Path:
-    for name in quarantine_names(path, folder):
+    names = quarantine_names(path, folder)
+    while True:
+        name = next(names)
         with suppress(FileExistsError):
             create_folder(name)
             return name
-    raise AssertionError("there is always another name")

@@ -158,9 +158,8 @@ def _place(snapshot: Snapshot, cursor: Cursor, check: Callable[[], None]) -> _Pl
 def _ends_there(file: Segment, cursor: Cursor) -> bool:
     if cursor.end > file.size:
         return False
-    for offset, line in pieces_backward(file, cursor.end):
-        return offset + len(line) == cursor.end and _digest(line) == cursor.digests[0]
-    return False
+    offset, line = next(pieces_backward(file, cursor.end), (0, b""))
+    return offset + len(line) == cursor.end and _digest(line) == cursor.digests[0]
 
 
 def _place_of_sequence(snapshot: Snapshot, seq: int, digest: str, check: Callable[[], None]) -> _Place:
