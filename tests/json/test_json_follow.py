@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import threading
@@ -378,6 +379,27 @@ def test_a_file_that_is_deleted_is_read_to_its_end(path, line):
         assert looks.look() == []
         path.write_bytes(line(4, seq=1) + line(5, seq=2))
         assert looks.look() == [4, 5]
+
+
+def test_a_deleted_file_whose_handle_is_stale_is_given_up(path, line, monkeypatch):
+    path.write_bytes(line(1))
+    with closing(Looks(path)) as looks:
+        keep = path.open("rb")  # so that its number is not given out again
+        inode, real = path.stat().st_ino, os.fstat
+        path.unlink()
+
+        def fstat(fd):
+            status = real(fd)
+            if status.st_ino == inode:
+                raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+            return status
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fstat", fstat)
+            assert looks.look() == []
+            path.write_bytes(line(2) + line(3))
+            assert looks.look() == [2, 3]
+        keep.close()
 
 
 @pytest.mark.parametrize("records", [3, 1000])

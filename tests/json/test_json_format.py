@@ -127,6 +127,12 @@ async def test_further_keys_and_spaces_are_accepted_and_unknown_kinds_reported(p
     assert "'snapshot'" in anomaly.detail
 
 
+AUDIT_LINE = (
+    b'{"kind":"audit","system_id":"","timestamp":1,"total_actors":%b,"alive_actors":1,"stopping_actors":0,'
+    b'"restarting_actors":0,"registry_size":0,"registry_orphans":%b,"registry_dead":[],"dead_letters_count":0}'
+)
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -134,6 +140,7 @@ async def test_further_keys_and_spaces_are_accepted_and_unknown_kinds_reported(p
         b'{"kind":"event","system_id":1,"actor_address":"","event_type":"","payload":{},"timestamp":1}',
         b'{"kind":"event","system_id":"","actor_address":"","event_type":"","payload":{},"timestamp":true}',
         b'{"kind":"dead_letter","system_id":"","target":"","message_type":"","timestamp":1}',
+        AUDIT_LINE % (b"true", b"[]"), AUDIT_LINE % (b"1", b"[2]"), AUDIT_LINE % (b"1", b"{}"),
         b'{"kind":"event","system_id":"\xff","actor_address":"","event_type":"","payload":{},"timestamp":1}',
     ],
 )  # fmt: skip
@@ -182,13 +189,19 @@ async def test_a_record_beyond_one_mebibyte_gets_a_note_of_its_size(path, event)
     long = {"text": "x" * 2_000_000}
     await store.record_event(event(1, payload=long))
     await store.record_dead_letter(PersistedDeadLetter("local", "t" * 2_000_000, "str", "y" * 2**20, 1.0))
-    await store.record_audit(PersistedAudit("local", 1.0, 1, 1, 1, 1, 1, ("\x01" * 999,) * 5000, (), 1))
+    depth = {"deepest": 7, "deepest_actor": "d" * 2**20}
+    audit = PersistedAudit("local", 1.0, 1, 1, 1, 1, 1, ("\x01" * 999,) * 5000, (), 1, mailbox_depth=depth)
+    await store.record_audit(audit)
     await store.record_event(event(2, payload={"text": "x" * (2**20 - 300)}))
     assert all(len(line) <= 2**20 for line in path.read_bytes().splitlines(keepends=True))
     found = await store.list_events()
     assert str(len(json.dumps(long, separators=(",", ":")))) in str(found[0].payload)
     assert found[1] == event(2, payload={"text": "x" * (2**20 - 300)})
-    assert len(await store.list_audits()) == len(await store.list_dead_letters()) == 1
+    (kept,) = await store.list_audits()
+    assert kept.mailbox_depth is not None
+    assert (kept.mailbox_depth["deepest"], len(str(kept.mailbox_depth["deepest_actor"])) < 5000) == (7, True)
+    assert kept.registry_orphans[-1] == "... (4000 more)"
+    assert len(await store.list_dead_letters()) == 1
     assert not (await store.scan()).has_anomalies
     await store.aclose()
 

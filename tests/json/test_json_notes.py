@@ -169,6 +169,21 @@ async def test_notes_as_they_were_written_before_are_read(path, line):
     assert not (await store.scan()).has_anomalies
 
 
+async def test_notes_where_the_table_is_now_make_room_for_it(path, line, event):
+    path.write_bytes(line(1) + line(9))
+    lock_file = path.with_name("facts.ndjson.lock")
+    lock_file.write_bytes(b'\n{"last_seq":20,"gaps":[[1,9],[9,21]]}\n')
+    store = JsonFilePersistence(path)
+    await store.record_batch([event(number) for number in range(2000)])
+    await store.aclose()
+    assert b'"last_seq":20' in lock_file.read_bytes()[TABLE_BYTES:]
+    lock = SetLock(path)
+    with lock.shared():
+        assert _notes_of(lock) == (20, [(1, 9), (9, 21)])
+    lock.close()
+    assert not (await JsonFilePersistence(path).scan()).has_anomalies
+
+
 @pytest.mark.parametrize("seq", [2**63, 2**64 - 1, 2**64, 10**30, -1, -(2**63)])
 @pytest.mark.parametrize("summed", [False, True])
 async def test_a_number_that_nobody_gave_out_does_not_break_numbering(path, line, event, seq, summed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from zlib import crc32
 
 import pytest
 
@@ -10,6 +11,7 @@ from papyra.persistence import Query, RetentionPolicy
 from papyra.persistence.blocking import Work
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
+from papyra_json._fileset.time_index import ENTRY_BYTES
 from papyra_json._maintenance.operations import compact
 from papyra_json._read.query import newest
 from papyra_json._record.encode import encode
@@ -160,7 +162,7 @@ def test_what_is_not_known_does_not_become_known_by_a_compaction(path, event, li
     assert find(files, until=event(7).timestamp) == [7]
 
 
-@pytest.mark.parametrize("what", ["deleted", "empty", "garbage", "flipped", "of another set"])
+@pytest.mark.parametrize("what", ["deleted", "empty", "garbage", "flipped", "unknown", "of another set"])
 def test_without_its_table_all_is_read(path, event, line, read, what):
     files = FileSet(path)
     write(files, [event(number, timestamp=2e9 - number) for number in range(3000)])
@@ -172,8 +174,10 @@ def test_without_its_table_all_is_read(path, event, line, read, what):
         write(FileSet(path.with_name("other")), [event(number) for number in range(3000)])
         lock.write_bytes(path.with_name("other.lock").read_bytes())
     else:
+        unknown = b'{"number":1,"oldest":"old"'
+        unknown = (unknown + b',"crc":"%08x"}' % crc32(unknown)).ljust(ENTRY_BYTES - 1) + b"\n"
         lock.write_bytes(
-            {"empty": b"", "garbage": b"[1]" * 4000}.get(
+            {"empty": b"", "garbage": b"[1]" * 4000, "unknown": unknown}.get(
                 what, table.replace(b'"disorder":2', b'"disorder":0')
             )
         )
@@ -201,6 +205,20 @@ def test_lines_of_other_tools_and_restored_files_are_seen(path, event, line):
     assert find(files, since=event(9000).timestamp) == [9999]
     write(files, [event(9998)])
     assert find(files, since=event(9000).timestamp) == [9999, 9998]
+
+
+def test_garbage_does_not_lead_a_search_astray(path, event, read):
+    files = FileSet(path)
+    write(files, [event(number) for number in range(2000)])
+    with path.open("ab") as file:
+        file.write(b"garbage, as another program may write it\n" * 10_000)
+    write(files, [event(number) for number in range(2000, 4000)])
+    for since in (5, 1990, 2000, 3990):
+        assert find(files, since=event(since).timestamp) == list(range(since, 4000))
+        assert find(files, until=event(since).timestamp, limit=3) == [since - 2, since - 1, since]
+    read.clear()
+    assert find(files, since=event(3990).timestamp) == list(range(3990, 4000))
+    assert sum(read) < path.stat().st_size / 2
 
 
 def test_odd_times_do_not_spoil_the_answers(path, event):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -207,6 +208,33 @@ def test_promise_07_a_file_put_aside_has_one_name_if_the_folder_can_not_be_synce
         aside(path, path.parent)
     (file,) = (file for file in path.parent.rglob("*") if file.is_file())
     assert file.read_bytes() == b"content"
+
+
+def test_promise_07_a_file_that_is_linked_aside_twice_has_two_names(path, monkeypatch):
+    monkeypatch.setattr(time, "strftime", lambda *_: "now")
+    path.write_bytes(b"content")
+    assert [link_aside(path), link_aside(path)] == [
+        path.with_name(f"facts.ndjson.quarantine-now-{number}") for number in (1, 2)
+    ]
+
+
+def test_promise_07_a_file_that_can_not_be_moved_aside_stays(path, tmp_path, monkeypatch):
+    path.write_bytes(b"content")
+    real = os.rename
+
+    def rename(source, target):
+        if tmp_path / "aside" in Path(target).parents or refused:
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+        real(source, target)
+
+    refused = True
+    monkeypatch.setattr(os, "rename", rename)
+    with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
+        move_aside(path)
+    assert [file.name for file in tmp_path.iterdir()] == ["facts.ndjson"]
+    refused = False
+    moved = move_aside(path, tmp_path / "aside")  # on another file system, so it is put beside the store
+    assert (moved.parent.parent, moved.read_bytes(), path.exists()) == (tmp_path, b"content", False)
 
 
 async def test_promise_07_quarantines_are_never_overwritten(path, line, tmp_path):

@@ -110,6 +110,27 @@ async def test_r14_invalid_lines_and_nuls_between_records_are_passed_over(path, 
     await store.aclose()
 
 
+@pytest.mark.parametrize("numbered", [True, False])
+async def test_r14_invalid_lines_hide_no_record_of_a_replaced_file(path, line, numbered):
+    def lines(*numbers):
+        whole = [line(number) for number in numbers]
+        return b"".join(whole if numbered else [one.partition(b',"seq"')[0] + b"}\n" for one in whole])
+
+    async def replaced(*contents):
+        path.with_name("new").write_bytes(b"".join(contents))
+        path.with_name("new").rename(path)
+        return (await rest(store, cursor))[0]
+
+    path.write_bytes(lines(*range(1, 11)))
+    store = JsonFilePersistence(path)
+    cursor = (await store.page(ALL, limit=5)).cursor
+    assert await replaced(lines(*range(1, 11)), b"garbage\n", lines(11), b"garbage\n") == [*range(6, 12)]
+    assert await replaced(b"garbage\n", lines(104, 105), b"garbage\n") == [104, 105]
+    store.retention = RetentionPolicy(max_records=1)
+    assert (await rest(store, None))[0] == [105]
+    await store.aclose()
+
+
 async def test_r14_lines_of_the_published_package_have_cursors_too(path):
     path.write_text("".join(json.dumps(plain_fact(number)) + "\n" for number in range(20)))
     store = JsonFilePersistence(path, RetentionPolicy(max_records=18))

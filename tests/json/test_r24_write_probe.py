@@ -77,6 +77,31 @@ def _remount(folder):
     subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
 
 
+@pytest.mark.parametrize("make", [JsonFilePersistence, RotatingFilePersistence])
+async def test_r24_a_folder_that_takes_no_file_is_enough_for_files_that_are_there(
+    path, event, make, monkeypatch
+):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr("papyra_json._write.probe.create_file", refuse)  # as root is never refused
+    store = make(path)
+    with pytest.raises(PersistenceError, match=r"Permission denied\. Check the owner and mode"):
+        await store.ping()
+    await store.record_event(event(1))
+    await store.ping()
+    await store.aclose()
+
+
+async def test_r24_a_folder_that_can_not_be_made_is_found(path, monkeypatch):
+    path.touch()
+    with pytest.raises(PersistenceError, match=r"Not a directory\. Check the owner and mode"):
+        await JsonFilePersistence(path / "sub" / "facts").ping()
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as root may do all
+    with pytest.raises(PersistenceError, match=r"Permission denied\. Check the owner and mode"):
+        await JsonFilePersistence(path.parent / "sub" / "facts").ping()
+
+
 async def test_r24_a_file_of_another_kind_is_named(path):
     path.parent.joinpath("facts.ndjson.lock").mkdir()
     with pytest.raises(PersistenceError, match="is a folder, but a store must be a regular file"):
