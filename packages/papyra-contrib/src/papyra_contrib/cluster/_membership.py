@@ -86,8 +86,6 @@ class Membership:
 
     def let_go(self, session: Session, reason: str) -> None:
         """End the membership at once, and join anew in the background."""
-        if session is not self.session or session.closed:
-            return
         _logger.warning("node %s has lost its membership (%s) and rejoins", session.me, reason)
         was_joined = session.joined
         session.end(lambda target: NodeGone(target, "is not known any more: this node lost its lease"))

@@ -141,8 +141,6 @@ class Session:
 
     def end(self, error: Callable[[object], Exception]) -> None:
         """End every link and ask at once: this node is not a member any more."""
-        if self.closed:
-            return
         self.closed = True
         self.joined = False
         for link in self.links.values():
@@ -307,8 +305,6 @@ class Session:
 
         The order of the senders to one target is kept.
         """
-        if link.out.error is not None:
-            raise link.out.error
         self._sends += 1
         if self._sends >= SENDS_BEFORE_YIELD or not self.transport.has_room():
             self._pause(link, target.id)

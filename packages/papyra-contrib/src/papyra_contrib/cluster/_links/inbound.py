@@ -55,7 +55,6 @@ class Inbound:
         self._parked_bytes = 0
         self._next_log = 0.0
         self._unlogged = 0
-        self._closed = False
 
     @property
     def parked(self) -> int:
@@ -122,13 +121,11 @@ class Inbound:
     async def _feed(self, ref: ActorRef[Any, Any], target: int) -> None:
         queue = self._parked.get(target)
         while queue:
-            parked = frame, mail = queue[0]
+            frame, mail = queue[0]  # `close` leaves it there
             try:
                 await self._local.deliver(ref, mail)
             except ActorStopped as error:
                 self._fail(frame, error)
-            if not queue or queue[0] is not parked:
-                return  # closed meanwhile
             queue.popleft()
             self._parked_bytes -= len(frame.body)
             if frame.wants_credit:

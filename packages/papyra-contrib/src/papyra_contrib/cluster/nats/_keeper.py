@@ -135,11 +135,6 @@ class Keeper:
         if self._stop is not None:
             self._stop.set()
 
-    @property
-    def ended(self) -> bool:
-        """Whether the thread has ended."""
-        return not self._thread.is_alive()
-
     def join(self) -> None:
         """Wait for the thread; blocks."""
         self._thread.join()
