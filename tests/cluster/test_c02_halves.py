@@ -8,10 +8,10 @@ import anyio
 import pytest
 from _world import COUNTER, Add, Counter, Recorder, Watcher, remote, seeded, systems, until
 
-from papyra import Actor, ActorStopped
+from papyra import Actor, ActorStopped, AskTimeout
 from papyra.testing import run_seeded
-from papyra_contrib.cluster import NodeUnreachable
-from papyra_contrib.cluster._links.outbound import CREDIT_EVERY
+from papyra_contrib.cluster import NodeGone, NodeUnreachable
+from papyra_contrib.cluster._links.outbound import CREDIT_EVERY, WINDOW_MESSAGES
 from papyra_contrib.cluster._memory import MemoryTransport
 from papyra_contrib.cluster._wire import frames as wire
 from papyra_contrib.cluster.testing import MemoryNetwork
@@ -228,3 +228,69 @@ async def test_c03_all_senders_that_wait_for_an_actor_hear_of_its_end():
                     group.start_soon(send, number)
         assert outcomes.count("stopped") >= 900 - 2 * 256
         assert len(outcomes) == 900
+
+
+@seeded(1)
+async def test_c03_senders_that_wait_for_a_window_hear_that_its_node_is_gone():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Counter), a)
+        await ref.ask("get")
+        network.kill("a")
+        sent: list[int] = []
+
+        async def send(number: int) -> None:
+            try:
+                await ref.tell(number)
+            except NodeGone:
+                return
+            sent.append(number)
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for number in range(WINDOW_MESSAGES + 10):
+                    group.start_soon(send, number)
+        assert len(sent) == WINDOW_MESSAGES
+
+
+@seeded(1)
+async def test_c01_an_ask_that_waits_for_a_window_ends_with_its_time_out():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        seen: list[object] = []
+        slow = a.spawn(lambda: Recorder(seen, 100), mailbox_capacity=1)
+        ref = await remote(b, slow, a)
+        for number in range(WINDOW_MESSAGES):
+            await ref.tell(number)
+        began = anyio.current_time()
+        with pytest.raises(AskTimeout, match=r"within 0\.5 s"):
+            await ref.ask("late", timeout=0.5)
+        assert anyio.current_time() - began == pytest.approx(0.5)
+        await a.stop(slow, timeout=0)
+
+
+@seeded(1)
+async def test_c02_hundreds_of_asks_one_by_one_are_all_answered():
+    """From time to time a sender yields, also if nothing is under way."""
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Counter), a)
+        assert [await ref.ask(Add()) for _ in range(450)] == list(range(1, 451))
+
+
+@seeded(1)
+async def test_c03_tells_and_broadcasts_wait_for_room_in_the_outbox():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        seen: list[object] = []
+        recorder = a.spawn(lambda: Recorder(seen))
+        ref = await remote(b, recorder, a)
+        await a.cluster.register(COUNTER, recorder)
+        await until(lambda: b.cluster.find(COUNTER))
+        transport, room = b.cluster._session.transport, anyio.Event()
+        transport.has_room = room.is_set
+        transport.room = room.wait
+        async with anyio.create_task_group() as group:
+            group.start_soon(ref.tell, "tell")
+            group.start_soon(b.cluster.broadcast, COUNTER, "news")
+            await anyio.sleep(60)
+            assert seen == []
+            room.set()
+        await until(lambda: sorted(seen) == ["news", "tell"])

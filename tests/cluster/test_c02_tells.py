@@ -8,6 +8,7 @@ import anyio
 import pytest
 from _world import COUNTER, Counter, Recorder, loop_of, remote, seeded, systems, until
 
+from papyra import Actor, ActorStopped
 from papyra.testing import run_seeded
 from papyra_contrib.cluster import NodeGone, NodeUnreachable
 from papyra_contrib.cluster.testing import MemoryNetwork
@@ -157,3 +158,60 @@ async def test_c02_a_node_without_a_membership_says_so():
         with pytest.raises((NodeUnreachable, NodeGone)):
             await ref.ask("get")
         await until(lambda: len(b.cluster.members()) == 2)
+
+
+class _Leaving(Actor):
+    """Takes a second to stop."""
+
+    async def receive(self, message: object) -> None:
+        pass
+
+    async def on_stop(self) -> None:
+        await anyio.sleep(1)
+
+
+@seeded(1)
+async def test_c02_an_actor_that_is_stopping_leaves_one_dead_letter_for_each_message_and_broadcast():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        leaving = a.spawn(_Leaving)
+        ref = await remote(b, leaving, a)
+        await a.cluster.register(COUNTER, leaving)
+        async with anyio.create_task_group() as group:
+            group.start_soon(a.stop, leaving)
+            await anyio.sleep(0.1)
+            with pytest.raises(ActorStopped):
+                await ref.ask("late")
+            assert a.dead_letters.count == 1
+            await b.cluster.broadcast(COUNTER, "news")
+            await anyio.sleep(0.1)
+            assert [letter.message for letter in a.dead_letters.messages] == ["late", "news"]
+
+
+@seeded(1)
+async def test_c03_a_broadcast_to_a_full_mailbox_is_a_dead_letter():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        seen: list[object] = []
+        await a.cluster.register(COUNTER, a.spawn(lambda: Recorder(seen, 0.5), mailbox_capacity=1))
+        await until(lambda: b.cluster.find(COUNTER))
+        for number in range(3):
+            await b.cluster.broadcast(COUNTER, number)
+            await anyio.sleep(0.1)
+        assert [letter.message for letter in a.dead_letters.messages] == [2]
+        await until(lambda: seen == [0, 1])
+
+
+@seeded(1)
+async def test_c02_messages_that_wait_for_a_mailbox_are_dead_letters_once_the_lease_is_lost():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", "c") as (a, b, _):
+        seen: list[object] = []
+        recorder = a.spawn(lambda: Recorder(seen, 20), mailbox_capacity=1)
+        ref = await remote(b, recorder, a)
+        for number in range(10):
+            await ref.tell(number)
+        await anyio.sleep(0.1)
+        network.partition({"a"}, {"b", "c"})
+        await until(lambda: a.dead_letters.count)
+        # One is handled, one is in the mailbox, and one is being put there.
+        assert sorted(letter.message for letter in a.dead_letters.messages) == list(range(3, 10))
+        await until(lambda: seen == [0, 1, 2])

@@ -8,6 +8,9 @@ from _world import Counter, Watcher, remote, seeded, systems, until
 
 from papyra import Actor
 from papyra.testing import run_seeded
+from papyra_contrib.cluster import NodeId, NodeUnreachable
+from papyra_contrib.cluster._remote import exports as exports_module
+from papyra_contrib.cluster._transport import no_answer
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 
@@ -169,3 +172,87 @@ def test_c07_a_cut_off_node_lets_go_first_and_a_singleton_never_runs_twice(backe
 
     for seed in range(2):
         run_seeded(seed, main, seed, backend=backend)
+
+
+@pytest.mark.parametrize("answers", [True, False])
+@seeded(1)
+async def test_c04_an_actor_of_a_node_that_is_not_known_yet_is_watched(answers):
+    """If the registry does not answer, the watch begins once the node is known."""
+    network = MemoryNetwork(4)
+    async with systems(network, "b") as (b,):
+        watcher = Watcher()
+        watching = b.spawn(watcher.actor)
+        transport, late = b.cluster._session.transport, []
+        transport.follow = lambda change, delay: late.append(change)
+        async with systems(network, "a") as (a,):
+            counter = a.spawn(Counter)
+            ref = b.ref_for(a.cluster.address(counter))
+            assert len(b.cluster.members()) == 1
+
+            async def no_get(key: str) -> None:
+                raise no_answer("reading", key)
+
+            if not answers:
+                transport.get = no_get
+                with pytest.raises(NodeUnreachable, match="the registry does not answer"):
+                    await ref.tell("get")
+            await watching.ask(ref)
+            await anyio.sleep(0.1)
+            assert len(b.cluster.members()) == (2 if answers else 1)
+            del transport.follow
+            for change in late:
+                transport.follow(change, 0)
+            await anyio.sleep(0 if answers else 20)
+            assert watcher.told == []
+            await a.stop(counter)
+            await until(lambda: watcher.told)
+            assert watcher.reasons == ["stopped"]
+
+
+@seeded(1)
+async def test_c04_each_watcher_of_a_node_that_nobody_knows_is_told():
+    async with systems(MemoryNetwork(4), "a", "b") as (_, b):
+        gone = b.ref_for("nobody@0123456789ab:1")
+        watchers = [Watcher(), Watcher()]
+        for watcher in watchers:
+            await b.spawn(watcher.actor).tell(gone)
+        await anyio.sleep(30)
+        assert [watcher.reasons for watcher in watchers] == [["node_down"]] * 2
+
+
+@seeded(1)
+async def test_c04_an_actor_that_has_stopped_watches_nothing():
+    async with systems(MemoryNetwork(4), "a", "b") as (a, b):
+        inner = Watcher().actor()
+        watching = b.spawn(lambda: inner)
+        ref = await remote(b, a.spawn(Counter), a)
+        await b.stop(watching)
+        inner.context.watch(ref)
+        assert b.cluster._watches.peers() == []
+
+
+@seeded(1)
+async def test_c04_a_watch_that_is_missing_in_the_whole_list_has_ended():
+    async with systems(MemoryNetwork(4), "a") as (a,):
+        exports, told = a.cluster._session.exports, []
+        exports._terminated = lambda peer, number, reason: told.append((number, reason))
+        counters = [a.spawn(Counter) for _ in range(2)]
+        kept, dropped = map(exports.add, counters)
+        b = NodeId("b", "0" * 12)
+        exports.watch(b, [kept, dropped], complete=True)
+        exports.watch(b, [kept], complete=True)
+        for counter in counters:
+            await a.stop(counter)
+        assert told == [(kept, "stopped")]
+
+
+@seeded(1)
+async def test_c04_the_reasons_of_the_last_ends_are_remembered(monkeypatch):
+    monkeypatch.setattr(exports_module, "MAX_REMEMBERED_ENDS", 2)
+    async with systems(MemoryNetwork(4), "a") as (a,):
+        exports = a.cluster._session.exports
+        counters = [a.spawn(Counter) for _ in range(3)]
+        numbers = [exports.add(counter) for counter in counters]
+        for counter in counters:
+            await a.stop(counter)
+        assert [exports.reason(number) for number in numbers] == ["unknown", "stopped", "stopped"]
