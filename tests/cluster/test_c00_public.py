@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -12,9 +13,17 @@ import pytest
 from _world import COUNTER, Add, Counter, Number, Watcher, remote, seeded, systems, until
 
 from papyra import Actor, ActorStopped, ActorSystem
+from papyra.exceptions import PapyraError
 from papyra_contrib.admin._protocol import encode
 from papyra_contrib.admin._views import Views
-from papyra_contrib.cluster import Cluster, Listing, NodeUnreachable, ServiceKey
+from papyra_contrib.cluster import (
+    Cluster,
+    ClusterUnavailable,
+    Listing,
+    MessageRejected,
+    NodeUnreachable,
+    ServiceKey,
+)
 from papyra_contrib.cluster.testing import MemoryNetwork
 from papyra_contrib.receptionist import Receptionist
 
@@ -188,3 +197,177 @@ anyio.run(main)
 def test_bad_options_are_value_errors(options):
     with pytest.raises(ValueError, match="must be"):
         Cluster("memory:shop", **options)
+
+
+class Echo(Actor):
+    async def receive(self, message):
+        return message
+
+
+@seeded(1)
+async def test_a_reference_by_a_name_is_a_value_and_travels():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        role = b.cluster.role(ServiceKey("boss"))
+        assert repr(role) == "<LateRef 'boss'>"
+        assert len({role, b.cluster.role(ServiceKey("boss")), b.cluster.role(ServiceKey("other"))}) == 2
+        assert role not in (a.spawn(Counter), "boss")
+        with pytest.raises(LookupError, match="no holder of the name 'boss' is known now"):
+            _ = role.address
+        with pytest.raises(TypeError, match="belongs to a running system and can't be pickled"):
+            pickle.dumps(role)
+        counter = a.spawn(Counter)
+        await a.cluster.claim("boss", counter)
+        await role.tell(Add(2))
+        assert role.address == a.cluster.address(counter)
+        echo = await remote(b, a.spawn(Echo), a)
+        assert echo != "echo"
+        assert await echo.ask(role) == role
+        assert await echo.ask(echo) == echo
+        assert await role.ask("get") == 2
+
+
+@seeded(1)
+async def test_what_is_no_address_of_a_cluster_is_no_reference():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        assert b.ref_for("alone:1") is None
+        ref = await remote(b, a.spawn(Counter), a)
+        b.cluster._session.values.dump = lambda value: ("!ref", b"alone:1")
+        with pytest.raises(MessageRejected, match="'alone:1' is not an address of a cluster") as rejected:
+            await ref.ask("get")
+        assert rejected.value.code == "invalid"
+
+
+@seeded(1)
+async def test_what_belongs_to_another_node_is_not_registered_named_or_watched():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b), ActorSystem(system_id="alone") as alone:
+        ref = await remote(b, a.spawn(Counter), a)
+        for call in (
+            lambda: b.cluster.register(COUNTER, ref),
+            lambda: b.cluster.claim("boss", ref),
+        ):
+            with pytest.raises(ValueError, match="only its own node can register or name it"):
+                await call()
+        for name in ("", "x" * 129):
+            with pytest.raises(ValueError, match="a name must have 1 to 128 characters"):
+                await a.cluster.claim(name, a.refs()[0])
+        inner = Watcher().actor()
+        b.spawn(lambda: inner)
+        stranger = alone.spawn(Counter)
+        with pytest.raises(ValueError, match="belongs to a different actor system"):
+            inner.context.watch(stranger)
+
+
+@seeded(1)
+async def test_a_service_of_an_actor_that_has_stopped_is_not_offered():
+    async with systems(MemoryNetwork(1), "a") as (a,):
+        counter = a.spawn(Counter)
+        await a.stop(counter)
+        with pytest.raises(ActorStopped):
+            await a.cluster.register(COUNTER, counter)
+        assert a.cluster.find(COUNTER) == ()
+
+
+@seeded(1)
+async def test_before_the_first_join_and_after_the_end_a_cluster_says_that_it_has_not_joined():
+    network = MemoryNetwork(1)
+    cluster = network.cluster()
+    text = "can't say who this node is: this node has not joined the cluster, or has left it"
+    with pytest.raises(ClusterUnavailable, match=text):
+        _ = cluster.me
+    assert (cluster.members(), cluster.find(COUNTER), cluster.lookup("boss")) == ((), (), None)
+    async with ActorSystem(system_id="a", cluster=cluster) as a:
+        assert cluster.me.node == "a"
+        second = ActorSystem(system_id="b", cluster=cluster)
+        with pytest.raises(RuntimeError, match="serves one ActorSystem, once; make a new one"):
+            await second.start()
+        await second.aclose()
+        counter = a.spawn(Counter)
+    with pytest.raises(ClusterUnavailable, match=text):
+        _ = cluster.me
+    with pytest.raises(ClusterUnavailable, match="can't claim a name"):
+        await cluster.claim("boss", counter)
+
+
+@seeded(1)
+async def test_while_a_node_is_no_member_it_is_nobody():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b", "c") as (a, *_):
+        network.partition({"a"}, {"b", "c"})
+        await until(lambda: not a.cluster._session.joined)
+        with pytest.raises(ClusterUnavailable, match="not a member of the cluster now; it rejoins"):
+            await until(lambda: a.cluster.me is None)
+        network.heal()
+        await until(lambda: a.cluster._session.joined)
+        assert a.cluster.me.node == "a"
+
+
+async def test_the_first_node_of_a_memory_cluster_decides_its_lease():
+    async with ActorSystem(system_id="a", cluster=Cluster("memory:leased", lease=5)) as a:
+        assert a.cluster._session.lease.ttl == 5
+        async with ActorSystem(system_id="b", cluster="memory:leased") as b:
+            assert b.cluster._session.lease.ttl == 5
+        with pytest.raises(ValueError, match="lease is 4 s here, and 5 s in the cluster"):
+            Cluster("memory:leased", lease=4)
+
+
+PLUGINS = """
+from papyra_contrib.cluster import MemoryTransport, Transport
+from papyra_contrib.cluster.codec import Codec, MsgspecCodec
+
+class Plain(MemoryTransport):
+    configure = Transport.configure  # it has no options
+
+class Loud(MsgspecCodec):
+    pass
+
+class NoTransport:
+    pass
+"""
+
+
+@pytest.fixture
+def plugins(tmp_path, monkeypatch):
+    """Install a distribution with engines and codecs in this process."""
+    (tmp_path / "cluster_plugins.py").write_text(PLUGINS)
+    info = tmp_path / "cluster_plugins-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: cluster-plugins\nVersion: 1\n")
+    groups = {
+        "transports": "plain = :Plain\nwrong = :NoTransport",
+        "codecs": "loud = :Loud\nwrong = :NoTransport",
+    }
+    points = "\n".join(f"[papyra.{group}]\n{lines}" for group, lines in groups.items())
+    (info / "entry_points.txt").write_text(points.replace(":", "cluster_plugins:"))
+    monkeypatch.delenv("PAPYRA_PLUGINS", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield
+    sys.modules.pop("cluster_plugins", None)
+
+
+@pytest.mark.usefixtures("plugins")
+async def test_an_engine_and_a_codec_of_another_distribution_are_used():
+    async with (
+        ActorSystem(system_id="a", cluster=Cluster("plain:shop", codec="loud", lease=4)) as a,
+        ActorSystem(system_id="b", cluster=Cluster("plain:shop", codec="loud")) as b,
+    ):
+        assert type(a.cluster._session.transport).__name__ == "Plain"
+        assert type(a.cluster._codec).__name__ == "Loud"
+        ref = await remote(b, a.spawn(Counter), a)
+        assert await ref.ask(Add(2)) == 2
+
+
+@pytest.mark.usefixtures("plugins")
+@pytest.mark.parametrize(
+    ("url", "codec", "text"),
+    [
+        ("shop", "msgspec", "not a cluster URL: it has no scheme"),
+        ("memory:a/b", "msgspec", "'memory:a/b' names no cluster"),
+        ("nope:shop", "msgspec", "no cluster for the scheme 'nope'"),
+        ("wrong:shop", "msgspec", "is not a subclass of papyra_contrib.cluster.Transport"),
+        ("memory:shop", "nope", "no codec 'nope'; installed are loud, msgspec, wrong"),
+        ("memory:shop", "wrong", "is not a papyra_contrib.cluster.codec.Codec"),
+    ],
+)
+def test_an_engine_or_codec_that_can_not_be_used_is_named(url, codec, text):
+    with pytest.raises((ValueError, PapyraError), match=text):
+        Cluster(url, codec=codec)

@@ -54,6 +54,35 @@ async def test_c01_an_exception_does_not_come_as_its_namesake(name):
         assert await ref.ask("alive") == "alive"
 
 
+@message("test.Two")
+class Two(Exception):
+    def __init__(self, one: str, other: str) -> None:
+        super().__init__(one, other)
+
+
+class Unreadable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Rare(Actor):
+    async def receive(self, message: str) -> None:
+        raise Two("one", "other") if message == "two" else Unreadable()
+
+
+@pytest.mark.parametrize(
+    ("name", "type_name", "text"),
+    [("two", "test.Two", "one.*other"), ("text", "Unreadable", "<the text of this exception raised>")],
+)
+@seeded(1)
+async def test_c01_an_exception_that_can_not_be_made_or_shown_is_a_remote_failure(name, type_name, text):
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        ref = await remote(b, a.spawn(Rare, name="rare"), a)
+        with pytest.raises(RemoteFailure, match=text) as raised:
+            await ref.ask(name)
+        assert raised.value.type_name == type_name
+
+
 class Raises(Actor):
     """Raises the exception whose name it gets."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from _world import Add, Counter, Strange, Unregistered
 
 from papyra import Actor, ActorSystem
-from papyra_contrib.cluster import MessageRejected, RemoteFailure, message
+from papyra_contrib.cluster import Cluster, MessageRejected, RemoteFailure, _messages, message
+from papyra_contrib.cluster import testing as cluster_testing
 from papyra_contrib.cluster.testing import through_codec
 
 PROGRAM = """
@@ -71,6 +73,17 @@ class Basket:
     items: list[str] = field(default_factory=list)
 
 
+class Plain:
+    pass
+
+
+@message("test.Odd")
+@dataclass
+class Odd:
+    field: object = None
+    plain: Plain | None = None
+
+
 class Keeper(Actor):
     def __init__(self) -> None:
         self.basket = Basket()
@@ -81,7 +94,9 @@ class Keeper(Actor):
             message.items.append("seen")
         if message == "strange":
             raise Strange("very")
-        return self.basket
+        if message == "value error":
+            raise ValueError("no good")
+        return message if isinstance(message, Odd) else self.basket
 
 
 async def test_through_codec_shows_what_cannot_travel_and_what_was_shared():
@@ -99,6 +114,14 @@ async def test_through_codec_shows_what_cannot_travel_and_what_was_shared():
             assert (mine.items, theirs.items) == (["a"], ["a", "seen"])
             with pytest.raises(RemoteFailure):
                 await keeper.ask("strange")
+            with pytest.raises(ValueError, match="no good"):
+                await keeper.ask("value error")
+            with pytest.raises(MessageRejected, match=r"Odd can't be encoded.*Plain can't be encoded"):
+                await keeper.ask(Odd(Plain()))
+            gone = system.spawn(Counter)
+            await system.stop(gone)
+            with pytest.raises(MessageRejected, match=r"no actor has the address '.*' any more"):
+                await counter.ask(Add(1, reply_to=gone))
             assert await counter.ask(Add(1, reply_to=counter)) in (3, 4)
         plain = system.spawn(Keeper)
         assert await plain.ask(mine) is mine
@@ -115,3 +138,41 @@ def test_c17_nats_without_its_extra_says_what_to_install():
     code = "import papyra, sys; sys.modules['papyra_contrib'] = None\npapyra.ActorSystem(cluster='nope:x')"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "no cluster for the scheme 'nope'" in ran.stderr
+
+
+@pytest.fixture
+def own_registrations(monkeypatch):
+    monkeypatch.setattr(_messages, "_by_name", dict(_messages._by_name))
+    monkeypatch.setattr(_messages, "_by_type", dict(_messages._by_type))
+
+
+@pytest.mark.usefixtures("own_registrations")
+async def test_c17_a_message_whose_types_are_not_known_at_run_time_fails_the_start():
+    @message("test.Lost")
+    @dataclass
+    class Lost:
+        value: "Nowhere"  # noqa: F821, UP037 - the point of the test
+
+    system = ActorSystem(system_id="a", cluster=Cluster("memory:types"))
+    with pytest.raises(TypeError, match=r"'test.Lost'.*can't be decoded.*outside of `if TYPE_CHECKING`"):
+        await system.start()
+    await system.aclose()
+
+
+def test_c17_a_message_needs_an_encoder_and_a_decoder_or_neither():
+    with pytest.raises(ValueError, match="needs both encode= and decode=, or neither"):
+        message("test.Half", encode=bytes)
+
+
+def test_c17_the_names_of_the_test_tools_are_listed():
+    assert dir(cluster_testing) == ["MemoryNetwork", "TransportConformance", "through_codec"]
+    with pytest.raises(AttributeError, match="has no attribute 'nope'"):
+        _ = cluster_testing.nope
+
+
+@pytest.mark.parametrize("name", ["papyra_contrib.cluster.codec"])
+def test_c17_the_codec_without_its_library_says_what_to_install(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(ImportError, match=r"papyra-contrib\[cluster\]"):
+        importlib.import_module(name)
