@@ -144,3 +144,34 @@ async def test_c10_a_lease_of_12_seconds_outlasts_8_without_a_leader_whenever_th
             await anyio.sleep(8.5)
         for system in (a, b):
             assert [e for e in system.events() if type(e).__name__ == "NodeDown"] == []
+
+
+@seeded(1)
+async def test_c12_a_candidate_whose_node_leaves_ends():
+    """It would ask for the session again and again, without a pause in which the system could close."""
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        await a.cluster.singleton("sole", lambda _: Brief())
+        await until(lambda: b.cluster.lookup("sole") is not None)
+        membership, session = b.cluster._membership, b.cluster._session
+        session_ready, close, asked = membership.session_ready, session.transport.aclose, 0
+
+        async def counted(seconds: float):
+            nonlocal asked
+            asked += 1
+            if asked > 1_000:
+                raise AssertionError("it asks without an end")
+            return await session_ready(seconds)
+
+        async def slow() -> None:
+            await anyio.sleep(10)
+            await close()
+
+        class Late(Brief):
+            async def on_stop(self) -> None:
+                await b.cluster.singleton("sole", lambda _: Brief())
+
+        b.spawn(Late)
+        membership.session_ready, session.transport.aclose = counted, slow
+        await b.aclose()
+        assert asked < 10

@@ -63,9 +63,9 @@ class Candidate:
         self.changed.set()
 
     async def run(self) -> None:
-        """Wait for the claim and run the actor, again and again, until the candidate resigns."""
+        """Wait for the claim and run the actor, again and again, until it resigns or its node leaves."""
         try:
-            while not self._resigned:
+            while not (self._resigned or self._singletons.membership.leaving):
                 try:
                     await self._one_term()
                 except (ActorNameTaken, ClusterUnavailable):
