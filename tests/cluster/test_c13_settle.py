@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import anyio
 import pytest
 from _world import COUNTER, Counter, seeded, systems, until
 
 from papyra import Actor
-from papyra_contrib.cluster import ClusterUnavailable
+from papyra_contrib.cluster import ClusterUnavailable, Ended, Entry, NodeId
+from papyra_contrib.cluster._registry import replica
 from papyra_contrib.cluster.testing import MemoryNetwork
 
 
@@ -175,3 +179,99 @@ async def test_c12_a_candidate_whose_node_leaves_ends():
         membership.session_ready, session.transport.aclose = counted, slow
         await b.aclose()
         assert asked < 10
+
+
+@seeded(1)
+async def test_c12_a_singleton_that_can_not_be_spawned_is_logged_and_tried_again(caplog):
+    async with systems(MemoryNetwork(1), "a") as (a,):
+        await a.cluster.singleton("sole", lambda _: Counter(), mailbox_capacity=0)
+        await anyio.sleep(3)
+        text = "starting the singleton 'sole' failed; it is tried again"
+        assert 2 <= caplog.messages.count(text) <= 4
+        with pytest.raises(ValueError, match="a candidate for 'sole' already; resign first"):
+            await a.cluster.singleton("sole", lambda _: Counter())
+        await a.cluster.resign("sole")
+        assert a.cluster.lookup("sole") is None
+
+
+@seeded(1)
+async def test_c13_invalid_values_in_the_registry_are_ignored():
+    """Any member may write there."""
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, b):
+        for key, value in {
+            "n.x": b"{",
+            "n.y": b'{"inc": "1", "since": 1, "wire": 1}',
+            "s.counter.b.one": b'{"inc": "1"}',
+            "a.boss": b"[" * 100_000,
+            "a.other": b'{"node": "b"}',
+            "z.z": b"1",
+        }.items():
+            network._hub.put("b", key, value, 0, None)
+        await until(lambda: a.cluster._session.replica.revision("a.other"))
+        assert [member.node for member in a.cluster.members()] == ["a", "b"]
+        assert a.cluster.find(COUNTER) == ()
+        assert [a.cluster.lookup(name) for name in ("boss", "other")] == [None, None]
+        await anyio.sleep(15)  # it looks for keys of nodes that are gone
+        await a.cluster.claim("boss", a.spawn(Counter))
+        await until(lambda: b.cluster.lookup("boss") is not None)
+
+
+class Doubts:
+    """Puts the answers of the registry to one node under the control of a test."""
+
+    def __init__(self, system) -> None:
+        self.session = system.cluster._session
+        self.asked = 0
+        self.before: Callable[[], Any] = lambda: None
+        self._get = self.session.transport.get
+        self.session.transport.get = self.get
+
+    async def get(self, key: str) -> Any:
+        self.asked += 1
+        found = await self._get(key)
+        self.before()
+        return found
+
+
+@seeded(1)
+async def test_c13_a_key_in_doubt_that_changes_or_ends_meanwhile_is_asked_for_once():
+    async with systems(MemoryNetwork(1), "a", "b") as (a, b):
+        await b.cluster.claim("boss", b.spawn(Counter))
+        await until(lambda: a.cluster.lookup("boss") is not None)
+        doubts = Doubts(a)
+        entry = doubts.session.replica.entries["a.boss"]
+        newer = Entry("a.boss", entry.value, entry.revision + 1000)
+        doubts.before = lambda: doubts.session.on_change(newer)
+        doubts.session.doubt("a.boss")
+        await anyio.sleep(1)
+        assert (doubts.asked, doubts.session.replica.revision("a.boss")) == (1, newer.revision)
+        doubts.session.doubt("a.boss")
+        doubts.session.on_change(Ended("a.boss", "left", newer.revision))
+        await anyio.sleep(1)
+        assert doubts.asked == 1
+
+
+@seeded(1)
+async def test_c13_a_node_that_is_overdue_is_asked_for_until_its_lease_is_renewed_or_gone():
+    network = MemoryNetwork(1)
+    async with systems(network, "a", "b") as (a, _):
+        await until(lambda: len(a.cluster.members()) == 2)
+        doubts = Doubts(a)
+        doubts.session.replica.seen["b"] -= 10
+        network.kill("b")
+        doubts.session.doubt("n.b")
+        await until(lambda: len(a.cluster.members()) == 1)
+        assert doubts.asked > 10
+        (down,) = [e.payload for e in a.events() if type(e).__name__ == "NodeDown"]
+        assert (down["node"], down["reason"]) == ("b", "expired")
+
+
+def test_c16_the_last_ends_of_incarnations_are_remembered(monkeypatch):
+    monkeypatch.setattr(replica, "MAX_ENDED_INCARNATIONS", 2)
+    ended = replica.EndedIncarnations()
+    peers = [NodeId("a", str(number)) for number in range(3)]
+    for peer in peers:
+        ended.add(peer, "left")
+    assert [peer in ended for peer in peers] == [False, True, True]
+    assert [ended.reason(peer) for peer in peers] == ["expired", "left", "left"]
