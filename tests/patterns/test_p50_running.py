@@ -19,7 +19,10 @@ import pytest
 
 from papyra import Actor, ActorSystem
 from papyra.persistence import open_backend
-from papyra_contrib.running import CLOSE, DRAIN, UNBIND, Phase, Shutdown, run
+from papyra_contrib.running import CLOSE, DRAIN, UNBIND, Phase, Shutdown, run, run_until_signal
+from papyra_contrib.running._signals import ReceivedSignals
+
+from .support import until
 
 BACKENDS = ("asyncio", "trio")
 PAPYRA = str(Path(sys.executable).with_name("papyra"))
@@ -42,16 +45,52 @@ def test_p50_main_returns_and_the_system_closes(backend: str):
     assert seen == [None, "closed"]
 
 
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_p50_what_main_raises_is_raised_after_the_close(backend: str):
+def test_p50_what_main_raises_is_raised_after_the_close(backend: str, error: type[BaseException]):
+    """A group hid ``sys.exit(3)`` and, on trio, Ctrl-C."""
     made = ActorSystem()
 
     async def main(system: ActorSystem) -> None:
-        raise ValueError("as planned")
+        raise error("as planned")
 
-    with pytest.raises(ValueError, match="as planned"):
+    with pytest.raises(error, match="as planned"):
         run(main, system=made, backend=backend, signals=())
     assert made.state == "closed"
+
+
+async def test_p50_run_until_signal_stops_a_system_of_a_loop_of_ones_own():
+    before = signal.getsignal(signal.SIGTERM)
+    ended: list[str] = []
+    async with ActorSystem() as system, anyio.create_task_group() as tasks:
+        await system.spawn(Slow).tell(0.01)
+        Shutdown.of(system).add(CLOSE, lambda: ended.append(system.state))
+
+        async def send() -> None:
+            await until(lambda: signal.getsignal(signal.SIGTERM) != before)
+            signal.raise_signal(signal.SIGTERM)
+
+        tasks.start_soon(send)
+        assert await run_until_signal(system, deadline=20.0) == 0
+        assert Shutdown.of(system).deadline == 20.0
+        assert ended == ["closed"]
+        assert system.dead_letters.count == 0
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_p50_a_third_signal_ends_process_1_of_a_container_too(monkeypatch: pytest.MonkeyPatch):
+    """The kernel does not let process 1 kill itself: it has to exit."""
+    killed: list[tuple[int, int]] = []
+    monkeypatch.setattr("papyra_contrib.running._signals.os.getpid", lambda: 1)
+    monkeypatch.setattr("papyra_contrib.running._signals.os.kill", lambda *given: killed.append(given))
+    monkeypatch.setattr("papyra_contrib.running._signals.os._exit", sys.exit)
+    with ReceivedSignals([signal.SIGUSR1]):
+        signal.raise_signal(signal.SIGUSR1)
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(SystemExit) as ended:
+            signal.raise_signal(signal.SIGUSR1)
+    assert ended.value.code == 128 + signal.SIGUSR1
+    assert killed == [(1, signal.SIGUSR1)]
 
 
 def test_p50_signals_outside_the_main_thread_are_a_clear_error():
@@ -311,6 +350,15 @@ def test_p50_papyra_run_says_what_is_wrong(tmp_path: Path, arguments: tuple[str,
     )
     assert ran.returncode == 2
     assert problem in " ".join(ran.stderr.split())
+
+
+def test_p50_an_import_that_fails_inside_the_module_is_named(tmp_path: Path):
+    (tmp_path / "service.py").write_text("import a_library_that_is_missing")
+    ran = subprocess.run(
+        [PAPYRA, "run", "service:main"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert ran.returncode == 1
+    assert "No module named 'a_library_that_is_missing'" in ran.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0 or sys.platform != "linux", reason="a PID namespace needs root on Linux")

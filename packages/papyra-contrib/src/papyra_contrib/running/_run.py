@@ -96,13 +96,13 @@ class _Program:
         self._system = system
         self._scope = anyio.CancelScope()
         self.ended = anyio.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def run(self) -> None:
         try:
             with self._scope:
                 await self._main(self._system)
-        except Exception as error:  # noqa: BLE001 - kept, and raised once the system has been closed
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # noqa: BLE001 - raised after the close
             self.error = error
         finally:
             self.ended.set()
