@@ -10,7 +10,16 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorStopped, ActorSystem, AskDeadlock, AskTimeout, Strategy, SupervisionPolicy
+from papyra import (
+    Actor,
+    ActorRef,
+    ActorStopped,
+    ActorSystem,
+    AskDeadlock,
+    AskTimeout,
+    Strategy,
+    SupervisionPolicy,
+)
 from papyra_contrib.receptionist import Receptionist, ServiceKey
 from papyra_contrib.routing import (
     Broadcast,
@@ -111,6 +120,44 @@ async def test_p53_a_message_waits_while_the_only_routee_is_replaced():
         while only.is_alive():
             await anyio.lowlevel.checkpoint()
         assert await pool.ask("hello")
+
+
+class SlowToStop(Worker):
+    def __init__(self, gate: anyio.Event) -> None:
+        self.gate = gate
+
+    async def on_stop(self) -> None:
+        await self.gate.wait()
+
+
+@pytest.mark.parametrize("size", [1, 2])
+async def test_p53_a_message_finds_another_actor_or_waits_while_one_stops(size: int):
+    gate = anyio.Event()
+    async with ActorSystem(shutdown_timeout=0.1) as system, anyio.create_task_group() as tasks:
+        pool = await Pool.spawn(system, lambda: SlowToStop(gate), size)
+        first, *rest = pool.routees
+        tasks.start_soon(first.stop)
+        await until(lambda: not first.is_alive())
+        answers: list[object] = []
+
+        async def ask(ref: Pool[object, object] | ActorRef[object, object]) -> None:
+            answers.append(await ref.ask("hello"))
+
+        if rest:
+            for _ in range(2):  # one of them is the turn of the actor that stops
+                await ask(pool)
+            pool.tell_nowait("hello")
+            pool.tell_nowait("hello")
+            assert answers == [str(rest[0].address)] * 2
+            assert await rest[0].ask("seen") == 4
+        else:
+            tasks.start_soon(ask, pool.ref)
+            await anyio.wait_all_tasks_blocked()
+            assert answers == []
+        gate.set()
+        await until(lambda: len(answers) == size)
+        assert str(first.address) not in answers
+        assert system.dead_letters.count == 0
 
 
 async def test_p54_resize_drains_the_newest():
@@ -218,6 +265,12 @@ async def test_the_pool_s_own_reference_forwards():
         pool = await Pool.spawn(system, Worker, 2)
         answers = {await pool.ref.ask("hello") for _ in range(4)}
         assert answers == {str(ref.address) for ref in pool.routees}
+        to_all = await Pool.spawn(system, Worker, 2, Broadcast())
+        await to_all.ref.tell("hello")
+        await until(lambda: to_all.ref.pending() == 0)
+        assert [await ref.ask("seen") for ref in to_all.routees] == [1, 1]
+        first = await Pool.spawn(system, Worker, 2, ScatterGatherFirst(20.0))
+        assert await first.ref.ask("hello") in {str(ref.address) for ref in first.routees}
 
 
 async def test_a_pool_below_an_actor_stops_with_it():

@@ -24,8 +24,10 @@ class Subscriber(Actor):
     async def receive(self, message: object) -> list[Listing[str, str]]:
         if isinstance(message, Listing):
             self.listings.append(message)
-        elif message == "block":
+        elif message in ("block", "fail"):
             await self.gate.wait()
+            if message == "fail":
+                raise ValueError("as asked")
         return self.listings
 
 
@@ -103,6 +105,37 @@ async def test_p59_a_subscription_ends_with_the_actor_and_leaves_no_courier():
         await until(lambda: len(system.refs()) == before)
         await receptionist.register(ECHO, system.spawn(Echo))
         assert system.dead_letters.count == 0
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_p59_a_subscriber_that_fails_while_it_is_full_takes_its_courier_with_it(full: bool):
+    async with ActorSystem() as system:
+        receptionist = Receptionist.of(system)
+        keep = Subscriber()
+        subscriber = system.spawn(lambda: keep, mailbox_capacity=1)
+        await subscriber.tell("fail")
+        await anyio.wait_all_tasks_blocked()
+        if full:
+            await subscriber.tell("left over")
+        before = system.refs()
+        await receptionist.subscribe(ECHO, subscriber)
+        await receptionist.subscribe(ECHO, subscriber)  # once is enough
+        assert len(system.refs()) == len(before) + 1
+        await anyio.wait_all_tasks_blocked()
+        keep.gate.set()
+        before.remove(subscriber)
+        await until(lambda: system.refs() == before)
+        crashed = {event.payload["type"] for event in system.events() if event.payload.get("error")}
+        assert crashed == {f"{__name__}.Subscriber"}
+
+
+async def test_p59_an_actor_that_is_not_registered_may_be_withdrawn():
+    async with ActorSystem() as system:
+        receptionist, echo = Receptionist.of(system), system.spawn(Echo)
+        await receptionist.withdraw(ECHO, system.spawn(Echo))
+        await receptionist.register(ECHO, echo)
+        await receptionist.withdraw(ECHO, system.spawn(Echo))
+        assert receptionist.find(ECHO) == (echo,)
 
 
 async def test_p59_listings_yield_the_current_tuple_then_the_latest():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import anyio
 import pytest
 
@@ -131,6 +133,38 @@ async def test_p61_a_cancelled_probe_counts_as_a_failure():
         gate.set()
         assert scope.cancelled_caught
         assert breaker.state == "open"
+
+
+async def test_p61_a_call_from_before_it_opened_does_not_move_the_next_probe():
+    clock = ManualClock()
+    async with ActorSystem(time_fn=clock) as system:
+        ref, late = flaky(system, 1), flaky(system, 1)
+        breaker = CircuitBreaker(system, max_failures=1, reset_timeout=30.0)
+        gate = anyio.Event()
+
+        async def call_late() -> None:
+            with pytest.raises(ValueError, match="failure 1"):
+                await breaker.call(late.request(gate))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call_late)
+            await anyio.wait_all_tasks_blocked()
+            with pytest.raises(ValueError, match="failure 1"):
+                await breaker.call(ref.request("go"))
+            clock.advance(20)
+            gate.set()
+        with pytest.raises(CircuitOpen) as raised:
+            await breaker.call(ref.request("go"))
+        assert raised.value.retry_after == pytest.approx(10)
+        assert pickle.loads(pickle.dumps(raised.value)).retry_after == raised.value.retry_after
+        assert str(pickle.loads(pickle.dumps(raised.value))) == str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["max_failures", "call_timeout", "reset_timeout"])
+async def test_p61_bad_arguments(name: str):
+    async with ActorSystem(shutdown_timeout=0.1) as system:
+        with pytest.raises(ValueError, match=f"{name} must be"):
+            CircuitBreaker(system, **{name: 0})
 
 
 async def test_p61_errors_that_do_not_count_do_not_trip_it():

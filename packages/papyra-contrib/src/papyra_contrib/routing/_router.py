@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic
 
@@ -25,7 +26,7 @@ class NoRoutee(PapyraError, LookupError):
     """There is no living actor to route to."""
 
 
-class Router(Generic[M, R]):
+class Router(ABC, Generic[M, R]):
     """Sends each message to the actors that a strategy picks."""
 
     def __init__(self, strategy: Strategy | Broadcast | ScatterGatherFirst) -> None:
@@ -36,12 +37,13 @@ class Router(Generic[M, R]):
         """The actors that get messages now."""
         return tuple(ref for ref in self._slots() if ref.is_alive())
 
+    @abstractmethod
     def _slots(self) -> Sequence[ActorRef[M, R]]:
-        raise NotImplementedError
+        """Return the actors to pick from; some may have stopped."""
 
+    @abstractmethod
     def _nobody(self) -> ActorRef[M, R]:
         """Return the actor that takes a message while no actor of the slots lives, or raise `NoRoutee`."""
-        raise NotImplementedError
 
     async def tell(self, message: M) -> None:
         """Send to one actor, or to all with `Broadcast` or `ScatterGatherFirst`.
