@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -25,9 +26,22 @@ import anyio.to_thread
 import pytest
 
 from papyra import Actor, ActorSystem
+from papyra.exceptions import PersistenceError
+from papyra_contrib._timings.histogram import BOUNDS_SECONDS, Histograms, quantile
+from papyra_contrib._timings.pace import MAX_GAP_SENDS
+from papyra_contrib._timings.timings import PapyraTimings
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.admin._budget import CLIENT_BURST_SECONDS, Budget, ClientBudget
 from papyra_contrib.admin._client import NoAnswer, ask_once
+from papyra_contrib.admin._folder import (
+    FolderRefused,
+    remove_stale,
+    reserved_path,
+    runtime_folder,
+    sockets_of_others,
+)
+from papyra_contrib.admin._percentiles import IDLE_SECONDS, Percentiles
+from papyra_contrib.admin._views import Views
 
 from .._loops import one_loop
 from ._admin_client import Client
@@ -137,16 +151,222 @@ async def test_dead_letters_show_their_payload_only_if_asked_to():
             assert ("a secret" in str(reply)) == payloads
 
 
+@pytest.mark.parametrize(
+    ("op", "field", "value", "problem"),
+    [
+        ("top", "find", 7, "find must be a string, not 7"),
+        ("top", "by", "size", "by must be one of mailbox, rate, restarts, processed, latency, not 'size'"),
+        ("top", "limit", -1, "limit must be a whole number of at least 0, not -1"),
+        ("tree", "depth", -1, "depth must be a whole number of at least 0, not -1"),
+        ("tree", "type", 7, "type must be the name of a class"),
+        ("actor", "actor", 7, "actor must be a name or an address, as in local:7"),
+        ("events", "type", 7, "type must be a string, not 7"),
+        ("events", "since", "now", "since must be a Unix time, not 'now'"),
+    ],
+)
+async def test_a_wrong_value_in_a_request_is_named(op: str, field: str, value: object, problem: str):
+    async with serving() as (_, admin):
+        assert admin.path is not None
+        with pytest.raises(NoAnswer) as refused:
+            await ask_once(admin.path, op, patience=20, **{field: value})
+        assert str(refused.value) == problem
+
+
+async def test_events_are_selected_by_time():
+    async with serving() as (system, admin):
+        system.spawn(Echo)
+        assert admin.path is not None
+        for shift, found in ((-60, 1), (60, 0)):
+            _, answer = await ask_once(
+                admin.path, "events", patience=20, type="ActorStarted", since=system.now() + shift
+            )
+            assert len(answer["rows"]) == found
+
+
+async def test_the_store_is_probed_once_for_many_requests(monkeypatch: pytest.MonkeyPatch):
+    async with serving() as (system, admin):
+        assert admin.path is not None
+        probes: list[str] = []
+
+        async def refuse() -> None:
+            probes.append("ping")
+            raise PersistenceError("the disk is gone")
+
+        monkeypatch.setattr(system.persistence, "ping", refuse)
+        for _ in range(3):
+            _, answer = await ask_once(admin.path, "store", patience=20)
+            assert answer["problem"] == "the disk is gone"
+        assert probes == ["ping"]
+
+
+async def test_a_fault_in_a_view_is_logged_and_the_client_is_served_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async def broken(self: Views, request: dict[str, Any]) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(Views, "busy", broken)
+    async with serving() as (_, admin):
+        client = await in_thread(Client, admin.path)
+        await in_thread(client.read)
+        assert (await in_thread(client.ask, "busy"))["error"] == "KeyError in the server; its log has more"
+        assert (await in_thread(client.ask, "top"))["ok"] is True
+        client.close()
+    assert "the admin socket could not answer a request" in caplog.text
+    assert "KeyError: 'a fault'" in caplog.text
+
+
+# -- waiting and handling times
+
+
+async def test_times_of_messages_come_with_the_second_request():
+    async with serving() as (system, admin):
+        echo = system.spawn(Echo)
+        assert admin.path is not None
+        timings: dict[str, Any] = {}
+        with anyio.fail_after(30):
+            while not timings:
+                _, overview = await ask_once(admin.path, "overview", patience=20)
+                timings = overview["timings"]
+                await echo.ask("hello")
+        assert set(timings["Echo"]) == {"wait_p99", "takes_p50", "takes_p99"}
+        assert 0 < timings["Echo"]["takes_p50"] <= timings["Echo"]["takes_p99"]
+
+
+async def test_times_of_messages_are_those_of_the_last_minute_or_older_ones(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    now = 1000.0
+    monkeypatch.setattr("papyra_contrib.admin._percentiles.time", SimpleNamespace(monotonic=lambda: now))
+    timings = PapyraTimings()
+    async with ActorSystem(instruments=[timings]) as system:
+        percentiles = Percentiles(system)
+
+        def looks(seconds: float, weight: int) -> tuple[float | None, float | None]:
+            nonlocal now
+            now += 31
+            timings.durations.of("Echo").observe(seconds, weight)
+            row = percentiles.look()["Echo"]
+            return row["takes_p50"], row["takes_p99"]
+
+        slow, quick = pytest.approx((1.75, 2.485)), pytest.approx((0.00175, 0.002485))
+        assert looks(2.0, 100) == slow
+        assert looks(0.002, 100) == quick
+        assert looks(0.002, 0) == quick
+        assert looks(0.002, 1) == quick  # the first look is over a minute ago
+        assert looks(0.002, 0) == quick
+        assert looks(2.0, 1000) == slow
+        for _ in range(3):  # without new ones, those from the start
+            p50, _ = looks(0.0, 0)
+        assert p50 == pytest.approx(1.0 + 1.5 * (600.5 - 101) / 1100)
+
+
+async def test_times_are_measured_only_while_a_client_asks(monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr("papyra_contrib.admin._percentiles.time", SimpleNamespace(monotonic=lambda: now))
+    async with ActorSystem() as system:
+        percentiles, echo = Percentiles(system), system.spawn(Echo)
+        for _ in range(2):
+            percentiles.look()
+            (own,) = system.instruments
+            assert isinstance(own, PapyraTimings)
+            measured = sum(own.durations.of("Echo").counts)
+            await echo.ask("hello")
+            await echo.ask("the one before is measured")
+            assert sum(own.durations.of("Echo").counts) > measured
+            now += IDLE_SECONDS + 1
+            for _ in range(2 * MAX_GAP_SENDS):
+                await echo.tell("until a sample is due")
+            await echo.ask("hello")
+            measured = sum(own.durations.of("Echo").counts)
+            for _ in range(2 * MAX_GAP_SENDS):
+                await echo.tell("hello")
+            await echo.ask("hello")
+            assert sum(own.durations.of("Echo").counts) == measured
+
+
+def test_a_quantile_lies_within_its_bucket():
+    counts = [0] * (len(BOUNDS_SECONDS) + 1)
+    assert quantile(counts, 0.99) is None
+    counts[0] = 4
+    assert quantile(counts, 0.5) == pytest.approx(0.5e-6)
+    counts[-1] = 4
+    assert quantile(counts, 0.25) == pytest.approx(0.5e-6)
+    assert quantile(counts, 0.5) == pytest.approx(1e-6)
+    assert quantile(counts, 0.75) == quantile(counts, 1.0) == 10.0  # how much more is not known
+    counts[-2] = 8
+    assert quantile(counts, 0.5) == pytest.approx(5.0 + 5.0 * 4 / 8)
+
+
+def test_histograms_are_read_as_they_were_written():
+    written = Histograms()
+    written.of("Echo").observe(0.002, 3)
+    data = json.loads(json.dumps(written.to_dict()))
+    assert Histograms.from_dict(data).all()["Echo"].buckets() == written.of("Echo").buckets()
+    assert Histograms.from_dict(data).all()["Echo"].seconds == pytest.approx(0.006)
+    data["Echo"]["counts"].pop()
+    with pytest.raises(ValueError, match="a histogram has 23 counts, not 22"):
+        Histograms.from_dict(data)
+    with pytest.raises(ValueError, match="rate must be more than 0 samples a second, not 0"):
+        PapyraTimings(0)
+
+
 # -- 6.1: who may connect
 
 
+@pytest.mark.parametrize("named", ["PAPYRA_RUNTIME_DIR", "XDG_RUNTIME_DIR", ""])
+def test_admin_folder_is_the_one_that_the_environment_names(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for variable in ("PAPYRA_RUNTIME_DIR", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    if named:
+        monkeypatch.setenv(named, str(tmp_path))
+    folders = {
+        "PAPYRA_RUNTIME_DIR": tmp_path,
+        "XDG_RUNTIME_DIR": tmp_path / "papyra",
+        "": tmp_path / f"papyra-{os.getuid()}",
+    }
+    assert runtime_folder() == folders[named]
+
+
+def test_admin_folder_that_has_no_room_for_a_socket_is_refused(tmp_path: Path):
+    with (
+        pytest.raises(FolderRefused, match="too long for a socket"),
+        reserved_path(tmp_path / ("x" * 99), ""),
+    ):
+        pass
+    for number in range(1, 100):
+        (tmp_path / f"{os.getpid()}-shop{f'-{number}' if number > 1 else ''}.sock").touch()
+    with pytest.raises(FolderRefused, match="too many sockets"), reserved_path(tmp_path, "shop"):
+        pass
+
+
+def test_admin_folder_keeps_what_is_not_known_to_be_stale(folder: Path):
+    assert sockets_of_others(frozenset()) == []  # there is no folder yet
+    folder.mkdir(mode=0o700)
+    odd = folder / f"{10**30}-shop.sock"
+    odd.touch()
+    remove_stale(folder)
+    assert sockets_of_others(frozenset()) == [odd]
+
+
+async def test_admin_modes_decide_where_the_kernel_names_no_user(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(socket, "SO_PEERCRED")  # macOS has none
+    async with serving() as (_, admin):
+        assert (await in_thread(one_answer, admin.path, "busy"))[1]["ok"]
+
+
 def connects_as_another_user(path: Path) -> int:
-    """Return the error number of a connection that another user tries, 0 if it succeeds."""
+    """Return the error number of a connection that another user tries, or how many bytes it gets."""
     child = os.fork()
     if child == 0:
         os.setuid(65534)
         try:
-            os._exit(socket.socket(socket.AF_UNIX).connect_ex(str(path)))
+            client = socket.socket(socket.AF_UNIX)
+            client.settimeout(20)
+            os._exit(client.connect_ex(str(path)) or len(client.recv(100)))
         finally:
             os._exit(255)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -164,6 +384,8 @@ async def test_admin_modes(folder: Path):
             ):  # even in a folder that all may enter, the socket's mode holds
                 path.chmod(0o755)
             assert await in_thread(connects_as_another_user, admin.path) == errno.EACCES
+            admin.path.chmod(0o666)  # even then the server greets nobody else
+            assert await in_thread(connects_as_another_user, admin.path) == 0
     assert list(folder.iterdir()) == []
 
 
@@ -457,6 +679,35 @@ async def test_a_full_queue_of_newcomers_is_told_as_such(tmp_path: Path, monkeyp
         with pytest.raises(NoAnswer, match="busy with other clients"):
             await ask_once(path, "busy", patience=0.2)
     assert 1 <= tries <= 5
+
+
+@pytest.mark.parametrize(
+    ("sent", "problem"),
+    [
+        (b'{"papyra_admin": 1, "ops": ["busy"]}\n', "it has ended"),
+        (b"x" * 200, "its answer is too long"),
+        (b"[]\n", "ValueError: .*"),
+        (b'{"papyra_admin": 1, "version": "0.9", "ops": []}\n', "its version, 0.9, has no operation 'busy'"),
+    ],
+)
+async def test_an_odd_server_is_no_answer(
+    sent: bytes, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("papyra_contrib.admin._client.MAX_ANSWER_BYTES", 100)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "odd.sock"))
+        listener.listen()
+        listener.setblocking(False)
+
+        async def greet_and_leave() -> None:
+            await anyio.wait_readable(listener)
+            with listener.accept()[0] as accepted:
+                accepted.sendall(sent)
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(greet_and_leave)
+            with pytest.raises(NoAnswer, match=f"^{problem}$"):
+                await ask_once(tmp_path / "odd.sock", "busy", patience=20)
 
 
 @one_loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
@@ -92,14 +93,11 @@ def quantile(counts: Sequence[int], share: float) -> float | None:
     wanted = sum(counts) * share
     if not wanted:
         return None
-    below = 0
-    for index, count in enumerate(counts):
-        if below + count >= wanted and count:
-            low = BOUNDS_SECONDS[index - 1] if index else 0.0
-            high = BOUNDS_SECONDS[min(index, len(BOUNDS_SECONDS) - 1)]
-            return low + (high - low) * (wanted - below) / count
-        below += count
-    return BOUNDS_SECONDS[-1]
+    totals = list(accumulate(counts))
+    index = bisect_left(totals, wanted)
+    low = BOUNDS_SECONDS[index - 1] if index else 0.0
+    high = BOUNDS_SECONDS[min(index, len(BOUNDS_SECONDS) - 1)]
+    return high - (high - low) * (totals[index] - wanted) / counts[index]
 
 
 def _bound(seconds: float) -> str:

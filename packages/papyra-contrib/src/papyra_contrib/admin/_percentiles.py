@@ -58,8 +58,6 @@ class Percentiles:
     def look(self) -> dict[str, dict[str, float | None]]:
         """Return ``wait_p99``, ``takes_p50`` and ``takes_p99`` of each type, in seconds."""
         timings = self._timings()
-        if timings is None:
-            return {}
         now = time.monotonic()
         counts = {
             (measure, name): list(histogram.counts)
@@ -83,15 +81,15 @@ class Percentiles:
                 row["takes_p50"] = quantile(grown, 0.5)
         return rows
 
-    def _timings(self) -> PapyraTimings | None:
+    def _timings(self) -> PapyraTimings:
         """Return the instrument to read, and wake our own if it sleeps."""
-        own = self._own
         for instrument in self._system.instruments:
-            if isinstance(instrument, PapyraTimings) and instrument is not own:
+            if isinstance(instrument, PapyraTimings) and instrument is not self._own:
                 return instrument
+        own = self._own or _WatchedTimings()
         try:
-            if own is None:
-                own = self._own = _WatchedTimings()
+            if self._own is None:
+                self._own = own
                 self._system.add_instrument(own)
             elif own.sleeps:
                 self._system.remove_instrument(own)
