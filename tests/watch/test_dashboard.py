@@ -11,7 +11,8 @@ import socket
 import unicodedata
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import quote
 
 import anyio
@@ -29,11 +30,14 @@ from papyra_cli.commands._run_history import RunHistory
 from papyra_contrib._printable import printable
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.dashboard import Dashboard, RecordSource, SocketSource, SourceGone
+from papyra_contrib.dashboard._attention import attention, record_attention
 from papyra_contrib.dashboard._command import _source_of
+from papyra_contrib.dashboard._fact_lines import describe
 from papyra_contrib.dashboard._format import clock, count, counted, span
-from papyra_contrib.dashboard._poller import Poller
+from papyra_contrib.dashboard._poller import Poller, Snapshot, Totals
 
 from .._loops import one_loop
+from ._asgi import running
 from ._dashboard import HOSTILE, SIGNED_IN, TOKEN, VIEWS, Echo, Sleeper, ask
 
 HTMX_SHA256 = "a0abb04f2f45a1f89d1d4844023245537e5e6014c87b144553e0607b4cc32130"
@@ -349,6 +353,222 @@ async def test_a_record_that_can_not_be_read_is_said(tmp_path: Path, monkeypatch
     await app.aclose()
 
 
+async def test_an_actor_that_the_record_does_not_have_is_said(tmp_path: Path):
+    app = Dashboard(RecordSource(f"json:{tmp_path / 'store.ndjson'}"), token=TOKEN)
+    page = await ask(app, "/actor?id=local:7")
+    await app.aclose()
+    assert "no actor &#39;local:7&#39; appears in the facts that were read" in page.text
+
+
+async def test_a_store_is_scanned_once_until_it_is_compacted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = tmp_path / "store.ndjson"
+    async with ActorSystem(persistence=f"json:{store}") as system:
+        await spoil(system)
+    source = RecordSource(f"json:{store}")
+    scans: list[str] = []
+    scan = source._backend.scan
+
+    async def counted_scan() -> Any:
+        scans.append("scan")
+        return await scan()
+
+    monkeypatch.setattr(source._backend, "scan", counted_scan)
+    app = Dashboard(source, token=TOKEN, actions=True)
+    given = {**SIGNED_IN, "sec-fetch-site": "same-origin"}
+    for _ in range(2):
+        for _ in range(2):
+            app._renderer and app._renderer._kept.clear()
+            assert "Nothing to show" not in (await ask(app, "/store")).text
+        done = await ask(app, "/actions/compact", "POST", given)
+        assert json.loads(done.text)["done"].startswith("compacted: 0 records removed, ")
+    assert scans == ["scan"] * 2
+    refused = await ask(app, "/actions/stop?actor=local:1", "POST", given)
+    assert (refused.status, json.loads(refused.text)) == (409, {"error": "stop is not possible here"})
+
+    async def refuse(*_: object) -> Any:
+        raise PersistenceError("the disk is gone")
+
+    monkeypatch.setattr(source._backend, "compact", refuse)
+    monkeypatch.setattr(source._backend, "scan", refuse)
+    failed = await ask(app, "/actions/compact", "POST", given)
+    assert (failed.status, json.loads(failed.text)) == (409, {"error": "the disk is gone"})
+    app._renderer._kept.clear()
+    assert "the disk is gone" in (await ask(app, "/store")).text
+    await app.aclose()
+
+
+async def test_an_action_that_a_system_behind_a_socket_does_not_take_is_refused(tmp_path: Path):
+    app = Dashboard(SocketSource(tmp_path / "none.sock"), token=TOKEN, actions=True)
+    refused = await ask(app, "/actions/audit", "POST", {**SIGNED_IN, "sec-fetch-site": "same-origin"})
+    assert (refused.status, json.loads(refused.text)) == (409, {"error": "audit is not possible here"})
+
+
+async def test_a_socket_that_does_not_greet_is_no_source(tmp_path: Path):
+    source = SocketSource(tmp_path / "odd.sock")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "odd.sock"))
+        listener.listen()
+        listener.setblocking(False)
+
+        async def refuse() -> None:
+            await anyio.wait_readable(listener)
+            with listener.accept()[0] as accepted:
+                accepted.sendall(b'{"error": "there are 8 clients already"}\n')
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(refuse)
+            with pytest.raises(SourceGone) as gone:
+                await source.plugins()
+    assert str(gone.value.__cause__) == "there are 8 clients already"
+
+
+async def test_an_actor_s_page_has_its_policy():
+    async with ActorSystem() as system:
+        app = Dashboard(system, token=TOKEN)
+        for strategy, shown in (
+            (Strategy.STOP, "stop"),
+            (Strategy.RESTART, "restart, 3 of 3 left within 60 s"),
+        ):
+            ref = system.spawn(Echo, policy=SupervisionPolicy(strategy, max_restarts=3))
+            page = (await ask(app, f"/actor?id={ref.address}")).text
+            assert f"<dd>{shown}</dd>" in page
+
+
+def test_a_node_that_left_the_cluster_is_described():
+    row = {"type": "NodeDown", "payload": {"node": "b", "reason": "left", "incarnation": 7}}
+    assert describe(row) == "b, left"
+
+
+# -- what needs attention
+
+QUIET: dict[str, Any] = {
+    "statistics": {"kinds": {}, "facts": {"healthy": True, "store": "json"}, "hooks": []},
+    "busy": [],
+    "longest": [],
+}
+CART = {"fullest": 0.0, "restarting": 0, "senders": 0}
+BUSY = {"address": "shop:1", "name": "", "actor_type": "Cart", "where": "Cart.pay shop.py:7", "awaits": ""}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "busy", "totals", "notes"),
+    [
+        ({}, [], {}, []),
+        ({}, [{**BUSY, "seconds": 4.9}], {}, []),
+        (
+            {},
+            [{**BUSY, "seconds": 6.0}, {**BUSY, "name": "cart", "awaits": "sleep", "seconds": 31.0}],
+            {},
+            [
+                ("bad", "cart has handled one message for 31 s", "Cart.pay shop.py:7, awaits sleep"),
+                ("odd", "Cart shop:1 has handled one message for 6 s", "Cart.pay shop.py:7"),
+            ],
+        ),
+        (
+            {"facts": {"healthy": False, "store": "json"}},
+            [],
+            {"dropped": 9.0, "new_dropped": 1.0},
+            [("bad", "the store json is not healthy", ""), ("bad", "1 fact dropped in the last minute", "")],
+        ),
+        ({}, [], {"dropped": 9.0}, [("odd", "9 facts dropped since the start", "")]),
+        (
+            {"kinds": {"Cart": {**CART, "fullest": 0.9}}},
+            [],
+            {},
+            [("odd", "a mailbox of Cart is 90% full", "")],
+        ),
+        (
+            {"kinds": {"Cart": {**CART, "restarting": 2}, "Till": CART}},
+            [],
+            {"new_restarts_of": {"Cart": 60.0, "Till": 10.0}},
+            [
+                ("bad", "Cart: 60 restarts in the last minute", "2 restarting now"),
+                ("odd", "Till: 10 restarts in the last minute", ""),
+            ],
+        ),
+        (
+            {"hooks": [{"observer": "Audit", "failed": 1, "slow": 0, "dropped": 3}]},
+            [],
+            {},
+            [
+                ("odd", "Audit: 1 failed call since the start", ""),
+                ("odd", "Audit: 3 dropped calls since the start", ""),
+            ],
+        ),
+    ],
+)
+def test_attention_is_asked_for_what_an_operator_should_see(
+    statistics: dict[str, Any], busy: list[Any], totals: dict[str, Any], notes: list[tuple[str, str, str]]
+):
+    answer = {**QUIET, "statistics": {**QUIET["statistics"], **statistics}, "busy": busy}
+    assert [note[:3] for note in attention(Snapshot(0.0, answer, {}, {}, {}, Totals(**totals)))] == notes
+
+
+def test_attention_is_asked_for_what_a_record_shows():
+    runs = [{"run": name, "ended": "closed", "dropped": dropped} for name, dropped in (("a", 0), ("b", 2))]
+    kinds = {name: {"crashes": crashes, "restarts": 1} for name, crashes in (("Cart", 10), ("Till", 9))}
+    assert [note[:3] for note in record_attention({"runs": runs, "kinds": kinds})] == [
+        ("bad", "run b dropped 2 facts", ""),
+        ("odd", "Cart: 10 crashes", "1 restart"),
+    ]
+
+
+# -- what is remembered
+
+
+async def test_rates_and_series_are_of_the_kinds_and_the_minutes_of_now(monkeypatch: pytest.MonkeyPatch):
+    now, handled, kind = 1000.0, 0, "Cart"
+    monkeypatch.setattr("papyra_contrib.dashboard._poller.time", SimpleNamespace(monotonic=lambda: now))
+
+    async def overview() -> dict[str, Any]:
+        counts = dict.fromkeys(("waiting", "alive", "restarts"), 0) | {"processed": handled}
+        return {"statistics": {"kinds": {kind: counts}, "dead_letters": {}, "store": {}}}
+
+    poller = Poller(cast("Any", SimpleNamespace(overview=overview)))
+    for _ in range(200):
+        snapshot = await poller.look()
+        now, handled = now + 1, handled + 5
+    assert snapshot.kind_rates == {"Cart": 5.0}
+    assert len(snapshot.kind_series["Cart"].points) == 121
+    kind = "Till"
+    snapshot = await poller.look()
+    assert (dict(snapshot.kind_rates), list(snapshot.kind_series)) == ({}, ["Till"])
+
+
+def test_actors_that_no_page_shows_are_forgotten(monkeypatch: pytest.MonkeyPatch):
+    now = 1000.0
+    monkeypatch.setattr("papyra_contrib.dashboard._poller.time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr("papyra_contrib.dashboard._poller.MAX_ACTORS", 2)
+    poller = Poller(cast("Any", None))
+    for name in "abc":
+        assert poller.rates_of([{"address": name, "processed": 7}]) == {name: None}
+    now += 5
+    assert poller.rates_of([{"address": "c", "processed": 17}, {"address": "d", "processed": 0}]) == {
+        "c": 2.0,
+        "d": None,
+    }
+    now += 7
+    poller.rates_of([{"address": "e", "processed": 0}])
+    assert set(poller._actors) == {"c", "d", "e"}
+
+
+async def test_pages_that_nobody_asks_for_are_forgotten(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("papyra_contrib.dashboard._renderer.MAX_KEPT", 2)
+    async with ActorSystem() as system:
+        app = Dashboard(system, token=TOKEN)
+        for find in "abc":
+            await ask(app, f"/actors?find={find}")
+        renderer = app._renderer
+        assert renderer is not None
+        for page in renderer._kept.values():
+            page.kept_from -= 1
+        app._poller._snapshot.taken -= 1
+        await ask(app, "/actors?find=d")
+        assert len(renderer._kept) == len(renderer._turns) == 1
+        await app.aclose()
+        assert (await ask(app, "/actors?find=d")).status == 200  # a system of this process goes on
+
+
 async def test_views_take_any_parameters():
     async with ActorSystem() as system:
         system.spawn(Echo, name="echo")
@@ -539,6 +759,7 @@ def test_dashboard_security_a_dashboard_for_everybody_is_said_aloud():
     with pytest.raises(TypeError, match="authorize must be"):
         Dashboard(ActorSystem(), authorize=True)
     Dashboard(ActorSystem(), authorize=Dashboard.OPEN)
+    assert repr(Dashboard.OPEN) == "Dashboard.OPEN"
 
 
 REFUSED = [
@@ -570,6 +791,7 @@ REFUSED = [
     (404, "POST", "/actions/shutdown", {**SIGNED_IN, "sec-fetch-site": "same-origin"}),
     (404, "GET", "/static/../_app.py", {}),
     (404, "GET", "/nothing", SIGNED_IN),
+    (400, "GET", "/overview", {**SIGNED_IN, "host": "[::2]:8000"}),
 ]
 
 
@@ -599,6 +821,7 @@ async def test_dashboard_security_a_token_is_exchanged_for_a_cookie():
         assert signed_in.headers["refresh"] == "0; url=./"
         given = {"cookie": cookie.partition(";")[0]}
         assert (await ask(app, "/overview", headers=given)).status == 200
+        assert (await ask(app, "/overview", headers={**given, "host": "[::1]:8000"})).status == 200
         other = Dashboard(system, token="another token of 16")
         assert (await ask(other, "/overview", headers=given)).status == 401
         assert (await ask(app, "/overview", headers={"authorization": f"Bearer {TOKEN}"})).status == 200
@@ -678,6 +901,22 @@ async def test_it_is_mounted_below_any_path():
         assert "Path=/watch/" in signed_in.headers["set-cookie"]
         styles = await ask(app, "/watch/static/papyra.css", headers={})
         assert (styles.status, styles.headers["content-type"]) == (200, "text/css; charset=utf-8")
+
+
+async def test_it_has_no_lifespan_and_no_websocket():
+    async with ActorSystem() as system:
+        app, sent = Dashboard(system, token=TOKEN), list[Any]()
+        async with running(app, sent=sent):
+            assert (await ask(app, "/watch", root="/watch")).headers["location"] == "/watch/"
+            posted = await ask(app, "/static/papyra.css", "POST")
+            assert (posted.status, json.loads(posted.text)) == (405, {"error": "Only GET is possible here."})
+        assert [each["type"] for each in sent] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await app({"type": "websocket"}, None, send)
+        assert sent[2:] == [{"type": "websocket.close", "code": 1000}]
 
 
 # -- 7.5: cost

@@ -7,6 +7,7 @@ import http.client
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -255,3 +256,21 @@ def test_the_command_says_what_is_missing(tmp_path: Path, monkeypatch: pytest.Mo
     assert "there is no file" in refused("--path", str(tmp_path / "missing.ndjson"))[1]
     code, text = refused("--path", "x.ndjson", "--system", "shop")
     assert (code, "not both" in text) == (2, True)
+
+
+def test_the_command_opens_a_browser_where_it_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("papyra_contrib.dashboard._command._serve", lambda app, listener: None)
+    (tmp_path / "store.ndjson").touch()
+    record = ["--path", str(tmp_path / "store.ndjson")]
+    ran = CliRunner().invoke(command, [*record, "--open"])
+    assert opened == ran.stdout.split()
+    assert "/?token=" in opened[0]
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ran = CliRunner().invoke(command, [*record, "--port", str(port)])
+    assert ran.exit_code == 1
+    assert f"port {port} is not free: Address already in use. Choose another one with --port" in ran.output

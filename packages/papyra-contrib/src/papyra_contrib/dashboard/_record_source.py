@@ -206,7 +206,7 @@ class RecordSource(Source):
         raise SourceRefused(NO_ACTORS)
 
     async def act(self, action: str, actor: str) -> str:
-        if action != "compact":
+        if action not in self.actions:
             return await super().act(action, actor)
         try:
             report = await self._backend.compact()

@@ -74,7 +74,7 @@ class _Operations(Source):
         return await self.ask("plugins")
 
     async def act(self, action: str, actor: str) -> str:
-        if action != "stop":
+        if action not in self.actions:
             return await super().act(action, actor)
         return f"stopped {(await self.ask('stop', actor=actor))['stopped']}"
 
