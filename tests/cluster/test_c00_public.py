@@ -352,6 +352,8 @@ async def test_an_engine_and_a_codec_of_another_distribution_are_used():
     ):
         assert type(a.cluster._session.transport).__name__ == "Plain"
         assert type(a.cluster._codec).__name__ == "Loud"
+        with anyio.fail_after(60):
+            await a.cluster._session.transport.room()  # its outbox has no bound
         ref = await remote(b, a.spawn(Counter), a)
         assert await ref.ask(Add(2)) == 2
 

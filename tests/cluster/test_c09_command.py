@@ -7,10 +7,14 @@ import json
 import subprocess
 import sys
 
+import anyio
 import pytest
+from _world import Counter, seeded, until
 from click.testing import CliRunner
 
-from papyra_contrib.cluster._command import cluster
+from papyra import ActorSystem
+from papyra_contrib.cluster._command import _follow, cluster
+from papyra_contrib.cluster._memory_hub import HUBS
 
 
 def run(*arguments: str):
@@ -110,3 +114,53 @@ def test_init_says_what_differs(nats_server):
     again = run("init", "--cluster", nats_server.url("four", options="?lease=5"))
     assert again.exit_code == 1
     assert "5 s here, and 4 s in the cluster" in again.output
+
+
+class Shown:
+    """Keeps the rows that a command prints."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.rows: list[list[str]] = []
+
+    def stream(self, table, records) -> None:
+        assert len(table.rows) == len(records)
+        self.rows += table.rows
+
+
+@seeded(1)
+async def test_follow_prints_each_row_once_and_again_if_it_comes_back():
+    url, shown = "memory:followed", Shown()
+    async with ActorSystem(system_id="a", cluster=url) as a, anyio.create_task_group() as group:
+        group.start_soon(_follow, "name", shown, url)
+        await a.cluster.claim("boss", counter := a.spawn(Counter))
+        await until(lambda: len(shown.rows) == 1)
+        await a.cluster.claim("other", counter)
+        await until(lambda: len(shown.rows) == 2)
+        await a.cluster.release("boss")
+        await anyio.sleep(2)
+        await a.cluster.claim("boss", counter)
+        await until(lambda: len(shown.rows) == 3)
+        assert [row[0] for row in shown.rows] == ["boss", "other", "boss"]
+        assert {row[1] for row in shown.rows} == {str(a.cluster.address(counter))}
+        shown.closed = True
+
+
+@seeded(1)
+async def test_follow_shows_nothing_of_a_node_whose_lease_has_expired():
+    url, shown = "memory:expired", Shown()
+    async with ActorSystem(system_id="a", cluster=url) as a:
+        crashed = ActorSystem(system_id="b", cluster=url)
+        await crashed.start()
+        await crashed.cluster.claim("boss", crashed.spawn(Counter))
+        async with anyio.create_task_group() as group:
+            group.start_soon(_follow, "name", shown, url)
+            await until(lambda: shown.rows)
+            for transport in list(HUBS["expired"].transports.values()):
+                if transport.node.node == "b":
+                    transport.vanish()
+            await anyio.sleep(6)
+            await a.cluster.claim("boss", a.spawn(Counter))
+            await until(lambda: len(shown.rows) == 2)
+            shown.closed = True
+        await crashed.aclose()

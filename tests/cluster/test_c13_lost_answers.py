@@ -379,3 +379,36 @@ async def test_c13_a_join_over_a_lease_that_nobody_renews_and_that_does_not_end_
             await a.start()
         assert anyio.current_time() - began == pytest.approx(2 + 3, abs=0.2)
         await a.aclose()
+
+
+@seeded(1)
+async def test_c16_a_request_without_an_answer_ends_with_the_membership():
+    network = MemoryNetwork(1)
+    async with systems(network, "b"):
+        a = ActorSystem(system_id="a", cluster=network.cluster())
+        await a.start()
+        counter = a.spawn(Counter)
+        registry = Registry(network, f"s.counter.a.{counter.address.actor_id}")
+        registry.fate = registry.keep
+
+        async def register() -> None:
+            with pytest.raises(ClusterUnavailable, match="not a member of the cluster now"):
+                await a.cluster.register(COUNTER, counter)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(register)
+            await anyio.sleep(1)
+            began = anyio.current_time()
+            await a.aclose()
+        assert anyio.current_time() - began < 1
+
+
+@seeded(1)
+async def test_c16_a_network_in_memory_forgets_old_changes_of_its_registry():
+    hub = MemoryNetwork(1)._hub
+    revision = 0
+    for _ in range(2_500):
+        revision = hub.put("a", "a.boss", b"1", revision, None)
+    assert len(hub._log) <= 2_000
+    assert hub._log[-1].change.revision == revision
+    hub.background.close()

@@ -12,6 +12,7 @@ from _processes import free_port
 from _world import COUNTER, Counter, until
 
 from papyra import ActorSystem
+from papyra.exceptions import BackendURLError
 from papyra_contrib.cluster import Cluster, ClusterUnavailable
 from papyra_contrib.cluster.nats import _transport
 from papyra_contrib.cluster.nats._url import NatsURL
@@ -133,3 +134,50 @@ async def test_c15_one_warning_without_tls_to_a_host_that_is_not_loopback(caplog
 def test_c15_a_name_that_begins_like_loopback_is_not(host, exposed):
     assert NatsURL.parse(f"nats://{host}/shop").is_exposed is exposed
     assert not NatsURL.parse(f"nats://{host}/shop?tls_ca=/ca.pem").is_exposed
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("nats:shop", "not the URL of a NATS cluster"),
+        ("nats://host/", "the name of a cluster must have 1 to 64 letters"),
+        (f"nats://host/{'x' * 65}", "the name of a cluster must have 1 to 64 letters"),
+        ("nats://host:0/shop", "'host:0' is not a host and port"),
+        ("nats://host:x/shop", "'host:x' is not a host and port"),
+        ("nats://:4222/shop", "':4222' is not a host and port"),
+        ("nats://host/shop?lease=1", "whole seconds from 2 to 120"),
+        ("nats://host/shop?lease=2.5", "whole seconds from 2 to 120"),
+        ("nats://host/shop?replicas=2", "1, 3 or 5"),
+    ],
+)
+def test_c15_a_malformed_url_says_what_is_malformed(url, text):
+    with pytest.raises(BackendURLError, match=text):
+        Cluster(url)
+
+
+def test_c15_two_leases_that_differ_are_refused():
+    with pytest.raises(ValueError, match="lease is 5 s here, and 4 s in the URL; give one"):
+        Cluster("nats://host/shop?lease=4", lease=5)
+    Cluster("nats://host/shop?lease=4&replicas=3", lease=4)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("nats://host/shop", {"servers": ["nats://host:4222"]}),
+        ("nats://a:1,[::1]/shop", {"servers": ["nats://a:1", "nats://[::1]:4222"]}),
+        ("nats://se%40cret@host/shop", {"servers": ["nats://host:4222"], "token": "se@cret"}),
+        ("nats://me:x@host/shop", {"servers": ["nats://host:4222"], "user": "me", "password": "x"}),
+        ("nats://host/shop?creds=/c", {"servers": ["nats://host:4222"], "user_credentials": "/c"}),
+    ],
+)
+def test_c15_the_login_of_the_url_is_that_of_the_connection(url, options):
+    assert NatsURL.parse(url).options() == options
+
+
+async def test_c15_a_file_that_is_not_there_is_named():
+    url = f"nats://127.0.0.1:{free_port()}/shop?tls_ca=/not/there.pem"
+    system = ActorSystem(system_id="a", cluster=Cluster(url))
+    with pytest.raises(ClusterUnavailable, match="can't connect to the NATS server: FileNotFoundError"):
+        await system.start()
+    await system.aclose()

@@ -7,16 +7,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import threading
+from contextlib import asynccontextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import anyio
 import pytest
 from _world import COUNTER, Counter, until
 
 from papyra import ActorSystem
-from papyra_contrib.cluster import Cluster, ClusterUnavailable, NodeNameTaken
+from papyra_contrib.cluster import Cluster, ClusterUnavailable, NodeId, NodeNameTaken, Synced, TransportError
 from papyra_contrib.cluster._registry_view import open_view
+from papyra_contrib.cluster._transport import no_answer
+from papyra_contrib.cluster.nats import NatsTransport
+from papyra_contrib.cluster.nats._keeper import Keeper
+from papyra_contrib.cluster.nats._loop_bridge import LoopBridge
+from papyra_contrib.cluster.testing._conformance.base import RecordingHost
 
 numbers = itertools.count(1)
 
@@ -114,3 +122,82 @@ def test_c16_a_program_that_ends_without_closing(url):
         await until(lambda: not threads())
 
     anyio.run(look)
+
+
+@asynccontextmanager
+async def opened(url: str):
+    transport, host = NatsTransport.from_url(url), RecordingHost()
+    await transport.open(NodeId("a", "0" * 12), host)
+    try:
+        yield transport, host
+    finally:
+        await transport.aclose()
+
+
+async def test_c16_a_transport_that_is_not_open_any_more_or_yet_answers_no_request(url):
+    transport = NatsTransport.from_url(url)
+    with pytest.raises(ClusterUnavailable, match="the connection to the NATS server is not open"):
+        await transport.get("a.boss")
+    assert (transport.reconnects, transport.last_error) == (0, None)
+    async with opened(url) as (transport, _):
+        assert await transport.get("a.boss") is None
+    with pytest.raises(TransportError, match="the connection to the registry is closed"):
+        await transport.get("a.boss")
+
+
+def test_c16_a_request_just_when_the_thread_ends_is_an_error_and_stopping_it_is_none():
+    def call_soon_threadsafe(_: object) -> None:
+        raise RuntimeError("the loop is closed")
+
+    keeper = Keeper(SimpleNamespace(node=NodeId("a", "0" * 12)))
+    keeper._loop = SimpleNamespace(is_closed=lambda: False, call_soon_threadsafe=call_soon_threadsafe)
+    outcomes: list[tuple[object, object]] = []
+    keeper.run(None, lambda value, error: outcomes.append((value, str(error))))
+    assert outcomes == [(None, "the connection to the registry is closed")]
+    assert keeper.stop() is None
+
+
+async def test_c16_a_thread_that_fails_is_logged_and_its_lease_is_lost(url, monkeypatch, caplog):
+    async def fails(_: Keeper) -> None:
+        raise OSError("out of luck")
+
+    monkeypatch.setattr(Keeper, "_tick_until_stopped", fails)
+    async with opened(url) as (_, host):
+        await until(lambda: host.lost)
+        assert host.lost == ["its keeper failed"]
+    assert "the keeper of node a@000000000000 failed" in caplog.text
+    assert "out of luck" in caplog.text
+
+
+async def test_c16_a_lease_that_can_not_be_ended_keeps_nobody_from_leaving(url, caplog):
+    async def fails() -> None:
+        raise no_answer("ending", "n.a")
+
+    async with opened(url) as (transport, _):
+        await transport.hold("n.a", b"1", 60)
+        transport._keeper._lease.release = fails
+        caplog.set_level(logging.DEBUG, "papyra")
+    assert not threads()
+    assert "leaving the registry failed: the registry did not answer: ending 'n.a'" in caplog.text
+
+
+async def test_c09_when_the_connection_is_back_the_lease_is_renewed_and_the_registry_read_again(url):
+    async with opened(url) as (transport, host):
+        lease = await transport.hold("n.a", b"1", 60)
+        await until(lambda: host.is_synced)
+        host.changes.clear()
+        hurried: list[bool] = []
+        lease.hurry = lambda: hurried.append(lease.valid())
+        await transport._in_keeper(transport._keeper._on_reconnected)  # as its connection calls it
+        assert transport.reconnects == 1
+        await until(lambda: Synced() in host.changes)
+        assert (hurried, host.lost) == ([True], [])
+
+
+def test_c16_a_call_into_an_event_loop_that_has_ended_is_an_error(backend):
+    async def make() -> LoopBridge:
+        return LoopBridge()
+
+    bridge = anyio.run(make, backend=backend)
+    with pytest.raises(RuntimeError, match=r"(?i)event loop (has ended|is closed)"):
+        bridge.call(lambda: None)

@@ -15,6 +15,8 @@ from _world import Add, Counter, Strange, Unregistered
 from papyra import Actor, ActorSystem
 from papyra_contrib.cluster import Cluster, MessageRejected, RemoteFailure, _messages, message
 from papyra_contrib.cluster import testing as cluster_testing
+from papyra_contrib.cluster._discovery import open_codec
+from papyra_contrib.cluster._wire.values import WireValues
 from papyra_contrib.cluster.testing import through_codec
 
 PROGRAM = """
@@ -157,6 +159,14 @@ async def test_c17_a_message_whose_types_are_not_known_at_run_time_fails_the_sta
     with pytest.raises(TypeError, match=r"'test.Lost'.*can't be decoded.*outside of `if TYPE_CHECKING`"):
         await system.start()
     await system.aclose()
+
+
+def test_c17_a_field_of_a_type_without_a_decoder_is_rejected_when_it_comes():
+    values = WireValues(open_codec("msgspec"), None, 1000)
+    assert values.load("test.Odd", b'{"plain": null}') == Odd()
+    with pytest.raises(MessageRejected, match="Plain'> can't be decoded") as rejected:
+        values.load("test.Odd", b'{"plain": {}}')
+    assert rejected.value.code == "invalid"
 
 
 def test_c17_a_message_needs_an_encoder_and_a_decoder_or_neither():

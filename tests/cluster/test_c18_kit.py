@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import random
 
 import anyio
 import pytest
+from _world import until
 
 from papyra_contrib.cluster import Conflict, Ended, Entry, MemoryTransport, NodeId, Synced
 from papyra_contrib.cluster._memory_hub import Faults, Hub
-from papyra_contrib.cluster.nats._frames import FrameChannel, Outbox
+from papyra_contrib.cluster.nats import NatsTransport
+from papyra_contrib.cluster.nats._frames import MAX_OUTBOX_BYTES, FrameChannel, Outbox
 from papyra_contrib.cluster.testing import MemoryNetwork, TransportConformance
+from papyra_contrib.cluster.testing._conformance.base import KitBase
 
 numbers = itertools.count(1)
 
@@ -255,3 +259,80 @@ async def test_a_transport_that_is_open_has_its_subscriptions_at_the_server():
         assert calls == ["subscribe"] * 3 + ["flush"]
     finally:
         channel._task.cancel()
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # as above
+async def test_frames_wait_for_the_connection_and_one_that_can_not_be_sent_holds_up_no_other(caplog):
+    sent: list[bytes] = []
+
+    class Client:
+        is_connected = False
+
+        async def subscribe(self, subject: str, **options: object) -> None:
+            pass
+
+        async def flush(self, **_: object) -> None:
+            pass
+
+        async def publish(self, subject: str, frame: bytes, reply: str) -> None:
+            if frame == b"1":
+                raise OSError("out of luck")
+            sent.append(frame)
+
+    node, client = NodeId("a", "0" * 12), Client()
+    outbox = Outbox("shop", node)
+    channel = FrameChannel(client, "shop", node, outbox, None, None)
+    for frame in (b"1", b"2", b"3"):
+        outbox.send(node, frame, 0)
+    await channel.finish(0.1)  # it was not started, as after a connection that failed
+    assert not outbox.is_empty()
+    channel._closing = False
+    caplog.set_level(logging.DEBUG, "papyra")
+    await channel.start()
+    await anyio.lowlevel.checkpoint()
+    assert sent == []
+    client.is_connected = True
+    await until(lambda: sent == [b"2", b"3"])
+    assert "a frame was not sent: out of luck" in caplog.text
+    await channel.finish(1.0)
+
+
+async def test_c03_a_sender_over_nats_waits_until_the_outbox_has_room():
+    node = NodeId("a", "0" * 12)
+    transport = NatsTransport.from_url("nats://127.0.0.1/shop")
+    transport._outbox = Outbox("shop", node)
+    transport.send(node, bytes(MAX_OUTBOX_BYTES))
+    with anyio.move_on_after(0.02) as scope:
+        await transport.room()
+    assert scope.cancelled_caught
+    transport._outbox.take()
+    with anyio.fail_after(60):
+        await transport.room()
+
+
+class TestDefaults(KitBase):
+    """The fixtures of an engine that says nothing of itself."""
+
+    def test_c18_an_engine_has_no_server_to_stop_and_can_not_be_cut_off(
+        self, stop_server, start_server, stall, unstall
+    ):
+        assert (stop_server, start_server, stall, unstall) == (None, None, None, None)
+
+    def test_c18_the_fixture_that_every_engine_needs_is_named(self, request):
+        with pytest.raises(
+            pytest.fail.Exception, match="TestDefaults must define the fixture open_transport"
+        ):
+            request.getfixturevalue("open_transport")
+
+
+@pytest.mark.parametrize(
+    ("test", "text"),
+    [
+        ("test_what_changed_while_the_server_was_away_is_not_missed", "no server that can be stopped"),
+        ("test_what_changed_while_a_follower_was_cut_off_is_not_missed", "can't cut a node off"),
+        ("test_a_node_that_is_cut_off_lets_go_before_the_registry_does", "can't cut a node off"),
+    ],
+)
+async def test_c18_the_kit_skips_what_an_engine_can_not_do(test, text):
+    with pytest.raises(pytest.skip.Exception, match=text):
+        await getattr(TransportConformance(), test)(MemoryNetwork(1).transport, None, None)
