@@ -20,7 +20,7 @@ from pathlib import Path
 import anyio
 import anyio.lowlevel
 
-from papyra.exceptions import BackendURLError, PersistenceError, StoreFull
+from papyra.exceptions import BackendURLError, PartialWriteError, PersistenceError, StoreFull
 from papyra.persistence import InMemoryPersistence, Page, RetentionPolicy
 from papyra.persistence.models import (
     CompactionReport,
@@ -254,6 +254,26 @@ class one_that_cannot_be_stored__commits_by_the_hundred(Sound):
                 [one.payload if isinstance(one, PersistedEvent) else None for one in part], default=repr
             )
             await super().record_batch(part)
+
+
+class one_that_cannot_be_stored__counts_the_whole_batch(Sound):
+    left_out = 0
+
+    async def record_batch(self, records, *, batch_id=None):
+        sound = [one for one in records if not isinstance(one, PersistedEvent) or "odd" not in one.payload]
+        await super().record_batch(sound[self.left_out :])
+        raise PartialWriteError(1 if self.left_out else len(records), len(records))
+
+
+class one_that_cannot_be_stored__loses_its_neighbour(one_that_cannot_be_stored__counts_the_whole_batch):
+    left_out = 1
+
+
+class a_full_store__raises_another_error_for_each_record(Sound):
+    async def record_batch(self, records):  # and knows no batch_id
+        if self.disk.get("full"):
+            raise PartialWriteError(len(records), len(records)) from OSError("no room")
+        await super().record_batch(records)
 
 
 class a_full_store__keeps_a_part(Sound):
@@ -502,6 +522,13 @@ class following_goes_on_through_a_compaction(Hangs):
                     yield record
                     if began != self.began:
                         break  # and begin anew, with what was shown
+
+
+class following_may_be_cancelled__doubles_the_newest(Sound):
+    async def follow(self, query=None, *, limit=0, wanted=None):
+        async for record in super().follow(query, limit=limit, wanted=wanted):
+            yield record
+            yield record
 
 
 class following_ends(Hangs):
@@ -799,6 +826,12 @@ class the_password_of_a_url__in_an_error_of_its_options(Sound):
             return super().from_url(url)
         except BackendURLError as error:
             raise BackendURLError(f"{url}: {error}") from None
+
+
+class the_password_of_a_url__in_an_error_of_a_missing_option(SoundServer):
+    @classmethod
+    def from_parsed_url(cls, url, retention, options):
+        raise BackendURLError(f"{url.text} needs the option 'realm'")
 
 
 class an_answer_that_is_lost__retries_blindly(SoundServer):

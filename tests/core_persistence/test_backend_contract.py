@@ -83,6 +83,17 @@ async def test_the_default_batch_tries_all_and_counts_what_failed():
     assert isinstance(caught.value, PersistenceError)
 
 
+async def test_the_default_batch_stops_where_the_store_is_away_and_keeps_the_order():
+    class Away(Least):
+        async def record_dead_letter(self, dead_letter):
+            raise PersistenceError("away", retry=True)
+
+    backend = Away()
+    with pytest.raises(PartialWriteError, match="2 of 3 records were not stored") as caught:
+        await backend.record_batch([EVENT, LETTER, EVENT])
+    assert (caught.value.failed, caught.value.retry, backend.got) == (2, True, [EVENT])
+
+
 async def test_the_default_batch_does_not_swallow_what_is_no_failure():
     class Ending(Least):
         async def record_event(self, event):
@@ -116,6 +127,13 @@ async def test_each_backend_has_counters_and_a_policy_of_its_own():
     await one.scan()
     assert (one.metrics.scans, other.metrics.scans) == (1, 0)
     assert one.metrics is one.metrics
+
+
+async def test_counters_can_be_set_back():
+    backend = Least()
+    await backend.scan()
+    backend.metrics.reset()
+    assert set(backend.metrics.snapshot().values()) == {0}
 
 
 def test_capabilities_are_what_is_overridden():

@@ -45,6 +45,8 @@ def test_a_url_is_split(text, scheme, path, options):
         ("json:p?a=1&&b=2", "malformed"),
         ("json:p?a=1&a=2", "'a' twice"),
         ("json:a%ff", "UTF-8"),
+        ("json:a ", r"can't be used: there is white space around it\. Write 'a'"),
+        ("json:~nobody/a", r"the path of 'json:~nobody/a' can't be used: "),
     ],
 )
 def test_a_malformed_url_says_what_is_wrong(text, words):
@@ -52,6 +54,12 @@ def test_a_malformed_url_says_what_is_wrong(text, words):
         BackendURL.parse(text)
     assert isinstance(caught.value, PersistenceError)
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_path_that_may_hold_a_password_is_not_shown():
+    with pytest.raises(BackendURLError, match=r"can't be used$") as caught:
+        BackendURL.parse("json: user:s3cr3t@host/a")
+    assert "s3cr3t" not in str(caught.value)
 
 
 @given(st.text())

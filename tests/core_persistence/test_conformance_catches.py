@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import re
 import shutil
+import socket
+import sqlite3
 import subprocess
 import sys
+import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+
+from papyra.persistence import InMemoryPersistence
+from papyra.testing import BackendConformance
+from papyra.testing._conformance.blocking_calls import blocking_calls
 
 HERE = Path(__file__).parent
 _spec = importlib.util.spec_from_file_location("broken_backends", HERE / "broken_backends.py")
@@ -168,6 +177,55 @@ def test_a_broken_promise_is_caught_on_both_event_loops(failed, name):
 def test_the_backend_that_the_others_break_keeps_every_promise(failed):
     assert failed.get("Sound", set()) == set()
     assert failed.get("SoundServer", set()) == set()
+
+
+async def test_a_shared_store_without_a_url_is_not_tried_from_processes():
+    class Shared(BackendConformance):
+        shared = True
+
+    with pytest.raises(pytest.skip.Exception, match="fixture backend_url are needed"):
+        await Shared().test_processes_share_the_store(InMemoryPersistence, "")
+
+
+def noted(function, module=__name__):
+    """Return the names of the calls that are noted if code of a module calls this function."""
+    with blocking_calls() as found:
+        note = sys.getprofile()
+        sys.setprofile(None)  # what this test calls is not noted
+        frame = eval("__import__('sys')._getframe()", {"__name__": module})
+        note(frame, "c_call", function)
+        note(frame, "c_return", function)
+    assert all(call.endswith(" in <string>:1") for call in found)
+    return [call.partition(" ")[0] for call in found]
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (time.sleep, "time.sleep"),
+        (time.monotonic, None),
+        (os.write, f"{os.name}.write"),
+        (socket.gethostbyname, "_socket.gethostbyname"),
+        ([].append, None),
+        (io.BytesIO().write, None),
+        (io.BufferedReader(io.BytesIO()).read, "BufferedReader.read"),
+        (io.BufferedReader(io.BytesIO()).tell, None),
+    ],
+)
+def test_a_call_that_may_wait_is_noted(function, name):
+    expected = [] if name is None else [name]
+    assert noted(function) == expected
+    assert noted(function, "logging.handlers") == noted(function, "importlib._bootstrap") == []
+
+
+def test_a_call_of_a_socket_or_a_database_is_noted_if_it_waits():
+    with socket.socket() as own:
+        assert noted(own.recv) == ["socket.recv"]
+        own.setblocking(False)
+        assert noted(own.recv) == []
+    with closing(sqlite3.connect(":memory:")) as connection:
+        assert noted(connection.execute) == ["sqlite3.Connection.execute"]
+        assert noted(connection.interrupt) == []
 
 
 def test_a_subclass_without_the_fixture_is_told_what_to_define(tmp_path):

@@ -316,6 +316,30 @@ def test_without_papyra_json_the_door_says_what_to_install(monkeypatch):
         importlib.import_module("papyra.persistence.json")
 
 
+@pytest.mark.parametrize("missing", ["papyra_contrib", "redis", "ssl"])
+def test_without_its_library_the_door_to_redis_says_what_to_install(monkeypatch, missing):
+    monkeypatch.delitem(sys.modules, "papyra.persistence.redis", raising=False)
+    monkeypatch.delattr("papyra.persistence.redis", raising=False)
+
+    class Missing:
+        __path__ = ()
+
+        def __getattr__(self, name):
+            raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    monkeypatch.setitem(sys.modules, "papyra_contrib.redis", Missing())
+    with pytest.raises(ImportError) as caught:
+        importlib.import_module("papyra.persistence.redis")
+    assert ("pip install 'papyra-contrib[redis]'" in str(caught.value)) is (missing != "ssl")
+
+
+def test_the_doors_open_from_the_package_and_other_names_are_an_error():
+    package = importlib.import_module("papyra.persistence")
+    assert package.JsonFilePersistence is importlib.import_module("papyra_json").JsonFilePersistence
+    with pytest.raises(AttributeError, match=r"'papyra.persistence' has no attribute 'Nothing'"):
+        _ = package.Nothing
+
+
 def test_something_else_that_is_missing_is_named_as_it_is(monkeypatch):
     forget_door(monkeypatch)
     for name in [name for name in sys.modules if name.partition(".")[0] == "papyra_json"]:

@@ -10,6 +10,7 @@ from contextlib import aclosing
 import anyio
 import pytest
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence import (
     BatchBackend,
     InMemoryPersistence,
@@ -18,6 +19,7 @@ from papyra.persistence import (
     backend_capabilities,
 )
 from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.persistence.query import Query
 from papyra.testing import BackendConformance
 
 
@@ -174,6 +176,36 @@ async def test_what_is_wanted_is_counted_however_far_back(backend):
         assert await take(records, 2) == [event(0), event(1)]
         await backend.record_batch([audits[0], event(1201)])
         assert await take(records, 1) == [event(1201)]
+
+
+async def test_a_query_and_a_condition_both_decide_what_follows(backend):
+    await backend.record_batch([event(n) for n in range(6)])
+    query = Query(PersistedEvent, limit=2, since=2.0)
+    async with aclosing(backend.follow(query, wanted=lambda one: one.payload["n"] != 4)) as records:
+        assert await take(records, 2) == [event(3), event(5)]
+        await backend.record_batch([event(1), event(4), event(7)])
+        assert await take(records, 1) == [event(7)]
+
+
+@pytest.mark.parametrize("closes", [True, False])
+async def test_following_shows_an_error_of_the_store_unless_it_was_closed(closes):
+    class Away(ThreeLists):
+        away = False
+
+        async def list_events(self, **filters):
+            if self.away:
+                if closes:
+                    await self.aclose()
+                raise PersistenceError("away")
+            return await super().list_events(**filters)
+
+    store = Away()
+    await store.record_event(event(0))
+    async with aclosing(store.follow(limit=1)) as records:
+        assert await take(records, 1) == [event(0)]
+        store.away = True
+        with pytest.raises(StopAsyncIteration if closes else PersistenceError):
+            await anext(records)
 
 
 async def test_equal_records_and_a_burst_all_come(backend):

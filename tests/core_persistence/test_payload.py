@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from papyra.persistence.payload import clean_text, json_payload
+from papyra.persistence.payload import clean_text, json_payload, kept_identity
 
 
 class Weird:
@@ -192,3 +192,10 @@ def test_clean_text_is_utf8(text, limit):
         assert cleaned == text
     if limit is not None and len(text) > limit:
         assert cleaned.endswith(f"({len(text) - limit} more characters)")
+
+
+@pytest.mark.parametrize(
+    ("payload", "kept"), [({"type": "A", "more": 1}, {"type": "A"}), ([1], {}), (None, {})]
+)
+def test_of_a_payload_that_is_too_long_the_class_is_kept(payload: object, kept: object) -> None:
+    assert kept_identity(payload) == kept
