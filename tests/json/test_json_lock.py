@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 from math import inf
 
@@ -55,6 +57,22 @@ async def test_a_forked_child_does_not_keep_the_lock_of_the_dead(path, start, ev
             await store.aclose()
     finally:
         os.kill(child, signal.SIGKILL)
+
+
+def test_a_forked_child_has_closed_the_files_that_were_locked(tmp_path):
+    program = """
+import os, sys
+from papyra.persistence.files import try_locked
+fd = os.open("lock", os.O_CREAT | os.O_RDWR)
+with try_locked(fd) as locked:
+    if os.fork() == 0:
+        sys.exit(3 if os.open("other", os.O_CREAT | os.O_RDWR) == fd else "the file is open")
+    print(locked, os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert (done.stdout, done.stderr) == ("True 3\n", "")
 
 
 @pytest.mark.parametrize("call", ["scan", "compact", "recover"])

@@ -14,6 +14,7 @@ import pytest
 
 from papyra.exceptions import PersistenceError
 from papyra.persistence import RetentionPolicy
+from papyra.persistence.files import match_mode, match_owner
 from papyra_json import JsonFilePersistence
 
 
@@ -62,6 +63,26 @@ async def test_promise_05_a_failed_replacement_leaves_the_old_file(path, event, 
     await store.compact()
     assert len(await store.list_events()) == 10
     await store.aclose()
+
+
+def test_promise_05_a_new_file_has_the_group_of_the_old_where_the_owner_cannot_be(tmp_path, monkeypatch):
+    given = []
+
+    def chown(fd, user, group):
+        if user != -1:
+            raise PermissionError
+        given.append(group)
+
+    monkeypatch.setattr("os.fchown", chown)
+    with (tmp_path / "new").open("w") as file:
+        own = os.fstat(file.fileno())
+        match_owner(file.fileno(), own)
+        assert given == []
+        match_owner(file.fileno(), os.stat_result([own.st_mode, 0, 0, 1, own.st_uid + 1, 1235, 0, 0, 0, 0]))
+        assert given == [1235]
+        # The bits of the group are another group's now.
+        match_mode(file.fileno(), os.stat_result([0o100664, 0, 0, 1, 0, own.st_gid + 1, 0, 0, 0, 0]))
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o604
 
 
 async def test_promise_05_the_new_file_has_the_mode_of_the_old(path, event):

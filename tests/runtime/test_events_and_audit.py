@@ -22,9 +22,12 @@ from papyra import (
     SupervisionPolicy,
 )
 from papyra import events as ev
+from papyra.audit import AuditReport, MailboxDepth
+from papyra.events import ActorCrashed
 from papyra.exceptions import SystemNotRunning
+from papyra.persistence.startup import PersistenceStartupMode
 
-from .support import Echo, running
+from .support import Echo, Runs, boom, running
 
 
 class Special(Echo):
@@ -478,3 +481,35 @@ async def test_actor_info_of_an_unknown_name_is_none() -> None:
         assert system.actor_info("nobody") is None
         assert system.actor_info("svc:nobody") is None
         assert system.actor_info("local:99") is None
+
+
+def test_an_audit_for_a_person_names_what_waits_and_what_is_wrong() -> None:
+    depth = MailboxDepth(5, 3, "shop:2", "till")
+    report = AuditReport("shop", 4, 3, 1, 0, 2, ("old",), ("gone", "lost"), 7, mailbox_depth=depth)
+    assert report.summary_lines()[4:] == [
+        "messages waiting: 5, at most 3 (shop:2 till)",
+        "orphaned names: old",
+        "dead names: gone, lost",
+    ]
+    nameless = AuditReport("shop", 4, 3, 1, 0, 2, (), (), 7, mailbox_depth=MailboxDepth(1, 1, "shop:2"))
+    assert nameless.summary_lines()[4:] == ["messages waiting: 1, at most 1 (shop:2)"]
+
+
+async def test_before_the_start_there_is_nobody_to_tell_or_to_show() -> None:
+    system = ActorSystem(persistence_startup=PersistenceStartupMode.SCAN_ONLY)
+    assert await system.broadcast("hello") == 0
+    assert system.tree() == []
+    assert system.persistence_startup.mode is PersistenceStartupMode.SCAN_ONLY
+    assert system.persistence_recovery is None
+    await system.aclose()
+
+
+async def test_a_crash_says_its_error_and_statistics_are_plain_data() -> None:
+    async with running() as system:
+        with pytest.raises(ValueError, match="boom"):
+            await system.spawn(Runs).ask(boom)
+        crash = await system.wait_for_event(lambda event: isinstance(event, ActorCrashed))
+        assert isinstance(crash, ActorCrashed)
+        assert crash.error == "ValueError: boom"
+        kind = system.statistics().kinds["Runs"].to_dict()
+        assert (kind["processed"], kind["failures"]) == (1, 1)

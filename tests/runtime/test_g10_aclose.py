@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -9,11 +10,15 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from papyra import Actor, ActorSystem, PapyraError
+from papyra import Actor, ActorSystem, AskDeadlock, PapyraError
 from papyra import events as ev
+from papyra._runtime.hook_calls import HookCalls
+from papyra._runtime.runtime import Runtime
+from papyra.persistence import InMemoryPersistence
+from papyra.testing import run_seeded
 
 from .lives import Logged, Recording, Stubborn, logged, stops
-from .support import Runs, boom, go_round, nothing, running, stuck_after
+from .support import Echo, Runs, boom, go_round, nothing, running, stuck_after, wait_until
 
 
 async def test_g10_aclose_works_off_what_is_queued_and_stops_the_newest_first() -> None:
@@ -235,3 +240,118 @@ async def test_g10_every_fact_is_recorded_before_aclose_returns() -> None:
     assert [line for line in store.said() if "Dead" not in line] == expected
     assert store.said().count("PersistedDeadLetter") == len(system.dead_letters)
     assert store.closes == 1
+
+
+async def test_g10_a_start_waits_for_the_one_that_is_going_on() -> None:
+    opened, go_on = [], anyio.Event()
+
+    class Slow(InMemoryPersistence):
+        async def open(self) -> None:
+            opened.append(1)
+            await go_on.wait()
+
+    system = ActorSystem(persistence=Slow())
+    async with anyio.create_task_group() as group:
+        group.start_soon(system.start)
+        await wait_until(lambda: opened)
+        group.start_soon(system.start)
+        await go_round()
+        assert system.state != "running"
+        go_on.set()
+    assert (opened, system.state) == ([1], "running")
+    await system.aclose()
+
+
+async def test_g10_without_a_time_limit_a_close_records_all_the_same() -> None:
+    kept: list[str] = []
+
+    class Keeps(InMemoryPersistence):
+        async def aclose(self) -> None:
+            kept.extend(one.event_type for one in self.events)
+
+    async with ActorSystem(shutdown_timeout=None, persistence=Keeps()) as system:
+        system.spawn(Echo)
+    assert kept == ["SystemStarted", "ActorStarted", "ActorStopped", "SystemStopped"]
+
+
+async def test_g10_an_actor_that_closes_another_system_waits_for_its_actors() -> None:
+    """So an actor of that system that asks it would wait for ever, and gets an error instead."""
+    found: list[str] = []
+    async with running() as system:
+        closer = system.spawn(Runs)
+        other = ActorSystem(system_id="other")
+        await other.start()
+        busy = other.spawn(Runs)
+        inside = anyio.Event()
+
+        async def ask_back(_actor: Any) -> None:
+            inside.set()
+            await wait_until(lambda: other.state == "closing")
+            try:
+                await closer.ask(nothing)
+            except AskDeadlock:
+                found.append("deadlock")
+
+        await busy.tell(ask_back)
+        await inside.wait()
+        await closer.ask(lambda _actor: other.aclose())
+        assert (found, other.state) == (["deadlock"], "closed")
+        assert await closer.ask(nothing) == "answer"  # it waits no more
+
+
+async def test_g10_an_error_of_the_close_itself_is_raised_in_the_host(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_hooks: HookCalls) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(HookCalls, "give_up", fail)
+    system = ActorSystem()
+    await system.start()
+    with pytest.raises(ValueError, match="a bug"):
+        await system.aclose()
+    assert "closing the actor system raised" in caplog.text
+    assert system.state == "closed"
+
+
+async def test_g10_workers_that_do_not_end_are_counted_and_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def never(_rt: Runtime) -> None:
+        await anyio.sleep_forever()
+
+    system = ActorSystem()
+    await system.start()
+    await system.spawn(Echo).ask(1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Runtime, "close", never)
+        await system.aclose(deadline=0)
+    assert "workers did not end" in caplog.text
+    core = system._core
+    assert core is not None
+    await core.rt.close()
+
+
+def test_g10_another_loop_cannot_close_a_system_whose_loop_goes_on() -> None:
+    own, other = asyncio.new_event_loop(), asyncio.new_event_loop()
+    system = ActorSystem()
+    own.run_until_complete(system.start())
+    with pytest.raises(RuntimeError, match="runs in another event loop; close it there"):
+        other.run_until_complete(system.aclose())
+    own.run_until_complete(system.aclose())
+    own.close()
+    other.close()
+
+
+def test_g10_a_store_that_hangs_after_the_loop_has_ended_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    class Hangs(InMemoryPersistence):
+        async def aclose(self) -> None:
+            await anyio.sleep_forever()
+
+    loop = asyncio.new_event_loop()
+    system = ActorSystem(persistence=Hangs(), shutdown_timeout=0)
+    loop.run_until_complete(system.start())
+    loop.close()
+    run_seeded(1, system.aclose)  # in virtual time
+    assert "closing the store did not end within 1.0 s" in caplog.text
+    assert system.state == "closed"

@@ -131,6 +131,18 @@ async def test_h01_a_clock_that_drives_the_timers_goes_on_after_an_error() -> No
         await wait_until(lambda: rang)
 
 
+async def test_h01_ctrl_c_as_a_clock_is_let_go_is_not_lost() -> None:
+    class Odd(ManualClock):
+        def detach(self, advanced: Callable[[], None]) -> None:
+            raise KeyboardInterrupt
+
+    system = ActorSystem(time_fn=Odd())
+    await system.start()
+    with pytest.raises(KeyboardInterrupt):
+        await system.aclose()
+    assert system.state == "closed"
+
+
 async def test_h01_ctrl_c_in_a_clock_ends_the_system() -> None:
     before = signal.getsignal(signal.SIGINT)
     clock = BrokenClock(KeyboardInterrupt, good=2)

@@ -164,6 +164,66 @@ async def test_h15_an_answer_may_come_while_the_thread_looks(monkeypatch: pytest
         assert dog._asked is None
 
 
+async def test_h15_a_process_that_slept_as_a_whole_is_no_fault_of_an_actor(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with ActorSystem() as system:
+        await system.spawn(Holder).ask(int)
+        core = system._core
+        assert core is not None
+        dog = core.watchdog
+        dog.close()  # this test looks in its place
+        began = time.monotonic()
+        dog._asked, dog._asked_cpu, dog._planned = began - 60, time.process_time(), began - 30
+        assert dog._look(1)
+        assert dog._asked is not None
+        assert dog._asked >= began  # it asks anew
+    assert lines(caplog, "has held") == []
+
+
+async def test_h15_a_look_at_what_changes_meanwhile_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = threading.Event()
+    monkeypatch.setattr(watchdog, "LOOK_SECONDS", 0.001)
+
+    def look(_dog: watchdog.Watchdog, looks: int) -> bool:
+        if looks < 3:
+            raise RuntimeError("dictionary changed size during iteration")
+        looked.set()
+        return False
+
+    monkeypatch.setattr(watchdog.Watchdog, "_look", look)
+    async with ActorSystem() as system:
+        await system.spawn(Holder).ask(int)
+        await until(looked.is_set)
+
+
+async def test_h15_a_platform_without_threads_runs_actors_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    caplog.set_level("DEBUG", "papyra")
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    async with ActorSystem() as system:
+        assert await system.spawn(Holder).ask(int) == 0
+    assert "no thread can be started" in caplog.text
+
+
+async def test_h15_a_message_that_is_handled_for_a_moment_is_not_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    event = anyio.Event()
+    async with ActorSystem() as system:
+        await system.spawn(Waiter).tell(event)
+        await until(lambda: len(system.busy()) == 1)
+        core = system._core
+        assert core is not None
+        core.watchdog._name_long(time.monotonic())
+        event.set()
+    assert lines(caplog, "has handled one message") == []
+
+
 def test_h15_a_seeded_test_has_no_thread() -> None:
     async def main() -> None:
         async with ActorSystem() as system:

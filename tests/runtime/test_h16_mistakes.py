@@ -334,3 +334,16 @@ async def test_h16_a_stop_in_a_circle_does_not_advise_to_tell() -> None:
     assert caught.value.wait == "stop"
     assert "stop_self()" in str(caught.value)
     assert "tell" not in str(caught.value)
+
+
+async def test_h16_a_clock_that_is_no_function_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match="time_fn must be a function that returns Unix time in seconds, not 3"
+    ):
+        ActorSystem(time_fn=3)  # type: ignore[arg-type]  # the mistake
+
+
+@pytest.mark.parametrize("name", ["kaffee-küche", "x" * 65])
+def test_h16_a_node_of_a_cluster_needs_a_name_that_travels(name: str) -> None:
+    with pytest.raises(ValueError, match="has 1 to 64 letters, digits, '_' and '-', and is not"):
+        ActorSystem(system_id=name, cluster="memory:shop")

@@ -30,6 +30,7 @@ from papyra import (
     Settings,
     SupervisorDecision,
 )
+from papyra._runtime.process.threads import BlockingJob
 from papyra.exceptions import SystemNotRunning
 
 from . import support
@@ -125,6 +126,17 @@ async def test_p37_cancelled_later_it_waits_or_leaves_the_thread(abandon: bool) 
         assert await ref.ask(job) == (1 if abandon else 0)
         gate.set()
         await until(lambda: system.control_panel()["threads"] == 0)
+
+
+async def test_p37_a_job_that_was_left_before_its_thread_began_runs_nothing() -> None:
+    ran: list[int] = []
+    async with running() as system:
+        core = system._core
+        assert core is not None
+        job = BlockingJob(core.rt.threads, None, ran.append, (1,))
+        assert not job.leave()
+        assert job() is None
+    assert ran == []
 
 
 async def test_p37_a_stop_is_no_slower_for_it() -> None:

@@ -245,6 +245,15 @@ def test_bad_settings_of_dead_letters_are_refused(
             load_settings()
 
 
+def test_the_url_of_an_unknown_scheme_in_a_project_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening the store names what is missing."""
+    monkeypatch.setenv("PAPYRA_PLUGINS", "")
+    (tmp_path / "pyproject.toml").write_text("[tool.papyra]\npersistence = 'tape:facts'\n")
+    assert load_settings(project=tmp_path).persistence == "tape:facts"
+
+
 def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("PAPYRA_PERSISTENCE", "PAPYRA_MAX_EVENTS", "PAPYRA_NONSENSE"):
         monkeypatch.setenv(name, "")
@@ -271,6 +280,7 @@ def test_a_bad_variable_is_refused_with_an_example(text: str, monkeypatch: pytes
         ),
         ("[tool.papyra]\nmax_events = true", "must be a whole number of at least 1, as in 10000, not True"),
         ("[tool.papyra]\npersistence = 3", "persistence in .* must be a backend URL, as in json:"),
+        ("[tool.papyra]\ninstruments = ['otel', 1]", "instruments in .* must be names of plugins, as in"),
         ("[tool.papyra", "pyproject.toml is not valid TOML: ."),
         ("tool = 1\n\xff", "pyproject.toml is not valid TOML: ."),
     ],

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
+import sys
+import threading
 from collections import Counter, defaultdict
 from functools import partial
 from typing import Literal
@@ -24,6 +27,7 @@ from papyra import (
     SupervisionPolicy,
     SupervisorDecision,
 )
+from papyra.events import ActorRestarted
 from papyra.persistence import InMemoryPersistence, RetentionPolicy
 from papyra.testing import SimulationDeadlock, explore, run_seeded
 
@@ -156,6 +160,82 @@ def test_a_test_that_can_go_on_no_more_is_told_so(loop: Loop, monkeypatch: pytes
         await anyio.Event().wait()
 
     with pytest.raises(SimulationDeadlock, match="nothing can happen"):
+        run_seeded(1, main, backend=loop)
+
+
+def test_a_thread_that_ends_while_nothing_else_happens_is_waited_for() -> None:
+    main_thread = threading.get_ident()
+
+    def work() -> str:
+        while sys._current_frames()[main_thread].f_code.co_name != "select":
+            pass
+        return "done"
+
+    async def main() -> str:
+        return await anyio.to_thread.run_sync(work)
+
+    assert run_seeded(1, main) == "done"
+
+
+class Odd(Actor):
+    """Starts, and handles messages, in ways that the runtime has to contain."""
+
+    def __init__(self, start: str = "") -> None:
+        self.start = start
+
+    async def on_start(self) -> None:
+        if self.start == "exit":
+            raise SystemExit(3)
+        with contextlib.suppress(anyio.get_cancelled_exc_class() if self.start == "ignore" else ValueError):
+            if self.start:
+                await anyio.sleep_forever()
+
+    async def receive(self, message: str) -> str:
+        if message == "leave":
+            anyio.CancelScope().__enter__()
+        elif message == "cancel":
+            with contextlib.suppress(RuntimeError):  # on trio
+                asyncio.current_task().cancel()  # type: ignore[union-attr]  # the next message would notice
+        elif message == "fail":
+            raise ValueError(message)
+        elif message == "exit":
+            raise SystemExit(3)
+        return message
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_what_actors_leave_open_and_what_is_cancelled_is_contained_as_ever(loop: Loop) -> None:
+    """The seeded loop is one of its own, with the same containment."""
+
+    async def main() -> None:
+        async with ActorSystem() as system:
+            ref = system.spawn(Odd, policy=SupervisionPolicy(Strategy.RESTART))
+            others = [system.spawn(Odd) for _ in range(3)]
+            with pytest.raises(RuntimeError, match="own_task"):
+                await ref.ask("leave")
+            await ref.tell("leave")
+            with pytest.raises(ValueError, match="fail"):
+                await ref.ask("fail")
+            assert await ref.ask("cancel") == "cancel"
+            for start in ("wait", "ignore"):
+                await system.spawn(Odd, start).stop(timeout=0)
+            for other in (ref, *others):
+                assert await other.ask("hello") == "hello"
+            *_, last = (one for one in system.events() if isinstance(one, ActorRestarted))
+            assert last.payload["restarts"] == 3
+
+    explore(main, seeds=range(20), backend=loop)
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+@pytest.mark.parametrize("start", ["exit", ""])
+def test_an_actor_that_exits_ends_a_seeded_run(loop: Loop, start: str) -> None:
+    async def main() -> None:
+        async with ActorSystem() as system:
+            await system.spawn(Odd, start).tell("exit")
+            await anyio.sleep_forever()
+
+    with pytest.raises(SystemExit):
         run_seeded(1, main, backend=loop)
 
 

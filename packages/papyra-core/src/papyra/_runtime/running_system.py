@@ -175,8 +175,6 @@ class RunningSystem:
 
     async def close_after_loop(self) -> None:
         """Close the store of a system whose event loop ended before it. Its actors are gone."""
-        if self.closed.is_set():
-            return
         self.rt.abandon()
         self.closing = True
         self.watchdog.close()

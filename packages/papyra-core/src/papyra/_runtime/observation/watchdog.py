@@ -113,7 +113,7 @@ class Watchdog:
 
     def _name_held(self, seconds: float) -> None:
         busy = self._busy.find_computing()
-        if busy is None or self._asked is None or busy.frame is None or not self._is_news(busy.frame):
+        if busy is None or self._asked is None or busy.frame is None or not self._is_news(busy.frame.f_code):
             return
         LOG.warning(
             "actor %s has held the event loop for %.2f s in %s%s. Nothing else runs meanwhile: "
@@ -137,7 +137,7 @@ class Watchdog:
             starts = first.cell.phase == STARTING
             count = len(actors) - 1
             others = f" The same is true of {count} other actor{'s' * (count != 1)}." if count else ""
-            if self._is_news(first.frame, code):
+            if self._is_news(code):
                 LOG.warning(
                     "actor %s has %s for %.0f s and waits in %s. "
                     "Its%s messages wait meanwhile: use a time-out, or context.start_soon().%s",
@@ -149,11 +149,8 @@ class Watchdog:
                     others,
                 )
 
-    def _is_news(self, frame: FrameType | None, code: CodeType | None = None) -> bool:
+    def _is_news(self, code: CodeType) -> bool:
         """Return whether a place was not reported recently, and note that it is now."""
-        code = code if code is not None or frame is None else frame.f_code
-        if code is None:
-            return True
         now = time.monotonic()
         last = self._named.get(code)
         if last is not None and now - last < QUIET_SECONDS:
