@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-import gc, itertools, sys
+import gc, itertools, json, sys, time
 import anyio
 from papyra import Actor, ActorSystem
 from papyra._runtime import worker_loop
@@ -52,48 +53,55 @@ def instruments(name, row):
         return [PapyraTracing(tells=name == "traces")]
     return []
 
-async def main(row, n, name):
+async def play(row, before, n, name):
     global sent, done
+    sent = 0
     async with ActorSystem(instruments=instruments(name, row)) as system:
-        ref, done = system.spawn(Echo), anyio.Event()
-        if row == "tell":
-            for sent in range(n):
-                await ref.tell(sent)
-            await ref.ask(0)
-        elif row == "ask":
-            for sent in range(n):
-                await ref.ask(sent)
-        else:
-            one, two = system.spawn(Player), system.spawn(Player)
-            await one.ask(two)
-            await two.ask(one)
-            await one.tell(2 * n)
-            await done.wait()
+        ref, one, two = system.spawn(Echo), system.spawn(Player), system.spawn(Player)
+        await one.ask(two)
+        await two.ask(one)
+        for count in (before, n):
+            done = anyio.Event()
+            time.tzset()  # counts begin, or end, at each call of it
+            if row == "tell":
+                for _ in range(count):
+                    sent += 1
+                    await ref.tell(sent)
+                await ref.ask(0)
+            elif row == "ask":
+                for _ in range(count):
+                    sent += 1
+                    await ref.ask(sent)
+            else:
+                await one.tell(2 * count)
+                await done.wait()
+        time.tzset()
 
-anyio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3])
+async def main(name, rows):
+    for row, (before, n) in rows.items():
+        await play(row, before, n, name)
+
+anyio.run(main, sys.argv[1], json.loads(sys.argv[2]))
 """
 
-VALGRIND = ("valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null")
 
+def count(
+    sizes: dict[str, tuple[int, int]], folder: Path, instruments: str = "none", *, source: Path | None = None
+) -> dict[str, int]:
+    """Return how many instructions the messages of each row take: so many come first, so many count.
 
-def run(row: str, size: int, instruments: str, *under: str, source: Path | None = None) -> str:
-    """Run the program, with a copy of papyra if there is a ``source``, and return what it wrote on stderr."""
+    If there is a ``source``, that copy of papyra runs.
+    """
+    folder.mkdir()
     environment = {**os.environ, "PYTHONHASHSEED": "0"}
     if source is not None:
         environment["PYTHONPATH"] = str(source)
-    return subprocess.run(
-        [*under, sys.executable, "-c", PROGRAM, row, str(size), instruments],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=600,
-    ).stderr
-
-
-def count(row: str, size: int, instruments: str = "none", *, source: Path | None = None) -> int:
-    """Return the instructions of one run."""
-    written = run(row, size, instruments, *VALGRIND, source=source)
-    found = re.search(r"I\s+refs:\s+([\d,]+)", written)
-    assert found is not None, written
-    return int(found[1].replace(",", ""))
+    valgrind = ("valgrind", "--tool=callgrind", "--dump-before=tzset", f"--callgrind-out-file={folder}/out")
+    program = (sys.executable, "-c", PROGRAM, instruments, json.dumps(sizes))
+    subprocess.run([*valgrind, *program], env=environment, capture_output=True, check=True, timeout=600)
+    dumps = sorted(folder.glob("out.*"), key=lambda path: int(path.suffix[1:]))
+    assert len(dumps) == 3 * len(sizes)
+    written = [re.search(r"^totals: (\d+)", path.read_text(), re.MULTILINE) for path in dumps]
+    return {
+        row: int(totals[1]) for row, totals in zip(sizes, written[2::3], strict=True) if totals is not None
+    }
