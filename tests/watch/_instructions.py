@@ -88,7 +88,7 @@ anyio.run(main, sys.argv[1], json.loads(sys.argv[2]))
 def count(
     sizes: dict[str, tuple[int, int]], folder: Path, instruments: str = "none", *, source: Path | None = None
 ) -> dict[str, int]:
-    """Return how many instructions the messages of each row take: so many come first, so many count.
+    """Return the instructions of each row. Its two sizes are messages that come first, and those that count.
 
     If there is a ``source``, that copy of papyra runs.
     """
