@@ -25,7 +25,9 @@ from papyra.persistence.models import (
     PersistenceAnomalyType,
 )
 from papyra_contrib.sqlite import SQLitePersistence, _scan
-from papyra_contrib.sqlite._connect import connect
+from papyra_contrib.sqlite._connect import connect, use_wal
+from papyra_contrib.sqlite._errors import explain
+from papyra_contrib.sqlite._files import is_full, resting
 from papyra_contrib.sqlite._lock import WriteLock
 from papyra_contrib.sqlite._queries import _terms, find
 
@@ -428,3 +430,75 @@ async def test_a_write_that_fails_is_counted_and_stores_nothing(path):
         assert backend.metrics.snapshot()["write_errors"] == 1
         assert backend.metrics.snapshot()["records_written"] == 0
         assert list(await backend.list_events()) == []
+
+
+async def test_a_path_below_a_file_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    async with aclosing(SQLitePersistence(tmp_path / "file" / "papyra.db")) as backend:
+        (anomaly,) = (await backend.scan()).anomalies
+        assert anomaly.type is PersistenceAnomalyType.UNREADABLE_FILE
+        assert anomaly.detail.endswith("papyra.db can't be inspected: Not a directory")
+
+
+def test_a_path_that_no_file_can_have_is_not_recognized(tmp_path):
+    assert SQLitePersistence.recognizes(str(tmp_path / ("x" * 300))) is None
+
+
+def test_a_folder_that_is_gone_is_not_full(tmp_path):
+    assert not is_full(tmp_path / "gone" / "papyra.db")
+
+
+async def test_a_database_from_the_future_is_read_with_a_lock(path):
+    """Its clock was ahead, or that of this machine went back: times say nothing about writers."""
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1))
+    os.utime(path, (time.time() + 3600,) * 2)
+    assert resting(path) is None
+    async with aclosing(SQLitePersistence(path)) as backend:
+        assert list(await backend.list_events()) == [event(1)]
+
+
+async def test_a_backup_overwrites_nothing(path, tmp_path):
+    async with aclosing(SQLitePersistence(path)) as backend:
+        await backend.record_event(event(1))
+        assert await backend.backup(str(tmp_path / "copy.db"))
+        before = (tmp_path / "copy.db").read_bytes()
+        with pytest.raises(PersistenceError, match="exists already"):
+            await backend.backup(str(tmp_path / "copy.db"))
+        assert (tmp_path / "copy.db").read_bytes() == before
+
+
+def test_a_file_system_that_can_not_keep_a_log_is_refused(path):
+    with closing(
+        sqlite3.connect(":memory:")
+    ) as connection:  # its journal is in memory, whatever is asked for
+        connection.text_factory = bytes
+        with pytest.raises(PersistenceError, match="use a local file system"):
+            use_wal(connection, path, Work(), 0)
+
+
+def test_a_database_of_another_user_is_named(path, monkeypatch):
+    path.touch()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    text = explain(sqlite3.OperationalError("unable to open"), sqlite3.SQLITE_CANTOPEN, path)
+    assert text.endswith(
+        "unable to open. It belongs to another user. Run as that user, or change its owner with chown."
+    )
+
+
+def test_a_thread_waits_for_another_one_of_its_process_and_gives_up_in_time(path):
+    lock, refused = WriteLock(path), list[PersistenceError]()
+
+    def wait() -> None:
+        try:
+            with lock.hold(Work(), 0.05):
+                pass
+        except PersistenceError as error:
+            refused.append(error)
+
+    with lock.hold(Work(), 0):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        thread.join()
+    assert "was kept locked for 0.05 s" in str(refused)
+    lock.close()

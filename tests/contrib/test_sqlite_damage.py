@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import sqlite3
 from contextlib import aclosing, closing
+from pathlib import Path
 
 import anyio
 import pytest
@@ -18,6 +21,7 @@ from papyra.persistence.models import (
     PersistenceRecoveryMode,
 )
 from papyra_contrib.sqlite import SQLitePersistence
+from papyra_contrib.sqlite._files import beside, keep_aside
 from papyra_contrib.sqlite._lock import WriteLock
 
 from .._loops import one_loop
@@ -143,6 +147,86 @@ async def test_a_damaged_index_costs_no_row(path):
     assert await scan_types(path) == {PersistenceAnomalyType.INTEGRITY}
     left, _ = await recovered(path, REPAIR)
     assert left == padded(2000)
+
+
+async def test_an_index_that_lacks_a_row_is_reported_and_made_anew(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        schema = "SELECT * FROM sqlite_schema WHERE name='facts_by_type'"
+        index = connection.execute(schema).fetchone()
+        connection.execute("DELETE FROM sqlite_schema WHERE name='facts_by_type'")
+        connection.commit()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute("DELETE FROM facts WHERE seq = 7")  # the index keeps its entry
+        connection.execute("INSERT INTO sqlite_schema VALUES (?,?,?,?,?)", index)
+        connection.commit()
+    assert await scan_types(path) == {PersistenceAnomalyType.INTEGRITY}
+    left, _ = await recovered(path, REPAIR)
+    assert left == [each for each in padded(2000) if each.payload["n"] != 6]
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("DROP VIEW store; CREATE VIEW store AS SELECT 7 AS identity", "the database has no identity"),
+        ("DELETE FROM sqlite_sequence", "the database does not know the last number it gave"),
+    ],
+)
+async def test_a_database_without_a_note_about_itself_is_repaired(path, lost, words):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(lost)
+    async with aclosing(SQLitePersistence(path)) as backend:
+        (anomaly,) = (await backend.scan()).anomalies
+    assert words in anomaly.detail
+    left, _ = await recovered(path, REPAIR)
+    assert left == padded(2000)
+
+
+@pytest.mark.parametrize("raced", ["", "-wal"])
+async def test_a_quarantine_takes_another_name_where_another_process_was_faster(
+    path, tmp_path, monkeypatch, raced
+):
+    real_link, strangers = os.link, list[Path]()
+
+    def link(source, target, **options):
+        if not strangers and str(target).endswith(raced) and str(source).endswith(raced or ".db"):
+            strangers.append(Path(target))
+            strangers[0].write_bytes(b"of another process")
+        real_link(source, target, **options)
+
+    path.with_name("papyra.db-wal").write_bytes(b"the log")
+    monkeypatch.setattr(os, "link", link)
+    folder = tmp_path / "quarantine"
+    kept = keep_aside(path, folder)
+    assert strangers[0].read_bytes() == b"of another process"
+    assert kept.read_bytes() == path.read_bytes()
+    assert beside(kept, "-wal").read_bytes() == b"the log"
+    assert set(folder.iterdir()) == {strangers[0], kept, beside(kept, "-wal")}
+
+
+async def test_a_quarantine_without_its_log_is_not_kept(path, tmp_path, monkeypatch):
+    real_link = os.link
+
+    def link(source, target, **options):
+        if str(source).endswith("-wal"):
+            raise OSError(errno.EIO, "Input/output error")
+        real_link(source, target, **options)
+
+    path.with_name("papyra.db-wal").write_bytes(b"the log")
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(OSError, match="Input/output error"):
+        keep_aside(path, tmp_path / "quarantine")
+    assert not list((tmp_path / "quarantine").iterdir())
+
+
+async def test_a_row_whose_time_is_a_text_is_reported_and_not_shown(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE facts SET timestamp = 'soon' WHERE seq = 1")
+        connection.commit()
+    assert await scan_types(path) == {PersistenceAnomalyType.CRC_MISMATCH}
+    async with aclosing(SQLitePersistence(path)) as backend:
+        assert len(await backend.list_events()) == 1999
 
 
 async def test_a_file_cut_short_is_an_anomaly_and_what_is_left_is_saved(path):
@@ -306,7 +390,14 @@ def an_empty_file(file):
     file.touch()
 
 
-@pytest.mark.parametrize("make", [a_poem, a_foreign_database, a_half_copied_database, an_empty_file])
+def a_database_that_is_written_to(file):
+    shutil.copy(file.with_name("papyra.db"), file)
+    file.with_name(f"{file.name}-wal").write_bytes(b"a log")
+
+
+@pytest.mark.parametrize(
+    "make", [a_poem, a_foreign_database, a_half_copied_database, an_empty_file, a_database_that_is_written_to]
+)
 async def test_only_a_whole_database_of_ours_replaces_the_live_one(path, make):
     """Any file of the name of a finished recovery replaced the database, and its log was dropped first."""
     stranger = path.with_name("papyra.db.recovered")

@@ -11,6 +11,7 @@ from contextlib import aclosing, closing
 
 import pytest
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.models import (
     PersistedAudit,
     PersistedDeadLetter,
@@ -106,6 +107,19 @@ async def test_r01_a_write_adds_the_columns_and_keeps_the_rows(path):
         assert await everything(backend) == [EVENT, NEW, LETTER, AUDIT]
         assert (await backend.compact()).invalid_records == 0
         assert await everything(backend) == [EVENT, NEW, LETTER, AUDIT]
+
+
+async def test_r01_a_change_that_fails_leaves_the_old_database_as_it_was(path):
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE batches (of_another_program)")
+        connection.commit()
+        before = list(connection.iterdump())
+    async with aclosing(SQLitePersistence(path)) as backend:
+        with pytest.raises(PersistenceError, match="table batches already exists"):
+            await backend.record_event(NEW)
+        assert await everything(backend) == [EVENT, LETTER, AUDIT]
+    with closing(sqlite3.connect(path)) as connection:
+        assert list(connection.iterdump()) == before
 
 
 async def test_a_process_of_the_old_version_goes_on_writing(path):

@@ -6,7 +6,9 @@ import inspect
 import threading
 import time
 import warnings
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import anyio
 import anyio.to_thread
@@ -14,6 +16,8 @@ import pytest
 
 from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
 from papyra._runtime.facts import dropped_share
+from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
+from papyra.persistence.startup import PersistenceStartupConfig, PersistenceStartupMode
 from papyra_contrib.asgi import (
     ASGIPapyra,
     Check,
@@ -27,6 +31,8 @@ from papyra_contrib.asgi import (
 )
 
 from ._asgi import Client, running
+
+REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
 
 
 async def nothing(scope, receive, send):
@@ -201,6 +207,10 @@ async def test_what_the_checks_look_at(monkeypatch):
 
         assert await failing() == []
         share = p.system._fact_writer.dropped_share
+        with monkeypatch.context() as patched:
+            patched.setattr(type(p.system.persistence), "healthy", False)
+            assert await failing() == ["store"]
+            assert b"store failed: memory is not healthy" in (await client.get("/readyz?verbose")).body
         share.count(dropped=1)
         assert await failing() == ["store"]
         share._turn(at=time.monotonic() + 2 * dropped_share.WINDOW_SECONDS)
@@ -217,6 +227,60 @@ async def test_what_the_checks_look_at(monkeypatch):
         names = [await failing() for _ in range(3)]
         assert "mailboxes" not in names[1]
         assert names[2] == ["mailboxes", "restarts", "stuck"]
+        later = time.monotonic() + 61
+        monkeypatch.setattr(_system_checks, "time", SimpleNamespace(monotonic=lambda: later))
+        assert [await failing() for _ in range(2)][1] == [
+            "mailboxes",
+            "stuck",
+        ]  # no restarts in the last minute
+
+
+async def test_a_system_before_its_start_is_not_ready():
+    system = ActorSystem(system_id="web")
+
+    async def app(scope, receive, send):
+        await readyz(scope, receive, send, system=system)
+
+    answer = await Client(app, {}).get("/?verbose")
+    assert answer.status == 503
+    assert b"[-]system failed: not started\n[+]store ok: not started\n" in answer.body
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"),
+    [
+        ({"persistence_recovery": REPAIR}, 1),
+        ({"persistence_startup": PersistenceStartupConfig(PersistenceStartupMode.RECOVER, REPAIR)}, 1),
+        (
+            {
+                "persistence_startup": PersistenceStartupConfig(PersistenceStartupMode.RECOVER),
+                "persistence_recovery": REPAIR,
+            },
+            1,
+        ),
+        ({"persistence_startup": PersistenceStartupConfig(PersistenceStartupMode.FAIL_ON_ANOMALY)}, 0),
+    ],
+)
+async def test_papyra_lifecycle_checks_the_store_before_the_start(tmp_path, options, kept):
+    store = tmp_path / "store.ndjson"
+    store.write_text("garbage\n")
+    started = []
+    with pytest.raises(RuntimeError, match="anomal") if not kept else nullcontext():
+        async with papyra_lifecycle(lambda: ActorSystem(persistence=f"json:{store}"), **options) as system:
+            started.append(system.state)
+    assert started == ["running"] * kept
+    assert ("garbage" in store.read_text()) is (not kept)
+
+
+async def test_papyra_lifecycle_raises_what_the_close_raises():
+    class Broken(ActorSystem):
+        async def aclose(self):
+            await super().aclose()
+            raise OSError("as asked")
+
+    with pytest.raises(OSError, match="as asked"):
+        async with papyra_lifecycle(Broken):
+            pass
 
 
 async def test_the_endpoints_take_a_system():

@@ -35,12 +35,8 @@ def connect(path: Path, mode: Literal["ro", "rw", "ro&immutable=1"]) -> sqlite3.
         isolation_level=None,
         check_same_thread=False,
     )
-    try:
-        connection.text_factory = bytes  # damaged text must not raise
-        connection.execute("PRAGMA trusted_schema = OFF")  # a crafted file must not run functions
-    except BaseException:
-        connection.close()
-        raise
+    connection.text_factory = bytes  # damaged text must not raise
+    connection.execute("PRAGMA trusted_schema = OFF")  # a crafted file must not run functions
     return connection
 
 

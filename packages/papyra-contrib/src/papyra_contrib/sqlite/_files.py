@@ -94,9 +94,7 @@ def refuse_unwritable(path: Path) -> None:
 
     Checks the file or the nearest existing folder, and the disk.
     """
-    target = next((one for one in (path, *path.parents) if one.exists()), None)
-    if target is None:
-        raise PersistenceError(f"{path} can't be created: not even its root folder exists", retry=True)
+    target = next(one for one in (path, *path.parents) if one.exists())  # the root does
     disk = os.statvfs(target)
     if disk.f_flag & os.ST_RDONLY:
         raise PersistenceError(

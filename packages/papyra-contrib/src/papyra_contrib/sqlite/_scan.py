@@ -41,11 +41,10 @@ def scan(store: Database, work: Work, progress: Part) -> tuple[PersistenceAnomal
     except NotOurs as error:
         anomalies.append(PersistenceAnomaly(PersistenceAnomalyType.UNEXPECTED_FILE, path, str(error)))
     except PersistenceError as error:
-        if not isinstance(error.__cause__, sqlite3.Error):
-            raise
-        if not is_damage(error.__cause__):
+        cause = error.__cause__
+        if not (isinstance(cause, sqlite3.Error) and is_damage(cause)):
             raise  # nothing of the store can be read, so nothing can be said about it
-        anomalies.append(_unreadable(error.__cause__, path))
+        anomalies.append(_unreadable(cause, path))
     return tuple(anomalies)
 
 
