@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import zlib
 
@@ -14,6 +15,8 @@ from papyra_json import RotatingFilePersistence
 from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import recover, scan
 from papyra_json._read.query import newest
+from papyra_json._record.decode import MAX_LINE_BYTES
+from papyra_json._segment.codec import codec_for
 
 from ._compressed import pack
 
@@ -117,6 +120,76 @@ def test_what_any_tool_can_read_is_no_damage(path, line, event, join):
     recover(files, "rotating", PersistenceRecoveryMode.REPAIR, None, Work())
     assert _read(files) == expected
     assert packed.read_bytes() == content
+
+
+def test_two_broken_heads_cost_their_blocks_and_no_other(path, line):
+    lines = [line(number) for number in range(1, 101)]
+    packed = path.with_name("facts.ndjson.1.gz")
+    pack(packed, b"".join(lines), step=2000)
+    content, magic = bytearray(packed.read_bytes()), codec_for("gzip").block_magic
+    at = 0
+    for _ in range(2):
+        at = content.index(magic, at + 1)
+        content[at + len(magic)] ^= 1
+        content[at + 60 : at + 80] = bytes(20)  # without this, any tool could read the block
+    packed.write_bytes(content)
+    path.write_bytes(line(101))
+    lost = {*range(1, 102)} - {one.payload["number"] for one in _read(FileSet(path, 5))}
+    assert lost == {*range(min(lost), max(lost) + 1)}
+    assert 20 <= len(lost) <= 28
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EIO, "Input/output error"), PermissionError(errno.EACCES, "no")]
+)
+def test_of_a_foreign_file_that_the_disk_can_not_read_the_beginning_is_kept(path, line, monkeypatch, error):
+    lines = [line(number) for number in range(1, 2001)]
+    path.with_name("facts.ndjson.1.gz").write_bytes(gzip.compress(b"".join(lines)))
+    path.write_bytes(line(2001))
+    real, fails = gzip.GzipFile.read1, True
+
+    def read1(self, size=-1):
+        if fails and self.tell():
+            raise error
+        return real(self, min(size, 4096))
+
+    monkeypatch.setattr(gzip.GzipFile, "read1", read1)
+    files = FileSet(path, 5)
+    if error.errno != errno.EIO:
+        with pytest.raises(PermissionError):
+            _read(files)
+        return
+    numbers = [one.payload["number"] for one in _read(files)]
+    assert numbers == [*range(1, len(numbers)), 2001]
+    assert 10 < len(numbers) < 100
+    anomalies = scan(files, "rotating", Work()).anomalies
+    assert any("Input/output error" in one.detail for one in anomalies), anomalies
+
+
+def test_in_a_damaged_foreign_file_a_line_without_end_is_passed_over(path, line):
+    content = gzip.compress(line(1) + b"x" * (MAX_LINE_BYTES + 2**19) + b"\n" + line(2) + line(3), 1)
+    path.with_name("facts.ndjson.1.gz").write_bytes(content[:-4])
+    path.write_bytes(line(4))
+    assert [one.payload["number"] for one in _read(FileSet(path, 5))] == [1, 2, 3, 4]
+
+
+def test_packed_lines_that_ran_together_are_parted(path, line):
+    packed = path.with_name("facts.ndjson.1.gz")
+    pack(packed, line(1)[:-1] + bytes(600) + line(2) + line(3)[:-1])
+    path.write_bytes(line(4))
+    files = FileSet(path, 5)
+    recover(files, "rotating", PersistenceRecoveryMode.REPAIR, None, Work())
+    assert gzip.decompress(packed.read_bytes()) == line(1) + line(2) + line(3)
+    assert [one.payload["number"] for one in _read(files)] == [1, 2, 3, 4]
+    assert scan(files, "rotating", Work()).anomalies == ()
+
+
+def test_a_foreign_file_is_searched_for_times_as_a_whole(path, line, event):
+    path.with_name("facts.ndjson.1.gz").write_bytes(gzip.compress(b"".join(map(line, range(1, 101)))))
+    path.write_bytes(line(101))
+    query: Query[PersistedRecord] = Query(since=event(40).timestamp, until=event(42).timestamp)
+    found = newest(FileSet(path, 5), query, RetentionPolicy(), 0.0, lambda: None)
+    assert found == [event(40), event(41), event(42)]
 
 
 async def test_recovery_and_compaction_pack_only_what_changed(path, line, event, monkeypatch):

@@ -88,13 +88,14 @@ class Stream:
             if not cut and len(begun) > MAX_LINE_BYTES:
                 cut = len(begun)
             if cut:
-                yield _blanked(begun[:cut])
+                yield from _blanked(begun[:cut])
                 begun = begun[cut:]
-        if begun:
-            yield _blanked(begun)
+        yield from _blanked(begun)
 
 
-def _blanked(content: bytes) -> bytes:
-    """Replace each line without a CRC that fits by NULs."""
+def _blanked(content: bytes) -> Generator[bytes]:
+    """Yield the content, with NULs for each line without a CRC that fits, in pieces that fit the window."""
     lines = content.split(b"\n")
-    return b"\n".join([line if intact(line) else bytes(len(line)) for line in lines])
+    trusted = b"\n".join([line if intact(line) else bytes(len(line)) for line in lines])
+    for start in range(0, len(trusted), PIECE_BYTES):
+        yield trusted[start : start + PIECE_BYTES]
