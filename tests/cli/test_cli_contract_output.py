@@ -294,7 +294,6 @@ def test_exit_codes_in_a_pipe_and_on_a_terminal(
     site: Site, both: Callable[..., Both], options: list[str], code: int, text: str
 ) -> None:
     """Here papyra-cli is installed alone, as far as metadata tells."""
-    site.folder.mkdir()
     (site.folder / "sitecustomize.py").write_text(HIDING)
     done = both("persistence", "compact", *options, "--color", "never")
     assert (done.pipe.returncode, done.code, done.pipe.stdout) == (code, code, "")
