@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import select
 import sys
 from contextlib import contextmanager
@@ -171,8 +170,7 @@ class Output:
         try:
             yield
         except BrokenPipeError:
-            self.closed = True
-            _discard(self._stream.fileno())
+            self.closed = True  # the end of the process discards what is left
 
     def _show_plain(self, tables: Iterable[Table], note: Cell) -> None:
         for table in tables:
@@ -218,10 +216,3 @@ def _is_abandoned(stream: TextIO) -> bool:
     poll = select.poll()
     poll.register(descriptor, 0)  # errors and hang-ups are reported anyway
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
-def _discard(descriptor: int) -> None:
-    """Point a descriptor at the null device, so that the flush at exit does not fail again."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, descriptor)
-    os.close(nowhere)

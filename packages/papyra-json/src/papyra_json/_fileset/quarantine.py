@@ -86,10 +86,8 @@ def move_aside(path: Path, folder: Path | None = None) -> Path:
         make_folder(folder)
     try:
         target = _moved(path, folder)
-    except OSError:
-        if folder is None:
-            raise
-        target = _moved(path, None)  # the quarantine is on another file system
+    except OSError:  # the quarantine may be on another file system
+        target = _moved(path, None)
     sync_folder(target.parent.parent)
     sync_folder(path.parent)
     return target
