@@ -14,6 +14,7 @@ from click.testing import Result
 
 from papyra_cli import ExitCode
 from papyra_cli._click.registry import OWN_COMMANDS, load_command
+from papyra_cli._main import papyra
 
 from .conftest import Runner, Site
 
@@ -121,6 +122,12 @@ def test_one_malformed_distribution_harms_nothing(
 def test_version(invoke: Callable[..., Result]) -> None:
     done = invoke("--version")
     assert (done.exit_code, done.stdout) == (0, "papyra 0.4.0\n")
+
+
+def test_a_program_that_calls_it_gets_its_code_and_its_errors() -> None:
+    assert papyra.main(["--version"], standalone_mode=False) == 0
+    with pytest.raises(click.UsageError, match="no such option '--bogus'"):
+        papyra.main(["--bogus"], standalone_mode=False)
 
 
 @pytest.mark.parametrize("argv", [[], ["persistence"], ["inspect"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import importlib.util
 import json
@@ -133,6 +134,33 @@ def test_what_is_only_named_like_a_rotation_is_left_alone(
         f"{names}: not read, because they are not rotations of f ({reason}). "
         "If they are, give --backend rotating:f"
     )
+
+
+def test_long_files_without_a_record_are_searched_for_a_while_only(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("papyra_json._fileset.recognize.MAX_SEARCH_BYTES", 300_000)
+    text = "a line of a log\n" * 40_000
+    for record, begin, end in ((text, "", ""), ("", text, text)):  # far from the end, and from both ends
+        _write(folder / "f.1", 3, 9)  # the last one does not fit to f
+        own = (folder / "f.1").read_text()
+        (folder / "f.1").write_text(begin + own + end + record)
+        _write(folder / "f", 5)
+        assert store_at("f").url == ("rotating:f?max_files=auto" if record else "json:f")
+
+
+def test_a_file_that_can_not_be_read_is_left_to_the_store_to_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "f").write_bytes(b"\x7fELF\0\1")
+    with pytest.raises(Failure, match="no installed backend recognizes f"):
+        store_at("f")
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+
+    monkeypatch.setattr("papyra_json._segment.segment.Segment.open", fail)
+    assert store_at("f").url == "json:f"
 
 
 def test_a_set_that_lacks_a_number_is_one_store_if_its_records_are_numbered(folder: Path) -> None:

@@ -10,7 +10,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import click
 import pytest
@@ -162,6 +164,35 @@ def test_r27_a_compaction_of_more_than_half_asks_on_a_terminal(
     sure = terminal(*argv, "10", "--yes", "--color", "never")
     assert sure.finish() == 0
     assert "removed 120 records" in sure.text
+
+
+@pytest.mark.parametrize(
+    ("argv", "question"),
+    [
+        ("compact --max-records 100", "remove 140 of 240 records in the json store? [y/N]: "),
+        ("recover --mode repair", "1 anomaly found in the json store: repair? [y/N]: "),
+    ],
+)
+def test_r27_a_no_changes_nothing(
+    sample: Path, invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, argv: str, question: str
+) -> None:
+    command, *options = argv.split()
+    if command == "recover":
+        with sample.open("a") as file:
+            file.write("nonsense\n")
+    before = sample.read_bytes()
+    on_terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    module = import_module(f"papyra_cli.commands.persistence.{command}")
+    monkeypatch.setattr(module, "sys", on_terminal)
+    done = invoke("persistence", command, "--path", "papyra.ndjson", *options, stdin="n\n")
+    assert (done.exit_code, question in done.stderr) == (1, True)
+    assert (
+        f"nothing was changed; --dry-run shows what a {'recovery' if command == 'recover' else 'compaction'}"
+        in done.stderr
+    )
+    assert sample.read_bytes() == before
+    assert invoke("persistence", command, "--path", "papyra.ndjson", *options, stdin="y\n").exit_code == 0
+    assert sample.read_bytes() != before
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import scan
 
 from .._loops import one_loop
-from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, numbers, pack
+from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, numbers, pack, until
 
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
@@ -220,6 +220,18 @@ async def test_a_crash_between_the_two_renames_is_made_good(path, line, event):
     assert await numbers(store) == [1, 2, 3, 4]
     assert names(path) == ["", ".1.gz", ".lock"]
     await store.aclose()
+
+
+async def test_an_empty_full_file_stays_as_it_is(path, line, event):
+    path.with_name("facts.ndjson.1").touch()
+    path.with_name("facts.ndjson.2").write_bytes(line(1))
+    path.write_bytes(line(2))
+    store = RotatingFilePersistence(path, compress="gzip")
+    await store.record_event(event(3))
+    await until(lambda: ".2.gz" in names(path))
+    await store.aclose()  # which waits for the thread
+    assert names(path) == ["", ".1", ".2.gz", ".lock"]
+    assert await numbers(RotatingFilePersistence(path)) == [1, 2, 3]
 
 
 async def test_of_two_files_with_one_number_the_plain_one_counts(path, line, event):

@@ -183,6 +183,14 @@ async def test_a_hole_in_the_numbers_is_filled_first(path, line, event):
     await store.aclose()
 
 
+async def test_numbers_go_on_behind_what_is_no_record(path, line, event):
+    path.with_name("facts.ndjson.1").write_bytes(line(1) + line(2) + b'{"seq": torn\n')
+    store = RotatingFilePersistence(path)
+    await store.record_event(event(3))
+    await store.aclose()
+    assert path.read_bytes() == line(3)
+
+
 async def test_a_missing_base_is_begun_anew(path, line, event):
     path.with_name("facts.ndjson.1").write_bytes(line(1) + line(2))
     store = RotatingFilePersistence(path)

@@ -223,6 +223,31 @@ async def test_promise_04_whichever_syncs_fail_what_was_acknowledged_is_there_an
         await store.aclose()
 
 
+async def test_promise_04_records_that_the_disk_has_dropped_fail_the_call(path, event, line, monkeypatch):
+    """A failed sync may leave fewer bytes in the file than were there before."""
+    store = JsonFilePersistence(path, durability="interval", fsync_interval=1000)
+    await store.record_batch([event(number) for number in range(1, 4)])
+    await store.flush()
+    await store.record_event(event(4))
+    real = os.fsync
+
+    def fsync(fd):
+        if os.fstat(fd).st_ino == inode:
+            os.truncate(path, len(line(1)))
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(fd)
+
+    inode = path.stat().st_ino
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fsync)
+        with pytest.raises(PersistenceError, match=r"records of .* were lost when it failed to sync"):
+            await store.flush()
+    assert not store.healthy
+    await store.record_event(event(5))
+    assert await _numbers(path) == [1, 5]
+    await store.aclose()
+
+
 async def test_promise_04_a_failed_sync_of_an_interval_is_not_forgotten(path, event, syncs):
     store = JsonFilePersistence(path, durability="interval", fsync_interval=1000)
     await store.record_event(event(0))

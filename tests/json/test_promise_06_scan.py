@@ -9,9 +9,13 @@ from pathlib import Path
 import anyio
 import pytest
 
+from papyra.exceptions import PersistenceError
 from papyra.persistence.models import PersistenceAnomalyType as Kind
 from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceRecoveryMode
 from papyra_json import JsonFilePersistence, RotatingFilePersistence
+from papyra_json._fileset.snapshot import Snapshot
+from papyra_json._fs.files import copy_ranges
+from papyra_json._record.lines import forward
 
 from .._loops import one_loop
 
@@ -244,3 +248,27 @@ async def test_promise_06_plain_lines_may_say_less_or_more_than_usual(path, line
     path.write_bytes(plain % b"" + plain % b', "later": 1' + line(1) + plain % b".5" + line(2) + plain % b"")
     assert await _scan(path) == []
     assert len(await JsonFilePersistence(path).list_events()) == 6
+
+
+def test_promise_06_a_set_that_never_rests_is_an_error(path, line, monkeypatch):
+    path.write_bytes(line(1))  # without a lock file, so nothing holds the others back
+    monkeypatch.setattr(Snapshot, "is_current", lambda self: False)
+    with pytest.raises(PersistenceError, match="were moved faster than they could be opened"):
+        anyio.run(JsonFilePersistence(path).list_events)
+
+
+class _Truncated:
+    """A file that was longer when its size was asked for."""
+
+    def read_at(self, size: int, offset: int) -> bytes:
+        return b'{"kind'[offset : offset + size]
+
+
+def test_promise_06_a_file_that_is_cut_while_it_is_read_is_read_to_its_new_end(tmp_path):
+    assert list(forward(_Truncated(), 0, 100)) == [(0, 6, [b'{"kind'])]
+    with (
+        (tmp_path / "copy").open("wb") as target,
+        pytest.raises(PersistenceError, match="truncated to 6 bytes"),
+    ):
+        copy_ranges(_Truncated(), target.fileno(), [(0, 100)])
+    assert (tmp_path / "copy").read_bytes() == b'{"kind'

@@ -123,6 +123,17 @@ async def test_promise_10_temporary_names_can_not_be_guessed_or_planted(path, ev
     await store.aclose()
 
 
+async def test_promise_10_what_is_only_named_like_a_temporary_file_stays(path, event):
+    left, folder = path.with_name(".facts.ndjson.tmp-00"), path.with_name(".facts.ndjson.tmp-01")
+    left.touch()
+    folder.mkdir()
+    store = JsonFilePersistence(path)
+    await store.record_event(event(1))
+    await store.compact()
+    await store.aclose()
+    assert (left.exists(), folder.is_dir()) == (False, True)
+
+
 async def test_promise_10_the_name_of_the_file_stays_in_its_folder(tmp_path, event):
     store = RotatingFilePersistence(tmp_path / "a+b(.*)[x]", max_bytes=200, max_files=3)
     (tmp_path / "aab()x.1").write_bytes(b"another's")
