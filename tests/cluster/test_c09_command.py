@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -13,6 +14,7 @@ from _world import Counter, seeded, until
 from click.testing import CliRunner
 
 from papyra import ActorSystem
+from papyra_contrib.cluster import _registry_view
 from papyra_contrib.cluster._command import _follow, cluster
 from papyra_contrib.cluster._memory_hub import HUBS
 
@@ -147,20 +149,21 @@ async def test_follow_prints_each_row_once_and_again_if_it_comes_back():
 
 
 @seeded(1)
-async def test_follow_shows_nothing_of_a_node_whose_lease_has_expired():
-    url, shown = "memory:expired", Shown()
-    async with ActorSystem(system_id="a", cluster=url) as a:
+async def test_a_node_whose_lease_has_expired_is_shown_no_more(monkeypatch):
+    monkeypatch.setattr(_registry_view, "time", SimpleNamespace(monotonic=anyio.current_time))
+    url = "memory:expired"
+    async with ActorSystem(system_id="a", cluster=url):
         crashed = ActorSystem(system_id="b", cluster=url)
         await crashed.start()
         await crashed.cluster.claim("boss", crashed.spawn(Counter))
-        async with anyio.create_task_group() as group:
-            group.start_soon(_follow, "name", shown, url)
-            await until(lambda: shown.rows)
+        async with _registry_view.open_view(url) as view:
             for transport in list(HUBS["expired"].transports.values()):
                 if transport.node.node == "b":
                     transport.vanish()
-            await anyio.sleep(6)
-            await a.cluster.claim("boss", a.spawn(Counter))
-            await until(lambda: len(shown.rows) == 2)
-            shown.closed = True
+            await view.refresh()
+            assert [row[0] for row in view.nodes()] == ["a", "b"]
+            await anyio.sleep(4)
+            await view.refresh()
+            assert [row[0] for row in view.nodes()] == ["a"]
+            assert view.names() == []
         await crashed.aclose()

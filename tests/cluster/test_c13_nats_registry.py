@@ -310,13 +310,18 @@ async def test_c13_a_follower_drops_an_expired_lease_and_what_is_older_than_an_e
 
 
 async def test_c13_a_follower_that_is_to_read_again_while_it_reads_is_synced_once(url):
-    async with following(url) as (_, _, follower, changes):
+    async with following(url) as (_, bucket, follower, changes):
+        await bucket.put("a.boss", b"1", 0)
+
+        def hand_over(change: Any) -> None:
+            changes.append(change)
+            if kinds(changes) == [Reset, Entry]:
+                follower.resync()
+
+        follower._hand_over = hand_over
         await follower.start()
-        follower.resync()
         await until(lambda: Synced in kinds(changes))
-        follower.resync()
-        await until(lambda: kinds(changes).count(Synced) == 2)
-        assert kinds(changes) == [Reset, Synced, Reset, Synced]
+        assert kinds(changes) == [Reset, Entry, Reset, Entry, Synced]
 
 
 async def test_c13_a_follower_tries_again_if_a_page_can_not_be_read(url, monkeypatch):

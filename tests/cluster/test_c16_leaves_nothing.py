@@ -150,10 +150,11 @@ def test_c16_a_request_just_when_the_thread_ends_is_an_error_and_stopping_it_is_
         raise RuntimeError("the loop is closed")
 
     keeper = Keeper(SimpleNamespace(node=NodeId("a", "0" * 12)))
-    keeper._loop = SimpleNamespace(is_closed=lambda: False, call_soon_threadsafe=call_soon_threadsafe)
     outcomes: list[tuple[object, object]] = []
+    keeper.run(None, lambda value, error: outcomes.append((value, str(error))))  # it has no loop yet
+    keeper._loop = SimpleNamespace(is_closed=lambda: False, call_soon_threadsafe=call_soon_threadsafe)
     keeper.run(None, lambda value, error: outcomes.append((value, str(error))))
-    assert outcomes == [(None, "the connection to the registry is closed")]
+    assert outcomes == [(None, "the connection to the registry is closed")] * 2
     assert keeper.stop() is None
 
 
