@@ -145,6 +145,25 @@ async def test_c16_a_transport_that_is_not_open_any_more_or_yet_answers_no_reque
         await transport.get("a.boss")
 
 
+async def test_c16_a_request_that_is_under_way_ends_with_the_connection(url):
+    asked = threading.Event()
+
+    async def no_get(key: str) -> None:
+        asked.set()
+        await asyncio.sleep(1000)
+
+    async with opened(url) as (transport, _), anyio.create_task_group() as group:
+        transport._keeper.bucket.get = no_get
+
+        async def get() -> None:
+            with pytest.raises(TransportError, match="the connection to the registry was closed meanwhile"):
+                await transport.get("a.boss")
+
+        group.start_soon(get)
+        await until(asked.is_set)
+        await transport.aclose()
+
+
 def test_c16_a_request_just_when_the_thread_ends_is_an_error_and_stopping_it_is_none():
     def call_soon_threadsafe(_: object) -> None:
         raise RuntimeError("the loop is closed")
