@@ -414,3 +414,44 @@ async def test_g02_use_after_the_system_closed() -> None:
             await ref.proxy().receive(3)
         assert not ref.is_alive()
         assert len(system.dead_letters) == 3
+
+
+async def test_a_send_for_which_no_worker_can_be_started_leaves_the_system_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_home: object) -> None:
+        raise MemoryError
+
+    async with running() as system:
+        core = system._core
+        assert core is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(core.rt, "start_worker", fail)
+            with pytest.raises(MemoryError):
+                system.spawn(Echo, name="first")
+        assert core.rt.awake == 0
+        assert await system.spawn(Echo, name="second").ask(1) == 1
+
+
+async def test_the_signal_of_a_stop_is_not_counted_as_a_message_that_waits() -> None:
+    class Notes(Gated):
+        async def receive(self, message: Any) -> Any:
+            await super().receive(message)
+            self.got[-1] = (message, self.context.mailbox_depth)
+
+    async with running() as system:
+        actor = Notes()
+        ref = system.spawn(same, actor)
+        for number in range(3):
+            await ref.tell(number)
+        await actor.busy.wait()
+        shown: list[int] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(ref.stop)
+            await wait_until(lambda: not ref.is_alive())
+            info, audit, panel = system.actor_info(ref), system.audit(), system.control_panel()
+            shown += [info.mailbox_depth if info else -1, audit.mailbox_depth.sum]
+            shown += [each["depth"] for each in panel["longest_mailboxes"]]
+            actor.gate.set()
+        assert actor.got == [(0, 2), (1, 1), (2, 0)]
+        assert shown == [2, 2, 2]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from papyra._runtime.cell import NO_LIMIT
 from papyra._runtime.containment.user_values import type_name
-from papyra._runtime.mailbox import depth
+from papyra._runtime.mailbox import waiting_messages
 from papyra._runtime.phases import (
     BACKING_OFF,
     DRAINING,
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 ORDERS: dict[str, Callable[[Cell], int]] = {
-    "mailbox": depth,
+    "mailbox": waiting_messages,
     "processed": lambda cell: cell.processed,
     "restarts": lambda cell: len(cell.restarts or ()),
 }
@@ -126,7 +126,7 @@ def describe_actor(cell: Cell) -> ActorInfo:
     info.restarting = restarting
     info.actor_type = type_name(kind) if kind is not None else "Actor"
     info.state = _state(cell, restarting)
-    info.mailbox_depth = depth(cell)
+    info.mailbox_depth = waiting_messages(cell)
     info.processed = cell.processed
     info.mailbox_capacity = cell.capacity if cell.capacity < NO_LIMIT else None
     info.restarts = len(cell.restarts or ())
@@ -162,7 +162,7 @@ def _mailbox_depth(cells: Iterable[Cell]) -> MailboxDepth:
     total = greatest = 0
     longest: Cell | None = None
     for cell in cells:
-        waiting = depth(cell)
+        waiting = waiting_messages(cell)
         total += waiting
         if waiting > greatest:
             greatest, longest = waiting, cell
@@ -174,7 +174,7 @@ def _mailbox_depth(cells: Iterable[Cell]) -> MailboxDepth:
 def panel(rt: Runtime, state: str) -> dict[str, Any]:
     """Return an operator's overview of the system, ready for JSON."""
     report = audit(rt, details=False)
-    busiest = sorted(rt.cells.values(), key=depth, reverse=True)[:5]
+    busiest = sorted(rt.cells.values(), key=waiting_messages, reverse=True)[:5]
     return {
         "system_id": rt.system_id,
         "state": state,
@@ -192,9 +192,9 @@ def panel(rt: Runtime, state: str) -> dict[str, Any]:
         "workers": {"running": _running(rt), "idle": len(rt.parked)},
         "threads": rt.threads.running,
         "longest_mailboxes": [
-            {"actor": str(cell.address), "name": cell.name, "depth": depth(cell)}
+            {"actor": str(cell.address), "name": cell.name, "depth": waiting_messages(cell)}
             for cell in busiest
-            if depth(cell)
+            if waiting_messages(cell)
         ],
         "facts": _facts(rt),
         "persistence": safe_metrics_snapshot(rt.fact_writer.backend),

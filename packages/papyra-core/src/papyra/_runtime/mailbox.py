@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "close",
-    "depth",
     "discard",
     "enqueue",
     "has_mail",
@@ -58,11 +57,6 @@ def enqueue(cell: Cell, item: object) -> None:
                 rt.ready.append(cell)
             return
     cell.box.append(item)
-
-
-def depth(cell: Cell) -> int:
-    """Return the number of waiting items."""
-    return len(cell.box) if cell.box is not None else 0
 
 
 def waiting_messages(cell: Cell) -> int:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from papyra._runtime.containment.user_values import type_name
 from papyra._runtime.introspection import describe_actor
-from papyra._runtime.mailbox import depth
+from papyra._runtime.mailbox import waiting_messages
 from papyra.audit import TreeRow
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def describe_row(members: list[Cell], level: int) -> TreeRow:
         level=level,
         count=len(members),
         actor_type=_type_of(first),
-        waiting=sum(map(depth, members)),
+        waiting=sum(map(waiting_messages, members)),
         processed=sum(cell.processed for cell in members),
         parent=str(parent.address) if parent is not None and parent.parent is not None else None,
         actor=describe_actor(first) if len(members) == 1 else None,
