@@ -18,8 +18,16 @@ from papyra.persistence import (
     RetentionPolicy,
     backend_capabilities,
 )
-from papyra.persistence.models import CompactionReport, PersistedAudit, PersistedDeadLetter, PersistedEvent
+from papyra.persistence.models import (
+    CompactionReport,
+    PersistedAudit,
+    PersistedDeadLetter,
+    PersistedEvent,
+    PersistenceRecoveryConfig,
+    PersistenceRecoveryMode,
+)
 from papyra.persistence.query import Query
+from papyra.persistence.threaded import ThreadedBackend
 from papyra.testing import BackendConformance
 
 
@@ -148,6 +156,44 @@ class TestThreeLists(BackendConformance):
     @pytest.fixture
     def open_backend(self):
         return ThreeLists
+
+
+class InThreads(ThreadedBackend):
+    """Only what `ThreadedBackend` asks for."""
+
+    name = "inthreads"
+
+    def __init__(self):
+        super().__init__()
+        self.closes = 0
+
+    def blocking_record_batch(self, work, records, batch_id):
+        return 0
+
+    def blocking_select(self, work, query, now):
+        return []
+
+    def blocking_compact(self, work, now, *, dry_run):
+        return CompactionReport(self.name, 0, 0, None, None)
+
+    def blocking_close(self, work):
+        self.closes += 1
+
+
+async def test_a_threaded_backend_has_no_damage_unless_it_says_so():
+    async with aclosing(InThreads()) as backend:
+        assert not (await backend.scan()).has_anomalies
+        report = await backend.recover(PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR))
+        assert (report.scan.anomalies, report.repaired_files) == ((), ())
+
+
+async def test_a_threaded_backend_of_a_forked_process_releases_nothing():
+    backend = InThreads()
+    backend.close_without_waiting()
+    assert backend.closed
+    with pytest.raises(PersistenceError, match="closed"):
+        await backend.list_events()
+    assert backend.closes == 0
 
 
 # -- following looks at 256 records at first, and at more where that is not enough

@@ -211,3 +211,16 @@ def test_star_import_gives_the_exported_names():
     names: dict[str, object] = {}
     exec("from papyra import *", names)
     assert set(EXPORTED["papyra"].split()) <= set(names)
+
+
+def test_a_shell_completes_all_exported_names():
+    assert set(EXPORTED["papyra"].split()) <= set(dir(importlib.import_module("papyra")))
+
+
+def test_the_published_package_in_the_same_folder_is_reported(tmp_path):
+    look = importlib.import_module("papyra")._warn_of_published_package
+    look(str(tmp_path))
+    look(str(tmp_path / "an archive"))
+    (tmp_path / "papyra-0.3.1.dist-info").mkdir()
+    with pytest.warns(RuntimeWarning, match=r"papyra 0\.3 and papyra-core .* are both installed"):
+        look(str(tmp_path))

@@ -53,6 +53,7 @@ async def test_g08_context_works_everywhere() -> None:
             assert context.system is system
             assert context.parent is None
             assert context.children == ()
+            assert repr(context) == f"<ActorContext of {context.self_ref._cell}>"
 
         async def on_start(self) -> None:
             self.look("on_start")

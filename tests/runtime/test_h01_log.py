@@ -89,6 +89,10 @@ def of_bytes() -> Exception:
     return ValueError(b"x" * 10_000_000)
 
 
+def of_a_buffer() -> Exception:
+    return ValueError(bytearray(10_000_000))
+
+
 def of_text_and_more() -> Exception:
     return ValueError("x" * 10_000_000, 1)
 
@@ -122,7 +126,7 @@ def of_groups() -> Exception:
 
 
 @pytest.mark.parametrize(
-    "make", [of_bytes, of_text_and_more, of_a_key, of_items, of_causes, of_members, of_groups]
+    "make", [of_bytes, of_a_buffer, of_text_and_more, of_a_key, of_items, of_causes, of_members, of_groups]
 )
 async def test_h01_a_large_error_is_shown_in_part(make: Any, caplog: pytest.LogCaptureFixture) -> None:
     error = make()

@@ -622,6 +622,7 @@ async def test_h12_children_are_those_of_the_moment() -> None:
             assert parent not in children
             assert 1 not in children  # type: ignore[comparison-overlap]  # what this is about
             assert children == (first, second)
+            assert children == actor.context.children
             assert repr(children) == repr((first, second))
 
         await parent.ask(look)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -546,6 +546,11 @@ class Owes(Runs):
         return await super().receive(message)
 
 
+async def wait_and_call(condition: object, call: Callable[[], object]) -> None:
+    await wait_until(lambda: condition)
+    call()
+
+
 @asynccontextmanager
 async def owing(system: ActorSystem) -> AsyncIterator[tuple[ActorRef[Any, Any], list[Any], list[Any]]]:
     """Spawn an actor that owes an answer; yield it, its log and the answers. The ask ends first."""
@@ -563,6 +568,20 @@ async def owing(system: ActorSystem) -> AsyncIterator[tuple[ActorRef[Any, Any], 
         tasks.start_soon(ask)
         await wait_until(lambda: log)
         yield ref, log, answers
+
+
+async def test_p45_an_asker_that_has_gone_is_owed_nothing() -> None:
+    """So a stop, which waits for the answers that are owed, ends."""
+    log: list[Any] = []
+    async with running() as system:
+        ref = system.spawn(lambda: Owes(log))
+        async with anyio.create_task_group() as tasks:
+            with anyio.CancelScope() as scope:
+                tasks.start_soon(wait_and_call, log, scope.cancel)
+                await ref.ask("later")
+            assert scope.cancelled_caught
+        await ref.stop()
+        assert not ref.is_alive()
 
 
 async def test_p45_the_first_answer_counts_and_other_messages_are_handled_meanwhile() -> None:

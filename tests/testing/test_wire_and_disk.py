@@ -64,6 +64,13 @@ def connect(wire: Wire) -> socket.socket:
     return socket.create_connection((wire.host, wire.port), timeout=10)
 
 
+def test_a_server_may_listen_at_a_port(server: Echo, wire: Wire) -> None:
+    with Wire((wire.host, wire.port)) as before, connect(before) as client:
+        client.sendall(b"first\n")
+        assert client.recv(1000) == b"answer to first\n"
+        assert before.messages == wire.messages == 2  # a request and its answer
+
+
 def test_a_request_that_is_cut_arrives_by_half(server: Echo, wire: Wire) -> None:
     with connect(wire) as client:
         client.sendall(b"first\n")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import os
@@ -13,12 +14,14 @@ from pathlib import Path
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from papyra import Actor, ActorStopped, ActorSystem, AskTimeout, Settings, Strategy, SupervisionPolicy
-from papyra.exceptions import SystemNotRunning
+from papyra.exceptions import PluginError, SystemNotRunning
+from papyra.instrument_discovery import check_instrument
 from papyra.instruments import Instrument
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -402,6 +405,78 @@ async def test_a_run_lives_as_long_as_its_system():
     assert endless.ended.is_set()
 
 
+@pytest.mark.parametrize("backend", ["asyncio", "trio"])
+def test_a_run_that_ends_with_its_loop_has_not_failed(backend):
+    async def main():
+        endless = Endless()
+        system = ActorSystem(instruments=[endless])
+        await system.start()
+        await endless.began.wait()
+        return system, endless
+
+    system, endless = anyio.run(main, backend=backend)
+    assert endless.ended.is_set()
+    assert [attached.failed for attached in system._instruments._all] == [0]
+    anyio.run(system.aclose, backend=backend)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_run_that_awaits_what_was_cancelled_has_failed(anyio_backend, caplog):
+    class Awaits(Instrument):
+        async def run(self, system):
+            future = asyncio.get_running_loop().create_future()
+            future.cancel()
+            await future
+
+    async with ActorSystem(instruments=[Awaits()]) as system:
+        await anyio.wait_all_tasks_blocked()
+        assert system.control_panel()["instruments"][0]["failed"] == 1
+        assert await system.spawn(Echo).ask(1) == 1
+    assert "raised in run; the system goes on" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["begin", "run"])
+async def test_ctrl_c_in_an_instrument_ends_the_system(where):
+    async def host():
+        async with ActorSystem(instruments=[Broken(where, KeyboardInterrupt())]) as system:
+            await system.spawn(Echo).tell(1)
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(60), pytest.raises(KeyboardInterrupt):
+        await host()
+
+
+async def test_a_marked_send_from_another_thread_is_refused_as_any_other():
+    marks = MarkAll()
+    async with ActorSystem(instruments=[marks]) as system:
+        ref = system.spawn(Echo)
+
+        def tell():
+            with pytest.raises(RuntimeError, match="in this thread"):
+                ref.tell(1).__await__().send(None)
+
+        await anyio.to_thread.run_sync(tell)
+        assert await ref.ask(2) == 2
+    assert [message for _, message, _ in marks.shown] == [2]
+
+
+async def test_the_send_of_the_base_class_marks_nothing_and_asks_for_no_more():
+    class Looks(Instrument):
+        seen = 0
+
+        def send(self, target, message, asks):
+            self.seen += 1
+            return super().send(target, message, asks)
+
+    looks = Looks()
+    async with ActorSystem(instruments=[looks]) as system:
+        ref = system.spawn(Echo)
+        for number in range(50):
+            await ref.tell(number)
+        assert await ref.ask(1) == 1
+    assert looks.seen <= 2  # once for tells and once for asks
+
+
 async def test_a_run_that_ignores_its_cancellation_holds_a_close_for_a_second_at_most(caplog):
     endless = Endless(shielded=True)
     system = ActorSystem(instruments=[endless])
@@ -471,6 +546,23 @@ async def test_a_plugin_is_used_where_a_setting_names_it(site, caplog):
     assert "the instrument 'odd' can't be used: PluginError: it is int, not a papyra" in caplog.text
     assert "the instrument 'broken' is left out: the plugin 'broken' of broken 1.0 is broken" in caplog.text
     assert "no instrument 'countr' is installed" in caplog.text
+
+
+async def test_ctrl_c_as_a_plugin_is_made_comes_out_of_the_start(site):
+    site("interrupted", "def Made(): raise KeyboardInterrupt")
+    system = ActorSystem(settings=Settings(instruments=("interrupted",)))
+    with pytest.raises(KeyboardInterrupt):
+        await system.start()
+    assert system.list_actors() == []
+    await system.aclose()
+
+
+def test_what_a_plugin_measures_is_seen_without_making_it():
+    assert sorted(check_instrument(MarkAll)) == ["begin", "end", "replied", "send"]
+    assert list(check_instrument(lambda: MarkAll())) == []
+    for no_instrument in (7, Echo):
+        with pytest.raises(PluginError, match="it is not an instrument"):
+            check_instrument(no_instrument)
 
 
 async def test_h02_a_plugin_that_exits_when_it_is_made_or_read_is_left_out(site, caplog):

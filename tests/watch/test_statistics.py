@@ -261,6 +261,26 @@ async def test_busy():
         assert system.busy() == []
 
 
+async def test_an_actor_that_waits_for_something_of_its_own_making_is_busy_too():
+    event = anyio.Event()
+
+    class Wait:
+        def __await__(self):
+            return event.wait().__await__()
+
+    class Returns(Actor):
+        def receive(self, message):
+            return Wait()
+
+    async with ActorSystem() as system:
+        ref = system.spawn(Returns)
+        await ref.tell(1)
+        await anyio.wait_all_tasks_blocked()
+        (busy,) = system.busy()
+        assert (busy.address, busy.actor_type, busy.where) == (ref.address, "Returns", "")
+        event.set()
+
+
 class SelfLooking(Actor):
     async def receive(self, message):
         await anyio.lowlevel.checkpoint()
