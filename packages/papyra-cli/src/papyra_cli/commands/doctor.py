@@ -112,22 +112,15 @@ async def _write_problem(backend: PersistenceBackend) -> str:
     try:
         await backend.ping()
     except PersistenceError as error:
-        if error.retry and not await _can_be_read(backend):  # it is away, so nothing can be said about it
-            raise
         return str(error)
     return ""
 
 
-async def _can_be_read(backend: PersistenceBackend) -> bool:
-    try:
-        await backend.list_events(limit=1)
-    except PersistenceError:
-        return False
-    return True
-
-
 async def _dropped(opened: OpenStore) -> list[_Step]:
-    """Return a step if the newest runs dropped facts: their systems could not write them in time."""
+    """Return a step if the newest runs dropped facts: their systems could not write them in time.
+
+    A store that is away raises here, because nothing can be said about it.
+    """
     stopped = await opened.backend.list_events(limit=_NEWEST_RUNS, event_type="SystemStopped")
     dropped, facts = (
         sum(number for event in stopped if isinstance(number := event.payload.get(key), int))
