@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import os
 import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
-from papyra_json import RotatingFilePersistence
+from papyra.persistence.models import PersistedRecord
+from papyra_json import JsonFilePersistence, RotatingFilePersistence
 
-from .conftest import Runner
+from .conftest import Runner, Site
 
 START = 1_790_000_000.0
 
@@ -130,6 +134,88 @@ def test_r17_damage_is_not_copied_and_makes_exit_1(invoke: Callable[..., Result]
     done = invoke("persistence", "copy", "a.ndjson", "json:./b")
     assert done.exit_code == 1
     assert "copied 1,201 records; 1 anomaly in the source: invalid records can't be copied" in done.stdout
+
+
+def later(record: PersistedRecord) -> PersistedRecord:
+    return replace(record, timestamp=record.timestamp + 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda batch: batch[:-1], "the target has 1,198 records in place of 1,201"),
+        (
+            lambda batch: [*batch[:-1], later(batch[-1])],
+            "the last record of the target is not that of the source",
+        ),
+        (
+            lambda batch: [later(batch[0]), *batch[1:]],
+            "the first record of the target is not that of the source",
+        ),
+    ],
+)
+def test_r17_a_target_that_keeps_something_else_is_found(
+    invoke: Callable[..., Result],
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Callable[[list[PersistedRecord]], list[PersistedRecord]],
+    problem: str,
+) -> None:
+    real = JsonFilePersistence.record_batch
+
+    async def record_batch(self: JsonFilePersistence, batch: list[PersistedRecord]) -> None:
+        await real(self, change(batch))
+
+    monkeypatch.setattr(JsonFilePersistence, "record_batch", record_batch)
+    done = invoke("persistence", "copy", "a.ndjson", "json:./b", "-o", "json")
+    assert (done.exit_code, json.loads(done.stdout)["problem"]) == (1, problem)
+
+
+def test_r17_a_store_without_pages_is_read_in_order(
+    invoke: Callable[..., Result], site: Site, toy: Path
+) -> None:
+    module = site.folder / "toy_backend.py"
+    pages = "from papyra.persistence import PersistenceBackend\nToy.page = PersistenceBackend.page\n"
+    module.write_text(f"{module.read_text()}\n{pages}")
+    toy.write_text("".join(f"event A{number} {number}\n" for number in range(5)))
+    assert invoke("persistence", "copy", f"toy:{toy}", "json:./b").exit_code == 0
+    done = invoke("inspect", "events", "--path", "b", "-o", "json")
+    assert [event["event_type"] for event in json.loads(done.stdout)] == ["A0", "A1", "A2", "A3", "A4"]
+
+
+def test_r29_of_a_store_without_records_no_file_is_made(invoke: Callable[..., Result], run: Runner) -> None:
+    (run.folder / "a").touch()
+    done = invoke("persistence", "backup", "json:./a", "json:./b", "-o", "json")
+    assert (done.exit_code, json.loads(done.stdout)["copied"]) == (0, 0)
+    assert not (run.folder / "b").exists()
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EEXIST])
+def test_r29_a_new_store_replaces_no_file_and_needs_no_links(
+    invoke: Callable[..., Result], run: Runner, source: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def link(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "link", link)
+    done = invoke("persistence", "backup", "a.ndjson", "json:./b")
+    if number == errno.EEXIST:  # another program was quicker
+        assert (done.exit_code, "was made by another program meanwhile" in done.stderr) == (1, True)
+        assert not (run.folder / "b").exists()
+    else:
+        assert done.exit_code == 0
+        assert numbers(invoke, "json:./b") == list(range(1200))
+    assert not (run.folder / ".b.draft").exists()
+
+
+def test_r29_the_draft_of_a_command_killed_at_its_very_end_is_removed(
+    invoke: Callable[..., Result], run: Runner, source: Path
+) -> None:
+    assert invoke("persistence", "backup", "a.ndjson", "json:./b").exit_code == 0
+    (run.folder / ".b.draft").mkdir()
+    (run.folder / ".b.draft" / "b").touch()
+    assert invoke("persistence", "backup", "a.ndjson", "json:./b").exit_code == 0
+    assert not (run.folder / ".b.draft").exists()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+
+from papyra_cli._store.lock_watch import LockHolder, find_holder
 
 from .conftest import Runner
 
@@ -127,3 +130,15 @@ def test_r26_a_lock_that_the_command_inherited_is_not_waited_for(run: Runner, to
 def test_r26_a_wait_needs_a_unit(run: Runner, sample: Path) -> None:
     done = run("persistence", "scan", "--path", "papyra.ndjson", "--wait", "10")
     assert (done.returncode, "as in 30s" in done.stderr) == (2, True)
+
+
+def test_a_holder_that_the_system_does_not_name_is_reported_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert str(LockHolder("f", 0)) == "the lock of f, which another process holds"
+    assert str(LockHolder("f", 2**30)) == f"the lock of f, which process {2**30} holds"  # it ends just now
+    assert f"process {os.getpid()} (" in str(LockHolder("f", os.getpid()))
+
+    def refuse(self: Path, *_: object) -> str:
+        raise FileNotFoundError(self)
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # there is no /proc on other systems
+    assert find_holder() is None

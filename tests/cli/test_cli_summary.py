@@ -26,7 +26,7 @@ from papyra_cli.commands._summary.counts import Counted
 from papyra_cli.commands._summary.timeline import Timeline
 from papyra_cli.commands._summary.view import sparkline
 
-from .conftest import Both
+from .conftest import Both, Runner, line
 
 
 def event(kind: str, actor: str = "s:1", moment: float = 0.0, **payload: str) -> PersistedEvent:
@@ -202,3 +202,28 @@ def test_a_store_that_holds_odd_times_is_summed_up(sample: Path, invoke: Callabl
     for form in ("table", "plain", "json"):
         done = invoke("inspect", "summary", "--path", "papyra.ndjson", "-o", form)
         assert (done.exit_code, done.stderr) == (0, "")
+
+
+def test_what_is_not_shown_is_counted(
+    run: Runner, invoke: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[dict[str, object]] = []
+    for number in range(9):
+        base = {"system_id": "s", "timestamp": 1.0 + number, "payload": {}}
+        crash = {"kind": "event", "actor_address": f"s:{number}", "event_type": "ActorCrashed"}
+        letter = {"kind": "dead_letter", "target": f"s:{number}", "message_type": f"M{number}"}
+        records += [base | crash, base | letter]
+    (run.folder / "f").write_text("".join(map(line, records)))
+    monkeypatch.setattr("papyra_cli.commands._summary.view._MAX_TYPES", 4)
+    shown = invoke("inspect", "summary", "--path", "f", "--top", "2", "-o", "table", COLUMNS="120")
+    assert shown.stderr == ""
+    assert re.search(r"of other types +5 ", shown.stdout)
+    assert re.search(r"to other targets +7 ", shown.stdout)
+    assert "(and 7 of other actors)" in shown.stdout
+    monkeypatch.setattr("papyra_cli.commands._summary.counts._MAX_NAMES", 3)
+    cut = invoke("inspect", "summary", "--path", "f", "-o", "json")
+    for names in ("actors", "dead letter targets", "message types"):
+        assert (
+            f"papyra: note: {names}: only the 10,000 with the newest facts were counted apart" in cut.stderr
+        )
+    assert json.loads(cut.stdout)["others"]["actors"] == 6

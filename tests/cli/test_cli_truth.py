@@ -120,6 +120,29 @@ def test_r24_a_store_that_takes_no_record_fails_the_doctor(invoke: Callable[...,
     assert "check\thealth\tfailed\t" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("fault", "code", "text"),
+    [
+        ("healthy = False", 1, "health\tfailed\tan acknowledged record may not be safe on disk"),
+        ("ping = away", 1, "health\tfailed\tno route to it"),  # it can be read
+        ("ping = list_events = away", 3, "papyra: error: no route to it"),
+    ],
+)
+def test_r24_a_store_that_is_away_or_not_safe_is_told_from_one_that_is_well(
+    toy: Path, site: Site, invoke: Callable[..., Result], fault: str, code: int, text: str
+) -> None:
+    toy.write_text("event A 1\n")
+    module = site.folder / "toy_backend.py"
+    module.write_text(f"""{module.read_text()}
+async def away(self, **_):
+    from papyra.exceptions import PersistenceError
+    raise PersistenceError("no route to it", retry=True)
+{"".join(f"Toy.{name.strip()} = {fault.rpartition('=')[2]}; " for name in fault.split("=")[:-1])}
+""")
+    done = invoke("doctor", "run", "--backend", f"toy:{toy}")
+    assert (done.exit_code, text in done.output) == (code, True)
+
+
 def test_r24_facts_that_the_last_runs_dropped_are_a_warning(
     invoke: Callable[..., Result], sample: Path
 ) -> None:
