@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from contextlib import contextmanager
+from unittest.mock import ANY
 
 import anyio
 import pytest
@@ -211,6 +212,7 @@ async def test_a_reference_by_a_name_is_a_value_and_travels():
         assert repr(role) == "<LateRef 'boss'>"
         assert len({role, b.cluster.role(ServiceKey("boss")), b.cluster.role(ServiceKey("other"))}) == 2
         assert role not in (a.spawn(Counter), "boss")
+        assert role == ANY
         with pytest.raises(LookupError, match="no holder of the name 'boss' is known now"):
             _ = role.address
         with pytest.raises(TypeError, match="belongs to a running system and can't be pickled"):
@@ -221,6 +223,7 @@ async def test_a_reference_by_a_name_is_a_value_and_travels():
         assert role.address == a.cluster.address(counter)
         echo = await remote(b, a.spawn(Echo), a)
         assert echo != "echo"
+        assert echo == ANY
         assert await echo.ask(role) == role
         assert await echo.ask(echo) == echo
         assert await role.ask("get") == 2

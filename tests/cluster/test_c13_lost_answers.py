@@ -299,6 +299,8 @@ async def test_c07_a_node_whose_lease_somebody_else_ended_lets_go_and_joins_anew
         assert f"node {former.me} has lost its membership ({reason}" in caplog.text
         await until(lambda: a.cluster._session.joined and a.cluster.me in b.cluster.members())
         assert a.cluster.me.incarnation != former.me.incarnation
+        downs = [e.payload for e in a.events() if type(e).__name__ == "NodeDown"]
+        assert downs == [{"node": "a", "incarnation": former.me.incarnation, "reason": "lost"}]
 
 
 @seeded(1)

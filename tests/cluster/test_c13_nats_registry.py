@@ -326,6 +326,7 @@ async def test_c13_a_follower_that_is_to_read_again_while_it_reads_is_synced_onc
 
 async def test_c13_a_follower_tries_again_if_a_page_can_not_be_read(url, monkeypatch):
     monkeypatch.setattr(_follower, "REPEAT_SECONDS", 0.001)
+    monkeypatch.setattr(_follower, "PAGE_SECONDS", 3600.0)
     async with following(url) as (_, bucket, follower, changes):
         await bucket.put("a.boss", b"1", 0)
         stream, bucket.stream = bucket.stream, "nowhere"  # nobody answers there: the status 503

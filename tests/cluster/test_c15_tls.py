@@ -178,6 +178,8 @@ def test_c15_the_login_of_the_url_is_that_of_the_connection(url, options):
 async def test_c15_a_file_that_is_not_there_is_named():
     url = f"nats://127.0.0.1:{free_port()}/shop?tls_ca=/not/there.pem"
     system = ActorSystem(system_id="a", cluster=Cluster(url))
-    with pytest.raises(ClusterUnavailable, match="can't connect to the NATS server: FileNotFoundError"):
+    text = "can't connect to the NATS server: FileNotFoundError"
+    with pytest.raises(ClusterUnavailable, match=text) as raised:
         await system.start()
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
     await system.aclose()
