@@ -48,6 +48,12 @@ COPY_DONE = b"c\0\0\0\4"  # the last message of a batch, which the server commit
 def own_server():
     server = PostgresServer()
     server.start()
+async def until(condition) -> None:
+    with anyio.fail_after(60):
+        while not condition():  # noqa: ASYNC110 - any state, also of a thread
+            await anyio.sleep(0.005)
+
+
     yield server
     server.close()
 
@@ -166,6 +172,64 @@ async def test_a_follower_outlives_a_restart_of_the_server(own_server, table):
     backend = PostgresPersistence(own_server.conninfo, table=table)
     await check_a_follower_over_a_restart(backend, own_server)
     await backend.aclose()
+async def test_a_follower_of_a_quiet_store_keeps_its_connection(postgres_server, table, monkeypatch):
+    """With psycopg 3.3 it looked again after the time-out of the store only, and over a new connection."""
+    connections: list[int] = []
+    real = _schema.Tables.exist
+
+    def exist(tables, connection):
+        connections.append(connection.info.backend_pid)
+        return real(tables, connection)
+
+    monkeypatch.setattr(_schema.Tables, "exist", exist)
+    monkeypatch.setattr("papyra_contrib.postgres._follower.WAIT_SECONDS", 0.01)
+    async with (
+        aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend,
+        aclosing(backend.follow(limit=0)) as records,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(anext, records)
+        await until(lambda: len(connections) >= 10)
+        group.cancel_scope.cancel()
+    assert len(set(connections)) == 1
+
+
+async def test_all_is_new_in_a_table_that_is_made_later_or_anew(postgres_server, table, monkeypatch):
+    reads: list[bool] = []
+    real = _schema.Tables.exist
+
+    def exist(tables, connection):
+        reads.append(real(tables, connection))
+        return reads[-1]
+
+    monkeypatch.setattr(_schema.Tables, "exist", exist)
+    monkeypatch.setattr("papyra_contrib.postgres._follower.WAIT_SECONDS", 0.01)
+    seen: list[int] = []
+    async with (
+        aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend,
+        aclosing(backend.follow(limit=0)) as records,
+        anyio.create_task_group() as group,
+    ):
+
+        async def read() -> None:
+            async for record in records:
+                seen.extend([record.payload["n"]])
+
+        group.start_soon(read)
+        for number in (1, 2):
+            reads.clear()
+            await until(lambda: reads and not any(reads))
+            async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as writer:
+                await writer.record_event(event(number))
+            await until(lambda number=number: number in seen)
+            with postgres_server.connect() as connection:
+                names = "SELECT tablename FROM pg_tables WHERE tablename ~ %s"
+                for (name,) in connection.execute(names, (f"^{table}(_[a-z]+)?$",)).fetchall():
+                    connection.execute(f"DROP TABLE {name} CASCADE")
+        group.cancel_scope.cancel()
+    assert seen == [1, 2]
+
+
 
 
 @pytest.mark.parametrize("limit", [0, 2])

@@ -44,7 +44,12 @@ class Connection(psycopg.Connection[tuple[Any, ...]]):
     work: Work | None = None
 
     def wait(self, gen: PQGen[_RV], interval: float = POLL_SECONDS, timeout: float | None = None) -> _RV:
-        """Run one exchange with the server; the driver calls this for each."""
+        """Run one exchange with the server; the driver calls this for each.
+
+        Since psycopg 3.3 the wait for a notification, which may never come, has a ``timeout``.
+        """
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
         end = time.monotonic() + self.timeout
         try:
             wanted = next(gen)
