@@ -6,6 +6,8 @@ import enum
 import gc
 import math
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -753,3 +755,48 @@ async def test_r15_an_error_names_the_server_and_not_the_password():
 def test_a_bad_url_says_what_is_wrong(url, problem):
     with pytest.raises(BackendURLError, match=problem):
         open_backend(url)
+@pytest.fixture
+def refusing_server(own_server):
+    """A server that wants a password of the role ``guest``, and lets the role ``reader`` make no table."""
+    access = own_server.folder / "data" / "pg_hba.conf"
+    access.write_text("local all guest scram-sha-256\n" + access.read_text())
+    with own_server.connect() as connection:
+        connection.execute("CREATE ROLE guest LOGIN PASSWORD 'right'")
+        connection.execute("CREATE ROLE reader LOGIN")
+        connection.execute("SELECT pg_reload_conf()")
+    return own_server
+
+
+@one_loop
+async def test_r15_a_refusal_says_what_to_do(refusing_server, table):
+    """A wrong password and a missing database had the advice to look whether the server runs."""
+    for words, problem in (
+        ("user=papyra dbname=missing", 'database "missing" does not exist. Create the database'),
+        ("user=guest password=wrong dbname=postgres", 'failed for user "guest". Give a user and password'),
+        ("user=guest dbname=postgres", "no password supplied. Give a user and password"),
+        ("user=unknown dbname=postgres", 'role "unknown" does not exist. Give a user and password'),
+        ("user=reader dbname=postgres", "for schema public. Grant the user CREATE on the schema"),
+    ):
+        async with aclosing(
+            PostgresPersistence(f"host={refusing_server.folder} {words}", table=table)
+        ) as backend:
+            with pytest.raises(PersistenceError) as refused:
+                await backend.record_event(event(1))
+        assert problem in str(refused.value)
+        assert refused.value.retry is ("reader" not in words)  # a connection may succeed later
+
+
+def test_without_the_library_it_says_what_to_install():
+    program = (
+        "import sys; sys.modules['psycopg'] = sys.modules['orjson'] = None\n"
+        "from papyra.persistence import open_backend\n"
+        "try: open_backend('postgres://h/d')\n"
+        "except ImportError as error: print(error)\n"
+        "import papyra_contrib.sqlite, papyra_contrib._rows as rows\n"
+        "assert rows.orjson is None\n"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert "the plugin 'postgres' of papyra-contrib" in shown
+    assert "pip install 'papyra-contrib[postgres]'" in shown
+
+

@@ -9,14 +9,11 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from papyra.exceptions import PersistenceError, StoreFull
+import psycopg
+from psycopg import conninfo, errors
+from psycopg.waiting import Ready, Wait
 
-try:
-    import psycopg
-    from psycopg import conninfo, errors
-    from psycopg.waiting import Ready, Wait
-except ImportError as error:
-    raise ImportError("the library psycopg is missing: pip install 'papyra-contrib[postgres]'") from error
+from papyra.exceptions import PersistenceError, StoreFull
 
 if TYPE_CHECKING:
     from collections.abc import Generator
