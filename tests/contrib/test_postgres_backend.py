@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
+import zlib
 from contextlib import aclosing
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from papyra_contrib import _rows
 from papyra_contrib.postgres import PostgresPersistence, _queries, _schema, _writing
 from papyra_contrib.postgres._connection import Connection
 
+from .._loops import one_loop
 from ._outage import (
     SWEEP_FACTS,
     SWEEP_TIMES,
@@ -46,16 +48,16 @@ from ._swallowing_proxy import SwallowingProxy
 COPY_DONE = b"c\0\0\0\4"  # the last message of a batch, which the server commits then
 
 
-@pytest.fixture
-def own_server():
-    server = PostgresServer()
-    server.start()
 async def until(condition) -> None:
     with anyio.fail_after(60):
         while not condition():  # noqa: ASYNC110 - any state, also of a thread
             await anyio.sleep(0.005)
 
 
+@pytest.fixture
+def own_server():
+    server = PostgresServer()
+    server.start()
     yield server
     server.close()
 
@@ -170,10 +172,6 @@ async def test_a_server_that_stands_still_ends_no_call_but_its_own(own_server, t
 # -- followers
 
 
-async def test_a_follower_outlives_a_restart_of_the_server(own_server, table):
-    backend = PostgresPersistence(own_server.conninfo, table=table)
-    await check_a_follower_over_a_restart(backend, own_server)
-    await backend.aclose()
 async def test_a_follower_of_a_quiet_store_keeps_its_connection(postgres_server, table, monkeypatch):
     """With psycopg 3.3 it looked again after the time-out of the store only, and over a new connection."""
     connections: list[int] = []
@@ -232,6 +230,10 @@ async def test_all_is_new_in_a_table_that_is_made_later_or_anew(postgres_server,
     assert seen == [1, 2]
 
 
+async def test_a_follower_outlives_a_restart_of_the_server(own_server, table):
+    backend = PostgresPersistence(own_server.conninfo, table=table)
+    await check_a_follower_over_a_restart(backend, own_server)
+    await backend.aclose()
 
 
 @pytest.mark.parametrize("limit", [0, 2])
@@ -703,6 +705,26 @@ def test_r35_the_text_of_a_copy_is_that_of_each_row(records):
     assert _writing.copy_text(records) == text_of_each(rows)
 
 
+@pytest.mark.parametrize(
+    ("kind", "payload", "details"),
+    [
+        (b"event", b"[", b""),
+        (b"event", b"[" * 100_000, b""),
+        (b"event\xff", b"{}", b""),
+        (b"dead_letter", b"{}", b"7"),
+        (b"audit", b"{}", b""),
+        (b"audit", b"7", b""),
+    ],
+)
+def test_a_row_that_another_program_wrote_is_no_record_whatever_its_sum(kind, payload, details):
+    body = _rows._body(1.0, kind, b"shop", b"shop:1", b"T", b"", details, payload)
+    sums = (len(body), zlib.crc32(body))
+    row = _rows.StoredRow(1, kind, 1.0, b"shop", b"shop:1", b"T", b"", details, payload, *sums)
+    assert _rows.row_is_valid(row)
+    assert _rows.read_row(row) is None
+    assert not _rows.row_is_valid(row._replace(timestamp=1))
+
+
 def test_ordinary_events_take_the_short_path():
     """Or the two tests above compare the long one with itself."""
     records = [event(number) for number in (1, 2, 3)]
@@ -743,18 +765,6 @@ async def test_r15_an_error_names_the_server_and_not_the_password():
     await backend.aclose()
 
 
-@pytest.mark.parametrize(
-    ("url", "problem"),
-    [
-        ("postgres:", "needs an address"),
-        ("postgres://h/d?table=Bad-Name", "lower-case name"),
-        ("postgres://h/d?timeout=0s", "above 0"),
-        ("postgres://h/d?colour=red", "no option 'colour'"),
-    ],
-)
-def test_a_bad_url_says_what_is_wrong(url, problem):
-    with pytest.raises(BackendURLError, match=problem):
-        open_backend(url)
 @pytest.fixture
 def refusing_server(own_server):
     """A server that wants a password of the role ``guest``, and lets the role ``reader`` make no table."""
@@ -800,3 +810,16 @@ def test_without_the_library_it_says_what_to_install():
     assert "pip install 'papyra-contrib[postgres]'" in shown
 
 
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("postgres://h/d?table=", "non-empty value"),
+        ("postgres:", "needs an address"),
+        ("postgres://h/d?table=Bad-Name", "lower-case name"),
+        ("postgres://h/d?timeout=0s", "above 0"),
+        ("postgres://h/d?colour=red", "no option 'colour'"),
+    ],
+)
+def test_a_bad_url_says_what_is_wrong(url, problem):
+    with pytest.raises(BackendURLError, match=problem):
+        open_backend(url)

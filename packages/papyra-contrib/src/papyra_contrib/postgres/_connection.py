@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import selectors
 import threading
 import time
@@ -207,18 +208,25 @@ def _close_result(future: Future[Connection]) -> None:
 
 def _may_pass(error: psycopg.Error) -> bool:
     """Whether the same batch may succeed later: the server or the network failed, not the request."""
-    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
-        return False
     return isinstance(
         error, psycopg.OperationalError | psycopg.InterfaceError | errors.ReadOnlySqlTransaction
     )
 
 
+_REFUSALS = {
+    r'password authentication failed|no password supplied|role ".*" does not exist': (
+        "Give a user and password that the server knows, as in postgres://USER:PASSWORD@HOST/DATABASE."
+    ),
+    r'database ".*" does not exist': "Create the database, or name another one in the URL.",
+}
+"""What a server says in English, and what to do. In other languages the advice is that of any lost server."""
+
+
 def _hint(error: psycopg.Error) -> str:
-    if isinstance(error, errors.InvalidPassword | errors.InvalidAuthorizationSpecification):
-        return "Give a user and password that the server knows, as in postgres://USER:PASSWORD@HOST/DATABASE."
-    if isinstance(error, errors.InvalidCatalogName):
-        return "Create the database, or name another one in the URL."
+    if error.sqlstate is None:  # libpq has no code for a connection that the server refused, only its text
+        for refusal, hint in _REFUSALS.items():
+            if re.search(refusal, str(error)):
+                return hint
     if isinstance(error, errors.InsufficientPrivilege):
         return "Grant the user CREATE on the schema, or let the owner of the table open the store once."
     if isinstance(error, errors.ReadOnlySqlTransaction):
