@@ -93,6 +93,11 @@ def test_a_url_that_cannot_be_opened_says_why_and_no_password(url, words):
     assert "secret" not in str(caught.value)
 
 
+def test_a_stream_has_a_name():
+    with pytest.raises(ValueError, match="stream must be the name of a key"):
+        RedisPersistence(stream="")
+
+
 def test_without_the_library_it_says_what_to_install():
     program = (
         "import sys; sys.modules['redis'] = None\n"
@@ -277,7 +282,11 @@ async def test_pages_shrink_where_entries_are_large(open_store, monkeypatch):
 # -- compaction
 
 
-async def test_old_entries_between_young_ones_are_compacted_away(open_store, raw, stream):
+@pytest.mark.parametrize("at_once", [2, 500])
+async def test_old_entries_between_young_ones_are_compacted_away(
+    open_store, raw, stream, monkeypatch, at_once
+):
+    monkeypatch.setattr("papyra_contrib.redis._maintenance._AT_ONCE", at_once)
     policy = RetentionPolicy(max_records=5, max_age_seconds=50)
     async with aclosing(open_store(policy)) as backend:
         backend.time_fn = lambda: 1e9 + 50

@@ -107,6 +107,34 @@ async def test_r36_a_group_that_does_not_exist_has_nothing_and_is_made_by_its_fi
         await backend.consume("mailers", "one")
 
 
+async def test_r36_two_consumers_may_make_a_group_at_once(open_store, raw, stream, monkeypatch):
+    async with aclosing(open_store()) as backend:
+        await backend.record_event(event(1))
+        server = backend._groups._server
+        call = type(server).call
+
+        def raced(self, command, *arguments):
+            if command == "XGROUP":
+                raw.xgroup_create(stream, "mailers", "0")
+            return call(self, command, *arguments)
+
+        monkeypatch.setattr(type(server), "call", raced)
+        assert numbers(await backend.consume("mailers", "one")) == [1]
+
+
+async def test_r36_a_consumer_without_the_right_to_make_a_group_is_told(redis_server, raw, stream):
+    raw.execute_command("ACL", "SETUSER", "mailer", "on", ">secret", "~*", "+@all", "-xgroup")
+    url = f"unix://mailer:secret@{redis_server.socket}"
+    async with aclosing(RedisPersistence(url, stream=stream)) as backend:
+        with pytest.raises(PersistenceError, match="no permissions to run the 'xgroup"):
+            await backend.consume("mailers", "one", block=0)
+        raw.set(stream, "of another program")
+        with pytest.raises(PersistenceError, match="wrong kind of value"):
+            await backend.pending("mailers")
+        raw.delete(stream)
+    raw.execute_command("ACL", "DELUSER", "mailer")
+
+
 async def test_r36_damaged_and_compacted_records_hold_no_consumer_up(open_store, raw, stream):
     async with aclosing(open_store(RetentionPolicy(max_records=1))) as backend:
         raw.xadd(stream, {"not": "a record"})

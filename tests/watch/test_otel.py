@@ -10,7 +10,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from opentelemetry.context import get_current
+from opentelemetry.baggage import set_baggage
+from opentelemetry.context import attach, detach, get_current
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -157,11 +158,14 @@ async def test_asks_alone():
 
 async def test_no_trace_begins_by_itself_and_roots_begin_some():
     traces = Traces()
-    async with ActorSystem(instruments=[traces.tracing()]) as system:
-        ref = system.spawn(C, anyio.Event())
-        for _ in range(5):
+    for tells in (True, False):
+        async with ActorSystem(instruments=[traces.tracing(tells=tells)]) as system:
+            ref = system.spawn(C, anyio.Event())
             await ref.ask(1)
-        assert traces.spans == {}
+            token = attach(set_baggage("shop", "7"))  # a context without a span
+            await ref.ask(1)
+            detach(token)
+            assert traces.spans == {}
     async with ActorSystem(instruments=[traces.tracing(roots=3)]) as system:
         ref = system.spawn(C, anyio.Event())
         for _ in range(9):
@@ -323,14 +327,19 @@ async def test_meters_of_several_systems(caplog):
 async def test_the_plugin_takes_its_options_from_the_environment(monkeypatch, caplog):
     monkeypatch.setenv("PAPYRA_OTEL_TELLS", "0")
     monkeypatch.setenv("PAPYRA_OTEL_SPANS", "process")
+    monkeypatch.setenv("PAPYRA_OTEL_ROOTS", "3")
     async with ActorSystem(settings=Settings(instruments=("otel",))) as system:
         tracing, meters = system.instruments
         assert (type(tracing), type(meters)) == (PapyraTracing, PapyraMeters)
-        assert (tracing._tells, tracing._sends) == (False, False)
-    monkeypatch.setenv("PAPYRA_OTEL_SPANS", "some")
-    async with ActorSystem(settings=Settings(instruments=("otel",))) as system:
-        assert system.instruments == ()
-    assert "spans must be 'all' or 'process', not 'some'" in caplog.text
+        assert (tracing._tells, tracing._sends, tracing._roots) == (False, False, 3)
+    for name, value, problem in (
+        ("SPANS", "some", "spans must be 'all' or 'process', not 'some'"),
+        ("TELLS", "yes", "PAPYRA_OTEL_TELLS must be 0 or 1, not 'yes'"),
+    ):
+        monkeypatch.setenv(f"PAPYRA_OTEL_{name}", value)
+        async with ActorSystem(settings=Settings(instruments=("otel",))) as system:
+            assert system.instruments == ()
+        assert problem in caplog.text
 
 
 async def test_log_records_name_the_actor():

@@ -29,7 +29,13 @@ from papyra.testing import run_seeded
 from papyra_contrib._timings.histogram import BOUNDS_SECONDS, OTHER, Histograms
 from papyra_contrib.admin import AdminSocket
 from papyra_contrib.admin._views import Views
-from papyra_contrib.prometheus import PapyraCollector, PapyraTimings, PrometheusInstrument, metrics_app
+from papyra_contrib.prometheus import (
+    PapyraCollector,
+    PapyraTimings,
+    PrometheusInstrument,
+    _plugin,
+    metrics_app,
+)
 
 from .._loops import one_loop
 from ._asgi import Client
@@ -304,6 +310,21 @@ async def test_the_plugin_registers_all_systems_of_a_process():
         'papyra_messages_processed_total{actor_type="Order",system="a"} 1.0'
         in generate_latest(REGISTRY).decode()
     )
+
+
+async def test_a_scrape_before_the_start_has_the_other_systems():
+    waiting = ActorSystem(system_id="waiting")
+    async with ActorSystem(system_id="a", settings=Settings(instruments=("prometheus",))):
+        _plugin._ALL.systems["waiting"] = waiting
+        text = generate_latest(REGISTRY).decode()
+    assert 'system="a"' in text
+    assert 'system="waiting"' not in text
+
+
+async def test_metrics_are_served_over_http_alone():
+    async with ActorSystem() as system:
+        with pytest.raises(ValueError, match="over HTTP only, not 'websocket'"):
+            await metrics_app(system)({"type": "websocket"}, None, None)
 
 
 def test_multiprocess_mode_is_named_once(monkeypatch, caplog):
