@@ -301,6 +301,7 @@ async def test_c07_a_node_whose_lease_somebody_else_ended_lets_go_and_joins_anew
         assert a.cluster.me.incarnation != former.me.incarnation
         downs = [e.payload for e in a.events() if type(e).__name__ == "NodeDown"]
         assert downs == [{"node": "a", "incarnation": former.me.incarnation, "reason": "lost"}]
+        assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 @seeded(1)

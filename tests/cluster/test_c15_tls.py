@@ -158,7 +158,8 @@ def test_c15_a_malformed_url_says_what_is_malformed(url, text):
 def test_c15_two_leases_that_differ_are_refused():
     with pytest.raises(ValueError, match="lease is 5 s here, and 4 s in the URL; give one"):
         Cluster("nats://host/shop?lease=4", lease=5)
-    Cluster("nats://host/shop?lease=4&replicas=3", lease=4)
+    read = NatsURL.parse("nats://host/shop?lease=4&replicas=3")
+    assert (read.lease, read.replicas) == (4, 3)
 
 
 @pytest.mark.parametrize(
