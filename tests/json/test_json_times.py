@@ -207,12 +207,12 @@ def test_lines_of_other_tools_and_restored_files_are_seen(path, event, line):
     assert find(files, since=event(9000).timestamp) == [9999, 9998]
 
 
-def test_garbage_does_not_lead_a_search_astray(path, event, read):
+def test_garbage_does_not_lead_a_search_astray(path, event, line, read):
     files = FileSet(path)
     for first in range(0, 4000, 100):
-        write(files, [event(number) for number in range(first, first + 100)])
-        with path.open("ab") as file:
-            file.write(b"garbage, as another program may write it\n" * 300)
+        write(files, [event(number) for number in range(first, first + 99)])
+        with path.open("ab") as file:  # a writer would cut garbage off at the end
+            file.write(b"garbage, as another program may write it\n" * 300 + line(first + 99, first + 100))
     for since in (5, 1990, 3990):
         assert find(files, until=event(since).timestamp, limit=3) == [since - 2, since - 1, since]
         read.clear()

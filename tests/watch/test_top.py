@@ -272,6 +272,7 @@ def test_top_snapshot(application: Path, width: int):
             assert "shop" in text
             assert "Session" in text
             assert "evil\\x1b" in text.replace("&#x27;", "'")
+            await pilot.press("q")
 
     anyio.run(look_on)
 
