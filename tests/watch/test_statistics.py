@@ -278,6 +278,7 @@ async def test_an_actor_that_waits_for_something_of_its_own_making_is_busy_too()
         await anyio.wait_all_tasks_blocked()
         (busy,) = system.busy()
         assert (busy.address, busy.actor_type, busy.where) == (ref.address, "Returns", "")
+        assert busy.awaits
         event.set()
 
 
