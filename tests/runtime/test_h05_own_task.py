@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
@@ -54,6 +55,34 @@ async def test_h06_a_task_group_may_span_a_life_in_its_own_task() -> None:
         assert await own.ask("again") == 1
         await system.stop(own, timeout=1)
         assert await other.ask("fine") == "fine"
+
+
+@pytest.mark.parametrize("where", ["on_start", "receive"])
+async def test_h06_a_stop_that_cancels_the_actor_leaves_its_group_in_its_own_task(where: str) -> None:
+    inside = anyio.Event()
+    seen: list[Any] = []
+
+    class Stuck(Own):
+        async def on_start(self) -> None:
+            await super().on_start()
+            if where == "on_start":
+                await self.receive("stuck")
+
+        async def receive(self, message: Any) -> Any:
+            inside.set()
+            await anyio.sleep_forever()
+
+        async def on_stop(self) -> None:
+            await super().on_stop()
+            await anyio.lowlevel.checkpoint()
+            seen.append(anyio.get_current_task().id == self.tasks[0])
+
+    async with running() as system:
+        ref = system.spawn(Stuck)
+        await ref.tell("stuck")
+        await inside.wait()
+        await ref.stop(timeout=0)
+        assert seen == [True]
 
 
 async def test_h06_without_it_the_actor_alone_fails_and_the_error_says_why() -> None:
@@ -126,6 +155,26 @@ class Borrows(Actor):
             self.tasks = self.tasks[-1:]
         else:
             self.lock.release()
+
+
+async def test_h05_variables_set_while_it_has_a_lock_stay_the_actors() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+
+    class Sets(Borrows):
+        async def receive(self, message: Any) -> Any:
+            if message == "look":
+                return variable.get()
+            if message == "release":
+                variable.set("the actor's")
+            await super().receive(message)
+            return None
+
+    async with running() as system:
+        ref, other = system.spawn(Sets), system.spawn(Sets)
+        await ref.ask("take")
+        await ref.ask("release")
+        assert await other.ask("look") == "nobody's"
+        assert await ref.ask("look") == "the actor's"
 
 
 class Waits(Actor):

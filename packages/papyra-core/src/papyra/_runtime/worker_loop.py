@@ -105,6 +105,8 @@ class Workers:
         if worker.inner is None or not all(is_a(leaf, cancelled) for leaf in leaves(error)):
             return False
         worker.inner.shield = True
+        if worker.scopes is not None:
+            worker.scopes.forget_cancellation()
         worker.scope, worker.interrupted = worker.inner, False
         note_interrupted(cell)
         return True

@@ -40,6 +40,10 @@ class Scopes(Protocol):
         """Return whether ``scope`` or one around it is cancelled, on loops that only cancel scopes."""
         ...
 
+    def forget_cancellation(self) -> None:
+        """Let the scopes that are still open take no earlier cancellation for one of the task itself."""
+        ...
+
     def close_down_to(self, scope: object) -> None:
         """Cancel and leave the scopes inside of ``scope``, and the task groups that they belong to."""
         ...

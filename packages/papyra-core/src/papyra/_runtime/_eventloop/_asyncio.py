@@ -65,6 +65,10 @@ class _Scopes:
     def is_cancelled(self, scope: object) -> bool:
         return False  # `AsyncioLoop.ending` knows
 
+    def forget_cancellation(self) -> None:
+        while self._task.cancelling():
+            self._task.uncancel()
+
     def close_down_to(self, scope: object) -> None:
         while self.state.cancel_scope is not scope:
             inner = self.state.cancel_scope

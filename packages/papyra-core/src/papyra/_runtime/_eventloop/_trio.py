@@ -125,6 +125,9 @@ class _Scopes:
         status: Any = scope
         return bool(status.effectively_cancelled)
 
+    def forget_cancellation(self) -> None:
+        """Do nothing: trio cancels only scopes."""
+
     def close_down_to(self, scope: object) -> None:
         while self._task._cancel_status is not scope:
             inner = self._task._cancel_status._scope
