@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from typing import Any
 
 import anyio
@@ -12,24 +13,41 @@ import pytest
 
 from papyra import Actor, ActorRef, ActorStopped, ActorSystem, AskTimeout
 from papyra import events as ev
+from papyra._runtime.lifecycle import Lifecycle
+from papyra._runtime.supervision import Supervision
 
 from .lives import Logged, Recording, _on_asyncio, logged, stops
-from .support import Runs, boom, go_round, nothing, running, stuck_after, wait_until
+from .support import RESTART, Runs, boom, go_round, nothing, running, stuck_after, wait_until
 
 
 class Custom(BaseException):
     pass
 
 
+async def leave_scope(actor: Runs) -> None:
+    anyio.CancelScope().__enter__()
+    actor.become(actor.receive)  # which ends the turn
+
+
 FATAL = [KeyboardInterrupt, SystemExit, Custom]
 
 
 @pytest.mark.parametrize("kind", FATAL)
+@pytest.mark.parametrize("own_task", [False, True])
 @pytest.mark.parametrize(
-    "where", ["receive", "ask", "on_start", "on_stop", "on_child_failure", "on_child_failure while it waits"]
+    "where",
+    [
+        "receive",
+        "ask",
+        "on_start",
+        "on_stop",
+        "on_child_failure",
+        "on_child_failure while it waits",
+        "on_child_failure while it waits, for an open scope",
+    ],
 )
 async def test_g12_any_other_base_exception_ends_the_system_and_reaches_the_host(
-    where: str, kind: type[BaseException]
+    where: str, own_task: bool, kind: type[BaseException]
 ) -> None:
     error = kind("out of an actor")
     store = Recording()
@@ -46,9 +64,9 @@ async def test_g12_any_other_base_exception_ends_the_system_and_reaches_the_host
                 raise error
             if where == "on_child_failure":
                 await self.context.spawn_child(Runs).tell(boom)
-            elif where == "on_child_failure while it waits":
+            elif where.startswith("on_child_failure while it waits"):
                 child = self.context.spawn_child(Runs)
-                await child.tell(boom)
+                await child.tell(leave_scope if "scope" in where else boom)
                 await child.ask(nothing)
             elif where == "on_stop":
                 self.context.stop_self()
@@ -65,7 +83,9 @@ async def test_g12_any_other_base_exception_ends_the_system_and_reaches_the_host
         async with ActorSystem(persistence=store) as system:
             other = system.spawn(logged(log, "other"))
             await other.ask(nothing)
-            ref: ActorRef[Any, Any] = system.spawn(logged(log, "fatal", Fatal))
+            fatal = logged(log, "fatal", Fatal)
+            fatal.own_task = own_task
+            ref: ActorRef[Any, Any] = system.spawn(fatal)
             if where == "ask":
                 with pytest.raises(ActorStopped):
                     await ref.ask(1)
@@ -333,6 +353,147 @@ async def test_g12_somebody_who_cancels_every_task_does_not_make_the_system_hang
                     task.cancel()
     assert outcome == ["ActorStopped"]
     assert len(stops(system)) == 2
+
+
+async def test_g12_nor_do_idle_tasks_and_decisions_hang() -> None:
+    if not _on_asyncio():
+        pytest.skip("asyncio's own cancellation")
+    deciding = anyio.Event()
+
+    class Own(Runs):
+        own_task = True
+
+    class Decides(Runs):
+        async def on_child_failure(self, child_ref: ActorRef[Any, Any], exc: Exception) -> None:
+            deciding.set()
+            await anyio.sleep_forever()
+
+    async def waits_for_a_failed_child(actor: Decides) -> None:
+        child = actor.context.spawn_child(Runs)
+        await child.tell(boom)
+        await child.ask(nothing)
+
+    async with running(shutdown_timeout=1) as system:
+        assert await system.spawn(Own).ask(nothing) == "answer"
+        await system.spawn(Decides).tell(waits_for_a_failed_child)
+        await deciding.wait()
+        await go_round()
+        mine = asyncio.current_task()
+        for task in asyncio.all_tasks():
+            if "papyra" in task.get_name() and task is not mine:
+                task.cancel()
+        await wait_until(lambda: len(stops(system)) == 3)
+
+
+def test_g12_a_loop_that_is_gone_makes_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """asyncio closes the coroutines of its unfinished tasks then."""
+
+    async def main() -> None:
+        system = ActorSystem()
+        await system.start()
+        inside = anyio.Event()
+        await system.spawn(Runs).tell(stuck_after(inside))
+        await inside.wait()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    loop.close()
+    gc.collect()  # pytest fails the test if a coroutine ignores its `GeneratorExit`
+    assert not [record for record in caplog.records if record.name == "papyra"]
+
+
+@pytest.mark.parametrize("where", ["step", "failed"])
+async def test_g12_a_fault_of_the_runtime_itself_ends_the_system_and_reaches_the_host(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind, name = (Lifecycle, "_settle_running") if where == "step" else (Supervision, "failed")
+    right, fault = getattr(kind, name), LookupError("a fault")
+    faults = [fault]
+
+    def wrong(*args: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return right(*args)
+
+    log: list[str] = []
+    system = ActorSystem()
+
+    async def host() -> None:
+        async with system:
+            await system.spawn(logged(log, "other")).ask(nothing)
+            ref = system.spawn(logged(log, "faulty"))
+            await ref.ask(nothing)
+            monkeypatch.setattr(kind, name, wrong)
+            await ref.tell((lambda actor: actor.become(actor.receive)) if where == "step" else boom)
+            await anyio.sleep_forever()
+
+    with anyio.fail_after(5), pytest.raises(LookupError) as caught:
+        await host()
+    assert caught.value is fault
+    assert sorted(log[2:]) == ["faulty on_stop", "other on_stop"]
+
+
+async def cancellation() -> BaseException:
+    """Return what a cancel scope raises."""
+    errors: list[BaseException] = []
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await anyio.lowlevel.checkpoint()
+        except anyio.get_cancelled_exc_class() as error:
+            errors.append(error)
+            raise
+    return errors[0]
+
+
+@pytest.mark.parametrize("where", ["on_start", "on_stop"])
+async def test_g12_errors_beside_cancellations_are_a_failure(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tasks of the actor were cancelled, and one of them raised as it ended."""
+
+    async def mixed() -> None:
+        raise BaseExceptionGroup("tasks", [await cancellation(), ValueError("clean-up")])
+
+    class Mixed(Runs):
+        async def on_start(self) -> None:
+            if where == "on_start" and not self.log:
+                self.log.append("failed")
+                await mixed()
+
+        async def on_stop(self) -> None:
+            if where == "on_stop":
+                await mixed()
+
+    log: list[Any] = []
+    async with running() as system:
+        ref = system.spawn(Mixed, log, policy=RESTART)
+        assert await ref.ask(nothing) == "answer"
+        await ref.stop()
+        assert stops(system) == [(1, "stopped")]
+        assert await system.spawn(Runs).ask(nothing) == "answer"
+    errors = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert len(errors) == 1
+    assert "clean-up" in caplog.text
+
+
+async def test_g12_a_stop_that_is_forced_takes_a_group_of_cancellations_as_one() -> None:
+    inside = anyio.Event()
+
+    async def job(_actor: Any) -> None:
+        inside.set()
+        try:
+            await anyio.sleep_forever()
+        except anyio.get_cancelled_exc_class() as error:
+            raise BaseExceptionGroup("tasks", [error]) from None
+
+    async with running() as system:
+        ref, other = system.spawn(Runs), system.spawn(Runs)
+        await ref.tell(job)
+        await inside.wait()
+        await ref.stop(timeout=0)
+        assert stops(system) == [(1, "stopped")]
+        assert await other.ask(nothing) == "answer"
 
 
 async def test_g12_a_task_dump_names_the_actors() -> None:

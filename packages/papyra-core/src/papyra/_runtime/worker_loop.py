@@ -170,6 +170,8 @@ class Workers:
                 interrupted(worker.cell)
             raise
         finally:
+            if worker.home is not None and worker.home.variables is worker:
+                worker.home.variables = worker.context  # what is left to do needs another task
             rt.leave(task, worker)
 
     @calls_actor
