@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pickle
 from functools import partial
+from typing import Any
 
 import anyio
 import pytest
@@ -15,19 +16,22 @@ from papyra import (
     Actor,
     ActorAddress,
     ActorInfo,
+    ActorRef,
     ActorSystem,
+    AskDeadlock,
     PapyraError,
     Settings,
     Strategy,
     SupervisionPolicy,
 )
 from papyra import events as ev
+from papyra._runtime.runtime import SEND_BUDGET
 from papyra.audit import AuditReport, MailboxDepth
 from papyra.events import ActorCrashed
 from papyra.exceptions import SystemNotRunning
 from papyra.persistence.startup import PersistenceStartupMode
 
-from .support import Echo, Runs, boom, running
+from .support import Echo, Runs, boom, running, wait_until
 
 
 class Special(Echo):
@@ -415,6 +419,106 @@ async def test_broadcast_goes_on_where_an_actor_stops_while_it_waits_for_room() 
         await anyio.wait_all_tasks_blocked()
         tasks.start_soon(partial(system.stop, full, timeout=0.01))
     assert told == [1]
+
+
+async def test_broadcast_skips_an_actor_that_stops_while_it_yields() -> None:
+    async with running() as system:
+        first = system.spawn(Runs)
+        refs = [system.spawn(Echo) for _ in range(4 * SEND_BUDGET)]
+        await refs[-1].ask("started")
+        told = await system.broadcast(lambda actor: refs[-1].stop() if isinstance(actor, Runs) else None)
+        assert told == len([first, *refs[:-1]])
+        assert system.dead_letters.count == 0
+
+
+async def broadcast_into(found: list[object], actor: Runs) -> None:
+    try:
+        found.append(await actor.context.system.broadcast("x"))
+    except AskDeadlock as error:
+        found.append(str(error).partition(":")[0])
+
+
+async def test_broadcast_of_an_actor_is_a_wait_for_each_full_one_until_it_has_room() -> None:
+    kept: list[object] = []
+    found: list[object] = []
+    gates = [anyio.Event(), anyio.Event()]
+    async with running() as system:
+        sender: ActorRef[Any, Any] = system.spawn(Runs)
+        system.spawn(partial(Keeps, kept))
+
+        async def in_a_ring(_actor: Runs) -> None:
+            await gates[0].wait()
+            with pytest.raises(AskDeadlock):
+                await sender.ask("in a ring")
+
+        full: list[ActorRef[Any, Any]] = [system.spawn(Runs, mailbox_capacity=1) for _ in gates]
+        for ref, deed in zip(full, (in_a_ring, lambda _: gates[1].wait()), strict=True):
+            await ref.tell(deed)
+            await wait_until(lambda: ref._cell.box is not None and not ref._cell.box)  # noqa: B023 - awaited at once
+            ref.tell_nowait("fills")
+        await sender.tell(partial(broadcast_into, found))
+        await wait_until(lambda: kept)
+        gates[0].set()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(full[0].ask, lambda _: sender.ask("in no ring any more"))
+            await wait_until(lambda: full[0]._cell.waits_for is not None)
+            gates[1].set()
+        assert found == [4]
+
+
+async def test_broadcast_to_one_that_waits_for_the_sender_is_a_deadlock_and_reaches_the_others() -> None:
+    kept: list[object] = []
+    found: list[object] = []
+    gate = anyio.Event()
+    async with running() as system:
+        sender: ActorRef[Any, Any] = system.spawn(Runs)
+        full: ActorRef[Any, Any] = system.spawn(Runs, mailbox_capacity=1)
+        system.spawn(partial(Keeps, kept))
+        await sender.tell(lambda _: gate.wait())
+        await sender.tell(partial(broadcast_into, found))
+        await full.tell(lambda _: sender.ask("answered later"))
+        await wait_until(lambda: full._cell.waits_for is not None)
+        full.tell_nowait("fills")
+        gate.set()
+        await wait_until(lambda: found)
+        assert found == [
+            "waiting for room in a full mailbox would never end, because the wait goes in a circle"
+        ]
+        assert kept == ["x"]
+
+
+async def test_broadcast_of_a_child_ends_where_its_parent_stops_and_a_full_sibling_waits_for_the_parent() -> (
+    None
+):
+    """The sibling has failed, and the parent fails before it has decided what becomes of it."""
+    found: list[object] = []
+    busy, gate = anyio.Event(), anyio.Event()
+
+    class Decides(Runs):
+        async def on_child_failure(self, child_ref: ActorRef[Any, Any], exc: Exception) -> None:
+            raise AssertionError
+
+    async def work(actor: Decides) -> None:
+        busy.set()
+        await gate.wait()
+        await boom(actor)
+
+    async with running() as system:
+        parent = system.spawn(Decides)
+        full = await parent.ask(lambda actor: actor.context.spawn_child(Runs, mailbox_capacity=1))
+        child = await parent.ask(lambda actor: actor.context.spawn_child(Runs))
+        await parent.tell(work)
+        await busy.wait()
+        await full.tell(boom)
+        await wait_until(lambda: full._cell.failure is not None)
+        full.tell_nowait("fills")
+        await child.tell(partial(broadcast_into, found))
+        await wait_until(lambda: full._cell.senders)
+        gate.set()
+        await wait_until(lambda: found)
+        assert found == [
+            "waiting for room in a full mailbox would never end, because the wait goes in a circle"
+        ]
 
 
 async def test_the_control_panel_is_plain_data() -> None:

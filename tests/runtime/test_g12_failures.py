@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from typing import Any
 
 import anyio
@@ -43,7 +42,7 @@ FATAL = [KeyboardInterrupt, SystemExit, Custom]
         "on_stop",
         "on_child_failure",
         "on_child_failure while it waits",
-        "on_child_failure while it waits, for an open scope",
+        "on_child_failure of a scope left open while it waits",
     ],
 )
 async def test_g12_any_other_base_exception_ends_the_system_and_reaches_the_host(
@@ -64,7 +63,7 @@ async def test_g12_any_other_base_exception_ends_the_system_and_reaches_the_host
                 raise error
             if where == "on_child_failure":
                 await self.context.spawn_child(Runs).tell(boom)
-            elif where.startswith("on_child_failure while it waits"):
+            elif where.endswith("while it waits"):
                 child = self.context.spawn_child(Runs)
                 await child.tell(leave_scope if "scope" in where else boom)
                 await child.ask(nothing)
@@ -383,23 +382,6 @@ async def test_g12_nor_do_idle_tasks_and_decisions_hang() -> None:
             if "papyra" in task.get_name() and task is not mine:
                 task.cancel()
         await wait_until(lambda: len(stops(system)) == 3)
-
-
-def test_g12_a_loop_that_is_gone_makes_no_failure(caplog: pytest.LogCaptureFixture) -> None:
-    """asyncio closes the coroutines of its unfinished tasks then."""
-
-    async def main() -> None:
-        system = ActorSystem()
-        await system.start()
-        inside = anyio.Event()
-        await system.spawn(Runs).tell(stuck_after(inside))
-        await inside.wait()
-
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
-    loop.close()
-    gc.collect()  # pytest fails the test if a coroutine ignores its `GeneratorExit`
-    assert not [record for record in caplog.records if record.name == "papyra"]
 
 
 @pytest.mark.parametrize("where", ["step", "failed"])

@@ -31,7 +31,7 @@ from papyra import (
 )
 from papyra.testing import ManualClock, Probe
 
-from .support import RESTART, Runs, running, wait_until
+from .support import RESTART, Runs, running, stuck, wait_until
 
 
 class Gated(Actor):
@@ -513,6 +513,72 @@ async def test_p44_a_full_target_makes_the_forwarder_wait_not_the_asker_hang() -
             await wait_until(lambda: target._cell.senders)
             gate.set()
         assert answers == ["passed on"]
+
+
+async def test_p44_the_asker_waits_for_the_target_of_a_forward() -> None:
+    async with running() as system:
+        asker, between, target = (system.spawn(Runs, policy=RESTART) for _ in range(3))
+
+        async def back(_actor: Runs) -> str:
+            with pytest.raises(AskDeadlock):
+                await asker.ask("in a ring")
+            return "no ring"
+
+        async def forward(actor: Runs) -> Any:
+            return await actor.context.forward(target, back)
+
+        assert await asker.ask(lambda _: between.ask(forward)) == "no ring"
+
+
+@pytest.mark.parametrize("asks", [True, False])
+async def test_p44_a_target_that_refuses_since_it_is_full_fails_the_asker_or_the_forwarder(
+    asks: bool,
+) -> None:
+    async with running() as system:
+        gate = anyio.Event()
+        target: ActorRef[Any, Any] = system.spawn(Runs, mailbox_capacity=1, on_full="refuse")
+        between = system.spawn(Runs)
+        await target.tell(lambda _: gate.wait())
+        await wait_until(lambda: target._cell.box is not None and not target._cell.box)
+        await target.tell("fills")
+        found: list[Exception | None] = []
+
+        async def forward(actor: Runs) -> Any:
+            try:
+                handed_on = await actor.context.forward(target, "refused")
+            except MailboxFull as error:
+                found.append(error)
+                return None
+            found.append(None)
+            return handed_on
+
+        if asks:
+            with pytest.raises(MailboxFull):
+                await between.ask(forward)
+        else:
+            await between.tell(forward)
+        assert await between.ask(1) == 1
+        assert [type(error) for error in found] == [type(None) if asks else MailboxFull]
+        gate.set()
+
+
+async def test_p44_a_forwarder_that_is_cancelled_while_it_waits_for_room_fails_the_asker() -> None:
+    async with running() as system, anyio.create_task_group() as tasks:
+        target: ActorRef[Any, Any] = system.spawn(Runs, mailbox_capacity=1)
+        between = system.spawn(Runs)
+        for message in (stuck, "fills"):
+            await target.tell(message)
+            await wait_until(lambda: message == "fills" or not target._cell.box)  # noqa: B023 - awaited at once
+
+        async def ask() -> None:
+            with pytest.raises(ActorStopped, match="the actor that forwarded the message was cancelled"):
+                await between.ask(lambda actor: actor.context.forward(target, "passed on"))
+
+        tasks.start_soon(ask)
+        await wait_until(lambda: target._cell.senders)
+        await between.stop(timeout=0)
+        await target.stop(timeout=0)
+        assert [letter.message for letter in system.dead_letters.messages] == ["fills"]
 
 
 async def test_p44_a_forwarded_tell_whose_room_would_never_come_is_a_dead_letter() -> None:

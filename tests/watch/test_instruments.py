@@ -19,7 +19,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from papyra import Actor, ActorStopped, ActorSystem, AskTimeout, Settings, Strategy, SupervisionPolicy
+from papyra import (
+    Actor,
+    ActorStopped,
+    ActorSystem,
+    AskTimeout,
+    Settings,
+    Strategy,
+    SupervisionPolicy,
+    ask_all,
+)
 from papyra.exceptions import PluginError, SystemNotRunning
 from papyra.instrument_discovery import check_instrument
 from papyra.instruments import Instrument
@@ -214,6 +223,53 @@ async def test_begin_end():
     assert ends == {1: "ValueError", 2: cancelled, 3: cancelled, 4: cancelled}
     replies = [entry[1:] for entry in marks.log if entry[0] == "replied"]
     assert replies == [(1, "ValueError"), (2, "AskTimeout"), (5, cancelled), (6, "ActorStopped")]
+
+
+async def test_asks_at_once_are_sends_like_others():
+    marks, some = MarkAll(), MarkAll(every=3)
+    async with ActorSystem(instruments=[some]) as system:
+        await ask_all(*(system.spawn(Echo).request(number) for number in range(8)))
+    assert [message for _, message, _ in some.shown] == [0, 3, 6]
+    async with ActorSystem(instruments=[marks]) as system:
+        echo, stopped = system.spawn(Echo), system.spawn(Echo)
+        await system.stop(stopped)
+        requests = [echo.request(1), stopped.request(2), echo.request(LookupError()), echo.request(4)]
+        await ask_all(*requests, return_exceptions=True)
+        with pytest.raises(ActorStopped):
+            await ask_all(stopped.request(5))
+    assert [message for _, message, _ in marks.shown][::2] == [1, requests[2]._message, 5]
+    assert {asks for _, _, asks in marks.shown} == {True}
+    replies = [entry[1:] for entry in marks.log if entry[0] == "replied"]
+    assert replies == [
+        (1, None),
+        (2, "ActorStopped"),
+        (3, "LookupError"),
+        (4, "ActorStopped"),
+        (5, "ActorStopped"),
+    ]
+
+
+class Slow(Echo):
+    def __init__(self, gate):
+        self.gate = gate
+
+    async def receive(self, message):
+        await self.gate.wait()
+        return message
+
+
+async def test_a_marked_ask_whose_asker_has_gone_is_not_begun():
+    marks = MarkAll()
+    async with ActorSystem(instruments=[marks]) as system:
+        gate = anyio.Event()
+        slow = system.spawn(Slow, gate)
+        await slow.tell("wait")
+        with pytest.raises(AskTimeout):
+            await slow.ask("gone", timeout=0.01)
+        gate.set()
+        assert await slow.ask("now") == "now"
+        assert system.control_panel()["expired_asks"] == 1
+    assert [entry[1] for entry in marks.log if entry[0] == "begin"] == [1, 3]
 
 
 # -- promise 4
