@@ -179,6 +179,7 @@ class Runtime:
                 if waiter is not None and not waiter.done():
                     worker.roused = True
                     waiter.set_result(None)
+                    self.loop.rouse()
                     return
             self.start_worker(None)
         except BaseException:

@@ -219,6 +219,7 @@ class Timers:
         need_frames()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
+            self._loop.rouse()
         elif not self._running and not self._closed:
             self._loop.spawn(self._run, lambda: "papyra timers")
             self._running = True

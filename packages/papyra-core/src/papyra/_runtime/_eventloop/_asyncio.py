@@ -40,6 +40,10 @@ def _raise(error: BaseException) -> None:
     raise error
 
 
+def _nothing() -> None:
+    pass
+
+
 def current_task() -> object | None:
     """Return the running task of asyncio, None outside of its loop."""
     try:
@@ -113,6 +117,7 @@ class AsyncioLoop:
     ) -> None:
         """Start a task."""
         need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
+        self.rouse()
         begun: list[bool] = []
         task = _NamedTask(
             self._guarded(make, begun),
@@ -150,6 +155,11 @@ class AsyncioLoop:
         return self._loop.time() - self._struck < 0.1 or (
             len(tasks) > 1 and all(task.cancelling() for task in tasks)
         )
+
+    def rouse(self) -> None:
+        """Let the selector return at once, if no task runs; see `papyra._runtime._eventloop.Loop.rouse`."""
+        if asyncio.current_task(self._loop) is None:
+            self._loop.call_soon_threadsafe(_nothing)
 
     def is_closed(self) -> bool:
         """Whether the loop was closed."""

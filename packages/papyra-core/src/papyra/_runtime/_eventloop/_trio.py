@@ -52,9 +52,10 @@ class _TrioWaiter:
 
     def __await__(self) -> Generator[Any, None, None]:
         # Without a coroutine of its own in between: each costs 0.2 us a wait.
+        self._task = trio.lowlevel.current_task()  # before the look at `_done`: a finalizer may come between
         if self._done:
+            self._task = None
             return trio.lowlevel.checkpoint().__await__()  # noqa: ASYNC105 - the caller awaits it
-        self._task = trio.lowlevel.current_task()
         return trio.lowlevel.wait_task_rescheduled(self._abort).__await__()  # noqa: ASYNC105 - as above
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
@@ -68,10 +69,21 @@ class _TrioWaiter:
     def set_result(self, _result: None, /) -> None:
         self._done = True
         task: Any = self._task
+        if task is None:
+            return
+        if task._abort_func == self._abort and trio.lowlevel.in_trio_task():
+            self._task = None
+            trio.lowlevel.reschedule(task, _WOKEN)
+        else:
+            # A finalizer calls, in trio's own code, where only this call is safe, or before the wait begins.
+            trio.lowlevel.current_trio_token().run_sync_soon(self._reschedule)
+
+    def _reschedule(self) -> None:
+        task: Any = self._task
+        self._task = None
         # After a RecursionError in `__await__` the task waits for something else, or not at all.
         if task is not None and task._abort_func == self._abort:
             trio.lowlevel.reschedule(task, _WOKEN)
-        self._task = None
 
 
 class _Name(str):
@@ -164,6 +176,9 @@ class TrioLoop:
     ) -> None:
         """Start a system task."""
         need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
+        if not trio.lowlevel.in_trio_task():  # as in `_TrioWaiter.set_result`
+            self._token.run_sync_soon(self.spawn, make, label, context)
+            return
         task = trio.lowlevel.spawn_system_task(
             self._guarded, make, context=self.clean_context.copy() if context is None else context
         )
@@ -180,6 +195,9 @@ class TrioLoop:
     def ending(self) -> bool:
         """Return whether the running task is being cancelled, as at the end of the run."""
         return trio.current_effective_deadline() == -math.inf
+
+    def rouse(self) -> None:
+        """Do nothing: waiters and new tasks of trio see to it themselves."""
 
     def is_closed(self) -> bool:
         """Return whether the run has ended. Only trio's own error proves it."""
