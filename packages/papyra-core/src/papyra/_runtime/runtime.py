@@ -162,7 +162,7 @@ class Runtime:
 
     def wake(self) -> None:
         """Wake or start a spare worker."""
-        if self.loop.is_closed():
+        if not self.loop.rouse():
             self.abandon()
             raise RuntimeError(
                 f"the event loop of actor system {self.system_id!r} has ended, and the system with it. "
@@ -179,7 +179,6 @@ class Runtime:
                 if waiter is not None and not waiter.done():
                     worker.roused = True
                     waiter.set_result(None)
-                    self.loop.rouse()
                     return
             self.start_worker(None)
         except BaseException:

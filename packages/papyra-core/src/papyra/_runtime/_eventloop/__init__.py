@@ -101,8 +101,8 @@ class Loop(Protocol):
         """Whether all tasks of the runtime are being cancelled, as at the end of an event loop."""
         ...
 
-    def rouse(self) -> None:
-        """See to it that the loop does not sleep over a waiter that was woken just now.
+    def rouse(self) -> bool:
+        """See to it that the loop does not sleep over a waiter that is woken now. Return False if it has ended.
 
         To be called where a finalizer may wake one. It may run in the loop's own code, when the loop has
         decided already how long it waits for the selector.

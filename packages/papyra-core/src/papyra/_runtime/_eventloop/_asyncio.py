@@ -156,10 +156,13 @@ class AsyncioLoop:
             len(tasks) > 1 and all(task.cancelling() for task in tasks)
         )
 
-    def rouse(self) -> None:
-        """Let the selector return at once, if no task runs; see `papyra._runtime._eventloop.Loop.rouse`."""
+    def rouse(self) -> bool:
+        """Let the selector return at once, unless a task runs; return False if the loop was closed."""
         if asyncio.current_task(self._loop) is None:
+            if self._loop.is_closed():
+                return False
             self._loop.call_soon_threadsafe(_nothing)
+        return True
 
     def is_closed(self) -> bool:
         """Whether the loop was closed."""

@@ -7,6 +7,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import trio
+from trio.lowlevel import in_trio_task, reschedule
 
 from papyra._runtime.containment.stack_guard import SPAWN_FRAMES, need_frames
 
@@ -20,7 +21,7 @@ __all__ = ["TrioLoop", "current_task", "is_running"]
 
 def is_running() -> bool:
     """Whether the calling code runs inside a trio task."""
-    return trio.lowlevel.in_trio_task()
+    return in_trio_task()
 
 
 def current_task() -> object:
@@ -71,9 +72,9 @@ class _TrioWaiter:
         task: Any = self._task
         if task is None:
             return
-        if task._abort_func == self._abort and trio.lowlevel.in_trio_task():
+        if task._abort_func == self._abort and in_trio_task():
             self._task = None
-            trio.lowlevel.reschedule(task, _WOKEN)
+            reschedule(task, _WOKEN)
         else:
             # A finalizer calls, in trio's own code, where only this call is safe, or before the wait begins.
             trio.lowlevel.current_trio_token().run_sync_soon(self._reschedule)
@@ -83,7 +84,7 @@ class _TrioWaiter:
         self._task = None
         # After a RecursionError in `__await__` the task waits for something else, or not at all.
         if task is not None and task._abort_func == self._abort:
-            trio.lowlevel.reschedule(task, _WOKEN)
+            reschedule(task, _WOKEN)
 
 
 class _Name(str):
@@ -176,7 +177,7 @@ class TrioLoop:
     ) -> None:
         """Start a system task."""
         need_frames(SPAWN_FRAMES)  # else an error could come when the task is there already
-        if not trio.lowlevel.in_trio_task():  # as in `_TrioWaiter.set_result`
+        if not in_trio_task():  # as in `_TrioWaiter.set_result`
             self._token.run_sync_soon(self.spawn, make, label, context)
             return
         task = trio.lowlevel.spawn_system_task(
@@ -196,8 +197,9 @@ class TrioLoop:
         """Return whether the running task is being cancelled, as at the end of the run."""
         return trio.current_effective_deadline() == -math.inf
 
-    def rouse(self) -> None:
-        """Do nothing: waiters and new tasks of trio see to it themselves."""
+    def rouse(self) -> bool:
+        """Return whether the run goes on: waiters and new tasks of trio see to it that it does not sleep."""
+        return not self.is_closed()
 
     def is_closed(self) -> bool:
         """Return whether the run has ended. Only trio's own error proves it."""
