@@ -102,7 +102,7 @@ class Loop(Protocol):
         ...
 
     def rouse(self) -> bool:
-        """See to it that the loop does not sleep over a waiter that is woken now. Return False if it has ended.
+        """See to it that the loop does not sleep over a waiter that is woken now; False if it has ended.
 
         To be called where a finalizer may wake one. It may run in the loop's own code, when the loop has
         decided already how long it waits for the selector.
