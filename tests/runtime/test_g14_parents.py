@@ -156,6 +156,23 @@ async def test_g14_a_busy_parent_decides_after_its_message() -> None:
         assert boss.is_alive()
 
 
+async def test_g14_an_on_child_failure_that_can_not_be_read_fails_the_parent() -> None:
+    class Unreadable:
+        def __get__(self, *_: object) -> object:
+            raise LookupError("a descriptor")
+
+    plan = Plan()
+    kind: type[Boss] = type("Odd", (Boss,), {"on_child_failure": Unreadable()})
+    async with running() as system:
+        boss = system.spawn(partial(kind, plan, lambda *_: None, RESTART))
+        kid = await boss.ask(read_kid)
+        await kid.tell("boom")
+        crash = await until(system, ev.ActorCrashed, boss)
+        assert crash.payload["error"] == "LookupError: a descriptor"
+        await until(system, ev.ActorStopped, boss)
+    assert plan.stops == plan.built
+
+
 @pytest.mark.parametrize("policy", [None, RESTART])
 async def test_g14_a_parent_that_stops_leaves_no_child_waiting_for_its_decision(
     policy: SupervisionPolicy | None,

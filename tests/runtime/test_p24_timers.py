@@ -254,9 +254,14 @@ async def test_p27_exactly_one_of_send_and_call() -> None:
                 actor.context.timers.start_single("a", 1, send=None, call=lambda: None)
             with pytest.raises(TypeError, match="exactly one of send= and call="):
                 actor.context.set_receive_timeout(1)
+            with pytest.raises(TypeError, match="takes neither send= nor call="):
+                actor.context.set_receive_timeout(None, send=None)
+            with pytest.raises(TypeError, match="must be a plain or async function"):
+                actor.context.timers.start_single("a", 1, call="text")  # type: ignore[arg-type]  # on purpose
             actor.context.timers.start_single(("any", "key"), 1, send=None)
             assert actor.context.timers.is_active(("any", "key"))
             assert actor.context.timers.keys() == (("any", "key"),)
+            assert repr(actor.context.timers) == "<timers of actor local:1 (Runs): [('any', 'key')]>"
 
         await ref.ask(start)
 

@@ -27,6 +27,7 @@ from papyra import (
     SupervisionPolicy,
     SupervisorDecision,
     SystemHooks,
+    ask_all,
 )
 from papyra._runtime.phases import STOPPED
 from papyra.testing import ManualClock, explore, run_seeded
@@ -404,10 +405,12 @@ async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(when: str) -> None:
+@pytest.mark.parametrize("how", ["ask", "through", "ask_all"])
+async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(how: str, when: str) -> None:
     clock, log = ManualClock(), []  # no grace passes: the clock does not move
     async with running(time_fn=clock) as system:
         _, refs = await group(system, GroupPolicy(), log, "a", "b", "c")
+        other: ActorRef[Any, Any] = system.spawn(Runs, policy=RESTART)
         gate = anyio.Event()
         found: list[Any] = []
 
@@ -415,7 +418,10 @@ async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(w
             if when == "after":
                 await gate.wait()
             try:
-                await refs["c"].ask(1)
+                if how == "ask_all":
+                    await ask_all(other.request(1), refs["c"].request(1))
+                else:
+                    await (refs["c"].ask(1) if how == "ask" else other.ask(lambda _: refs["c"].ask(1)))
             except ActorStopped as error:
                 found.append(error)
 

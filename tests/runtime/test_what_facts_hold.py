@@ -251,6 +251,15 @@ async def test_hooks_get_the_same() -> None:
     ] == [(kind, payload) for kind, payload in shown.items() if kind.startswith("Actor")]
 
 
+async def test_a_class_without_a_module_is_stored_by_its_name() -> None:
+    names = {"Worker": Worker}  # globals without a __name__
+    exec('Made = type("Made", (Worker,), {})', names)
+    async with ActorSystem() as system:
+        system.spawn(names["Made"])
+        await system.stop_all()
+        assert (await stored(system, "ActorStarted"))[0].payload["type"] == "Made"
+
+
 async def test_names_that_are_no_plain_texts_are_stored_as_what_they_say() -> None:
     class Names(enum.StrEnum):
         ORDERS = "orders"
