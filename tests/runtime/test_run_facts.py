@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -23,6 +23,9 @@ from papyra import Actor, ActorSystem
 from papyra.persistence import InMemoryPersistence, processes
 from papyra.persistence.models import PersistedEvent
 from papyra.persistence.processes import how_run_ended, is_running, process_started
+
+if TYPE_CHECKING:
+    from papyra.cluster import LocalSystem
 
 
 class Fragile(Actor):
@@ -100,6 +103,27 @@ async def test_r03_what_ends_the_system_from_inside_is_an_error() -> None:
             await system.spawn(Fragile).tell(SystemExit(3))
             await anyio.sleep_forever()
     assert store.last[-1].payload["reason"] == "error"
+
+
+class NoCluster:
+    """A cluster that nobody can join."""
+
+    async def open(self, local: LocalSystem) -> None:
+        raise ConnectionError("no server")
+
+
+async def test_r03_a_start_that_fails_is_a_run_that_ended(caplog: pytest.LogCaptureFixture) -> None:
+    store = Kept()
+    cluster: Any = NoCluster()
+    system = ActorSystem(persistence=store, cluster=cluster)
+    with pytest.raises(ConnectionError, match="no server"):
+        await system.start()
+    await system.aclose()
+    assert [(fact.event_type, fact.payload.get("reason")) for fact in store.last] == [
+        ("SystemStarted", None),
+        ("SystemStopped", "error"),
+    ]
+    assert caplog.records == []
 
 
 def test_a_pid_is_a_process_only_with_its_start() -> None:

@@ -235,9 +235,12 @@ class ActorSystem:
         local = LocalSystem(core)
         try:
             await cluster.open(local)
-        except BaseException:
+        except BaseException as error:
             local.background.close()
             core.timers.close()
+            core.facts.stopped("error" if is_a(error, Exception) else "cancelled")
+            with anyio.move_on_after(1.0, shield=True):
+                await self._fact_writer.flush()
             raise
 
     async def _check_store(self) -> None:
