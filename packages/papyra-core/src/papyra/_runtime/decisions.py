@@ -8,7 +8,7 @@ to know what comes after the wait, and `lifecycle._goes_down` ends its timer.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, assert_never
 
 from papyra._runtime import phases
 from papyra._runtime.containment.failure_log import FailureLog
@@ -105,6 +105,8 @@ class Decisions:
                 if parent is None or parent.parent is None:
                     to = f"stopped: it would escalate, and has no parent{by}"
                 return _Plan(wanted, to, partial(self._escalate, cell, error, "failed"))
+            case _:
+                assert_never(wanted)
 
     # -- restart
 
@@ -241,6 +243,8 @@ def _goes_on(cell: Cell, decision: SupervisorDecision) -> bool:
             return cell.actor is not None
         case SupervisorDecision.STOP | SupervisorDecision.IGNORE | SupervisorDecision.ESCALATE:
             return False
+        case _:
+            assert_never(decision)
 
 
 def stops_anyway(cell: Cell) -> bool:
