@@ -12,7 +12,7 @@ import trio
 
 from papyra import Actor, ActorStopped, ActorSystem, events
 
-from .support import running
+from .support import go_round, running
 
 
 class Session(Actor):
@@ -175,6 +175,38 @@ async def test_h05_variables_set_while_it_has_a_lock_stay_the_actors() -> None:
         await ref.ask("release")
         assert await other.ask("look") == "nobody's"
         assert await ref.ask("look") == "the actor's"
+
+
+@pytest.mark.parametrize(
+    "messages", [["set and take"], ["set", "take"], ["take", "set"], ["set", "take", "set"]]
+)
+async def test_h05_an_actor_keeps_its_lock_and_its_variables(messages: list[str]) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+
+    class Both(Actor):
+        def __init__(self) -> None:
+            self.lock = anyio.Lock()
+
+        async def receive(self, message: Any) -> Any:
+            if "set" in message:
+                variable.set("the actor's")
+            if "take" in message:
+                await self.lock.acquire()
+            if "release" in message:
+                self.lock.release()
+            return variable.get()
+
+    async with running() as system:
+        ref, other = system.spawn(Both), system.spawn(Both)
+        for _ in range(3):
+            for message in messages:
+                await ref.ask(message)
+                await go_round()
+                assert await other.ask("look") == "nobody's"
+            for message in ("look", "release", "look"):
+                assert await ref.ask(message) == "the actor's"
+                await go_round()
+        assert await other.ask("take") == "nobody's"
 
 
 class Waits(Actor):

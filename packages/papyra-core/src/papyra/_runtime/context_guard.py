@@ -101,12 +101,11 @@ def keep_worker(cell: Cell, worker: Worker) -> None:
         worker.queue = deque()
 
 
-def release_worker(worker: Worker) -> Cell:
+def release_worker(worker: Worker) -> None:
     """Let the actor of a worker, which holds nothing of the task any more, be run by any worker."""
     cell, worker.home, worker.queue = worker.home, None, None
     assert cell is not None  # noqa: S101 - only a worker with a home is released
     cell.variables = None
-    return cell
 
 
 def changed_variables(context: Context, before: Context, clean: Context) -> Context | None:

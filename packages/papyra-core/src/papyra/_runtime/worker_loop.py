@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from contextlib import nullcontext
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from functools import partial
 from sys import getrefcount
 from time import perf_counter, sleep
@@ -182,7 +182,7 @@ class Workers:
         saves. `papyra.testing.seeded` has the same loop without the tricks, in a random order.
         """
         rt = self._rt
-        mine = worker.home is not None
+        apart = mine = worker.home is not None
         lifecycle = rt.lifecycle
         mailbox_pool = rt.mailbox_pool
         cancelling = rt.loop.cancelling()
@@ -269,12 +269,6 @@ class Workers:
                         return worker.abandoned
                     if worker.spoilt or (not own and scopes.cancel_scope is not floor):
                         return True  # its scopes are closed, but it serves no other actor
-                # `ContextGuard.changed`, inlined for the common case
-                if not mine and context != reference and guard.changed():
-                    keep(cell, worker)
-                    return True
-                if not mine and cancelling is not None and cancelling():
-                    return True  # the actor cancelled the task itself, which the next one would notice
                 if (
                     getrefcount(task) != references
                     and not mine
@@ -283,6 +277,12 @@ class Workers:
                     if worker.queue is None:
                         return True  # the actor has stopped: the task serves no other one
                     mine, ready = True, worker.queue
+                # `ContextGuard.changed`, inlined for the common case
+                if not mine and context != reference and guard.changed():
+                    keep(cell, worker)
+                    return True
+                if not mine and cancelling is not None and cancelling():
+                    return True  # the actor cancelled the task itself, which the next one would notice
                 if left <= 0:
                     # Adapt: look at the clock more often where messages take long.
                     late = perf_counter() - began > SLICE_SECONDS
@@ -291,10 +291,23 @@ class Workers:
                         await self._pause(worker)
                         began = perf_counter()
             worker.cell = None
-            if worker.home is not None and worker.home.variables is worker:
+            home = worker.home
+            if (
+                home is not None
+                and not own
+                and type(home.variables) is Context  # its own variables, for which it was given this worker
+                and getrefcount(task) != references
+            ):
+                if not await self._holds(worker, home, references):
+                    keep(home, worker)
+                    return True
+                if worker.queue is None:
+                    return True  # as above
+                ready = worker.queue
+            if home is not None and home.variables is worker:
                 if not own and getrefcount(task) <= references:
-                    home = release_worker(worker)
-                    if guard.changed():
+                    release_worker(worker)
+                    if apart or guard.changed():
                         keep(home, worker)
                     return True
                 if rt.ready and not rt.awake:
