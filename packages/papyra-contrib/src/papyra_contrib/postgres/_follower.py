@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from psycopg import sql
+from psycopg import errors, sql
 
 from papyra_contrib._following import ServerFollower
 from papyra_contrib.postgres._queries import find, numbered_rows
@@ -61,7 +62,8 @@ class Follower(ServerFollower):
         return [record for _, record in rows if record is not None and self.matches(record)]
 
     def _read(self, connection: Connection) -> list[tuple[int, PersistedRecord | None]]:
-        with connection.transaction():
+        # The tables may be dropped after the look whether they exist: then nothing is there to read.
+        with suppress(errors.UndefinedTable), connection.transaction():
             if not self._tables.exist(connection):
                 return []
             identity = self._tables.identity(connection)
@@ -69,6 +71,7 @@ class Follower(ServerFollower):
                 self._identity, self._last = identity, 0
             rest = sql.SQL("WHERE seq > %s ORDER BY seq LIMIT %s")
             return list(numbered_rows(connection, self._tables, rest, (self._last, PAGE_ROWS)))
+        return []
 
     def _listening(self, work: Work) -> Connection:
         if self._connection is None or self._connection.closed:
