@@ -300,6 +300,8 @@ class Workers:
             ):
                 if not await self._holds(worker, home, references):
                     keep(home, worker)
+                    if rt.ready and not rt.awake:
+                        rt.wake()
                     return True
                 if worker.queue is None:
                     return True  # as above
