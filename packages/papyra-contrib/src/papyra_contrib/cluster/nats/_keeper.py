@@ -168,7 +168,11 @@ class Keeper:
         if opening.done() and opening.exception() is None:
             client = opening.result()
             self._tell(lambda: self._ready(None))
-            await self._tick_until_stopped()
+            try:
+                await self._tick_until_stopped()
+            except Exception:
+                await self._close(client)  # uvloop does not close with a connection open
+                raise
         else:
             while not opening.done():  # asyncio loses a cancellation that comes with a refused connection
                 opening.cancel()
