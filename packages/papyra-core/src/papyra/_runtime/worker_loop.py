@@ -306,6 +306,7 @@ class Workers:
                 if worker.queue is None:
                     return True  # as above
                 ready = worker.queue
+                continue  # it may have been handed a message meanwhile
             if home is not None and home.variables is worker:
                 if not own and getrefcount(task) <= references:
                     release_worker(worker)
