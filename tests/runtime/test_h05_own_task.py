@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from papyra import Actor, ActorStopped, ActorSystem, events
+from papyra._runtime._eventloop import running_loop
 
 from .support import go_round, running
 
@@ -207,6 +208,49 @@ async def test_h05_an_actor_keeps_its_lock_and_its_variables(messages: list[str]
                 assert await ref.ask(message) == "the actor's"
                 await go_round()
         assert await other.ask("take") == "nobody's"
+
+
+@pytest.mark.parametrize("lets_go", [False, True])
+@pytest.mark.parametrize("before", [[], ["set"]])
+async def test_h05_a_message_that_comes_while_the_task_is_looked_at_is_handled(
+    before: list[str], lets_go: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    held: list[object] = []
+    late = anyio.Event()
+
+    class Holds(Actor):
+        async def receive(self, message: str) -> str:
+            if message == "late":
+                late.set()
+            else:
+                variable.set("the actor's")
+            if message == "hold":
+                held.append(running_loop().current_task())  # it counts as held, as if a lock referred to it
+            return variable.get()
+
+    async with running() as system:
+        ref = system.spawn(Holds)
+        for message in before:  # then it runs in variables of its own
+            await ref.ask(message)
+        await go_round()
+        loop = ref._cell.rt.loop
+        look = loop.yield_to_loop
+
+        async def slow_look() -> None:
+            monkeypatch.undo()
+            ref.tell_nowait("late")
+            await go_round()  # another worker hands the message over
+            if lets_go:
+                held.clear()
+            await look()
+
+        monkeypatch.setattr(loop, "yield_to_loop", slow_look)
+        await ref.tell("hold")
+        with anyio.fail_after(20):
+            await late.wait()
+        held.clear()
+        assert await ref.ask("look") == "the actor's"
 
 
 class Waits(Actor):

@@ -55,12 +55,14 @@ def reference_of(context: Context) -> Context:
 class ContextGuard:
     """The context variables that a worker began with.
 
-    The worker compares ``live`` with ``reference`` after each turn, and calls `changed` if they differ.
+    The worker compares ``live`` with ``reference`` after each turn, and calls `changed` if they differ. Where
+    they were ``kept`` for an actor before the worker began, they count as changed.
     """
 
-    __slots__ = ("_before", "_tree", "live", "reference")
+    __slots__ = ("_before", "_kept", "_tree", "live", "reference")
 
-    def __init__(self, live: Context) -> None:
+    def __init__(self, live: Context, *, kept: bool) -> None:
+        self._kept = kept
         self.live = live  # the worker's own: reading it needs no copy
         self._before = live.copy()
         self._tree = tree_of(live)
@@ -68,6 +70,8 @@ class ContextGuard:
 
     def changed(self) -> bool:
         """Return whether an actor has left a variable with another value."""
+        if self._kept:
+            return True
         tree = tree_of(self.live)
         if tree is self._tree:
             return False

@@ -138,7 +138,7 @@ class Workers:
     async def _main(self, worker: Worker) -> None:
         rt = self._rt
         task = rt.enter(worker)
-        guard = ContextGuard(worker.context)
+        guard = ContextGuard(worker.context, kept=worker.home is not None)
         if worker.queue is None:
             rt.awake -= 1
         try:
@@ -182,7 +182,7 @@ class Workers:
         saves. `papyra.testing.seeded` has the same loop without the tricks, in a random order.
         """
         rt = self._rt
-        apart = mine = worker.home is not None
+        mine = worker.home is not None
         lifecycle = rt.lifecycle
         mailbox_pool = rt.mailbox_pool
         cancelling = rt.loop.cancelling()
@@ -291,39 +291,44 @@ class Workers:
                         await self._pause(worker)
                         began = perf_counter()
             worker.cell = None
-            home = worker.home
-            if (
-                home is not None
-                and not own
-                and type(home.variables) is Context  # its own variables, for which it was given this worker
-                and getrefcount(task) != references
-            ):
-                if not await self._holds(worker, home, references):
-                    keep(home, worker)
-                    if rt.ready and not rt.awake:
-                        rt.wake()
+            if worker.home is not None:
+                if not await self._stays(worker, worker.home, guard, references):
                     return True
-                if worker.queue is None:
-                    return True  # as above
+                assert worker.queue is not None  # noqa: S101 - it has a home
                 ready = worker.queue
-                continue  # it may have been handed a message meanwhile
-            if home is not None and home.variables is worker:
-                if not own and getrefcount(task) <= references:
-                    release_worker(worker)
-                    if apart or guard.changed():
-                        keep(home, worker)
-                    return True
-                if rt.ready and not rt.awake:
-                    rt.wake()
-                await self._park_own(worker)
                 began = perf_counter()
                 continue
-            if mine or rt.closing or len(rt.parked) >= MAX_PARKED:
+            if rt.closing or len(rt.parked) >= MAX_PARKED:
                 return True
             # A parked worker must not keep objects of its last actor alive.
             cell = box = actor = receive = item = None  # type: ignore[assignment]  # set again before any use
             await self._park(worker)
             began = perf_counter()
+
+    async def _stays(self, worker: Worker, home: Cell, guard: ContextGuard, references: int) -> bool:
+        """Wait until the actor of a worker needs it again. Return False if it needs it no more.
+
+        A worker stays with an actor that has a task of its own, or holds something of the worker's task.
+        """
+        rt = self._rt
+        if type(home.variables) is Context and not worker.own:  # its own, for which it was given this worker
+            if getrefcount(rt.loop.current_task()) == references:
+                return False
+            if await self._holds(worker, home, references):
+                return worker.queue is not None  # else the actor has stopped
+            keep(home, worker)
+            return False
+        if home.variables is not worker:
+            return False
+        if not worker.own and getrefcount(rt.loop.current_task()) <= references:
+            release_worker(worker)
+            if guard.changed():
+                keep(home, worker)
+            return False
+        if rt.ready and not rt.awake:
+            rt.wake()
+        await self._park_own(worker)
+        return True
 
     async def _holds(self, worker: Worker, cell: Cell, references: int) -> bool:
         """Return whether an actor holds something that the worker's task owns: then it keeps the worker."""
