@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from papyra import Actor, ActorSystem, Strategy, SupervisionPolicy
+from papyra import Actor, ActorRef, ActorSystem, Strategy, SupervisionPolicy
 
 RESTART = SupervisionPolicy(Strategy.RESTART)
 STOP = SupervisionPolicy(Strategy.STOP)
@@ -124,6 +124,12 @@ async def running(*, seconds: float = 60, **options: Any) -> AsyncIterator[Actor
             except AssertionError:  # show it at once: what it left behind may never stop
                 await system.aclose(deadline=1)
                 raise
+
+
+async def begin(ref: ActorRef[Any, Any], message: Any) -> None:
+    """Tell an actor that is idle a message, and wait until it handles it: its mailbox is empty then."""
+    await ref.tell(message)
+    await wait_until(lambda: ref._cell.box is not None and not ref._cell.box)
 
 
 async def go_round(times: int = 20) -> None:

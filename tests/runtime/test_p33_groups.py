@@ -38,6 +38,7 @@ from .support import (
     Boom,
     Loop,
     Runs,
+    begin,
     both_loops,
     go_round,
     running,
@@ -384,8 +385,7 @@ async def test_p34_a_member_that_ignores_cancellation_is_left_behind() -> None:
                 await gate.wait()
             cancelled.append(1)
 
-        await refs["b"].tell(stubborn)
-        await wait_until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
+        await begin(refs["b"], stubborn)
         await boom(refs["a"])
         await wait_until(lambda: refs["b"]._cell.group is not None)
         try:
@@ -430,8 +430,7 @@ async def test_p34_a_member_that_waits_for_a_member_gets_actor_stopped_at_once(h
             raise Boom
 
         await refs["c"].tell(hold if when == "before" else lambda _: None)
-        await refs["b"].tell(asks)
-        await wait_until(lambda: refs["b"]._cell.box is not None and not refs["b"]._cell.box)
+        await begin(refs["b"], asks)
         if when == "before":
             await wait_until(lambda: refs["b"]._cell.waits_for is not None)
             await refs["a"].tell("boom")
