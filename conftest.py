@@ -17,6 +17,7 @@ import doctest
 import gc
 import importlib
 import io
+import logging
 import os
 import re
 import shutil
@@ -144,6 +145,7 @@ def _leave_folder(namespace: dict[str, Any]) -> None:
     os.chdir(back)
     os.environ.clear()
     os.environ.update(environment)
+    logging.getLogger("papyra").setLevel(logging.NOTSET)  # a page that fails on purpose silences it
     sys.path.remove(folder)
     for name in set(sys.modules) - modules:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(folder):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import runpy
 import shutil
@@ -76,8 +75,3 @@ def hard_limit() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-
-
-def pytest_runtest_setup() -> None:
-    """Let tests see what Papyra logs, although a page of the docs may have silenced it in this process."""
-    logging.getLogger("papyra").setLevel(logging.NOTSET)
