@@ -218,6 +218,15 @@ async def test_h10_the_hook_of_what_python_cannot_raise_goes_with_the_last_syste
     assert sys.unraisablehook is before
 
 
+def _work_of_the_runtime() -> Callable[[list[str]], None]:
+    """Return a function that counts as the runtime's: it sends SIGINT, and notes that it went on."""
+    space: dict[str, object] = {"__name__": "papyra.fake", "signal": signal}
+    exec("def work(done):\n    signal.raise_signal(signal.SIGINT)\n    done.append('work')", space)
+    work = space["work"]
+    assert callable(work)
+    return work
+
+
 @pytest.mark.parametrize("taken", [False, True], ids=["own signal", "signal of the program"])
 async def test_h10_the_runtimes_work_for_a_host_is_not_interrupted(
     handler: Interrupts, monkeypatch: pytest.MonkeyPatch, taken: bool
@@ -228,11 +237,7 @@ async def test_h10_the_runtimes_work_for_a_host_is_not_interrupted(
     """
     if taken:
         monkeypatch.setattr("papyra._runtime.process.interrupts.AGAIN_SIGNAL", None)
-    space: dict[str, object] = {"__name__": "papyra.fake", "signal": signal}
-    exec("def work(done):\n    signal.raise_signal(signal.SIGINT)\n    done.append(True)", space)
-    work = space["work"]
-    assert callable(work)
-    done: list[bool] = []
+    work, done = _work_of_the_runtime(), list[str]()
     async with ActorSystem():
         with suppress(KeyboardInterrupt):
             work(done)
@@ -244,11 +249,7 @@ async def test_h10_the_runtimes_work_for_a_host_is_not_interrupted(
 
 async def test_h10_a_task_that_an_actor_has_started_is_interrupted(handler: Interrupts) -> None:
     """In its own code, and after the runtime's work for it; the system ends with `KeyboardInterrupt`."""
-    space: dict[str, object] = {"__name__": "papyra.fake", "signal": signal}
-    exec("def work(done):\n    signal.raise_signal(signal.SIGINT)\n    done.append('work')", space)
-    work = space["work"]
-    assert callable(work)
-    done: list[str] = []
+    work, done = _work_of_the_runtime(), list[str]()
 
     class Groups(Actor):
         async def receive(self, message: str) -> None:
@@ -380,6 +381,7 @@ async def test_h10_a_program_that_went_on_is_not_closed_by_a_later_one(
 
 async def test_h10_after_the_third_the_handler_goes_with_the_system_too(handler: Interrupts) -> None:
     before = signal.getsignal(signal.SIGINT)
+    found: list[object] = []
     with suppress(KeyboardInterrupt):  # the second one ends the system
         async with ActorSystem():
             for _ in range(3):
@@ -388,6 +390,8 @@ async def test_h10_after_the_third_the_handler_goes_with_the_system_too(handler:
             assert signal.getsignal(signal.SIGINT) is signal.SIG_DFL
             handler._overdue = []  # the loop has not answered
             handler._look_again(0, sys._getframe())  # from now on the signal is the program's alone
+            found.append(handler._overdue)
+    assert found == [[]]
     assert signal.getsignal(signal.SIGINT) == before
 
 
