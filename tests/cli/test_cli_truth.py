@@ -123,9 +123,9 @@ def test_r24_a_store_that_takes_no_record_fails_the_doctor(invoke: Callable[...,
 @pytest.mark.parametrize(
     ("fault", "code", "text"),
     [
-        ("healthy = False", 1, "health\tfailed\tan acknowledged record may not be safe on disk"),
-        ("ping = away", 1, "health\tfailed\tno route to it"),  # it can be read
-        ("ping = list_events = away", 3, "papyra: error: no route to it"),
+        ("Toy.healthy = False", 1, "health\tfailed\tan acknowledged record may not be safe on disk"),
+        ("Toy.ping = away", 1, "health\tfailed\tno route to it"),  # it can be read
+        ("Toy.ping = Toy.list_events = away", 3, "papyra: error: no route to it"),
     ],
 )
 def test_r24_a_store_that_is_away_or_not_safe_is_told_from_one_that_is_well(
@@ -137,7 +137,7 @@ def test_r24_a_store_that_is_away_or_not_safe_is_told_from_one_that_is_well(
 async def away(self, **_):
     from papyra.exceptions import PersistenceError
     raise PersistenceError("no route to it", retry=True)
-{"".join(f"Toy.{name.strip()} = {fault.rpartition('=')[2]}; " for name in fault.split("=")[:-1])}
+{fault}
 """)
     done = invoke("doctor", "run", "--backend", f"toy:{toy}")
     assert (done.exit_code, text in done.output) == (code, True)

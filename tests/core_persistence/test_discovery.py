@@ -112,7 +112,7 @@ class TestDistribution:
             assert type(backend).__module__ == "throwaway.backends"
             assert backend.retention.max_records == 3
 
-    def test_a_ctrl_c_while_a_plugin_is_looked_at_is_not_contained(self, site, monkeypatch):
+    def test_a_ctrl_c_while_a_plugin_is_looked_at_is_not_contained(self, site):
         """Whether it comes in its import, as it says its API, or in a check."""
 
         def interrupt(_loaded):
@@ -296,9 +296,9 @@ def test_it_works_from_pythonpath_in_a_new_process(site):
 # -- the door to papyra_json
 
 
-def forget_door(monkeypatch):
-    monkeypatch.delitem(sys.modules, "papyra.persistence.json", raising=False)
-    monkeypatch.delattr("papyra.persistence.json", raising=False)
+def forget_door(monkeypatch, name):
+    monkeypatch.delitem(sys.modules, f"papyra.persistence.{name}", raising=False)
+    monkeypatch.delattr(f"papyra.persistence.{name}", raising=False)
 
 
 def test_the_door_hands_on_what_papyra_json_brings():
@@ -310,7 +310,7 @@ def test_the_door_hands_on_what_papyra_json_brings():
 
 
 def test_without_papyra_json_the_door_says_what_to_install(monkeypatch):
-    forget_door(monkeypatch)
+    forget_door(monkeypatch, "json")
     monkeypatch.setitem(sys.modules, "papyra_json", None)
     with pytest.raises(ImportError, match=r"pip install papyra-json$"):
         importlib.import_module("papyra.persistence.json")
@@ -318,8 +318,7 @@ def test_without_papyra_json_the_door_says_what_to_install(monkeypatch):
 
 @pytest.mark.parametrize("missing", ["papyra_contrib", "redis", "ssl"])
 def test_without_its_library_the_door_to_redis_says_what_to_install(monkeypatch, missing):
-    monkeypatch.delitem(sys.modules, "papyra.persistence.redis", raising=False)
-    monkeypatch.delattr("papyra.persistence.redis", raising=False)
+    forget_door(monkeypatch, "redis")
 
     class Missing:
         __path__ = ()
@@ -341,7 +340,7 @@ def test_the_doors_open_from_the_package_and_other_names_are_an_error():
 
 
 def test_something_else_that_is_missing_is_named_as_it_is(monkeypatch):
-    forget_door(monkeypatch)
+    forget_door(monkeypatch, "json")
     for name in [name for name in sys.modules if name.partition(".")[0] == "papyra_json"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "orjson", None)

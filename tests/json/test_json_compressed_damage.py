@@ -146,10 +146,10 @@ def test_of_a_foreign_file_that_the_disk_can_not_read_the_beginning_is_kept(path
     lines = [line(number) for number in range(1, 2001)]
     path.with_name("facts.ndjson.1.gz").write_bytes(gzip.compress(b"".join(lines)))
     path.write_bytes(line(2001))
-    real, fails = gzip.GzipFile.read1, True
+    real = gzip.GzipFile.read1
 
     def read1(self, size=-1):
-        if fails and self.tell():
+        if self.tell():
             raise error
         return real(self, min(size, 4096))
 

@@ -133,9 +133,9 @@ def as_the_loop_goes_to_sleep(
             finalize(timeout)
             return select(timeout)
 
-        monkeypatch.setattr(selector, "select", select_after)
-        yield
-        monkeypatch.undo()
+        with monkeypatch.context() as patch:
+            patch.setattr(selector, "select", select_after)
+            yield
     assert not calls, "it has run"
 
 

@@ -211,7 +211,7 @@ async def test_h15_a_platform_without_threads_runs_actors_all_the_same(
 
 
 async def test_h15_a_message_that_is_handled_for_a_moment_is_not_named(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     event = anyio.Event()
     async with ActorSystem() as system:

@@ -336,7 +336,7 @@ async def test_h16_a_stop_in_a_circle_does_not_advise_to_tell() -> None:
     assert "tell" not in str(caught.value)
 
 
-async def test_h16_a_clock_that_is_no_function_is_refused() -> None:
+def test_h16_a_clock_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(
         TypeError, match="time_fn must be a function that returns Unix time in seconds, not 3"
     ):

@@ -537,10 +537,10 @@ def test_p40_a_thread_learns_that_the_loop_has_ended_without_a_close(monkeypatch
         waiting[0].join(0.01)
     loop.close()
     late = threading.Thread(target=lambda: [note(unused.tell, ref, 1), note(unused.call, anyio.sleep, 0)])
-    for thread in (*waiting, late):
-        if thread is late:
-            thread.start()
+    for thread in waiting:
         thread.join()
+    late.start()
+    late.join()
     assert found == [str(SystemNotRunning(system.system_id, "take messages from threads", closed=True))] * 4
     anyio.run(system.aclose)
 
