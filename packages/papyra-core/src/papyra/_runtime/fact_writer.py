@@ -116,8 +116,8 @@ class FactWriter:
         if writer is not None and not writer.done():  # done: on asyncio, any code can cancel it
             need_frames()
             writer.set_result(None)
-            if self._loop is not None:
-                self._loop.rouse()
+            assert self._loop is not None  # noqa: S101 - as above
+            self._loop.rouse()
         self._writer = None
 
     async def _run(self) -> None:

@@ -92,8 +92,10 @@ class Receiver:
                 self._exports.unwatch(link.peer, _numbers(frame.body))
             case wire.TERMINATED:
                 self._surroundings.target_ended(link, _number(frame.target), frame.type_name)
-            case _:  # a broadcast: `wire.parse` lets no other kind through
+            case wire.BROADCAST:
                 self._broadcast(link, frame)
+            case _:
+                raise wire.MalformedFrame(f"kind {frame.kind!r}")
 
     def _message(self, link: Link, frame: Frame) -> None:
         number = _number(frame.target)

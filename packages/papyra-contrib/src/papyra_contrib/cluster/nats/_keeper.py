@@ -165,27 +165,27 @@ class Keeper:
         stopping = asyncio.create_task(self._stop.wait())
         await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
         client: Client | None = None
-        if opening.done() and opening.exception() is None:
-            client = opening.result()
-            self._tell(lambda: self._ready(None))
-            try:
+        try:
+            if opening.done() and opening.exception() is None:
+                client = opening.result()
+                self._tell(lambda: self._ready(None))
                 await self._tick_until_stopped()
-            except Exception:
-                await self._close(client)  # uvloop does not close with a connection open
-                raise
-        else:
-            while not opening.done():  # asyncio loses a cancellation that comes with a refused connection
-                opening.cancel()
-                await asyncio.wait({opening}, timeout=TICK_SECONDS)
-            error = opening.exception() if opening.done() and not opening.cancelled() else None
-            failed = (
-                error
-                if isinstance(error, Exception)
-                else self.monitor.last_error or OSError("it was stopped")
-            )
-            self._tell(lambda: self._ready(failed))
-        stopping.cancel()
-        await self._close(client)
+            else:
+                await self._give_up(opening)
+        finally:  # also after a failure: uvloop does not close with a connection open
+            stopping.cancel()
+            await self._close(client)
+
+    async def _give_up(self, opening: asyncio.Task[Client]) -> None:
+        """Report why there is no connection."""
+        while not opening.done():  # asyncio loses a cancellation that comes with a refused connection
+            opening.cancel()
+            await asyncio.wait({opening}, timeout=TICK_SECONDS)
+        error = opening.exception() if opening.done() and not opening.cancelled() else None
+        failed = (
+            error if isinstance(error, Exception) else self.monitor.last_error or OSError("it was stopped")
+        )
+        self._tell(lambda: self._ready(failed))
 
     async def _open(self) -> Client:
         plan = self._plan

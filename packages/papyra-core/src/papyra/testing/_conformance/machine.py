@@ -89,6 +89,10 @@ def try_orders(
     )
 
 
+def _no_size(_record: PersistedRecord) -> int:
+    return 0
+
+
 class _StoreMachine(RuleBasedStateMachine):
     """Records, queries, compacts and reopens a store; the model is the list of all that was recorded."""
 
@@ -111,7 +115,7 @@ class _StoreMachine(RuleBasedStateMachine):
     # -- the model
 
     def _kept(self) -> list[PersistedRecord]:
-        size = self._size or id  # which is not called: then the policy has no limit of bytes
+        size = self._size or _no_size
         return self._policy.newest_kept(reversed(self._recorded), self._now, size)[::-1]
 
     def _selected(self, query: Query[PersistedRecord]) -> list[PersistedRecord]:
