@@ -253,6 +253,9 @@ async def main():
         for _ in range(5):
             await system.spawn(Nothing).ask("hello")
         await system.flush()
+        (admin,) = system.instruments
+        while admin.path is None:  # its socket comes a little later than the start
+            await anyio.sleep(0.01)
         print("ready", flush=True)
         await anyio.to_thread.run_sync(sys.stdin.read)
 
