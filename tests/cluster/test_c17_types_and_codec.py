@@ -142,14 +142,10 @@ def test_c17_nats_without_its_extra_says_what_to_install():
     assert "no cluster for the scheme 'nope'" in ran.stderr
 
 
-@pytest.fixture
-def own_registrations(monkeypatch):
-    monkeypatch.setattr(_messages, "_by_name", dict(_messages._by_name))
-    monkeypatch.setattr(_messages, "_by_type", dict(_messages._by_type))
+async def test_c17_a_message_whose_types_are_not_known_at_run_time_fails_the_start(monkeypatch):
+    for registrations in ("_by_name", "_by_type"):
+        monkeypatch.setattr(_messages, registrations, getattr(_messages, registrations).copy())
 
-
-@pytest.mark.usefixtures("own_registrations")
-async def test_c17_a_message_whose_types_are_not_known_at_run_time_fails_the_start():
     @message("test.Lost")
     @dataclass
     class Lost:
@@ -180,9 +176,8 @@ def test_c17_the_names_of_the_test_tools_are_listed():
         _ = cluster_testing.nope
 
 
-@pytest.mark.parametrize("name", ["papyra_contrib.cluster.codec"])
-def test_c17_the_codec_without_its_library_says_what_to_install(name, monkeypatch):
+def test_c17_the_codec_without_its_library_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "msgspec", None)
-    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "papyra_contrib.cluster.codec")
     with pytest.raises(ImportError, match=r"papyra-contrib\[cluster\]"):
-        importlib.import_module(name)
+        importlib.import_module("papyra_contrib.cluster.codec")

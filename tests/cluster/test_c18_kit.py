@@ -238,47 +238,40 @@ def test_c18_the_seed_decides():
     assert random.Random(1).random() == MemoryNetwork(1)._hub.random.random()
 
 
+class Client:
+    """A connection that is not there yet; it can't send the frame ``b"1"``."""
+
+    def __init__(self) -> None:
+        self.is_connected = False
+        self.calls: list[str] = []
+        self.sent: list[bytes] = []
+
+    async def subscribe(self, subject: str, **options: object) -> None:
+        self.calls.append("subscribe")
+
+    async def flush(self, **options: object) -> None:
+        self.calls.append("flush")
+
+    async def publish(self, subject: str, frame: bytes, reply: str) -> None:
+        if frame == b"1":
+            raise OSError("out of luck")
+        self.sent.append(frame)
+
+
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the connection's loop
 async def test_a_transport_that_is_open_has_its_subscriptions_at_the_server():
     """Each connection has a reader of its own at the server: what another one sends may be faster."""
-    calls: list[str] = []
-
-    class Client:
-        is_connected = False
-
-        async def subscribe(self, subject: str, **options: object) -> None:
-            calls.append("subscribe")
-
-        async def flush(self) -> None:
-            calls.append("flush")
-
-    node = NodeId("a", "0" * 12)
-    channel = FrameChannel(Client(), "shop", node, Outbox("shop", node), None, None)
+    node, client = NodeId("a", "0" * 12), Client()
+    channel = FrameChannel(client, "shop", node, Outbox("shop", node), None, None)
     await channel.start()
     try:
-        assert calls == ["subscribe"] * 3 + ["flush"]
+        assert client.calls == ["subscribe"] * 3 + ["flush"]
     finally:
         channel._task.cancel()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # as above
 async def test_frames_wait_for_the_connection_and_one_that_can_not_be_sent_holds_up_no_other(caplog):
-    sent: list[bytes] = []
-
-    class Client:
-        is_connected = False
-
-        async def subscribe(self, subject: str, **options: object) -> None:
-            pass
-
-        async def flush(self, **_: object) -> None:
-            pass
-
-        async def publish(self, subject: str, frame: bytes, reply: str) -> None:
-            if frame == b"1":
-                raise OSError("out of luck")
-            sent.append(frame)
-
     node, client = NodeId("a", "0" * 12), Client()
     outbox = Outbox("shop", node)
     channel = FrameChannel(client, "shop", node, outbox, None, None)
@@ -290,9 +283,9 @@ async def test_frames_wait_for_the_connection_and_one_that_can_not_be_sent_holds
     caplog.set_level(logging.DEBUG, "papyra")
     await channel.start()
     await anyio.lowlevel.checkpoint()
-    assert sent == []
+    assert client.sent == []
     client.is_connected = True
-    await until(lambda: sent == [b"2", b"3"])
+    await until(lambda: client.sent == [b"2", b"3"])
     assert "a frame was not sent: out of luck" in caplog.text
     await channel.finish(1.0)
 

@@ -34,6 +34,7 @@ from papyra_contrib.postgres import PostgresPersistence, _queries, _schema, _wri
 from papyra_contrib.postgres._connection import Connection
 
 from .._loops import one_loop
+from ..patterns.support import until
 from ._outage import (
     SWEEP_FACTS,
     SWEEP_TIMES,
@@ -46,12 +47,6 @@ from ._postgres_server import PostgresServer
 from ._swallowing_proxy import SwallowingProxy
 
 COPY_DONE = b"c\0\0\0\4"  # the last message of a batch, which the server commits then
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(60):
-        while not condition():  # noqa: ASYNC110 - any state, also of a thread
-            await anyio.sleep(0.005)
 
 
 @pytest.fixture
@@ -172,17 +167,24 @@ async def test_a_server_that_stands_still_ends_no_call_but_its_own(own_server, t
 # -- followers
 
 
-async def test_a_follower_of_a_quiet_store_keeps_its_connection(postgres_server, table, monkeypatch):
-    """With psycopg 3.3 it looked again after the time-out of the store only, and over a new connection."""
-    connections: list[int] = []
+@pytest.fixture
+def looks(monkeypatch):
+    """Let a follower look often; return the connection of each look, and whether the tables existed."""
+    made: list[tuple[int, bool]] = []
     real = _schema.Tables.exist
 
     def exist(tables, connection):
-        connections.append(connection.info.backend_pid)
-        return real(tables, connection)
+        found = real(tables, connection)
+        made.append((connection.info.backend_pid, found))
+        return found
 
     monkeypatch.setattr(_schema.Tables, "exist", exist)
     monkeypatch.setattr("papyra_contrib.postgres._follower.WAIT_SECONDS", 0.01)
+    return made
+
+
+async def test_a_follower_of_a_quiet_store_keeps_its_connection(postgres_server, table, looks):
+    """With psycopg 3.3 it looked again after the time-out of the store only, and over a new connection."""
     async with (
         aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend,
         aclosing(backend.follow(limit=0)) as records,
@@ -193,21 +195,12 @@ async def test_a_follower_of_a_quiet_store_keeps_its_connection(postgres_server,
             await anext(records)
 
         group.start_soon(read)  # not `anext` itself: older anyio takes coroutines only
-        await until(lambda: len(connections) >= 10)
+        await until(lambda: len(looks) >= 10)
         group.cancel_scope.cancel()
-    assert len(set(connections)) == 1
+    assert len({connection for connection, _ in looks}) == 1
 
 
-async def test_all_is_new_in_a_table_that_is_made_later_or_anew(postgres_server, table, monkeypatch):
-    reads: list[bool] = []
-    real = _schema.Tables.exist
-
-    def exist(tables, connection):
-        reads.append(real(tables, connection))
-        return reads[-1]
-
-    monkeypatch.setattr(_schema.Tables, "exist", exist)
-    monkeypatch.setattr("papyra_contrib.postgres._follower.WAIT_SECONDS", 0.01)
+async def test_all_is_new_in_a_table_that_is_made_later_or_anew(postgres_server, table, looks):
     seen: list[int] = []
     async with (
         aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as backend,
@@ -221,8 +214,8 @@ async def test_all_is_new_in_a_table_that_is_made_later_or_anew(postgres_server,
 
         group.start_soon(read)
         for number in (1, 2):
-            reads.clear()
-            await until(lambda: reads and not any(reads))
+            looks.clear()
+            await until(lambda: looks and not looks[-1][1])
             async with aclosing(PostgresPersistence(postgres_server.conninfo, table=table)) as writer:
                 await writer.record_event(event(number))
             await until(lambda number=number: number in seen)

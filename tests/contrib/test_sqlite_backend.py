@@ -469,9 +469,8 @@ async def test_a_backup_overwrites_nothing(path, tmp_path):
 
 
 def test_a_file_system_that_can_not_keep_a_log_is_refused(path):
-    with closing(
-        sqlite3.connect(":memory:")
-    ) as connection:  # its journal is in memory, whatever is asked for
+    # The journal of this one is in memory, whatever is asked for.
+    with closing(sqlite3.connect(":memory:")) as connection:
         connection.text_factory = bytes
         with pytest.raises(PersistenceError, match="use a local file system"):
             use_wal(connection, path, Work(), 0)

@@ -8,6 +8,8 @@ import pytest
 from papyra import Actor, ActorStopped, ActorSystem
 from papyra_contrib.receptionist import Listing, Receptionist, ServiceKey
 
+from .support import until
+
 ECHO = ServiceKey[str, str]("echo")
 
 
@@ -29,12 +31,6 @@ class Subscriber(Actor):
             if message == "fail":
                 raise ValueError("as asked")
         return self.listings
-
-
-async def until(condition) -> None:
-    with anyio.fail_after(20):
-        while not condition():  # noqa: ASYNC110 - any state of any actor
-            await anyio.sleep(0.001)
 
 
 async def test_p59_register_find_withdraw():

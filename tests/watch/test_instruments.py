@@ -237,7 +237,7 @@ async def test_asks_at_once_are_sends_like_others():
         await ask_all(*requests, return_exceptions=True)
         with pytest.raises(ActorStopped):
             await ask_all(stopped.request(5))
-    assert [message for _, message, _ in marks.shown][::2] == [1, requests[2]._message, 5]
+    assert [message for _, message, _ in marks.shown] == [1, 2, requests[2]._message, 4, 5]
     assert {asks for _, _, asks in marks.shown} == {True}
     replies = [entry[1:] for entry in marks.log if entry[0] == "replied"]
     assert replies == [
