@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,13 @@ def actors_facts_only(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _limited(hard_limit: None) -> None:
     """Every test has a hard limit."""
+
+
+@pytest.fixture
+def _collects_its_loop() -> Iterator[None]:
+    """Collect the tasks of a loop that ended before its system. asyncio logs them: here, in no later test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -317,6 +317,7 @@ async def test_g18_watching_a_dead_actor_twice_is_one_message() -> None:
     assert len(got) == 1
 
 
+@pytest.mark.usefixtures("_collects_its_loop")
 def test_g02_a_reference_that_outlives_its_loop_says_so() -> None:
     system = ActorSystem()
 

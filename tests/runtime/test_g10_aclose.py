@@ -349,6 +349,7 @@ def test_g10_another_loop_cannot_close_a_system_whose_loop_goes_on() -> None:
     other.close()
 
 
+@pytest.mark.usefixtures("_collects_its_loop")
 def test_g10_a_store_that_hangs_after_the_loop_has_ended_is_left(caplog: pytest.LogCaptureFixture) -> None:
     class Hangs(InMemoryPersistence):
         async def aclose(self) -> None:

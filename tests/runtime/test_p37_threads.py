@@ -507,6 +507,7 @@ async def test_p40_a_call_whose_task_is_cancelled_from_outside_ends(anyio_backen
         assert portal._calls == set()
 
 
+@pytest.mark.usefixtures("_collects_its_loop")
 def test_p40_a_thread_learns_that_the_loop_has_ended_without_a_close(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it waits for an answer or for room, or calls later."""
     monkeypatch.setattr("papyra.portal.LOOK_EVERY_SECONDS", 0.001)
