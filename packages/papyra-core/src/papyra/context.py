@@ -140,9 +140,8 @@ class ActorContext:
     def watch(self, ref: ActorRef[Any, Any]) -> Awaitable[None]:
         """Receive one `ActorTerminated` message when the actor ``ref`` has stopped.
 
-        At once if it has already.
-
-        Watchers are not notified of a restart. Watching an actor twice has the same effect as once.
+        It comes at once if the actor has stopped already. Watchers are not notified of a restart. Watching an
+        actor twice has the same effect as once.
         """
         check_thread(self._cell.rt, "watch an actor")
         watching.watch(self._cell, ref._cell)
@@ -223,9 +222,8 @@ class ActorContext:
     def reply_later(self) -> Reply[Any]:
         """Answer the current message later.
 
-        ``handle = self.context.reply_later()``, then ``return handle.later``.
-
-        Other messages are handled meanwhile. For a tell the handle is one that nobody waits for.
+        Write ``handle = self.context.reply_later()``, then ``return handle.later``. Other messages are
+        handled meanwhile. For a tell the handle is one that nobody waits for.
         """
         check_thread(self._cell.rt, "take a reply")
         return Reply(self._cell, answering.answer_later(self._cell))

@@ -50,9 +50,8 @@ class Instrument:
     def started(self, system: ActorSystem) -> None:
         """Called once, before the system has any actor.
 
-        Its context variables are those that all tasks begin with.
-
-        A variable that is cleared or set here is cleared or set for every actor.
+        It runs in the context variables that all tasks begin with: a variable that is set or cleared here is
+        set or cleared for every actor.
         """
 
     def send(self, target: Target, message: object, asks: bool) -> tuple[object, int]:

@@ -102,9 +102,7 @@ class Portal:
     # -- in any thread
 
     def tell(self, ref: ActorRef[_M, Any], message: _M) -> None:
-        """Send ``message`` without waiting for it to be handled.
-
-        Wait while ``window`` tells are on their way.
+        """Send ``message``; wait only for room, while ``window`` tells are on their way.
 
         Raises `ActorStopped` if the actor is known to be stopped or stopping, and `SystemNotRunning` if the
         system is closed. Every message that was sent is handled or is exactly one dead letter.
@@ -148,9 +146,7 @@ class Portal:
         return envelope.value
 
     def call(self, async_fn: Callable[..., Awaitable[_T]], *args: Any) -> _T:
-        """Run ``await async_fn(*args)`` in a task on the event loop.
-
-        Return what it returns, raise what it raises.
+        """Run ``await async_fn(*args)`` on the event loop, in a task; return its result, or raise its error.
 
         The system's close cancels it, and raises `SystemNotRunning` here.
         """

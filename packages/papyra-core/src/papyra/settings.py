@@ -167,10 +167,7 @@ def _read(name: str, raw: object, origin: str, what: str) -> FoundSetting:
 
 
 def _parsed(name: str, text: str) -> object:
-    """Return the number in a text where the field is one, else the text.
-
-    `_check` refuses what does not fit.
-    """
+    """Return the number in a text if the field is a number, else the text; `_check` refuses bad values."""
     text = text.strip()
     if name in (*_URLS, "dead_letter_payload"):
         return text
@@ -215,11 +212,9 @@ def _unknown(name: str, known: tuple[str, ...]) -> ValueError:
 
 
 def _named_settings() -> Settings | None:
-    """Return what ``PAPYRA_SETTINGS_MODULE`` names: a module, ``module:NAME`` or ``module.NAME``.
+    """Return the settings that ``PAPYRA_SETTINGS_MODULE`` names, or None if it is unset.
 
-    None if it is unset.
-
-    An `ImportError` says what was looked for.
+    The name is a module, ``module:NAME`` or ``module.NAME``. An `ImportError` says what was looked for.
     """
     target = os.environ.get(VARIABLE, "").strip()
     if not target:

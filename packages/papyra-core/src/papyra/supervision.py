@@ -38,12 +38,10 @@ class SupervisorDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait before a restart.
+    """The wait before a restart: ``initial`` seconds, times ``factor`` each time, at most ``maximum``.
 
-    ``initial`` seconds, times ``factor`` each time, at most ``maximum``.
-
-    ``jitter`` spreads the wait by up to that share of it, so that actors that failed together do not
-    come back together.
+    ``jitter`` spreads the wait by up to that share of it, so that actors that failed together do not come
+    back together.
     """
 
     initial: float

@@ -588,10 +588,7 @@ class ActorSystem:
         return [describe_row(members, level) for members, level in chosen]
 
     def actor_info(self, target: ActorRef[Any, Any] | ActorAddress | str) -> ActorInfo | None:
-        """Describe one actor, given its reference, address, ``"system:id"`` or name.
-
-        None if there is none.
-        """
+        """Describe one actor by its reference, address, ``"system:id"`` or name; None if there is none."""
         if isinstance(target, ActorRef):
             return introspection.describe_actor(self._cell(target))
         ref = self.ref_for_name(target) if isinstance(target, str) else self.ref_for(target)

@@ -1,7 +1,4 @@
-"""Commands and groups whose help is a manual page.
-
-The lines of output, the exit codes, and examples that run.
-"""
+"""Commands and groups whose help is a manual page, with lines of output, exit codes and examples."""
 
 from __future__ import annotations
 

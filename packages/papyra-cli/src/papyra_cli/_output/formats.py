@@ -66,13 +66,11 @@ def format_span(seconds: float) -> str:
 
 
 def read_moment(text: str) -> float:
-    """Read a moment.
+    """Read a moment: ISO 8601, ``02:00``, ``today``, ``yesterday``, ``15m`` ago, or Unix time.
 
-    Takes ISO 8601 (local without an offset), ``02:00``, ``today``, ``yesterday``, ``15m`` ago, Unix time.
-
-    A time of day is the latest one that has come, perhaps yesterday's. Eight digits are a date, ``20260701``.
-    A number that is neither a date nor a Unix time of 1973 or later lacks its unit. Anything else is a
-    `ValueError` that says so.
+    ISO 8601 is local without an offset. A time of day is the latest one that has come, perhaps yesterday's.
+    Eight digits are a date, ``20260701``. A number that is neither a date nor a Unix time of 1973 or later
+    lacks its unit. Anything else is a `ValueError` that says so.
     """
     text = text.strip()
     try:

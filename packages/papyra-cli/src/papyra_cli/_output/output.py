@@ -115,9 +115,8 @@ class Output:
     ) -> None:
         """Print a result.
 
-        ``document`` is for JSON, ``records`` for JSON lines, ``tables`` and a closing ``note`` for text.
-
-        A terminal gets ``picture(columns)`` in place of ``tables``, if it is given.
+        ``document`` is for JSON, ``records`` for JSON lines, ``tables`` and a closing ``note`` for text. A
+        terminal gets ``picture(columns)`` in place of ``tables``, if it is given.
         """
         if self.format == "json":
             self.write(dump(document, indent=2))

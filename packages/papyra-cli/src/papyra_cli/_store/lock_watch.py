@@ -40,12 +40,11 @@ class LockHolder(NamedTuple):
 
 
 async def watch_lock(gauge: Gauge, most: float | None) -> None:
-    """Report a wait for another process.
+    """Report a wait for a lock that another process holds, and bound it.
 
-    That is when work does not advance for a second and the process holds a lock.
-
-    After ``most`` seconds of waiting, raise `LockTimeout`. Only Linux lists the locks; elsewhere nothing is
-    known of them.
+    The command waits if its work does not advance for a second and another process holds a lock on one of its
+    files. After ``most`` seconds of waiting, raise `LockTimeout`. Only Linux lists the locks; elsewhere
+    nothing is known of them.
     """
     since: float | None = None
     noted = False

@@ -1,4 +1,4 @@
-"""``papyra metrics``: counters."""
+"""``papyra metrics``: the counters of a store, or of a running application."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``papyra plugins``."""
+"""``papyra plugins``: the installed plugins, and whether they work."""
 
 from __future__ import annotations
 

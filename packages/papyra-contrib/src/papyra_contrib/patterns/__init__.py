@@ -1,6 +1,6 @@
-"""Asking with care.
+"""Ask with care: try again, stop asking an actor that keeps failing, or take the first of several replies.
 
-`retry`, `CircuitBreaker` and `first_of`, on requests as `ActorRef.request` makes them.
+They are `retry`, `CircuitBreaker` and `first_of`, on requests as `ActorRef.request` makes them.
 """
 
 from papyra_contrib.patterns._circuit_breaker import CircuitBreaker, CircuitOpen

@@ -212,7 +212,7 @@ class PostgresPersistence(ThreadedBackend):
     ) -> AsyncGenerator[PersistedRecord]:
         """Yield every record that is kept now, between two Unix times, newest first.
 
-        A page of them is in memory.
+        At most a page of them is in memory.
         """
         self.refuse_if_closed()
         query: Query[PersistedRecord] = Query(since=since, until=until)

@@ -219,7 +219,7 @@ _REFUSALS = {
     ),
     r'database ".*" does not exist': "Create the database, or name another one in the URL.",
 }
-"""What a server says in English, and what to do. In other languages the advice is that of any lost server."""
+"""The English texts of a server that refuses a connection, and advice. Other languages get general advice."""
 
 
 def _hint(error: psycopg.Error) -> str:

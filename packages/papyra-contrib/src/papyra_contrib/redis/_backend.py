@@ -202,7 +202,7 @@ class RedisPersistence(ThreadedBackend):
     ) -> AsyncGenerator[PersistedRecord]:
         """Yield every record that is kept now, between two Unix times, newest first.
 
-        A page of them is in memory.
+        At most a page of them is in memory.
         """
         self.refuse_if_closed()
         span: Query[PersistedRecord] = Query(since=since, until=until)
@@ -265,11 +265,9 @@ class RedisPersistence(ThreadedBackend):
     def blocking_recover(
         self, work: Work, config: PersistenceRecoveryConfig, *, dry_run: bool
     ) -> PersistenceRecoveryReport:
-        """Delete the entries that are damaged.
+        """Delete the damaged entries, or with ``QUARANTINE`` move them to the stream ``<stream>:quarantine``.
 
-        ``QUARANTINE`` moves them to the stream ``<stream>:quarantine``.
-
-        A key that holds something else is left alone and is a `PersistenceError`.
+        A key that is not a stream is left alone and is a `PersistenceError`.
         """
         return _maintenance.recover(self._server, self._stream, config, self.name, work, dry_run=dry_run)
 

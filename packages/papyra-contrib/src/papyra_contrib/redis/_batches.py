@@ -1,7 +1,4 @@
-"""Batches of records.
-
-Each is stored whole and once, also if it is offered again after its answer was lost.
-"""
+"""Batches of records, each stored as a whole and once, also if it is offered again."""
 
 from __future__ import annotations
 

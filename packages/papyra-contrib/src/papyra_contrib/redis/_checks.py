@@ -1,7 +1,4 @@
-"""Whether a server can keep a store.
-
-Its version, its mode, its settings, and whether it takes a record now.
-"""
+"""Whether a server can keep a store: its version, its mode, its settings, and a trial record."""
 
 from __future__ import annotations
 

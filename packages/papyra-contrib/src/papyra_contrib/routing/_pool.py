@@ -88,11 +88,9 @@ class Pool(Router[M, R]):
         return self._ref
 
     async def resize(self, size: int) -> None:
-        """Have ``size`` actors.
+        """Change the number of actors to ``size``, and return when the surplus ones have stopped.
 
-        Surplus actors, the newest ones, get no more messages, and handle those in their mailboxes.
-
-        Returns when these have stopped.
+        Surplus actors are the newest ones. They get no more messages, and handle those in their mailboxes.
         """
         _check_size(size)
         own: ActorRef[Any, Any] = self._ref  # the pool's own messages are not among M

@@ -196,9 +196,8 @@ class SQLitePersistence(ThreadedBackend):
     ) -> AsyncGenerator[PersistedRecord]:
         """Yield every record that is kept now, between two Unix times, newest first.
 
-        A page of them is in memory.
-
-        What a compaction takes away meanwhile, or was recorded since, may be missing.
+        At most a page of them is in memory. Records that a compaction removes meanwhile, or that are recorded
+        meanwhile, may be missing.
         """
         self.refuse_if_closed()
         begin = partial(begin_streaming, since=since, until=until, policy=self.retention, now=self.time_fn())

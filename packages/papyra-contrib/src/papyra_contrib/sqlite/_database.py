@@ -1,6 +1,6 @@
-"""A database on disk.
+"""A database file: its connections, transactions and reads.
 
-Whole transactions, one state per read, and a new connection if the file is replaced.
+A transaction is stored as a whole, a read sees one state, and a file that was replaced is opened anew.
 """
 
 from __future__ import annotations

@@ -1,6 +1,4 @@
-"""All that is read.
-
-The newest rows that match, pages for readers of the whole store, and where retention begins.
+"""The queries: the newest rows that match, pages of the whole store, and where retention begins.
 
 Each page is read from one state of the database and says where the next one begins. Numbers are given in the
 order of the commits and never twice, so nothing is lost or doubled between pages, whatever others write or
@@ -104,7 +102,7 @@ def _is_of_kind(record: PersistedRecord | None, query: Query[_R]) -> TypeGuard[_
 def kept_boundary(
     connection: sqlite3.Connection, policy: RetentionPolicy, oldest: float, *, down_to: int
 ) -> Boundary:
-    """Tell where retention begins, looking no further back than the row ``down_to``."""
+    """Return where retention begins, looking no further back than the row ``down_to``."""
     first = down_to
     if policy.max_records is not None:
         first = _first_by_count(connection, policy.max_records, oldest, first)

@@ -27,16 +27,16 @@ if TYPE_CHECKING:
     from papyra.actor import Actor
     from papyra.supervision import SupervisionPolicy
 
-__all__ = ["NO_LIMIT", "Cell", "Told"]
+__all__ = ["NO_LIMIT", "Cell", "OutsideWatcher"]
 
 NO_LIMIT: Final = 1 << 62
 """The capacity of a mailbox without a limit, in messages."""
 
 
-class Told(Protocol):
+class OutsideWatcher(Protocol):
     """A watcher that is not an actor of this system, for example one on another node."""
 
-    def told(self, cell: Cell) -> None:
+    def note_stopped(self, cell: Cell) -> None:
         """Take note that ``cell`` has stopped."""
         ...
 
@@ -132,7 +132,7 @@ class Cell:
         self.group: Group | None = None
         self.children: dict[int, Cell] | None = None
         self.senders: SenderLine | None = None
-        self.watchers: dict[int, Cell | Told] | None = None
+        self.watchers: dict[int, Cell | OutsideWatcher] | None = None
         self.watching: dict[int, Cell | Envelope] | None = None
         self.stop_waiters: list[Waiter] | None = None
         self.undecided: OrderedDict[Cell, Exception] | None = None
@@ -159,7 +159,7 @@ class Cell:
         return worker if worker is not None and worker.cell is self else None
 
     def says_why_stopped(self) -> str:
-        """Say how it does not run any more, for `ActorStopped`."""
+        """Return a text for `ActorStopped`: that the actor has stopped or is stopping, and why."""
         return f"{'has stopped' if self.phase == STOPPED else 'is stopping'}{why_stopped(self)}"
 
     def cancel_timer(self) -> None:

@@ -87,9 +87,7 @@ class ContextGuard:
 def keep(cell: Cell, worker: Worker) -> None:
     """Let ``cell`` keep the context of ``worker``, which it has changed.
 
-    Its next turns run in this very object.
-
-    So a token that one message has made can be used in a later one.
+    Its next turns run in this very object, so a token that one message has made can be used in a later one.
     """
     if cell.phase != STOPPED:
         cell.variables = worker.context
@@ -106,7 +104,7 @@ def keep_worker(cell: Cell, worker: Worker) -> None:
 
 
 def release_worker(worker: Worker) -> None:
-    """Let the actor of a worker, which holds nothing of the task any more, be run by any worker."""
+    """Let any worker run a worker's actor again, because the actor holds nothing of its task any more."""
     cell, worker.home, worker.queue = worker.home, None, None
     assert cell is not None  # noqa: S101 - only a worker with a home is released
     cell.variables = None

@@ -178,10 +178,7 @@ class History:
         return fact
 
     def decided(self, crash: PersistedEvent, decision: str, restarts: int) -> None:
-        """Add to a crash the decision that followed it, and the restarts that count.
-
-        The coming one is among them.
-        """
+        """Add the decision to a crash, and the number of restarts that count, the coming one included."""
         crash.payload["decision"] = decision
         crash.payload["restarts"] = restarts
 

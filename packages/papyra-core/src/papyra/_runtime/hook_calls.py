@@ -46,9 +46,8 @@ LATE_SECONDS = 60.0  # an async hook that takes longer is logged if other calls 
 class Observer:
     """An object with hooks.
 
-    Plain hooks run at once; async ones run in order, in a task of the observer's own.
-
-    Each kind of problem is logged once and then counted.
+    Plain hooks run at once; async ones run in order, in a task of the observer's own. Each kind of problem is
+    logged once and then counted.
     """
 
     def __init__(self, name: str, fatal: Callable[[BaseException], None]) -> None:

@@ -56,7 +56,7 @@ class Mail:
                 envelope.call = _received_inside(message, inside)
 
     def delivered(self) -> None:
-        """Have the reply passed on.
+        """Have the reply sent to the asker's node.
 
         Call it after the delivery: until then, `sending.deliver` uses the envelope's waiter for its own wait.
         """
@@ -105,12 +105,12 @@ def _received_inside(
 
 
 class _Ends:
-    """An entry in a cell's watchers, which is notified of its end."""
+    """The watchers of an actor on behalf of the cluster: calls to make when it ends."""
 
     def __init__(self) -> None:
         self.calls: dict[object, Callable[[str], None]] = {}
 
-    def told(self, cell: Cell) -> None:
+    def note_stopped(self, cell: Cell) -> None:
         """Make every call with the reason of the end."""
         calls, self.calls = self.calls, {}
         for call in calls.values():

@@ -132,14 +132,10 @@ class RunningSystem:
             self.host.cancel()
 
     def begin_close(self, *, forced: bool) -> None:
-        """Begin to stop the tree.
-
-        With ``forced``, cancel the running code, even if the stop has begun already.
-        """
+        """Stop the tree. With ``forced``, cancel the running code, even if the stop has begun already."""
         if not self.closing or self._cut:
-            need_frames(
-                CLOSE_FRAMES
-            )  # before the flags: an error half-way would leave a close that never ends
+            # Before the flags: an error half-way would leave a close that never ends.
+            need_frames(CLOSE_FRAMES)
             self.closing, self._cut = True, False
             self._ended = anyio.Event()
             self.rt.loop.spawn(self._close, lambda: "papyra close")
@@ -151,11 +147,9 @@ class RunningSystem:
             force(self.lifecycle.guardian, self.grace, CANCEL_BUT_ON_STOP)
 
     def limit_close(self, seconds: float) -> None:
-        """Give the close that begins now ``seconds``.
+        """Give the close that begins now ``seconds``, in place of the system's ``shutdown_timeout``.
 
-        60 % for the mailboxes, 20 % for ``on_stop``, the rest for facts.
-
-        It replaces the system's ``shutdown_timeout``.
+        The mailboxes get 60 % of them, ``on_stop`` gets 20 %, and the facts get the rest.
         """
         self._timeout = None
         self._limit(0.6 * seconds, 0.2 * seconds, 0.2 * seconds)
@@ -199,9 +193,8 @@ class RunningSystem:
     async def close(self, *, forced: bool, error: BaseException | None = None) -> None:
         """Stop everything and return when it is done.
 
-        Cancelling the caller forces the stop; the caller still waits.
-
-        ``error`` is what ended the host, if anything did.
+        Cancelling the caller forces the stop; the caller still waits. ``error`` is what ended the host, if
+        anything did.
         """
         if self.end_reason == "closed" and not self.closing and (forced or error is not None):
             self.end_reason = "error" if is_a(error, Exception) else "cancelled"

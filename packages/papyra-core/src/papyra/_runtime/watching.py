@@ -61,7 +61,7 @@ def tell_watchers(watched: Cell) -> None:
     watchers, watched.watchers = watched.watchers, None
     for watcher in (watchers or {}).values():
         if not isinstance(watcher, Cell):
-            watcher.told(watched)
+            watcher.note_stopped(watched)
             continue
         if watcher.watching:
             watcher.watching.pop(watched.id, None)

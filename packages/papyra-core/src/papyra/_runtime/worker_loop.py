@@ -306,12 +306,12 @@ class Workers:
             began = perf_counter()
 
     async def _stays(self, worker: Worker, home: Cell, guard: ContextGuard, references: int) -> bool:
-        """Wait until the actor of a worker needs it again. Return False if it needs it no more.
+        """Wait until the actor of a worker has something to do. Return False if the actor no longer needs it.
 
-        A worker stays with an actor that has a task of its own, or holds something of the worker's task.
+        A worker stays with an actor that has a task of its own, or that holds something of the worker's task.
         """
         rt = self._rt
-        if type(home.variables) is Context and not worker.own:  # its own, for which it was given this worker
+        if type(home.variables) is Context and not worker.own:  # this worker runs it in its own variables
             if getrefcount(rt.loop.current_task()) == references:
                 return False
             if await self._holds(worker, home, references):

@@ -430,11 +430,10 @@ _CAPABILITIES = {
 
 
 def backend_capabilities(backend: PersistenceBackend | type[PersistenceBackend]) -> frozenset[str]:
-    """Return what a backend does beyond the least.
+    """Return which optional parts of the contract a backend has.
 
-    Of ``batch compact flush follow metrics progress recover scan stream``.
-
-    ``progress`` says that `scan` and ``compact`` tell how far they have come.
+    They are some of ``batch compact flush follow metrics progress recover scan stream``. ``progress`` means
+    that `scan` and ``compact`` report how far they have come.
     """
     kind = backend if isinstance(backend, type) else type(backend)
     capabilities = {word for word, method in _CAPABILITIES.items() if _overrides(kind, method)}

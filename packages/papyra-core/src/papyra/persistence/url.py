@@ -160,11 +160,10 @@ class BackendURL:
 
 
 def check_path(path: str) -> None:
-    """Raise `ValueError` for a path that nobody means.
+    """Raise `ValueError` for a path that can only be a mistake.
 
-    With a NUL, with white space around it, or with a leading ``~``.
-
-    Only a shell expands ``~``; taken as it is, it would become a folder of that name.
+    A path has no NUL, no white space around it, and no leading ``~``. Only a shell expands ``~``; taken as it
+    is, it would become a folder of that name.
     """
     if "\0" in path:
         raise ValueError("it has a NUL character in it")

@@ -55,9 +55,8 @@ class Probe:
     ) -> Any:
         """Return the next message, which must come ``within`` seconds and be ``what``.
 
-        A type, or a value it equals.
-
-        ``where`` is a further condition. Anything else is an `AssertionError` that says what came instead.
+        ``what`` is a type, or a value that the message has to equal; ``where`` is a further condition.
+        Anything else is an `AssertionError` that says what came instead.
         """
         try:
             with anyio.fail_after(within):

@@ -1,8 +1,7 @@
-"""The files of a set.
+"""The names of the files of a set, their numbers and their order.
 
-``base``, and for a rotating one ``base.1`` (the youngest full file) to ``base.N`` (the oldest).
-
-A single file is a set of one. A full file is named ``base.N.gz`` or ``base.N.zst`` once it is compressed. Of
+A single file, ``base``, is a set of one. A rotating set also has the full files ``base.1`` (the youngest) to
+``base.N`` (the oldest). A full file is named ``base.N.gz`` or ``base.N.zst`` once it is compressed. Of
 several files with one number, which only other programs create, the first counts. A number may be missing
 after a crash in the middle of a rotation; the order of the others does not change.
 """

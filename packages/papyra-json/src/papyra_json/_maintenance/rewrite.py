@@ -90,10 +90,8 @@ def forget_gaps(lock: SetLock, scanner: Scanner, plan: Sequence[Kept]) -> None:
 def note_times(lock: SetLock, plan: Sequence[Kept], entries: Sequence[Entry]) -> None:
     """Note the times of the files that were replaced or that the scan has learned.
 
-    ``entries`` are those before.
-
-    The times of some records bound the times of the remaining ones. If they can't be noted, readers have to
-    read more.
+    ``entries`` are the previous notes. The times of some records bound the times of the remaining ones. If
+    they can't be noted, readers have to read more.
     """
     number = max((entry.number for entry in entries), default=0)
     for kept in plan:

@@ -30,9 +30,8 @@ def has_junk(line: bytes) -> bool:
 def pieces(line: bytes) -> list[tuple[int, bytes]]:
     """Return the parts of a line between NULs and byte order marks, each with its offset.
 
-    Any of them may be a record.
-
-    NULs are left where a file grew and its bytes never reached the disk. An editor may leave a mark.
+    Any of them may be a record. NULs are left where a file grew and its bytes never reached the disk; an
+    editor may leave a byte order mark.
     """
     parts: list[tuple[int, bytes]] = []
     for match in _NO_NULS.finditer(line):
@@ -84,10 +83,8 @@ def forward(file: Readable, start: int, end: int) -> Iterator[tuple[int, int, li
 def backward(file: Readable, end: int, start: int = 0) -> Iterator[tuple[int, bytes, bool]]:
     """Yield lines from ``end`` back to ``start``, where one must begin.
 
-    Offset, line, and whether a newline ended it.
-
-    A line beyond `MAX_LINE_BYTES` comes in parts, which are not valid records. A long run of NULs separates
-    lines.
+    Each comes with its offset, and with whether a newline ended it. A line beyond `MAX_LINE_BYTES` comes in
+    parts, which are not valid records. A long run of NULs separates lines.
     """
     position, size = end, FIRST_BLOCK_BYTES
     parts: list[bytes] = []  # of a line that began in an earlier block, the last first

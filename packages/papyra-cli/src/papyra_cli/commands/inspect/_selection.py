@@ -71,10 +71,7 @@ class Selection:
 
 @dataclass(slots=True)
 class Found(Generic[_R]):
-    """The records, oldest first unless ``reverse`` was asked for.
-
-    ``cut`` if there are more than the limit.
-    """
+    """The records, oldest first unless ``reverse`` was asked for; ``cut`` if more than the limit match."""
 
     records: Sequence[_R] = ()
     cut: bool = False

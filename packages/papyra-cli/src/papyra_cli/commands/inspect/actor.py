@@ -1,4 +1,4 @@
-"""``papyra inspect actor``."""
+"""``papyra inspect actor``: the facts of one actor, in order."""
 
 from __future__ import annotations
 

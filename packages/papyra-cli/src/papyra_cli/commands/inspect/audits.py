@@ -1,4 +1,4 @@
-"""``papyra inspect audits``."""
+"""``papyra inspect audits``: the newest audits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``papyra inspect dead-letters``."""
+"""``papyra inspect dead-letters``: the newest dead letters."""
 
 from __future__ import annotations
 

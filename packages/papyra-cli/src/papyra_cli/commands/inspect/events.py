@@ -1,4 +1,4 @@
-"""``papyra inspect events``."""
+"""``papyra inspect events``: the newest lifecycle events, and new ones as they come."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``papyra inspect runs``."""
+"""``papyra inspect runs``: the runs of a system, and how each ended."""
 
 from __future__ import annotations
 

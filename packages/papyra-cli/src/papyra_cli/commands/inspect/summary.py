@@ -1,4 +1,4 @@
-"""``papyra inspect summary``."""
+"""``papyra inspect summary``: counts over a whole store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``papyra persistence compact``."""
+"""``papyra persistence compact``: drop the records that retention does not keep."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _note_an_odd_clock(age: float) -> None:
 async def _refuse_what_is_not_a_store(opened: OpenStore) -> None:
     """Raise if a file has content but not one record.
 
-    A mistyped path, whose bytes a compaction would move away.
+    Its path was probably mistyped, and a compaction would move its bytes away.
     """
     if await opened.backend.list_events(limit=1):
         return

@@ -1,4 +1,4 @@
-"""``papyra persistence copy``, ``backup`` and ``restore``."""
+"""``papyra persistence copy``, ``backup`` and ``restore``: copy a store, and check the copy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``papyra persistence inspect``."""
+"""``papyra persistence inspect``: the number of records, and the newest events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``papyra persistence recover``."""
+"""``papyra persistence recover``: repair what a scan finds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``papyra persistence scan``."""
+"""``papyra persistence scan``: look for damage."""
 
 from __future__ import annotations
 

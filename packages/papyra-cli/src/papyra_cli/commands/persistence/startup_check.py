@@ -1,4 +1,4 @@
-"""``papyra persistence startup-check``."""
+"""``papyra persistence startup-check``: whether a system would start on a store."""
 
 from __future__ import annotations
 

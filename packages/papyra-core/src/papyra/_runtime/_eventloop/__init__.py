@@ -41,7 +41,7 @@ class Scopes(Protocol):
         ...
 
     def forget_cancellation(self) -> None:
-        """Let the scopes that are still open take no earlier cancellation for one of the task itself."""
+        """Reset the task's count of cancellations, so that open scopes ignore earlier ones."""
         ...
 
     def close_down_to(self, scope: object) -> None:
@@ -91,10 +91,7 @@ class Loop(Protocol):
         ...
 
     def cancelling(self) -> Callable[[], int] | None:
-        """Return a function that counts the cancellations of the running task.
-
-        None if only scopes can be cancelled.
-        """
+        """Return a function that counts the running task's cancellations; None if scopes alone have them."""
         ...
 
     def ending(self) -> bool:
@@ -102,10 +99,10 @@ class Loop(Protocol):
         ...
 
     def rouse(self) -> bool:
-        """See to it that the loop does not sleep over a waiter that is woken now; False if it has ended.
+        """Make sure that the loop notices a waiter that is woken now. Return False if the loop has ended.
 
-        To be called where a finalizer may wake one. It may run in the loop's own code, when the loop has
-        decided already how long it waits for the selector.
+        Call it where a finalizer may wake a waiter. A finalizer may run in the loop's own code, after the
+        loop has decided how long it waits for the selector.
         """
         ...
 

@@ -30,9 +30,10 @@ def current_task() -> object:
 
 
 class _Woken:
-    """What a wait ends with.
+    """The outcome of every wait.
 
-    An `outcome.Value` of None, but one for all, where that is spent by its first use.
+    It is like an `outcome.Value` of None, but one object serves all waits: an `outcome.Value` can be used
+    only once.
     """
 
     def unwrap(self) -> None:
@@ -198,7 +199,7 @@ class TrioLoop:
         return trio.current_effective_deadline() == -math.inf
 
     def rouse(self) -> bool:
-        """Return whether the run goes on: waiters and new tasks of trio see to it that it does not sleep."""
+        """Return whether the run goes on: trio itself notices new tasks and waiters that are woken."""
         return not self.is_closed()
 
     def is_closed(self) -> bool:

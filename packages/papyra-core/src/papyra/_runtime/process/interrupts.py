@@ -15,8 +15,8 @@ After the first two the loop must answer soon. If it does not, the code that hol
 that is the loop's own work. If the runtime has called that code for itself, as a hook, the systems end
 whatever becomes of the exception there, and from then on such code is interrupted each time. An interrupt
 that Python can't raise, as out of a ``__del__``, ends them too, and what holds the loop then is interrupted.
-Signals are counted anew if the program went on after the last one for a while.
-One that comes while the loop does not run, as between two calls of ``run_until_complete``, is not counted.
+Signals are counted anew if the program went on after the last one for a while. One that comes while the loop
+does not run, as between two calls of ``run_until_complete``, is not counted.
 
 To look again later, the handler sends the main thread a signal of another number. With the same number, a
 SIGINT that comes at that moment would be lost, because Python keeps one flag for each number.
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["INTERRUPTS", "Interrupts", "interrupt_actor"]
 
 LAST_COUNT = 3
-"""The SIGINT that is the signal's own."""
+"""The number of the SIGINT that raises `KeyboardInterrupt` wherever the program is."""
 
 ANSWER_SECONDS = 0.5
 """Time in which the event loop must have gone round after a SIGINT."""
@@ -103,7 +103,7 @@ class Interrupts:
         self._running.add(core)
 
     def leave(self, core: RunningSystem) -> None:
-        """Handle it no more for this system."""
+        """Stop handling SIGINT for a system."""
         self._all.discard(core)
         if core not in self._running:
             return
@@ -180,7 +180,7 @@ class Interrupts:
             self._previous(signal.SIGINT, frame)
 
     def _interrupt_child(self, frame: FrameType | None, running: list[RunningSystem]) -> bool:
-        """End the code of a task that an actor has started in a task group. Return as `interrupt_actor`."""
+        """End the code of a task that an actor started in a task group. Return True to try it again soon."""
         core = _owner_of_child(running)
         if core is None:
             return False

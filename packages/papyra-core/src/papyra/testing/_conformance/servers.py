@@ -308,7 +308,7 @@ class ServerPromises(ConformanceBase):
     async def _offer_until_stored(
         self, backend: PersistenceBackend, records: Sequence[PersistedRecord], batch_id: str
     ) -> None:
-        """Offer a batch as the system does: again after each error. `using` ends it after `patience`."""
+        """Offer a batch as the system does: again after each error. `using` bounds that by `patience`."""
         while True:
             try:
                 return await offer(backend, records, batch_id)
@@ -320,7 +320,7 @@ class ServerPromises(ConformanceBase):
             await anyio.sleep(0.01)
 
     async def _until_answered(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Call again after each error. `using` ends it after `patience`."""
+        """Call until there is no error. `using` bounds that by `patience`."""
         while True:
             with suppress(PersistenceError):
                 return await call()
