@@ -105,7 +105,7 @@ def test_without_a_store_the_known_event_types_are_left_and_nothing_is_made(
     assert list(run.folder.iterdir()) == []
 
 
-def test_actors_targets_and_types_of_messages(complete: Complete, store: Path) -> None:
+def test_actors_targets_and_types_of_messages_are_offered(complete: Complete, store: Path) -> None:
     letters = "papyra inspect dead-letters --path facts.ndjson"
     assert complete(f"{letters} --type ") == ["Order"]
     assert complete(f"{letters} --actor ", "zsh") == ["s:9"]
@@ -156,7 +156,7 @@ def test_files_are_offered_behind_a_scheme(complete: Complete, run: Runner, stor
         ("papyra -o t", ["table"]),
     ],
 )
-def test_commands_and_modes(complete: Complete, toy: Path, line: str, offered: list[str]) -> None:
+def test_commands_and_modes_are_offered(complete: Complete, toy: Path, line: str, offered: list[str]) -> None:
     assert complete(line) == offered
 
 

@@ -225,7 +225,7 @@ def test_a_dry_run_of_a_recovery_changes_not_a_byte(
     assert list(damaged.parent.iterdir()) == [damaged]
 
 
-def test_a_recovery_without_a_terminal_and_without_yes(invoke: Callable[..., Result], damaged: Path) -> None:
+def test_a_recovery_without_a_terminal_needs_yes(invoke: Callable[..., Result], damaged: Path) -> None:
     before = damaged.read_bytes()
     done = invoke("persistence", "recover", "--path", "papyra.ndjson")
     assert (done.exit_code, done.stdout, done.stderr.count("\n")) == (2, "", 1)

@@ -183,7 +183,9 @@ def test_r17_a_store_without_pages_is_read_in_order(
     assert [event["event_type"] for event in json.loads(done.stdout)] == ["A0", "A1", "A2", "A3", "A4"]
 
 
-def test_r29_of_a_store_without_records_no_file_is_made(invoke: Callable[..., Result], run: Runner) -> None:
+def test_r29_a_copy_of_a_store_without_records_makes_no_file(
+    invoke: Callable[..., Result], run: Runner
+) -> None:
     (run.folder / "a").touch()
     done = invoke("persistence", "backup", "json:./a", "json:./b", "-o", "json")
     assert (done.exit_code, json.loads(done.stdout)["copied"]) == (0, 0)
@@ -229,7 +231,7 @@ def test_r29_the_draft_of_a_command_killed_at_its_very_end_is_removed(
         (("a.ndjson",), 2, "Missing argument 'TO'"),
     ],
 )
-def test_r17_stores_that_can_not_be_copied(
+def test_r17_stores_that_cannot_be_copied(
     invoke: Callable[..., Result], source: Path, argv: tuple[str, ...], code: int, problem: str
 ) -> None:
     done = invoke("persistence", "copy", *argv)

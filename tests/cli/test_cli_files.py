@@ -107,7 +107,7 @@ def test_dead_letters_audits_and_summary(store: Path) -> None:
     assert "Dead letters" in invoke("inspect", "summary", "--path", store, "-o", "table").stdout
 
 
-def test_compaction_leaves_a_file_alone_that_is_no_store(tmp_path: Path) -> None:
+def test_compaction_leaves_a_file_alone_that_is_not_a_store(tmp_path: Path) -> None:
     """It emptied a source file given by mistake; the bytes were in a quarantine that nothing named."""
     path = tmp_path / "program.py"
     path.write_text("import this\n" * 20)
@@ -218,7 +218,7 @@ def test_metrics_are_those_of_the_backend(store: Path) -> None:
     assert json.loads(done.stdout)["scans"] == 1
 
 
-def test_a_folder_is_no_store(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_store(tmp_path: Path) -> None:
     done = invoke("persistence", "inspect", "--path", tmp_path)
     assert (done.exit_code, done.stderr.count("\n")) == (3, 1)
 

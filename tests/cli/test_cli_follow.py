@@ -186,7 +186,7 @@ def test_matching_events_are_printed_until_the_reader_leaves(
 
 
 @pytest.mark.parametrize("option", ["--reverse", "--until=2h"])
-def test_what_has_no_end_can_not_be_followed_backwards_or_to_a_time(
+def test_following_has_no_reverse_and_no_end_time(
     invoke: Callable[..., Result], sample: Path, option: str
 ) -> None:
     done = invoke("inspect", "events", "--path", "papyra.ndjson", "--follow", option)

@@ -42,7 +42,7 @@ def test_json_is_ascii_without_controls_and_reads_back(value: object) -> None:
     assert json.loads(text) == as_json(value)
 
 
-def test_json_of_reports_and_of_values_that_are_no_json() -> None:
+def test_reports_and_values_that_json_does_not_have_become_json() -> None:
     report = CompactionReport("toy", 3, 1, None, 7)
     assert json.loads(dump(report))["removed_records"] == 2
     anomaly = PersistenceAnomaly(PersistenceAnomalyType.TORN_TAIL, "p", "d", offset=0)

@@ -62,7 +62,7 @@ PRINTS = "import click\n@click.command()\ndef prints():\n    print('printed, but
     ("command", "code"),
     [("hello", 0), ("prints", 0), ("inspect events --limit 1000", 0), ("persistence scan", 1)],
 )
-def test_a_reader_that_has_left_changes_no_exit_code(
+def test_a_reader_that_has_left_does_not_change_the_exit_code(
     invoke_into_pipe: Callable[..., int],
     toy: Path,
     site: Site,

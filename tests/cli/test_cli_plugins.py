@@ -41,7 +41,7 @@ marked, misspelt, greedy, plain = Marked(), Misspelt(), Greedy(), SystemHooks(on
 """
 
 
-def test_every_kind_of_plugin_is_told_with_its_reason(run: Runner, toy: Path, site: Site) -> None:
+def test_every_kind_of_plugin_is_reported_with_its_reason(run: Runner, toy: Path, site: Site) -> None:
     site.add(
         "strange",
         """
@@ -144,7 +144,7 @@ def test_config_view_shows_every_value_and_where_it_came_from(run: Runner) -> No
     ]
 
 
-def test_config_view_points_at_what_is_no_backend_url(run: Runner) -> None:
+def test_config_view_points_at_malformed_backend_urls(run: Runner) -> None:
     done = run("config", "view", PAPYRA_PERSISTENCE="facts.ndjson")
     assert "persistence\tnot a backend URL: 'facts.ndjson' has no scheme; write 'scheme:path'" in done.stdout
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "status\t1 can't be used")
@@ -153,7 +153,7 @@ def test_config_view_points_at_what_is_no_backend_url(run: Runner) -> None:
     assert "hush" not in secret.stdout
 
 
-def test_config_view_survives_what_it_can_t_use(run: Runner) -> None:
+def test_config_view_survives_what_it_cannot_use(run: Runner) -> None:
     (run.folder / "pyproject.toml").write_text("[tool.papyra")
     done = run("config", "view", PAPYRA_SETTINGS_MODULE="nowhere", PAPYRA_MAX_EVENTS="many")
     assert done.returncode == 0

@@ -128,7 +128,7 @@ async def test_reading_gives_every_record_newest_first_and_lets_others_run() -> 
     assert turns >= 5
 
 
-def test_a_dry_run_on_a_backend_that_can_t_rehearse_is_a_scan(run: Runner, toy: Path) -> None:
+def test_a_dry_run_on_a_backend_that_cannot_rehearse_is_a_scan(run: Runner, toy: Path) -> None:
     before = toy.read_text()
     done = run("persistence", "recover", "--dry-run", "--backend", f"toy:{toy}", "-o", "json")
     report = json.loads(done.stdout)

@@ -154,14 +154,14 @@ def test_a_check_that_takes_too_long_has_failed(invoke: Callable[..., Result], t
         ("fail=bug", 1, "papyra: error: unexpected: RuntimeError: first\\nsecond (--debug shows where)\n"),
     ],
 )
-def test_failures_of_a_backend(
+def test_each_failure_of_a_backend_has_its_exit_code(
     invoke: Callable[..., Result], toy: Path, fault: str, code: int, text: str
 ) -> None:
     done = invoke("persistence", "scan", "--backend", f"toy:{toy}?{fault}")
     assert (done.exit_code, done.stderr) == (code, text)
 
 
-def test_a_backend_that_fails_to_open_is_a_store_that_can_t_be_had(
+def test_a_backend_that_fails_to_open_is_an_unavailable_store(
     invoke: Callable[..., Result], toy: Path
 ) -> None:
     done = invoke("persistence", "scan", "--backend", f"toy:{toy}?opening=no+driver")

@@ -45,7 +45,7 @@ def test_any_file_name_reaches_the_backend_unchanged(folder: Path, name: str) ->
 
 
 @pytest.mark.parametrize("slashes", ["/", "//", "///"])
-def test_leading_slashes_are_no_authority(folder: Path, slashes: str) -> None:
+def test_leading_slashes_are_not_an_authority(folder: Path, slashes: str) -> None:
     (folder / "x").touch()
     path = slashes + str(folder / "x").lstrip("/")
     assert Path(BackendURL.parse(store_at(path).url).path).samefile(folder / "x")
@@ -149,7 +149,7 @@ def test_long_files_without_a_record_are_searched_for_a_while_only(
         assert store_at("f").url == ("rotating:f?max_files=auto" if record else "json:f")
 
 
-def test_a_file_that_can_not_be_read_is_left_to_the_store_to_report(
+def test_a_file_that_cannot_be_read_is_left_to_the_store_to_report(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (folder / "f").write_bytes(b"\x7fELF\0\1")
@@ -359,7 +359,7 @@ def test_r13_a_backend_says_its_schemes_and_options() -> None:
     assert not InMemoryPersistence.in_files
 
 
-def test_a_file_of_another_format_is_no_store(invoke: Callable[..., Result], run: Runner) -> None:
+def test_a_file_of_another_format_is_not_a_store(invoke: Callable[..., Result], run: Runner) -> None:
     (run.folder / "picture").write_bytes(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR")
     done = invoke("persistence", "recover", "--mode", "repair", "--yes", "--path", "picture")
     assert (done.exit_code, done.stdout) == (3, "")
@@ -441,7 +441,7 @@ def test_the_nearest_pyproject_counts_and_its_relative_paths_are_relative_to_it(
 
 
 @pytest.mark.parametrize("text", ["[tool.papyra", "[tool.papyra]\npersistence = 3", "tool = 1\n\xff"])
-def test_a_pyproject_that_can_t_be_used_is_an_error_or_not_ours(folder: Path, text: str) -> None:
+def test_a_pyproject_that_cannot_be_used_is_an_error_or_not_ours(folder: Path, text: str) -> None:
     (folder / "pyproject.toml").write_text(text, encoding="latin-1")
     with pytest.raises(Failure, match=r"pyproject\.toml"):
         configured_store()
@@ -453,7 +453,7 @@ def test_a_pyproject_without_our_key_configures_nothing(folder: Path, text: str)
     assert configured_store() is None
 
 
-def test_settings_that_can_t_be_loaded_are_one_line(run: Runner) -> None:
+def test_settings_that_cannot_be_loaded_are_one_line(run: Runner) -> None:
     (run.folder / "raising.py").write_text("1 / 0\n")
     done = run("persistence", "scan", PAPYRA_SETTINGS_MODULE="raising")
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)
@@ -486,7 +486,7 @@ def test_secrets_are_not_shown() -> None:
 
 
 @pytest.mark.parametrize("scheme", ["json", "rotating", "sqlite"])
-def test_r12_a_configured_file_that_is_not_there_is_no_clean_store(
+def test_r12_a_missing_configured_file_is_not_a_clean_store(
     invoke: Callable[..., Result], run: Runner, scheme: str
 ) -> None:
     """A volume that is not mounted must not be reported as clean; an application may be about to create the
@@ -528,7 +528,7 @@ def test_r28_a_path_that_only_a_shell_understands_is_refused(
     assert list(run.folder.iterdir()) == []
 
 
-def test_a_configured_store_that_is_there_or_is_no_file_is_not_remarked_on(
+def test_a_configured_store_that_exists_or_is_not_a_file_gets_no_note(
     invoke: Callable[..., Result], run: Runner
 ) -> None:
     _write(run.folder / "f.1", 1)
@@ -538,7 +538,7 @@ def test_a_configured_store_that_is_there_or_is_no_file_is_not_remarked_on(
     assert invoke("persistence", "scan", "--backend", "json:f?bogus=1").stderr.count("\n") == 1
 
 
-def test_unknown_and_malformed_urls(invoke: Callable[..., Result]) -> None:
+def test_unknown_and_malformed_urls_are_errors(invoke: Callable[..., Result]) -> None:
     unknown = invoke("persistence", "scan", "--backend", "nope:x")
     assert (unknown.exit_code, unknown.stderr.count("\n")) == (3, 1)
     assert "no backend for the scheme" in unknown.stderr

@@ -52,7 +52,7 @@ def test_r30_a_full_disk_is_1_whichever_backend_says_so(toy: Path, run: Runner) 
     assert (done.returncode, "No space left on device" in done.stderr) == (1, True)
 
 
-def test_r30_a_deleted_folder_is_told_from_a_missing_file(
+def test_r30_a_deleted_folder_and_a_missing_file_have_different_errors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "x")
@@ -128,7 +128,7 @@ def test_r24_a_store_that_takes_no_record_fails_the_doctor(invoke: Callable[...,
         ("Toy.ping = Toy.list_events = away", 3, "papyra: error: no route to it"),
     ],
 )
-def test_r24_a_store_that_is_away_or_not_safe_is_told_from_one_that_is_well(
+def test_r24_doctor_reports_a_store_that_is_away_or_not_safe(
     toy: Path, site: Site, invoke: Callable[..., Result], fault: str, code: int, text: str
 ) -> None:
     toy.write_text("event A 1\n")

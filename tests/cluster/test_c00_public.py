@@ -230,7 +230,7 @@ async def test_a_reference_by_a_name_is_a_value_and_travels():
 
 
 @seeded(1)
-async def test_what_is_no_address_of_a_cluster_is_no_reference():
+async def test_a_text_that_is_not_an_address_of_a_cluster_is_not_a_reference():
     async with systems(MemoryNetwork(1), "a", "b") as (a, b):
         assert b.ref_for("alone:1") is None
         ref = await remote(b, a.spawn(Counter), a)
@@ -292,7 +292,7 @@ async def test_before_the_first_join_and_after_the_end_a_cluster_says_that_it_ha
 
 
 @seeded(1)
-async def test_while_a_node_is_no_member_it_is_nobody():
+async def test_me_is_none_while_the_node_is_not_a_member():
     network = MemoryNetwork(1)
     async with systems(network, "a", "b", "c") as (a, *_):
         network.partition({"a"}, {"b", "c"})
@@ -373,6 +373,6 @@ async def test_an_engine_and_a_codec_of_another_distribution_are_used():
         ("memory:shop", "wrong", "is not a papyra_contrib.cluster.codec.Codec"),
     ],
 )
-def test_an_engine_or_codec_that_can_not_be_used_is_named(url, codec, text):
+def test_an_engine_or_codec_that_cannot_be_used_is_named(url, codec, text):
     with pytest.raises((ValueError, PapyraError), match=text):
         Cluster(url, codec=codec)

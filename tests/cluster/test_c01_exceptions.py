@@ -75,7 +75,7 @@ class Rare(Actor):
     [("two", "test.Two", "one.*other"), ("text", "Unreadable", "<the text of this exception raised>")],
 )
 @seeded(1)
-async def test_c01_an_exception_that_can_not_be_made_or_shown_is_a_remote_failure(name, type_name, text):
+async def test_c01_an_exception_that_cannot_be_made_or_shown_is_a_remote_failure(name, type_name, text):
     async with systems(MemoryNetwork(1), "a", "b") as (a, b):
         ref = await remote(b, a.spawn(Rare, name="rare"), a)
         with pytest.raises(RemoteFailure, match=text) as raised:

@@ -21,7 +21,7 @@ class Fails(Actor):
 
 @pytest.mark.parametrize("loss", [0.0, 0.5])
 @seeded(1)
-async def test_c04_a_watcher_is_told_once_with_the_true_reason(loss):
+async def test_c04_a_watcher_is_notified_once_with_the_true_reason(loss):
     network = MemoryNetwork(3)
     async with systems(network, "a", "b") as (a, b):
         watcher = Watcher()
@@ -210,7 +210,7 @@ async def test_c04_an_actor_of_a_node_that_is_not_known_yet_is_watched(answers):
 
 
 @seeded(1)
-async def test_c04_each_watcher_of_a_node_that_nobody_knows_is_told():
+async def test_c04_each_watcher_of_a_node_that_nobody_knows_is_notified():
     async with systems(MemoryNetwork(4), "a", "b") as (_, b):
         gone = b.ref_for("nobody@0123456789ab:1")
         watchers = [Watcher(), Watcher()]

@@ -104,7 +104,7 @@ def test_c07_c08_a_stall_and_a_restart(world):
 
 
 @pytest.mark.sweep
-def test_c05_watchers_are_told_20_of_20(world, nats_server):
+def test_c05_watchers_are_notified_20_of_20(world, nats_server):
     watcher = world.node("watcher", nats_server.url("many"))
     watcher.wait_for("ready")
     victims = [world.node(f"v{n}", nats_server.url("many")) for n in range(KILLS)]
@@ -132,7 +132,7 @@ def test_c05_watchers_are_told_20_of_20(world, nats_server):
 
 
 @pytest.mark.sweep
-def test_c05_a_blocked_loop_is_no_reason_unless_it_lasts(world, nats_server):
+def test_c05_a_node_stays_a_member_unless_its_loop_is_blocked_for_long(world, nats_server):
     url = nats_server.url("blocked")
     a, b = world.node("a", url, stall=2.0), world.node("b", url)
     for node in (a, b):

@@ -66,7 +66,7 @@ async def test_c13_the_network_loses_requests_and_answers_and_brings_some_late()
 
 
 @seeded(1)
-async def test_c13_a_join_whose_first_answer_is_lost_is_no_other_node():
+async def test_c13_a_join_whose_first_answer_is_lost_is_not_taken_for_another_node():
     network = MemoryNetwork(1)
     registry = Registry(network, "n.a")
     async with systems(network, "b") as (b,):
@@ -85,7 +85,7 @@ async def test_c13_a_join_whose_first_answer_is_lost_is_no_other_node():
 
 
 @seeded(1)
-async def test_c13_a_renewal_whose_answer_is_lost_is_no_end_of_the_lease():
+async def test_c13_a_renewal_whose_answer_is_lost_does_not_end_the_lease():
     network = MemoryNetwork(1)
     registry = Registry(network, "n.a")
     async with systems(network, "a", "b") as (a, b):

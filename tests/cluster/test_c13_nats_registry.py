@@ -121,7 +121,7 @@ NO_STREAM, IN_USE, NO_JETSTREAM, OTHER = 10059, 10058, 10039, 10052
         ([stream(allow_rollup_hdrs=True)], "allows roll-ups, with which any member could wipe"),
     ],
 )
-async def test_c13_a_server_that_can_not_keep_the_registry_says_why(answers, text):
+async def test_c13_a_server_that_cannot_keep_the_registry_says_why(answers, text):
     client = Answers(version=(2, 10)) if answers is None else Answers(*answers)
     with pytest.raises(ClusterUnavailable, match=text):
         await Bucket(client, "shop").prepare(NatsURL.parse("nats://127.0.0.1/shop"), None)
@@ -202,7 +202,7 @@ async def test_c13_a_lease_is_renewed_at_once_when_the_connection_is_back_if_the
         assert await bucket.get("n.a") is None
 
 
-async def test_c13_a_renewal_whose_acknowledgement_was_lost_is_no_end_of_the_lease(url):
+async def test_c13_a_renewal_whose_acknowledgement_was_lost_does_not_end_the_lease(url):
     async with prepared(url) as (_, bucket):
         held = Held(bucket)
         await held.lease.claim()
@@ -269,7 +269,9 @@ def kinds(changes: list[Any]) -> list[type]:
     return [type(change) for change in changes]
 
 
-async def test_c13_a_follower_reads_all_of_it_again_after_a_gap_and_ignores_what_is_no_change(url):
+async def test_c13_a_follower_reads_all_of_it_again_after_a_gap_and_ignores_messages_that_are_not_changes(
+    url,
+):
     async with following(url) as (client, bucket, follower, changes):
         revision = await bucket.put("a.boss", b"1", 0)
         await follower.start()
@@ -324,7 +326,7 @@ async def test_c13_a_follower_that_is_to_read_again_while_it_reads_is_synced_onc
         assert kinds(changes) == [Reset, Entry, Reset, Entry, Synced]
 
 
-async def test_c13_a_follower_tries_again_if_a_page_can_not_be_read(url, monkeypatch):
+async def test_c13_a_follower_tries_again_if_a_page_cannot_be_read(url, monkeypatch):
     monkeypatch.setattr(_follower, "REPEAT_SECONDS", 0.001)
     monkeypatch.setattr(_follower, "PAGE_SECONDS", 3600.0)
     async with following(url) as (_, bucket, follower, changes):

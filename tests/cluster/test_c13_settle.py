@@ -67,7 +67,7 @@ async def test_c12_a_singleton_that_stopped_while_the_registry_was_away_runs_aga
 
 
 @seeded(1)
-async def test_c09_a_join_over_ones_own_former_lease_is_no_end_of_the_new_one():
+async def test_c09_a_join_over_ones_own_former_lease_does_not_end_the_new_one():
     network = MemoryNetwork(1)
     async with systems(network, "a", "b") as (a, b):
         await until(lambda: len(b.cluster.members()) == 2)
@@ -182,7 +182,7 @@ async def test_c12_a_candidate_whose_node_leaves_ends():
 
 
 @seeded(1)
-async def test_c12_a_singleton_that_can_not_be_spawned_is_logged_and_tried_again(caplog):
+async def test_c12_a_singleton_that_cannot_be_spawned_is_logged_and_tried_again(caplog):
     async with systems(MemoryNetwork(1), "a") as (a,):
         await a.cluster.singleton("sole", lambda _: Counter(), mailbox_capacity=0)
         await anyio.sleep(3)

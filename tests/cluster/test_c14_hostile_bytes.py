@@ -132,7 +132,7 @@ async def test_c14_a_malformed_message_is_dropped_counted_and_named(message, pro
 
 
 @seeded(1)
-async def test_c14_a_fault_of_this_node_while_it_handles_a_message_is_logged_and_the_link_goes_on(caplog):
+async def test_c14_a_fault_of_this_node_while_it_handles_a_message_is_logged_and_the_link_continues(caplog):
     async with systems(MemoryNetwork(1), "a", "b") as (a, b):
         ref = await remote(b, a.spawn(Counter), a)
         session, peer = a.cluster._session, b.cluster._session.me
@@ -159,7 +159,7 @@ async def test_c14_a_number_that_no_actor_ever_had_is_not_reached():
 
 
 @seeded(1)
-async def test_c14_a_reply_that_the_asker_can_not_read_is_rejected_there():
+async def test_c14_a_reply_that_the_asker_cannot_read_is_rejected_there():
     async with systems(MemoryNetwork(1), "a", "b") as (a, b):
         ref = await remote(b, a.spawn(Counter), a)
         a.cluster._session.values.dump = lambda value: ("no.such.Name", b"{}")

@@ -189,7 +189,7 @@ async def test_c16_a_thread_that_fails_is_logged_and_its_lease_is_lost(url, monk
     assert "out of luck" in caplog.text
 
 
-async def test_c16_a_lease_that_can_not_be_ended_keeps_nobody_from_leaving(url, caplog):
+async def test_c16_a_lease_that_cannot_be_ended_keeps_nobody_from_leaving(url, caplog):
     async def fails() -> None:
         raise no_answer("ending", "n.a")
 

@@ -271,7 +271,7 @@ async def test_a_transport_that_is_open_has_its_subscriptions_at_the_server():
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])  # as above
-async def test_frames_wait_for_the_connection_and_one_that_can_not_be_sent_holds_up_no_other(caplog):
+async def test_frames_wait_for_the_connection_and_one_that_cannot_be_sent_holds_up_no_other(caplog):
     node, client = NodeId("a", "0" * 12), Client()
     outbox = Outbox("shop", node)
     channel = FrameChannel(client, "shop", node, outbox, None, None)
@@ -306,7 +306,7 @@ async def test_c03_a_sender_over_nats_waits_until_the_outbox_has_room():
 class TestDefaults(KitBase):
     """The fixtures of an engine that says nothing of itself."""
 
-    def test_c18_an_engine_has_no_server_to_stop_and_can_not_be_cut_off(
+    def test_c18_an_engine_has_no_server_to_stop_and_cannot_be_cut_off(
         self, stop_server, start_server, stall, unstall
     ):
         assert (stop_server, start_server, stall, unstall) == (None, None, None, None)
@@ -326,6 +326,6 @@ class TestDefaults(KitBase):
         ("test_a_node_that_is_cut_off_lets_go_before_the_registry_does", "can't cut a node off"),
     ],
 )
-async def test_c18_the_kit_skips_what_an_engine_can_not_do(test, text):
+async def test_c18_the_kit_skips_what_an_engine_cannot_do(test, text):
     with pytest.raises(pytest.skip.Exception, match=text):
         await getattr(TransportConformance(), test)(MemoryNetwork(1).transport, None, None)

@@ -56,7 +56,7 @@ class RedisServer:
             self._process = None
             self.log.unlink(missing_ok=True)
 
-    def stand_still(self) -> None:
+    def stall(self) -> None:
         """Let it do nothing before `go_on`; what it is sent meanwhile it reads then."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)

@@ -138,7 +138,7 @@ async def test_r11_a_read_only_server_takes_no_record(own_server, table):
     await backend.aclose()
 
 
-async def test_a_server_that_stands_still_ends_no_call_but_its_own(own_server, table):
+async def test_a_server_that_stalls_ends_no_call_except_its_own(own_server, table):
     """A stalled server holds a call for ``timeout`` seconds, and a cancelled caller not even that long."""
     backend = PostgresPersistence(own_server.conninfo, table=table, timeout=1.0)
     await backend.record_event(event(1))
@@ -443,7 +443,7 @@ async def test_r35_text_is_the_same_in_a_database_of_each_encoding(database, tab
 
 
 @pytest.mark.parametrize("database", [("LATIN1", "")], indirect=True)
-async def test_r35_text_that_a_database_can_not_hold_is_an_error(database, table):
+async def test_r35_text_that_a_database_cannot_hold_is_an_error(database, table):
     async with aclosing(PostgresPersistence(database, table=table)) as backend:
         with pytest.raises(PersistenceError, match="use a database with the encoding UTF8") as raised:
             await backend.record_batch([PersistedEvent("shop", "日", "x", {}, 1.5, "run")], batch_id="run:1")
@@ -713,7 +713,7 @@ def test_r35_the_text_of_a_copy_is_that_of_each_row(records):
         (b"audit", b"7", b""),
     ],
 )
-def test_a_row_that_another_program_wrote_is_no_record_whatever_its_sum(kind, payload, details):
+def test_a_row_that_another_program_wrote_is_not_a_record_whatever_its_sum(kind, payload, details):
     body = _rows._body(1.0, kind, b"shop", b"shop:1", b"T", b"", details, payload)
     sums = (len(body), zlib.crc32(body))
     row = _rows.StoredRow(1, kind, 1.0, b"shop", b"shop:1", b"T", b"", details, payload, *sums)

@@ -178,7 +178,7 @@ async def test_nothing_is_sent_twice(own_redis_server, stream, monkeypatch):
     async with aclosing(RedisPersistence(f"unix://{server.socket}", stream=stream, timeout=1.0)) as backend:
         await backend.record_event(event(1))
         monkeypatch.setattr(connection, "read_response", read_or_let_it_go_on)
-        server.stand_still()
+        server.stall()
         with pytest.raises(PersistenceError, match="may have been stored, or not"):
             await backend.record_event(event(2))
         with redis.Redis(unix_socket_path=str(server.socket)) as raw:

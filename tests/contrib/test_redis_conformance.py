@@ -104,7 +104,7 @@ class TestRedisPersistence(BackendConformance):
     def stall_store(self, redis_server):
         @contextmanager
         def stall():
-            redis_server.stand_still()
+            redis_server.stall()
             try:
                 yield
             finally:

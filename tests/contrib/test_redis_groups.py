@@ -122,7 +122,7 @@ async def test_r36_two_consumers_may_make_a_group_at_once(open_store, raw, strea
         assert numbers(await backend.consume("mailers", "one")) == [1]
 
 
-async def test_r36_a_consumer_without_the_right_to_make_a_group_is_told(redis_server, raw, stream):
+async def test_r36_a_consumer_without_the_right_to_make_a_group_gets_an_error(redis_server, raw, stream):
     raw.execute_command("ACL", "SETUSER", "mailer", "on", ">secret", "~*", "+@all", "-xgroup")
     url = f"unix://mailer:secret@{redis_server.socket}"
     async with aclosing(RedisPersistence(url, stream=stream)) as backend:

@@ -424,7 +424,7 @@ def test_r30_a_full_server_is_a_failed_check_and_an_absent_one_is_3(own_redis_se
     assert "find out whether the server runs there" in away.stderr
 
 
-async def test_r11_a_full_server_is_no_reason_to_refuse_a_start(own_redis_server, stream, caplog):
+async def test_r11_a_system_starts_although_the_server_is_full(own_redis_server, stream, caplog):
     server = own_redis_server()
     with client(server) as raw:
         raw.config_set("maxmemory", "1")

@@ -141,7 +141,7 @@ def make_dangling_log(path):
 
 
 @pytest.mark.parametrize("make", [make_symlink, make_dangling_log, os.mkfifo, os.mkdir])
-async def test_what_is_no_regular_file_is_refused(path, make):
+async def test_a_path_that_is_not_a_regular_file_is_refused(path, make):
     make(path)
     async with aclosing(SQLitePersistence(path)) as backend:
         with anyio.fail_after(10):
@@ -468,7 +468,7 @@ async def test_a_backup_overwrites_nothing(path, tmp_path):
         assert (tmp_path / "copy.db").read_bytes() == before
 
 
-def test_a_file_system_that_can_not_keep_a_log_is_refused(path):
+def test_a_file_system_that_cannot_keep_a_log_is_refused(path):
     # The journal of this one is in memory, whatever is asked for.
     with closing(sqlite3.connect(":memory:")) as connection:
         connection.text_factory = bytes

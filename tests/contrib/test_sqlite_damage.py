@@ -106,7 +106,7 @@ async def test_a_damaged_row_does_not_count_for_a_limit(path):
     assert [event.payload["n"] for event in found] == [1996, 1997, 1999]
 
 
-async def test_text_that_is_no_utf8_does_not_break_reading(path):
+async def test_text_that_is_not_utf8_does_not_break_reading(path):
     at = path.read_bytes().index(b'{"n":7,') + len(b'{"n":7,"pad":"')
     overwrite(path, at, b"\xff\xfe")
     assert await scan_types(path) == {PersistenceAnomalyType.CRC_MISMATCH}
@@ -244,7 +244,7 @@ async def test_a_file_cut_short_is_an_anomaly_and_what_is_left_is_saved(path):
 
 
 @pytest.mark.parametrize("mode", [PersistenceRecoveryMode.REPAIR, PersistenceRecoveryMode.QUARANTINE])
-async def test_a_file_that_is_no_database_is_an_anomaly_and_never_dropped(tmp_path, mode):
+async def test_a_file_that_is_not_a_database_is_an_anomaly_and_never_dropped(tmp_path, mode):
     path = tmp_path / "papyra.db"
     path.write_bytes(b"My only copy of a poem\n" * 100)
     path.chmod(0o600)

@@ -94,7 +94,7 @@ async def test_the_default_batch_stops_where_the_store_is_away_and_keeps_the_ord
     assert (caught.value.failed, caught.value.retry, backend.got) == (2, True, [EVENT])
 
 
-async def test_the_default_batch_does_not_swallow_what_is_no_failure():
+async def test_the_default_batch_lets_a_keyboard_interrupt_through():
     class Ending(Least):
         async def record_event(self, event):
             raise KeyboardInterrupt
@@ -259,7 +259,7 @@ async def test_a_write_to_memory_costs_the_same_however_many_records_there_are(p
     assert looked_at < 2 * 20_000 + 2_000
 
 
-async def test_memory_sizes_what_is_no_json():
+async def test_memory_sizes_values_that_are_not_json():
     backend = InMemoryPersistence(RetentionPolicy(max_total_bytes=10_000))
     await backend.record_event(PersistedEvent("s", "s:1", "E", {"odd": {1, 2}, "\ud800": "\ud800"}, 1.0))
     assert len(await backend.list_events()) == 1

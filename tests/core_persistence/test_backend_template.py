@@ -224,7 +224,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
 
 
 @pytest.mark.parametrize("number", range(len(NO_NAMES)), ids=lambda number: "-".join(NO_NAMES[number]))
-def test_an_answer_that_can_t_be_a_name_is_refused(number: int, refusals: tuple[Path, list[str]]) -> None:
+def test_an_answer_that_cannot_be_a_name_is_refused(number: int, refusals: tuple[Path, list[str]]) -> None:
     folder, words = refusals
     assert "as in" in words[number] or "between them" in words[number], words
     assert not (folder / f"made{number}").exists()

@@ -88,7 +88,7 @@ def test_durations(text, seconds):
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1y", "1e3", "soon", "inf", "nan", "1 2", "\u0661", "5 m m"])
-def test_what_is_no_duration_is_refused(text):
+def test_a_text_that_is_not_a_duration_is_refused(text):
     with pytest.raises(ValueError, match=r"seconds.*, as in 90, 15m or 7d"):
         duration(text)
 
@@ -110,7 +110,7 @@ def test_sizes(text, count):
 
 
 @pytest.mark.parametrize("text", ["", "-1", "1XB", "much", "1e3", "\u0661", "1.2.3"])
-def test_what_is_no_size_is_refused(text):
+def test_a_text_that_is_not_a_size_is_refused(text):
     with pytest.raises(ValueError, match=r"bytes.*, as in 4096 or 100MB"):
         size(text)
 

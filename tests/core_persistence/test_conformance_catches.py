@@ -228,7 +228,7 @@ def test_a_call_of_a_socket_or_a_database_is_noted_if_it_waits():
         assert noted(connection.interrupt) == []
 
 
-def test_a_subclass_without_the_fixture_is_told_what_to_define(tmp_path):
+def test_a_subclass_without_the_fixture_gets_an_error_that_says_what_to_define(tmp_path):
     (tmp_path / "test_forgotten.py").write_text(
         "from papyra.testing import BackendConformance\nclass TestForgotten(BackendConformance): pass\n"
     )

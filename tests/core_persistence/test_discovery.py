@@ -138,7 +138,7 @@ class TestDistribution:
         info = inspect_plugin(find_plugins(GROUP)["good"], fail)
         assert (info.status, info.reason) == (PluginStatus.BROKEN, "checking it raised SystemExit: 3")
 
-    def test_of_a_distribution_that_is_there_twice_the_first_one_counts(self, tmp_path_factory, monkeypatch):
+    def test_the_first_of_two_distributions_with_one_name_counts(self, tmp_path_factory, monkeypatch):
         again = tmp_path_factory.mktemp("again")
         info = again / "throw_away-3.0.dist-info"
         info.mkdir()
@@ -349,7 +349,7 @@ def test_something_else_that_is_missing_is_named_as_it_is(monkeypatch):
     assert "pip install papyra-json" not in str(caught.value)
 
 
-def test_what_is_no_class_is_no_backend():
+def test_an_object_that_is_not_a_class_is_not_a_backend():
     assert "not a subclass" in (backend_problem(InMemoryPersistence()) or "")
     assert backend_problem(InMemoryPersistence) is None
 

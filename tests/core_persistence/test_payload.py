@@ -197,5 +197,5 @@ def test_clean_text_is_utf8(text, limit):
 @pytest.mark.parametrize(
     ("payload", "kept"), [({"type": "A", "more": 1}, {"type": "A"}), ([1], {}), (None, {})]
 )
-def test_of_a_payload_that_is_too_long_the_class_is_kept(payload: object, kept: object) -> None:
+def test_the_class_of_a_payload_that_is_too_long_is_kept(payload: object, kept: object) -> None:
     assert kept_identity(payload) == kept

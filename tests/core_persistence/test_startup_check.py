@@ -118,7 +118,7 @@ async def test_recover_repairs_by_default():
     check.raise_if_failed()
 
 
-async def test_recover_does_as_it_is_told():
+async def test_recover_follows_its_mode():
     backend = Damaged()
     wanted = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE, "elsewhere")
     assert (await run_startup_check(backend, config("recover", recovery=wanted))).passed

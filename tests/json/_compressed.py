@@ -46,7 +46,3 @@ async def until(condition: Callable[[], object]) -> None:
 async def compressed(path) -> None:
     """Wait until no full file is left to compress."""
     await until(lambda: not any(re.fullmatch(r"\.\d+|.*tmp.*", name) for name in names(path)))
-
-
-async def numbers(store) -> list[int]:
-    return [one.payload["number"] for one in await store.list_events()]

@@ -11,16 +11,13 @@ import hypothesis.strategies as st
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from papyra.persistence.models import PersistedEvent
 from papyra_json._fileset.names import FileSet
 from papyra_json._record.encode import encode
 from papyra_json._write.appender import Appender
 
+from ._records import bare_event
+
 JUNK = st.sampled_from([b"\0", b"junk", b"junk\n", b'{"kind":"event"}\n', b"\n", b'{"kind":"ev'])
-
-
-def numbered(number: int) -> PersistedEvent:
-    return PersistedEvent("local", f"local:{number}", "ActorStarted", {}, 1_700_000_000.0 + number)
 
 
 def numbers_in(lines: list[bytes]) -> list[int]:
@@ -66,7 +63,7 @@ class FileMachine(RuleBasedStateMachine):
         """Record events with the next numbers."""
         new = range(self.count, self.count + many)
         appender = self.writers[writer]
-        done = appender.append(encode([numbered(number) for number in new], appender.next_seq))
+        done = appender.append(encode([bare_event(number) for number in new], appender.next_seq))
         assert (done.records, done.error) == (many, None)
         self.count += many
         return new

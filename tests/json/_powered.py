@@ -26,6 +26,7 @@ from papyra_json._record.encode import encode
 from papyra_json._write.appender import Appender
 
 from ._disk import FOLDER, Died, Disk
+from ._records import bare_event
 
 LEVELS = st.sampled_from(["os", "interval", "always"])
 _MEMBER = re.compile(r"facts(\.\d+)?")
@@ -34,10 +35,6 @@ FATES = st.none() | st.one_of(
     st.tuples(st.just("full"), st.integers(0, 1000)),  # the bytes that still fit
     st.tuples(st.just("failing"), st.integers(1, 4)),  # how many of the next syncs
 )
-
-
-def numbered_event(number: int) -> PersistedEvent:
-    return PersistedEvent("local", f"local:{number}", "ActorStarted", {}, 1_700_000_000.0 + number)
 
 
 def _excuses(fate: tuple[str, int] | None) -> bool:
@@ -83,7 +80,7 @@ class PoweredStore(RuleBasedStateMachine):
         numbers = list(range(self.count, self.count + many))
         self.count += many
         appender = self.writers[writer]
-        lines = encode([numbered_event(number) for number in numbers], appender.next_seq)
+        lines = encode([bare_event(number) for number in numbers], appender.next_seq)
         done = self._until(fate, lambda: appender.append(lines), self.there, writer)
         if done is not None:
             self._acknowledged(writer, numbers[: done.records])
@@ -208,7 +205,7 @@ class PoweredStore(RuleBasedStateMachine):
 
     def _check_the_next_append_succeeds(self, acknowledged: tuple[int, int]) -> None:
         number, self.count = self.count, self.count + 1
-        done = self.writers[0].append(encode([numbered_event(number)], self.writers[0].next_seq))
+        done = self.writers[0].append(encode([bare_event(number)], self.writers[0].next_seq))
         assert (done.records, done.error) == (1, None)
         self._acknowledged(0, [number])
         left = scan(self.files, "json", Work()).anomalies
@@ -233,7 +230,7 @@ class PoweredStore(RuleBasedStateMachine):
             assert self.failed.isdisjoint(found)
         query = Query(PersistedEvent)
         shown = newest(self.files, query, RetentionPolicy(), 0.0, Work().check)
-        assert shown == [numbered_event(number) for number in found]
+        assert shown == [bare_event(number) for number in found]
 
     # -- the test's own reading of the files: no code under test in it
 

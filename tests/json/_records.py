@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from papyra.persistence.models import PersistedEvent
+
+if TYPE_CHECKING:
+    from papyra.persistence.backend import PersistenceBackend
 
 
 def make_event(number: int, **fields: Any) -> PersistedEvent:
@@ -18,6 +21,16 @@ def make_event(number: int, **fields: Any) -> PersistedEvent:
         "timestamp": 1_700_000_000.0 + number,
     }
     return PersistedEvent(**{**values, **fields})
+
+
+def bare_event(number: int) -> PersistedEvent:
+    """Return an event without a payload; only its address has the number."""
+    return PersistedEvent("local", f"local:{number}", "ActorStarted", {}, 1_700_000_000.0 + number)
+
+
+async def numbers(store: PersistenceBackend) -> list[Any]:
+    """Return the numbers of the stored events, which `make_event` made."""
+    return [one.payload["number"] for one in await store.list_events()]
 
 
 def plain_fact(number: int, **payload: object) -> dict[str, Any]:

@@ -22,7 +22,8 @@ from papyra_json._record.encode import encode
 from papyra_json._write import committer as _committer
 
 from ._disk import Died
-from ._powered import PoweredStore, numbered_event
+from ._powered import PoweredStore
+from ._records import bare_event
 
 PoweredStore.TestCase.settings = settings(
     max_examples=25,
@@ -85,7 +86,7 @@ def test_faults_no_number_is_given_out_twice_over_a_power_cut(store):
     store.record(0, 3, None)
     store.compact(0, None)
     assert _cut_power(store) == []
-    store._writer(0).append(encode([numbered_event(3)], 1))
+    store._writer(0).append(encode([bare_event(3)], 1))
     assert b'"seq":4,' in store.disk.names["facts"].data
 
 
@@ -126,7 +127,7 @@ def test_faults_what_was_rolled_back_does_not_come_back(store, level):
         store.begin((level, level), (None, 1))
         store.record(0, 1, None)
         store.record(0, 5, ("full", 600))  # four of them are written
-        lines = encode([numbered_event(9)], store.writers[0].next_seq)
+        lines = encode([bare_event(9)], store.writers[0].next_seq)
         store.disk.calls_left = 1  # it is written in the place of the first, but not synced
         with contextlib.suppress(Died):
             store.writers[0].append(lines)
@@ -143,13 +144,13 @@ def test_faults_a_repair_is_on_the_disk_before_the_next_record(store, tail):
         file = store.disk.names["facts"]
         if tail == "hidden":  # behind garbage as long as the next record, in whose place that will be
             second = file.data.index(b"\n") + 1
-            file.data[second:second] = b"x" * len(encode([numbered_event(9)], 2)[0])
+            file.data[second:second] = b"x" * len(encode([bare_event(9)], 2)[0])
         else:
             del file.data[-1]
         file.durable = bytes(file.data)
         store.disk.chance, store.disk.calls_left = random.Random(seed), calls
         with contextlib.suppress(Died):
-            store.writers[1].append(encode([numbered_event(9)], 2))
+            store.writers[1].append(encode([bare_event(9)], 2))
         store.disk.cut_power()
         kept = [0] if tail == "hidden" else [0, 1]
         assert store._plainly() in (kept, [*kept, 9])
@@ -167,7 +168,7 @@ def test_faults_what_is_dropped_is_safe_before_it_is_cut(store, work):
         store.disk.chance, store.disk.calls_left = random.Random(seed), calls
         with contextlib.suppress(Died):
             if work == "append":
-                store.writers[1].append(encode([numbered_event(9)], 1))
+                store.writers[1].append(encode([bare_event(9)], 1))
             elif work == "compact":
                 compact(store.files, "json", RetentionPolicy(), 0.0, Work(), dry_run=False)
             else:
@@ -190,6 +191,6 @@ async def test_faults_an_interval_is_kept_under_load(quick_disk, monkeypatch):
     store = JsonFilePersistence(quick_disk / "facts", durability="interval", fsync_interval=0.001)
     async with anyio.create_task_group() as group:
         for number in range(500):
-            group.start_soon(store.record_event, numbered_event(number))
+            group.start_soon(store.record_event, bare_event(number))
     await store.aclose()
     assert any(waiting)

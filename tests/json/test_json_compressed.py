@@ -17,7 +17,8 @@ from papyra_json._fileset.names import FileSet
 from papyra_json._maintenance.operations import scan
 
 from .._loops import one_loop
-from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, numbers, pack, until
+from ._compressed import CODECS, HAS_ZSTD, SUFFIX, compressed, names, pack, until
+from ._records import numbers
 
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)

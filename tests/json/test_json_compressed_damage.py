@@ -106,7 +106,7 @@ def _broken_head(content: bytes) -> bytes:
     ],
     ids=["appended", "before", "padded", "head"],
 )
-def test_what_any_tool_can_read_is_no_damage(path, line, event, join):
+def test_content_that_any_tool_can_read_is_not_damage(path, line, event, join):
     lines = [line(number) for number in range(1, 101)]
     packed = path.with_name("facts.ndjson.1.gz")
     pack(packed, b"".join(lines), step=2000)
@@ -142,7 +142,7 @@ def test_two_broken_heads_cost_their_blocks_and_no_other(path, line):
 @pytest.mark.parametrize(
     "error", [OSError(errno.EIO, "Input/output error"), PermissionError(errno.EACCES, "no")]
 )
-def test_of_a_foreign_file_that_the_disk_can_not_read_the_beginning_is_kept(path, line, monkeypatch, error):
+def test_the_beginning_of_a_foreign_file_that_the_disk_cannot_read_is_kept(path, line, monkeypatch, error):
     lines = [line(number) for number in range(1, 2001)]
     path.with_name("facts.ndjson.1.gz").write_bytes(gzip.compress(b"".join(lines)))
     path.write_bytes(line(2001))

@@ -24,7 +24,8 @@ from papyra_json._segment.codec import codec_for
 from papyra_json._segment.writer import Packer
 
 from .._loops import one_loop
-from ._compressed import compressed, names, numbers, until
+from ._compressed import compressed, names, until
+from ._records import numbers
 
 
 @pytest.fixture

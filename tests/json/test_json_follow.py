@@ -205,7 +205,7 @@ async def test_a_follower_that_waits_for_the_lock_can_be_cancelled(path, line, s
 # -- torn tails
 
 
-def test_a_line_without_its_newline_is_no_record_yet(path, line):
+def test_a_line_without_its_newline_is_not_a_record_yet(path, line):
     path.write_bytes(line(1) + line(2)[:-1])
     with closing(Looks(path, limit=9)) as looks:
         assert looks.first == [1]

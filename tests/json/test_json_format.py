@@ -144,7 +144,7 @@ AUDIT_LINE = (
         b'{"kind":"event","system_id":"\xff","actor_address":"","event_type":"","payload":{},"timestamp":1}',
     ],
 )  # fmt: skip
-async def test_what_is_no_record_is_reported_and_passed_over(path, line, event):
+async def test_invalid_lines_are_reported_and_passed_over(path, line, event):
     store = JsonFilePersistence(path)
     await store.record_event(event(1))
     with path.open("ab") as file:
@@ -206,7 +206,7 @@ async def test_a_record_beyond_one_mebibyte_gets_a_note_of_its_size(path, event)
     await store.aclose()
 
 
-async def test_what_is_no_record_fails_alone(path, event):
+async def test_an_object_that_is_not_a_record_fails_alone(path, event):
     store = JsonFilePersistence(path)
     with pytest.raises(Exception, match="not 'no record'"):
         await store.record_batch([event(1), "no record"])

@@ -16,7 +16,8 @@ from papyra.persistence.models import PersistedEvent, PersistenceRecoveryMode
 from papyra_json._maintenance.operations import compact, recover, scan
 from papyra_json._read.query import newest
 
-from ._machine import JUNK, FileMachine, how_long, numbered, numbers_in
+from ._machine import JUNK, FileMachine, how_long, numbers_in
+from ._records import bare_event
 
 
 def _go_on() -> None:
@@ -93,7 +94,7 @@ class FileStore(FileMachine):
         if not hasattr(self, "folder"):
             return
         found = newest(self.files, Query(PersistedEvent), RetentionPolicy(), 0.0, _go_on)
-        assert found == [numbered(number) for number in self.model]
+        assert found == [bare_event(number) for number in self.model]
         last = newest(self.files, Query(PersistedEvent, 3), RetentionPolicy(), 0.0, _go_on)
         assert last == found[-3:]
 

@@ -28,11 +28,12 @@ async def _with_a_known_gap(path, line) -> JsonFilePersistence:
     return store
 
 
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 async def test_a_compaction_that_fails_forgets_no_gap(path, line, monkeypatch):
     store = await _with_a_known_gap(path, line)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
         patched.setattr(_rewrite, "replace", full)
@@ -44,11 +45,8 @@ async def test_a_compaction_that_fails_forgets_no_gap(path, line, monkeypatch):
     assert not (await store.scan()).has_anomalies
 
 
-async def test_a_compaction_that_can_not_forget_has_succeeded(path, line, monkeypatch):
+async def test_a_compaction_that_cannot_forget_has_succeeded(path, line, monkeypatch):
     store = await _with_a_known_gap(path, line)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("papyra_json._fileset.lock.SetLock.write_notes", full)
     assert (await store.compact()).after_records == 2

@@ -183,7 +183,7 @@ async def test_a_hole_in_the_numbers_is_filled_first(path, line, event):
     await store.aclose()
 
 
-async def test_numbers_go_on_behind_what_is_no_record(path, line, event):
+async def test_numbers_go_on_behind_invalid_lines(path, line, event):
     path.with_name("facts.ndjson.1").write_bytes(line(1) + line(2) + b'{"seq": torn\n')
     store = RotatingFilePersistence(path)
     await store.record_event(event(3))

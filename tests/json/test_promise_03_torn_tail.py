@@ -81,7 +81,7 @@ async def test_promise_03_an_older_line_without_newline_or_crc_is_kept_too(path,
     await store.aclose()
 
 
-async def test_promise_03_a_damaged_last_record_is_no_record(path, line, event):
+async def test_promise_03_a_damaged_last_record_does_not_count(path, line, event):
     damaged = line(2).replace(b"Started", b"Stopped")
     path.write_bytes(line(1) + damaged[:-1])
     store = JsonFilePersistence(path)
@@ -102,7 +102,7 @@ async def test_promise_03_quarantine_files_are_never_overwritten(path, line, eve
     assert path.read_bytes() == b"".join(line(number) for number in range(1, 6))
 
 
-async def test_promise_03_a_tail_that_can_not_be_cut_off_is_not_copied_at_each_try(
+async def test_promise_03_a_tail_that_cannot_be_cut_off_is_not_copied_at_each_try(
     path, line, event, monkeypatch
 ):
     """A file that may only grow, for example."""

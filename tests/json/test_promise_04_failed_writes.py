@@ -100,7 +100,7 @@ async def test_promise_04_a_short_write_rolls_back(path, event, monkeypatch, cod
     assert store.metrics.write_errors == 1
 
 
-async def test_promise_04_short_writes_that_go_on_are_no_failure(path, event, monkeypatch):
+async def test_promise_04_short_writes_that_go_on_are_not_a_failure(path, event, monkeypatch):
     real = os.write
 
     def write(fd, data):
@@ -261,7 +261,7 @@ async def test_promise_04_a_failed_sync_of_an_interval_is_not_forgotten(path, ev
     assert await _numbers(path) == [0, 1]
 
 
-async def test_promise_04_aclose_tells_of_a_failed_sync_and_closes_all_the_same(path, event, syncs):
+async def test_promise_04_aclose_reports_a_failed_sync_and_closes_all_the_same(path, event, syncs):
     store = JsonFilePersistence(path, durability="interval", fsync_interval=1000)
     await store.record_event(event(0))
     syncs.failing = 99

@@ -111,7 +111,7 @@ async def test_promise_06_files_that_do_not_belong_to_the_set(path, line):
 
 
 @pytest.mark.parametrize("odd", ["folder", "link", "fifo"])
-async def test_promise_06_files_of_the_set_that_are_no_files(path, line, odd):
+async def test_promise_06_paths_of_the_set_that_are_not_files_are_reported(path, line, odd):
     path.write_bytes(line(2))
     first = path.with_name("facts.ndjson.1")
     if odd == "folder":
@@ -154,7 +154,7 @@ async def test_promise_06_it_is_right_while_others_append(path, start, locked):
     assert len(await store.list_events()) == 12_000
 
 
-async def test_promise_06_half_a_batch_of_a_first_writer_is_no_damage(path, line, monkeypatch):
+async def test_promise_06_half_a_batch_of_a_first_writer_is_not_damage(path, line, monkeypatch):
     """Without a lock file there is nothing to hold; what looks torn is looked at again once there is one."""
     from papyra_json._maintenance import operations
 

@@ -197,7 +197,7 @@ async def test_promise_07_a_repair_that_fails_anywhere_leaves_no_byte_twice(
 
 
 @pytest.mark.parametrize("aside", [link_aside, move_aside])
-def test_promise_07_a_file_put_aside_has_one_name_if_the_folder_can_not_be_synced(path, monkeypatch, aside):
+def test_promise_07_a_file_put_aside_has_one_name_if_the_folder_cannot_be_synced(path, monkeypatch, aside):
     path.write_bytes(b"content")
 
     def fail(_fd):
@@ -218,7 +218,7 @@ def test_promise_07_a_file_that_is_linked_aside_twice_has_two_names(path, monkey
     ]
 
 
-def test_promise_07_a_file_that_can_not_be_moved_aside_stays(path, tmp_path, monkeypatch):
+def test_promise_07_a_file_that_cannot_be_moved_aside_stays(path, tmp_path, monkeypatch):
     path.write_bytes(b"content")
     real = os.rename
 

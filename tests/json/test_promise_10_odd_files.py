@@ -108,7 +108,7 @@ async def test_promise_10_planted_names_are_passed_over(path, line, event, monke
     assert not (tmp_path / "nothing").exists()
 
 
-async def test_promise_10_temporary_names_can_not_be_guessed_or_planted(path, event, monkeypatch, tmp_path):
+async def test_promise_10_temporary_names_cannot_be_guessed_or_planted(path, event, monkeypatch, tmp_path):
     from papyra_json._fs import files
 
     store = JsonFilePersistence(path, RetentionPolicy(max_records=1))

@@ -20,14 +20,11 @@ from papyra_json._fileset import snapshot as _snapshot
 from papyra_json._write import appender as _appender
 
 from ._preload import NFS_LOCKS, STALE, library
+from ._records import numbers
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away or mount")
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 SIZE = 400  # two records a file
-
-
-async def numbers(store):
-    return [one.payload["number"] for one in await store.list_events()]
 
 
 def recognized(path):
@@ -59,7 +56,7 @@ async def test_r19_rotations_after_a_path_was_recognized_move_no_file_and_miss_n
 
 
 @pytest.mark.parametrize("work", ["scan", "recover"])
-async def test_r19_a_rotation_at_the_moment_of_the_lock_is_no_anomaly(path, event, monkeypatch, work):
+async def test_r19_a_rotation_at_the_moment_of_the_lock_is_not_an_anomaly(path, event, monkeypatch, work):
     writer = RotatingFilePersistence(path, max_bytes=SIZE, max_files=50)
     await writer.record_batch([event(number) for number in range(8)])
     store = recognized(path)
@@ -159,7 +156,7 @@ async def test_r20_a_file_without_a_name_is_unhealthy_and_told_once(path, event,
 
 
 @root_only
-async def test_r20_what_a_mount_of_a_single_file_can_not_do_is_explained(path, event, caplog):
+async def test_r20_what_a_mount_of_a_single_file_cannot_do_is_explained(path, event, caplog):
     (path.parent / "source").touch()
     path.touch()
     with mounted(path.parent / "source", path):

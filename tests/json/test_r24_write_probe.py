@@ -93,7 +93,7 @@ async def test_r24_a_folder_that_takes_no_file_is_enough_for_files_that_are_ther
     await store.aclose()
 
 
-async def test_r24_a_folder_that_can_not_be_made_is_found(path, monkeypatch):
+async def test_r24_a_folder_that_cannot_be_made_is_found(path, monkeypatch):
     path.touch()
     with pytest.raises(PersistenceError, match=r"Not a directory\. Check the owner and mode"):
         await JsonFilePersistence(path / "sub" / "facts").ping()

@@ -14,14 +14,11 @@ from papyra.persistence.models import PersistenceRecoveryConfig, PersistenceReco
 from papyra_json import JsonFilePersistence
 
 from .._loops import one_loop
+from ._records import numbers
 
 BOM = b"\xef\xbb\xbf"
 QUARANTINE = PersistenceRecoveryConfig(PersistenceRecoveryMode.QUARANTINE)
 REPAIR = PersistenceRecoveryConfig(PersistenceRecoveryMode.REPAIR)
-
-
-async def numbers(store):
-    return [one.payload["number"] for one in await store.list_events()]
 
 
 def bare(line: bytes) -> bytes:

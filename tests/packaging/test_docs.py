@@ -45,7 +45,7 @@ def _targets(nav):
                 yield from _targets(target)
 
 
-def test_every_page_stands_in_the_navigation_once_and_exists(root):
+def test_every_page_is_in_the_navigation_once_and_exists(root):
     site = tomllib.loads((root / "zensical.toml").read_text("utf-8"))["project"]
     named = sorted(_targets(site["nav"]))
     pages = sorted(path.relative_to(root / "docs").as_posix() for path in (root / "docs").rglob("*.md"))

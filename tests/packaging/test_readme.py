@@ -19,7 +19,7 @@ def test_two_bash_blocks_come_before_everything_else_that_runs(blocks):
     assert [language for language, _ in blocks[:2]] == ["bash", "bash"]
 
 
-def test_the_blocks_stand_alone(blocks):
+def test_the_blocks_run_alone(blocks):
     for _, block in blocks[:2]:
         assert block.startswith("python3 -m pip install ")
     versions = re.findall(r"uv==([\d.]+)", "".join(block for _, block in blocks[:2]))

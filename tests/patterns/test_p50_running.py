@@ -59,7 +59,7 @@ def test_p50_what_main_raises_is_raised_after_the_close(backend: str, error: typ
     assert made.state == "closed"
 
 
-async def test_p50_run_until_signal_stops_a_system_of_a_loop_of_ones_own():
+async def test_p50_run_until_signal_stops_a_system_in_a_loop_of_the_callers_own():
     before = signal.getsignal(signal.SIGTERM)
     ended: list[str] = []
     async with ActorSystem() as system, anyio.create_task_group() as tasks:

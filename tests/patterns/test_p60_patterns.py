@@ -161,7 +161,7 @@ async def test_p61_a_call_from_before_it_opened_does_not_move_the_next_probe():
 
 
 @pytest.mark.parametrize("name", ["max_failures", "call_timeout", "reset_timeout"])
-async def test_p61_bad_arguments(name: str):
+async def test_p61_bad_arguments_are_refused(name: str):
     async with ActorSystem(shutdown_timeout=0.1) as system:
         with pytest.raises(ValueError, match=f"{name} must be"):
             CircuitBreaker(system, **{name: 0})

@@ -80,7 +80,7 @@ def test_digits_of_other_scripts_are_refused_and_named(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", [None, 1, b"local:1", ActorAddress("local", 1), ["local:1"]])
-def test_what_is_no_text_is_a_value_error_too(text: Any) -> None:
+def test_an_object_that_is_not_a_text_is_a_value_error_too(text: Any) -> None:
     with pytest.raises(ValueError, match="an actor address is a string"):
         ActorAddress.parse(text)
 

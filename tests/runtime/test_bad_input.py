@@ -83,7 +83,7 @@ async def test_a_duplicate_name_of_a_child_and_of_a_stopping_actor_is_refused() 
         gate.set()
 
 
-async def test_a_factory_that_takes_the_name_itself() -> None:
+async def test_a_factory_that_takes_the_name_itself_is_refused() -> None:
     async with running() as system:
 
         def factory() -> Actor:
@@ -96,7 +96,7 @@ async def test_a_factory_that_takes_the_name_itself() -> None:
 
 
 @pytest.mark.parametrize("name", ["", 5, b"x", object()])
-async def test_a_name_that_is_none(name: Any) -> None:
+async def test_a_name_that_is_empty_or_not_a_text_is_refused(name: Any) -> None:
     async with running() as system:
         await refused(lambda: system.spawn(Echo, name=name), ValueError, "name", system)
 
@@ -111,13 +111,13 @@ async def test_an_instance_instead_of_a_class_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("factory", [None, 5, "Echo", [], object()])
-async def test_a_factory_that_cannot_be_called(factory: Any) -> None:
+async def test_a_factory_that_cannot_be_called_is_refused(factory: Any) -> None:
     async with running() as system:
         await refused(lambda: system.spawn(factory), TypeError, "Actor subclass or a function", system)
 
 
 @pytest.mark.parametrize("result", [None, 5, Echo, "x"])
-async def test_a_factory_that_returns_no_actor(result: Any) -> None:
+async def test_a_factory_that_returns_no_actor_is_refused(result: Any) -> None:
     async with running() as system:
         await refused(lambda: system.spawn(lambda: result), TypeError, "returned", system)
 
@@ -131,7 +131,7 @@ async def test_a_factory_that_returns_a_coroutine_leaves_none_unawaited() -> Non
         await refused(lambda: spawn(factory), TypeError, "coroutine", system)
 
 
-async def test_a_factory_that_returns_an_instance_of_before() -> None:
+async def test_a_factory_that_returns_the_same_instance_again_is_refused() -> None:
     actor = Echo()
     async with running() as system:
         ref = system.spawn(lambda: actor)
@@ -166,7 +166,7 @@ async def test_what_a_factory_raises_is_the_callers() -> None:
         await refused(lambda: system.spawn(factory, name="car"), LookupError, "no car", system)
 
 
-async def test_a_class_that_needs_arguments() -> None:
+async def test_a_class_without_the_arguments_that_it_needs_is_refused() -> None:
     class Needs(Actor):
         def __init__(self, thing: int) -> None:
             self.thing = thing
@@ -209,7 +209,7 @@ async def test_a_receive_that_is_not_async_or_not_there_fails_with_a_clear_error
 
 
 @pytest.mark.parametrize("capacity", [0, -1, 1.5, True, False, "10", float("inf")])
-async def test_g01_a_bad_mailbox_capacity(capacity: Any) -> None:
+async def test_g01_a_bad_mailbox_capacity_is_refused(capacity: Any) -> None:
     async with running() as system:
         await refused(
             lambda: system.spawn(Echo, mailbox_capacity=capacity), ValueError, "mailbox_capacity", system
@@ -229,7 +229,7 @@ async def test_a_negative_timeout_is_refused_and_sends_nothing(timeout: float) -
 
 
 @pytest.mark.parametrize("timeout", ["soon", "1"])
-async def test_a_timeout_that_is_no_number(timeout: Any) -> None:
+async def test_a_timeout_that_is_not_a_number_is_refused(timeout: Any) -> None:
     async with running() as system:
         ref = system.spawn(Echo)
         with pytest.raises(TypeError):
@@ -240,36 +240,36 @@ async def test_a_timeout_that_is_no_number(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("timeout", [-1, float("nan")])
-def test_a_bad_shutdown_timeout(timeout: float) -> None:
+def test_a_bad_shutdown_timeout_is_refused(timeout: float) -> None:
     with pytest.raises(ValueError, match="shutdown_timeout"):
         ActorSystem(shutdown_timeout=timeout)
 
 
 @pytest.mark.parametrize("system_id", ["", "a:b", "a/b", "a b", "a\n", "\t"])
-def test_a_bad_system_id(system_id: str) -> None:
+def test_a_bad_system_id_is_refused(system_id: str) -> None:
     with pytest.raises(ValueError, match="system_id"):
         ActorSystem(system_id=system_id)
 
 
 @pytest.mark.parametrize("system_id", [5, None])
-def test_a_system_id_that_is_no_string(system_id: Any) -> None:
+def test_a_system_id_that_is_not_a_string_is_refused(system_id: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         ActorSystem(system_id=system_id)
 
 
 @pytest.mark.parametrize("persistence", [5, object(), dict])
-def test_a_persistence_that_is_none(persistence: Any) -> None:
+def test_a_persistence_that_is_not_a_store_is_refused(persistence: Any) -> None:
     with pytest.raises(TypeError, match="PersistenceBackend"):
         ActorSystem(persistence=persistence)
 
 
-def test_hooks_that_cannot_be_called() -> None:
+def test_hooks_that_cannot_be_called_are_refused() -> None:
     hook: Any = "not a function"
     with pytest.raises(TypeError, match="on_event"):
         SystemHooks(on_event=hook)
 
 
-def test_bad_policies() -> None:
+def test_bad_policies_are_refused() -> None:
     strategy: Any = "restart"
     bad: list[Callable[[], SupervisionPolicy]] = [
         lambda: SupervisionPolicy(strategy),
@@ -343,7 +343,7 @@ def test_a_start_outside_of_an_event_loop_is_a_clear_error() -> None:
 # -- references
 
 
-async def test_things_that_are_no_reference() -> None:
+async def test_objects_that_are_not_references_are_refused() -> None:
     async with running() as system:
         ref = system.spawn(Echo)
         wrong: Any
@@ -354,7 +354,7 @@ async def test_things_that_are_no_reference() -> None:
             system.spawn(Echo, parent=wrong)
 
 
-async def test_references_of_another_system() -> None:
+async def test_references_of_another_system_are_refused() -> None:
     async with running(system_id="here") as here, ActorSystem(system_id="there") as there:
         ref = there.spawn(Echo)
         with pytest.raises(ValueError, match="a different actor system"):
@@ -397,20 +397,20 @@ async def test_a_reference_is_immutable_and_equal_by_address() -> None:
         ("local:\u0661", "\u0661"),
     ],
 )
-def test_addresses_that_are_none(text: Any, says: str) -> None:
+def test_malformed_addresses_are_refused(text: Any, says: str) -> None:
     with pytest.raises(ValueError, match="address") as caught:
         ActorAddress.parse(text)
     assert says in str(caught.value)
 
 
-async def test_a_parent_that_is_gone() -> None:
+async def test_a_parent_that_has_stopped_is_refused() -> None:
     async with running() as system:
         parent = system.spawn(Echo)
         await system.stop(parent)
         await refused(lambda: system.spawn(Echo, parent=parent), ActorStopped, "no children", system)
 
 
-async def test_watching_oneself_or_another_system() -> None:
+async def test_watching_oneself_or_another_system_is_refused() -> None:
     class Watches(Actor):
         async def receive(self, message: Any) -> None:
             self.context.watch(message or self.context.self_ref)

@@ -310,14 +310,14 @@ async def test_g05_two_actors_at_once_one_is_refused_and_both_go_on() -> None:
 # -- what is none
 
 
-async def test_g05_a_chain_is_no_ring() -> None:
+async def test_g05_a_chain_is_not_a_ring() -> None:
     async with running() as system:
         refs = [system.spawn(Runs) for _ in range(50)]
         assert await refs[0].ask(asks(*refs[1:])) == "answer"
         assert await refs[0].ask(asks(*refs[1:])) == "answer", "nothing of the first time is left"
 
 
-async def test_g05_asks_one_after_the_other_are_no_ring() -> None:
+async def test_g05_asks_one_after_the_other_are_not_a_ring() -> None:
     async def job(_actor: Runs) -> None:
         for _ in range(10):
             assert await b.ask(asks(c)) == "answer"
@@ -329,7 +329,7 @@ async def test_g05_asks_one_after_the_other_are_no_ring() -> None:
         await b.ask(asks(a))
 
 
-async def test_g05_an_ask_given_up_is_no_wait_any_more() -> None:
+async def test_g05_an_ask_that_was_given_up_does_not_wait_any_more() -> None:
     release = anyio.Event()
 
     async def slow(_actor: Runs) -> None:

@@ -596,7 +596,7 @@ def test_an_audit_for_a_person_names_what_waits_and_what_is_wrong() -> None:
     assert nameless.summary_lines()[4:] == ["messages waiting: 1, at most 1 (shop:2)"]
 
 
-async def test_before_the_start_there_is_nobody_to_tell_or_to_show() -> None:
+async def test_before_the_start_a_system_has_no_actors() -> None:
     system = ActorSystem(persistence_startup=PersistenceStartupMode.SCAN_ONLY)
     assert await system.broadcast("hello") == 0
     assert system.tree() == []

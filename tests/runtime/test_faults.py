@@ -216,7 +216,7 @@ async def test_g05_a_ring_through_two_systems_is_found() -> None:
         await first.ask(ask_over)
 
 
-async def test_g05_a_tell_to_itself_with_room_is_no_deadlock() -> None:
+async def test_g05_a_tell_to_itself_with_room_is_not_a_deadlock() -> None:
     got: list[object] = []
     entered, gate = anyio.Event(), anyio.Event()
 
@@ -651,7 +651,7 @@ async def test_g11_a_host_that_is_cancelled_again_still_waits_for_the_close() ->
     assert store.closed
 
 
-async def test_g06_a_worker_that_serves_one_actor_alone_is_no_spare_for_the_others() -> None:
+async def test_g06_a_worker_that_serves_one_actor_alone_is_not_a_spare_for_the_others() -> None:
     """It counted as one while it let the loop go round, and an actor that got a message just then was never
     run.
     """

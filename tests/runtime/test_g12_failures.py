@@ -266,29 +266,31 @@ async def test_g12_clean_up_that_fails_while_it_is_cancelled_is_a_failure_and_no
     assert len(stops(system)) == 2
 
 
+async def spurious_cancellation(_actor: Actor) -> None:
+    """Await a task of asyncio that somebody cancelled."""
+    task = asyncio.ensure_future(asyncio.sleep(60))
+    task.cancel()
+    await task
+
+
 @pytest.mark.parametrize("where", ["receive", "on_start", "on_stop"])
 async def test_g12_a_stray_cancellation_does_not_end_the_system(where: str) -> None:
     """An actor awaits an asyncio task that somebody cancelled."""
     if not _on_asyncio():
         pytest.skip("only asyncio has cancelled tasks to await")
 
-    async def spurious_cancellation() -> None:
-        task = asyncio.ensure_future(asyncio.sleep(60))
-        task.cancel()
-        await task
-
     class Strays(Actor):
         async def on_start(self) -> None:
             if where == "on_start":
-                await spurious_cancellation()
+                await spurious_cancellation(self)
 
         async def receive(self, message: Any) -> None:
             if where == "receive":
-                await spurious_cancellation()
+                await spurious_cancellation(self)
 
         async def on_stop(self) -> None:
             if where == "on_stop":
-                await spurious_cancellation()
+                await spurious_cancellation(self)
 
     async with running() as system:
         other = system.spawn(Runs)
@@ -307,11 +309,6 @@ async def test_g12_a_stray_cancellation_does_not_end_the_system(where: str) -> N
 async def test_g12_a_stray_cancellation_is_a_failure_like_any_other() -> None:
     if not _on_asyncio():
         pytest.skip("only asyncio has cancelled tasks to await")
-
-    async def spurious_cancellation(_actor: Any) -> None:
-        task = asyncio.ensure_future(asyncio.sleep(60))
-        task.cancel()
-        await task
 
     async with running() as system:
         ref = system.spawn(Runs, name="restarts")
@@ -354,7 +351,7 @@ async def test_g12_somebody_who_cancels_every_task_does_not_make_the_system_hang
     assert len(stops(system)) == 2
 
 
-async def test_g12_nor_do_idle_tasks_and_decisions_hang() -> None:
+async def test_g12_a_fatal_error_ends_idle_tasks_and_decisions_too() -> None:
     if not _on_asyncio():
         pytest.skip("asyncio's own cancellation")
     deciding = anyio.Event()

@@ -156,7 +156,7 @@ async def test_g14_a_busy_parent_decides_after_its_message() -> None:
         assert boss.is_alive()
 
 
-async def test_g14_an_on_child_failure_that_can_not_be_read_fails_the_parent() -> None:
+async def test_g14_an_on_child_failure_that_cannot_be_read_fails_the_parent() -> None:
     class Unreadable:
         def __get__(self, *_: object) -> object:
             raise LookupError("a descriptor")

@@ -79,7 +79,7 @@ async def test_h13_a_context_is_made_once_for_each_instance_of_an_actor() -> Non
         assert first.self_ref == second.self_ref == ref
 
 
-async def test_h13_the_own_reference_can_not_be_set() -> None:
+async def test_h13_the_own_reference_cannot_be_set() -> None:
     async def replace(actor: Runs) -> None:
         with pytest.raises(AttributeError, match="'self_ref' of an actor's context can't be set"):
             actor.context.self_ref = actor.context.self_ref
@@ -146,7 +146,7 @@ async def test_h18_an_ask_that_was_cancelled_is_skipped_and_a_told_message_is_no
         assert system.control_panel()["expired_asks"] == 3
 
 
-async def test_h18_at_a_stop_an_expired_ask_is_no_dead_letter() -> None:
+async def test_h18_at_a_stop_an_expired_ask_is_not_a_dead_letter() -> None:
     async def wait_forever(_: Runs) -> None:
         await anyio.sleep_forever()
 
@@ -207,7 +207,7 @@ async def test_h18_a_late_answer_to_one_of_several_asks_arrives() -> None:
 
 
 @pytest.mark.parametrize("policy", [None, SupervisionPolicy(Strategy.RESTART)])
-async def test_h19_a_rejection_answers_the_asker_and_is_no_failure(
+async def test_h19_a_rejection_answers_the_asker_and_is_not_a_failure(
     policy: SupervisionPolicy | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def reject(_: Runs) -> None:

@@ -119,7 +119,7 @@ async def test_h14_the_parents_decision_is_named(
         assert len(lines(caplog)) == 1
 
 
-async def test_h14_an_actor_without_a_parent_can_not_escalate(caplog: pytest.LogCaptureFixture) -> None:
+async def test_h14_an_actor_without_a_parent_cannot_escalate(caplog: pytest.LogCaptureFixture) -> None:
     async with ActorSystem() as system:
         await fail(system.spawn(Failing, policy=SupervisionPolicy(Strategy.ESCALATE)))
     assert lines(caplog)[0].endswith("failed with ValueError: stopped: it would escalate, and has no parent")
@@ -221,7 +221,7 @@ async def test_h14_failures_of_another_kind_are_logged_all_the_same(caplog: pyte
     assert lines(caplog)[11].startswith("2 more failures like those above in ")  # at the close, none is lost
 
 
-async def test_h14_the_kinds_that_are_told_apart_are_bounded(caplog: pytest.LogCaptureFixture) -> None:
+async def test_h14_the_number_of_kinds_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL)
     async with ActorSystem() as system:
         log = system._core.lifecycle.supervision.decisions.log  # type: ignore[union-attr]  # it runs
@@ -288,7 +288,7 @@ class _Root(Actor):
         return self.context.spawn_child(_Above, name="100 %s")
 
 
-async def test_h14_a_name_with_a_percent_sign_is_no_part_of_the_format(
+async def test_h14_a_percent_sign_in_a_name_is_not_part_of_the_format(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with ActorSystem() as system:

@@ -164,7 +164,7 @@ async def test_h15_an_answer_may_come_while_the_thread_looks(monkeypatch: pytest
         assert dog._asked is None
 
 
-async def test_h15_a_process_that_slept_as_a_whole_is_no_fault_of_an_actor(
+async def test_h15_no_actor_is_blamed_if_the_whole_process_slept(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with ActorSystem() as system:

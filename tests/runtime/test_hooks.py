@@ -137,7 +137,7 @@ async def test_each_hook_is_called_and_none_can_harm(how: str, caplog: pytest.Lo
 
 
 @pytest.mark.parametrize("how", ["plain", "async"])
-async def test_g13_a_failed_start_still_tells_of_the_scan(how: str) -> None:
+async def test_g13_a_failed_start_still_reports_the_scan(how: str) -> None:
     told: list[tuple[str, Any]] = []
     hooks = SystemHooks(on_persistence_scan=recorder(told, "scan", how))
     system = ActorSystem(

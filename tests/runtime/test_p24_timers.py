@@ -133,7 +133,7 @@ async def test_p25_a_tick_needs_no_room_and_only_one_is_queued() -> None:
     assert system.dead_letters.count == 0
 
 
-async def test_p25_a_tick_is_no_dead_letter() -> None:
+async def test_p25_a_tick_is_never_a_dead_letter() -> None:
     clock = ManualClock()
     async with running(time_fn=clock) as system:
         ref = system.spawn(Runs)
@@ -346,7 +346,7 @@ async def test_p28_all_but_its_own_ticks_is_activity(what: str) -> None:
 
 
 @pytest.mark.parametrize("with_send", [True, False])
-async def test_p28_ticks_of_its_own_timers_are_no_activity(with_send: bool) -> None:
+async def test_p28_ticks_of_its_own_timers_are_not_activity(with_send: bool) -> None:
     async with ticking() as (clock, log, ref):
         await ref.ask(idle_after(2.5, send="idle"))
         tick: dict[str, Any] = {"send": "tick"} if with_send else {"call": lambda: log.append("tick")}

@@ -253,7 +253,7 @@ async def test_p32_switching_a_million_times_grows_nothing() -> None:
         assert ref.pending() == 0 or await ref.ask(2) == 2
 
 
-async def test_p32_become_refuses_what_is_no_function() -> None:
+async def test_p32_become_refuses_anything_but_a_function() -> None:
     async with running() as system:
         ref = system.spawn(Runs)
         with pytest.raises(TypeError, match="async function"):
@@ -411,7 +411,7 @@ async def test_p43_each_request_has_its_time_out() -> None:
         gate.set()
 
 
-async def test_p43_an_actor_whose_wait_can_not_end_gets_a_deadlock() -> None:
+async def test_p43_an_actor_whose_wait_cannot_end_gets_a_deadlock() -> None:
     async with running() as system:
         a, b, c = (system.spawn(Runs) for _ in range(3))
 
@@ -471,7 +471,7 @@ async def test_p44_a_ring_through_a_forward_is_found() -> None:
         assert await ask_all(a.request(1), b.request(2)) == [1, 2]
 
 
-async def test_p44_if_the_target_refuses_the_asker_is_told_and_the_forwarder_goes_on() -> None:
+async def test_p44_if_the_target_refuses_the_asker_gets_the_error_and_the_forwarder_continues() -> None:
     async with running() as system:
         target, between = system.spawn(Runs), system.spawn(Runs)
         await target.stop()
@@ -653,7 +653,7 @@ async def test_p45_the_first_answer_counts_and_other_messages_are_handled_meanwh
             handle.fail("no exception")  # type: ignore[arg-type]  # on purpose
 
 
-async def test_p45_fail_raises_in_the_asker_and_is_no_failure_of_the_actor() -> None:
+async def test_p45_fail_raises_in_the_asker_and_not_in_the_actor() -> None:
     async with running() as system:
         async with owing(system) as (ref, log, answers):
             error = KeyError("no such thing")
@@ -693,7 +693,7 @@ async def test_p45_for_a_tell_nobody_waits() -> None:
         await ref.stop()
 
 
-async def test_p45_an_asker_that_gave_up_is_told_nothing_and_owed_nothing() -> None:
+async def test_p45_an_asker_that_gave_up_gets_nothing_and_is_owed_nothing() -> None:
     log: list[Any] = []
     async with running() as system:
         ref = system.spawn(lambda: Owes(log))

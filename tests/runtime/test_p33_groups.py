@@ -195,7 +195,7 @@ async def test_p33_a_member_whose_policy_is_stop_is_stopped_for_good_in_its_turn
         assert [letter.message for letter in system.dead_letters.messages] == ["becomes a dead letter"]
 
 
-async def test_p33_one_that_stops_already_or_is_spawned_meanwhile_is_no_member() -> None:
+async def test_p33_one_that_stops_already_or_is_spawned_meanwhile_is_not_a_member() -> None:
     log: list[str] = []
     async with running() as system:
         parent, refs = await group(system, GroupPolicy(), log, "a", "b", "c")
@@ -529,7 +529,7 @@ class Nested(Actor):
         return parent, await parent.ask(lambda actor: actor.refs)
 
 
-async def test_p35_the_window_stands_still_while_the_group_is_down() -> None:
+async def test_p35_the_window_pauses_while_the_group_is_down() -> None:
     clock, log = ManualClock(), []
     async with running(time_fn=clock) as system:
         policy = GroupPolicy(max_restarts=1, within_seconds=10, backoff=Backoff(100, 100, jitter=0))

@@ -139,7 +139,7 @@ async def test_p37_a_job_that_was_left_before_its_thread_began_runs_nothing() ->
     assert ran == []
 
 
-async def test_p37_a_stop_is_no_slower_for_it() -> None:
+async def test_p37_a_thread_that_goes_on_does_not_slow_down_a_stop() -> None:
     gate = threading.Event()
     async with running(shutdown_timeout=1.0) as system:
         ref = system.spawn(Runs)
@@ -439,7 +439,7 @@ async def test_p40_from_a_thread_that_an_actor_waits_for_it_counts_as_its_wait()
         assert await ref.ask(lambda actor: actor.context.run_blocking(work)) == "deadlock"
 
 
-async def test_p40_what_waits_when_the_system_closes_is_told() -> None:
+async def test_p40_calls_that_wait_when_the_system_closes_get_an_error() -> None:
     found: list[Any] = []
     async with running(shutdown_timeout=0.1) as system:
         ref, portal = system.spawn(Runs), system.portal()

@@ -195,7 +195,7 @@ anyio.run(main, backend=sys.argv[2])
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_r03_two_runs_whose_actors_have_other_numbers_are_told_apart(tmp_path: Path, loop: str) -> None:
+def test_r03_two_runs_whose_actors_have_other_numbers_are_kept_apart(tmp_path: Path, loop: str) -> None:
     (tmp_path / "program.py").write_text(PROGRAM)
     command = [sys.executable, "program.py"]
     first = subprocess.Popen([*command, "first", loop], cwd=tmp_path, stdout=subprocess.PIPE, text=True)

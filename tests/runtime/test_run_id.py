@@ -47,7 +47,7 @@ async def test_r01_all_facts_of_one_life_have_one_run():
     assert {record.run for record in records} == {run}
 
 
-async def test_r01_two_systems_have_two_runs_even_with_a_clock_that_stands_still():
+async def test_r01_two_systems_have_two_runs_even_with_a_clock_that_does_not_move():
     assert len({(await one_run(time_fn=lambda: 0.0))[0] for _ in range(20)}) == 20
 
 

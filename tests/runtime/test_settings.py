@@ -152,7 +152,7 @@ def test_a_target_that_can_name_nothing_is_an_import_error(
         load_settings()
 
 
-def test_a_plain_class_whose_body_changes_a_default_is_told_to_be_a_dataclass() -> None:
+def test_a_plain_class_whose_body_changes_a_default_has_to_be_a_dataclass() -> None:
     class Plain(Settings):
         max_events = 7
 
@@ -321,7 +321,7 @@ def test_misspelt_names_are_found_and_do_not_count(tmp_path: Path, monkeypatch: 
     }
 
 
-def test_settings_that_can_t_be_loaded_are_found_as_such(
+def test_settings_that_cannot_be_loaded_are_found_as_such(
     module: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module("1 / 0", "mod_r")

@@ -151,7 +151,7 @@ async def test_g06_a_slow_hook_lets_other_tasks_go_on_between_the_ends_of_idle_a
 
 
 @pytest.mark.parametrize("by", ["stop", "aclose"])
-async def test_g08_an_on_stop_that_can_not_even_be_looked_up_keeps_nobody_from_stopping(
+async def test_g08_an_on_stop_that_cannot_even_be_looked_up_keeps_nobody_from_stopping(
     by: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Echo):

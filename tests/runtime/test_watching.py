@@ -92,7 +92,7 @@ async def test_g18_arrives_after_on_stop() -> None:
         assert log == ["on_stop", "terminated"]
 
 
-async def test_g18_a_restart_is_no_termination() -> None:
+async def test_g18_watchers_are_not_notified_of_a_restart() -> None:
     async with running() as system:
         watcher = system.spawn(Watcher)
         target = system.spawn(Echo, policy=SupervisionPolicy(Strategy.RESTART))
@@ -260,7 +260,7 @@ async def test_g18_an_actor_of_another_system_cannot_be_watched() -> None:
         await system.spawn(Watcher).ask(watch_it)
 
 
-async def test_g18_a_stop_that_is_forced_is_told_once_too() -> None:
+async def test_g18_watchers_are_notified_once_of_a_forced_stop_too() -> None:
     class Stuck(Echo):
         async def receive(self, _message: object) -> None:
             entered.set()

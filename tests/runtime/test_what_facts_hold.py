@@ -260,7 +260,7 @@ async def test_a_class_without_a_module_is_stored_by_its_name() -> None:
         assert (await stored(system, "ActorStarted"))[0].payload["type"] == "Made"
 
 
-async def test_names_that_are_no_plain_texts_are_stored_as_what_they_say() -> None:
+async def test_names_that_are_not_plain_texts_are_stored_as_their_text() -> None:
     class Names(enum.StrEnum):
         ORDERS = "orders"
 

@@ -154,7 +154,9 @@ class Sleeper(Actor):
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_a_test_that_can_go_on_no_more_is_told_so(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_test_that_cannot_go_on_gets_an_error_that_says_so(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("papyra.testing.seeded._IO_PATIENCE_SECONDS", 0.05)
 
     async def main() -> None:
@@ -207,7 +209,7 @@ class Odd(Actor):
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "trio"])
-def test_what_actors_leave_open_and_what_is_cancelled_is_contained_as_ever(loop: Loop) -> None:
+def test_open_scopes_and_cancellations_of_actors_are_contained(loop: Loop) -> None:
     """The seeded loop is one of its own, with the same containment."""
 
     async def hello(ref: ActorRef) -> None:

@@ -510,7 +510,7 @@ async def test_hostile_client_that_never_reads_holds_up_nobody():
         silent.close()
 
 
-async def test_hostile_client_number_nine_is_told_so():
+async def test_hostile_client_number_nine_is_refused():
     async with serving() as (_, admin):
         clients = [await in_thread(Client, admin.path) for _ in range(8)]
         for client in clients:
@@ -662,7 +662,7 @@ async def test_a_client_that_asks_little_does_not_wait_for_the_greedy(monkeypatc
         assert waited.cancelled_caught
 
 
-async def test_a_full_queue_of_newcomers_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_full_queue_of_newcomers_has_its_own_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path, tries = tmp_path / "full.sock", 0
 
     class Counted(socket.socket):
@@ -690,7 +690,7 @@ async def test_a_full_queue_of_newcomers_is_told_as_such(tmp_path: Path, monkeyp
         (b'{"papyra_admin": 1, "version": "0.9", "ops": []}\n', "its version, 0.9, has no operation 'busy'"),
     ],
 )
-async def test_an_odd_server_is_no_answer(
+async def test_an_odd_answer_of_a_server_is_named(
     sent: bytes, problem: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("papyra_contrib.admin._client.MAX_ANSWER_BYTES", 100)

@@ -336,7 +336,7 @@ async def test_a_dashboard_shows_the_system_of_now():
         assert (await ask(app, "/overview")).status == 503
 
 
-async def test_a_record_that_can_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+async def test_a_record_that_cannot_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = RecordSource(f"json:{tmp_path / 'store.ndjson'}")
     app = Dashboard(source, token=TOKEN)
 
@@ -353,7 +353,7 @@ async def test_a_record_that_can_not_be_read_is_said(tmp_path: Path, monkeypatch
     await app.aclose()
 
 
-async def test_an_actor_that_the_record_does_not_have_is_said(tmp_path: Path):
+async def test_a_page_says_that_the_record_does_not_have_an_actor(tmp_path: Path):
     app = Dashboard(RecordSource(f"json:{tmp_path / 'store.ndjson'}"), token=TOKEN)
     page = await ask(app, "/actor?id=local:7")
     await app.aclose()
@@ -403,7 +403,7 @@ async def test_an_action_that_a_system_behind_a_socket_does_not_take_is_refused(
     assert (refused.status, json.loads(refused.text)) == (409, {"error": "audit is not possible here"})
 
 
-async def test_a_socket_that_does_not_greet_is_no_source(tmp_path: Path):
+async def test_a_socket_that_does_not_greet_is_refused(tmp_path: Path):
     source = SocketSource(tmp_path / "odd.sock")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(tmp_path / "odd.sock"))

@@ -118,7 +118,7 @@ async def test_while_a_slow_check_runs_the_last_result_serves(monkeypatch):
 
 
 @pytest.mark.parametrize("looked_before", [True, False])
-async def test_a_check_that_can_not_be_cancelled_fails_after_its_second(looked_before, monkeypatch):
+async def test_a_check_that_cannot_be_cancelled_fails_after_its_second(looked_before, monkeypatch):
     """Promise 5: one in a thread goes on, and delays only the probe that runs it."""
     monkeypatch.setattr("papyra_contrib.asgi._health.REUSE_SECONDS", 0.0)
     hangs, ended = not looked_before, threading.Event()

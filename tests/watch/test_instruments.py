@@ -398,7 +398,7 @@ class Gap(Instrument):
     ],
 )
 @pytest.mark.parametrize("mark", [None, "mark"])
-async def test_a_gap_that_is_no_number_of_sends_is_the_instruments_failure(mark, gap, failed):
+async def test_a_gap_that_is_not_a_number_of_sends_is_the_instruments_failure(mark, gap, failed):
     """Promise 5 covers the answer of ``send``, too; an odd number of sends is a gap."""
     async with ActorSystem(instruments=[Gap((mark, gap))]) as system:
         ref = system.spawn(Echo)

@@ -413,7 +413,7 @@ def test_sockets_are_where_the_environment_says(tmp_path: Path, monkeypatch: pyt
         assert live_sockets() == {path: (1, "shop")}
 
 
-def test_a_socket_that_can_not_be_asked_may_be_open(tmp_path: Path):
+def test_a_socket_that_cannot_be_asked_may_be_open(tmp_path: Path):
     assert not is_open(tmp_path / "1-shop.sock")
     assert is_open(tmp_path / ("x" * 200))  # LiveSystem says what is wrong
 
