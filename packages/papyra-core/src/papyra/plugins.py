@@ -164,7 +164,7 @@ def find_plugins(group: str) -> dict[str, Plugin]:
 
 
 def inspect_plugin(plugin: Plugin, check: Callable[[object], Iterable[str]]) -> PluginInfo:
-    """Try to load ``plugin`` and tell how it went. Never raises for what the plugin does.
+    """Try to load ``plugin`` and report the outcome. Never raises for what the plugin does.
 
     ``check`` gets the loaded object; it returns its capabilities or raises `PluginError`.
     """

@@ -247,7 +247,7 @@ def _named_settings() -> Settings | None:
 
 
 class _LazySettings:
-    """Stand for the settings of the process, loaded when first looked at."""
+    """The settings of the process, which are loaded when they are first used."""
 
     _loaded: Settings | None = None
 

@@ -22,10 +22,7 @@ _SOCKET = re.compile(r"(\d+)-(.+)\.sock")
 
 
 def live_sockets() -> dict[Path, tuple[int, str]]:
-    """Return the sockets of this user with the process and the system each belongs to.
-
-    Those of the dead are left out.
-    """
+    """Return the sockets of this user's running processes, with the process and the system of each."""
     sockets: dict[Path, tuple[int, str]] = {}
     try:
         paths = sorted(_folder().iterdir())
@@ -92,7 +89,7 @@ class LiveSystem:
             raise Failure(f"{path}: {self.greeting.get('error', 'this is not an admin socket of Papyra')}")
 
     def _connect(self) -> None:
-        """Connect. While too many wait to be accepted, try again after a pause, as long as for an answer."""
+        """Connect. If too many clients wait to be accepted, try again, for as long as an answer may take."""
         give_up = time.monotonic() + TIMEOUT_SECONDS
         while True:
             try:
@@ -138,6 +135,6 @@ class LiveSystem:
         return Failure(f"{self.path}: {error.strerror or error}. The system has probably ended.")
 
     def close(self) -> None:
-        """Leave."""
+        """Close the connection."""
         self._lines.close()
         self._socket.close()

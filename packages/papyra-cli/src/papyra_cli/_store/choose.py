@@ -38,7 +38,7 @@ class Store:
     url: str
     origin: str
     is_noted: bool = True
-    """Whether a note says so if its file does not exist; not for a file that the command is to make."""
+    """Whether to print a note if its file does not exist; False for a file that the command makes."""
     wait: float | None = None
     """The seconds to wait for a lock that another process holds, None for any time."""
 
@@ -167,7 +167,7 @@ def configured_store() -> Store | None:
         if setting.origin == "default":
             return None
         if setting.error is not None and setting.name in ("", "persistence"):
-            raise Failure(f"{complaint(setting)}; mend it, or give --path or --backend") from setting.error
+            raise Failure(f"{complaint(setting)}; correct it, or give --path or --backend") from setting.error
         if setting.name == "persistence":
             return Store(str(setting.value), setting.origin)
     return None

@@ -184,14 +184,14 @@ class Session:
             pending.answer(None, NodeUnreachable(text))
 
     def on_change(self, change: Change) -> None:
-        """Follow the registry."""
+        """Apply a change of the registry to the replica."""
         if self.closed:
             return
         self.replica.apply(change)
         self._note()
 
     def on_lost(self, reason: str) -> None:
-        """Let go."""
+        """Give up the membership: the lease is lost."""
         if not self.closed:
             self._owner.let_go(self, reason)
 
@@ -204,7 +204,7 @@ class Session:
             self.on_frame(peer, frame)
 
     def member_down(self, peer: NodeId, reason: str) -> None:
-        """End the link. If it is this node, let go."""
+        """End the link to a node that is down. If it is this node, give up the membership."""
         if peer == self.me:
             self.on_lost(reason)
             return
@@ -223,11 +223,11 @@ class Session:
         )
 
     def services_changed(self, names: Iterable[str]) -> None:
-        """Pass it on."""
+        """Report to the cluster that services have changed."""
         self._owner.services_changed(names)
 
     def name_changed(self, name: str) -> None:
-        """Pass it on."""
+        """Report to the cluster that the claim of a name has changed."""
         self._owner.name_changed(name)
 
     def synced(self) -> None:

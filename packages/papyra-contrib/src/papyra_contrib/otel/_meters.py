@@ -74,7 +74,7 @@ class _ProviderMeters:
 
 
 class _Global:
-    """Stands for the global provider, whose object is another one before the SDK is set up."""
+    """The key of the global provider, which is another object before the SDK is set up."""
 
 
 _GLOBAL = _Global()

@@ -38,7 +38,7 @@ Entry: TypeAlias = "tuple[bytes, list[bytes]]"
 """Its id, and its fields and values in turn."""
 
 START = b"0-0"
-"""The prefix of the id of every entry."""
+"""An id that is lower than that of every entry."""
 
 _FIELDS = (
     b"kind",
@@ -170,6 +170,6 @@ def last_id(server: Server, stream: str) -> bytes:
 
 
 def key_of(identifier: bytes) -> tuple[int, int]:
-    """Return what ids are ordered by."""
+    """Return the two numbers of an id, by which ids are ordered."""
     moment, _, number = identifier.partition(b"-")
     return int(moment), int(number)

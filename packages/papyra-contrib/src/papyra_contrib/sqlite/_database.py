@@ -60,7 +60,7 @@ FORK_WAIT_SECONDS = 0.5  # for work in other threads
 
 
 class Database:
-    """Every method blocks and belongs in a thread: reads in any number of them, the rest in one at a time."""
+    """A database. Each method blocks: call reads in any number of threads, all else in one at a time."""
 
     def __init__(self, path: Path, durability: str, busy_timeout: float) -> None:
         self.path = path

@@ -1,7 +1,4 @@
-"""A backend for stores that keep all kinds of records in one sequence.
-
-What most of them need to write is less.
-"""
+"""The base of backends that keep all kinds of records in one sequence: they write fewer methods."""
 
 from __future__ import annotations
 

@@ -194,10 +194,7 @@ def match_owner(fd: int, model: os.stat_result) -> None:
 
 
 def match_mode(fd: int, model: os.stat_result) -> None:
-    """Give a file the mode of the regular file ``model``.
-
-    The group's part only if both have the same group.
-    """
+    """Give a file the mode of the regular file ``model``; the group's part only if their groups are equal."""
     mode = stat.S_IMODE(model.st_mode) & 0o777
     if os.fstat(fd).st_gid != model.st_gid:
         mode &= ~0o070

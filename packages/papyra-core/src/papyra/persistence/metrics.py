@@ -35,10 +35,7 @@ class PersistenceMetrics:
     def counting(
         self, work: Literal["scan", "recovery", "compaction"], *, dry_run: bool = False
     ) -> Generator[None]:
-        """Count what is done inside: as done, or as an error if it raises.
-
-        Not at all if it is a ``dry_run``.
-        """
+        """Count the work in the block: as done, or as an error if it raises; a ``dry_run`` is not counted."""
         try:
             yield
         except Exception:

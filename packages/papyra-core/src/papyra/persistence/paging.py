@@ -1,7 +1,4 @@
-"""Pages in the order of writing, for stores that only know how to stream.
-
-The default of ``PersistenceBackend.page``.
-"""
+"""Pages in the order of writing, for stores that can only stream: the default ``page``."""
 
 from __future__ import annotations
 
@@ -79,10 +76,7 @@ def _key(record: PersistedRecord) -> str:
 
 
 def _cursor(keys: Sequence[str], end: int) -> str:
-    """Return marks of the records before ``end``.
-
-    The key of each, and how many equal ones there were up to it.
-    """
+    """Return marks of the records before ``end``: each one's key, and how many equal ones came up to it."""
     last = range(end - 1, max(-1, end - 1 - CURSOR_MARKS), -1)
     return "-".join(f"{keys[index]}.{keys[: index + 1].count(keys[index])}" for index in last)
 
@@ -95,10 +89,7 @@ def _marks(cursor: str) -> list[tuple[str, int]]:
 
 
 def _place(keys: Sequence[str], marks: Sequence[tuple[str, int]]) -> int:
-    """Return the index after the newest marked record that is still there.
-
-    0 if a compaction removed them all.
-    """
+    """Return the index after the newest marked record that is left; 0 if a compaction removed them all."""
     for key, ordinal in marks:
         places = [index for index, other in enumerate(keys) if other == key]
         if places:

@@ -49,10 +49,7 @@ def clean_text(text: str, limit: int | None = None) -> str:
 
 
 def kept_identity(payload: object) -> dict[str, JSONValue]:
-    """Return the class and the name of the actor in an event's payload.
-
-    For payloads that are too long to store.
-    """
+    """Return the class and the name of the actor in an event's payload that is too long to store."""
     if not isinstance(payload, dict):
         return {}
     fields = cast("dict[object, object]", payload)

@@ -35,9 +35,7 @@ _T = TypeVar("_T")
 
 
 class ThreadedBackend(BatchBackend):
-    """Write the ``blocking_`` methods.
-
-    Each is called in a worker thread, as the method of the contract is called.
+    """The base of backends whose driver blocks: write the ``blocking_`` methods, which run in threads.
 
     Writes, recoveries and compactions run one at a time, beside up to `reads_at_once` reads. A `Work` comes
     with each call: pass its `check` in long loops, wrap a statement that can be interrupted in ``with

@@ -51,8 +51,8 @@ class FileSet:
         )
 
     @property
-    def is_one_of_auto(self) -> bool:
-        """Whether no size is known: neither configured nor noted, and there are no full files.
+    def has_unknown_size(self) -> bool:
+        """Whether the size is unknown: neither configured nor noted, and there are no full files.
 
         Then the file is not rotated, because that would remove it.
         """
@@ -118,7 +118,10 @@ class FileSet:
         return sorted([*twins, *self.beyond()])
 
     def _twins(self, number: int) -> list[Path]:
-        """Return the extra files of a number. Two looks must agree because a file may just be compressed."""
+        """Return the extra files of a number.
+
+        Two looks must agree, because a file that is being compressed has two names for a moment.
+        """
         identities = self._identities(number)
         return list(identities)[1:] if len(identities) > 1 and self._identities(number) == identities else []
 

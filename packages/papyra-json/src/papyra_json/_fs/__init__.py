@@ -1,1 +1,1 @@
-"""Files as the kernel gives them."""
+"""Copies of parts of files, and replacements of whole files."""

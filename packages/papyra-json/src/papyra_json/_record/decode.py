@@ -46,7 +46,7 @@ MAX_LINE_BYTES = 16 * 2**20
 """A longer line is invalid. Our lines have at most 1 MiB; the published package had no limit."""
 
 MAX_SEQ = 2**63
-"""A ``seq`` that is as high was not given by us. It is ignored, or no number would be left to give."""
+"""A ``seq`` from here on was not given by us. It is ignored, because it would leave no number to give."""
 
 KNOWN_HEADS = (b'{"kind":"event",', b'{"kind":"dead_letter",', b'{"kind":"audit",')
 """The beginnings of the lines that `papyra_json` writes."""

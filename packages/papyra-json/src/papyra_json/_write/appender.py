@@ -199,7 +199,7 @@ class Appender:
             self._detach()
         else:
             remove_temporaries(self.files)
-        if not self._sized or self.files.is_one_of_auto:
+        if not self._sized or self.files.has_unknown_size:
             self._use(remember_size(self.files, self._lock))
             self._sized = True
         if status is not None and self._failed_syncs.has(identity(status)):
@@ -366,7 +366,7 @@ class Appender:
     def _rotate(self) -> bool:
         """Begin a new file. Return False if the rename is refused, or the size of the set is unknown."""
         self._use(self.files.sized(self._lock.read_notes().max_files))
-        if self.files.is_one_of_auto:
+        if self.files.has_unknown_size:
             self._rotation_size = self._end + (self._max_bytes or 0)  # ask again when that much was added
             return False
         if self.dirty:

@@ -17,7 +17,7 @@ __all__ = ["FailedWrite"]
 
 @dataclass(frozen=True, slots=True)
 class FailedWrite:
-    """The lines ``data`` that the write put at ``end``, after ``end_bytes``."""
+    """A failed write of the lines ``data`` at the offset ``end``, behind the bytes ``end_bytes``."""
 
     end: int
     end_bytes: bytes

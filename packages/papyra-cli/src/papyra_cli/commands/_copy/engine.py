@@ -175,7 +175,7 @@ async def _check_beginning(source: PersistenceBackend, until: float | None, keys
 async def _overlap(source: PersistenceBackend, until: float | None, keys: list[bytes]) -> int:
     """Return how many of the source's first records the target has.
 
-    They are its end, or are in it in one piece.
+    They are at the end of the target, or they are the whole source, and are in the target in one piece.
     """
     alive: list[int] = []  # positions in the target at which the source may begin
     index, longest = 0, 0

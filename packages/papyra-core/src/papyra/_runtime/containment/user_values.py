@@ -37,10 +37,7 @@ def is_a(value: object, kind: type[_T]) -> TypeGuard[_T]:
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
-    """Return whether ``await value`` makes sense.
-
-    What `inspect.isawaitable` does, without code of the value's class.
-    """
+    """Return whether a value can be awaited, as `inspect.isawaitable` does, but run no code of its class."""
     kind = type(value)
     if kind is types.CoroutineType:
         return True
