@@ -90,7 +90,7 @@ class Supervisor(Actor):
             self._start(spec)
 
     async def receive(self, message: ChildSpec | ActorTerminated) -> ActorRef[Any, Any] | None:
-        """Start one more child, or one that ended again."""
+        """Start one more child, or start a child again that has ended."""
         match message:
             case ChildSpec():
                 return self._start(message)

@@ -75,5 +75,5 @@ class _KnownBarColumn(BarColumn):
     """A bar, or nothing if the length of the work is unknown."""
 
     def render(self, task: Task) -> RenderableType:  # type: ignore[override]  # wider, as the base class of columns has it
-        """Draw."""
+        """Return the bar, or an empty text."""
         return Text("") if task.total is None else super().render(task)

@@ -67,7 +67,7 @@ class AdminConnection:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Leave. Nobody may read meanwhile."""
+        """Close the connection. Nobody may read from it meanwhile."""
         self._socket.close()
 
 

@@ -40,7 +40,7 @@ class FolderRefused(OSError):
 def runtime_folder() -> Path:
     """Return the folder of the sockets.
 
-    `PAPYRA_RUNTIME_DIR`, ``$XDG_RUNTIME_DIR/papyra`` or ``$TMPDIR/papyra-UID``.
+    It is `PAPYRA_RUNTIME_DIR` if that is set, else ``$XDG_RUNTIME_DIR/papyra`` or ``$TMPDIR/papyra-UID``.
     """
     if own := os.environ.get("PAPYRA_RUNTIME_DIR"):
         return Path(own)

@@ -203,10 +203,7 @@ class Views:
         return {"rows": rows, "total": len(busy)}
 
     async def dead_letters(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Return the newest dead letters, newest first.
-
-        Payloads only if the socket was made with ``payloads=True``.
-        """
+        """Return the newest dead letters, newest first; payloads only if the socket has ``payloads=True``."""
         limit, offset = _span(request)
         letters = self._system.dead_letters
         kept = letters.messages[::-1]

@@ -1,7 +1,4 @@
-"""The endpoints ``livez``, ``readyz``, ``healthz`` and ``metrics``.
-
-They are ASGI applications that take a ``system``.
-"""
+"""The endpoints ``livez``, ``readyz``, ``healthz`` and ``metrics``, as ASGI applications."""
 
 from __future__ import annotations
 
@@ -74,10 +71,7 @@ async def metrics(
     system: ActorSystem,
     format: str = "auto",  # noqa: A002 - its name in Papyra 0.3
 ) -> None:
-    """Answer with the metrics of the system.
-
-    In Prometheus' format if prometheus-client is installed, else as JSON.
-    """
+    """Answer with the system's metrics: for Prometheus if prometheus-client is installed, else as JSON."""
     if format == "prometheus" or (format == "auto" and find_spec("prometheus_client") is not None):
         from papyra_contrib.prometheus import metrics_app  # imported here: it needs another extra
 

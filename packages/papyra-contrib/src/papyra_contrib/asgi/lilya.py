@@ -25,10 +25,8 @@ class LilyaPapyra(ASGIPapyra):
     def install(self, app: Lilya, *, errors: bool = True) -> None:
         """Add the system to an application that may have a lifespan of its own.
 
-        It opens first and closes last.
-
-        With ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout`
-        504.
+        The system opens first and closes last. With ``errors``, `ActorStopped` and `SystemNotRunning` out of
+        a handler become 503, and `AskTimeout` 504.
         """
         open_first(self, app.router)
         app.add_middleware(PapyraMiddleware, papyra=self, errors=errors)

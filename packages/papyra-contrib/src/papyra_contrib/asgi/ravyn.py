@@ -22,10 +22,8 @@ class RavynPapyra(ASGIPapyra):
     def install(self, app: Ravyn, *, errors: bool = True) -> None:
         """Add the system to an application that may have a lifespan of its own.
 
-        It opens first and closes last.
-
-        With ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout`
-        504.
+        The system opens first and closes last. With ``errors``, `ActorStopped` and `SystemNotRunning` out of
+        a handler become 503, and `AskTimeout` 504.
         """
         open_first(self, app.router)
         # Ravyn builds its stack of middlewares when it is made, and refuses to add one after that.

@@ -20,10 +20,8 @@ class StarlettePapyra(ASGIPapyra):
     def install(self, app: Starlette, *, errors: bool = True) -> None:
         """Add the system to an application that may have a lifespan of its own.
 
-        It opens first and closes last.
-
-        With ``errors``, `ActorStopped` and `SystemNotRunning` out of a handler become 503, and `AskTimeout`
-        504.
+        The system opens first and closes last. With ``errors``, `ActorStopped` and `SystemNotRunning` out of
+        a handler become 503, and `AskTimeout` 504.
         """
         router: Any = app.router  # its types know lifespans with a state and without, none that may have one
         router.lifespan_context = compose(self.lifespan, router.lifespan_context)

@@ -43,7 +43,7 @@ _EXIT_CODES = {0: "done", 3: "no server answers, or the engine is not installed"
 
 
 class Unavailable(click.ClickException):
-    """No server answers."""
+    """No server of the cluster answers: the command exits with 3."""
 
     exit_code = 3
 

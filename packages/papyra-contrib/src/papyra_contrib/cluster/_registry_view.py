@@ -26,7 +26,7 @@ OPEN_SECONDS: Final = 5.0
 
 
 class RegistryView:
-    """Follows the registry. As a host and a listener, it ignores all but changes."""
+    """Follows the registry without joining the cluster. It uses only the changes."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
@@ -37,16 +37,16 @@ class RegistryView:
     # -- the host of the transport
 
     def on_frame(self, peer: NodeId, frame: bytes) -> None:
-        """Take no messages."""
+        """Do nothing: a view gets no messages."""
 
     def on_unreachable(self, ask: int) -> None:
-        """Ask nothing."""
+        """Do nothing: a view asks no actor."""
 
     def on_lost(self, reason: str) -> None:
-        """Hold no lease."""
+        """Do nothing: a view holds no lease."""
 
     def on_change(self, change: Change) -> None:
-        """Follow."""
+        """Apply a change to the replica."""
         self._replica.apply(change)
         changed, self.changed = self.changed, anyio.Event()
         changed.set()
@@ -57,13 +57,13 @@ class RegistryView:
         """Do nothing: the tables are made when they are asked for."""
 
     def member_down(self, peer: NodeId, reason: str) -> None:
-        """As `member_up`."""
+        """Do nothing, as `member_up`."""
 
     def services_changed(self, names: Iterable[str]) -> None:
-        """As `member_up`."""
+        """Do nothing, as `member_up`."""
 
     def name_changed(self, name: str) -> None:
-        """As `member_up`."""
+        """Do nothing, as `member_up`."""
 
     def doubt(self, key: str) -> None:
         """Believe what was read last: an operator looks again."""

@@ -34,7 +34,7 @@ RETRY_SECONDS: Final = 1.0
 
 
 class Candidate:
-    """A node that is a candidate for one singleton."""
+    """The candidacy of this node for one singleton."""
 
     def __init__(
         self,
@@ -187,7 +187,7 @@ class Singletons:
         policy: SupervisionPolicy | None,
         mailbox_capacity: int,
     ) -> None:
-        """Become a candidate."""
+        """Make this node a candidate for a singleton."""
         if name in self._candidates:
             raise ValueError(f"this node is a candidate for {name!r} already; resign first")
         candidate = self._candidates[name] = Candidate(self, name, factory, policy, mailbox_capacity)

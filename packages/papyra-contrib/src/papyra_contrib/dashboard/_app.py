@@ -136,7 +136,7 @@ class Dashboard:
         strict cookie with it.
         """
         if not self._gate.is_token(request.query_params["token"]):
-            raise Refused(401, "This token is not that of this dashboard. Was it started anew?")
+            raise Refused(401, "This token is not that of this dashboard. Was the dashboard restarted?")
         response = HTMLResponse(message_page("Signed in", ""), headers={"refresh": "0; url=./"})
         response.set_cookie(
             self._gate.cookie_name,

@@ -115,9 +115,9 @@ class Server:
 
 
 def _code_of(error: redis.RedisError, text: str) -> str:
-    """Return the first word of a server's error, also of one that a script passed on.
+    """Return the code of an error: the first word of the server's text, or a word of this module.
 
-    A word of ours for others.
+    The text may have come through a script.
     """
     if isinstance(error, redis.AuthenticationError | NoPermissionError):
         return "NOPERM"

@@ -28,10 +28,10 @@ class Forks(Protocol):
     """An object that is called around forks, always in the thread that forks."""
 
     def before_fork(self) -> None:
-        """Come to rest."""
+        """Release everything that a child must not inherit."""
 
     def after_fork(self) -> None:
-        """Go on, in the parent."""
+        """Continue, in the parent."""
 
     def in_child(self) -> bool:
         """Let go of inherited resources; return whether the child may use this object."""

@@ -22,7 +22,7 @@ from papyra._runtime.phases import STOPPED
 from papyra._runtime.process.interrupts import INTERRUPTS
 from papyra._runtime.resources.answering import BACKGROUND
 from papyra._runtime.runtime import Runtime
-from papyra._runtime.stopping import CANCEL_BUT_ON_STOP, force, request_stop, stop_waiter
+from papyra._runtime.stopping import ABANDON, CANCEL_BUT_ON_STOP, force, request_stop, stop_waiter
 from papyra._runtime.timers import Timers
 from papyra._runtime.wait_graph import end_wait, wait_for_child
 from papyra._runtime.worker_loop import WORKER_LOOP, Workers
@@ -159,7 +159,9 @@ class RunningSystem:
         self._deadline = self.rt.loop.time() + mailboxes + on_stop + rest
         self.timers.after(mailboxes, partial(self._out_of_time, on_stop))
         # Code that ignores its cancellation is abandoned half-way through the time of the facts.
-        self.timers.after(mailboxes + on_stop + 0.5 * rest, partial(force, self.lifecycle.guardian, 0.1, 3))
+        self.timers.after(
+            mailboxes + on_stop + 0.5 * rest, partial(force, self.lifecycle.guardian, 0.1, ABANDON)
+        )
 
     def _left(self, share: float, otherwise: float) -> float:
         """Return a share of the seconds that are left until the deadline of the close, if it has one."""

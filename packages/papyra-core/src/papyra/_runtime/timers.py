@@ -49,7 +49,7 @@ class DrivenClock(Protocol):
         ...
 
     def detach(self, advanced: Callable[[], None]) -> None:
-        """Call it no more."""
+        """Stop calling ``advanced``."""
         ...
 
 

@@ -40,6 +40,6 @@ class ManualClock:
         self._attached.append(advanced)
 
     def detach(self, advanced: Callable[[], None]) -> None:
-        """Call it no more."""
+        """Stop calling ``advanced``."""
         if advanced in self._attached:
             self._attached.remove(advanced)

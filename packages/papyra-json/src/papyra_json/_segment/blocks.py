@@ -145,7 +145,7 @@ class Packed:
         return blocks
 
     def _is_plain_stream(self, *, only: bool) -> bool:
-        """Try to read the file forward, as any tool does. ``only`` says that it has no block of ours.
+        """Try to read the file forward, as any tool does; ``only`` says that none of its blocks is ours.
 
         It succeeds if another tool has appended to the file, and if only a header is damaged, which other
         tools ignore.

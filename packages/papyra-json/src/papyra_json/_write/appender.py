@@ -223,7 +223,7 @@ class Appender:
     def _ends_as_left(self) -> bool:
         """Return whether a file of the same length still ends as this process left it.
 
-        If so, the next append starts a new line.
+        Then its last byte is a newline, and the next append begins a line.
         """
         if self._failed_syncs.has(self._identity):
             return False

@@ -35,7 +35,7 @@ class Message(Protocol):
 
 
 class Client(Protocol):
-    """A connection."""
+    """A connection of nats-py, as far as the engine uses it."""
 
     is_connected: bool
     is_closed: bool

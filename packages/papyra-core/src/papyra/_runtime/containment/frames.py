@@ -72,7 +72,7 @@ def actor_frame(frame: FrameType | None) -> FrameType | None:
 def holds_loop(frame: FrameType | None) -> bool:
     """Return whether ``frame`` runs code other than the own work of the runtime or of a loop.
 
-    Calls of theirs into the standard library, such as a wait or a log call, are their own work.
+    What these call in the standard library, such as a wait or a log call, counts as their own work.
     """
     while frame is not None and not _is_framework(frame):
         if not _is_stdlib(frame):
