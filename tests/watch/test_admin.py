@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,7 +33,7 @@ from papyra_contrib._timings.histogram import BOUNDS_SECONDS, Histograms, quanti
 from papyra_contrib._timings.pace import MAX_GAP_SENDS
 from papyra_contrib._timings.timings import PapyraTimings
 from papyra_contrib.admin import AdminSocket
-from papyra_contrib.admin._budget import CLIENT_BURST_SECONDS, Budget, ClientBudget
+from papyra_contrib.admin._budget import CLIENT_BURST_SECONDS, Budget, ClientBudget, metered
 from papyra_contrib.admin._client import NoAnswer, ask_once
 from papyra_contrib.admin._folder import (
     FolderRefused,
@@ -660,6 +661,18 @@ async def test_a_client_that_asks_little_does_not_wait_for_the_greedy(monkeypatc
         with anyio.move_on_after(0.05) as waited:
             await each.turn()
         assert waited.cancelled_caught
+
+
+async def test_a_client_does_not_wait_for_what_its_wait_cost(monkeypatch: pytest.MonkeyPatch):
+    """In debug mode a client could wait over 20 s: each wait used time, and so began another one."""
+    steps = count()
+    clock = SimpleNamespace(monotonic=time.monotonic, thread_time=lambda: float(next(steps)))
+    monkeypatch.setattr("papyra_contrib.admin._budget.time", clock)
+    budget = Budget(0.5, 0.0)
+    budget.spend(0.001)
+    with anyio.fail_after(20):
+        await metered(budget.turn(), budget)
+    assert budget.pause() > 0
 
 
 async def test_a_full_queue_of_newcomers_has_its_own_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -53,10 +53,12 @@ class Budget:
         return max(0.0, -self.left() / self.share)
 
     async def turn(self) -> None:
-        """Wait until there is no debt; first come, first served."""
+        """Wait until the debt of this moment is paid back; first come, first served.
+
+        Meanwhile others may use time, and the wait itself uses some: that is for the next one to wait for.
+        """
         async with self._queue:
-            while (seconds := self.pause()) > 0:  # noqa: ASYNC110 - others may use time meanwhile
-                await anyio.sleep(seconds)
+            await anyio.sleep(self.pause())
 
 
 class ClientBudget(Budget):
