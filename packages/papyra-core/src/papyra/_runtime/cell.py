@@ -139,7 +139,7 @@ class Cell:
         self.escalated: Exception | None = None
         self.restarts: RestartWindow | None = None
         self.timer: Timer | None = None
-        self.variables: Context | Worker | None = None
+        self.variables: Context | Worker | None = None  # who runs it: see docs/design/dispatcher.md
         self.waits_for: Cell | Fork | None = None
         self.wait: Wait | None = None
         self.failure: BaseException | None = None
