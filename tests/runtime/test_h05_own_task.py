@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from typing import Any
 
@@ -374,3 +375,113 @@ async def test_h06_a_connection_that_is_lost_while_the_actor_is_idle_fails_it_al
         assert world["starts"] == (1 if name is None else 2)
         assert world["stops"] == 1
     assert system.control_panel()["state"] == "closed"
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+@pytest.mark.parametrize("before", [["take"], []])
+async def test_h05_on_stop_has_the_lock_and_the_variables_of_a_message_that_was_cancelled(
+    before: list[str], heeds: bool
+) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    lock = anyio.Lock()
+    inside, seen = anyio.Event(), list[str]()
+
+    class Stuck(Actor):
+        async def receive(self, message: str) -> None:
+            if message == "take" or not before:
+                await lock.acquire()
+            if message == "stick":
+                variable.set("the actor's")
+                inside.set()
+                try:
+                    await anyio.sleep_forever()
+                except anyio.get_cancelled_exc_class():
+                    if heeds:
+                        raise
+
+        async def on_stop(self) -> None:
+            lock.release()
+            seen.append(variable.get())
+
+    async with running() as system:
+        ref = system.spawn(Stuck)
+        for message in before:
+            await ref.ask(message)
+        await ref.tell("stick")
+        await inside.wait()
+        await ref.stop(timeout=0)
+        assert not lock.locked()
+        assert seen == ["the actor's"]
+
+
+async def test_h05_the_worker_of_an_actor_that_was_cancelled_with_a_lock_serves_no_other_one() -> None:
+    lock = anyio.Lock()
+
+    class Keeps(Actor):
+        async def receive(self, message: anyio.Event) -> None:
+            await lock.acquire()
+            message.set()
+            await anyio.sleep_forever()
+
+    class Owns(Actor):
+        async def receive(self, message: Any) -> bool:
+            return lock.statistics().owner == anyio.get_current_task()
+
+    async with running() as system:
+        keeps = system.spawn(Keeps)
+        await keeps.tell(inside := anyio.Event())
+        await inside.wait()
+        await keeps.stop(timeout=0)
+        for _ in range(3):
+            assert not await system.spawn(Owns).ask(1)
+
+
+async def test_h05_an_actor_with_variables_that_begins_to_stop_keeps_the_lock_of_its_last_message() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    inside, goes_on = anyio.Event(), anyio.Event()
+
+    class Slow(Borrows):
+        async def receive(self, message: str) -> None:
+            if message == "set":
+                variable.set("the actor's")
+            elif message == "compute":
+                time.sleep(0.001)  # noqa: ASYNC251 - so that its worker lets the loop go round
+            else:
+                await super().receive(message)
+            if message == "take":
+                inside.set()
+                await goes_on.wait()
+
+    async with running() as system:
+        ref = system.spawn(Slow)
+        await ref.ask("set")
+        for message in ["compute"] * 4 + ["take"]:
+            await ref.tell(message)
+        await inside.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(ref.ask, "release")
+            await go_round()
+            group.start_soon(ref.stop)
+            await go_round()
+            goes_on.set()
+
+
+async def test_h05_a_parent_that_waits_decides_in_the_variables_of_its_message() -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+
+    class Fails(Actor):
+        async def on_start(self) -> None:
+            raise ValueError("no start")
+
+    class Parent(Actor):
+        async def receive(self, message: str) -> str:
+            variable.set("the message's")
+            with pytest.raises(ActorStopped):
+                await self.context.spawn_child(Fails).ask(message)
+            return variable.get()
+
+        async def on_child_failure(self, child_ref: Any, exc: Exception) -> None:
+            variable.set(f"{variable.get()}, seen")
+
+    async with running() as system:
+        assert await system.spawn(Parent).ask("ask") == "the message's, seen"

@@ -162,7 +162,8 @@ class Supervision:
         loop = self.rt.loop
         waiter = loop.waiter()
         # Registered as the child's: a wait for the child in it is a deadlock, and forcing the child ends it.
-        worker = Worker(context_for(parent, loop))
+        runs = parent.running()  # it waits, and has perhaps set a variable in this very message
+        worker = Worker(runs.context if runs is not None else context_for(parent, loop))
         mine, worker.cell, child.worker = child.worker, child, worker
 
         async def ask() -> None:

@@ -29,6 +29,7 @@ class Worker:
         "interrupted",
         "own",
         "queue",
+        "references",
         "roused",
         "scope",
         "scopes",
@@ -52,6 +53,7 @@ class Worker:
         self.interrupted = False  # its scope is cancelled, so no other cell may run in it
         self.spoilt = False  # code of an actor left a scope open in its task: it serves no other actor
         self.abandoned = False
+        self.references = 0  # to its task, before it ran an actor
         self.roused = False  # and counted awake
 
     def rouse(self) -> bool:

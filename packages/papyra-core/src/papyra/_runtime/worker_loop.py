@@ -157,7 +157,7 @@ class Workers:
                             return
                     finally:
                         worker.close_scopes()
-                if self._after_cancel(worker, guard):
+                if self._after_cancel(worker):
                     return
         except Exception as error:  # noqa: BLE001 - a bug of this package: it ends the system and is raised in the host
             self._fatal(error)
@@ -189,7 +189,9 @@ class Workers:
         context, reference = guard.live, guard.reference
         scopes, floor, own = worker.state, worker.floor, worker.own
         task = rt.loop.current_task()
-        references = getrefcount(task)  # a lock or limiter of anyio that an actor holds refers to the task
+        # A lock or limiter of anyio that an actor holds refers to the task. Counted once, before any actor:
+        # code that was cancelled may have left one.
+        references = worker.references = worker.references or getrefcount(task)
         left = budget = 8  # messages until the next look at the clock
         item: Any = None
         kind_of, envelopes = type, Envelope  # locals, which each message looks up
@@ -265,8 +267,7 @@ class Workers:
                         await self._step_failed(worker, cell, error)
                         return True
                     if worker.interrupted:
-                        worker.cell = None
-                        return worker.abandoned
+                        return self._cut_short(worker, cell)
                     if worker.spoilt or (not own and scopes.cancel_scope is not floor):
                         return True  # its scopes are closed, but it serves no other actor
                 if (
@@ -287,7 +288,8 @@ class Workers:
                     # Adapt: look at the clock more often where messages take long.
                     late = perf_counter() - began > SLICE_SECONDS
                     left = budget = max(1, budget >> 1) if late else min(TURN_MESSAGES, budget << 1)
-                    if late:
+                    # With an empty queue of its own it does not: another worker may run its actor meanwhile.
+                    if late and (ready or not mine):
                         await self._pause(worker)
                         began = perf_counter()
             worker.cell = None
@@ -378,23 +380,29 @@ class Workers:
 
         Return True if the worker ends.
         """
-        if worker.abandoned:
-            return True
-        self._rt.signal_and_schedule(cell)
-        worker.cell = None
-        return False
+        if not worker.abandoned:
+            self._rt.signal_and_schedule(cell)
+        return self._cut_short(worker, cell)
 
-    def _after_cancel(self, worker: Worker, guard: ContextGuard) -> bool:
+    def _cut_short(self, worker: Worker, cell: Cell) -> bool:
+        """Let a cell keep the worker in which it was interrupted: its ``on_stop`` may need the task.
+
+        Return True if the worker ends.
+        """
+        worker.cell = None
+        if worker.home is None:
+            keep_worker(cell, worker)
+        return worker.abandoned or worker.queue is None
+
+    def _after_cancel(self, worker: Worker) -> bool:
         """Clean up after the scope was cancelled. Return True if the worker ends."""
-        cell, worker.cell = worker.cell, None
-        if worker.abandoned:
-            return True
-        changed = worker.home is None and guard.changed()
-        if cell is not None and cell.phase != STOPPED:
-            if changed:
-                keep(cell, worker)
+        cell = worker.cell
+        if cell is None or worker.abandoned:
+            return worker.abandoned
+        ends = self._cut_short(worker, cell)
+        if cell.phase != STOPPED:
             interrupted(cell)
-        return changed
+        return ends
 
     async def _message_failed(self, worker: Worker, cell: Cell, error: BaseException, item: object) -> bool:
         """Handle what ``receive`` raised for ``item``. Return True if the worker ends."""
