@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import anyio
@@ -13,8 +14,9 @@ import trio
 
 from papyra import Actor, ActorStopped, ActorSystem, events
 from papyra._runtime._eventloop import running_loop
+from papyra._runtime.stopping import NO_TIME
 
-from .support import go_round, running
+from .support import go_round, running, wait_until
 
 
 class Session(Actor):
@@ -485,3 +487,72 @@ async def test_h05_a_parent_that_waits_decides_in_the_variables_of_its_message()
 
     async with running() as system:
         assert await system.spawn(Parent).ask("ask") == "the message's, seen"
+
+
+@pytest.mark.parametrize("where", ["on_start", "receive"])
+async def test_h06_code_that_ends_as_it_is_cancelled_leaves_the_group_to_on_stop(where: str) -> None:
+    inside = anyio.Event()
+
+    class Ignores(Own):
+        left = False
+
+        async def on_start(self) -> None:
+            await super().on_start()
+            if where == "on_start":
+                await self.receive(None)
+
+        async def receive(self, message: Any) -> Any:
+            inside.set()
+            try:
+                await anyio.sleep_forever()
+            except anyio.get_cancelled_exc_class():
+                pass
+
+        async def on_stop(self) -> None:
+            await super().on_stop()
+            Ignores.left = True
+
+    async with running() as system:
+        ref = system.spawn(Ignores)
+        await ref.tell("wait")
+        await inside.wait()
+        await ref.stop(timeout=0)
+        assert Ignores.left
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_h06_an_on_stop_without_time_may_leave_the_group(busy: bool) -> None:
+    """On trio, a scope that is left inside of another one ends the whole run."""
+    seen: list[str] = []
+
+    class Slow(Actor):
+        async def on_stop(self) -> None:
+            with anyio.CancelScope(shield=True):
+                await begun.wait()
+
+    class Hasty(Own):
+        async def on_start(self) -> None:
+            self.context.spawn_child(Slow)
+            await super().on_start()
+
+        async def receive(self, message: Any) -> Any:
+            inside.set()
+            if busy:
+                await anyio.sleep_forever()
+
+        async def on_stop(self) -> None:
+            seen.append("begun")
+            await super().on_stop()
+            await anyio.sleep_forever()
+
+    inside, begun = anyio.Event(), anyio.Event()
+    async with running() as system:
+        ref, other = system.spawn(Hasty), system.spawn(Fine)
+        await ref.tell(1)
+        await inside.wait()
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(ref.stop, timeout=0))
+            await wait_until(lambda: ref._cell.force == NO_TIME)
+            begun.set()
+        assert seen == ["begun"]
+        assert await other.ask("fine") == "fine"

@@ -53,6 +53,8 @@ __all__ = ["Lifecycle"]
 MAX_DISCARDED_MESSAGES = 1_000
 """Dead letters made before the event loop goes round."""
 
+ON_STOP_CUT = "on_stop of actor %s was cancelled: the time to stop is over"
+
 
 class Lifecycle:
     """Start, restart and stop the cells of one runtime."""
@@ -367,12 +369,22 @@ class Lifecycle:
 
     @calls_actor
     async def _cut_on_stop(self, cell: Cell, actor: Actor) -> None:
-        with anyio.CancelScope() as scope:  # its time is over: it runs until its first await
+        # Its time is over: it runs until its first await.
+        worker = cell.running()
+        if worker is not None and worker.own:
+            worker.interrupt()  # the scope that is cancelled has to be around those that the actor has open
+            try:
+                await actor.on_stop()
+            except anyio.get_cancelled_exc_class():
+                LOG.error(ON_STOP_CUT, cell)
+                raise
+            return
+        with anyio.CancelScope() as scope:
             scope.cancel()
             with ScopeGuard(self.rt.loop, f"on_stop of actor {cell}"):
                 await actor.on_stop()
         if scope.cancelled_caught:
-            LOG.error("on_stop of actor %s was cancelled: the time to stop is over", cell)
+            LOG.error(ON_STOP_CUT, cell)
 
 
 # Whether an actor inherits a hook from `Actor`, which does nothing: awaiting it would take 0.25 us. Each life

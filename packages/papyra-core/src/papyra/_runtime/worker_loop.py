@@ -94,21 +94,24 @@ class Workers:
             worker.waiter.set_result(None)
         worker.queue.append(cell)
 
-    def _shielded(self, worker: Worker, cell: Cell, error: BaseException) -> bool:
-        """Let an actor's own worker go on after its code was cancelled, for on_stop. Return whether it does.
+    def _shielded(self, worker: Worker, cell: Cell, error: BaseException | None = None) -> bool:
+        """Let an actor's own worker go on after it was interrupted, for on_stop. Return whether it does.
 
         Its task must not leave the scopes that the actor has open, so the cancelled scope is shielded off.
+        The actor's code was cancelled with ``error``, or has ended.
         """
         if not (worker.own and worker.interrupted) or worker.abandoned or worker.inner is worker.scope:
             return False
         cancelled = anyio.get_cancelled_exc_class()
-        if worker.inner is None or not all(is_a(leaf, cancelled) for leaf in leaves(error)):
+        errors = leaves(error) if error is not None else ()
+        if worker.inner is None or not all(is_a(leaf, cancelled) for leaf in errors):
             return False
         worker.inner.shield = True
         if worker.scopes is not None:
             worker.scopes.forget_cancellation()
         worker.scope, worker.interrupted = worker.inner, False
-        note_interrupted(cell)
+        if errors:
+            note_interrupted(cell)
         return True
 
     async def _park_own(self, worker: Worker) -> None:
@@ -238,7 +241,7 @@ class Workers:
                         worker, cell, error, item
                     ):
                         return True
-                if worker.interrupted:
+                if worker.interrupted and not self._shielded(worker, cell):
                     return self._release(worker, cell)
                 if not own and scopes.cancel_scope is not floor:
                     calm = False
@@ -266,7 +269,7 @@ class Workers:
                             continue
                         await self._step_failed(worker, cell, error)
                         return True
-                    if worker.interrupted:
+                    if worker.interrupted and not self._shielded(worker, cell):
                         return self._cut_short(worker, cell)
                     if worker.spoilt or (not own and scopes.cancel_scope is not floor):
                         return True  # its scopes are closed, but it serves no other actor
