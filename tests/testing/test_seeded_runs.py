@@ -508,3 +508,46 @@ def test_asking_into_a_ring_that_is_being_cut_ends() -> None:
                     group.start_soon(bystander.ask, child if number % 2 else parent)
 
     explore(main, seeds=range(50))
+
+
+class Session(Actor):
+    """Holds a lock from one message to the next, and with a task of its own a task group."""
+
+    def __init__(self, own_task: bool) -> None:
+        self.own_task = own_task
+        self.lock = anyio.Lock()
+
+    async def on_start(self) -> None:
+        if self.own_task:
+            self.group = await anyio.create_task_group().__aenter__()
+            self.group.start_soon(anyio.sleep_forever)
+
+    async def receive(self, message: str) -> None:
+        if message == "take":
+            await self.lock.acquire()
+        else:
+            self.lock.release()
+
+    async def on_stop(self) -> None:
+        if self.own_task:
+            self.group.cancel_scope.cancel()
+            await self.group.__aexit__(None, None, None)
+            STOPPED.append(self)
+
+
+STOPPED: list[Session] = []
+
+
+@pytest.mark.parametrize("own_task", [True, False])
+@pytest.mark.parametrize("loop", ["asyncio", "trio"])
+def test_a_task_group_and_a_lock_may_span_messages(loop: Loop, own_task: bool) -> None:
+    async def main() -> None:
+        STOPPED.clear()
+        async with ActorSystem() as system:
+            refs = [system.spawn(Session, own_task) for _ in range(3)]
+            for message in ("take", "give", "take"):
+                for ref in refs:
+                    await ref.ask(message)
+        assert len(STOPPED) == own_task * 3
+
+    explore(main, seeds=range(20), backend=loop)

@@ -14,6 +14,7 @@ import selectors
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
+from sys import getrefcount
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import anyio
@@ -55,6 +56,8 @@ class SeededWorkers(Workers):
         rt, rng = self._rt, self._rng
         shared = worker.home is None
         cancelling = rt.loop.cancelling()
+        task = rt.loop.current_task()
+        references = worker.references = worker.references or getrefcount(task)
         while True:
             while ready:
                 cell = _draw(ready, rng)
@@ -67,15 +70,25 @@ class SeededWorkers(Workers):
                 ended = await self._turn(worker, cell, ready)
                 if ended is not None:
                     return ended
+                if shared and getrefcount(task) != references and await self._holds(worker, cell, references):
+                    if worker.queue is None:
+                        return True
+                    shared, ready = False, worker.queue
                 if shared and guard.changed():
                     keep(cell, worker)
                     return True
-                if cancelling is not None and cancelling():
+                if shared and cancelling is not None and cancelling():
                     return True
-                if rng.random() < 0.3:
+                if (ready or shared) and rng.random() < 0.3:
                     await self._pause(worker)
             worker.cell = None
-            if not shared or rt.closing:
+            if worker.home is not None:
+                if not await self._stays(worker, worker.home, guard, references):
+                    return True
+                assert worker.queue is not None  # noqa: S101 - it has a home
+                ready = worker.queue
+                continue
+            if rt.closing:
                 return True
             await self._park(worker)
 
@@ -102,9 +115,11 @@ class SeededWorkers(Workers):
                     await (cell.receive or actor.receive)(item)
         except BaseException as error:  # noqa: BLE001 - classified there; all but failures are raised again
             only_messages = False
-            if await self._message_failed(worker, cell, error, item):
+            if not self._shielded(worker, cell, error) and await self._message_failed(
+                worker, cell, error, item
+            ):
                 return True
-        if worker.interrupted:
+        if worker.interrupted and not self._shielded(worker, cell):
             return self._release(worker, cell)
         if not worker.own and worker.left_open():
             worker.close_scopes()
@@ -122,11 +137,13 @@ class SeededWorkers(Workers):
             if rest is not None:
                 await rest
         except BaseException as error:  # noqa: BLE001 - as above
+            if self._shielded(worker, cell, error):
+                ready.append(cell)
+                return None
             await self._step_failed(worker, cell, error)
             return True
-        if worker.interrupted:
-            worker.cell = None
-            return worker.abandoned
+        if worker.interrupted and not self._shielded(worker, cell):
+            return self._cut_short(worker, cell)
         return None
 
 
