@@ -29,7 +29,7 @@ from papyra import (
     SystemHooks,
     ask_all,
 )
-from papyra._runtime.phases import STOPPED
+from papyra._runtime.phases import STOPPED, SUSPENDED
 from papyra.testing import ManualClock, explore, run_seeded
 
 from .support import (
@@ -777,3 +777,54 @@ def test_p33_p34_p35_machine(
 ) -> None:
     plan = [(name, STOP if stops and name == "b" else None) for name in "abcd"]
     run_seeded(seed, scenario, strategy, plan, jobs, seed, backend=backend)
+
+
+@pytest.mark.parametrize("first", ["the wait", "the failure"])
+async def test_p33_a_parent_that_waits_for_a_member_decides_on_one_that_fails_as_it_comes_up(
+    first: str,
+) -> None:
+    starts: Counter[str] = Counter()
+    rising, goes_on = anyio.Event(), anyio.Event()
+
+    class Fails(Actor):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        async def on_start(self) -> None:
+            starts[self.name] += 1
+            if self.name == "older" and starts["older"] == 2:
+                rising.set()
+                await goes_on.wait()
+                raise Boom
+
+        async def receive(self, message: str) -> str:
+            if message == "fail":
+                raise Boom
+            return message
+
+    class Parent(Actor):
+        children_policy = GroupPolicy(RestartStrategy.ONE_FOR_ALL)
+
+        async def on_start(self) -> None:
+            self.older, self.younger = (
+                self.context.spawn_child(Fails, name) for name in ("older", "younger")
+            )
+
+        async def receive(self, message: str) -> str:
+            if message == "fail":
+                await self.older.tell("fail")
+                return message
+            goes_on.set()
+            if first == "the failure":
+                await wait_until(lambda: self.older._cell.phase == SUSPENDED)
+            return await self.younger.ask(message)
+
+        async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> None:
+            return None
+
+    async with running() as system:
+        parent = system.spawn(Parent)
+        await parent.ask("fail")
+        await rising.wait()
+        assert await parent.ask("hello", timeout=20) == "hello"
+        assert starts == {"older": 3, "younger": 2}

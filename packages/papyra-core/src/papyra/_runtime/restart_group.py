@@ -132,12 +132,18 @@ class Group:
         self._turn_over(cell)
 
     def cut(self) -> None:
-        """End the waits for members that handle no message before the waiting member is down, or up."""
-        for cell, state in self.members.items():
-            if cell.waits_for is not None and (not self._rising or state is _State.RISING):
-                cut_waits(cell, self._is_out_of_reach, "restarts with its siblings before it can reply")
+        """End the waits for members that handle no message before the waiting member is down, or up.
 
-    def _is_out_of_reach(self, cell: Cell) -> bool:
+        A suspended member asks at once whether the parent waits, too.
+        """
+        for cell, state in self.members.items():
+            if cell.phase == SUSPENDED:
+                cell.rt.signal(cell)
+            if cell.waits_for is not None and (not self._rising or state is _State.RISING):
+                cut_waits(cell, self.is_out_of_reach, "restarts with its siblings before it can reply")
+
+    def is_out_of_reach(self, cell: Cell) -> bool:
+        """Whether a member handles no message before others are down, or up."""
         state = self.members.get(cell)
         return state is not None and (not self._rising or state is not _State.UP)
 

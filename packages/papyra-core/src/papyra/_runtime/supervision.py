@@ -21,7 +21,7 @@ from papyra._runtime.containment.user_values import describe, is_a, is_awaitable
 from papyra._runtime.decisions import HAS_CHILDREN, WITH_SIBLINGS, Decisions, Failure, stops_anyway
 from papyra._runtime.phases import DRAINING, RUNNING, STOPPED, SUSPENDED
 from papyra._runtime.stopping import stop_failed
-from papyra._runtime.wait_graph import waits_on
+from papyra._runtime.wait_graph import waits_on, waits_on_any
 from papyra._runtime.worker import Worker, context_for
 from papyra.actor import Actor
 from papyra.ref import ActorRef
@@ -100,7 +100,7 @@ class Supervision:
         if cell.force or (waiting and not _decides(parent)):
             self.withdraw(cell)
             self._choose(cell, error, None)
-        elif waiting and waits_on(parent, cell):
+        elif waiting and _is_waited_for(cell, parent):
             self.withdraw(cell)
             await self._ask_in_own_task(parent, cell, error)
         elif cell.phase == SUSPENDED and cell.group is None and cell not in self._undecided:
@@ -217,6 +217,12 @@ class Supervision:
                 text = "stopped" if taken is SupervisorDecision.STOP else WITH_SIBLINGS
                 self.decisions.log_decided(cell, cell.failure, failure, text)
             self.decisions.note(failure, taken, len(cell.restarts or ()))
+
+
+def _is_waited_for(cell: Cell, parent: Cell) -> bool:
+    """Return whether ``parent`` waits for ``cell``, or for a sibling that comes up only after it."""
+    group = cell.group
+    return waits_on(parent, cell) or (group is not None and waits_on_any(parent, group.is_out_of_reach))
 
 
 def _decides(parent: Cell) -> bool:

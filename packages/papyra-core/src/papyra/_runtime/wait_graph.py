@@ -39,6 +39,7 @@ __all__ = [
     "move_wait",
     "wait_for_child",
     "waits_on",
+    "waits_on_any",
 ]
 
 
@@ -181,6 +182,11 @@ def _undecided(cell: Cell) -> bool:
 def waits_on(waiting: Cell, cell: Cell) -> bool:
     """Return whether ``waiting`` waits for ``cell``, directly or through others."""
     return bool(_ring(cell, waiting))
+
+
+def waits_on_any(waiting: Cell, condition: Callable[[Cell], bool]) -> bool:
+    """Return whether ``waiting`` waits for a cell that meets ``condition``, directly or through others."""
+    return any(map(condition, _reachable(waiting)))
 
 
 def cut_waits(cell: Cell, out_of_reach: Callable[[Cell], bool], why: str) -> None:
