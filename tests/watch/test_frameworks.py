@@ -18,9 +18,10 @@ from ._asgi import Client, running
 
 
 class Greeter(Actor):
-    async def receive(self, message: str) -> str:
+    async def receive(self, message: str) -> Any:
         if message == "slow":
-            await anyio.sleep(0.2)
+            self.slow = self.context.reply_later()
+            return self.slow.later  # which never comes
         return f"hello {message}"
 
     async def on_stop(self) -> None:
