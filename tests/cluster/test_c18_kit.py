@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import random
+from collections import deque
 
 import anyio
 import pytest
@@ -288,6 +289,22 @@ async def test_frames_wait_for_the_connection_and_one_that_cannot_be_sent_holds_
     await until(lambda: client.sent == [b"2", b"3"])
     assert "a frame was not sent: out of luck" in caplog.text
     await channel.finish(1.0)
+
+
+def test_c02_a_frame_wakes_a_connection_that_has_just_taken_the_one_before():
+    """Nothing woke it, and frames waited until the connection was made anew."""
+    node, woken = NodeId("a", "0" * 12), []
+
+    class Taken(deque):
+        def append(self, frame):
+            self.clear()  # the other thread takes what is there, and looks for more
+            super().append(frame)
+
+    outbox = Outbox("shop", node)
+    outbox._queue, outbox.wake = Taken(), lambda: woken.append(1)
+    for _ in range(2):
+        outbox.send(node, b"frame", 0)
+    assert len(woken) == 2
 
 
 async def test_c03_a_sender_over_nats_waits_until_the_outbox_has_room():

@@ -50,10 +50,9 @@ class Outbox:
         self._add(self._all, "", frame)
 
     def _add(self, subject: str, reply: str, frame: bytes) -> None:
-        idle = not self._queue
         self._queue.append((subject, reply, frame))
         self._added += len(frame)
-        if idle:
+        if len(self._queue) == 1:  # looked at after: the other thread may have taken all frames before it
             self.wake()
 
     def take(self) -> tuple[str, str, bytes] | None:
