@@ -12,11 +12,11 @@ import anyio.lowlevel
 import pytest
 import trio
 
-from papyra import Actor, ActorStopped, ActorSystem, events
+from papyra import Actor, ActorRef, ActorStopped, ActorSystem, SupervisorDecision, events
 from papyra._runtime._eventloop import running_loop
 from papyra._runtime.stopping import NO_TIME
 
-from .support import go_round, running, wait_until
+from .support import Runs, go_round, running, wait_until
 
 
 class Session(Actor):
@@ -556,3 +556,68 @@ async def test_h06_an_on_stop_without_time_may_leave_the_group(busy: bool) -> No
             begun.set()
         assert seen == ["begun"]
         assert await other.ask("fine") == "fine"
+
+
+@pytest.mark.parametrize("where", ["idle", "on_start", "receive"])
+async def test_h06_a_parent_cannot_resume_an_actor_whose_group_has_failed(
+    where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its task can wait for nothing any more: it would fail again at once, without end."""
+    world: dict[str, Any] = {"starts": 0, "stops": 0, "lost": anyio.Event(), "leaves": True}
+    asked: list[Exception] = []
+
+    class Reads(Connected):
+        async def on_start(self) -> None:
+            await super().on_start()
+            if where == "on_start" and world["starts"] == 1:
+                await self.receive("wait")
+
+        async def receive(self, message: object) -> object:
+            if message == "wait":
+                world["lost"].set()
+                await anyio.sleep_forever()
+            return message
+
+    class Parent(Runs):
+        async def on_start(self) -> None:
+            self.child = self.context.spawn_child(Reads, world)
+
+        async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> SupervisorDecision:
+            asked.append(exc)
+            return SupervisorDecision.RESUME if len(asked) < 10 else SupervisorDecision.STOP
+
+    async with running() as system:
+        parent = system.spawn(Parent)
+        child = await parent.ask(lambda actor: actor.child)
+        if where == "receive":
+            with pytest.raises(RuntimeError):
+                await child.ask("wait")
+        world["lost"].set()
+        went_on = (events.ActorRestarted, events.ActorStopped)
+        await system.wait_for_event(lambda event: isinstance(event, went_on), timeout=50)
+        assert await child.ask("again") == "again"
+        assert world["starts"] == 2
+    assert len(asked) == 1
+    crash = next(event for event in system.events() if isinstance(event, events.ActorCrashed))
+    assert (crash.payload["decision"], crash.payload["restarts"]) == ("restart", 1)
+    assert (
+        "restart 1 of 3 in 60 s, at once, because its own task is cancelled and can't be resumed"
+        in caplog.text
+    )
+
+
+async def test_h06_a_parent_may_resume_an_actor_with_an_own_task_that_is_whole() -> None:
+    class Parent(Runs):
+        async def on_start(self) -> None:
+            self.child = self.context.spawn_child(Own)
+
+        async def on_child_failure(self, child_ref: ActorRef, exc: Exception) -> SupervisorDecision:
+            return SupervisorDecision.RESUME
+
+    async with running() as system:
+        child = await system.spawn(Parent).ask(lambda actor: actor.child)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="fail"):
+                await child.ask("fail")
+            assert await child.ask("again") == 1
+        assert not [event for event in system.events() if isinstance(event, events.ActorRestarted)]

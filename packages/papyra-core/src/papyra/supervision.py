@@ -26,7 +26,8 @@ class SupervisorDecision(StrEnum):
     """What a parent may answer in `Actor.on_child_failure`.
 
     ``RESTART``, ``STOP`` and ``ESCALATE`` are as in `Strategy`. ``RESUME`` keeps the instance and goes on
-    with the next message. ``IGNORE`` stops the child and does no more.
+    with the next message; it restarts an actor whose own task is cancelled, because a task group that it has
+    open has failed. ``IGNORE`` stops the child and does no more.
     """
 
     RESTART = "restart"

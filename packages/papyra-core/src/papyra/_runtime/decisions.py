@@ -17,6 +17,7 @@ from papyra._runtime.phases import BACKING_OFF, DRAINING, RESTARTING_STOP, RUNNI
 from papyra._runtime.restart_group import children_policy, group_of
 from papyra._runtime.restart_window import RestartWindow, delay_before
 from papyra._runtime.stopping import stop_failed
+from papyra._runtime.worker import Worker
 from papyra.hooks import FailureInfo
 from papyra.supervision import SupervisorDecision
 
@@ -89,6 +90,8 @@ class Decisions:
             # It stays suspended until its turn to go down.
             return _Plan(SupervisorDecision.RESTART, WITH_SIBLINGS, lambda: None)
         match wanted:
+            case SupervisorDecision.RESUME if cell.actor is not None and _is_cut_off(cell):
+                return self._plan_restart(cell, ", because its own task is cancelled and can't be resumed")
             case SupervisorDecision.RESUME if cell.actor is not None:
                 return _Plan(wanted, f"resumed{by}", partial(self._resume, cell))
             case SupervisorDecision.RESTART:
@@ -245,6 +248,14 @@ def _goes_on(cell: Cell, decision: SupervisorDecision) -> bool:
             return False
         case _:
             assert_never(decision)
+
+
+def _is_cut_off(cell: Cell) -> bool:
+    """Return whether the actor has a task of its own in which it can wait for nothing any more.
+
+    If it was resumed, the wait for its next message would fail, and that at once and without end.
+    """
+    return type(cell.variables) is Worker and cell.variables.is_cut_off()
 
 
 def stops_anyway(cell: Cell) -> bool:

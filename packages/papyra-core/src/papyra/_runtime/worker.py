@@ -74,6 +74,10 @@ class Worker:
         """Return whether code of an actor has left a cancel scope or a task group open."""
         return self.scopes is not None and self.scopes.cancel_scope is not self.floor
 
+    def is_cut_off(self) -> bool:
+        """Return whether a scope that its actor has open is cancelled, and with it each wait of the task."""
+        return self.scopes is not None and self.scopes.is_cancelled_inside(self.floor)
+
     def close_scopes(self) -> None:
         """Cancel and leave what was left open."""
         if self.scopes is not None and self.left_open():

@@ -40,6 +40,10 @@ class Scopes(Protocol):
         """Return whether ``scope`` or one around it is cancelled, on loops that only cancel scopes."""
         ...
 
+    def is_cancelled_inside(self, scope: object) -> bool:
+        """Return whether a scope inside of ``scope`` is cancelled. Any task may ask."""
+        ...
+
     def forget_cancellation(self) -> None:
         """Reset the task's count of cancellations, so that open scopes ignore earlier ones."""
         ...

@@ -69,6 +69,14 @@ class _Scopes:
     def is_cancelled(self, scope: object) -> bool:
         return False  # `AsyncioLoop.ending` knows
 
+    def is_cancelled_inside(self, scope: object) -> bool:
+        inner = self.state.cancel_scope
+        while inner is not None and inner is not scope:
+            if inner.cancel_called:
+                return True
+            inner = inner._parent_scope
+        return False
+
     def forget_cancellation(self) -> None:
         while self._task.cancelling():
             self._task.uncancel()

@@ -139,6 +139,14 @@ class _Scopes:
         status: Any = scope
         return bool(status.effectively_cancelled)
 
+    def is_cancelled_inside(self, scope: object) -> bool:
+        inner = self._task._cancel_status
+        while inner is not None and inner is not scope:
+            if inner._scope.cancel_called:
+                return True
+            inner = inner._parent
+        return False
+
     def forget_cancellation(self) -> None:
         """Do nothing: trio cancels only scopes."""
 
