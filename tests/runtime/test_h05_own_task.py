@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextvars import ContextVar
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 import trio
 
 from papyra import Actor, ActorRef, ActorStopped, ActorSystem, SupervisorDecision, events
+from papyra._runtime import worker_loop
 from papyra._runtime._eventloop import running_loop
 from papyra._runtime.stopping import NO_TIME
 
@@ -621,3 +623,97 @@ async def test_h06_a_parent_may_resume_an_actor_with_an_own_task_that_is_whole()
                 await child.ask("fail")
             assert await child.ask("again") == 1
         assert not [event for event in system.events() if isinstance(event, events.ActorRestarted)]
+
+
+async def test_h06_an_actor_with_a_backlog_fails_alone_when_its_group_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its worker lets the event loop go round between two messages: that is no wait of the actor."""
+    monkeypatch.setattr(worker_loop, "SLICE_SECONDS", 0)
+    world: dict[str, Any] = {"starts": 0, "stops": 0, "lost": anyio.Event(), "leaves": True}
+
+    class Computes(Connected):
+        async def receive(self, message: object) -> object:
+            if message == "lose":
+                world["lost"].set()
+            return message
+
+    async with running() as system:
+        ref = system.spawn(Computes, world, name="session")
+        assert await ref.ask(1) == 1
+        for message in ["lose", *range(40)]:
+            ref.tell_nowait(message)
+        assert await ref.ask(2) == 2
+        await system.wait_for_event(events.ActorRestarted, timeout=50)
+        assert await ref.ask(3) == 3
+        assert (world["starts"], world["stops"]) == (2, 1)
+
+
+def cancel_own_task() -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+
+
+@pytest.mark.parametrize("ending", [True, False])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_h05_an_actor_with_variables_that_cancels_its_own_task_handles_its_messages(
+    ending: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trio cancels only scopes. The worker ends if its cancellation counts as the end of the loop."""
+    monkeypatch.setattr(worker_loop, "SLICE_SECONDS", 0)
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    handled: list[object] = []
+
+    class Cancels(Actor):
+        async def receive(self, message: object) -> str:
+            if message == "set":
+                variable.set("the actor's")
+            if message == "cancel":
+                cancel_own_task()
+            handled.append(message)
+            return variable.get()
+
+    async with running() as system:
+        ref = system.spawn(Cancels)
+        await ref.ask("set")
+        with monkeypatch.context() as during:
+            during.setattr(ref._cell.rt.loop, "ending", lambda: ending)
+            messages = [*range(40), "cancel", *range(40)]
+            for message in messages:
+                ref.tell_nowait(message)
+            assert await ref.ask("last") == "the actor's"
+        assert handled == ["set", *messages, "last"]
+
+
+@pytest.mark.parametrize("messages", [["take and cancel"], ["take", "cancel"], ["take and set", "cancel"]])
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_h05_an_actor_that_cancels_its_own_task_keeps_its_lock(messages: list[str]) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    released: list[bool] = []
+
+    class Cancels(Actor):
+        lock: anyio.Lock | None = None
+
+        async def receive(self, message: str) -> None:
+            if "take" in message:
+                self.lock = anyio.Lock()
+                await self.lock.acquire()
+            if "set" in message:
+                variable.set("the actor's")
+            if "cancel" in message:
+                cancel_own_task()
+
+        async def on_stop(self) -> None:
+            assert self.lock is not None
+            self.lock.release()
+            released.append(True)
+
+    async with running() as system:
+        ref, other = system.spawn(Cancels), system.spawn(Fine)
+        for message in messages:
+            await ref.ask(message)
+            await go_round()
+            assert await other.ask("fine") == "fine"
+        await ref.stop()
+        assert released == [True]

@@ -173,8 +173,10 @@ class Workers:
                 interrupted(worker.cell)
             raise
         finally:
-            if worker.home is not None and worker.home.variables is worker:
-                worker.home.variables = worker.context  # what is left to do needs another task
+            if worker.home is not None:
+                if worker.home.variables is worker:
+                    worker.home.variables = worker.context  # what is left to do needs another task
+                rt.ready.extend(worker.queue or ())
             rt.leave(task, worker)
 
     @calls_actor
@@ -343,7 +345,7 @@ class Workers:
         worker.cell = None  # the turn is over, and the wait is not the actor's
         holds = False
         try:
-            await self._rt.loop.yield_to_loop()
+            await self._go_round(worker)
             holds = getrefcount(self._rt.loop.current_task()) > references
         finally:
             if not holds and worker.queue is not None:
@@ -360,9 +362,24 @@ class Workers:
             sleep(NUDGE_SECONDS)  # noqa: ASYNC251 - on purpose, see there
         rt.awake += spare
         try:
-            await rt.loop.yield_to_loop()
+            await self._go_round(worker)
         finally:
             rt.awake -= spare
+
+    async def _go_round(self, worker: Worker) -> None:
+        """Let the event loop go round once, while no code of an actor runs.
+
+        A worker with a home stays with its actor. That may have cancelled the task, which then ends here, or
+        has a cancelled scope open, which its own next wait notices.
+        """
+        loop = self._rt.loop
+        try:
+            with anyio.CancelScope(shield=True) if worker.own else nullcontext():
+                await loop.yield_to_loop()
+        except anyio.get_cancelled_exc_class():
+            if worker.home is None or worker.scopes is None or not loop.has_strays or loop.ending():
+                raise
+            worker.scopes.forget_cancellation()
 
     async def _park(self, worker: Worker) -> None:
         rt = self._rt
