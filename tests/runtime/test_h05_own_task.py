@@ -628,7 +628,7 @@ async def test_h06_a_parent_may_resume_an_actor_with_an_own_task_that_is_whole()
 async def test_h06_an_actor_with_a_backlog_fails_alone_when_its_group_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its worker lets the event loop go round between two messages: that is no wait of the actor."""
+    """Its worker lets the event loop go round between two messages: the actor itself does not wait."""
     monkeypatch.setattr(worker_loop, "SLICE_SECONDS", 0)
     world: dict[str, Any] = {"starts": 0, "stops": 0, "lost": anyio.Event(), "leaves": True}
 
@@ -717,3 +717,44 @@ async def test_h05_an_actor_that_cancels_its_own_task_keeps_its_lock(messages: l
             assert await other.ask("fine") == "fine"
         await ref.stop()
         assert released == [True]
+
+
+@pytest.mark.parametrize("ask", [True, False])
+async def test_h05_on_stop_has_the_lock_and_the_variables_of_a_message_that_left_a_scope_open(
+    ask: bool,
+) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+    seen: list[str] = []
+
+    class Slow(Actor):
+        async def on_stop(self) -> None:
+            await go_round()  # so that the stop of its parent needs a second turn
+
+    class Leaves(Actor):
+        lock: anyio.Lock | None = None
+
+        async def on_start(self) -> None:
+            self.context.spawn_child(Slow)
+
+        async def receive(self, message: str) -> None:
+            self.lock = anyio.Lock()
+            await self.lock.acquire()
+            variable.set("the actor's")
+            anyio.CancelScope().__enter__()
+
+        async def on_stop(self) -> None:
+            assert self.lock is not None
+            self.lock.release()
+            seen.append(variable.get())
+
+    async with running() as system:
+        for _ in range(3):
+            ref, other = system.spawn(Leaves), system.spawn(Fine)
+            if ask:
+                with pytest.raises(RuntimeError, match="own_task"):
+                    await ref.ask("leave")
+            else:
+                await ref.tell("leave")
+            await ref.stop()
+            assert await other.ask("fine") == "fine"
+    assert seen == ["the actor's"] * 3

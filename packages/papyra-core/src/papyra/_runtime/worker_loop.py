@@ -274,7 +274,7 @@ class Workers:
                     if worker.interrupted and not self._shielded(worker, cell):
                         return self._cut_short(worker, cell)
                     if worker.spoilt or (not own and scopes.cancel_scope is not floor):
-                        return True  # its scopes are closed, but it serves no other actor
+                        return self._cut_short(worker, cell)  # it serves no other actor
                 if (
                     getrefcount(task) != references
                     and not mine
