@@ -758,3 +758,32 @@ async def test_h05_on_stop_has_the_lock_and_the_variables_of_a_message_that_left
             await ref.stop()
             assert await other.ask("fine") == "fine"
     assert seen == ["the actor's"] * 3
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_h07_a_variable_set_in_init_is_seen_after_a_restart_in_another_task(own: bool) -> None:
+    variable: ContextVar[str] = ContextVar("variable", default="nobody's")
+
+    class Sets(Actor):
+        own_task = own
+
+        def __init__(self) -> None:
+            variable.set("the actor's")
+
+        async def receive(self, message: str) -> str:
+            if message == "take":
+                self.lock = anyio.Lock()
+                await self.lock.acquire()
+            if message == "fail":
+                raise ValueError(message)
+            return variable.get()
+
+    async with running() as system:
+        ref, other = system.spawn(Sets, name="sets"), system.spawn(Fine)
+        if not own:
+            await ref.ask("take")
+        assert await ref.ask("look") == "the actor's"
+        with pytest.raises(ValueError, match="fail"):
+            await ref.ask("fail")
+        assert await ref.ask("look") == "the actor's"
+        assert await other.ask("fine") == "fine"

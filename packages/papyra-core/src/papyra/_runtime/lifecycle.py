@@ -19,6 +19,7 @@ from papyra._runtime.containment.failures import as_failure, leave_scopes, left_
 from papyra._runtime.containment.frames import calls_actor
 from papyra._runtime.containment.log import LOG, log_error
 from papyra._runtime.containment.scope_guard import ScopeGuard
+from papyra._runtime.context_guard import changed_variables
 from papyra._runtime.delivery.sending import grant
 from papyra._runtime.envelope import SIGNAL
 from papyra._runtime.mailbox import discard, has_mail, stopped_early
@@ -300,8 +301,12 @@ class Lifecycle:
             return
         cell.escalated = None
         assert cell.factory is not None  # noqa: S101 - only a dead cell has none
+        clean = self.rt.loop.clean_context
+        # The worker in the former instance's own task ends after this turn, and its variables with it.
+        leaves = cell.variables is None and cell.worker is not None and cell.worker.home is cell
+        variables = clean.copy() if leaves else None
         try:
-            actor = build(cell.factory)
+            actor = build(cell.factory, variables)
             actor._papyra_cell = cell
             own_task = bool(actor.own_task)
         except KeyboardInterrupt:
@@ -313,8 +318,10 @@ class Lifecycle:
         self.rt.tallies.change_type(cell, type(actor))
         cell.actor_type = type(actor)
         cell.renewed = True
-        if own_task and cell.variables is None:
-            cell.variables = self.rt.loop.clean_context.copy()
+        if variables is not None and changed_variables(variables, clean, clean) is not None:
+            cell.variables = variables
+        elif own_task and cell.variables is None:
+            cell.variables = clean.copy()
         phases.enter(cell, STARTING)
 
     @calls_actor
