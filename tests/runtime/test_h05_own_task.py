@@ -649,6 +649,13 @@ async def test_h06_an_actor_with_a_backlog_fails_alone_when_its_group_does(
         assert (world["starts"], world["stops"]) == (2, 1)
 
 
+class SlowStop(Actor):
+    """Its parent needs a second turn to stop."""
+
+    async def on_stop(self) -> None:
+        await go_round()
+
+
 def cancel_own_task() -> None:
     task = asyncio.current_task()
     assert task is not None
@@ -686,7 +693,10 @@ async def test_h05_an_actor_with_variables_that_cancels_its_own_task_handles_its
         assert handled == ["set", *messages, "last"]
 
 
-@pytest.mark.parametrize("messages", [["take and cancel"], ["take", "cancel"], ["take and set", "cancel"]])
+@pytest.mark.parametrize(
+    "messages",
+    [["take and cancel"], ["take", "cancel"], ["take and set", "cancel"], ["take", "cancel and stop"]],
+)
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_h05_an_actor_that_cancels_its_own_task_keeps_its_lock(messages: list[str]) -> None:
     variable: ContextVar[str] = ContextVar("variable", default="nobody's")
@@ -701,6 +711,9 @@ async def test_h05_an_actor_that_cancels_its_own_task_keeps_its_lock(messages: l
                 await self.lock.acquire()
             if "set" in message:
                 variable.set("the actor's")
+            if "stop" in message:
+                self.context.spawn_child(SlowStop)  # its parent waits for it in the task that was cancelled
+                self.context.stop_self()
             if "cancel" in message:
                 cancel_own_task()
 
@@ -726,15 +739,11 @@ async def test_h05_on_stop_has_the_lock_and_the_variables_of_a_message_that_left
     variable: ContextVar[str] = ContextVar("variable", default="nobody's")
     seen: list[str] = []
 
-    class Slow(Actor):
-        async def on_stop(self) -> None:
-            await go_round()  # so that the stop of its parent needs a second turn
-
     class Leaves(Actor):
         lock: anyio.Lock | None = None
 
         async def on_start(self) -> None:
-            self.context.spawn_child(Slow)
+            self.context.spawn_child(SlowStop)
 
         async def receive(self, message: str) -> None:
             self.lock = anyio.Lock()

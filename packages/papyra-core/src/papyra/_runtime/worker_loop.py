@@ -129,9 +129,12 @@ class Workers:
                 await worker.waiter
         except anyio.get_cancelled_exc_class() as error:
             failure = rt.spurious_cancellation(cell, error)
-            if failure is None or cell.phase not in (RUNNING, DRAINING):
+            if failure is None or worker.scopes is None:
                 interrupted(cell)
                 raise
+            if cell.phase not in (RUNNING, DRAINING):
+                worker.scopes.forget_cancellation()  # the actor cancelled its task before it began to stop
+                return
             worker.cell, cell.worker = cell, worker
             with anyio.CancelScope(shield=True):
                 await self._failed(worker, cell, failure, "its own task")
