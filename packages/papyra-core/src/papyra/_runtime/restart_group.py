@@ -134,10 +134,10 @@ class Group:
     def cut(self) -> None:
         """End the waits for members that handle no message before the waiting member is down, or up.
 
-        A suspended member asks at once whether the parent waits, too.
+        If the parent waits, a suspended member looks at once whether the parent can decide in its own turn.
         """
         for cell, state in self.members.items():
-            if cell.phase == SUSPENDED:
+            if cell.phase == SUSPENDED and self.parent.waits_for is not None:
                 cell.rt.signal(cell)
             if cell.waits_for is not None and (not self._rising or state is _State.RISING):
                 cut_waits(cell, self.is_out_of_reach, "restarts with its siblings before it can reply")
